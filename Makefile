@@ -1,0 +1,47 @@
+# make setup | demo | test | check | faults | bench | bench-setup
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+NAME ?= all
+export PYTHONHASHSEED ?= 0
+
+.PHONY: setup demo test check faults bench bench-setup tools
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   real images and videos -> pool -> manifest -> shards -> a trained model -> runs/demo/report.html"
+	@echo "make test   the test suite;  make check  format, lint, types"
+	@echo "make faults kill tests;      make bench NAME=...  one benchmark (bench-setup installs the peers)"
+
+setup: tools $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.12 setup"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	touch $(READY)
+
+tools:
+	@sh examples/install_tools.sh
+
+demo: setup
+	$(BIN)/python -m examples.demo --out runs/demo
+
+test: setup
+	$(BIN)/python -m pytest -m 'not faults' --durations=10
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+faults: setup
+	$(BIN)/python -m pytest -m faults --timeout 1800
+
+bench: setup
+	$(BIN)/python -m benchmarks $(NAME)
+
+bench-setup: setup
+	$(BIN)/python -m benchmarks --setup

@@ -1,0 +1,1 @@
+"""Small worked examples: the demo and its scenes."""

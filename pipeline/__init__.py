@@ -1,0 +1,1 @@
+"""The work: published datasets -> pool -> manifest -> WebDataset shards by mixture ratio."""

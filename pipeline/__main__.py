@@ -1,0 +1,127 @@
+"""python -m pipeline: published datasets -> pool, manifest, shards, and a page about them.
+
+Examples:
+  python -m pipeline build mixtures/demo_stage1.yaml --out runs/demo/stage1 --pool runs/demo/pool
+  ray job submit --working-dir . -- python -m pipeline build RECIPE --out OUT --pool POOL
+  python -m pipeline pack OUT/manifest.json --data POOL --out SHARDS
+  python -m pipeline report OUT
+  python -m pipeline sources
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.build import Built, build
+from pipeline.cluster import connect
+from pipeline.pack import Sizes, pack
+from pipeline.progress import steps
+from pipeline.report import write_report
+from pipeline.sources import catalogue
+from shards.errors import run_command
+from shards.pool import Pool
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    {"build": run_build, "pack": run_pack, "report": run_report, "sources": run_sources}[
+        arguments.command
+    ](arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("build", help="recipe -> pool, manifest, shards, report")
+    command.add_argument("recipe", help="a recipe, e.g. mixtures/demo_stage1.yaml")
+    command.add_argument("--out", required=True, help="folder for manifest, shards and report")
+    command.add_argument("--pool", help="the pool, shared by recipes (default: OUT/pool)")
+    command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
+    command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
+    command.add_argument("manifest")
+    command.add_argument("--data", required=True, help="the pool")
+    command.add_argument("--out", required=True, help="folder for the shards")
+    command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
+    command = commands.add_parser("report", help="write OUT/report.html, one page for people")
+    command.add_argument("out", help="a folder written by build")
+    command.add_argument("--pool", help="the pool it was built from (default: OUT/pool)")
+    commands.add_parser("sources", help="list the catalogue of public datasets")
+    return top
+
+
+def run_build(arguments: argparse.Namespace) -> None:
+    pool = arguments.pool or f"{arguments.out}/pool"
+    built = build(arguments.recipe, arguments.out, pool, arguments.address)
+    page = write_report(arguments.out, pool)
+    show(built, page)
+
+
+def run_pack(arguments: argparse.Namespace) -> None:
+    with connect(arguments.address) as workers, steps() as bars, bars.step("pack") as step:
+        sizes = pack(arguments.manifest, Pool(arguments.data), arguments.out, workers, step)
+    show_sizes(Console(), sizes)
+
+
+def run_report(arguments: argparse.Namespace) -> None:
+    page = write_report(arguments.out, arguments.pool or f"{arguments.out}/pool")
+    Console().print(f"wrote {page}")
+
+
+def run_sources(_: argparse.Namespace) -> None:
+    table = Table("dataset", "kind", "format", "licence", "ids")
+    for name, entry in catalogue().items():
+        table.add_row(name, entry.kind, entry.format, entry.licence, "\n".join(entry.ids))
+    Console().print(table)
+
+
+def show(built: Built, page: str) -> None:
+    console = Console()
+    table = Table(title="books", title_justify="left")
+    for column in (
+        "source",
+        "records",
+        "refused",
+        "samples",
+        "refused",
+        "not chosen",
+        "chosen",
+        "drawn",
+        "repeats",
+    ):
+        table.add_column(column, justify="left" if column == "source" else "right")
+    for books in built.books:
+        counts = (
+            books.records,
+            books.records_refused,
+            books.samples,
+            books.samples_refused,
+            books.not_chosen,
+            books.chosen,
+            books.drawn,
+            books.repeats,
+        )
+        table.add_row(books.source, *map(str, counts))
+    console.print(table)
+    show_sizes(console, built.sizes)
+    console.print(f"decoded by {built.tools}", highlight=False)
+    console.print(f"manifest_id {built.manifest_id}\nreport      {page}", highlight=False)
+
+
+def show_sizes(console: Console, sizes: Sizes) -> None:
+    reuse = sizes.clips_packed / max(1, sizes.clips_stored)
+    console.print(
+        f"pool {sizes.pool_bytes:,} bytes of clips, shards {sizes.shard_bytes:,} bytes, "
+        f"each clip packed {reuse:.2f} times",
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

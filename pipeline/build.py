@@ -1,0 +1,203 @@
+"""The main path: a recipe becomes a pool, a manifest and mixed WebDataset shards.
+
+    recipe ─► admit ─► decode ─► compare ─► lengths ─► plan ─► pack ─► report
+
+Every step is a set of pure functions run over Ray (pipeline.stages); each leaves a receipt in the
+pool, so a build that is killed at any moment and run again repeats nothing that was finished and
+ends with the same `manifest_id`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mixtures.manifest import Plan, build_manifest
+
+from mixtures.recipe import HeldOut, Recipe, Source, load_recipe
+from pipeline import ledger, media, stages
+from pipeline.cluster import Died, Workers, connect
+from pipeline.fetch import resolve
+from pipeline.pack import Sizes, pack
+from pipeline.progress import Steps, steps
+from shards.errors import UserError
+from shards.ids import canonical_json
+from shards.index import REFUSED, table_of, write_table
+from shards.outcome import Books
+from shards.pool import Pool, Receipt
+from shards.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What a build published."""
+
+    manifest_id: str
+    books: tuple[Books, ...]
+    sizes: Sizes
+    tools: str
+
+
+def build(recipe_path: str, out: str, pool_url: str, address: str | None = None) -> Built:
+    """Run the recipe: everything a person can have got wrong is refused before any work."""
+    recipe = load_recipe(Path(recipe_path))
+    tools = media.check_tools()
+    everything: list[Source | HeldOut] = [*recipe.sources, *recipe.held_out]
+    for source in everything:
+        check_paths(recipe_path, source)
+    Store(out).check_writable()
+    Store(pool_url).check_writable()
+    pool = Pool(pool_url, recipe.profile)
+    with connect(address) as workers, steps() as bars:
+        admitted = admit(recipe.sources, pool, workers, bars.step("admit"))
+        held_out = admit(recipe.held_out, pool, workers, bars.step("held out"))
+        decode("decode", admitted, pool, workers, bars)
+        decode("held_out", held_out, pool, workers, bars)
+        compare(admitted, held_out, pool, workers, bars)
+        count_lengths(recipe, admitted, pool, workers, bars)
+        with bars.step("plan"):
+            plan = build_manifest(recipe, pool, revisions(admitted))
+            publish(plan, out)
+        with bars.step("pack") as step:
+            sizes = pack(f"{out}/manifest.json", pool, f"{out}/shards", workers, step)
+    manifest_id = plan.manifest["manifest_id"]
+    return Built(manifest_id=manifest_id, books=tuple(plan.books), sizes=sizes, tools=tools)
+
+
+def check_paths(recipe_path: str, source: Source | HeldOut) -> None:
+    """Refuse a recipe whose files are not there, naming recipe, source and path."""
+    for key, path in (("annotations", source.annotations), ("media", source.media)):
+        if path is not None:
+            resolve(str(path), f"{recipe_path}: {key} of {source.name}")
+
+
+def admit(
+    sources: Sequence[Source | HeldOut], pool: Pool, workers: Workers, bar: Any
+) -> dict[str, Receipt]:
+    """Published records -> samples, the media they name, and refusals: one receipt a source."""
+    units = [
+        stages.SourceUnit(
+            pool=pool.store.url,
+            name=source.name,
+            dataset=getattr(source, "dataset", source.name),
+            format=source.format,
+            annotations=str(source.annotations),
+            media=str(source.media or ""),
+            licence=getattr(source, "licence", ""),
+        )
+        for source in sources
+    ]
+    with bar as step:
+        step.begin(len(units))
+        receipts = list(each(workers, stages.admit, units, step))
+    by_name = {receipt.parameters["source"]: receipt for receipt in receipts}
+    return {unit.name: by_name[unit.name] for unit in units}
+
+
+def decode(
+    stage: str, admitted: dict[str, Receipt], pool: Pool, workers: Workers, bars: Steps
+) -> None:
+    """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
+    wanted = ledger.wanted_media(pool, list(admitted.values()))
+    finished = ledger.finished_media(pool, stage)
+    rows = [row for row in wanted if row["clip_id"] not in finished]
+    units = [
+        stages.MediaUnit(pool=pool.store.url, stage=stage, rows=unit) for unit in ledger.units(rows)
+    ]
+    note = f"{len(wanted) - len(rows)} were done before" if len(wanted) > len(rows) else ""
+    with bars.step(stage.replace("_", " ")) as step:
+        step.begin(len(rows), note)
+        died = []
+        for result in workers.map(stages.decode, units):
+            if isinstance(result, Died):
+                died.append(result.unit)
+            else:
+                step.advance(result.counts["media"])
+        for unit in alone(died):
+            decode_alone(unit, workers)
+            step.advance()
+
+
+def alone(units: Sequence[stages.MediaUnit]) -> list[stages.MediaUnit]:
+    """Each medium of these units as a unit of its own, to find the one that kills its worker."""
+    return [
+        stages.MediaUnit(pool=unit.pool, stage=unit.stage, rows=(row,))
+        for unit in units
+        for row in unit.rows
+    ]
+
+
+def decode_alone(unit: stages.MediaUnit, workers: Workers) -> None:
+    """Decode one medium; what kills its worker three times is refused for good."""
+    for result in workers.map(stages.decode, [unit]):
+        if isinstance(result, Died):
+            stages.refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])
+
+
+def compare(
+    admitted: dict[str, Receipt],
+    held_out: dict[str, Receipt],
+    pool: Pool,
+    workers: Workers,
+    bars: Steps,
+) -> None:
+    """Fingerprints of the recipe's clips -> duplicate pairs and leak matches."""
+    benchmark = {
+        row["clip_id"]: name
+        for name, receipt in held_out.items()
+        for row in ledger.wanted_media(pool, [receipt])
+    }
+    unit = stages.CompareUnit(
+        pool=pool.store.url,
+        sources=revisions(admitted),
+        held_out=revisions(held_out),
+        clip_ids=tuple(r["clip_id"] for r in ledger.wanted_media(pool, list(admitted.values()))),
+        benchmark=benchmark,
+    )
+    with bars.step("compare") as step:
+        list(each(workers, stages.compare, [unit], step))
+
+
+def count_lengths(
+    recipe: Recipe, admitted: dict[str, Receipt], pool: Pool, workers: Workers, bars: Steps
+) -> None:
+    """Tokens per turn of every admitted sample, under the recipe's tokenizer and template."""
+    tokenizer = resolve(str(recipe.text.tokenizer), "text.tokenizer").read_bytes()
+    units = [
+        stages.TextUnit(
+            pool=pool.store.url,
+            table=table,
+            tokenizer=tokenizer,
+            template=recipe.text.template,
+        )
+        for receipt in admitted.values()
+        for table in receipt.outputs["index/samples"]
+    ]
+    with bars.step("lengths") as step:
+        step.begin(len(units))
+        list(each(workers, stages.count_lengths, units, step))
+
+
+def each(workers: Workers, function: Any, units: Sequence[Any], step: Any) -> Any:
+    """The receipts of these units; a unit that keeps killing its worker ends the build."""
+    for receipt in workers.map(function, units):
+        if isinstance(receipt, Died):
+            raise UserError(f"{receipt.unit}: its worker died three times; is memory short?")
+        step.advance()
+        yield receipt
+
+
+def revisions(receipts: dict[str, Receipt]) -> dict[str, str]:
+    """Source name -> content revision, as the receipts recorded it."""
+    return {name: receipt.parameters["revision"] for name, receipt in receipts.items()}
+
+
+def publish(plan: Plan, out: str) -> None:
+    """The plan's tables and books, every refusal, and last the manifest that names them."""
+    store = Store(out)
+    refusals = table_of(REFUSED, (asdict(refusal) for refusal in plan.refusals))
+    store.put("refused.parquet", write_table(refusals))
+    store.put("books.json", canonical_json([asdict(books) for books in plan.books]))
+    plan.write(out)

@@ -1,0 +1,46 @@
+"""What is done and what is still to do: read from receipts, never from the order of events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
+from typing import Any
+
+from shards.index import CLIPS, MEDIA, REFUSED
+from shards.pool import Pool, Receipt
+
+IMAGES_PER_PART = 128
+VIDEOS_PER_PART = 16
+
+
+def wanted_media(pool: Pool, admitted: Sequence[Receipt]) -> list[dict[str, Any]]:
+    """The media that these admissions name, each once, in the order of the clip ids."""
+    rows = pool.table(admitted, "index/media", MEDIA).to_pylist()
+    by_id = {row["clip_id"]: row for row in reversed(rows)}
+    return [by_id[name] for name in sorted(by_id)]
+
+
+def finished_media(pool: Pool, stage: str) -> set[str]:
+    """Clip ids that are decoded, or refused for good, under some receipt of the stage."""
+    return {name for receipt in pool.receipts(stage) for name in receipt.inputs}
+
+
+def refused_media(pool: Pool) -> set[str]:
+    """Clip ids that the media door refused."""
+    refused = pool.table(pool.receipts("decode"), "refused", REFUSED)
+    return set(refused["key"].to_pylist())
+
+
+def decoded_media(pool: Pool) -> set[str]:
+    """Clip ids whose frames are in the pool."""
+    clips = pool.table(pool.receipts("decode"), "index/clips", CLIPS)
+    return set(clips["clip_id"].to_pylist())
+
+
+def units(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], ...]]:
+    """Media in units of work: one kind each, media of one archive together, a bounded number."""
+    ordered = sorted(rows, key=lambda row: (row["kind"], row["address"], row["clip_id"]))
+    for kind, group in groupby(ordered, key=lambda row: str(row["kind"])):
+        size = IMAGES_PER_PART if kind == "image" else VIDEOS_PER_PART
+        while unit := tuple(islice(group, size)):
+            yield unit

@@ -1,0 +1,194 @@
+"""Manifest -> WebDataset shards in draw order: every window of every shard has the mixture's ratio.
+
+Which positions a shard holds is arithmetic on sizes, so the bytes do not depend on workers, and a
+shard that exists is finished. `index.parquet` and `receipt.json` come last; readers look for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+from mixtures.manifest import Manifest
+
+from mixtures.order import Drawn, Order
+from pipeline.cluster import Died, Workers
+from shards.errors import UserError
+from shards.ids import canonical_json, sha256_hex
+from shards.index import CLIPS, SAMPLES, SHARD_INDEX, read_table, table_of, write_table
+from shards.pool import Pool
+from shards.reader import PoolReader, Stored
+from shards.store import Store
+from shards.writer import sample_members, tar_bytes
+
+SHARD_BYTES = 128 << 20
+_SAMPLE_OVERHEAD = 4 * 512 + 2048
+_SHARD_NAME = re.compile(r"[0-9a-f]{12}-\d{6}\.tar")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardUnit:
+    """Positions start..stop-1 of a manifest, to become one tar."""
+
+    manifest: str
+    pool: str
+    out: str
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What packing will cost: bytes of all shards against bytes of the pool's clips, and reuse."""
+
+    pool_bytes: int
+    shard_bytes: int
+    clips_stored: int
+    clips_packed: int
+
+
+def cut(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive positions whose sizes sum to at most `limit`, one at least."""
+    start, total = 0, 0
+    for position, size in enumerate(sizes):
+        if position > start and total + size > limit:
+            yield start, position
+            start, total = position, 0
+        total += size
+    if len(sizes):
+        yield start, len(sizes)
+
+
+def sample_sizes(manifest: Manifest, pool: Pool) -> tuple[list[int], Sizes]:
+    """Bytes of the sample at each position, and what they are beside the pool."""
+    samples = pool.table(pool.receipts("admit"), "index/samples", SAMPLES)
+    clips = pool.table(pool.receipts("decode"), "index/clips", CLIPS)
+    extents = dict(zip(clips["clip_id"].to_pylist(), clips["extent"].to_pylist(), strict=True))
+    pairs = zip(samples["source"].to_pylist(), samples["key"].to_pylist(), strict=True)
+    clips_of = dict(zip(pairs, samples["clip_ids"].to_pylist(), strict=True))
+    order = Order(manifest)
+    sizes, used, packed = [], set(), 0
+    for position in range(manifest.length):
+        drawn = order.sample(position)
+        names = clips_of[drawn.source, drawn.key]
+        used.update(names)
+        packed += len(names)
+        sizes.append(_SAMPLE_OVERHEAD + sum(extents[name] for name in names))
+    return sizes, Sizes(
+        pool_bytes=sum(extents[name] for name in used),
+        shard_bytes=sum(sizes),
+        clips_stored=len(used),
+        clips_packed=packed,
+    )
+
+
+def plan_shards(
+    manifest_path: str, manifest: Manifest, pool: Pool, out: str
+) -> tuple[list[ShardUnit], Sizes]:
+    """The shards to write; UserError when they would outgrow the recipe's bound."""
+    sizes, total = sample_sizes(manifest, pool)
+    bound = manifest.max_shard_bytes or 2 * total.pool_bytes + len(sizes) * _SAMPLE_OVERHEAD
+    if total.shard_bytes > bound:
+        raise UserError(
+            f"{out}: shards of {total.shard_bytes} bytes outgrow the bound of {bound} bytes "
+            f"(the pool's clips hold {total.pool_bytes}); train from the pool (--data POOL), "
+            "lower `length`, or raise `max_shard_bytes` in the recipe"
+        )
+    prefix = manifest.manifest_id[:12]
+    return [
+        ShardUnit(
+            manifest=manifest_path,
+            pool=pool.store.url,
+            out=out,
+            name=f"{prefix}-{number:06d}.tar",
+            start=start,
+            stop=stop,
+        )
+        for number, (start, stop) in enumerate(cut(sizes, SHARD_BYTES))
+    ], total
+
+
+def write_shard(unit: ShardUnit) -> str:
+    """Write one tar and, after it, its part of the index; does nothing if both are there."""
+    out = Store(unit.out)
+    if not (out.exists(unit.name) and out.exists(_part_of(unit.name))):
+        drawn = [_order(unit.manifest).sample(at) for at in range(unit.start, unit.stop)]
+        stored = [_reader(unit.pool).read(each.source, each.key) for each in drawn]
+        data, index = shard_of(unit.name, drawn, stored)
+        out.put_once(unit.name, data)
+        out.put_once(_part_of(unit.name), write_table(index))
+    return unit.name
+
+
+def shard_of(name: str, drawn: Sequence[Drawn], stored: Sequence[Stored]) -> tuple[bytes, pa.Table]:
+    """The tar of these samples in draw order, and one index row for each."""
+    data, extents = tar_bytes(
+        sample_members(each.position, each.epoch, item.sample, item.frames)
+        for each, item in zip(drawn, stored, strict=True)
+    )
+    rows = (
+        {
+            "position": each.position,
+            "source": each.source,
+            "key": each.key,
+            "epoch": each.epoch,
+            "shard": name,
+            "offset": extent.offset,
+            "extent": extent.extent,
+            "crc32": extent.crc32,
+        }
+        for each, extent in zip(drawn, extents, strict=True)
+    )
+    return data, table_of(SHARD_INDEX, rows)
+
+
+def pack(manifest_path: str, pool: Pool, out: str, workers: Workers, step: Any) -> Sizes:
+    """Write all shards of a manifest to `out` and publish them; `step` is told of each."""
+    manifest = Manifest.load(manifest_path)
+    units, sizes = plan_shards(manifest_path, manifest, pool, out)
+    step.begin(len(units))
+    for name in workers.map(write_shard, units):
+        if isinstance(name, Died):
+            raise UserError(
+                f"{out}/{name.unit.name}: its writer died three times; is memory short?"
+            )
+        step.advance()
+    publish(Store(out), manifest, [unit.name for unit in units])
+    return sizes
+
+
+def publish(out: Store, manifest: Manifest, names: Sequence[str]) -> None:
+    """index.parquet, then receipt.json; shards of other manifests in this folder are removed."""
+    parts = [read_table(out.get(_part_of(name)), _part_of(name)) for name in names]
+    index = write_table(pa.concat_tables([SHARD_INDEX.empty_table(), *parts]))
+    receipt = {
+        "manifest_id": manifest.manifest_id,
+        "samples": manifest.length,
+        "index": sha256_hex(index),
+        "shards": {name: sha256_hex(out.get(name)) for name in names},
+    }
+    out.put("index.parquet", index)
+    out.put("receipt.json", canonical_json(receipt))
+    for name in out.list(""):
+        if _SHARD_NAME.fullmatch(name) and name not in receipt["shards"]:
+            out.remove(name)
+            out.remove(_part_of(name))
+
+
+def _part_of(name: str) -> str:
+    return f"index/{name.removesuffix('.tar')}.parquet"
+
+
+@lru_cache(maxsize=1)
+def _order(manifest_path: str) -> Order:
+    return Order(Manifest.load(manifest_path))
+
+
+@lru_cache(maxsize=1)
+def _reader(pool: str) -> PoolReader:
+    return PoolReader(Pool(pool))

@@ -1,0 +1,54 @@
+"""One honest bar per step of a long job: units done of units to do, and what was done before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class Step:
+    """The bar of one step; `begin` says how many units it has."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress = progress
+        self.task = progress.add_task(name, total=None, note="")
+
+    def begin(self, total: int, note: str = "") -> None:
+        self.progress.update(self.task, total=total, note=note)
+        self.progress.start_task(self.task)
+
+    def advance(self, amount: int = 1) -> None:
+        self.progress.advance(self.task, amount)
+
+
+class Steps:
+    """Makes the bars of a job."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    @contextmanager
+    def step(self, name: str, note: str = "") -> Iterator[Step]:
+        """A bar that ends full, whatever its units were."""
+        step = Step(self.progress, name)
+        step.begin(1, note)
+        yield step
+        task = self.progress.tasks[step.task]
+        self.progress.update(step.task, completed=task.total)
+
+
+@contextmanager
+def steps() -> Iterator[Steps]:
+    """Bars on the terminal's error stream; plain lines are left when it is not a terminal."""
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield Steps(progress)

@@ -1,0 +1,378 @@
+"""What every adapter's record must satisfy, and the strict reading of one published row.
+
+Rows come from strangers: everything is bounded, and a bad row is a value (`RowRefusal` with a
+code of `shards.outcome.CODES`), never an exception. Media placeholders leave the text here and
+become places: `Turn.media` holds (index into `Record.media`, offset in characters).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import PurePosixPath
+from typing import Any
+
+from shards.ids import sha256_hex, short_hash
+from shards.sample import Turn, digest_turns
+
+MAX_ROW_BYTES = 4_000_000
+MAX_ID = 512
+MAX_PATH = 1_024
+MAX_TEXT = 200_000
+MAX_TURNS = 200
+
+ROLE_NAMES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+}
+PLACEHOLDERS = {"image": re.compile("<image>"), "video": re.compile("<image>|<video>")}
+# VideoInstruct-100K left this label of its makers in the questions; LLaVA-NeXT strips it as well.
+NOISE = "QA_GT_caption_based_noisy"
+# Every spelling <|word|>, and the media and turn markers of the LLaVA family.
+SPECIAL = re.compile(
+    r"<\|[A-Za-z0-9_]{1,40}\|>|<(?:image|video|im_start|im_end|im_patch|vid_start|vid_end)>"
+)
+_DIRECTION = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaRef:
+    """One image or video of a record.
+
+    Either `name` is a relative path under the source's media folder, or `data` holds the bytes
+    and `address` says where `pipeline.fetch.open_address` finds them again.
+    `span` is (start, end) in microseconds, or None for the whole.
+    """
+
+    kind: str
+    name: str = ""
+    data: bytes | None = None
+    address: str = ""
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One published record: its id, its conversation, the media it talks about."""
+
+    record: str
+    turns: tuple[Turn, ...]
+    media: tuple[MediaRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRefusal:
+    """A published record that cannot be used, by reason; `record` names it as far as it can be."""
+
+    record: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a part of a row is refused."""
+
+    code: str
+    detail: str
+
+
+# One row of JSON ---------------------------------------------------------------
+
+
+class _NotFiniteError(ValueError):
+    pass
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def _refuse_constant(name: str) -> None:
+    raise _NotFiniteError(name)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _DuplicateKeyError(", ".join(sorted({k for k, _ in pairs})))
+    return found
+
+
+STRICT = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+
+
+def json_problem(error: ValueError | RecursionError) -> Problem:
+    """The refusal for an error that the strict decoder raised."""
+    match error:
+        case RecursionError():
+            return Problem("ROW_TOO_DEEP", "nested beyond the interpreter's bound")
+        case _NotFiniteError():
+            return Problem("ROW_NOT_FINITE", f"holds {error}")
+        case _DuplicateKeyError():
+            return Problem("ROW_DUPLICATE_KEY", f"a key repeats among {error}"[:200])
+    return Problem("ROW_NOT_JSON", str(error)[:200])
+
+
+def parse_row(line: bytes) -> dict[str, Any] | Problem:
+    """The object on one line of JSON, parsed strictly; a byte order mark is allowed."""
+    if len(line) > MAX_ROW_BYTES:
+        return Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
+    try:
+        text = line.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        return Problem("ROW_NOT_UTF8", f"byte {error.start} is not UTF-8")
+    if not text:
+        return Problem("ROW_EMPTY", "a blank line")
+    try:
+        value = STRICT.decode(text)
+    except (ValueError, RecursionError) as error:
+        return json_problem(error)
+    return object_of(value)
+
+
+def object_of(value: Any) -> dict[str, Any] | Problem:
+    """`value` if it is an object."""
+    if isinstance(value, dict):
+        return value
+    return Problem("ROW_NOT_OBJECT", f"is a {type(value).__name__}")
+
+
+# The parts of a row ------------------------------------------------------------
+
+
+def field_problem(row: dict[str, Any], names: Sequence[str]) -> Problem | None:
+    """The first of these fields that the row lacks."""
+    missing = [name for name in names if name not in row]
+    return Problem("ROW_MISSING_FIELD", f"no {', '.join(missing)}") if missing else None
+
+
+def read_id(value: Any) -> str | Problem:
+    """A published id as text: whole numbers are allowed, Unicode is put into form NFC."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return Problem("ROW_WRONG_TYPE", f"id is a {type(value).__name__}")
+    return unicodedata.normalize("NFC", str(value))
+
+
+def read_name(value: Any) -> str | Problem:
+    """A media path as published, without "." and empty parts; `check` judges it."""
+    if not isinstance(value, str):
+        return Problem("ROW_WRONG_TYPE", f"a media path is a {type(value).__name__}")
+    return str(PurePosixPath(value)) if value else value
+
+
+def read_span(value: Any) -> tuple[int, int] | Problem | None:
+    """A span [start, end] in seconds as microseconds; None stays None."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        return Problem("SPAN_WRONG_TYPE", "the span is not [start, end]")
+    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in value):
+        return Problem("SPAN_WRONG_TYPE", "start and end must be numbers of seconds")
+    if any(v != v or abs(v) > 1e9 for v in value):
+        return Problem("SPAN_INVALID", "the span is not finite")
+    start, end = (round(Fraction(v) * 1_000_000) for v in value)
+    return start, end
+
+
+def read_turns(value: Any, media: Sequence[MediaRef]) -> tuple[Turn, ...] | Problem:
+    """The turns of a LLaVA `conversations` list, placeholders turned into places.
+
+    Accepts {from, value} and {role, content}. The first len(media) placeholders of the questions
+    are taken; further ones stay in the text, where `check` refuses them. A single image without
+    any placeholder stands before the first question, as LLaVA-OneVision publishes some subsets.
+    """
+    if not isinstance(value, list):
+        return Problem("ROW_WRONG_TYPE", f"conversations is a {type(value).__name__}")
+    if not value:
+        return Problem("TURNS_EMPTY", "no turn")
+    if len(value) > MAX_TURNS:
+        return Problem("TURNS_TOO_MANY", f"{len(value)} turns")
+    spoken: list[tuple[str, str]] = []
+    for number, turn in enumerate(value):
+        said = _read_turn(turn, number)
+        if isinstance(said, Problem):
+            return said
+        spoken.append(said)
+    turns = _place_media(spoken, [ref.kind for ref in media])
+    placed = sum(len(turn.media) for turn in turns)
+    if placed == 0 and [ref.kind for ref in media] == ["image"]:
+        return before_first_question(turns, 1)
+    if placed < len(media):
+        return Problem("MEDIA_PLACEHOLDER_COUNT", f"{placed} placeholders, {len(media)} media")
+    return turns
+
+
+def _read_turn(turn: Any, number: int) -> tuple[str, str] | Problem:
+    """(role, text) of one published turn."""
+    if not isinstance(turn, dict) or set(turn) not in ({"from", "value"}, {"role", "content"}):
+        return Problem("TURN_WRONG_SHAPE", f"turn {number} is not {{from, value}}")
+    role, text = (turn[k] for k in (("from", "value") if "from" in turn else ("role", "content")))
+    if not isinstance(role, str) or not isinstance(text, str):
+        return Problem("ROW_WRONG_TYPE", f"turn {number} holds something that is not text")
+    if role not in ROLE_NAMES:
+        return Problem("TURN_WRONG_SHAPE", f"turn {number} is from {role[:40]!r}")
+    if len(text) > MAX_TEXT:
+        return Problem("TEXT_TOO_LONG", f"turn {number} has {len(text)} characters")
+    return ROLE_NAMES[role], text.replace(NOISE, "")
+
+
+def _place_media(spoken: Sequence[tuple[str, str]], kinds: Sequence[str]) -> tuple[Turn, ...]:
+    """Turns whose questions gave up their placeholders, as many as there are media."""
+    turns, placed = [], 0
+    for role, text in spoken:
+        places: list[tuple[int, int]] = []
+        while role == "user" and placed < len(kinds):
+            found = PLACEHOLDERS[kinds[placed]].search(text, places[-1][1] if places else 0)
+            if not found:
+                break
+            text = text[: found.start()] + text[found.end() :]
+            places.append((placed, found.start()))
+            placed += 1
+        turns.append(_stripped(role, text, places))
+    return tuple(turns)
+
+
+def _stripped(role: str, text: str, places: Sequence[tuple[int, int]]) -> Turn:
+    """A turn without white space at its ends; places move with the text."""
+    lead = len(text) - len(text.lstrip())
+    text = text.strip()
+    media = tuple((clip, min(max(at - lead, 0), len(text))) for clip, at in places)
+    return Turn(role=role, text=text, media=media)
+
+
+def before_first_question(turns: Sequence[Turn], count: int) -> tuple[Turn, ...]:
+    """The turns, with `count` media before the text of the first question."""
+    first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
+    places = tuple((clip, 0) for clip in range(count))
+    return tuple(
+        Turn(role=turn.role, text=turn.text, media=places) if i == first else turn
+        for i, turn in enumerate(turns)
+    )
+
+
+# The rules ---------------------------------------------------------------------
+
+
+def check(record: Record) -> Record | RowRefusal:
+    """The record, or the first rule it breaks."""
+    for problem in _problems(record):
+        return refusal(record.record, problem)
+    return record
+
+
+def refusal(name: str, problem: Problem) -> RowRefusal:
+    """The refusal of the record called `name`, whatever characters that name holds."""
+    label = name if next(_id_problems(name), None) is None else ascii(name[:64])
+    return RowRefusal(record=label, code=problem.code, detail=problem.detail)
+
+
+def _problems(record: Record) -> Iterator[Problem]:
+    yield from _id_problems(record.record)
+    yield from _turn_problems(record.turns)
+    for number, turn in enumerate(record.turns):
+        yield from _text_problems(turn.text, f"turn {number}", MAX_TEXT)
+        if found := SPECIAL.search(turn.text):
+            yield Problem("TEXT_SPECIAL_TOKEN", f"turn {number} spells {found[0]}")
+    for ref in record.media:
+        yield from _media_problems(ref)
+    places = [clip for turn in record.turns for clip, _ in turn.media]
+    if places != list(range(len(record.media))):
+        yield Problem("MEDIA_PLACEHOLDER_COUNT", f"places {places}, {len(record.media)} media")
+
+
+def _text_problems(text: str, what: str, bound: int) -> Iterator[Problem]:
+    if "\0" in text:
+        yield Problem("TEXT_NUL", f"{what} holds a NUL")
+    if _SURROGATE.search(text):
+        yield Problem("TEXT_SURROGATE", f"{what} holds half a surrogate pair")
+    if len(text) > bound:
+        yield Problem("TEXT_TOO_LONG", f"{what} has {len(text)} characters, at most {bound}")
+
+
+def _id_problems(name: str) -> Iterator[Problem]:
+    if not name.strip():
+        yield Problem("ROW_EMPTY_ID", "the id is blank")
+    yield from _text_problems(name, "the id", MAX_ID)
+    if any(c in _DIRECTION or unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in name):
+        yield Problem("ROW_BAD_ID", "the id holds control or direction characters")
+
+
+def _turn_problems(turns: Sequence[Turn]) -> Iterator[Problem]:
+    if not turns:
+        yield Problem("TURNS_EMPTY", "no turn")
+    if len(turns) > MAX_TURNS:
+        yield Problem("TURNS_TOO_MANY", f"{len(turns)} turns")
+    for number, turn in enumerate(turns):
+        if not turn.text.strip():
+            yield Problem("TURN_EMPTY", f"turn {number} says nothing")
+    roles = [turn.role for turn in turns]
+    if roles[:1] == ["system"]:
+        roles = roles[1:]
+    if roles != [("user", "assistant")[i % 2] for i in range(len(roles))]:
+        yield Problem("TURNS_OUT_OF_ORDER", " ".join(roles)[:100])
+    if roles[-1:] != ["assistant"]:
+        yield Problem("TURNS_NO_ANSWER", "the last turn is no answer")
+
+
+def _media_problems(ref: MediaRef) -> Iterator[Problem]:
+    if ref.data is None:
+        yield from _path_problems(ref.name)
+    elif not ref.data:
+        yield Problem("MEDIA_EMPTY", "the embedded media holds no bytes")
+    if ref.span is None:
+        return
+    start, end = ref.span
+    if ref.kind == "image" or not 0 <= start < end:
+        yield Problem("SPAN_INVALID", f"{start}..{end} microseconds of a {ref.kind}")
+
+
+def _path_problems(name: str) -> Iterator[Problem]:
+    """A path must stay inside the media folder and mean nothing to ffmpeg, a shell or Windows."""
+    yield from _text_problems(name[: MAX_PATH + 1], "the media path", MAX_PATH)
+    if not name or name == "." or name.startswith(("/", "-", "~")) or _SCHEME.match(name):
+        yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} is not a relative path")
+    if "\\" in name or ".." in name.split("/"):
+        yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} may leave the media folder")
+    if any(unicodedata.category(c) == "Cc" or c in _DIRECTION for c in name):
+        yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} holds control characters")
+
+
+# Across rows -------------------------------------------------------------------
+
+
+def content_id(record: Record) -> str:
+    """H of what a record says: its turns and its media, not its id."""
+    media = [
+        [ref.kind, ref.name if ref.data is None else sha256_hex(ref.data), list(ref.span or ())]
+        for ref in record.media
+    ]
+    return short_hash([digest_turns(record.turns), media])
+
+
+def once_each(items: Iterable[Record | RowRefusal]) -> Iterator[Record | RowRefusal]:
+    """The same stream, one item per item; later records that repeat an id or a content refused."""
+    contents: dict[str, str] = {}
+    first_name: dict[str, str] = {}
+    for item in items:
+        if isinstance(item, RowRefusal):
+            yield item
+            continue
+        content = content_id(item)
+        twin = first_name.get(content)
+        if contents.get(item.record, content) != content:
+            yield refusal(item.record, Problem("ROW_ID_CONFLICT", "an earlier record differs"))
+        elif twin is not None:
+            yield refusal(item.record, Problem("ROW_DUPLICATE", f"says what {twin} says"))
+        else:
+            contents[item.record], first_name[content] = content, item.record
+            yield item

@@ -1,0 +1,269 @@
+"""What the report shows of one build: read from its folder and its pool, and counted.
+
+Everything here is numbers and rows; `pipeline.report` turns them into a page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.manifest import Manifest
+from shards.errors import DamagedData, UserError
+from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES, read_table
+from shards.outcome import Books
+from shards.pool import Pool, Receipt
+from shards.reader import clip_of, read_extent
+from shards.sample import Clip, split_frames
+from shards.store import Store
+
+WINDOW = 100
+FILES = "manifest.json books.json refused.parquet shards/index.parquet shards/receipt.json".split()
+
+Name = tuple[str, str]
+"""A sample of a build: (source, key)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One build's files, and of its pool the rows of its sources."""
+
+    out: str
+    manifest: Manifest
+    described: dict[str, Any]
+    books: tuple[Books, ...]
+    refused: list[dict[str, Any]]
+    source_at: NDArray[np.int64]
+    drawn: Counter[Name]
+    shards: int
+    pool: Pool
+    samples: dict[Name, dict[str, Any]]
+    clips: dict[str, dict[str, Any]]
+    pairs: list[dict[str, Any]]
+    leaks: list[dict[str, Any]]
+    tools: tuple[str, ...]
+
+    @cached_property
+    def chosen(self) -> list[Name]:
+        """Every sample that the plan may draw, source by source."""
+        tables = zip(self.manifest.names, self.manifest.tables, strict=True)
+        return [(name, key.tobytes().hex()) for name, table in tables for key in table["key"]]
+
+    @cached_property
+    def chosen_clips(self) -> list[dict[str, Any]]:
+        """The clips that the chosen samples name, each once."""
+        names = {clip_id for name in self.chosen for clip_id in self.samples[name]["clip_ids"]}
+        return [self.clips[clip_id] for clip_id in sorted(names)]
+
+    @cached_property
+    def verdicts(self) -> dict[Name, str]:
+        """Code of each sample that was refused after it had a key."""
+        return {(row["source"], row["key"]): row["code"] for row in self.refused if row["key"]}
+
+    @cached_property
+    def users(self) -> dict[str, list[Name]]:
+        """The samples that name a clip."""
+        found = defaultdict(list)
+        for name, row in self.samples.items():
+            for clip_id in dict.fromkeys(row["clip_ids"]):
+                found[clip_id].append(name)
+        return found
+
+
+def load_build(out: str, pool_url: str) -> Build:
+    """Read a folder written by `build`; UserError names the file that is missing or astray."""
+    store = Store(out)
+    for name in FILES:
+        if not store.exists(name):
+            remedy = f"run `python -m pipeline build RECIPE --out {out}` first"
+            raise UserError(f"{store.path(name)}: not there; {remedy}")
+    described, books, receipt = (_json(store, FILES[i]) for i in (0, 1, 4))
+    manifest = Manifest.load(store.path("manifest.json"))
+    if receipt["manifest_id"] != manifest.manifest_id:
+        raise UserError(f"{store.path(FILES[4])}: shards of another manifest; run build again")
+    refused, index = (read_table(store.get(name), store.path(name)) for name in FILES[2:4])
+    index = index.select(["position", "source", "key"]).sort_by("position").to_pydict()
+    number = {name: i for i, name in enumerate(manifest.names)}
+    pool = Pool(pool_url)
+    revisions = {source["name"]: source["revision"] for source in described["sources"]}
+    admitted = [
+        receipt
+        for receipt in pool.receipts("admit")
+        if revisions.get(receipt.parameters["source"]) == receipt.parameters["revision"]
+    ]
+    compared = _compared(pool, revisions)
+    samples = pool.table(admitted, "index/samples", SAMPLES).to_pylist()
+    decoded = pool.receipts("decode")
+    wanted = {clip_id for row in samples for clip_id in row["clip_ids"]}
+    clips = pool.table(decoded, "index/clips", CLIPS).to_pylist()
+    return Build(
+        out=out,
+        manifest=manifest,
+        described=described,
+        books=tuple(Books(**values) for values in books),
+        refused=refused.to_pylist(),
+        source_at=np.array([number[name] for name in index["source"]], np.int64),
+        drawn=Counter(zip(index["source"], index["key"], strict=True)),
+        shards=len(receipt["shards"]),
+        pool=pool,
+        samples={(row["source"], row["key"]): row for row in samples},
+        clips={row["clip_id"]: row for row in clips if row["clip_id"] in wanted},
+        pairs=_unique(pool.table(compared, "clusters", PAIRS).to_pylist()),
+        leaks=_unique(pool.table(compared, "leaks", LEAKS).to_pylist()),
+        tools=tuple(sorted({each.tools for each in decoded if wanted & set(each.inputs)})),
+    )
+
+
+def _json(store: Store, name: str) -> Any:
+    try:
+        return json.loads(store.get(name))
+    except ValueError as error:
+        where = store.path(name)
+        raise DamagedData(f"{where}: not JSON ({error}); delete it and build again") from error
+
+
+def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:
+    """The comparisons of exactly these sources."""
+    found = [r for r in pool.receipts("compare") if r.parameters["sources"] == revisions]
+    if not found:
+        raise UserError(f"{pool.store.url}: never compared these sources; is --pool the right one?")
+    return found
+
+
+def _unique(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    by_value = {tuple(row.values()): row for row in rows}
+    return [by_value[value] for value in sorted(by_value)]
+
+
+def frames_of(build: Build, row: Mapping[str, Any]) -> tuple[Clip, list[bytes]]:
+    """A clip of the pool's index and its JPEGs, checksum verified."""
+    where = f"clips/{row['part']}"
+    clip = clip_of(dict(row))
+    found = read_extent(build.pool.store, where, dict(row))
+    return clip, split_frames([clip], found["mjpeg"], where)[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One source's part of the draw order; deviations are in samples, exact."""
+
+    source: str
+    quota: int
+    requested: Fraction
+    count: int
+    realised: Fraction
+    prefix: Fraction
+    window: Fraction
+
+
+def shares(names: Sequence[str], quotas: Sequence[int], at: NDArray[np.int64]) -> list[Share]:
+    """Requested against realised; the furthest any prefix and any window strays from its share.
+
+    `at[n]` is the index of the source at position n; a window is WINDOW positions, or all.
+    """
+    period, n = sum(quotas), np.arange(len(at) + 1, dtype=np.int64)
+    size = min(WINDOW, len(at))
+    found = []
+    for i, (name, quota) in enumerate(zip(names, quotas, strict=True)):
+        counts = np.concatenate([[0], np.cumsum(at == i)])
+        ahead = counts * period - n * quota
+        moved = ahead[size:] - ahead[: len(ahead) - size]
+        found.append(
+            Share(
+                source=name,
+                quota=quota,
+                requested=Fraction(quota, period),
+                count=int(counts[-1]),
+                realised=Fraction(int(counts[-1]), max(1, len(at))),
+                prefix=Fraction(int(abs(ahead).max()), period),
+                window=Fraction(int(abs(moved).max()), period),
+            )
+        )
+    return found
+
+
+def windowed(at: NDArray[np.int64], sources: int, most: int = 160) -> list[list[float]]:
+    """Share of each source in at most `most` windows of equal size, WINDOW positions at least."""
+    size = max(WINDOW, -(-len(at) // most))
+    pieces = [at[start : start + size] for start in range(0, len(at), size)]
+    if len(pieces) > 1 and len(pieces[-1]) < WINDOW:
+        pieces[-2:] = [np.concatenate(pieces[-2:])]
+    counts = [np.bincount(piece, minlength=sources) for piece in pieces]
+    return [(count / count.sum()).tolist() for count in counts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Clips that duplicate facts connect, and those facts."""
+
+    clips: tuple[str, ...]
+    pairs: tuple[dict[str, Any], ...]
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        return tuple(sorted({pair["relation"] for pair in self.pairs}))
+
+
+def clusters_of(pairs: Iterable[dict[str, Any]]) -> list[Cluster]:
+    """Connected components of the pairs, each under its least clip id, in that order."""
+    root: dict[str, str] = {}
+
+    def find(name: str) -> str:
+        while root.setdefault(name, name) != name:
+            name = root[name] = root[root[name]]
+        return name
+
+    kept = list(pairs)
+    for pair in kept:
+        low, high = sorted((find(pair["clip_a"]), find(pair["clip_b"])))
+        root[high] = low
+    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for pair in kept:
+        groups[find(pair["clip_a"])].append(pair)
+    clips = (sorted({p[end] for p in group for end in ("clip_a", "clip_b")})
+             for group in groups.values())  # fmt: skip
+    found = zip(clips, groups.values(), strict=True)
+    made = (Cluster(clips=tuple(names), pairs=tuple(group)) for names, group in found)
+    return sorted(made, key=lambda cluster: cluster.clips)
+
+
+def of_every_kind(clusters: Sequence[Cluster], most: int, first: set[str]) -> list[Cluster]:
+    """At most `most` of them: kinds of relation take turns, clusters that hold `first` lead."""
+    turn: Counter[tuple[str, ...]] = Counter()
+    ranked = []
+    for cluster in sorted(clusters, key=lambda each: (first.isdisjoint(each.clips), each.clips)):
+        ranked.append((turn[cluster.relations], cluster.relations, cluster))
+        turn[cluster.relations] += 1
+    ranked.sort(key=lambda entry: entry[:2])
+    return [cluster for *_, cluster in ranked[:most]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Refusals of one source with one stage and code; `rows` are the first of them."""
+
+    stage: str
+    code: str
+    count: int
+    rows: tuple[dict[str, Any], ...]
+
+
+def reasons(refused: Sequence[dict[str, Any]], source: str, most: int) -> list[Reason]:
+    """Why this source's records and samples were refused, most frequent first."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in refused:
+        if row["source"] == source:
+            groups[row["stage"], row["code"]].append(row)
+    found = [
+        Reason(stage=stage, code=code, count=len(rows), rows=tuple(rows[:most]))
+        for (stage, code), rows in groups.items()
+    ]
+    return sorted(found, key=lambda reason: (-reason.count, reason.stage, reason.code))

@@ -1,0 +1,131 @@
+"""Parquet files with embedded images, told apart by the names of their columns.
+
+LLaVA-OneVision-Data: `id, image {bytes, path} or null, conversations, data_source`.
+The Cauldron and FineVision: `images [{bytes, path}], texts [{user, assistant}]`, no placeholders:
+all images stand before the first question (nanoVLM's data/datasets.py does the same).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.records import (
+    MAX_TURNS,
+    MediaRef,
+    Problem,
+    Record,
+    RowRefusal,
+    before_first_question,
+    check,
+    read_id,
+    read_name,
+    read_turns,
+    refusal,
+)
+from shards.errors import UserError
+from shards.sample import Turn
+
+CONVERSATIONS = ("id", "image", "conversations")
+TEXTS = ("images", "texts")
+_BATCH = 64
+_STRAY = re.compile(r"<image>\n?")
+
+
+def read(annotations: Path) -> Iterator[Record | RowRefusal]:
+    """Records of a Parquet file, or of every `*.parquet` of a folder in order of their names."""
+    files = sorted(annotations.glob("*.parquet")) if annotations.is_dir() else [annotations]
+    if not files:
+        raise UserError(f"{annotations}: holds no *.parquet; set the key 'annotations'")
+    for path in files:
+        yield from _read_file(path)
+
+
+def _read_file(path: Path) -> Iterator[Record | RowRefusal]:
+    try:
+        with pq.ParquetFile(path) as file:
+            shape = _shape(file.schema_arrow, path)
+            columns = [name for name in shape if name in file.schema_arrow.names]
+            row = 0
+            for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
+                for i in range(batch.num_rows):
+                    yield _record(batch, i, row, shape, path)
+                    row += 1
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not readable as Parquet: {error}; download it again") from error
+
+
+def _shape(schema: pa.Schema, path: Path) -> tuple[str, ...]:
+    """The columns to read, by name: publishers order columns and struct fields differently."""
+    if set(CONVERSATIONS) <= set(schema.names):
+        return CONVERSATIONS
+    if set(TEXTS) <= set(schema.names):
+        return (*TEXTS, "id")
+    raise UserError(
+        f"{path}: columns {schema.names}; this format needs {CONVERSATIONS} or {TEXTS}, "
+        "choose another 'format' in the recipe"
+    )
+
+
+def _record(
+    batch: pa.RecordBatch, i: int, row: int, shape: tuple[str, ...], path: Path
+) -> Record | RowRefusal:
+    """One row as a record; a row without an id is named by its file and number."""
+    label = f"{path.stem}#{row}"
+    try:
+        values = {name: batch.column(name)[i].as_py() for name in batch.schema.names}
+    except UnicodeDecodeError as error:
+        return refusal(label, Problem("ROW_NOT_UTF8", str(error)[:100]))
+    name = read_id(values["id"]) if "id" in values else label
+    if isinstance(name, Problem):
+        return refusal(label, name)
+    media = _media(values["images"] if shape[0] == "images" else values["image"], path, row)
+    if isinstance(media, Problem):
+        return refusal(name, media)
+    if shape == CONVERSATIONS:
+        turns = read_turns(values["conversations"], media)
+    else:
+        turns = _pairs(values["texts"], len(media))
+    if isinstance(turns, Problem):
+        return refusal(name, turns)
+    return check(Record(record=name, turns=turns, media=media))
+
+
+def _media(value: Any, path: Path, row: int) -> tuple[MediaRef, ...] | Problem:
+    """The images of a row: none, one struct, or a list of structs."""
+    images = value if isinstance(value, list) else [] if value is None else [value]
+    media = []
+    for i, image in enumerate(images):
+        if not isinstance(image, dict) or not {"bytes", "path"} <= set(image):
+            return Problem("ROW_WRONG_TYPE", f"image {i} is not {{bytes, path}}")
+        if image["bytes"] is None and image["path"] is None:
+            return Problem("MEDIA_EMPTY", f"image {i} has neither bytes nor a path")
+        if image["bytes"] is None:
+            name = read_name(image["path"])
+            if isinstance(name, Problem):
+                return name
+            media.append(MediaRef(kind="image", name=name))
+        else:
+            address = f"parquet:{path.resolve()}#{row}/{i}"
+            media.append(MediaRef(kind="image", data=image["bytes"], address=address))
+    return tuple(media)
+
+
+def _pairs(value: Any, images: int) -> tuple[Turn, ...] | Problem:
+    """The turns of `texts`, all images before the first question, stray markers removed."""
+    pairs = value or []
+    if 2 * len(pairs) > MAX_TURNS:
+        return Problem("TURNS_TOO_MANY", f"{2 * len(pairs)} turns")
+    turns = []
+    for i, pair in enumerate(pairs):
+        said = {role: pair.get(role) for role in ("user", "assistant")}
+        for role, text in said.items():
+            if not isinstance(text, str):
+                return Problem("TURN_WRONG_SHAPE", f"pair {i} has no text for {role}")
+            turns.append(Turn(role=role, text=_STRAY.sub("", text).strip()))
+    return before_first_question(turns, images)

@@ -1,0 +1,328 @@
+"""The stages: pure functions of their inputs, each ending in one receipt of the pool.
+
+    admit     one source's published records -> samples, the media they name, refusals
+    decode    some media -> clips in one part of the pool, their index and fingerprints, refusals
+    lengths   one table of samples -> tokens per turn under a tokenizer and template
+    compare   fingerprints of a recipe's clips -> duplicate pairs and leak matches (facts)
+
+A stage whose receipt exists returns it and does nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixtures.text import TextCodec
+from pipeline import fetch, media
+from pipeline.clusters import duplicate_pairs, leak_matches
+from pipeline.fingerprints import differences, fingerprint
+from pipeline.records import Problem, Record, RowRefusal, once_each
+from pipeline.sources import FORMATS
+from shards.ids import clip_id, sample_key, sha256_file, sha256_hex, short_hash, work_id
+from shards.index import (
+    CLIPS,
+    FINGERPRINTS,
+    LEAKS,
+    LENGTHS,
+    MEDIA,
+    PAIRS,
+    REFUSED,
+    SAMPLES,
+    table_of,
+)
+from shards.outcome import Refused
+from shards.pool import Pool, Receipt
+from shards.sample import Clip, digest_turns, turns_from_json, turns_to_json
+from shards.writer import clip_members, tar_bytes
+
+ADMIT_VERSION = "1"
+DECODE_VERSION = "1"
+LENGTHS_VERSION = "1"
+COMPARE_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceUnit:
+    """One source of a recipe, as published: annotations and, apart from them, media."""
+
+    pool: str
+    name: str
+    dataset: str
+    format: str
+    annotations: str
+    media: str
+    licence: str
+
+
+def admit(unit: SourceUnit) -> Receipt:
+    """Every published record becomes one sample or one refusal."""
+    pool = Pool(unit.pool)
+    annotations = fetch.resolve(unit.annotations, "annotations")
+    names = fetch.media_table(fetch.resolve(unit.media, "media") if unit.media else None)
+    digests = {name: digest for name, (digest, _) in sorted(names.files.items())}
+    inputs = [sha256_file(annotations), short_hash(digests)]
+    parameters = {
+        "source": unit.name,
+        "dataset": unit.dataset,
+        "format": unit.format,
+        "licence": unit.licence,
+        "profile": pool.profile.profile_id,
+        "revision": short_hash(inputs),
+    }
+    done = pool.receipt(work_id("admit", ADMIT_VERSION, parameters, inputs))
+    return done or _Admission(unit, pool, names, parameters["revision"]).run(
+        annotations, parameters, inputs
+    )
+
+
+class _Admission:
+    """The tables of one source while its records are read."""
+
+    def __init__(
+        self, unit: SourceUnit, pool: Pool, names: fetch.MediaTable, revision: str
+    ) -> None:
+        self.unit, self.pool, self.names, self.revision = unit, pool, names, revision
+        self.profile_id = pool.profile.profile_id
+        self.samples: dict[str, dict[str, Any]] = {}
+        self.media: dict[str, dict[str, Any]] = {}
+        self.refused: list[Refused] = []
+        self.counts: Counter[str] = Counter()
+
+    def run(self, annotations: Path, parameters: dict[str, Any], inputs: list[str]) -> Receipt:
+        for item in once_each(FORMATS[self.unit.format](annotations)):
+            self.counts["records"] += 1
+            if isinstance(item, RowRefusal):
+                self.counts["records_refused"] += 1
+                self._refuse(item.record, "", item.code, item.detail)
+            else:
+                self.counts["samples"] += 1
+                self._admit(item)
+        tables = {
+            "index/samples": table_of(SAMPLES, (self.samples[key] for key in sorted(self.samples))),
+            "index/media": table_of(MEDIA, (self.media[name] for name in sorted(self.media))),
+            "refused": table_of(REFUSED, (asdict(refusal) for refusal in self.refused)),
+        }
+        names = ("records", "records_refused", "samples", "samples_refused")
+        counts = {name: self.counts[name] for name in names}
+        return self.pool.commit("admit", ADMIT_VERSION, parameters, inputs, tables, counts=counts)
+
+    def _admit(self, record: Record) -> None:
+        clip_ids = []
+        for ref in record.media:
+            place = self.names.find(ref)
+            if isinstance(place, Problem):
+                self.counts["samples_refused"] += 1
+                self._refuse(record.record, "", place.code, place.detail)
+                return
+            name = clip_id(place.digest, ref.span, self.profile_id)
+            clip_ids.append(name)
+            self.media[name] = {
+                "clip_id": name,
+                "media_digest": place.digest,
+                "kind": ref.kind,
+                "address": place.address,
+                "span": None if ref.span is None else list(ref.span),
+            }
+        self._keep(record, clip_ids)
+
+    def _keep(self, record: Record, clip_ids: list[str]) -> None:
+        digest = digest_turns(record.turns)
+        key = sample_key(digest, clip_ids)
+        if key in self.samples:
+            self.counts["samples_refused"] += 1
+            other = self.samples[key]["record"]
+            self._refuse(record.record, key, "ROW_DUPLICATE", f"the same sample as {other!r}")
+            return
+        self.samples[key] = {
+            "source": self.unit.name,
+            "revision": self.revision,
+            "key": key,
+            "record": record.record,
+            "turns": json.dumps(turns_to_json(record.turns), ensure_ascii=False),
+            "turns_digest": digest,
+            "clip_ids": clip_ids,
+            "dataset": self.unit.dataset,
+            "licence": self.unit.licence,
+            "num_turns": len(record.turns),
+            "num_chars": sum(len(turn.text) for turn in record.turns),
+        }
+
+    def _refuse(self, record: str, key: str, code: str, detail: str) -> None:
+        stage = "fetch" if code.startswith("MEDIA_") and key == "" else "admit"
+        self.refused.append(
+            Refused(
+                source=self.unit.name,
+                record=record,
+                key=key,
+                stage=stage,
+                code=code,
+                detail=detail,
+                origin=f"{self.unit.dataset}@{self.revision}",
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaUnit:
+    """Media to decode in one go: rows of the media index. Held-out media leave no frames behind."""
+
+    pool: str
+    stage: str
+    rows: tuple[dict[str, Any], ...]
+
+
+def decode(unit: MediaUnit) -> Receipt:
+    """Open each medium at the one door; one part, one index table, one table of fingerprints."""
+    pool = Pool(unit.pool)
+    clips, prints, refused = [], [], []
+    for row in unit.rows:
+        span = None if row["span"] is None else tuple(row["span"])
+        with fetch.open_address(row["address"]) as path:
+            decoded = media.decode(path, row["kind"], pool.profile, span)
+        if isinstance(decoded, media.MediaRefusal):
+            refused.append(_media_refusal(row, decoded.code, decoded.detail))
+        else:
+            clips.append((row, decoded))
+            prints += fingerprint(row["clip_id"], decoded)
+    return _commit_decoded(pool, unit, clips, prints, refused)
+
+
+def refuse_media(unit: MediaUnit, code: str, detail: str) -> Receipt:
+    """Write down that these media are refused without opening them (they kill their worker)."""
+    refused = [_media_refusal(row, code, detail) for row in unit.rows]
+    return _commit_decoded(Pool(unit.pool), unit, [], [], refused)
+
+
+def _commit_decoded(
+    pool: Pool,
+    unit: MediaUnit,
+    clips: Sequence[tuple[dict[str, Any], media.Decoded]],
+    prints: list[dict[str, Any]],
+    refused: list[Refused],
+) -> Receipt:
+    tables = {
+        "index/fingerprints": table_of(FINGERPRINTS, prints),
+        "refused": table_of(REFUSED, (asdict(refusal) for refusal in refused)),
+    }
+    parts = {}
+    if unit.stage == "decode":
+        data, index = _part(clips)
+        tables["index/clips"], parts["clips"] = index, data
+    return pool.commit(
+        unit.stage,
+        DECODE_VERSION,
+        {"profile": pool.profile.profile_id},
+        [row["clip_id"] for row in unit.rows],
+        tables,
+        parts,
+        counts={"media": len(unit.rows), "refused": len(refused)},
+        tools=media.check_tools(),
+    )
+
+
+def _part(clips: Sequence[tuple[dict[str, Any], media.Decoded]]) -> tuple[bytes, pa.Table]:
+    """The tar of these clips and their rows of the clip index."""
+    rows = [_clip_row(row, decoded) for row, decoded in clips]
+    groups = []
+    for values, (_, decoded) in zip(rows, clips, strict=True):
+        clip = Clip(**{name: values[name] for name in Clip.__slots__})
+        groups.append(clip_members(clip, json.dumps(values).encode(), decoded.frames))
+    data, extents = tar_bytes(groups)
+    part = f"{sha256_hex(data)}.tar"
+    places = [{"part": part, **asdict(extent)} for extent in extents]
+    return data, table_of(CLIPS, (a | b for a, b in zip(rows, places, strict=True)))
+
+
+def _clip_row(row: dict[str, Any], decoded: media.Decoded) -> dict[str, Any]:
+    values = {name: getattr(decoded, name) for name in decoded.__slots__ if name != "frames"}
+    return values | {
+        "clip_id": row["clip_id"],
+        "media_digest": row["media_digest"],
+        "nbytes": tuple(len(frame) for frame in decoded.frames),
+        "differences": differences(decoded),
+    }
+
+
+def _media_refusal(row: dict[str, Any], code: str, detail: str) -> Refused:
+    return Refused(
+        source="",
+        record="",
+        key=row["clip_id"],
+        stage="decode",
+        code=code,
+        detail=detail,
+        origin=row["address"],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextUnit:
+    """One table of samples to be counted under one tokenizer and template."""
+
+    pool: str
+    table: str
+    tokenizer: bytes
+    template: str
+
+
+def count_lengths(unit: TextUnit) -> Receipt:
+    """Tokens per turn of every sample in the table."""
+    pool, codec = Pool(unit.pool), TextCodec(unit.tokenizer, unit.template)
+    parameters = {"text_profile": codec.profile_id}
+    done = pool.receipt(work_id("lengths", LENGTHS_VERSION, parameters, [unit.table]))
+    if done:
+        return done
+    rows = pool.read(f"index/samples/{unit.table}").select(["source", "key", "turns"]).to_pylist()
+    counted = (
+        {
+            "source": row["source"],
+            "key": row["key"],
+            "tokens": codec.count_turns(turns_from_json(json.loads(row["turns"]))),
+        }
+        for row in rows
+    )
+    tables = {f"lengths/{codec.profile_id}": table_of(LENGTHS, counted)}
+    return pool.commit("lengths", LENGTHS_VERSION, parameters, [unit.table], tables)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareUnit:
+    """The clips of a recipe, and the held-out clips with their benchmark's name."""
+
+    pool: str
+    sources: dict[str, str]
+    held_out: dict[str, str]
+    clip_ids: tuple[str, ...]
+    benchmark: dict[str, str]
+
+
+def compare(unit: CompareUnit) -> Receipt:
+    """Duplicate pairs among the recipe's clips, and their matches with held-out clips."""
+    pool = Pool(unit.pool)
+    parameters = {"sources": unit.sources, "held_out": unit.held_out}
+    inputs = [short_hash(sorted(unit.clip_ids)), short_hash(sorted(unit.benchmark.items()))]
+    done = pool.receipt(work_id("compare", COMPARE_VERSION, parameters, inputs))
+    if done:
+        return done
+    ours = _fingerprints(pool, "decode", unit.clip_ids)
+    theirs = _fingerprints(pool, "held_out", unit.benchmark)
+    tables = {
+        "clusters": duplicate_pairs(ours).cast(PAIRS),
+        "leaks": leak_matches(ours, theirs, unit.benchmark).cast(LEAKS),
+    }
+    return pool.commit("compare", COMPARE_VERSION, parameters, inputs, tables)
+
+
+def _fingerprints(pool: Pool, stage: str, clip_ids: Iterable[str]) -> pa.Table:
+    table = pool.table(pool.receipts(stage), "index/fingerprints", FINGERPRINTS)
+    wanted = pa.array(sorted(clip_ids), pa.string())
+    table = table.filter(pc.is_in(table["clip_id"], value_set=wanted))
+    return table.sort_by([("clip_id", "ascending"), ("frame", "ascending")])

@@ -1,0 +1,38 @@
+"""The errors a person can cause or must act on.
+
+    UserError(ValueError)      something the person at the keyboard can mend: exit status 2
+      DamagedData              bytes that are not what their index says: names the place
+      MissingData              bytes that an index names and nobody holds
+
+A broken sample is never an exception: it is a `shards.outcome.Refused` record. Every other
+exception is a bug or a failing machine, and is allowed to show its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(ValueError):
+    """What is wrong, where, and the remedy; shown in one line, exit status 2."""
+
+
+class DamagedData(UserError):
+    """Stored bytes fail their checksum or their shape; the message names file and place."""
+
+
+class MissingData(UserError):
+    """An index or a manifest names bytes that the given data does not hold."""
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command line; a UserError or a refused folder becomes one line and status 2."""
+    try:
+        main()
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}; check the path and rights\n")
+        sys.exit(2)

@@ -1,0 +1,80 @@
+"""Identities: every id of the project is a sha256 over canonical JSON or over bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+KEY_PATTERN = re.compile(r"[0-9a-f]{32}")
+_CHUNK = 1 << 20
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON spelling of `value`: sorted keys, no spaces, UTF-8, integers only.
+
+    Raises ValueError on a float: a number that enters an id must be an integer or a string.
+    """
+    _refuse_floats(value)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode()
+
+
+def _refuse_floats(value: Any) -> None:
+    if isinstance(value, float):
+        raise ValueError(f"a float in canonical JSON: {value!r}")
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError(f"keys of canonical JSON must be strings: {list(value)}")
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_floats(item)
+
+
+def sha256_hex(data: bytes) -> str:
+    """sha256 of bytes, 64 lower-case hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def short_hash(value: Any) -> str:
+    """H: the first 32 hex of the sha256 of the canonical JSON of `value`."""
+    return sha256_hex(canonical_json(value))[:32]
+
+
+def normalise(text: str) -> str:
+    """Text as compared for equality: Unicode NFC, runs of white space folded to one space."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def clip_id(media_digest: str, span: Sequence[int] | None, profile_id: str) -> str:
+    """H(media_digest, span, profile_id); `span` is (start, end) in microseconds, or None."""
+    return short_hash([media_digest, None if span is None else list(span), profile_id])
+
+
+def turns_digest(turns: Iterable[tuple[str, str, Sequence[int]]]) -> str:
+    """H over (role, normalised text, clip indexes) of each turn."""
+    return short_hash([[role, normalise(text), list(clips)] for role, text, clips in turns])
+
+
+def sample_key(digest_of_turns: str, clip_ids: Sequence[str]) -> str:
+    """H(normalised turns, ordered clip ids); the source is not part of it."""
+    return short_hash([digest_of_turns, list(clip_ids)])
+
+
+def work_id(stage: str, version: str, parameters: Any, inputs: Sequence[str]) -> str:
+    """The name of a receipt: sha256 of (stage version, parameters, input digests)."""
+    return sha256_hex(canonical_json([stage, version, parameters, list(inputs)]))

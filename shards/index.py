@@ -1,0 +1,148 @@
+"""Parquet tables of pool and shards: their columns, and table <-> bytes with page checksums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shards.errors import DamagedData
+
+_FRACTION = pa.list_(pa.int64(), 2)
+
+SAMPLES = pa.schema(
+    [
+        ("source", pa.string()),
+        ("revision", pa.string()),
+        ("key", pa.string()),
+        ("record", pa.string()),
+        ("turns", pa.string()),
+        ("turns_digest", pa.string()),
+        ("clip_ids", pa.list_(pa.string())),
+        ("dataset", pa.string()),
+        ("licence", pa.string()),
+        ("num_turns", pa.int32()),
+        ("num_chars", pa.int32()),
+    ]
+)
+"""One row per admitted sample; `turns` is the JSON of shards.sample.turns_to_json."""
+
+MEDIA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("media_digest", pa.string()),
+        ("kind", pa.string()),
+        ("address", pa.string()),
+        ("span", pa.list_(pa.int64())),
+    ]
+)
+"""Where a clip's original bytes are: an address for pipeline.fetch; span in µs, or null."""
+
+CLIPS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("media_digest", pa.string()),
+        ("part", pa.string()),
+        ("offset", pa.int64()),
+        ("extent", pa.int64()),
+        ("crc32", pa.uint32()),
+        ("kind", pa.string()),
+        ("pts", pa.list_(pa.int64())),
+        ("time_base", _FRACTION),
+        ("duration", _FRACTION),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("nbytes", pa.list_(pa.int64())),
+        ("rotation", pa.int32()),
+        ("is_vfr", pa.bool_()),
+        ("source_fps", _FRACTION),
+        ("colour", pa.string()),
+        ("codec", pa.string()),
+        ("container", pa.string()),
+        ("source_size", pa.list_(pa.int64(), 2)),
+        ("differences", pa.list_(pa.int32())),
+    ]
+)
+"""One row per decoded clip: the tar members' place in `part` and everything known of the frames."""
+
+
+FINGERPRINTS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("kind", pa.string()),
+        ("frame", pa.int32()),
+        ("micros", pa.int64()),
+        ("quality", pa.int32()),
+        ("hash", pa.binary(32)),
+        ("thumbnail", pa.binary()),
+    ]
+)
+"""At most 16 rows per clip (1 per image): a 256-bit hash of a frame, and a small luma picture."""
+
+PAIRS = pa.schema(
+    [
+        ("clip_a", pa.string()),
+        ("clip_b", pa.string()),
+        ("relation", pa.string()),
+        ("distance", pa.int32()),
+    ]
+)
+"""Duplicate facts: clip_a < clip_b; relation is exact, near, mirrored or contained."""
+
+LEAKS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("benchmark", pa.string()),
+        ("held_out", pa.string()),
+        ("relation", pa.string()),
+        ("distance", pa.int32()),
+    ]
+)
+"""Matches of training clips with held-out clips."""
+
+LENGTHS = pa.schema(
+    [("source", pa.string()), ("key", pa.string()), ("tokens", pa.list_(pa.int32()))]
+)
+"""Tokens per turn, template pieces included, visual slots excluded."""
+
+REFUSED = pa.schema(
+    [(name, pa.string()) for name in "source record key stage code detail origin".split()]
+)
+
+SHARD_INDEX = pa.schema(
+    [
+        ("position", pa.int64()),
+        ("source", pa.string()),
+        ("key", pa.string()),
+        ("epoch", pa.int32()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("extent", pa.int64()),
+        ("crc32", pa.uint32()),
+    ]
+)
+"""One row per packed sample: the extent of its two tar members, and the crc32 of those bytes."""
+
+
+def table_of(schema: pa.Schema, rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """A table of exactly these columns."""
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def write_table(table: pa.Table) -> bytes:
+    """Parquet bytes with page checksums; the same table gives the same bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def read_table(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in Parquet bytes, checksums verified; DamagedData names `where`."""
+    try:
+        source = pa.BufferReader(data)
+        return pq.ParquetFile(source, page_checksum_verification=True).read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedData(f"{where}: damaged Parquet: {error}; delete it and rebuild") from error

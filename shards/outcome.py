@@ -1,0 +1,133 @@
+"""Kept or refused, with a reason code: nothing is dropped in silence, and the books balance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shards.errors import UserError
+
+STAGES = ("fetch", "admit", "decode", "plan")
+
+CODES: Mapping[str, str] = {
+    "ROW_NOT_JSON": "the record is not one JSON object",
+    "ROW_NOT_UTF8": "the record is not UTF-8 text",
+    "ROW_TOO_LONG": "the record is longer than the bound",
+    "ROW_TOO_DEEP": "the record nests deeper than the bound",
+    "ROW_EMPTY": "the record is blank",
+    "ROW_NOT_FINITE": "the record holds NaN or an infinite number",
+    "ROW_DUPLICATE_KEY": "the record names one key twice",
+    "ROW_NOT_OBJECT": "the record is not an object",
+    "ROW_MISSING_FIELD": "the record lacks a required field",
+    "ROW_WRONG_TYPE": "a field of the record has the wrong type",
+    "ROW_EMPTY_ID": "the record's id is blank",
+    "ROW_BAD_ID": "the record's id holds control or direction characters",
+    "ROW_ID_CONFLICT": "two records share an id and differ",
+    "ROW_DUPLICATE": "the same record stands twice in one source",
+    "ROW_BAD_ANSWER": "a multiple-choice answer names no option",
+    "TEXT_NUL": "the text holds a NUL character",
+    "TEXT_SURROGATE": "the text holds half a surrogate pair",
+    "TEXT_TOO_LONG": "a text is longer than the bound",
+    "TEXT_SPECIAL_TOKEN": "the text spells a control token",
+    "TURNS_EMPTY": "the conversation is empty",
+    "TURNS_NO_ANSWER": "the conversation has no answer",
+    "TURNS_TOO_MANY": "the conversation has too many turns",
+    "TURNS_OUT_OF_ORDER": "the roles do not alternate",
+    "TURN_WRONG_SHAPE": "a turn is not {from, value}",
+    "TURN_EMPTY": "a turn says nothing",
+    "SPAN_INVALID": "the time span is empty, negative or infinite",
+    "SPAN_WRONG_TYPE": "the time span is not two numbers",
+    "SPAN_OUTSIDE": "the time span lies outside the video",
+    "MEDIA_PATH_REFUSED": "the media path is absolute, climbs, or is an address",
+    "MEDIA_PLACEHOLDER_COUNT": "placeholders and media differ in number",
+    "MEDIA_MISSING": "the media that the record names is not there",
+    "MEDIA_NOT_A_FILE": "the media is not a regular file",
+    "MEDIA_EMPTY": "the media file is empty",
+    "MEDIA_TOO_BIG": "the media file is larger than the bound",
+    "MEDIA_LFS_POINTER": "the media file is a git-lfs pointer, not the media",
+    "MEDIA_UNREADABLE": "no allowed format recognises the bytes",
+    "MEDIA_UNDECODABLE": "the decoder failed on the bytes",
+    "MEDIA_DAMAGED": "the decoder reported damage",
+    "MEDIA_TRUNCATED": "the media ends before its index says",
+    "MEDIA_SHORT": "fewer frames came out than the duration promises",
+    "MEDIA_LONG": "more frames came out than the duration promises",
+    "MEDIA_FORMAT_REFUSED": "the container format is not on the list",
+    "MEDIA_CODEC_REFUSED": "the codec is not on the list",
+    "MEDIA_COLOUR_REFUSED": "the colour space cannot be mapped",
+    "MEDIA_NO_VIDEO": "the file holds no video stream",
+    "MEDIA_NO_KEYFRAME": "the stream starts without a key frame",
+    "MEDIA_SIZE_CHANGES": "the frame size changes within the stream",
+    "MEDIA_BAD_DURATION": "the duration is missing, zero or beyond the bound",
+    "MEDIA_BAD_FPS": "the frame rate is zero or beyond the bound",
+    "MEDIA_BAD_ASPECT": "the aspect ratio is beyond the bound",
+    "MEDIA_TOO_SMALL": "a side is smaller than the bound",
+    "MEDIA_TOO_MANY_PIXELS": "the frame has more pixels than the bound",
+    "MEDIA_TOO_MANY_STREAMS": "the file has more streams than the bound",
+    "MEDIA_TOO_SLOW": "decoding ran into its time limit",
+    "MEDIA_TOO_MUCH_MEMORY": "decoding ran into its memory limit",
+    "MEDIA_ANIMATED": "an image file holds several frames",
+    "MEDIA_METADATA_BOMB": "the image's metadata unpacks beyond the bound",
+    "MEDIA_KILLED_WORKER": "decoding killed its worker three times",
+    "LICENCE_REFUSED": "the licence is not on the recipe's list",
+    "FILTER_REFUSED": "a filter of the recipe excludes it",
+    "DUPLICATE_SAMPLE": "another sample of the recipe has the same media and the same turns",
+    "LEAK_MEDIA": "the media match held-out media",
+    "SAMPLE_TOO_LONG": "the sample does not fit into one pack",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A sample, or a whole record, that is not kept; `key` is empty before a key exists."""
+
+    source: str
+    record: str
+    key: str
+    stage: str
+    code: str
+    detail: str
+    origin: str
+
+    def __post_init__(self) -> None:
+        if self.code not in CODES or self.stage not in STAGES:
+            raise AssertionError(f"unknown refusal {self.stage}/{self.code}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """The four accounts of one source (data model, "Books"); counts of records or samples."""
+
+    source: str
+    records: int
+    records_refused: int
+    samples: int
+    samples_refused: int
+    not_chosen: int
+    chosen: int
+    drawn: int
+    repeats: int
+
+    @property
+    def parsed(self) -> int:
+        return self.records - self.records_refused
+
+    @property
+    def admitted(self) -> int:
+        return self.samples - self.samples_refused
+
+    def check(self, refused_records: int, refused_samples: int, verdicts: int) -> None:
+        """Raise UserError unless the accounts equal the refusals that were written down."""
+        pairs = (
+            ("records refused", self.records_refused, refused_records),
+            ("samples refused", self.samples_refused, refused_samples),
+            ("not chosen", self.not_chosen, verdicts),
+            ("chosen", self.chosen, self.admitted - self.not_chosen),
+        )
+        for what, counted, written in pairs:
+            if counted != written:
+                raise UserError(
+                    f"the books of {self.source!r} do not balance: {what} {counted}, "
+                    f"written down {written}; nothing was published"
+                )
+        if not 0 <= self.drawn <= self.chosen:
+            raise UserError(f"the books of {self.source!r} do not balance: drawn {self.drawn}")

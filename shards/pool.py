@@ -1,0 +1,119 @@
+"""The pool: receipts say what is done, and name tables and parts by the digest of their bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from shards.errors import DamagedData, UserError
+from shards.ids import canonical_json, sha256_hex, work_id
+from shards.index import read_table, write_table
+from shards.profile import Profile
+from shards.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A finished piece of work: a pure function of (stage, version, parameters, inputs).
+
+    `outputs` maps a folder of the pool to the names of the files this work put there; `tools` names
+    the programs that did it (an ffmpeg build), and is not part of the work id.
+    """
+
+    work_id: str
+    stage: str
+    version: str
+    parameters: dict[str, Any]
+    inputs: tuple[str, ...]
+    outputs: dict[str, list[str]]
+    counts: dict[str, int]
+    tools: str
+
+
+class Pool:
+    """Receipts and tables under one root; see data_model, "Pool"."""
+
+    def __init__(self, url: str, profile: Profile | None = None) -> None:
+        """Open a pool; given a profile, make it if it is new, and refuse another profile."""
+        self.store = Store(url)
+        if profile is not None:
+            self.store.put_once("profile.json", canonical_json(profile.to_json()))
+        if not self.store.exists("profile.json"):
+            raise UserError(f"{url}: not a pool (no profile.json); give --pool, or build it first")
+        where = self.store.path("profile.json")
+        self.profile = Profile.from_json(json.loads(self.store.get("profile.json")), where)
+        if profile is not None and profile != self.profile:
+            raise UserError(
+                f"{where}: this pool keeps {self.profile.to_json()}, the recipe wants "
+                f"{profile.to_json()}; give another --pool"
+            )
+
+    def receipt(self, name: str) -> Receipt | None:
+        """The receipt of this work id, or None if the work is not done."""
+        if not self.store.exists(f"receipts/{name}.json"):
+            return None
+        return self._read_receipt(f"receipts/{name}.json")
+
+    def receipts(self, stage: str) -> list[Receipt]:
+        """All receipts of a stage, in the order of their work ids."""
+        names = self.store.list("receipts")
+        read = (self._read_receipt(f"receipts/{name}") for name in names if name.endswith(".json"))
+        return [receipt for receipt in read if receipt.stage == stage]
+
+    def commit(
+        self,
+        stage: str,
+        version: str,
+        parameters: dict[str, Any],
+        inputs: Sequence[str],
+        tables: Mapping[str, pa.Table],
+        parts: Mapping[str, bytes] | None = None,
+        counts: Mapping[str, int] | None = None,
+        tools: str = "",
+    ) -> Receipt:
+        """Store tables and parts under their content's name, the receipt last; first one wins."""
+        blobs = {folder: (write_table(table), "parquet") for folder, table in tables.items()}
+        blobs |= {folder: (data, "tar") for folder, data in (parts or {}).items()}
+        outputs = {folder: [self._put(folder, *blob)] for folder, blob in blobs.items()}
+        name = work_id(stage, version, parameters, inputs)
+        value = {
+            "work_id": name,
+            "stage": stage,
+            "version": version,
+            "parameters": parameters,
+            "inputs": list(inputs),
+            "outputs": outputs,
+            "counts": dict(counts or {}),
+            "tools": tools,
+        }
+        self.store.put_once(f"receipts/{name}.json", canonical_json(value))
+        receipt = self.receipt(name)
+        assert receipt is not None
+        return receipt
+
+    def table(self, receipts: Sequence[Receipt], folder: str, schema: pa.Schema) -> pa.Table:
+        """The rows that these receipts put into `folder`, in the receipts' order."""
+        names = [name for receipt in receipts for name in receipt.outputs.get(folder, [])]
+        tables = [self.read(f"{folder}/{name}") for name in dict.fromkeys(names)]
+        return pa.concat_tables([schema.empty_table(), *tables])
+
+    def read(self, name: str) -> pa.Table:
+        """One Parquet table of the pool, checksums verified."""
+        return read_table(self.store.get(name), self.store.path(name))
+
+    def _put(self, folder: str, data: bytes, suffix: str) -> str:
+        name = f"{sha256_hex(data)}.{suffix}"
+        self.store.put_once(f"{folder}/{name}", data)
+        return name
+
+    def _read_receipt(self, name: str) -> Receipt:
+        try:
+            value = json.loads(self.store.get(name))
+            return Receipt(**(value | {"inputs": tuple(value["inputs"])}))
+        except (TypeError, KeyError, json.JSONDecodeError) as error:
+            where = self.store.path(name)
+            raise DamagedData(f"{where}: not a receipt ({error}); delete it and rerun") from error

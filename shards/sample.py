@@ -1,0 +1,150 @@
+"""What flows: a sample is one conversation and the clips it talks about.
+
+A turn names its media by (clip index, character offset), never by a special token in its text.
+On disk a sample is two adjacent tar members with one stem: `.json` (everything below, every field
+always present) and `.mjpeg` (the JPEGs of all clips back to back, in clip order).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from shards.errors import DamagedData
+from shards.ids import sample_key, turns_digest
+
+SCHEMA = "slowfast-mix/sample/1"
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One utterance; `media` holds (clip index, offset into `text`) in order of appearance."""
+
+    role: str
+    text: str
+    media: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """The frames kept of one video, or one image (a clip of one frame).
+
+    `pts` are the decoder's presentation times, in units of `time_base` seconds (a fraction),
+    relative to the start of the clip; all frames have the size `width` x `height` in pixels.
+    """
+
+    clip_id: str
+    kind: str
+    pts: tuple[int, ...]
+    time_base: tuple[int, int]
+    duration: tuple[int, int]
+    width: int
+    height: int
+    nbytes: tuple[int, ...]
+    rotation: int
+    is_vfr: bool
+    source_fps: tuple[int, int]
+    colour: str
+
+    def seconds(self) -> list[float]:
+        """Presentation time of each frame in seconds from the start of the clip."""
+        return [pts * self.time_base[0] / self.time_base[1] for pts in self.pts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a sample was published: dataset name, content revision, record id, licence."""
+
+    dataset: str
+    revision: str
+    record: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One conversation and its clips; `key` is its content id, unique within `source`."""
+
+    key: str
+    source: str
+    turns: tuple[Turn, ...]
+    clips: tuple[Clip, ...]
+    origin: Origin
+
+
+def digest_turns(turns: Sequence[Turn]) -> str:
+    """The digest of the normalised turns, as used in keys and for exact text duplicates."""
+    return turns_digest((t.role, t.text, [clip for clip, _ in t.media]) for t in turns)
+
+
+def key_of(turns: Sequence[Turn], clip_ids: Sequence[str]) -> str:
+    """The sample key of a conversation over these clips."""
+    return sample_key(digest_turns(turns), clip_ids)
+
+
+def turns_to_json(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    return [
+        {"role": t.role, "text": t.text, "media": [list(place) for place in t.media]} for t in turns
+    ]
+
+
+def turns_from_json(value: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
+    return tuple(
+        Turn(role=t["role"], text=t["text"], media=tuple((int(c), int(a)) for c, a in t["media"]))
+        for t in value
+    )
+
+
+def sample_to_json(sample: Sample, epoch: int) -> bytes:
+    """The `.json` member: one object, stable key order, every field present."""
+    value = {
+        "schema": SCHEMA,
+        "key": sample.key,
+        "source": sample.source,
+        "epoch": epoch,
+        "turns": turns_to_json(sample.turns),
+        "clips": [asdict(clip) for clip in sample.clips],
+        "origin": asdict(sample.origin),
+    }
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def sample_from_json(data: bytes, where: str) -> Sample:
+    """The inverse of `sample_to_json`; raises DamagedData naming `where`."""
+    try:
+        value = json.loads(data)
+        if value["schema"] != SCHEMA:
+            raise DamagedData(f"{where}: schema {value['schema']!r}, this version reads {SCHEMA!r}")
+        return Sample(
+            key=value["key"],
+            source=value["source"],
+            turns=turns_from_json(value["turns"]),
+            clips=tuple(clip_from_json(clip) for clip in value["clips"]),
+            origin=Origin(**value["origin"]),
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise DamagedData(f"{where}: not a sample: {error!r}") from error
+
+
+def clip_from_json(value: dict[str, Any]) -> Clip:
+    """A Clip from its JSON object or its index row (lists become tuples, other keys refused)."""
+    pairs: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in value.items()
+    }
+    return Clip(**pairs)
+
+
+def split_frames(clips: Sequence[Clip], payload: bytes, where: str) -> list[list[bytes]]:
+    """The JPEGs of each clip, cut out of one `.mjpeg` payload."""
+    if sum(sum(clip.nbytes) for clip in clips) != len(payload):
+        raise DamagedData(f"{where}: {len(payload)} bytes of frames, the clips name another number")
+    frames, at = [], 0
+    for clip in clips:
+        ends = [at := at + size for size in clip.nbytes]
+        frames.append(
+            [payload[end - size : end] for end, size in zip(ends, clip.nbytes, strict=True)]
+        )
+    return frames

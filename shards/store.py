@@ -1,0 +1,128 @@
+"""The only door to storage: put_once, put, get and list, on a folder or an fsspec address.
+
+A name either holds all its bytes or does not exist: locally by unique temporary name, flush, fsync,
+rename and fsync of the folder; on object stores by one conditional put.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from shards.errors import MissingData, UserError
+
+TEMPORARY = ".tmp"
+
+
+class Store:
+    """A root under which names (relative, `/`-separated) hold immutable bytes."""
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = str(url)
+        filesystem, root = fsspec.core.url_to_fs(self.url)
+        self.filesystem: Any = filesystem
+        self.root: str = root
+        self.is_local = isinstance(filesystem, LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        return f"{self.root.rstrip('/')}/{name}"
+
+    def check_writable(self) -> None:
+        """Raise UserError before any work if nothing can be written here."""
+        try:
+            self.put(f"write-test-{secrets.token_hex(4)}", b"", keep=False)
+        except OSError as error:
+            raise UserError(f"{self.url}: cannot write here: {error.strerror or error}") from error
+
+    def put_once(self, name: str, data: bytes) -> bool:
+        """Write `name` unless it exists; True if this call wrote it. The first writer wins."""
+        if self.exists(name):
+            return False
+        if self.is_local:
+            return self._commit(name, data, replace=False)
+        try:
+            self.filesystem.pipe_file(self.path(name), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def put(self, name: str, data: bytes, *, keep: bool = True) -> None:
+        """Write or replace `name` in one step; `keep=False` removes it again."""
+        if self.is_local:
+            self._commit(name, data, replace=True)
+        else:
+            self.filesystem.pipe_file(self.path(name), data)
+        if not keep:
+            self.filesystem.rm_file(self.path(name))
+
+    def get(self, name: str, offset: int = 0, nbytes: int | None = None) -> bytes:
+        """The bytes of `name`, or `nbytes` of them from `offset`; MissingData if it is gone."""
+        try:
+            if self.is_local:
+                with Path(self.path(name)).open("rb") as file:
+                    size = os.fstat(file.fileno()).st_size - offset if nbytes is None else nbytes
+                    return os.pread(file.fileno(), size, offset)
+            end = None if nbytes is None else offset + nbytes
+            data: bytes = self.filesystem.cat_file(self.path(name), start=offset, end=end)
+        except FileNotFoundError as error:
+            raise MissingData(f"{self.path(name)}: not there") from error
+        return data
+
+    def exists(self, name: str) -> bool:
+        return bool(self.filesystem.exists(self.path(name)))
+
+    def remove(self, name: str) -> None:
+        """Remove `name` if it is there."""
+        if self.exists(name):
+            self.filesystem.rm_file(self.path(name))
+
+    def list(self, folder: str) -> list[str]:
+        """Names directly under `folder`, sorted; empty if it is not there."""
+        try:
+            found = self.filesystem.ls(self.path(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        names = (path.rsplit("/", 1)[-1] for path in found)
+        return sorted(name for name in names if not name.endswith(TEMPORARY))
+
+    def _commit(self, name: str, data: bytes, *, replace: bool) -> bool:
+        final = Path(self.path(name))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(
+            f".{final.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}"
+        )
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                temporary.replace(final)
+            else:
+                final.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise UserError(
+                    f"{final}: the disk is full; {len(data)} bytes were needed"
+                ) from error
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+        _fsync_folder(final.parent)
+        return True
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

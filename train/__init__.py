@@ -1,0 +1,1 @@
+"""THE MODEL: manifest -> weights -> answers."""

@@ -1,0 +1,102 @@
+"""python -m train run | evaluate | chat"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from shards.errors import UserError, run_command
+
+EPILOG = {
+    "run": "example: python -m train run train/configs/demo_stage1.yaml "
+    "--manifest runs/demo/stage1/manifest.json --out runs/demo/train1",
+    "evaluate": "example: python -m train evaluate --model runs/demo/train2/model "
+    "--tasks runs/demo/data/digits/test.parquet --pathways both none --out scores.json",
+    "chat": "example: python -m train chat --model runs/demo/train2/model "
+    '--video clip.mp4 --question "How many flashes?"',
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `python -m train`."""
+    top = argparse.ArgumentParser(prog="python -m train", description="Manifest to answers.")
+    commands = top.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="train a config on a manifest", epilog=EPILOG["run"])
+    run.add_argument("config", type=Path, help="YAML over the defaults of train/config.py")
+    run.add_argument("--manifest", type=Path, required=True, help="manifest.json of a build")
+    run.add_argument("--data", default="", help="pool or shards (default: beside the manifest)")
+    run.add_argument("--out", type=Path, required=True, help="checkpoints, metrics.jsonl, model")
+    run.add_argument("--init-from", default="", help="model folder to start from")
+    score = commands.add_parser("evaluate", help="held-out scores", epilog=EPILOG["evaluate"])
+    score.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
+    score.add_argument("--tasks", type=Path, nargs="+", required=True, help=".json or .parquet")
+    score.add_argument(
+        "--pathways",
+        nargs="+",
+        default=[],
+        choices=("both", "none", "slow", "fast"),
+        help="visual blocks to show (default: those of training; others are masks, named so)",
+    )
+    score.add_argument("--out", type=Path, required=True, help="scores as JSON")
+    ask = commands.add_parser("chat", help="ask about one file", epilog=EPILOG["chat"])
+    ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
+    media = ask.add_mutually_exclusive_group(required=True)
+    media.add_argument("--video", type=Path, help="the video to ask about")
+    media.add_argument("--image", type=Path, help="the image to ask about")
+    ask.add_argument("--question", required=True, help="what to ask")
+    return top
+
+
+def default_data(manifest: Path) -> str:
+    """The shards beside a manifest if there are any, else the pool beside its folder."""
+    for mark in ("shards/receipt.json", "pool/profile.json", "../pool/profile.json"):
+        if (manifest.parent / mark).is_file():
+            return str((manifest.parent / mark).parent)
+    raise UserError(f"{manifest}: neither shards/ nor pool/ nor ../pool beside it; give --data")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    from train.config import load_config
+    from train.loop import run
+
+    config = load_config(arguments.config)
+    if arguments.init_from:
+        config = replace(config, init_from=arguments.init_from)
+    data = arguments.data or default_data(arguments.manifest)
+    run(config, arguments.manifest, data, arguments.out)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    from train.evaluation.evaluate import evaluate
+
+    evaluate(arguments.model, arguments.tasks, arguments.pathways, arguments.out, Console())
+
+
+def chat(arguments: argparse.Namespace) -> None:
+    from train.evaluation.chat import chat
+
+    kind = "video" if arguments.video else "image"
+    path = arguments.video or arguments.image
+    reply = chat(arguments.model, kind, path, arguments.question)
+    width, height = reply.size
+    sys.stdout.write(f"{reply.answer}\n")
+    sys.stdout.write(f"looked at {len(reply.times)} frames of {width}x{height}: ")
+    sys.stdout.write(", ".join(reply.times) + "\n")
+
+
+COMMANDS = {"run": run, "evaluate": evaluate, "chat": chat}
+
+
+def main() -> None:
+    """Parse, then run: heavy imports wait until the arguments are right."""
+    arguments = parser().parse_args()
+    run_command(partial(COMMANDS[arguments.command], arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""A saved model that looks at media through the project's own door and answers questions."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mixtures.layout import Look, look_at
+from mixtures.text import IM_END
+from pipeline.decoded import MediaRefusal
+from pipeline.media import decode
+from shards.errors import UserError
+from shards.ids import short_hash
+from shards.profile import Profile
+from shards.sample import Clip
+from train.evaluation.tasks import Medium, question_turn
+from train.model.modeling import SlowFastForConditionalGeneration
+from train.packs import build_pack
+from train.render import Frames, Rules, open_jpegs, render
+from train.saved import load_saved
+from train.stream import ClipCache
+
+BATCH = 64
+CACHE_BYTES = 256 << 20
+DOOR_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One medium behind the door: its clip and the JPEGs of its frames."""
+
+    clip: Clip
+    jpegs: tuple[bytes, ...]
+
+
+class Answerer:
+    """Model, rules and media profile of an OUT/model folder."""
+
+    def __init__(self, folder: Path) -> None:
+        saved = load_saved(folder)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model: SlowFastForConditionalGeneration = saved.model.eval().to(device)
+        self.rules: Rules = saved.rules
+        self.profile: Profile = saved.profile
+        self.manifest_id = saved.manifest_id
+        self.cache = ClipCache(CACHE_BYTES)
+
+    def see(self, media: Sequence[Medium]) -> dict[Medium, Seen]:
+        """Each medium decoded once; UserError names one that the door refuses."""
+        distinct = list(dict.fromkeys(media))
+        with ThreadPoolExecutor(DOOR_THREADS) as threads:
+            seen = threads.map(partial(see_one, profile=self.profile), distinct)
+            return dict(zip(distinct, seen, strict=True))
+
+    def look(self, clip: Clip) -> Look:
+        """What the model is shown of a clip: frames, times, size."""
+        return look_at(clip, self.rules.view, self.rules.layout)
+
+    def answer(
+        self, asked: Sequence[tuple[Seen | None, str]], pathways: str, max_new_tokens: int = 16
+    ) -> list[str]:
+        """Greedy answers, in order; `pathways` says which visual blocks the model is given."""
+        rules = replace(self.rules, layout=replace(self.rules.layout, pathways=pathways))
+        answers: list[str] = []
+        for start in range(0, len(asked), BATCH):
+            answers += self._answer_batch(asked[start : start + BATCH], rules, max_new_tokens)
+        return answers
+
+    def _answer_batch(
+        self, asked: Sequence[tuple[Seen | None, str]], rules: Rules, max_new_tokens: int
+    ) -> list[str]:
+        samples = [
+            render(
+                str(i),
+                [question_turn(text, has_medium=seen is not None)],
+                [] if seen is None else [seen.clip],
+                partial(self._frames, seen),
+                rules,
+                answer=True,
+            )
+            for i, (seen, text) in enumerate(asked)
+        ]
+        end = rules.codec.token_id(IM_END)
+        ids = self.model.answer(
+            build_pack(samples, rules.layout),
+            max_new_tokens=max_new_tokens,
+            eos_token_id=end,
+            pad_token_id=end,
+            do_sample=False,
+        )
+        return [rules.codec.decode(row).strip() for row in ids]
+
+    def _frames(self, seen: Seen, _: int, look: Look, used: Sequence[int]) -> Frames:
+        key = (seen.clip.clip_id, look.width, look.height, tuple(used))
+        frames = self.cache.get(key)
+        if frames is None:
+            frames = open_jpegs(seen.jpegs, look, used, seen.clip.clip_id)
+            self.cache.put(key, frames)
+        return frames
+
+
+def see_one(medium: Medium, profile: Profile) -> Seen:
+    """Pass one medium through the door."""
+    if medium.path is not None:
+        return _decode(medium.path, medium, profile)
+    with tempfile.NamedTemporaryFile(suffix=".media") as file:
+        file.write(medium.data or b"")
+        file.flush()
+        return _decode(Path(file.name), medium, profile)
+
+
+def _decode(path: Path, medium: Medium, profile: Profile) -> Seen:
+    decoded = decode(path, medium.kind, profile)
+    if isinstance(decoded, MediaRefusal):
+        raise UserError(f"{medium.name}: {decoded.code}: {decoded.detail}; give another file")
+    clip = Clip(
+        clip_id=short_hash([medium.kind, medium.name, str(path) if medium.path else ""]),
+        kind=decoded.kind,
+        pts=decoded.pts,
+        time_base=decoded.time_base,
+        duration=decoded.duration,
+        width=decoded.width,
+        height=decoded.height,
+        nbytes=tuple(len(jpeg) for jpeg in decoded.frames),
+        rotation=decoded.rotation,
+        is_vfr=decoded.is_vfr,
+        source_fps=decoded.source_fps,
+        colour=decoded.colour,
+    )
+    return Seen(clip=clip, jpegs=decoded.frames)

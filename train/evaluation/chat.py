@@ -1,0 +1,33 @@
+"""One question about one image or video, answered with the times of the frames looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixtures.layout import time_text
+from shards.errors import UserError
+from train.evaluation.answerer import Answerer
+from train.evaluation.tasks import Medium
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The answer, and the presentation times (as text) of the frames the model was shown."""
+
+    answer: str
+    times: tuple[str, ...]
+    size: tuple[int, int]
+
+
+def chat(model: Path, kind: str, path: Path, question: str) -> Reply:
+    """Ask a saved model; `kind` is "image" or "video"."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give --{kind} FILE")
+    answerer = Answerer(model)
+    medium = Medium(kind=kind, name=path.name, path=path.resolve())
+    seen = answerer.see([medium])[medium]
+    look = answerer.look(seen.clip)
+    answer = answerer.answer([(seen, question)], answerer.rules.layout.pathways, 64)[0]
+    times = tuple(time_text(second) for second in look.seconds)
+    return Reply(answer=answer, times=times, size=(look.width, look.height))

@@ -1,0 +1,145 @@
+"""Held-out questions, read from the published formats: LLaVA-style JSON, OneVision-style Parquet.
+
+A task row is {id, image | video, conversations} and may name its question `type` (one word, or one
+per question; the file's own name if it has none). Each human/gpt pair is one question. Rows are
+ours to vouch for, so a bad one is a UserError, not a refusal.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shards.errors import UserError
+from shards.sample import Turn
+
+PLACEHOLDERS = ("<image>", "<video>")
+MEDIA_FOLDERS = {"image": ("", "images"), "video": ("", "videos")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Medium:
+    """One image or video: a file, or bytes that came with the task."""
+
+    kind: str
+    name: str
+    path: Path | None = None
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One question with its true answer; `medium` is None for text alone."""
+
+    task: str
+    record: str
+    type: str
+    medium: Medium | None
+    text: str
+    answer: str
+
+    def turn(self) -> Turn:
+        return question_turn(self.text, has_medium=self.medium is not None)
+
+
+def question_turn(text: str, *, has_medium: bool) -> Turn:
+    """A user's turn with its one image or video before the text, as in training."""
+    return Turn(role="user", text=text, media=((0, 0),) if has_medium else ())
+
+
+def read_tasks(path: Path) -> list[Question]:
+    """Every question of a task file; UserError names file, row and what is wrong with it."""
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
+    questions = [q for number, row in enumerate(rows) for q in _questions(row, path, number)]
+    if not questions:
+        raise UserError(f"{path}: holds no question; give another task file")
+    return questions
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not JSON ({error}); mend the file") from error
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise UserError(f"{path}: must be a list of objects; see the LLaVA format")
+    for row in value:
+        yield row | {"medium": _named_medium(row, path)}
+
+
+def _named_medium(row: dict[str, Any], path: Path) -> Medium | None:
+    named = [(kind, row[kind]) for kind in MEDIA_FOLDERS if row.get(kind) is not None]
+    if not named:
+        return None
+    (kind, name), *more = named
+    if more or not isinstance(name, str):
+        raise UserError(f"{path}: row {row.get('id')!r}: needs one image or one video by name")
+    for folder in MEDIA_FOLDERS[kind]:
+        found = (path.parent / folder / name).resolve()
+        if found.is_file() and found.is_relative_to(path.parent.resolve()):
+            return Medium(kind=kind, name=name, path=found)
+    raise UserError(
+        f"{path}: row {row.get('id')!r}: {kind} {name!r} is neither beside the file nor in "
+        f"{MEDIA_FOLDERS[kind][1]}/; put it there"
+    )
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not readable as Parquet ({error}); mend the file") from error
+    for row in rows:
+        image = row.get("image")
+        if image is None:
+            yield row | {"medium": None}
+        elif isinstance(image, dict) and isinstance(image.get("bytes"), bytes):
+            name = f"{row.get('id')}.image"
+            yield row | {"medium": Medium(kind="image", name=name, data=image["bytes"])}
+        else:
+            raise UserError(f"{path}: row {row.get('id')!r}: image holds no bytes; mend the file")
+
+
+def _questions(row: dict[str, Any], path: Path, number: int) -> Iterator[Question]:
+    where = f"{path}: row {number} ({row.get('id')!r})"
+    said = row.get("conversations")
+    if not isinstance(said, list) or not said or len(said) % 2:
+        raise UserError(f"{where}: conversations must be pairs of human and gpt turns")
+    pairs = [_pair(said[i], said[i + 1], where) for i in range(0, len(said), 2)]
+    kinds = row.get("type") or path.stem
+    kinds = kinds if isinstance(kinds, list) else [kinds] * len(pairs)
+    if len(kinds) != len(pairs) or not all(isinstance(kind, str) for kind in kinds):
+        raise UserError(
+            f"{where}: type must be one word, or one for each of {len(pairs)} questions"
+        )
+    for kind, (question, answer) in zip(kinds, pairs, strict=True):
+        yield Question(
+            task=path.stem,
+            record=str(row.get("id")),
+            type=kind,
+            medium=row["medium"],
+            text=question,
+            answer=answer,
+        )
+
+
+def _pair(asked: Any, replied: Any, where: str) -> tuple[str, str]:
+    texts = []
+    for turn, role in ((asked, "human"), (replied, "gpt")):
+        if not isinstance(turn, dict) or turn.get("from") != role:
+            raise UserError(f"{where}: expected a turn from {role!r}, not {turn!r}")
+        text = turn.get("value")
+        if not isinstance(text, str):
+            raise UserError(f"{where}: the {role} turn says nothing")
+        for placeholder in PLACEHOLDERS if role == "human" else ():
+            text = text.replace(placeholder, "")
+        if not text.strip():
+            raise UserError(f"{where}: the {role} turn says nothing")
+        texts.append(text.strip())
+    return texts[0], texts[1]

@@ -1,0 +1,38 @@
+"""Cross entropy of the supervised rows, without ever holding all logits.
+
+The result is a sum: the caller divides by one denominator for all ranks and micro-steps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, linear
+from torch.utils.checkpoint import checkpoint
+
+IGNORED = -100
+CHUNK_BYTES = 256 << 20
+"""Bound on one chunk of fp32 logits; they are recomputed in the backward pass, not kept."""
+
+
+def supervised_loss(
+    hidden: Tensor, weight: Tensor, labels: Tensor, chunk_bytes: int = CHUNK_BYTES
+) -> Tensor:
+    """Summed cross entropy of `hidden [T, D] @ weight [V, D].T` against `labels` int64 [T].
+
+    `labels[t]` is the target at row t; rows of -100 cost nothing. With no supervised row the
+    result is 0 and still part of the graph. fp32 scalar.
+    """
+    rows = torch.nonzero(labels != IGNORED).squeeze(1)
+    hidden, targets = hidden[rows], labels[rows]
+    step = max(1, chunk_bytes // (4 * weight.shape[0]))
+    chunks = zip(hidden.split(step), targets.split(step), strict=True)
+    losses = [
+        checkpoint(_summed, rows_, weight, wanted, use_reentrant=False, preserve_rng_state=False)
+        for rows_, wanted in chunks
+    ]
+    return torch.stack(losses).sum()
+
+
+def _summed(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    return cross_entropy(linear(hidden, weight).float(), targets, reduction="sum")

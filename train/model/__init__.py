@@ -1,0 +1,18 @@
+"""The model room: configuration, vision tower, projectors, attention and the whole model."""
+
+from __future__ import annotations
+
+
+def register() -> None:
+    """Make transformers' Auto classes know the model; safe to call again."""
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from train.model.config import SlowFastConfig
+    from train.model.modeling import SlowFastForConditionalGeneration
+    from train.model.vision import OryxVisionConfig
+
+    AutoConfig.register(OryxVisionConfig.model_type, OryxVisionConfig, exist_ok=True)
+    AutoConfig.register(SlowFastConfig.model_type, SlowFastConfig, exist_ok=True)
+    AutoModelForImageTextToText.register(
+        SlowFastConfig, SlowFastForConditionalGeneration, exist_ok=True
+    )

@@ -1,0 +1,192 @@
+"""The SlowFast video language model: vision tower -> projector -> rows of the language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from train.loss import supervised_loss
+from train.model.attention import NAME, Blocks, plan_blocks, register_attention
+from train.model.config import SlowFastConfig
+from train.model.projectors import LEARNED_STD, PROJECTORS, GroupSlowFast, SlotTensors
+from train.model.vision import Embeddings, OryxVisionTower
+from train.packs import Pack
+
+register_attention()
+
+
+def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A pack as the keyword arguments of the model's forward; grids stay on the CPU."""
+
+    def moved(array: Any) -> Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    slots = pack.slots
+    return {
+        "input_ids": moved(pack.tokens)[None],
+        "labels": moved(pack.labels)[None],
+        "position_ids": moved(pack.positions)[None],
+        "blocks": plan_blocks(pack.cu_seqlens, device),
+        "patches": moved(pack.patches),
+        "grids": torch.from_numpy(pack.grids),
+        "slots": SlotTensors(*(moved(getattr(slots, name)) for name in SlotTensors._fields)),
+    }
+
+
+class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """Tower, projector and a causal language model of transformers."""
+
+    config_class = SlowFastConfig
+    config: SlowFastConfig
+    input_modalities = ("image", "video", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["Block", "Qwen2DecoderLayer"]
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: SlowFastConfig) -> None:
+        super().__init__(config)
+        text, vision = config.text_config, config.vision_config
+        self.vision_tower = OryxVisionTower(vision)
+        self.projector = PROJECTORS[config.projector](vision.hidden_size, text.hidden_size)
+        self.language_model = AutoModelForCausalLM.from_config(text, attn_implementation=NAME)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Tower and projector as torch does it; the language model has initialised itself."""
+        if isinstance(module, nn.Linear | nn.LayerNorm):
+            module.reset_parameters()
+        elif isinstance(module, Embeddings):
+            init.normal_(module.position_embedding, std=module.position_embedding.shape[1] ** -0.5)
+        elif isinstance(module, GroupSlowFast):
+            init.normal_(module.learned, std=LEARNED_STD)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.language_model.set_output_embeddings(new_embeddings)
+
+    def embed(self, tokens: Tensor, patches: Tensor, grids: Tensor, slots: SlotTensors) -> Tensor:
+        """Rows of the language model [T, D]: embedded tokens, visual rows in place of their pads.
+
+        tokens int64 [T]; patches uint8 [P, 768], made into x / 127.5 - 1 here; with no patch at
+        all the tower and the projector still run, on zero rows.
+        """
+        rows = self.get_input_embeddings()(tokens)
+        features = self.vision_tower(patches.to(rows.dtype) / 127.5 - 1, grids)
+        visual = self.projector(features, slots)
+        return rows.index_copy(0, slots.position, visual.to(rows.dtype))
+
+    def hidden(
+        self,
+        input_ids: Tensor,
+        position_ids: Tensor,
+        blocks: Blocks,
+        patches: Tensor,
+        grids: Tensor,
+        slots: SlotTensors,
+    ) -> Tensor:
+        """Last hidden states [T, D] of a packed row: ids and positions [1, T], isolated samples."""
+        rows = self.embed(input_ids[0], patches, grids, slots)
+        layers = set(self.language_model.config.layer_types)
+        out = self.language_model.model(
+            inputs_embeds=rows[None],
+            attention_mask=dict.fromkeys(layers),
+            position_ids=position_ids,
+            blocks=blocks,
+            use_cache=False,
+        )
+        return out.last_hidden_state[0]
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        blocks: Blocks | None = None,
+        patches: Tensor | None = None,
+        grids: Tensor | None = None,
+        slots: SlotTensors | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Packed training (`blocks` given, see `pack_inputs`): `loss` is the summed cross entropy of
+        `labels`, which stand at the row that predicts them; the caller divides. Without `blocks`:
+        logits of a left-padded batch [B, T], as `generate` asks for them."""
+        if blocks is not None:
+            hidden = self.hidden(input_ids, position_ids, blocks, patches, grids, slots)
+            weight = self.get_output_embeddings().weight
+            return CausalLMOutputWithPast(loss=supervised_loss(hidden, weight, labels[0]))
+        if inputs_embeds is None and patches is not None:
+            rows = self.embed(input_ids.flatten(), patches, grids, slots)
+            inputs_embeds, input_ids = rows.view(*input_ids.shape, -1), None
+        return self.language_model(
+            input_ids=input_ids if inputs_embeds is None else None,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, is_first_iteration: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Pixels go in with the first step only; afterwards the cache holds what they became."""
+        if not is_first_iteration:
+            kwargs |= {"patches": None, "grids": None, "slots": None}
+        return super().prepare_inputs_for_generation(
+            input_ids, is_first_iteration=is_first_iteration, **kwargs
+        )
+
+    @torch.no_grad()
+    def answer(self, pack: Pack, **generation: Any) -> list[list[int]]:
+        """The ids generated after each sample of the pack, without the end token and what follows.
+
+        `generation` is passed on to transformers' `generate`: `max_new_tokens`, `eos_token_id`,
+        `do_sample`, ... Visual pad ids are never generated.
+        """
+        inputs = pack_inputs(pack, self.device)
+        rows = self.embed(
+            inputs["input_ids"][0], inputs["patches"], inputs["grids"], inputs["slots"]
+        )
+        lengths = (pack.cu_seqlens[1:] - pack.cu_seqlens[:-1]).tolist()
+        longest = max(lengths)
+        batch = torch.stack(
+            [pad(part, (0, 0, longest - len(part), 0)) for part in rows.split(lengths)]
+        )
+        behind = longest - torch.tensor(lengths, device=self.device)
+        mask = torch.arange(longest, device=self.device) >= behind[:, None]
+        made = self.language_model.generate(
+            inputs_embeds=batch,
+            attention_mask=mask.long(),
+            suppress_tokens=self.config.visual_token_ids,
+            **generation,
+        )
+        return [_until(ids, generation.get("eos_token_id")) for ids in made.tolist()]
+
+
+def _until(ids: list[int], end: int | Sequence[int] | None) -> list[int]:
+    ends = {end} if isinstance(end, int) else set(end or ())
+    stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+    return ids[:stop]

@@ -1,0 +1,174 @@
+"""The vision tower: Oryx-ViT at native resolution, packed; attention stays inside each frame.
+
+Pre-norm blocks, erf GELU, fused qkv, no class token, no final norm. The square position table is
+resized to each grid by plain bilinear interpolation (no antialias) in fp32. Frames with equally
+many patches run as one batch, so that thousands of small frames cost one SDPA call per block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, interpolate, pad, scaled_dot_product_attention
+from transformers import PreTrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+NORM_EPS = 1e-6
+
+
+class OryxVisionConfig(PreTrainedConfig):
+    """Sizes of the tower; `position_grid` is the side of the square position table."""
+
+    model_type = "oryx_vit"
+    base_config_key = "vision_config"
+
+    hidden_size: int = 1152
+    num_hidden_layers: int = 27
+    num_attention_heads: int = 16
+    intermediate_size: int = 4304
+    position_grid: int = 128
+    patch_size: int = 16
+
+
+def patchify(images: Sequence[Tensor], patch_size: int = 16) -> tuple[Tensor, Tensor]:
+    """Normalised images [3, H, W] -> patches float32 [P, 3 * p * p] in (c, ph, pw) order and
+    grids int64 [N, 2]; sides are zero-padded right and bottom to the patch size."""
+    patches, grids = [torch.empty(0, 3 * patch_size**2)], []
+    for image in images:
+        height, width = image.shape[1:]
+        image = pad(image, (0, -width % patch_size, 0, -height % patch_size))
+        cells = image.unfold(1, patch_size, patch_size).unfold(2, patch_size, patch_size)
+        grids.append(cells.shape[1:3])
+        patches.append(cells.permute(1, 2, 0, 3, 4).reshape(-1, 3 * patch_size**2).float())
+    return torch.cat(patches), torch.tensor(grids, dtype=torch.int64).reshape(-1, 2)
+
+
+class Group(NamedTuple):
+    """Frames of one grid, adjacent in the tower's order: how many, rows and columns."""
+
+    frames: int
+    height: int
+    width: int
+
+
+def plan_groups(grids: np.ndarray) -> tuple[list[Group], np.ndarray | None]:
+    """Frames [N, 2] sorted by grid: the groups, and the patch order int64 [P] that makes them
+    adjacent (None where the frames already are)."""
+    sizes = grids.prod(axis=1)
+    order = np.lexsort((grids[:, 1], grids[:, 0], sizes))
+    kept, counts = np.unique(grids[order], axis=0, return_counts=True)
+    by_size = np.lexsort((kept[:, 1], kept[:, 0], kept.prod(axis=1)))
+    groups = [Group(int(counts[i]), int(kept[i, 0]), int(kept[i, 1])) for i in by_size]
+    if np.array_equal(order, np.arange(len(order))):
+        return groups, None
+    starts, moved = np.cumsum(sizes) - sizes, sizes[order]
+    offsets = starts[order] - (np.cumsum(moved) - moved)
+    return groups, np.repeat(offsets, moved) + np.arange(sizes.sum())
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention inside runs of equally long frames."""
+
+    def __init__(self, config: OryxVisionConfig) -> None:
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor:
+        """x [P, C]; runs: (frames, patches per frame), in order."""
+        parts = self.qkv(x).split([frames * length for frames, length in runs])
+        out = [self._attend(p, *run) for p, run in zip(parts, runs, strict=True)]
+        return self.proj(torch.cat(out) if len(out) > 1 else out[0])
+
+    def _attend(self, qkv: Tensor, frames: int, length: int) -> Tensor:
+        size = qkv.shape[1] // (3 * self.heads)
+        q, k, v = qkv.view(frames, length, 3, self.heads, size).permute(2, 0, 3, 1, 4)
+        out = scaled_dot_product_attention(q, k, v)
+        return out.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+class Mlp(nn.Module):
+    def __init__(self, config: OryxVisionConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(gelu(self.fc1(x)))
+
+
+class Block(GradientCheckpointingLayer):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: OryxVisionConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
+        self.attn = Attention(config)
+        self.norm2 = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
+        self.mlp = Mlp(config)
+
+    def forward(self, x: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor:
+        x = x + self.attn(self.norm1(x), runs)
+        return x + self.mlp(self.norm2(x))
+
+
+class Embeddings(nn.Module):
+    """A linear map of each patch, plus the position table resized to the frame's grid."""
+
+    def __init__(self, config: OryxVisionConfig) -> None:
+        super().__init__()
+        self.side = config.position_grid
+        self.patch_embedding = nn.Linear(3 * config.patch_size**2, config.hidden_size)
+        self.position_embedding = nn.Parameter(torch.zeros(self.side**2, config.hidden_size))
+
+    def forward(self, patches: Tensor, groups: Sequence[Group]) -> Tensor:
+        x = self.patch_embedding(patches)
+        parts = x.split([group.frames * group.height * group.width for group in groups])
+        placed = [
+            (part.view(group.frames, group.height * group.width, x.shape[1]) + self.positions(group))
+            for part, group in zip(parts, groups, strict=True)
+        ]
+        return torch.cat([part.flatten(0, 1) for part in placed])
+
+    def positions(self, group: Group) -> Tensor:
+        """The table at this grid, [height * width, C], in the table's dtype."""
+        size = (group.height, group.width)
+        if size == (self.side, self.side):
+            return self.position_embedding
+        square = self.position_embedding.float().T.reshape(1, -1, self.side, self.side)
+        resized = interpolate(square, size=size, mode="bilinear", align_corners=False)
+        return resized[0].flatten(1).T.to(self.position_embedding.dtype)
+
+
+class OryxVisionTower(nn.Module):
+    """Patches and grids in, the last block's residual stream out."""
+
+    def __init__(self, config: OryxVisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, patches: Tensor, grids: Tensor) -> Tensor:
+        """patches [P, 3 * p * p], grids int64 [N, 2] (best kept on the CPU) -> [P, C].
+
+        P = 0 and N = 0 run the same layers. ValueError where the two disagree.
+        """
+        groups, order = plan_groups(grids.cpu().numpy())
+        groups = groups or [Group(0, 1, 1)]
+        promised = sum(group.frames * group.height * group.width for group in groups)
+        if promised != len(patches):
+            raise ValueError(f"the grids promise {promised} patches, {len(patches)} were given")
+        if order is not None:
+            moved = torch.from_numpy(order).to(patches.device)
+            patches = patches[moved]
+        x = self.embeddings(patches.to(self.embeddings.patch_embedding.weight.dtype), groups)
+        runs = [(group.frames, group.height * group.width) for group in groups]
+        for layer in self.layers:
+            x = layer(x, runs)
+        return x if order is None else torch.empty_like(x).index_copy(0, moved, x)

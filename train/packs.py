@@ -1,0 +1,281 @@
+"""Rendered samples -> one flat row of tokens, labels, pixels and the wiring between them. numpy only.
+
+A pack is whole samples back to back. Every count comes from `mixtures.layout`; here it is only
+checked that placeholders, features and frames agree, sample by sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.layout import IMAGE, LEARNED, POOLED, LayoutConfig, Slot, frames_used, pool_cells
+from mixtures.text import Rendered
+
+PATCH = 16
+PATCH_VALUES = 3 * PATCH * PATCH
+IGNORED = -100
+VISUAL = frozenset((*POOLED, *LEARNED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisualSlots:
+    """What stands at the visual rows: `V` of them, `M` pooled tokens over `K` patch uses.
+
+    `position` int64 [V]: row of the pack. `feature` int64 [V]: below len(LEARNED) a learned vector,
+    else len(LEARNED) + the number of a pooled token. `patch` int64 [K]: patch row; `segment`
+    int64 [K], ascending: the pooled token that averages it; `count` int64 [M]: patches per token.
+    """
+
+    position: NDArray[np.int64]
+    feature: NDArray[np.int64]
+    patch: NDArray[np.int64]
+    segment: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """One flat row of whole samples.
+
+    `labels[t]` is the target predicted at row t, that is the next token of the same sample, or -100
+    where it is not supervised; the last row of a sample is always -100. `positions` restart at 0.
+    `patches` uint8 [P, 768] in (c, ph, pw) order, `grids` int64 [N, 2] patches per frame (rows,
+    columns), `times` float32 [N] seconds. `keys` names the samples in order.
+    """
+
+    tokens: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    cu_seqlens: NDArray[np.int64]
+    patches: NDArray[np.uint8]
+    grids: NDArray[np.int64]
+    slots: VisualSlots
+    times: NDArray[np.float32]
+    keys: tuple[str, ...]
+
+    @property
+    def supervised(self) -> int:
+        """How many rows carry a loss."""
+        return int(np.count_nonzero(self.labels != IGNORED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderedSample:
+    """A sample ready to pack; `layouts`, `frames` and `seconds` have one entry per clip.
+
+    `frames[c]` is uint8 [F, H, W, 3]: the frames of `frames_used(layouts[c])`, in that order, at
+    the recipe's size; `seconds[c]` their presentation times. A clip whose layout is empty has none.
+    """
+
+    key: str
+    text: Rendered
+    layouts: Sequence[Sequence[Slot]]
+    frames: Sequence[NDArray[np.uint8]]
+    seconds: Sequence[Sequence[float]]
+
+
+def patchify(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """A frame [H, W, 3] -> patches [gh * gw, 768] in (c, ph, pw) order and its grid (gh, gw)."""
+    return _patchify_clip(frame[None])
+
+
+def _patchify_clip(frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    if not len(frames):
+        return np.zeros((0, PATCH_VALUES), np.uint8), (0, 0)
+    count, height, width = frames.shape[:3]
+    if height % PATCH or width % PATCH:
+        raise ValueError(f"a frame of {height} x {width} pixels is not whole patches of {PATCH}")
+    rows, columns = height // PATCH, width // PATCH
+    cells = frames.reshape(count, rows, PATCH, columns, PATCH, 3).transpose(0, 1, 3, 5, 2, 4)
+    return cells.reshape(-1, PATCH_VALUES), (rows, columns)
+
+
+def build_pack(samples: Sequence[RenderedSample], config: LayoutConfig) -> Pack:
+    """One pack of these samples, in order.
+
+    ValueError names the sample and the two numbers where placeholders and features, or frames and
+    layout, disagree.
+    """
+    return join([_sample_pack(sample, config) for sample in samples])
+
+
+def empty_pack() -> Pack:
+    """One unsupervised token and no pixels: a rank with nothing to do still takes its step."""
+    nothing = np.zeros(0, np.int64)
+    return Pack(
+        tokens=np.zeros(1, np.int64),
+        labels=np.full(1, IGNORED, np.int64),
+        positions=np.zeros(1, np.int64),
+        cu_seqlens=np.array([0, 1]),
+        patches=np.zeros((0, PATCH_VALUES), np.uint8),
+        grids=np.zeros((0, 2), np.int64),
+        slots=VisualSlots(
+            position=nothing, feature=nothing, patch=nothing, segment=nothing, count=nothing
+        ),
+        times=np.zeros(0, np.float32),
+        keys=(),
+    )
+
+
+def join(packs: Sequence[Pack]) -> Pack:
+    """Several packs as one flat row: every sample stays its own segment."""
+    if not packs:
+        return empty_pack()
+    if len(packs) == 1:
+        return packs[0]
+    lengths = [np.diff(pack.cu_seqlens) for pack in packs]
+    return Pack(
+        tokens=np.concatenate([pack.tokens for pack in packs]),
+        labels=np.concatenate([pack.labels for pack in packs]),
+        positions=np.concatenate([pack.positions for pack in packs]),
+        cu_seqlens=np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
+        patches=np.concatenate([pack.patches for pack in packs]),
+        grids=np.concatenate([pack.grids for pack in packs]),
+        slots=_join_slots(packs),
+        times=np.concatenate([pack.times for pack in packs]),
+        keys=tuple(key for pack in packs for key in pack.keys),
+    )
+
+
+def _join_slots(packs: Sequence[Pack]) -> VisualSlots:
+    slots = [pack.slots for pack in packs]
+    rows = _offsets([len(pack.tokens) for pack in packs])
+    patches = _offsets([len(pack.patches) for pack in packs])
+    pooled = _offsets([len(part.count) for part in slots])
+    features = [
+        np.where(part.feature < len(LEARNED), part.feature, part.feature + before)
+        for part, before in zip(slots, pooled, strict=True)
+    ]
+    return VisualSlots(
+        position=np.concatenate([s.position + at for s, at in zip(slots, rows, strict=True)]),
+        feature=np.concatenate(features),
+        patch=np.concatenate([s.patch + at for s, at in zip(slots, patches, strict=True)]),
+        segment=np.concatenate([s.segment + at for s, at in zip(slots, pooled, strict=True)]),
+        count=np.concatenate([s.count for s in slots]),
+    )
+
+
+def _offsets(sizes: Sequence[int]) -> list[int]:
+    return np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(int).tolist()
+
+
+def _sample_pack(sample: RenderedSample, config: LayoutConfig) -> Pack:
+    ids = np.asarray(sample.text.ids, np.int64)
+    wanted = np.asarray(sample.text.supervised, bool)
+    labels = np.full(len(ids), IGNORED, np.int64)
+    labels[:-1] = np.where(wanted[1:], ids[1:], IGNORED)
+    clips = [_patchify_clip(frames) for frames in sample.frames]
+    _check(sample)
+    return Pack(
+        tokens=ids,
+        labels=labels,
+        positions=np.arange(len(ids)),
+        cu_seqlens=np.array([0, len(ids)]),
+        patches=np.concatenate([np.zeros((0, PATCH_VALUES), np.uint8), *(c[0] for c in clips)]),
+        grids=np.array(list(_frame_grids(sample, clips)), np.int64).reshape(-1, 2),
+        slots=_sample_slots(sample, [grid for _, grid in clips], config),
+        times=np.array([t for clip in sample.seconds for t in clip], np.float32),
+        keys=(sample.key,),
+    )
+
+
+def _frame_grids(
+    sample: RenderedSample, clips: Sequence[tuple[NDArray[np.uint8], tuple[int, int]]]
+) -> Iterator[tuple[int, int]]:
+    for frames, (_, grid) in zip(sample.frames, clips, strict=True):
+        yield from [grid] * len(frames)
+
+
+def _check(sample: RenderedSample) -> None:
+    if not len(sample.layouts) == len(sample.frames) == len(sample.seconds):
+        raise ValueError(
+            f"sample {sample.key}: {len(sample.layouts)} clips laid out, "
+            f"{len(sample.frames)} of frames, {len(sample.seconds)} of times"
+        )
+    for clip, slots in enumerate(sample.layouts):
+        mentions = sum(c == clip and index == 0 for _, c, index in sample.text.visual)
+        places = sum(slot.n for _, slot in _placed(sample, clip))
+        features = sum(slot.n for slot in slots if slot.kind in VISUAL) * max(mentions, 1)
+        _agree(sample.key, clip, "placeholders", places, "features", features)
+        used, given = len(frames_used(slots)), len(sample.frames[clip])
+        _agree(sample.key, clip, "frames", given, "frames in the layout", used)
+        _agree(sample.key, clip, "frames", given, "times", len(sample.seconds[clip]))
+
+
+def _placed(sample: RenderedSample, clip: int) -> list[tuple[int, Slot]]:
+    """Row of the first token, and slot, of each visual slot of a clip, in reading order."""
+    slots = sample.layouts[clip]
+    placed = [(at, slots[index]) for at, c, index in sample.text.visual if c == clip]
+    return [(at, slot) for at, slot in placed if slot.kind in VISUAL]
+
+
+def _agree(key: str, clip: int, what: str, a: int, other: str, b: int) -> None:
+    if a != b:
+        raise ValueError(f"sample {key}, clip {clip}: {a} {what}, {b} {other}")
+
+
+class _Wiring(NamedTuple):
+    """VisualSlots of one clip, counted from its own first row, patch and pooled token."""
+
+    feature: NDArray[np.int64]
+    patch: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+
+@lru_cache(maxsize=1024)
+def _wire_clip(
+    slots: tuple[Slot, ...], grid: tuple[int, int], config: LayoutConfig, images: int
+) -> _Wiring:
+    """The wiring of visual slots over frames of one grid; frames are numbered as encoded."""
+    place = {frame: i for i, frame in enumerate(frames_used(slots))}
+    feature: list[int] = []
+    cells: list[NDArray[np.int64]] = []
+    for slot in slots:
+        if slot.kind in LEARNED:
+            feature += [LEARNED.index(slot.kind)] * slot.n
+            continue
+        row = pool_cells(grid, slot.kind, slot.row, config, images)
+        if len(row) != slot.n:
+            raise ValueError(f"a {slot.kind} row of {slot.n} tokens over {len(row)} pooled cells")
+        feature += range(len(LEARNED) + len(cells), len(LEARNED) + len(cells) + slot.n)
+        cells += [cell + place[slot.frame] * grid[0] * grid[1] for cell in row]
+    return _Wiring(
+        np.array(feature, np.int64),
+        np.concatenate([np.zeros(0, np.int64), *cells]),
+        np.array([len(cell) for cell in cells], np.int64),
+    )
+
+
+def _sample_slots(
+    sample: RenderedSample, grids: Sequence[tuple[int, int]], config: LayoutConfig
+) -> VisualSlots:
+    images = sum(any(slot.kind == IMAGE for slot in slots) for slots in sample.layouts)
+    position, feature, patch, count = ([np.zeros(0, np.int64)] for _ in range(4))
+    patches = pooled = 0
+    for clip, (grid, frames) in enumerate(zip(grids, sample.frames, strict=True)):
+        placed = _placed(sample, clip)
+        try:
+            wiring = _wire_clip(tuple(slot for _, slot in placed), grid, config, images)
+        except (ValueError, AssertionError) as error:
+            raise ValueError(f"sample {sample.key}, clip {clip}: {error}") from error
+        position += [np.arange(at, at + slot.n) for at, slot in placed]
+        learned = wiring.feature < len(LEARNED)
+        feature.append(np.where(learned, wiring.feature, wiring.feature + pooled))
+        patch.append(wiring.patch + patches)
+        count.append(wiring.count)
+        patches += len(frames) * grid[0] * grid[1]
+        pooled += len(wiring.count)
+    counts = np.concatenate(count)
+    return VisualSlots(
+        position=np.concatenate(position),
+        feature=np.concatenate(feature),
+        patch=np.concatenate(patch),
+        segment=np.repeat(np.arange(len(counts)), counts),
+        count=counts,
+    )

@@ -1,0 +1,87 @@
+"""A stored sample as the model sees it: the manifest's view, layout and text, applied to JPEGs.
+
+Training and inference both come through here, so what a model is asked about is chosen, scaled and
+laid out exactly as what it was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from mixtures.layout import LayoutConfig, Look, Slot, View, frames_used, layout_of, look_at
+from mixtures.text import TextCodec
+from shards.errors import DamagedData
+from shards.sample import Clip, Turn
+from train.packs import RenderedSample
+
+Frames = NDArray[np.uint8]
+Opener = Callable[[int, Look, Sequence[int]], Frames]
+"""(clip number, its look, which frames of the view) -> uint8 [F, H, W, 3]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How a manifest shows samples to a model."""
+
+    view: View
+    layout: LayoutConfig
+    codec: TextCodec
+
+
+def render(
+    key: str,
+    turns: Sequence[Turn],
+    clips: Sequence[Clip],
+    open_frames: Opener,
+    rules: Rules,
+    *,
+    answer: bool = False,
+) -> RenderedSample:
+    """One conversation, ready to pack; only frames that the layout uses are opened.
+
+    `answer=True` ends the text where the assistant's reply begins.
+    """
+    images = sum(clip.kind == "image" for clip in clips)
+    looks = [look_at(clip, rules.view, rules.layout, images) for clip in clips]
+    layouts = [
+        layout_of(look, clip.kind, rules.layout, rules.codec.count, images)
+        for look, clip in zip(looks, clips, strict=True)
+    ]
+    used = [frames_used(slots) for slots in layouts]
+    return RenderedSample(
+        key=key,
+        text=rules.codec.render(turns, layouts, answer=answer),
+        layouts=layouts,
+        frames=[open_frames(i, look, used[i]) for i, look in enumerate(looks)],
+        seconds=[seconds_of(look, slots) for look, slots in zip(looks, layouts, strict=True)],
+    )
+
+
+def seconds_of(look: Look, slots: Sequence[Slot]) -> list[float]:
+    """Presentation times of the frames that the layout uses."""
+    return [float(look.seconds[frame]) for frame in frames_used(slots)]
+
+
+def open_jpegs(jpegs: Sequence[bytes], look: Look, used: Sequence[int], clip_id: str) -> Frames:
+    """The used frames of one clip, decoded and scaled to the view's size: [F, H, W, 3]."""
+    frames = np.empty((len(used), look.height, look.width, 3), np.uint8)
+    for row, frame in enumerate(used):
+        try:
+            pixels = simplejpeg.decode_jpeg(jpegs[look.frames[frame]])
+        except ValueError as error:
+            raise DamagedData(f"clip {clip_id}: frame {look.frames[frame]} is no JPEG") from error
+        frames[row] = _scaled(pixels, look.width, look.height)
+    return frames
+
+
+def _scaled(pixels: Frames, width: int, height: int) -> Frames:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
