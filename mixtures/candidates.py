@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,6 +83,17 @@ class Cost:
     clips: int
 
 
+def read_tokenizer(recipe: Recipe) -> bytes:
+    """The bytes of the tokenizer file that the recipe names."""
+    try:
+        return Path(recipe.text.tokenizer).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{recipe.text.tokenizer}: {error.strerror}; {recipe.path}: text: tokenizer: must name "
+            "a tokenizer.json"
+        ) from error
+
+
 def read_facts(
     recipe: Recipe, pool: Pool, codec: TextCodec, admitted: Mapping[str, str] | None
 ) -> Facts:
@@ -91,9 +103,7 @@ def read_facts(
     """
     receipts = pool.receipts("admit")
     known = admitted or {}
-    chosen = {
-        source.name: _admission(receipts, source, known, recipe) for source in recipe.sources
-    }
+    chosen = {source.name: _admission(receipts, source, known, recipe) for source in recipe.sources}
     names = list(chosen)
     candidates, refused = [], []
     for number, name in enumerate(names):

@@ -8,35 +8,38 @@ parts, where it lies, or which version wrote it.
 
 from __future__ import annotations
 
-import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.candidates import Candidate, Cost, Facts, price, read_facts, read_tokenizer
 from mixtures.layout import LAYOUT_VERSION, LayoutConfig, View
 from mixtures.order import Order
 from mixtures.packing import PACK_ALGO
 from mixtures.permutation import PERMUTATION_ALGO, ROUNDS
-from mixtures.recipe import PackRule
-from mixtures.schedule import SCHEDULE_ALGO, Schedule, ranks_of, schedule_of
+from mixtures.recipe import PackRule, Recipe, Source, check_view
+from mixtures.schedule import SCHEDULE_ALGO, Schedule, first_repeat, ranks_of, schedule_of
+from mixtures.tables import content_id, kept_table, npy_bytes, npy_name, read_npy, tokenizer_name
 from mixtures.text import TEXT_VERSION, TextCodec
+from mixtures.verdict import balance, judge
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json, sha256_hex
+from shards.outcome import Books, Refused
+from shards.pool import Pool
 from shards.store import Store
 
 MANIFEST_VERSION = 1
 DIGESTED_POSITIONS = 65_536
-ROW = np.dtype(
-    [("key", "V16"), ("tokens", "<u4"), ("patches", "<u4"), ("clips", "<u2"), ("frames", "<u4")]
-)
-"""One kept sample: raw key bytes, tokens in all, patches through the tower, clips, frames."""
-ALGORITHMS = {
+ALGORITHMS: dict[tuple[str, ...], str | int] = {
+    ("manifest_version",): MANIFEST_VERSION,
     ("schedule", "algo"): SCHEDULE_ALGO,
     ("permutation", "algo"): PERMUTATION_ALGO,
     ("permutation", "rounds"): ROUNDS,
@@ -70,7 +73,7 @@ class Manifest:
     @property
     def is_finite(self) -> bool:
         """Whether the order ends at `length` (repeat and budget recipes)."""
-        return self.value["recipe"]["unit"] != "weight"
+        return bool(self.value["recipe"]["unit"] != "weight")
 
     @property
     def max_shard_bytes(self) -> int | None:
@@ -169,8 +172,7 @@ class Manifest:
 
 def check_version(value: Mapping[str, Any], where: str) -> None:
     """Raise UserError for a manifest whose rules this version does not know."""
-    wanted = {(name,): v for name, v in (("manifest_version", MANIFEST_VERSION),)}
-    for path, known in (wanted | ALGORITHMS).items():
+    for path, known in ALGORITHMS.items():
         found: Any = value
         for name in path:
             found = found[name]
@@ -189,23 +191,10 @@ def blob_names(value: Mapping[str, Any]) -> list[str]:
     return [*dict.fromkeys(names), tokenizer_name(value["text"]["tokenizer_sha256"])]
 
 
-def npy_name(digest: str) -> str:
-    return f"plan/{digest}.npy"
-
-
-def tokenizer_name(digest: str) -> str:
-    return f"plan/{digest}.json"
-
-
 def identity(value: Mapping[str, Any]) -> str:
     """The manifest_id of a manifest's JSON value."""
     named = {name: v for name, v in value.items() if name not in ("manifest_id", "tool")}
     return sha256_hex(canonical_json(named))
-
-
-def content_id(table: NDArray[np.void]) -> str:
-    """The id of a kept set: H over its sorted keys; what keys the order of a source."""
-    return sha256_hex(np.ascontiguousarray(table["key"]).tobytes())[:32]
 
 
 def order_digest(manifest: Manifest) -> str:
@@ -213,27 +202,196 @@ def order_digest(manifest: Manifest) -> str:
     return sha256_hex(Order(manifest).keys(0, min(manifest.length, DIGESTED_POSITIONS)))
 
 
-def npy_bytes(array: NDArray[Any]) -> bytes:
-    """The `.npy` bytes of an array."""
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
-    return buffer.getvalue()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a recipe over a pool comes to; `tables` maps names under the output folder to bytes."""
+
+    manifest: dict[str, Any]
+    tables: dict[str, bytes]
+    refusals: list[Refused]
+    books: list[Books]
+
+    def write(self, folder: str) -> None:
+        """Tables first, `manifest.json` last."""
+        Manifest(value=self.manifest, blobs=self.tables).write(folder)
 
 
-def read_npy(data: bytes) -> NDArray[Any]:
-    """The array in `.npy` bytes; DamagedData if they are none."""
+def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | None = None) -> Plan:
+    """Resolve a recipe over a pool; `admitted` maps sources (and held-out sets) to revisions.
+
+    UserError where the pool lacks what the recipe needs, where nothing of a source is left, or
+    where the books do not balance. Reads the pool only.
+    """
+    _check_profile(recipe, pool)
+    tokenizer = read_tokenizer(recipe)
+    codec = TextCodec(tokenizer, recipe.text.template, recipe.text.tokenizer)
+    facts = read_facts(recipe, pool, codec, admitted)
+    costs: dict[tuple[int, str], Cost] = {}
+
+    def too_long(one: Candidate) -> str:
+        cost = costs[one.source, one.key] = price(one, facts.clips, recipe, codec)
+        for what, wanted, held in (
+            ("tokens", cost.tokens, recipe.pack.tokens),
+            ("patches", cost.patches, recipe.pack.patches),
+        ):
+            if wanted > held:
+                return f"{wanted} {what}, a pack holds {held}"
+        return ""
+
+    verdicts = judge(facts, recipe.allow_licences, too_long)
+    tables = _kept_tables(recipe, facts, verdicts, costs)
+    blobs = {npy_name(sha256_hex(data)): data for data in map(npy_bytes, tables)}
+    blobs[tokenizer_name(codec.tokenizer_sha256)] = tokenizer
+    quotas = recipe.quotas([len(table) for table in tables])
+    value = _rules(recipe, codec) | {
+        "sources": _sources(recipe, facts, verdicts, tables, quotas),
+    }
+    _schedule(value, recipe, quotas, tables, blobs)
+    drawn = _drawn(Manifest(value=value, blobs=blobs))
+    _check_repeats(recipe, tables, drawn)
+    books = balance(facts, verdicts, [len(table) for table in tables], drawn)
+    _freeze(value, blobs)
+    refusals = [*facts.refused, *(verdict for verdict in verdicts if verdict is not None)]
+    return Plan(manifest=value, tables=blobs, refusals=refusals, books=books)
+
+
+def _check_profile(recipe: Recipe, pool: Pool) -> None:
+    check_view(recipe.frames, pool.profile, str(recipe.path))
+    if recipe.profile != pool.profile:
+        raise UserError(
+            f"{recipe.path}: profile: the pool {pool.store.url} keeps {pool.profile.to_json()}, "
+            f"the recipe wants {recipe.profile.to_json()}; give another --pool, or mend the recipe"
+        )
+
+
+def _kept_tables(
+    recipe: Recipe,
+    facts: Facts,
+    verdicts: Sequence[Refused | None],
+    costs: Mapping[tuple[int, str], Cost],
+) -> list[NDArray[np.void]]:
+    rows: list[list[tuple[str, int, int, int, int]]] = [[] for _ in recipe.sources]
+    for one, verdict in zip(facts.candidates, verdicts, strict=True):
+        if verdict is None:
+            cost = costs[one.source, one.key]
+            rows[one.source].append((one.key, cost.tokens, cost.patches, cost.clips, cost.frames))
+    for source, found in zip(recipe.sources, rows, strict=True):
+        if not found:
+            raise UserError(
+                f"{recipe.path}: nothing of the source {source.name!r} is left (every sample was "
+                "refused or not chosen); remove it, or look into refused.parquet of its build"
+            )
+    return [kept_table(found) for found in rows]
+
+
+def _rules(recipe: Recipe, codec: TextCodec) -> dict[str, Any]:
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "tool": {"name": "slowfast-mix", "version": _tool_version()},
+        "recipe": recipe.to_json(),
+        "seed": recipe.seed,
+        "permutation": {"algo": PERMUTATION_ALGO, "rounds": ROUNDS},
+        "pack": {"algo": PACK_ALGO, **asdict(recipe.pack)},
+        "frames": asdict(recipe.frames),
+        "layout": {"version": LAYOUT_VERSION, **asdict(recipe.layout)},
+        "text": {
+            "tokenizer_sha256": codec.tokenizer_sha256,
+            "template": recipe.text.template,
+            "version": TEXT_VERSION,
+        },
+        "profile": recipe.profile.to_json(),
+    }
+
+
+def _tool_version() -> str:
     try:
-        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except ValueError as error:
-        raise DamagedData(f"a table of the plan is damaged ({error}); plan again") from error
-    return array
+        return version("slowfast-mix")
+    except PackageNotFoundError:
+        return "source tree"
 
 
-def kept_table(rows: Sequence[tuple[str, int, int, int, int]]) -> NDArray[np.void]:
-    """Rows of ROW from (key, tokens, patches, clips, frames), sorted by key."""
-    return np.array([(bytes.fromhex(row[0]), *row[1:]) for row in sorted(rows)], ROW)
+def _sources(
+    recipe: Recipe,
+    facts: Facts,
+    verdicts: Sequence[Refused | None],
+    tables: Sequence[NDArray[np.void]],
+    quotas: Sequence[int],
+) -> list[dict[str, Any]]:
+    codes = Counter((v.source, v.code) for v in verdicts if v is not None and v.stage == "plan")
+    return [
+        {
+            "name": source.name,
+            "dataset": source.dataset,
+            "licence": source.licence,
+            "revision": account.revision,
+            recipe.unit: _ratio(source),
+            "quota": quota,
+            "kept": {"rows": len(table), "table": sha256_hex(npy_bytes(table))},
+            "content_id": content_id(table),
+            "admitted": account.samples - account.samples_refused,
+            "not_chosen": {code: n for (name, code), n in codes.items() if name == source.name},
+        }
+        for source, account, table, quota in zip(
+            recipe.sources, facts.accounts, tables, quotas, strict=True
+        )
+    ]
 
 
-from mixtures.plan import Plan, build_manifest  # noqa: E402
+def _ratio(source: Source) -> str:
+    given = source.weight or source.repeat
+    return str(source.budget) if given is None else f"{given.numerator}/{given.denominator}"
 
-__all__ = ["Manifest", "Plan", "build_manifest"]
+
+def _schedule(
+    value: dict[str, Any],
+    recipe: Recipe,
+    quotas: Sequence[int],
+    tables: Sequence[NDArray[np.void]],
+    blobs: dict[str, bytes],
+) -> None:
+    schedule = schedule_of(quotas)
+    table = ""
+    if recipe.unit != "weight":
+        data = npy_bytes(schedule.source)
+        table = sha256_hex(data)
+        blobs[npy_name(table)] = data
+    value["schedule"] = {"algo": SCHEDULE_ALGO, "period": schedule.period, "table": table}
+    if recipe.unit != "weight":
+        value["length"] = schedule.period
+    else:
+        value["length"] = recipe.length or first_repeat(schedule, [len(t) for t in tables])
+
+
+def _drawn(draft: Manifest) -> list[int]:
+    """How many positions inside `length` each source has."""
+    schedule = draft.schedule
+    periods, rest = divmod(draft.length, schedule.period)
+    more = np.bincount(schedule.source[:rest], minlength=len(schedule.quotas)).tolist()
+    return [periods * quota + n for quota, n in zip(schedule.quotas, more, strict=True)]
+
+
+def _check_repeats(
+    recipe: Recipe, tables: Sequence[NDArray[np.void]], drawn: Sequence[int]
+) -> None:
+    for source, table, count in zip(recipe.sources, tables, drawn, strict=True):
+        if source.max_repeats is not None and count > source.max_repeats * len(table):
+            raise UserError(
+                f"{recipe.path}: max_repeats: {source.name!r} has {len(table)} samples and would "
+                f"be drawn {count} times, more than {source.max_repeats} each; lower its ratio or "
+                "`length`, or raise max_repeats"
+            )
+
+
+def _freeze(value: dict[str, Any], blobs: dict[str, bytes]) -> None:
+    """Add what only the order knows: packs, totals, the digest of the order; then the id."""
+    draft = Manifest(value=dict(value), blobs=blobs)
+    order, window = Order(draft), draft.pack.window
+    windows = -(-draft.length // window) if draft.is_finite else draft.length // window
+    packs = np.array([len(order.window(k)) for k in range(windows)], np.uint32)
+    data = npy_bytes(packs)
+    blobs[npy_name(sha256_hex(data))] = data
+    value["packs"] = int(packs.sum())
+    value["packs_per_window"] = sha256_hex(data)
+    value["totals"] = {"samples": draft.length} | order.totals("tokens", "frames", "patches")
+    value["order_digest"] = order_digest(draft)
+    value["manifest_id"] = identity(value)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PATCHES_PER_TOKEN = 16
 """A patch through the vision tower costs about this fraction of a token through the decoder."""
 _KEPT_WINDOWS = 8
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class Order:
         self._manifest, self._global_batch = manifest, global_batch
         self._schedule = manifest.schedule
         self._quotas = np.array(self._schedule.quotas, np.int64)
-        self._ends = [0, *np.cumsum(manifest.packs_per_window).tolist()]
+        self._ends: list[int] = [0, *np.cumsum(manifest.packs_per_window).tolist()]
         self._windows: OrderedDict[int, list[Pack]] = OrderedDict()
 
     def draw(self, start: int, stop: int) -> Draw:
@@ -116,6 +117,17 @@ class Order:
             found[at] = self._manifest.tables[i]["key"][draw.row[at]]
         return found.tobytes()
 
+    def totals(self, *columns: str) -> dict[str, int]:
+        """Sums of columns of the tables over the positions inside `length`."""
+        sums = dict.fromkeys(columns, 0)
+        for start in range(0, self._manifest.length, _CHUNK):
+            draw = self.draw(start, min(start + _CHUNK, self._manifest.length))
+            for i in np.unique(draw.source).tolist():
+                rows = self._manifest.tables[i][draw.row[draw.source == i]]
+                for name in columns:
+                    sums[name] += int(rows[name].sum(dtype=np.int64))
+        return sums
+
     def window(self, k: int) -> list[Pack]:
         """The packs of window k; none beyond the end of a finite order."""
         if k in self._windows:
@@ -141,7 +153,7 @@ class Order:
             if self._manifest.is_finite and k * self._manifest.pack.window >= self._manifest.length:
                 raise IndexError(f"pack {index} of {self._ends[-1]}")
             self._ends.append(self._ends[-1] + len(self.window(k)))
-        k = bisect_right(self._ends, index) - 1
+        k = bisect_right(self._ends, index) - 1  # the last window that starts at or before it
         return self.window(k)[index - self._ends[k]]
 
     def batch(self, step: int, rank: int, world_size: int) -> list[Pack]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtures.layout import VIDEO_MULTIPLE, LayoutConfig, View
-from mixtures.schedule import MAX_PERIOD, fitting_period, misfit
+from mixtures.schedule import MAX_PERIOD, fitting_period, misfit, quotas_of
 from mixtures.strict_yaml import load_yaml
 from shards.errors import UserError
 from shards.profile import Profile
@@ -99,20 +99,32 @@ class Recipe:
     def unit(self) -> str:
         return next(unit for unit in UNITS if getattr(self.sources[0], unit) is not None)
 
+    def quotas(self, kept: Sequence[int]) -> tuple[int, ...]:
+        """Samples of each source in one period, or in all (repeat, budget); `kept` counts rows."""
+        if self.unit == "weight":
+            return quotas_of(
+                [source.weight for source in self.sources if source.weight], self.period
+            )
+        quotas = tuple(
+            source.budget if source.budget is not None else int(rows * (source.repeat or 0))
+            for source, rows in zip(self.sources, kept, strict=True)
+        )
+        for source, quota in zip(self.sources, quotas, strict=True):
+            if quota == 0:
+                raise UserError(f"{self.path}: {source.name}: repeat: not one sample; raise it")
+        return quotas
+
     def to_json(self) -> dict[str, Any]:
         """What of the recipe a manifest remembers: choices only, no path, no label of bytes."""
         return {
             "name": self.name,
             "unit": self.unit,
             "length": self.length,
-            "sources": [
-                {
-                    "name": source.name,
-                    self.unit: str(getattr(source, self.unit)),
-                    "max_repeats": source.max_repeats,
-                }
+            "max_repeats": {
+                source.name: source.max_repeats
                 for source in self.sources
-            ],
+                if source.max_repeats is not None
+            },
             "held_out": [held_out.name for held_out in self.held_out],
             "allow_licences": None if self.allow_licences is None else list(self.allow_licences),
             "max_shard_bytes": self.max_shard_bytes,

@@ -77,3 +77,22 @@ def schedule_of(quotas: Sequence[int]) -> Schedule:
         source[n], rank[n] = best, count[best]
         count[best] += 1
     return Schedule(quotas=tuple(quotas), source=source, rank=rank)
+
+
+def ranks_of(source: NDArray[np.uint16], quotas: Sequence[int]) -> Schedule:
+    """The schedule that a stored table of sources is; its ranks are counted again."""
+    rank = np.zeros(len(source), np.int64)
+    for i in range(len(quotas)):
+        at = np.flatnonzero(source == i)
+        rank[at] = np.arange(len(at))
+    return Schedule(quotas=tuple(quotas), source=source, rank=rank)
+
+
+def first_repeat(schedule: Schedule, rows: Sequence[int]) -> int:
+    """The first position at which an endless schedule shows a source's sample again."""
+    found = []
+    for i, (quota, kept) in enumerate(zip(schedule.quotas, rows, strict=True)):
+        period, rank = divmod(kept, quota)
+        slot = np.flatnonzero((schedule.source == i) & (schedule.rank == rank))[0]
+        found.append(period * schedule.period + int(slot))
+    return min(found)

@@ -7,11 +7,12 @@ one that stands first by (source order in the recipe, key, record) of those not 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from mixtures.candidates import Candidate, Facts
-from shards.outcome import Refused
+from mixtures.candidates import Account, Candidate, Facts
+from shards.outcome import Books, Refused
 
 
 def components(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -110,3 +111,44 @@ def _length(one: Candidate, too_long: Callable[[Candidate], str]) -> Refused | N
 def _duplicate(one: Candidate, survivor: Candidate) -> Refused:
     detail = f"the same as {survivor.key} of {survivor.name} (record {survivor.record})"
     return _refusal(one, "DUPLICATE_SAMPLE", detail)
+
+
+def balance(
+    facts: Facts,
+    verdicts: Sequence[Refused | None],
+    kept: Sequence[int],
+    drawn: Sequence[int],
+) -> list[Books]:
+    """The accounts of each source, checked against what was written down; UserError if they differ.
+
+    `kept` and `drawn` count samples of each source: chosen, and drawn with repeats.
+    """
+    written = Counter((r.source, r.stage) for r in (*facts.refused, *verdicts) if r is not None)
+    books = []
+    for account, chosen, count in zip(facts.accounts, kept, drawn, strict=True):
+        name = account.name
+        broken = written[name, "decode"]
+        before = written[name, "admit"] + written[name, "fetch"]
+        own = Books(
+            source=name,
+            records=account.records,
+            records_refused=account.records_refused,
+            samples=account.samples,
+            samples_refused=account.samples_refused + broken,
+            not_chosen=_admitted(facts, account) - broken - chosen,
+            chosen=chosen,
+            drawn=min(count, chosen),
+            repeats=max(count - chosen, 0),
+        )
+        # Admission writes refused records and refused samples into one table: its sum is checked.
+        own.check(
+            before - account.samples_refused,
+            account.samples_refused + broken,
+            written[name, "plan"],
+        )
+        books.append(own)
+    return books
+
+
+def _admitted(facts: Facts, account: Account) -> int:
+    return sum(one.name == account.name for one in facts.candidates)

@@ -14,9 +14,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mixtures.manifest import Manifest
+from mixtures.verdict import components
 from shards.errors import DamagedData, UserError
 from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES, read_table
 from shards.outcome import Books
@@ -38,7 +41,6 @@ class Build:
 
     out: str
     manifest: Manifest
-    described: dict[str, Any]
     books: tuple[Books, ...]
     refused: list[dict[str, Any]]
     source_at: NDArray[np.int64]
@@ -50,6 +52,11 @@ class Build:
     pairs: list[dict[str, Any]]
     leaks: list[dict[str, Any]]
     tools: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return str(self.manifest.value["recipe"]["name"])
 
     @cached_property
     def chosen(self) -> list[Name]:
@@ -65,8 +72,12 @@ class Build:
 
     @cached_property
     def verdicts(self) -> dict[Name, str]:
-        """Code of each sample that was refused after it had a key."""
-        return {(row["source"], row["key"]): row["code"] for row in self.refused if row["key"]}
+        """Code of each admitted sample that was refused."""
+        return {
+            (row["source"], row["key"]): row["code"]
+            for row in self.refused
+            if row["stage"] in ("decode", "plan")
+        }
 
     @cached_property
     def users(self) -> dict[str, list[Name]]:
@@ -85,21 +96,21 @@ def load_build(out: str, pool_url: str) -> Build:
         if not store.exists(name):
             remedy = f"run `python -m pipeline build RECIPE --out {out}` first"
             raise UserError(f"{store.path(name)}: not there; {remedy}")
-    described, books, receipt = (_json(store, FILES[i]) for i in (0, 1, 4))
     manifest = Manifest.load(store.path("manifest.json"))
+    books, receipt = _json(store, "books.json"), _json(store, "shards/receipt.json")
     if receipt["manifest_id"] != manifest.manifest_id:
-        raise UserError(f"{store.path(FILES[4])}: shards of another manifest; run build again")
+        raise UserError(f"{store.path('shards/receipt.json')}: shards of another manifest; run build again")
     refused, index = (read_table(store.get(name), store.path(name)) for name in FILES[2:4])
     index = index.select(["position", "source", "key"]).sort_by("position").to_pydict()
     number = {name: i for i, name in enumerate(manifest.names)}
     pool = Pool(pool_url)
-    revisions = {source["name"]: source["revision"] for source in described["sources"]}
+    revisions = {source["name"]: source["revision"] for source in manifest.value["sources"]}
     admitted = [
         receipt
         for receipt in pool.receipts("admit")
         if revisions.get(receipt.parameters["source"]) == receipt.parameters["revision"]
     ]
-    compared = _compared(pool, revisions)
+    compared, held_out = _compared(pool, revisions), manifest.value["recipe"]["held_out"]
     samples = pool.table(admitted, "index/samples", SAMPLES).to_pylist()
     decoded = pool.receipts("decode")
     wanted = {clip_id for row in samples for clip_id in row["clip_ids"]}
@@ -107,7 +118,6 @@ def load_build(out: str, pool_url: str) -> Build:
     return Build(
         out=out,
         manifest=manifest,
-        described=described,
         books=tuple(Books(**values) for values in books),
         refused=refused.to_pylist(),
         source_at=np.array([number[name] for name in index["source"]], np.int64),
@@ -116,8 +126,12 @@ def load_build(out: str, pool_url: str) -> Build:
         pool=pool,
         samples={(row["source"], row["key"]): row for row in samples},
         clips={row["clip_id"]: row for row in clips if row["clip_id"] in wanted},
-        pairs=_unique(pool.table(compared, "clusters", PAIRS).to_pylist()),
-        leaks=_unique(pool.table(compared, "leaks", LEAKS).to_pylist()),
+        pairs=_facts(
+            pool.table(compared, "clusters", PAIRS), {"clip_a": wanted, "clip_b": wanted}
+        ),
+        leaks=_facts(
+            pool.table(compared, "leaks", LEAKS), {"clip_id": wanted, "benchmark": held_out}
+        ),
         tools=tuple(sorted({each.tools for each in decoded if wanted & set(each.inputs)})),
     )
 
@@ -131,15 +145,22 @@ def _json(store: Store, name: str) -> Any:
 
 
 def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:
-    """The comparisons of exactly these sources."""
-    found = [r for r in pool.receipts("compare") if r.parameters["sources"] == revisions]
+    """The comparisons that covered all of these sources."""
+    found = [
+        receipt
+        for receipt in pool.receipts("compare")
+        if revisions.items() <= receipt.parameters["sources"].items()
+    ]
     if not found:
         raise UserError(f"{pool.store.url}: never compared these sources; is --pool the right one?")
     return found
 
 
-def _unique(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    by_value = {tuple(row.values()): row for row in rows}
+def _facts(table: pa.Table, within: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
+    """The rows whose columns hold these values, each once, in the order of their values."""
+    for column, values in within.items():
+        table = table.filter(pc.is_in(table[column], pa.array(sorted(values), pa.string())))
+    by_value = {tuple(row.values()): row for row in table.to_pylist()}
     return [by_value[value] for value in sorted(by_value)]
 
 
@@ -212,27 +233,15 @@ class Cluster:
         return tuple(sorted({pair["relation"] for pair in self.pairs}))
 
 
-def clusters_of(pairs: Iterable[dict[str, Any]]) -> list[Cluster]:
-    """Connected components of the pairs, each under its least clip id, in that order."""
-    root: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while root.setdefault(name, name) != name:
-            name = root[name] = root[root[name]]
-        return name
-
-    kept = list(pairs)
-    for pair in kept:
-        low, high = sorted((find(pair["clip_a"]), find(pair["clip_b"])))
-        root[high] = low
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for pair in kept:
-        groups[find(pair["clip_a"])].append(pair)
-    clips = (sorted({p[end] for p in group for end in ("clip_a", "clip_b")})
-             for group in groups.values())  # fmt: skip
-    found = zip(clips, groups.values(), strict=True)
-    made = (Cluster(clips=tuple(names), pairs=tuple(group)) for names, group in found)
-    return sorted(made, key=lambda cluster: cluster.clips)
+def clusters_of(pairs: Sequence[dict[str, Any]]) -> list[Cluster]:
+    """Connected components of the pairs, by their least clip id."""
+    least = components((pair["clip_a"], pair["clip_b"]) for pair in pairs)
+    clips, facts = defaultdict(list), defaultdict(list)
+    for clip_id, name in sorted(least.items()):
+        clips[name].append(clip_id)
+    for pair in pairs:
+        facts[least[pair["clip_a"]]].append(pair)
+    return [Cluster(clips=tuple(clips[name]), pairs=tuple(facts[name])) for name in sorted(clips)]
 
 
 def of_every_kind(clusters: Sequence[Cluster], most: int, first: set[str]) -> list[Cluster]:

@@ -38,7 +38,7 @@ def run(config: Config, manifest_path: Path, data: str, out: Path) -> None:
     check_layout(config, manifest.layout, str(manifest_path))
     check_length(config, manifest, str(manifest_path))
     reader = open_data(data)
-    rules = Rules(view=manifest.frames, layout=manifest.layout, codec=manifest.codec)
+    rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
     engine = open_engine(config, build_model(config, rules))
     stream = Stream(
         manifest,

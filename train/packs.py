@@ -1,4 +1,4 @@
-"""Rendered samples -> one flat row of tokens, labels, pixels and the wiring between them. numpy only.
+"""Rendered samples -> one flat row of tokens, labels, pixels and their wiring. numpy only.
 
 A pack is whole samples back to back. Every count comes from `mixtures.layout`; here it is only
 checked that placeholders, features and frames agree, sample by sample.

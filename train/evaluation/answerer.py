@@ -13,8 +13,7 @@ import torch
 
 from mixtures.layout import Look, look_at
 from mixtures.text import IM_END
-from pipeline.decoded import MediaRefusal
-from pipeline.media import decode
+from pipeline.media import MediaRefusal, decode
 from shards.errors import UserError
 from shards.ids import short_hash
 from shards.profile import Profile

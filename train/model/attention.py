@@ -82,12 +82,17 @@ def blocks_attention(
     rows = [x.squeeze(0).transpose(0, 1) for x in (query, key, value)]
     parts = []
     for index in blocks.gather:
-        q, k, v = (x[index].transpose(1, 2) for x in rows)
+        q, k, v = (_batched(x, index) for x in rows)
         out = scaled_dot_product_attention(
             q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
         )
         parts.append(out.transpose(1, 2).flatten(0, 1))
-    return torch.cat(parts)[blocks.scatter][None], None
+    return torch.cat(parts).index_select(0, blocks.scatter)[None], None
+
+
+def _batched(rows: Tensor, index: Tensor) -> Tensor:
+    """Rows [T, H, d] at index [S, L] -> [S, H, L, d]; `index_select` has the cheap backward."""
+    return rows.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
 
 
 def register_attention() -> None:

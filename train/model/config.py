@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -18,7 +18,7 @@ class SlowFastConfig(PreTrainedConfig):
     """
 
     model_type = "slowfast"
-    sub_configs_defaults = {
+    sub_configs_defaults: ClassVar = {
         "vision_config": OryxVisionConfig,
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from itertools import takewhile
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
     config: SlowFastConfig
     input_modalities = ("image", "video", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ["Block", "Qwen2DecoderLayer"]
+    _no_split_modules: ClassVar = ["Block", "Qwen2DecoderLayer"]
     _supports_sdpa = True
     _supports_attention_backend = True
 
@@ -128,9 +128,11 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Packed training (`blocks` given, see `pack_inputs`): `loss` is the summed cross entropy of
-        `labels`, which stand at the row that predicts them; the caller divides. Without `blocks`:
-        logits of a left-padded batch [B, T], as `generate` asks for them."""
+        """With `blocks` (see `pack_inputs`): `loss` is the summed cross entropy of a packed row.
+
+        `labels` stand at the row that predicts them; the caller divides the sum. Without `blocks`:
+        logits of a left-padded batch [B, T], as `generate` asks for them.
+        """
         if blocks is not None:
             hidden = self.hidden(input_ids, position_ids, blocks, patches, grids, slots)
             weight = self.get_output_embeddings().weight
@@ -160,11 +162,11 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
 
     @torch.no_grad()
-    def answer(self, pack: Pack, **generation: Any) -> list[list[int]]:
-        """The ids generated after each sample of the pack, without the end token and what follows.
+    def answer(self, pack: Pack, *, eos_token_id: int, **generation: Any) -> list[list[int]]:
+        """The ids generated after each sample of the pack, up to the end token, which is left out.
 
-        `generation` is passed on to transformers' `generate`: `max_new_tokens`, `eos_token_id`,
-        `do_sample`, ... Visual pad ids are never generated.
+        `generation` is passed on to transformers' `generate`: `max_new_tokens`, `do_sample`, ...
+        The ids of `config.visual_token_ids` are never generated.
         """
         inputs = pack_inputs(pack, self.device)
         rows = self.embed(
@@ -181,12 +183,8 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
             inputs_embeds=batch,
             attention_mask=mask.long(),
             suppress_tokens=self.config.visual_token_ids,
+            eos_token_id=eos_token_id,
+            pad_token_id=eos_token_id,
             **generation,
         )
-        return [_until(ids, generation.get("eos_token_id")) for ids in made.tolist()]
-
-
-def _until(ids: list[int], end: int | Sequence[int] | None) -> list[int]:
-    ends = {end} if isinstance(end, int) else set(end or ())
-    stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
-    return ids[:stop]
+        return [list(takewhile(lambda id_: id_ != eos_token_id, ids)) for ids in made.tolist()]

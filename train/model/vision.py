@@ -130,18 +130,17 @@ class Embeddings(nn.Module):
         x = self.patch_embedding(patches)
         parts = x.split([group.frames * group.height * group.width for group in groups])
         placed = [
-            (part.view(group.frames, group.height * group.width, x.shape[1]) + self.positions(group))
-            for part, group in zip(parts, groups, strict=True)
+            part.view(frames, height * width, x.shape[1]) + self.positions(height, width)
+            for part, (frames, height, width) in zip(parts, groups, strict=True)
         ]
         return torch.cat([part.flatten(0, 1) for part in placed])
 
-    def positions(self, group: Group) -> Tensor:
+    def positions(self, height: int, width: int) -> Tensor:
         """The table at this grid, [height * width, C], in the table's dtype."""
-        size = (group.height, group.width)
-        if size == (self.side, self.side):
+        if (height, width) == (self.side, self.side):
             return self.position_embedding
         square = self.position_embedding.float().T.reshape(1, -1, self.side, self.side)
-        resized = interpolate(square, size=size, mode="bilinear", align_corners=False)
+        resized = interpolate(square, size=(height, width), mode="bilinear", align_corners=False)
         return resized[0].flatten(1).T.to(self.position_embedding.dtype)
 
 

@@ -1,0 +1,127 @@
+"""python -m examples.demo: real media -> pool -> manifests -> shards -> a trained model -> a page.
+
+Runs the commands that a user would type, one after another, under runs/demo, and ends with a table,
+runs/demo/metrics.json and runs/demo/report.html. A demo that was stopped goes on where it was; one
+that had finished starts afresh.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from examples.meter import Meter
+from examples.outcome import Planted, books_balance, check_planted, floors, metrics
+from examples.page import write_demo_page
+from shards.errors import UserError, run_command
+
+OUT = Path("runs/demo")
+POOL = OUT / "pool"
+PATHWAYS = ("both", "slow", "fast")
+
+
+def steps() -> list[tuple[str, list[str]]]:
+    """Each step's name and its command after `python -m`."""
+    pool, digits = str(POOL), str(OUT / "data/digits/test.parquet")
+    videos = str(OUT / "data/scenes/test.json")
+    return [
+        ("make the data", ["examples.make_data", "--out", str(OUT / "data")]),
+        ("build stage 1", build("demo_stage1", "stage1")),
+        ("train stage 1", train("demo_stage1", "stage1", "train1")),
+        ("build stage 2", build("demo_stage2", "stage2")),
+        (
+            "train stage 2",
+            [*train("demo_stage2", "stage2", "train2"), "--init-from", str(OUT / "train1/model")],
+        ),
+        (
+            "plan a floor: no vision",
+            ["mixtures", "plan", "mixtures/demo_stage2_no_vision.yaml", "--pool", pool]
+            + ["--out", str(OUT / "no_vision/manifest.json")],
+        ),
+        (
+            "train the floor",
+            [*train("demo_no_vision", "no_vision", "train_no_vision"), "--data", pool],
+        ),
+        ("score", [*evaluate("train2", "scores"), digits, videos, "--pathways", *PATHWAYS]),
+        ("score the floor", [*evaluate("train_no_vision", "scores_no_vision"), videos]),
+    ]
+
+
+def build(recipe: str, out: str) -> list[str]:
+    command = ["pipeline", "build", f"mixtures/{recipe}.yaml"]
+    return [*command, "--out", str(OUT / out), "--pool", str(POOL)]
+
+
+def train(config: str, manifest: str, out: str) -> list[str]:
+    command = ["train", "run", f"train/configs/{config}.yaml"]
+    return [*command, "--manifest", str(OUT / manifest / "manifest.json"), "--out", str(OUT / out)]
+
+
+def evaluate(model: str, scores: str) -> list[str]:
+    command = ["train", "evaluate", "--model", str(OUT / model / "model")]
+    return [*command, "--out", str(OUT / f"{scores}.json"), "--tasks"]
+
+
+def main() -> None:
+    console = Console()
+    if not Path("mixtures/demo_stage1.yaml").exists():
+        raise UserError("mixtures/demo_stage1.yaml: not here; run from the repository's root")
+    resumed = begin()
+    with Meter() as meter:
+        for name, command in steps():
+            run(console, name, command)
+        shutil.copytree(OUT / "train2/model", OUT / "model", dirs_exist_ok=True)
+    planted = check_planted(OUT)
+    measured = metrics(OUT, planted, floors(OUT), books_balance(OUT), meter, resumed=resumed)
+    (OUT / "metrics.json").write_text(json.dumps(measured, indent=1) + "\n")
+    write_demo_page(OUT, POOL, measured, planted)
+    show(console, measured, planted)
+
+
+def begin() -> bool:
+    """Whether an unfinished demo goes on; a finished one is removed."""
+    if (OUT / "metrics.json").exists():
+        shutil.rmtree(OUT)
+    unfinished = OUT.exists()
+    OUT.mkdir(parents=True, exist_ok=True)
+    return unfinished
+
+
+def run(console: Console, name: str, command: Sequence[str]) -> None:
+    """Run one step as its own process, its output shown; a failing step ends the demo."""
+    started = time.monotonic()
+    console.print(f"\n[bold]{name}[/bold]\n$ python -m {' '.join(command)}", highlight=False)
+    done = subprocess.run([sys.executable, "-m", *command], check=False)
+    if done.returncode:
+        raise UserError(f"the step {name!r} ended with status {done.returncode}; see above")
+    console.print(f"{time.monotonic() - started:.0f} s", style="dim")
+
+
+def show(console: Console, measured: dict[str, Any], planted: Planted) -> None:
+    table = Table("what", "value", title="the demo", title_justify="left")
+    for name, value in measured.items():
+        if not isinstance(value, dict):
+            table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+    console.print(table)
+    for line in planted.misses:
+        console.print(f"planted trouble: {line}", style="red")
+    console.print(f"the page: {OUT / 'report.html'}\nask the model, for example:", highlight=False)
+    video = json.loads((OUT / "data/scenes/test.json").read_text())[0]["video"]
+    console.print(
+        f"  .venv/bin/python -m train chat --model {OUT / 'model'} "
+        f'--video {OUT / "data/scenes/videos" / video} --question "..."',
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,137 @@
+"""What the demo is judged by: planted trouble found, books balanced, held-out accuracy, floors."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from examples.meter import Meter
+from shards.index import read_table
+
+STAGES = ("stage1", "stage2")
+TIME_TYPES = ("first", "flashes", "motion", "seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """Planted trouble against what the builds refused; a row is (item, code found or 'kept')."""
+
+    rows: tuple[tuple[dict[str, str], str], ...]
+    expected: int
+    found: int
+    false: tuple[str, ...]
+
+    @property
+    def misses(self) -> list[str]:
+        wrong = [
+            f"{item['source']}/{item['record']}: expected {item['expected']}, found {code}"
+            for item, code in self.rows
+            if item["expected"] != code
+        ]
+        return [*wrong, *(f"{line}: refused, and nobody planted it" for line in self.false)]
+
+
+def refusals(out: Path) -> dict[tuple[str, str], str]:
+    """(source, record) -> code, over the refusals of both builds."""
+    found = {}
+    for stage in STAGES:
+        path = out / stage / "refused.parquet"
+        for row in read_table(path.read_bytes(), str(path)).to_pylist():
+            found[row["source"], row["record"]] = row["code"]
+    return found
+
+
+def check_planted(out: Path) -> Planted:
+    """Precision and recall of the builds' refusals against data/planted.json."""
+    planted = json.loads((out / "data/planted.json").read_text())
+    refused = refusals(out)
+    rows = [(item, refused.get((item["source"], item["record"]), "kept")) for item in planted]
+    trouble = [(item, code) for item, code in rows if item["expected"] != "kept"]
+    known = {(item["source"], item["record"]) for item, _ in trouble}
+    return Planted(
+        rows=tuple(rows),
+        expected=len(trouble),
+        found=sum(item["expected"] == code for item, code in trouble),
+        false=tuple(f"{s}/{r}: {refused[s, r]}" for s, r in sorted(refused.keys() - known)),
+    )
+
+
+def books_balance(out: Path) -> bool:
+    """The accounts of every source against the refusals that were written down."""
+    for stage in STAGES:
+        path = out / stage / "refused.parquet"
+        written = Counter(read_table(path.read_bytes(), str(path))["source"].to_pylist())
+        for books in json.loads((out / stage / "books.json").read_text()):
+            refused = books["records_refused"] + books["samples_refused"] + books["not_chosen"]
+            parsed = books["records"] - books["records_refused"]
+            admitted = books["samples"] - books["samples_refused"]
+            sums = (
+                refused == written[books["source"]],
+                parsed == books["samples"],  # in the demo's formats a record is one sample
+                admitted == books["not_chosen"] + books["chosen"],
+                0 <= books["drawn"] <= books["chosen"],
+            )
+            if not all(sums):
+                return False
+    return True
+
+
+def floors(out: Path) -> dict[str, Any]:
+    """The held-out scores of the model and beside them its floors, by pathways."""
+    scores = json.loads((out / "scores.json").read_text())["pathways"]
+    blind = json.loads((out / "scores_no_vision.json").read_text())["pathways"]
+    return {**scores, "none": blind["none"]}
+
+
+def group(scores: dict[str, Any], types: tuple[str, ...] | None) -> float:
+    """Accuracy over the video questions of these types (None: all)."""
+    chosen = {
+        name: each
+        for name, each in scores["tasks"]["test"]["types"].items()
+        if types is None or name in types
+    }
+    return sum(s["right"] for s in chosen.values()) / sum(s["count"] for s in chosen.values())
+
+
+def metrics(
+    out: Path,
+    planted: Planted,
+    scores: dict[str, Any],
+    balance: bool,
+    meter: Meter,
+    *,
+    resumed: bool,
+) -> dict[str, Any]:
+    """The figures of metrics.json."""
+    both = scores["both"]
+    manifest = json.loads((out / "stage2/manifest.json").read_text())
+    detail = tuple(name for name in both["tasks"]["test"]["types"] if name not in TIME_TYPES)
+    return {
+        "manifest_id": manifest["manifest_id"],
+        "wall_s": round(meter.wall_s, 1),
+        "cpu_s": round(meter.cpu_s, 1),
+        "resumed": resumed,
+        "peak_rss_mb": round(meter.peak_rss_mb),
+        "image_accuracy": both["tasks"]["test.digits"]["all"]["accuracy"],
+        "video_accuracy": group(both, None),
+        "video_accuracy_majority": both["tasks"]["test"]["majority_per_type"],
+        "video_accuracy_no_vision": group(scores["none"], None),
+        "video_accuracy_slow_only": group(scores["slow"], None),
+        "video_accuracy_fast_only": group(scores["fast"], None),
+        "time_accuracy": group(both, TIME_TYPES),
+        "time_accuracy_slow_only": group(scores["slow"], TIME_TYPES),
+        "detail_accuracy": group(both, detail),
+        "detail_accuracy_fast_only": group(scores["fast"], detail),
+        "floors": {"no_vision": "trained", "slow_only": "masked", "fast_only": "masked"},
+        "by_type": {
+            name: {kind: each["accuracy"] for kind, each in s["tasks"]["test"]["types"].items()}
+            for name, s in scores.items()
+        },
+        "planted_expected": planted.expected,
+        "planted_found": planted.found,
+        "planted_false": len(planted.false),
+        "books_balance": balance,
+    }
