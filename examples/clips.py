@@ -43,7 +43,13 @@ CLIPS = (
         (
             (
                 "what does the rabbit do at the end of the video",
-                ("run away", "rub its eyes", "eat a carrot", "jump into water", "dig a hole"),
+                (
+                    "run away",
+                    "put a hand to its head",
+                    "eat a carrot",
+                    "jump into water",
+                    "dig a hole",
+                ),
                 1,
                 "TN",
             ),

@@ -12,6 +12,7 @@ from examples.meter import Meter
 from shards.index import read_table
 
 STAGES = ("stage1", "stage2")
+IMAGES, VIDEOS = "digits/test", "scenes/test"
 TIME_TYPES = ("first", "flashes", "motion", "seconds")
 
 
@@ -90,10 +91,15 @@ def group(scores: dict[str, Any], types: tuple[str, ...] | None) -> float:
     """Accuracy over the video questions of these types (None: all)."""
     chosen = {
         name: each
-        for name, each in scores["tasks"]["test"]["types"].items()
+        for name, each in scores["tasks"][VIDEOS]["types"].items()
         if types is None or name in types
     }
     return sum(s["right"] for s in chosen.values()) / sum(s["count"] for s in chosen.values())
+
+
+def video_types(scores: dict[str, Any]) -> tuple[str, ...]:
+    """The kinds of video questions that were scored."""
+    return tuple(scores["tasks"][VIDEOS]["types"])
 
 
 def metrics(
@@ -108,16 +114,16 @@ def metrics(
     """The figures of metrics.json."""
     both = scores["both"]
     manifest = json.loads((out / "stage2/manifest.json").read_text())
-    detail = tuple(name for name in both["tasks"]["test"]["types"] if name not in TIME_TYPES)
+    detail = tuple(name for name in video_types(both) if name not in TIME_TYPES)
     return {
         "manifest_id": manifest["manifest_id"],
         "wall_s": round(meter.wall_s, 1),
         "cpu_s": round(meter.cpu_s, 1),
         "resumed": resumed,
         "peak_rss_mb": round(meter.peak_rss_mb),
-        "image_accuracy": both["tasks"]["test.digits"]["all"]["accuracy"],
+        "image_accuracy": both["tasks"][IMAGES]["all"]["accuracy"],
         "video_accuracy": group(both, None),
-        "video_accuracy_majority": both["tasks"]["test"]["majority_per_type"],
+        "video_accuracy_majority": both["tasks"][VIDEOS]["majority_per_type"],
         "video_accuracy_no_vision": group(scores["none"], None),
         "video_accuracy_slow_only": group(scores["slow"], None),
         "video_accuracy_fast_only": group(scores["fast"], None),
@@ -127,7 +133,7 @@ def metrics(
         "detail_accuracy_fast_only": group(scores["fast"], detail),
         "floors": {"no_vision": "trained", "slow_only": "masked", "fast_only": "masked"},
         "by_type": {
-            name: {kind: each["accuracy"] for kind, each in s["tasks"]["test"]["types"].items()}
+            name: {kind: each["accuracy"] for kind, each in s["tasks"][VIDEOS]["types"].items()}
             for name, s in scores.items()
         },
         "planted_expected": planted.expected,

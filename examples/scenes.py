@@ -44,7 +44,8 @@ MOVE_STEPS = SIDE // CELL
 
 COLOURS = ("red", "green", "blue", "purple")
 MIDDLE = (16, 16)
-PLACES = ((0, 0), (0, 32), (32, 0), (32, 32), MIDDLE)
+CORNERS = ((0, 0), (0, 32), (32, 0), (32, 32))
+PLACES = (*CORNERS, MIDDLE)
 DIRECTIONS = ("right", "left", "down", "up")
 COUNTS = ("1", "2", "3", "4")
 KINDS = ("first", "flashes", "motion", "seconds", "detail")
@@ -52,6 +53,7 @@ TIME_KINDS = KINDS[:4]
 DETAIL_KINDS = KINDS[4:]
 
 GROUNDS = np.array([[170, 0, 0], [0, 110, 0], [0, 0, 200], [120, 0, 120]], np.float32)
+BLACK = np.zeros(3, np.float32)
 FLASH = np.array([235, 205, 30], np.float32)
 SQUARE = np.array([30, 215, 80], np.float32)
 
@@ -122,45 +124,25 @@ def _balanced(seed: int, stream: str, index: int, k: int) -> int:
 # Drawing -----------------------------------------------------------------------
 
 
-def _enlarge(scan: Floats, side: int) -> Floats:
-    """Repeat the pixels of a scan so that it fills ``side`` x ``side``."""
-    times = side // scan.shape[0]
-    return scan.repeat(times, axis=0).repeat(times, axis=1)
-
-
-def _placed(scan: Floats, place: tuple[int, int]) -> Floats:
-    """Ink of one scan at (y, x) in an otherwise empty picture."""
-    ink = np.zeros((SIDE, SIDE), np.float32)
-    y, x = place
-    ink[y : y + DIGIT, x : x + DIGIT] = _enlarge(scan, DIGIT)
-    return ink
-
-
-def _board(scans: list[Floats]) -> Floats:
-    """Ink of four scans, one per corner in the order of ``CORNERS``."""
-    a, b, c, d = (_enlarge(scan, DIGIT) for scan in scans)
-    return np.block([[a, b], [c, d]])
-
-
 def _ground(rng: np.random.Generator) -> Floats:
     """Return a dark background colour."""
     return rng.uniform(0, 60, 3).astype(np.float32)
 
 
-def _tiles(order: NDArray[np.int64]) -> Floats:
-    """Background of a board: colour ``order[i]`` in corner ``i``."""
-    tiles = GROUNDS[order].reshape(2, 2, 3)
-    return tiles.repeat(DIGIT, axis=0).repeat(DIGIT, axis=1)
+def _canvas(colour: Floats) -> Pixels:
+    """Return an empty picture of one colour."""
+    return np.broadcast_to(colour, (SIDE, SIDE, 3)).astype(np.uint8)
 
 
-def _paint(ink: Floats, ground: Floats) -> Pixels:
-    """White ink over a background colour: uint8 [side, side, 3]."""
-    shade = ground + ink[..., None] * (255.0 - ground)
-    return shade.astype(np.uint8)
+def _add_digit(frame: Pixels, place: tuple[int, int], scan: Floats, tile: Floats) -> None:
+    """Draw a white digit on a square tile of one colour, in place."""
+    y, x = place
+    ink = scan.repeat(DIGIT // 8, axis=0).repeat(DIGIT // 8, axis=1)[..., None]
+    frame[y : y + DIGIT, x : x + DIGIT] = tile + ink * (255.0 - tile)
 
 
 def _add_square(frame: Pixels, row: int, column: int) -> None:
-    """Fill one cell of the patch grid in place."""
+    """Fill one cell of the patch grid, in place."""
     y, x = row * CELL, column * CELL
     frame[y : y + CELL, x : x + CELL] = SQUARE
 
@@ -169,34 +151,38 @@ def _add_square(frame: Pixels, row: int, column: int) -> None:
 
 
 def single_image(digits: Scans, seed: int, index: int) -> Scene:
-    """Scan ``index`` modulo their number, at one of the five ``PLACES``."""
+    """Scan ``index`` modulo their number, on a tile at one of the five ``PLACES``."""
     row = index % len(digits.labels)
     rng = _rng(seed, "sing", index)
-    ink = _placed(digits.scans[row], PLACES[rng.integers(len(PLACES))])
-    frame = _paint(ink, GROUNDS[rng.integers(4)] if rng.random() < 0.6 else _ground(rng))
+    frame = _canvas(_ground(rng))
+    tile = GROUNDS[rng.integers(len(GROUNDS))]
+    _add_digit(frame, PLACES[rng.integers(len(PLACES))], digits.scans[row], tile)
     turn = Turn("digit", "Which digit is this?", str(digits.labels[row]))
     return Scene(frame[None], [turn])
 
 
-def board_image(digits: Scans, seed: int, index: int) -> Scene:
-    """Four digits, one per corner, and one turn per corner in random order."""
-    rng = _rng(seed, "boar", index)
-    labels = _corner_labels(seed, "boar", index)
-    order = rng.permutation(4)
-    ink = _board([digits.pick(rng, label) for label in labels])
-    frame = _paint(ink, _tiles(order))
-    turns = _corner_turns("corner", labels, order)
+def pair_image(digits: Scans, seed: int, index: int) -> Scene:
+    """Two digits on tiles of different colours, and one turn per tile."""
+    rng = _rng(seed, "pair", index)
+    frame = _canvas(_ground(rng))
+    turns = _add_pair(frame, digits, rng, _pair_labels(seed, "pai", index), "tile")
     return Scene(frame[None], _shuffled(rng, turns))
 
 
-def _corner_labels(seed: int, stream: str, index: int) -> list[int]:
-    """Digits of the four corners, each balanced on its own."""
-    return [_balanced(seed, f"{stream[:3]}{i}", index, 10) for i in range(4)]
+def _pair_labels(seed: int, stream: str, index: int) -> list[int]:
+    """Digits of the two tiles, each balanced on its own."""
+    return [_balanced(seed, f"{stream}{i}", index, 10) for i in range(2)]
 
 
-def _corner_turns(kind: str, labels: list[int], order: NDArray[np.int64]) -> list[Turn]:
-    """One turn per corner, which is named by its colour."""
-    named = zip(order, labels, strict=True)
+def _add_pair(
+    frame: Pixels, digits: Scans, rng: np.random.Generator, labels: list[int], kind: str
+) -> list[Turn]:
+    """Draw two tiles in two corners, in place, and return one turn per tile."""
+    places = rng.permutation(len(CORNERS))[:2]
+    colours = rng.permutation(len(COLOURS))[:2]
+    for place, colour, label in zip(places, colours, labels, strict=True):
+        _add_digit(frame, CORNERS[place], digits.pick(rng, label), GROUNDS[colour])
+    named = zip(colours, labels, strict=True)
     return [Turn(kind, f"Which digit is on {COLOURS[c]}?", str(label)) for c, label in named]
 
 
@@ -209,26 +195,28 @@ def _shuffled(rng: np.random.Generator, turns: list[Turn]) -> list[Turn]:
 
 
 def event_clip(digits: Scans, seed: int, index: int) -> Scene:
-    """A board of four digits with events over it; turns of all five kinds."""
+    """Two tiles all the time, with events over them; turns of all five kinds."""
     rng = _rng(seed, "clip", index)
-    corners = _corner_labels(seed, "clip", index)
     first = _balanced(seed, "firs", index, 10)
     second = (first + int(rng.integers(1, 10))) % 10
-    flashes = 1 + _balanced(seed, "flas", index, 4)
-    seconds = 1 + _balanced(seed, "seco", index, 4)
-    way = _balanced(seed, "moti", index, 4)
+    flashes = 1 + _balanced(seed, "flas", index, len(COUNTS))
+    seconds = 1 + _balanced(seed, "seco", index, len(COUNTS))
+    way = _balanced(seed, "moti", index, len(DIRECTIONS))
     when = plan(rng, flashes, seconds)
-    board = _board([digits.pick(rng, label) for label in corners])
-    big = [_placed(digits.pick(rng, label), MIDDLE) for label in (first, second)]
-    order = rng.permutation(4)
-    frames = _draw(board, big, when, _tiles(order), _ground(rng))
-    _move(frames, when.move, way, lane=int(rng.integers(MOVE_STEPS)))
-    turns = [
+    board = _canvas(_ground(rng))
+    turns = _add_pair(board, digits, rng, _pair_labels(seed, "cli", index), "detail")
+    frames = np.repeat(board[None], STEPS, axis=0)
+    for step in when.flashes:
+        frames[step] = _flashed(board)
+    for step, label in ((when.first, first), (when.second, second)):
+        frames[step] = _canvas(_ground(rng))
+        _add_digit(frames[step], MIDDLE, digits.pick(rng, label), BLACK)
+    _move(frames, when.move, DIRECTIONS[way], lane=int(rng.integers(MOVE_STEPS)))
+    turns += [
         Turn("first", "Which middle digit came first?", str(first)),
         Turn("flashes", "How many flashes?", str(flashes)),
         Turn("motion", "Which way did the square move?", DIRECTIONS[way]),
         Turn("seconds", "How many seconds between the middle digits?", str(seconds)),
-        *_corner_turns("detail", corners, order),
     ]
     return Scene(frames, _shuffled(rng, turns))
 
@@ -242,32 +230,23 @@ def plan(rng: np.random.Generator, flashes: int, seconds: int) -> Timeline:
     while True:
         first = int(rng.integers(STEPS - gap))
         move = int(rng.integers(STEPS - MOVE_STEPS + 1))
-        taken = {first, first + gap}
-        if taken & set(range(move, move + MOVE_STEPS)):
+        taken = set(range(move, move + MOVE_STEPS))
+        if taken & {first, first + gap}:
             continue
-        taken |= set(range(move, move + MOVE_STEPS))
-        free = [step for step in range(STEPS) if step not in taken]
+        free = sorted(set(range(STEPS)) - taken - {first, first + gap})
         steps = np.sort(rng.choice(free, flashes, replace=False))
         if np.all(np.diff(steps) > 1):
             return Timeline(first, first + gap, move, tuple(map(int, steps)))
 
 
-def _draw(
-    board: Floats, big: list[Floats], when: Timeline, tiles: Floats, ground: Floats
-) -> Pixels:
-    """Draw the board at all steps, then the flashes and the big digits over it."""
-    frames = np.repeat(_paint(board, tiles)[None], STEPS, axis=0)
-    for step in when.flashes:
-        frames[step] = _paint(board, FLASH)
-    frames[when.first] = _paint(big[0], ground)
-    frames[when.second] = _paint(big[1], ground)
-    return frames
+def _flashed(board: Pixels) -> Pixels:
+    """Return the picture as it looks under a flash: all of it turns yellow."""
+    return (0.25 * board + 0.75 * FLASH).astype(np.uint8)
 
 
-def _move(frames: Pixels, start: int, way: int, lane: int) -> None:
+def _move(frames: Pixels, start: int, way: str, lane: int) -> None:
     """Draw the square that crosses the picture along ``lane``, one cell per step."""
     for i in range(MOVE_STEPS):
-        along = i if DIRECTIONS[way] in ("right", "down") else MOVE_STEPS - 1 - i
-        across = DIRECTIONS[way] in ("right", "left")
-        row, column = (lane, along) if across else (along, lane)
+        along = i if way in ("right", "down") else MOVE_STEPS - 1 - i
+        row, column = (lane, along) if way in ("right", "left") else (along, lane)
         _add_square(frames[start + i], row, column)
