@@ -188,7 +188,7 @@ def plant_scenes(rows: list[Row], videos: Path, test_rows: list[Row]) -> list[Pl
     convert(videos / hidden["video"], videos / "hidden.mp4", *H264[:4], "-crf", "27")
     rows.append(copied(hidden, "scene-hidden", "hidden.mp4"))
     whole = next(videos / row["video"] for row in rows[5:] if row["video"].endswith(".mp4"))
-    convert(whole, videos / "truncated.mp4", *H264, "-movflags", "+faststart")
+    convert(whole, videos / "truncated.mp4", *H264)
     data = (videos / "truncated.mp4").read_bytes()
     (videos / "truncated.mp4").write_bytes(data[: len(data) * 6 // 10])
     turn = ("How many flashes?", "2")
@@ -196,7 +196,7 @@ def plant_scenes(rows: list[Row], videos: Path, test_rows: list[Row]) -> list[Pl
     rows.append(llava_row("scene-missing", "video", "never_there.mp4", turn))
     return [
         Planted("scenes", "scene-hidden", "LEAK_MEDIA", "a held-out video, recompressed"),
-        Planted("scenes", "scene-truncated", "MEDIA_TRUNCATED", "an mp4 cut at 60 % of its bytes"),
+        Planted("scenes", "scene-truncated", "MEDIA_UNREADABLE", "an mp4 cut before its index"),
         Planted("scenes", "scene-missing", "MEDIA_MISSING", "no such file"),
     ]
 

@@ -5,22 +5,22 @@ global randomness, the same bytes everywhere.  A scene is drawn on a 64 x 64
 canvas whose objects sit on the 16-pixel patch grid.
 
 Pictures
-    ``single_image``  one digit fills the picture;
-    ``board_image``   four digits, one per corner, one question per corner.
+    ``single_image``  one digit on a coloured tile;
+    ``pair_image``    two digits on tiles of two colours, one question per tile.
 
-Clips (16 steps of 0.5 s) show a board of four digits all the time, and over it
-events that last one step each: two big digits, one after the other; a number of
-yellow flashes; a green square that crosses the picture in four steps.  One clip
-carries all five kinds of question:
+Clips (16 steps of 0.5 s) show such a pair of tiles nearly all the time.  Over it
+come events that last one step each: two digits in the middle, one after the
+other, on an otherwise empty picture; some yellow flashes; a green square that
+crosses the picture in four steps.  One clip carries all five kinds of question:
 
 ======== ============================================ ============= ==========
 kind     question                                     answers       needs
 ======== ============================================ ============= ==========
-first    which big digit came first                   0 .. 9        many frames
-flashes  how many flashes                             1 .. 4        many frames
-motion   which way the square moved                   4 directions  many frames
-seconds  seconds between the two big digits           1 .. 4        many frames
-detail   which digit is in a corner                   0 .. 9        fine frames
+first    which middle digit came first                0 .. 9        many steps
+flashes  how many flashes                             1 .. 4        many steps
+motion   which way the square moved                   4 directions  many steps
+seconds  seconds between the two middle digits        1 .. 4        many steps
+detail   which digit is on the tile of a colour       0 .. 9        fine frames
 ======== ============================================ ============= ==========
 
 Answers are balanced by construction: in every run of ``k`` consecutive indices
@@ -79,7 +79,8 @@ class Scans:
     def pick(self, rng: np.random.Generator, label: int) -> Floats:
         """Return a random scan of the digit ``label``."""
         rows = np.flatnonzero(self.labels == label)
-        return self.scans[rng.choice(rows)]
+        scan: Floats = self.scans[rng.choice(rows)]
+        return scan
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Timeline:
     flashes: tuple[int, ...]
 
 
-def make_scans(images: NDArray, labels: NDArray) -> Scans:
+def make_scans(images: NDArray[np.float64], labels: NDArray[np.int64]) -> Scans:
     """Scale scikit-learn's digit images (ink 0 .. 16) to [0, 1]."""
     scans = np.asarray(images, np.float32).reshape(-1, 8, 8) / 16.0
     return Scans(scans, np.asarray(labels, np.int64))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,18 @@ from rich.console import Console
 from rich.table import Table
 
 from mixtures.diff import diff, explain
-from mixtures.manifest import Manifest, Plan, build_manifest
+from mixtures.manifest import Manifest, build_manifest
 from mixtures.recipe import load_recipe
 from shards.errors import run_command
 from shards.ids import canonical_json
-from shards.index import REFUSED, table_of, write_table
 from shards.outcome import Books
 from shards.pool import Pool
 from shards.store import Store
 
 EXAMPLES = """examples:
-  python -m mixtures plan mixtures/demo_stage2.yaml --pool runs/demo/pool --out ablation/manifest.json
-  python -m mixtures diff runs/demo/stage2/manifest.json ablation/manifest.json
-  python -m mixtures explain ablation/manifest.json --step 7 --rank 0 --world-size 2 --global-batch 8
+  python -m mixtures plan mixtures/demo_stage2.yaml --pool runs/demo/pool --out new/manifest.json
+  python -m mixtures diff runs/demo/stage2/manifest.json new/manifest.json
+  python -m mixtures explain new/manifest.json --step 7 --rank 0 --world-size 2 --global-batch 8
 """
 
 
@@ -43,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("recipe", help="a recipe, e.g. mixtures/demo_stage2.yaml")
     command.add_argument("--pool", required=True, help="the pool that a build made")
-    command.add_argument("--out", required=True, help="where to write, e.g. ablation/manifest.json")
+    command.add_argument("--out", required=True, help="where to write: FOLDER/manifest.json")
     command.set_defaults(run=run_plan)
     command = commands.add_parser("diff", help="what two manifests share and where they part")
     command.add_argument("a", help="a manifest.json")
@@ -61,11 +59,10 @@ def parser() -> argparse.ArgumentParser:
 
 def run_plan(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
-    if out.name != "manifest.json":
-        out = out / "manifest.json"
-    Store(out.parent).check_writable()
+    folder = out.parent if out.name == "manifest.json" else out
+    Store(folder).check_writable()
     plan = build_manifest(load_recipe(Path(arguments.recipe)), Pool(arguments.pool))
-    publish(plan, str(out.parent))
+    plan.write(str(folder))
     console = Console(highlight=False)
     console.print(books_table(plan.books))
     totals = plan.manifest["totals"]
@@ -73,16 +70,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
         f"{totals['samples']} samples in {plan.manifest['packs']} whole-window packs, "
         f"{totals['tokens']} tokens, {totals['patches']} patches"
     )
-    console.print(f"{out}: manifest {plan.manifest['manifest_id']}", soft_wrap=True)
-
-
-def publish(plan: Plan, folder: str) -> None:
-    """Every refusal and the books, then the plan, its manifest last."""
-    store = Store(folder)
-    refusals = table_of(REFUSED, (asdict(refusal) for refusal in plan.refusals))
-    store.put("refused.parquet", write_table(refusals))
-    store.put("books.json", canonical_json([asdict(books) for books in plan.books]))
-    plan.write(folder)
+    console.print(f"{folder}/manifest.json: {plan.manifest['manifest_id']}", soft_wrap=True)
 
 
 def books_table(books: Sequence[Books]) -> Table:

@@ -79,7 +79,7 @@ def _share(manifest: Manifest, i: int | None) -> str:
 
 
 def same_positions(a: Manifest, b: Manifest) -> int:
-    """How many positions from the start on hold the same sample in both, up to the shorter length."""
+    """How many positions from the start on hold the same sample in both, at most a length."""
     ours, theirs, shorter = Order(a), Order(b), min(a.length, b.length)
     for start in range(0, shorter, _CHUNK):
         stop = min(start + _CHUNK, shorter)

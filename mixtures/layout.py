@@ -93,7 +93,7 @@ def view_frames(clip: Clip, view: View) -> list[int]:
         return [0]
     numerator, denominator = clip.time_base
     times = np.array(clip.pts, np.int64) * (numerator * view.fps)  # in 1 / (fps * denominator) s
-    steps = np.arange((2 * int(times[-1]) + denominator) // (2 * denominator) + 1)
+    steps = np.arange((2 * int(times[-1]) + denominator - 1) // (2 * denominator) + 1)
     targets = steps.astype(np.int64) * denominator
     after = np.searchsorted(times, targets).clip(0, len(times) - 1)
     before = (after - 1).clip(0)

@@ -32,6 +32,7 @@ from mixtures.text import TEXT_VERSION, TextCodec
 from mixtures.verdict import balance, judge
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json, sha256_hex
+from shards.index import REFUSED, table_of, write_table
 from shards.outcome import Books, Refused
 from shards.pool import Pool
 from shards.store import Store
@@ -212,7 +213,11 @@ class Plan:
     books: list[Books]
 
     def write(self, folder: str) -> None:
-        """Tables first, `manifest.json` last."""
+        """Every refusal and the books, then the plan's tables, `manifest.json` last."""
+        store = Store(folder)
+        refusals = table_of(REFUSED, (asdict(refusal) for refusal in self.refusals))
+        store.put("refused.parquet", write_table(refusals))
+        store.put("books.json", canonical_json([asdict(books) for books in self.books]))
         Manifest(value=self.manifest, blobs=self.tables).write(folder)
 
 

@@ -64,7 +64,7 @@ def bins(values: Sequence[float]) -> Bins:
     edges = log_ticks(low, high) if has_long_tail else nice_ticks(low, high, _MOST_BARS)
     counts = [0] * (len(edges) - 1)
     for value, count in counted:
-        counts[min(bisect_right(edges, value), len(counts)) - 1] += count
+        counts[max(min(bisect_right(edges, value), len(counts)) - 1, 0)] += count
     return Bins(labels=tuple(map(number, edges)), counts=tuple(counts), edges=True)
 
 
@@ -94,11 +94,11 @@ def histogram(values: Sequence[float], label: str) -> Markup:
         tall = (bottom - 20) * count / top
         x = 8 + i * slot
         name = found.labels[i] if not found.edges else f"{found.labels[i]}–{found.labels[i + 1]}"
-        bar = '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="1.5" class="bar">'
-        bar += "<title>{}: {}</title></rect>"
-        parts.append(
-            Markup(bar).format(x + 1.5, bottom - tall, slot - 3, tall, name, f"{count:,}")
+        title = Markup("<title>{}: {}</title>").format(name, f"{count:,}")
+        bar = Markup(
+            '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="bar">{}</rect>'
         )
+        parts.append(bar.format(x + 1.5, bottom - tall, slot - 3, tall, title))
         if count and len(f"{count:,}") * _CHARACTER <= slot:
             parts.append(_text(x + slot / 2, bottom - tall - 5, "middle", f"{count:,}", "count"))
     parts.append(_line(8, bottom, width - 8, bottom, "axis"))
@@ -225,7 +225,10 @@ def dots(rows: Sequence[Dot], label: str) -> Markup:
     parts = []
     for tenth in range(0, 11, 2):
         x = at(tenth / 10)
-        parts += [_line(x, 4, x, bottom, "grid"), _text(x, bottom + 16, "middle", f"{tenth / 10:g}")]
+        parts += [
+            _line(x, 4, x, bottom, "grid"),
+            _text(x, bottom + 16, "middle", f"{tenth / 10:g}"),
+        ]
     mark = Markup('<rect x="{:.1f}" y="{:.1f}" width="3" height="18" rx="1" class="fill{}"/>')
     dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5.5" class="fill0"/>')
     for i, each in enumerate(rows):

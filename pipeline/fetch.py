@@ -123,6 +123,6 @@ def _embedded(place: str) -> bytes:
                 group += 1
             value = file.read_row_group(group, columns=[column]).column(0)[row].as_py()
     except (pa.ArrowException, OSError, IndexError, KeyError) as error:
-        raise MissingData(f"{place}: cannot be read again: {error}; rebuild the pool") from error
+        raise MissingData(f"{place}: cannot be read again: {error}; run the build again") from error
     image = value[index] if isinstance(value, list) else value
     return bytes(image["bytes"])

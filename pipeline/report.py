@@ -1,7 +1,7 @@
 """The datasheet of a build, and sections about training and scores: one HTML file for people.
 
-    write_report    one build's page, OUT/report.html
-    write_page      any sections as a page, for reports that hold several builds and a training run
+write_report    one build's page, OUT/report.html
+write_page      any sections as a page, for reports that hold several builds and a training run
 """
 
 from __future__ import annotations

@@ -99,7 +99,9 @@ def load_build(out: str, pool_url: str) -> Build:
     manifest = Manifest.load(store.path("manifest.json"))
     books, receipt = _json(store, "books.json"), _json(store, "shards/receipt.json")
     if receipt["manifest_id"] != manifest.manifest_id:
-        raise UserError(f"{store.path('shards/receipt.json')}: shards of another manifest; run build again")
+        raise UserError(
+            f"{store.path('shards/receipt.json')}: shards of another manifest; run build again"
+        )
     refused, index = (read_table(store.get(name), store.path(name)) for name in FILES[2:4])
     index = index.select(["position", "source", "key"]).sort_by("position").to_pydict()
     number = {name: i for i, name in enumerate(manifest.names)}
@@ -126,9 +128,7 @@ def load_build(out: str, pool_url: str) -> Build:
         pool=pool,
         samples={(row["source"], row["key"]): row for row in samples},
         clips={row["clip_id"]: row for row in clips if row["clip_id"] in wanted},
-        pairs=_facts(
-            pool.table(compared, "clusters", PAIRS), {"clip_a": wanted, "clip_b": wanted}
-        ),
+        pairs=_facts(pool.table(compared, "clusters", PAIRS), {"clip_a": wanted, "clip_b": wanted}),
         leaks=_facts(
             pool.table(compared, "leaks", LEAKS), {"clip_id": wanted, "benchmark": held_out}
         ),

@@ -1,4 +1,4 @@
-"""A page for people: sections in one HTML file that needs no network, no script and no other file."""
+"""A page for people: sections in one HTML file, without network, script or other files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.charts import COLOURS, number
 from shards.store import Store
 
 THUMBNAIL = (320, 120)
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

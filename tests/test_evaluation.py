@@ -88,7 +88,7 @@ def test_a_bad_task_row_is_named(tmp_path: Path, change: dict[str, Any], message
 def test_a_file_that_is_no_list_of_rows_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "test.json"
     path.write_text(text)
-    with pytest.raises(UserError, match="test.json"):
+    with pytest.raises(UserError, match=r"test.json"):
         read_tasks(path)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, tokenizer_name
 
 from mixtures.layout import LayoutConfig, View
 from mixtures.text import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, TextCodec
@@ -73,7 +73,8 @@ def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> No
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         engine.model.save_pretrained(temporary, state_dict=weights)
-        (temporary / "tokenizer.json").write_bytes(manifest.tokenizer_json)
+        tokenizer = manifest.blobs[tokenizer_name(rules.codec.tokenizer_sha256)]
+        (temporary / "tokenizer.json").write_bytes(tokenizer)
         write_json(temporary / "data.json", _description(manifest, rules))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -88,7 +89,7 @@ def _description(manifest: Manifest, rules: Rules) -> dict[str, Any]:
         "frames": asdict(rules.view),
         "template": rules.codec.template,
         "tokenizer_sha256": rules.codec.tokenizer_sha256,
-        "profile": manifest.profile.to_json(),
+        "profile": manifest.value["profile"],
     }
 
 

@@ -70,7 +70,7 @@ class Stream:
     ) -> None:
         """`workers` threads prepare packs; 0 prepares them in the caller's own."""
         self.manifest_id = manifest.manifest_id
-        self.order = Order(manifest)
+        self.order = Order(manifest, global_batch)
         self.reader, self.rules = reader, rules
         self.global_batch, self.micro_batch = global_batch, micro_batch
         self.rank, self.world_size, self.workers = rank, world_size, workers
@@ -126,7 +126,7 @@ class Stream:
 
     def _deal(self, step: int) -> list[Sequence[Sequence[Drawn]]]:
         """This rank's packs of a step, `micro_batch` at a time; empty where it has too few."""
-        packs = self.order.batch(step, self.rank, self.world_size, self.global_batch)
+        packs = self.order.batch(step, self.rank, self.world_size)
         size = self.micro_batch
         micro_steps = -(-self.global_batch // (self.world_size * size))
         return [packs[i * size : (i + 1) * size] for i in range(micro_steps)]

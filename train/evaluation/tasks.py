@@ -80,9 +80,9 @@ def _named_medium(row: dict[str, Any], path: Path) -> Medium | None:
     (kind, name), *more = named
     if more or not isinstance(name, str):
         raise UserError(f"{path}: row {row.get('id')!r}: needs one image or one video by name")
-    for folder in MEDIA_FOLDERS[kind]:
-        found = (path.parent / folder / name).resolve()
-        if found.is_file() and found.is_relative_to(path.parent.resolve()):
+    for folder in MEDIA_FOLDERS[kind] if ".." not in Path(name).parts else ():
+        found = path.parent / folder / name
+        if found.is_file() and not Path(name).is_absolute():
             return Medium(kind=kind, name=name, path=found)
     raise UserError(
         f"{path}: row {row.get('id')!r}: {kind} {name!r} is neither beside the file nor in "

@@ -184,7 +184,6 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
             attention_mask=mask.long(),
             suppress_tokens=self.config.visual_token_ids,
             eos_token_id=eos_token_id,
-            pad_token_id=eos_token_id,
-            **generation,
+            **({"pad_token_id": eos_token_id} | generation),
         )
         return [list(takewhile(lambda id_: id_ != eos_token_id, ids)) for ids in made.tolist()]

@@ -1,0 +1,191 @@
+"""The sections that show frames: example samples, duplicate clusters, leaks."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from mixtures.layout import spread
+from mixtures.text import pieces_of
+from pipeline.charts import number
+from pipeline.report_data import Build, Cluster, Name, clusters_of, frames_of, of_every_kind
+from pipeline.report_page import Picture, Section, picture, section
+from shards.sample import Turn, turns_from_json
+
+_EXAMPLES, _EXAMPLES_IN_ALL = 3, 60
+_FRAMES_OF_EXAMPLE, _FRAMES_OF_MEMBER = 12, 3
+_CLUSTERS, _MEMBERS, _PAIRS, _LEAKS = 24, 6, 8, 24
+_TURNS, _CHARACTERS = 20, 600
+
+
+def examples(build: Build) -> Section:
+    each = max(1, min(_EXAMPLES, _EXAMPLES_IN_ALL // len(build.manifest.names)))
+    by_source = [
+        (source, [_example(build, name) for name in _first_keys(build, source, each)])
+        for source in build.manifest.names[:_EXAMPLES_IN_ALL]
+    ]
+    note = (
+        "Frames as the pool keeps them, with the presentation time that the decoder gave each. "
+        f"At most {_FRAMES_OF_EXAMPLE} of a sample are shown, evenly spread."
+    )
+    return section(
+        "Example samples",
+        note,
+        "examples",
+        group=build.name,
+        by_source=by_source,
+    )
+
+
+def _first_keys(build: Build, source: str, most: int) -> list[Name]:
+    """The drawn samples with the least keys: a choice by content, the same on every machine."""
+    return sorted(name for name in build.drawn if name[0] == source)[:most]
+
+
+def _example(build: Build, name: Name) -> dict[str, Any]:
+    row = build.samples[name]
+    most = max(1, _FRAMES_OF_EXAMPLE // max(1, len(row["clip_ids"])))
+    clips = [
+        _clip(build, clip_id, most, f"clip {n}")
+        for n, clip_id in enumerate(row["clip_ids"][:_FRAMES_OF_EXAMPLE], start=1)
+    ]
+    turns = turns_from_json(json.loads(row["turns"]))
+    return {
+        "key": row["key"],
+        "record": row["record"],
+        "clips": clips,
+        "left_out": len(row["clip_ids"]) - len(clips),
+        "turns": [(turn.role, _pieces(turn)) for turn in turns[:_TURNS]],
+        "turns_left_out": max(0, len(turns) - _TURNS),
+        "drawn": build.drawn[name],
+    }
+
+
+def _pieces(turn: Turn) -> list[tuple[str, str]]:
+    """A turn's text cut where media stand: ("text" | "clip", ...); long text ends in its length."""
+    pieces = []
+    for text, clip in pieces_of(turn):
+        pieces += [("text", text)] + ([] if clip is None else [("clip", f"clip {clip + 1}")])
+    left, shown = _CHARACTERS, []
+    for kind, text in pieces:
+        if kind == "text":
+            text, cut = text[:left], len(text) - left
+            left -= len(text)
+            text += f" … ({number(cut)} more characters)" if cut > 0 and text else ""
+        shown.append((kind, text))
+    return [piece for piece in shown if piece[1]]
+
+
+def _clip(build: Build, clip_id: str, most: int, title: str) -> dict[str, Any]:
+    """A clip's facts and at most `most` of its frames as pictures."""
+    row = build.clips[clip_id]
+    clip, frames = frames_of(build, row)
+    seconds = clip.seconds()
+    shown = [_frame(frames[i], seconds[i], title, clip.kind) for i in spread(len(frames), most)]
+    return {"title": title, "clip_id": clip_id, "pictures": shown, "facts": _facts(row),
+            "kept": len(frames)}  # fmt: skip
+
+
+def _frame(jpeg: bytes, seconds: float, title: str, kind: str) -> Picture:
+    if kind == "image":
+        return picture(jpeg, f"{title}, a picture")
+    return picture(jpeg, f"{title}, frame at {seconds:.2f} seconds", f"{seconds:.2f} s")
+
+
+def _facts(row: Mapping[str, Any]) -> list[str]:
+    original, stored = row["source_size"], [row["width"], row["height"]]
+    facts = [f"{row['kind']}", f"{row['codec']} in {row['container']}"]
+    facts.append(f"{original[0]} × {original[1]} px")
+    if stored != original:
+        facts.append(f"kept at {stored[0]} × {stored[1]} px")
+    if row["kind"] == "video":
+        rate = number(float(Fraction(*row["source_fps"])))
+        facts.append(f"{rate} fps, {'variable' if row['is_vfr'] else 'constant'}")
+        facts.append(f"{float(Fraction(*row['duration'])):.2f} s")
+    if row["rotation"]:
+        facts.append(f"rotated by {row['rotation']}°")
+    return facts
+
+
+def duplicates(build: Build) -> Section:
+    clusters = clusters_of(build.pairs)
+    refused = {name for name, code in build.verdicts.items() if code == "DUPLICATE_SAMPLE"}
+    lead = {clip for name in refused if name in build.samples
+            for clip in build.samples[name]["clip_ids"]}  # fmt: skip
+    shown = [_cluster(build, cluster) for cluster in of_every_kind(clusters, _CLUSTERS, lead)]
+    note = (
+        "Clips whose frames match, whatever was done to them. Media alone never remove a sample: "
+        "one is refused only where its media and its turns both equal another's."
+    )
+    return section(
+        "Duplicate clusters",
+        note,
+        "clusters",
+        group=build.name,
+        clusters=shown,
+        total=len(clusters),
+        relations=sorted(Counter(pair["relation"] for pair in build.pairs).items()),
+        refused=len(refused),
+    )
+
+
+def _cluster(build: Build, cluster: Cluster) -> dict[str, Any]:
+    letters = {clip_id: _letter(n) for n, clip_id in enumerate(cluster.clips)}
+    members = [
+        _clip(build, clip_id, _FRAMES_OF_MEMBER, letters[clip_id]) | {"uses": _uses(build, clip_id)}
+        for clip_id in cluster.clips[:_MEMBERS]
+    ]
+    pairs = [
+        (letters[pair["clip_a"]], letters[pair["clip_b"]], pair["relation"], pair["distance"])
+        for pair in cluster.pairs
+    ]
+    return {
+        "members": members,
+        "members_left_out": len(cluster.clips) - len(members),
+        "pairs": pairs[:_PAIRS],
+        "pairs_left_out": max(0, len(pairs) - _PAIRS),
+        "relations": cluster.relations,
+    }
+
+
+def _letter(n: int) -> str:
+    return chr(ord("A") + n) if n < 26 else f"#{n + 1}"
+
+
+def _uses(build: Build, clip_id: str) -> list[dict[str, Any]]:
+    """What became of the samples that name a clip; the refused ones first."""
+    uses = [
+        {
+            "source": name[0],
+            "record": build.samples[name]["record"],
+            "code": build.verdicts.get(name, ""),
+            "drawn": build.drawn[name],
+        }
+        for name in build.users[clip_id]
+    ]
+    uses.sort(key=lambda use: (not use["code"], use["source"], use["record"]))
+    return uses
+
+
+def leaks(build: Build) -> Section:
+    rows = [
+        row | _clip(build, row["clip_id"], _FRAMES_OF_MEMBER, "training clip")
+        | {"uses": _uses(build, row["clip_id"])}
+        for row in build.leaks[:_LEAKS]
+    ]  # fmt: skip
+    note = (
+        "Training clips that match held-out clips. Every sample of such a cluster is refused. "
+        "Held-out media leave no frames in the pool, so only the training side can be shown."
+    )
+    return section(
+        "Leaks from evaluation data",
+        note,
+        "leaks",
+        group=build.name,
+        leaks=rows,
+        total=len(build.leaks),
+        held_out=build.manifest.value["recipe"]["held_out"],
+    )

@@ -1,0 +1,200 @@
+"""The whole model: packed samples are isolated, generation continues them, folders round-trip."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from tests.tiny_model import LAYOUT, PAD, VISION_END, mixed_samples, tiny_model, tiny_sample
+from train.model import register
+from train.model.attention import plan_blocks
+from train.model.modeling import SlowFastForConditionalGeneration, pack_inputs
+from train.packs import Pack, RenderedSample, build_pack, empty_pack
+
+NO_END = 63
+
+
+def logits_of(model: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tensor:
+    inputs = pack_inputs(pack)
+    del inputs["labels"]
+    return model.language_model.lm_head(model.hidden(**inputs))
+
+
+def logits_alone(model: SlowFastForConditionalGeneration, sample: RenderedSample) -> torch.Tensor:
+    """One sample through transformers' ordinary causal attention, without any packing."""
+    inputs = pack_inputs(build_pack([sample], LAYOUT))
+    visual = {name: inputs[name] for name in ("patches", "grids", "slots")}
+    return model(input_ids=inputs["input_ids"], **visual).logits[0]
+
+
+@torch.no_grad()
+def test_packed_logits_equal_one_by_one() -> None:
+    model, samples = tiny_model(), mixed_samples()
+    packed = logits_of(model, build_pack(samples, LAYOUT))
+    alone = torch.cat([logits_alone(model, sample) for sample in samples])
+    torch.testing.assert_close(packed, alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@torch.no_grad()
+def test_changing_one_sample_changes_the_others_by_exactly_nothing(training: bool) -> None:
+    model, samples = tiny_model().train(training), mixed_samples()
+    before = build_pack(samples, LAYOUT)
+    texts = np.where(before.tokens[: before.cu_seqlens[2]] == PAD, PAD, 9).astype(np.int32)
+    start, end = before.cu_seqlens[1:3]
+    changed = replace(
+        samples[1],
+        frames=[255 - samples[1].frames[0]],
+        text=replace(samples[1].text, ids=texts[start:end]),
+    )
+    after = build_pack([samples[0], changed, *samples[2:]], LAYOUT)
+    one, two = logits_of(model, before), logits_of(model, after)
+    assert torch.equal(one[:start], two[:start])
+    assert torch.equal(one[end:], two[end:])
+    assert (one[start:end] - two[start:end]).abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_order_and_neighbours_of_other_lengths_change_next_to_nothing() -> None:
+    model, samples = tiny_model(), mixed_samples()
+    last = logits_of(model, build_pack(samples, LAYOUT))[-len(samples[-1].text.ids) :]
+    longer = tiny_sample("z", question=200, seed=9)
+    for others in (samples[:2], [longer, *samples[:4]], []):
+        moved = logits_of(model, build_pack([samples[-1], *others], LAYOUT))[: len(last)]
+        assert (moved - last).abs().max() <= 1e-5 * last.abs().max()
+
+
+def test_blocks_cover_every_row_once_and_keep_padding_small() -> None:
+    lengths = np.array([3, 1000, 7, 0, 980, 1, 64, 60])
+    blocks = plan_blocks(np.concatenate([[0], np.cumsum(lengths)]))
+    rows = torch.cat([index.flatten() for index in blocks.gather])
+    assert torch.equal(rows[blocks.scatter], torch.arange(int(lengths.sum())))
+    assert len(rows) <= int(lengths.sum()) / 0.75
+
+
+def test_the_loss_is_the_sum_over_samples_of_their_own_cross_entropy() -> None:
+    model, samples = tiny_model(), mixed_samples()
+    loss = model(**pack_inputs(build_pack(samples, LAYOUT))).loss
+    loss.backward()
+    packed = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    total = torch.zeros(())
+    for sample in samples:
+        logits = logits_alone(model, sample)[:-1]
+        wanted = torch.from_numpy(sample.text.supervised[1:])
+        targets = torch.from_numpy(sample.text.ids[1:].astype(np.int64))
+        total = total + cross_entropy(logits[wanted], targets[wanted], reduction="sum")
+    torch.testing.assert_close(loss, total, rtol=1e-5, atol=1e-5)
+    total.backward()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(packed[name], p.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_checkpointing_changes_neither_loss_nor_gradients() -> None:
+    model, pack = tiny_model().train(), build_pack(mixed_samples(), LAYOUT)
+    results = []
+    for enable in (False, True):
+        if enable:
+            model.activation_checkpointing_enable()
+        model.zero_grad()
+        loss = model(**pack_inputs(pack)).loss
+        loss.backward()
+        results.append([loss.detach(), *(p.grad for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_an_empty_pack_runs_every_part_and_moves_nothing() -> None:
+    model = tiny_model()
+    loss = model(**pack_inputs(empty_pack())).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
+@torch.no_grad()
+def test_answers_are_the_argmax_of_the_packed_forward() -> None:
+    model = tiny_model()
+    samples = [tiny_sample("a", "image", seed=1), tiny_sample("b", "video", frames=3, question=30)]
+    answers = model.answer(
+        build_pack(samples, LAYOUT), eos_token_id=NO_END, max_new_tokens=4, do_sample=False
+    )
+    for sample, answer in zip(samples, answers, strict=True):
+        assert 0 < len(answer) <= 4
+        for token in answer:
+            logits = logits_of(model, build_pack([sample], LAYOUT))[-1]
+            logits[model.config.visual_token_ids] = -torch.inf
+            assert token == logits.argmax()
+            text = sample.text
+            longer = replace(
+                text,
+                ids=np.append(text.ids, token).astype(np.int32),
+                supervised=np.append(text.supervised, True),
+            )
+            sample = replace(sample, text=longer)
+
+
+@torch.no_grad()
+def test_generate_of_transformers_gives_the_same_answer() -> None:
+    model, pack = tiny_model(), build_pack([tiny_sample("a", "video", frames=3)], LAYOUT)
+    inputs = pack_inputs(pack)
+    made = model.generate(
+        input_ids=inputs["input_ids"],
+        attention_mask=torch.ones_like(inputs["input_ids"]),
+        **{name: inputs[name] for name in ("patches", "grids", "slots")},
+        suppress_tokens=model.config.visual_token_ids,
+        max_new_tokens=4,
+        do_sample=False,
+    )
+    assert [made[0, len(pack.tokens) :].tolist()] == model.answer(
+        pack, eos_token_id=NO_END, max_new_tokens=4, do_sample=False
+    )
+
+
+@torch.no_grad()
+def test_visual_ids_are_never_generated() -> None:
+    model = tiny_model()
+    weight = model.language_model.lm_head.weight
+    weight[: VISION_END + 2] = weight[NO_END - 20] * 50
+    weight[: VISION_END + 2] *= torch.sign(weight[:4] @ weight[NO_END - 20])[:, None]
+    pack = build_pack([tiny_sample("a"), tiny_sample("b", seed=5)], LAYOUT)
+    for sampling in (False, True):
+        answers = model.answer(pack, eos_token_id=NO_END, max_new_tokens=8, do_sample=sampling)
+        assert not {i for ids in answers for i in ids} & set(model.config.visual_token_ids)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_saved_model_loads_as_it_was(tmp_path: Path, tied: bool) -> None:
+    register()
+    model = tiny_model(tie_word_embeddings=tied)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    assert isinstance(loaded, SlowFastForConditionalGeneration)
+    head, table = loaded.get_output_embeddings(), loaded.get_input_embeddings()
+    assert (head.weight is table.weight) == tied
+    pack = build_pack(mixed_samples(), LAYOUT)
+    with torch.no_grad():
+        assert torch.equal(logits_of(model, pack), logits_of(loaded, pack))
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert config.layout == model.config.layout
+    assert config.vision_config.position_grid == model.config.vision_config.position_grid
+    assert config.visual_token_ids == model.config.visual_token_ids
+
+
+def test_it_works_without_torchvision() -> None:
+    absent = ("torchvision", "deepspeed", "peft", "accelerate", "timm")
+    code = f"import sys\nfor name in {absent}: sys.modules[name] = None\n"
+    code += "import train.model.convert, train.model.vision\n"
+    code += "from train.model import register\nregister()\n"
+    code += "from tests.tiny_model import *\nfrom train.model.modeling import pack_inputs\n"
+    code += "from train.packs import build_pack\n"
+    code += "tiny_model()(**pack_inputs(build_pack(mixed_samples(), LAYOUT))).loss.backward()\n"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

@@ -1,0 +1,113 @@
+"""Packs: tokens, labels, pixels and their wiring agree, sample by sample."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixtures.layout import LEARNED, LayoutConfig
+from tests.tiny_model import LAYOUT, PAD, mixed_samples, tiny_sample
+from train.packs import Pack, build_pack, empty_pack, join, patchify
+
+
+def same(a: Pack, b: Pack) -> bool:
+    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(Pack) if f.name != "slots"]
+    pairs += [(getattr(a.slots, f.name), getattr(b.slots, f.name)) for f in fields(a.slots)]
+    return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def test_patches_are_in_channel_row_column_order() -> None:
+    frame = np.arange(32 * 48 * 3, dtype=np.int64).reshape(32, 48, 3).astype(np.uint8)
+    patches, grid = patchify(frame)
+    assert grid == (2, 3)
+    assert patches.shape == (6, 768)
+    expected = frame[16:32, 32:48].transpose(2, 0, 1).ravel()
+    assert np.array_equal(patches[5], expected)
+
+
+def test_a_frame_that_is_not_whole_patches_is_refused() -> None:
+    with pytest.raises(ValueError, match="30 x 32"):
+        patchify(np.zeros((30, 32, 3), np.uint8))
+
+
+def test_labels_name_the_next_token_and_never_cross_samples() -> None:
+    samples = mixed_samples()
+    pack = build_pack(samples, LAYOUT)
+    ends = pack.cu_seqlens[1:] - 1
+    assert (pack.labels[ends] == -100).all()
+    for sample, start, end in zip(samples, pack.cu_seqlens[:-1], pack.cu_seqlens[1:], strict=True):
+        ids, wanted = sample.text.ids, sample.text.supervised
+        assert np.array_equal(pack.tokens[start:end], ids)
+        assert np.array_equal(pack.positions[start:end], np.arange(end - start))
+        expected = np.where(wanted[1:], ids[1:], -100)
+        assert np.array_equal(pack.labels[start : end - 1], expected)
+    assert pack.supervised == sum(int(s.text.supervised.sum()) for s in samples)
+    assert pack.keys == tuple("abcde")
+
+
+def test_the_first_token_of_a_sample_is_no_target_of_the_one_before() -> None:
+    sample = tiny_sample("a")
+    learned = replace(sample.text, supervised=np.ones(len(sample.text.ids), bool))
+    pack = build_pack([replace(sample, text=learned)] * 2, LAYOUT)
+    assert pack.labels[len(sample.text.ids) - 1] == -100
+    assert pack.supervised == 2 * (len(sample.text.ids) - 1)
+
+
+def test_visual_rows_are_the_pads_and_tokens_average_their_own_frame() -> None:
+    pack = build_pack(mixed_samples(), LAYOUT)
+    slots = pack.slots
+    assert np.array_equal(slots.position, np.flatnonzero(pack.tokens == PAD))
+    pooled = slots.feature[slots.feature >= len(LEARNED)] - len(LEARNED)
+    assert np.array_equal(pooled, np.arange(len(slots.count)))
+    assert np.array_equal(np.bincount(slots.segment), slots.count)
+    frame_of_patch = np.repeat(np.arange(len(pack.grids)), pack.grids.prod(axis=1))
+    assert len(frame_of_patch) == len(pack.patches)
+    sample_of_frame = np.repeat([0, 1, 3, 4], [1, 5, 1, 2])
+    sample_of_row = np.searchsorted(pack.cu_seqlens, slots.position, side="right") - 1
+    seen = sample_of_frame[frame_of_patch[slots.patch]]
+    rows = sample_of_row[slots.feature >= len(LEARNED)]
+    assert np.array_equal(seen, rows[slots.segment])
+
+
+def test_slow_only_encodes_slow_frames_only() -> None:
+    slow = LayoutConfig(slow_frames=2, pathways="slow")
+    sample = tiny_sample("a", "video", frames=6, layout=slow)
+    pack = build_pack([sample], slow)
+    assert pack.grids.tolist() == [[4, 4], [4, 4]]
+    assert pack.times.tolist() == [0.0, 1.5]
+    assert pack.slots.patch.tolist() == sorted(pack.slots.patch.tolist(), key=lambda p: p // 16)
+    assert set(pack.slots.patch.tolist()) == set(range(32))
+
+
+def test_placeholders_that_disagree_with_features_are_named() -> None:
+    sample = tiny_sample("odd-one", "image")
+    fewer = replace(sample.text, visual=sample.text.visual[:-3])
+    with pytest.raises(ValueError, match=r"odd-one, clip 0: 15 placeholders, 20 features"):
+        build_pack([replace(sample, text=fewer)], LAYOUT)
+
+
+def test_frames_that_disagree_with_the_layout_are_named() -> None:
+    sample = tiny_sample("odd-one", "video", frames=3)
+    with pytest.raises(ValueError, match="odd-one, clip 0: 2 frames, 3 frames in the layout"):
+        build_pack([replace(sample, frames=[sample.frames[0][:2]])], LAYOUT)
+    wide = [sample.frames[0].repeat(2, axis=2)]
+    with pytest.raises(ValueError, match="odd-one, clip 0: a slow row of 2 tokens over 4"):
+        build_pack([replace(sample, frames=wide)], LAYOUT)
+
+
+def test_an_empty_pack_supervises_nothing_and_has_no_pixels() -> None:
+    pack = empty_pack()
+    assert (pack.supervised, len(pack.patches), len(pack.grids), pack.keys) == (0, 0, 0, ())
+    assert same(build_pack([], LAYOUT), pack)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.integers(0, 8))
+def test_joining_packs_equals_packing_at_once(chosen: list[int], cut: int) -> None:
+    samples = [mixed_samples()[i] for i in chosen]
+    halves = [build_pack(part, LAYOUT) for part in (samples[:cut], samples[cut:]) if part]
+    assert same(join(halves), build_pack(samples, LAYOUT))

@@ -1,0 +1,180 @@
+"""Recipes: every mistake is one line that names the file, the key and the remedy."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from mixtures.recipe import load_recipe
+from mixtures.strict_yaml import MAX_BYTES, load_yaml
+from shards.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+GOOD = """\
+name: good
+seed: 7
+text: {tokenizer: t.json}
+sources:
+  - {name: a, dataset: d/a, format: llava_json, annotations: a.json, licence: MIT, weight: 0.9}
+  - {name: b, dataset: d/b, format: llava_json, annotations: b.json, licence: MIT, weight: 0.1}
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_recipe_is_read_with_exact_weights_and_defaults(tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path, GOOD))
+    assert [source.weight for source in recipe.sources] == [Fraction(9, 10), Fraction(1, 10)]
+    assert (recipe.unit, recipe.period, recipe.length, recipe.frames.cap) == (
+        "weight",
+        1000,
+        None,
+        128,
+    )
+    assert recipe.quotas([5, 5]) == (900, 100)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "mixtures").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_recipe_of_the_repository_is_good(path: Path) -> None:
+    assert load_recipe(path).name == path.stem
+
+
+def test_the_demo_ablations_differ_in_pathways_only() -> None:
+    texts = {
+        path.stem: path.read_text().splitlines()[2:]
+        for path in (ROOT / "mixtures").glob("demo_stage2*.yaml")
+    }
+    plain = set(texts.pop("demo_stage2"))
+    assert len(texts) == 3
+    for lines in texts.values():
+        (changed,) = set(lines) - plain
+        assert changed.startswith("layout: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed: 7", "sede: 7", "r.yaml: unknown key 'sede'; did you mean 'seed'?"),
+        (
+            "licence: MIT, weight: 0.9",
+            "licence: MIT, wieght: 1",
+            "sources[0]: unknown key 'wieght'",
+        ),
+        ("seed: 7\n", "", "the key 'seed' is missing"),
+        ("seed: 7", "seed: 7\nseed: 8", "duplicate key 'seed'"),
+        ("seed: 7", "seed: -1", "seed: must be an integer from 0"),
+        ("seed: 7", "seed: 07", "seed: must be an integer"),
+        ("seed: 7", "seed: 7.0", "seed: must be an integer"),
+        ("seed: 7", "seed: true", "seed: must be an integer"),
+        ("seed: 7", "seed: &x 7", "anchors"),
+        ("seed: 7", "seed: !!int 7", "tags"),
+        ("weight: 0.9", "weight: 0", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: -1", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: 1e400", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: .nan", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: 1_000", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: yes", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: 1, repeat: 1", "exactly one of weight, repeat, budget"),
+        ("weight: 0.9", "repeat: 1", "exactly one of weight, repeat, budget"),
+        (", weight: 0.9", "", "exactly one of weight, repeat, budget"),
+        ("weight: 0.9", "weight: 6", "a period of 1000 cannot represent it"),
+        ("name: b", "name: a", "sources: two are named 'a'"),
+        ("name: b", "name: ../b", "name: must be letters"),
+        ("seed: 7", "seed: 7\nperiod: 70000", "period: must be an integer from 1 to 65536"),
+        (
+            "seed: 7",
+            "seed: 7\nframes: {fps: 4}",
+            "frames: fps: the view asks for 4, the pool's profile holds 2",
+        ),
+        ("seed: 7", "seed: 7\nframes: {cap: 600}", "the pool's profile holds 512"),
+        ("seed: 7", "seed: 7\nframes: {selection: scene}", "selection: must be one of uniform"),
+        (
+            "seed: 7",
+            "seed: 7\nlayout: {timestamps: learned}",
+            "timestamps: must be one of none, per",
+        ),
+        ("seed: 7", "seed: 7\nlayout: {patch: 14}", "layout: patch: must be one of 8, 16"),
+        ("seed: 7", "seed: 7\nlayout: [1]", "layout: must be a mapping"),
+        ("seed: 7", "seed: 7\nheld_out: {name: x}", "held_out: must be a list"),
+        ("seed: 7", "seed: 7\nallow_licences: MIT", "allow_licences: must be a list"),
+        ("{tokenizer: t.json}", "{tokenizer: 3}", "text: tokenizer: must be printable text"),
+        ("name: good", "name: 2024-01-01", None),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, message: str | None) -> None:
+    assert old in GOOD
+    path = written(tmp_path, GOOD.replace(old, new, 1))
+    if message is None:
+        assert load_recipe(path).name == "2024-01-01"
+        return
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(str(path)) and message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "must be a mapping"),
+        (b"[1, 2]", "must be a mapping"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"a: 1\n---\nb: 2\n", "not a plain YAML document"),
+        (b"a:\n\tb: 1\n", "not a plain YAML document"),
+        (b"[" * 3000, "not a plain YAML document"),
+        (b"# " + b"x" * MAX_BYTES, "larger than"),
+        (b"a: " + b"9" * 5000, "not a plain YAML document"),
+        (b"{a: 1}: 2\n", "keys must be plain words"),
+        (b"1: 2\n", "keys must be plain words"),
+        (b"a: {<<: {b: 1}}\n", "keys must be plain words"),
+        (b"%YAML 1.1\n---\na: 1\n", "directives"),
+        (b"a: !!python/object/apply:os.system [ls]\n", "tags"),
+    ],
+)
+def test_a_file_that_is_no_plain_document_is_refused(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.yaml: No such file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    text = "\ufeff{a: no, b: 12:30:45, c: 0x1F, d: 017, e: 1e-5, f: 1.10, g: ~, h: true, i: -3}"
+    assert load_yaml(written(tmp_path, text)) == {
+        "a": "no",
+        "b": "12:30:45",
+        "c": "0x1F",
+        "d": "017",
+        "e": Decimal("1e-5"),
+        "f": Decimal("1.1"),
+        "g": None,
+        "h": True,
+        "i": -3,
+    }
+
+
+def test_finite_recipes_have_exact_quotas(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        written(
+            tmp_path, GOOD.replace("weight: 0.9", "repeat: 2.5").replace("weight: 0.1", "repeat: 1")
+        )
+    )
+    assert recipe.quotas([11, 4]) == (27, 4)
+    with pytest.raises(UserError, match="length: a repeat recipe has its own"):
+        text = GOOD.replace("weight: ", "repeat: ") + "length: 5\n"
+        load_recipe(written(tmp_path, text))
