@@ -16,9 +16,9 @@ that were put in on purpose, with the outcome that a build must report for each.
 
 Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak, UCI Machine Learning Repository,
 CC-BY-4.0): 1,797 scans of 8 x 8 pixels, as scikit-learn ships them (package licence BSD-3-Clause),
-enlarged to 64 x 64. 297 scans are held out, chosen by content; scans with a near copy are never
-held out. Boards and videos of `scenes` are drawn from the training scans, those of the test file
-from held-out scans only.
+drawn into pictures of 64 x 64. 297 scans are held out, chosen by content, together with their near
+copies. `digit_scenes` and the training videos of `scenes` show training scans only, the videos of
+`scenes/test.json` held-out scans only.
 
 ## Photographs (`photos`)
 

@@ -98,9 +98,9 @@ def _even(label: int) -> str:
 
 
 def plant_photos(
-    rows: list[Row], images: Path, split: Split, boards: Path, board: Row
+    rows: list[Row], images: Path, split: Split, pairs: Path, pair: Row
 ) -> list[Planted]:
-    """Into photos/train.json: copies of photos, of digits and of a board."""
+    """Into photos/train.json: copies of photos, of digits and of a digit scene."""
     planted = []
     photos = {photo.name: photo for photo in PHOTOS}
     known = {row["id"]: row for row in rows}
@@ -133,10 +133,10 @@ def plant_photos(
         rows.append(llava_row(f"photo-digit-{what}", "image", f"digit_{what}.img", turn))
         why = f"a digit of digits/train.parquet, {what}, same question"
         planted.append(Planted("photos", f"photo-digit-{what}", "DUPLICATE_SAMPLE", why))
-    _recompressed(Image.open(boards / board["image"]), images / "board.jpg")
-    rows.append(copied(board, "photo-board", "board.jpg"))
-    why = "a board of digit_scenes, recompressed, same conversation"
-    return [*planted, Planted("photos", "photo-board", "DUPLICATE_SAMPLE", why)]
+    _recompressed(Image.open(pairs / pair["image"]), images / "pair.jpg")
+    rows.append(copied(pair, "photo-pair", "pair.jpg"))
+    why = "a picture of digit_scenes, recompressed, same conversation"
+    return [*planted, Planted("photos", "photo-pair", "DUPLICATE_SAMPLE", why)]
 
 
 HTML = b"<!DOCTYPE html>\n<html><body><h1>404 Not Found</h1></body></html>\n"
@@ -208,7 +208,7 @@ def plant_clips(
     planted = []
     changes = {
         "recompressed": (*H264[:4], "-crf", "30"),
-        "resized": ("-vf", "scale=128:128", *H264),
+        "resized": ("-vf", "scale=96:96:flags=neighbor", *H264),
         "mirrored": ("-vf", "hflip", *H264),
         "cut": ("-ss", "1", "-t", "5", *H264),
     }
@@ -218,18 +218,18 @@ def plant_clips(
         rows.append(copied(row, f"clip-scene-{what}", f"scene_{what}.mp4"))
         why = f"a video of scenes, {what}, same conversation"
         planted.append(Planted("clips", f"clip-scene-{what}", "DUPLICATE_SAMPLE", why))
-    turn = ("How many digits stand in the corners?", "4")
+    turn = ("How many digits stand in the corners?", "2")
     rows.append(llava_row("clip-scene-question", "video", "scene_recompressed.mp4", turn))
     planted.append(Planted("clips", "clip-scene-question", KEPT, "a copy, another question"))
     known = {row["id"]: row for row in rows}
     real = (
-        ("bikes", "cut", ("-ss", "2", "-t", "6", *H264)),
+        ("bigbuckbunny", "cut", ("-ss", "1", "-t", "4", *H264)),
         ("bigbuckbunny", "resized", ("-vf", "scale=640:360", *H264)),
         ("carphone_pristine", "recompressed", (*H264[:4], "-crf", "30")),
         ("carphone_pristine", "mirrored", ("-vf", "hflip", *H264)),
     )
     origins = {clip.name: clip for clip in CLIPS}
-    for (name, what, options), turn_number in zip(real, (0, 0, 0, 1), strict=True):
+    for (name, what, options), turn_number in zip(real, (2, 0, 0, 1), strict=True):
         file = f"{name}_{what}.mp4"
         convert(videos / origins[name].file, videos / file, *options)
         twin = f"{name}-q{turn_number}"
@@ -237,6 +237,7 @@ def plant_clips(
         planted.append(
             Planted("clips", f"{name}-{what}", "DUPLICATE_SAMPLE", f"{what}, same question", twin)
         )
+    convert(videos / "bikes.mp4", videos / "bikes_cut.mp4", "-ss", "2", "-t", "6", *H264)
     turn = ("Does a train pass in these scenes?", "no")
     rows.append(llava_row("bikes-cut-question", "video", "bikes_cut.mp4", turn))
     return [*planted, Planted("clips", "bikes-cut-question", KEPT, "a cut, another question")]

@@ -248,9 +248,8 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     blobs = {npy_name(sha256_hex(data)): data for data in map(npy_bytes, tables)}
     blobs[tokenizer_name(codec.tokenizer_sha256)] = tokenizer
     quotas = recipe.quotas([len(table) for table in tables])
-    value = _rules(recipe, codec) | {
-        "sources": _sources(recipe, facts, verdicts, tables, quotas),
-    }
+    value = _rules(recipe, codec)
+    value["sources"] = _sources(recipe, facts, verdicts, tables, quotas)
     _schedule(value, recipe, quotas, tables, blobs)
     drawn = _drawn(Manifest(value=value, blobs=blobs))
     _check_repeats(recipe, tables, drawn)
@@ -354,17 +353,15 @@ def _schedule(
     tables: Sequence[NDArray[np.void]],
     blobs: dict[str, bytes],
 ) -> None:
-    schedule = schedule_of(quotas)
-    table = ""
-    if recipe.unit != "weight":
+    """Add schedule and length; the table of a finite schedule is stored, a period is made again."""
+    schedule, table = schedule_of(quotas), ""
+    if recipe.unit == "weight":
+        value["length"] = recipe.length or first_repeat(schedule, [len(t) for t in tables])
+    else:
         data = npy_bytes(schedule.source)
-        table = sha256_hex(data)
+        table, value["length"] = sha256_hex(data), schedule.period
         blobs[npy_name(table)] = data
     value["schedule"] = {"algo": SCHEDULE_ALGO, "period": schedule.period, "table": table}
-    if recipe.unit != "weight":
-        value["length"] = schedule.period
-    else:
-        value["length"] = recipe.length or first_repeat(schedule, [len(t) for t in tables])
 
 
 def _drawn(draft: Manifest) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +35,20 @@ class Schedule:
 
 def quotas_of(weights: Sequence[Fraction], period: int) -> tuple[int, ...]:
     """Largest remainder: integers that sum to `period`; ties go to the source named first."""
-    total = sum(weights, Fraction(0))
-    shares = [weight * period / total for weight in weights]
-    quotas = [int(share) for share in shares]
-    by_remainder = sorted(range(len(weights)), key=lambda i: (quotas[i] - shares[i], i))
+    return _quotas_of(_integers(weights), period)
+
+
+def _integers(weights: Sequence[Fraction]) -> list[int]:
+    """The weights over their common denominator."""
+    common = lcm(*(weight.denominator for weight in weights))
+    return [int(weight * common) for weight in weights]
+
+
+def _quotas_of(weights: Sequence[int], period: int) -> tuple[int, ...]:
+    total = sum(weights)
+    quotas = [weight * period // total for weight in weights]
+    left = [weight * period % total for weight in weights]
+    by_remainder = sorted(range(len(weights)), key=lambda i: (-left[i], i))
     for i in by_remainder[: period - sum(quotas)]:
         quotas[i] += 1
     return tuple(quotas)
@@ -45,18 +56,23 @@ def quotas_of(weights: Sequence[Fraction], period: int) -> tuple[int, ...]:
 
 def misfit(weights: Sequence[Fraction], period: int) -> int | None:
     """The first source whose quota is further than TOLERANCE from its weight's share, if any."""
-    total = sum(weights, Fraction(0))
-    for i, quota in enumerate(quotas_of(weights, period)):
-        share = weights[i] * period / total
-        if abs(quota - share) > share * TOLERANCE:
+    return _misfit(_integers(weights), period)
+
+
+def _misfit(weights: Sequence[int], period: int) -> int | None:
+    total = sum(weights)
+    for i, quota in enumerate(_quotas_of(weights, period)):
+        share = weights[i] * period
+        if abs(quota * total - share) * TOLERANCE.denominator > share * TOLERANCE.numerator:
             return i
     return None
 
 
 def fitting_period(weights: Sequence[Fraction], least: int) -> int | None:
     """The smallest period from `least` on that represents every weight, if there is one."""
+    integers = _integers(weights)
     periods = range(least, MAX_PERIOD + 1)
-    return next((period for period in periods if misfit(weights, period) is None), None)
+    return next((period for period in periods if _misfit(integers, period) is None), None)
 
 
 def schedule_of(quotas: Sequence[int]) -> Schedule:

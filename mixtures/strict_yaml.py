@@ -15,7 +15,15 @@ import yaml
 from shards.errors import UserError
 
 MAX_BYTES = 64 * 1024
+MAX_DEPTH = 16
 _BANNED = (yaml.AliasToken, yaml.AnchorToken, yaml.TagToken, yaml.DirectiveToken)
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 _PLAIN_WORD = "tag:yaml.org,2002:str"
 _SCALARS = {
     "null": r"~|null|",
@@ -60,7 +68,11 @@ def load_yaml(path: Path) -> Any:
         raise UserError(f"{path}: larger than {MAX_BYTES} bytes; this is no recipe")
     try:
         text = data.decode("utf-8-sig")
+        depth = 0
         for token in yaml.scan(text):
+            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+            if depth > MAX_DEPTH:
+                raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH}")
             if isinstance(token, _BANNED):
                 line = token.start_mark.line + 1
                 raise UserError(

@@ -10,21 +10,19 @@ ends with the same `manifest_id`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixtures.manifest import Plan, build_manifest
-
+from mixtures.manifest import build_manifest
 from mixtures.recipe import HeldOut, Recipe, Source, load_recipe
 from pipeline import ledger, media, stages
 from pipeline.cluster import Died, Workers, connect
 from pipeline.fetch import resolve
 from pipeline.pack import Sizes, pack
 from pipeline.progress import Steps, steps
+from pipeline.sources import FORMATS
 from shards.errors import UserError
-from shards.ids import canonical_json
-from shards.index import REFUSED, table_of, write_table
 from shards.outcome import Books
 from shards.pool import Pool, Receipt
 from shards.store import Store
@@ -44,9 +42,7 @@ def build(recipe_path: str, out: str, pool_url: str, address: str | None = None)
     """Run the recipe: everything a person can have got wrong is refused before any work."""
     recipe = load_recipe(Path(recipe_path))
     tools = media.check_tools()
-    everything: list[Source | HeldOut] = [*recipe.sources, *recipe.held_out]
-    for source in everything:
-        check_paths(recipe_path, source)
+    check_sources(recipe, recipe_path)
     Store(out).check_writable()
     Store(pool_url).check_writable()
     pool = Pool(pool_url, recipe.profile)
@@ -58,19 +54,27 @@ def build(recipe_path: str, out: str, pool_url: str, address: str | None = None)
         compare(admitted, held_out, pool, workers, bars)
         count_lengths(recipe, admitted, pool, workers, bars)
         with bars.step("plan"):
-            plan = build_manifest(recipe, pool, revisions(admitted))
-            publish(plan, out)
+            plan = build_manifest(recipe, pool, revisions(admitted | held_out))
+            plan.write(out)
         with bars.step("pack") as step:
             sizes = pack(f"{out}/manifest.json", pool, f"{out}/shards", workers, step)
     manifest_id = plan.manifest["manifest_id"]
     return Built(manifest_id=manifest_id, books=tuple(plan.books), sizes=sizes, tools=tools)
 
 
-def check_paths(recipe_path: str, source: Source | HeldOut) -> None:
-    """Refuse a recipe whose files are not there, naming recipe, source and path."""
-    for key, path in (("annotations", source.annotations), ("media", source.media)):
-        if path is not None:
-            resolve(str(path), f"{recipe_path}: {key} of {source.name}")
+def check_sources(recipe: Recipe, where: str) -> None:
+    """Refuse a recipe whose files or formats are not there, naming recipe, source and key."""
+    resolve(recipe.text.tokenizer, f"{where}: text: tokenizer")
+    everything: list[Source | HeldOut] = [*recipe.sources, *recipe.held_out]
+    for source in everything:
+        if source.format not in FORMATS:
+            raise UserError(
+                f"{where}: format of {source.name!r} is {source.format!r}; "
+                f"this version reads {', '.join(sorted(FORMATS))}"
+            )
+        for key, path in (("annotations", source.annotations), ("media", source.media)):
+            if path:
+                resolve(path, f"{where}: {key} of {source.name}")
 
 
 def admit(
@@ -81,11 +85,11 @@ def admit(
         stages.SourceUnit(
             pool=pool.store.url,
             name=source.name,
-            dataset=getattr(source, "dataset", source.name),
+            dataset=source.dataset,
             format=source.format,
-            annotations=str(source.annotations),
-            media=str(source.media or ""),
-            licence=getattr(source, "licence", ""),
+            annotations=source.annotations,
+            media=source.media,
+            licence=source.licence,
         )
         for source in sources
     ]
@@ -164,7 +168,7 @@ def count_lengths(
     recipe: Recipe, admitted: dict[str, Receipt], pool: Pool, workers: Workers, bars: Steps
 ) -> None:
     """Tokens per turn of every admitted sample, under the recipe's tokenizer and template."""
-    tokenizer = resolve(str(recipe.text.tokenizer), "text.tokenizer").read_bytes()
+    tokenizer = resolve(recipe.text.tokenizer, "text.tokenizer").read_bytes()
     units = [
         stages.TextUnit(
             pool=pool.store.url,
@@ -192,12 +196,3 @@ def each(workers: Workers, function: Any, units: Sequence[Any], step: Any) -> An
 def revisions(receipts: dict[str, Receipt]) -> dict[str, str]:
     """Source name -> content revision, as the receipts recorded it."""
     return {name: receipt.parameters["revision"] for name, receipt in receipts.items()}
-
-
-def publish(plan: Plan, out: str) -> None:
-    """The plan's tables and books, every refusal, and last the manifest that names them."""
-    store = Store(out)
-    refusals = table_of(REFUSED, (asdict(refusal) for refusal in plan.refusals))
-    store.put("refused.parquet", write_table(refusals))
-    store.put("books.json", canonical_json([asdict(books) for books in plan.books]))
-    plan.write(out)

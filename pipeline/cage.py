@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from shards.errors import UserError
@@ -62,7 +63,7 @@ def tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
         raise UserError(f"{name}: not found; install it (Debian, Ubuntu: apt-get install ffmpeg)")
-    return os.path.abspath(found)
+    return str(Path(found).absolute())
 
 
 @functools.cache

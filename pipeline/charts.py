@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 COLOURS = 8
 _MOST_BARS = 12
+_WIDEST_BAR = 56
 _CHARACTER = 6.4
 _MEANS, _RAW_POINTS = 60, 600
 
@@ -87,12 +88,13 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
 def histogram(values: Sequence[float], label: str) -> Markup:
     """Bars of how often each value, or range of values, occurs; `values` must not be empty."""
     found, width, height, bottom = bins(values), 320, 150, 128
-    slot = (width - 16) / len(found.counts)
+    slot = min((width - 16) / len(found.counts), _WIDEST_BAR)
+    left = (width - slot * len(found.counts)) / 2
     top = max(found.counts)
     parts = []
     for i, count in enumerate(found.counts):
         tall = (bottom - 20) * count / top
-        x = 8 + i * slot
+        x = left + i * slot
         name = found.labels[i] if not found.edges else f"{found.labels[i]}–{found.labels[i + 1]}"
         title = Markup("<title>{}: {}</title>").format(name, f"{count:,}")
         bar = Markup(
@@ -105,7 +107,7 @@ def histogram(values: Sequence[float], label: str) -> Markup:
     longest = max(map(len, found.labels)) * _CHARACTER + 4
     every = ceil(longest / slot)
     for i, name in list(enumerate(found.labels))[::every]:
-        x = 8 + (i if found.edges else i + 0.5) * slot
+        x = left + (i if found.edges else i + 0.5) * slot
         parts.append(_text(x, bottom + 16, _anchor(x, longest, width), name))
     return svg(width, height, label, parts)
 
@@ -122,7 +124,7 @@ def bands(
 
     `windows[w][i]` is source i's share of window w; each column and `requested` sum to 1.
     """
-    left, right, top, bottom = 40, 632, 10, 170
+    left, right, top, bottom = 48, 632, 10, 170
     step = (right - left) / len(windows)
     under = [0.0] * len(windows)
     parts = []
@@ -216,7 +218,8 @@ class Dot:
 
 def dots(rows: Sequence[Dot], label: str) -> Markup:
     """Shares from 0 to 1, one row each: a dot on its interval, ticks for what it has to beat."""
-    left, right, row = 132, 624, 34
+    left = 24 + ceil(7.2 * max(len(each.name) for each in rows))
+    right, row = 624, 34
     bottom = 8 + row * len(rows)
 
     def at(value: float) -> float:

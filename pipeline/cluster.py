@@ -36,7 +36,8 @@ class Workers:
     """The processes that do the work; made by `connect`."""
 
     def __init__(self) -> None:
-        self.count = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        self.count = max(1, int(resources.get("CPU", 1)))
 
     def map(
         self, function: Callable[[Unit], Result], units: Sequence[Unit]

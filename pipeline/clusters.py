@@ -1,10 +1,10 @@
 """Duplicates and leaks: pure joins of fingerprints, independent of the order of their rows.
 
-Frames: two frames *match* if their PDQ hashes are near (which makes them candidates) and no cell of
-their 16 x 16 luma pictures differs much (which decides). Measured on 1,797 digit scans, photographs
-and clips: hashes alone do not separate (different scans lie 14 bits apart, a rescaled copy of one
-scan 40), the largest cell difference does (different scans: at least 48; copies recompressed, scaled
-by 0.75 to 1.5, or crf 33: at most 21; the same shot distorted by an encoder: at most 30).
+Frames: two frames *match* if their PDQ hashes are near (which makes them candidates) and no cell
+of their 16 x 16 luma pictures differs much (which decides). Measured on 1,797 digit scans,
+photographs and clips: hashes alone do not separate (different scans lie 14 bits apart, a rescaled
+copy of one scan 40), the largest cell difference does (different scans: at least 48; copies
+recompressed, scaled by 0.75 to 1.5, or crf 33: at most 21; a badly encoded shot: 30).
 
 Videos: frames are compared at one offset in time, in order. Enough frames must match, and nothing
 may contradict: where one clip stands still, the other may not show something else, and no frame may
@@ -36,7 +36,7 @@ MIN_DISTINCT = 3  # different pictures in a row; a still picture is no evidence 
 MAX_STILL_GAP = 1_100_000  # µs; between frames further apart, a still clip may have moved
 SAME_TIME = 60_000  # µs; one frame of 25 fps, by which encoders shift
 OFFSETS_TRIED = 8
-_BLOCK = 1024
+_BLOCK = 128  # rows whose distances to 5,000 columns fit into a core's cache
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -88,7 +88,8 @@ def leak_matches(
 ) -> pa.Table:
     """Rows of shards.index.LEAKS: clips that show what a held-out clip shows, by the same rules.
 
-    `benchmark` names the benchmark of each held-out clip id. A clip id on both sides is an exact match.
+    `benchmark` names the benchmark of each held-out clip id. A clip that stands on both sides is
+    an exact match.
     """
     side, held = _side(fingerprints), _side(held_out)
     rows = [
@@ -149,7 +150,7 @@ def _clip_pairs(side: Side, others: Side, mirrored: bool, within: bool) -> list[
     """Pairs of clips of one kind that have at least one pair of matching frames, sorted."""
     pairs: set[tuple[int, int]] = set()
     limit = MIRRORED_BITS if mirrored else CANDIDATE_BITS
-    for rows, columns in _near(side.hashes, others.hashes, limit):
+    for rows, columns in _near(side.hashes, others.hashes, limit, within):
         a, b = side.clip[rows], others.clip[columns]
         keep = side.video[a] == others.video[b]
         if within:
@@ -161,19 +162,19 @@ def _clip_pairs(side: Side, others: Side, mirrored: bool, within: bool) -> list[
 
 
 def _near(
-    left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64], limit: int
+    left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64], limit: int, within: bool
 ) -> Iterator[tuple[Ints, Ints]]:
-    """(rows, columns) of all pairs within `limit` bits, block by block."""
+    """(rows, columns) of all pairs within `limit` bits, block by block; `within`: column >= row."""
     for start in range(0, len(left), _BLOCK):
-        rows, columns = np.nonzero(_bits(left[start : start + _BLOCK], right) <= limit)
+        skip = start if within else 0
+        rows, columns = np.nonzero(_bits(left[start : start + _BLOCK], right[skip:]) <= limit)
+        columns += skip
         for piece in range(0, len(rows), 1 << 16):  # so that thumbnails of a piece fit into memory
             part = slice(piece, piece + (1 << 16))
             yield rows[part] + start, columns[part]
 
 
-def _bits(
-    left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64]
-) -> npt.NDArray[np.uint16]:
+def _bits(left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint16]:
     """Differing bits of each hash of one side [n, 4] and each of the other [m, 4]: [n, m]."""
     total = np.zeros((len(left), len(right)), np.uint16)
     for word in range(left.shape[1]):
@@ -256,20 +257,23 @@ def _aligned(
     step = int(np.median(np.diff(others))) if len(others) > 1 else SAME_TIME
     rows, columns = np.nonzero(matching)
     offsets, votes = np.unique(others[columns] - times[rows], return_counts=True)
-    for pick in np.lexsort((abs(offsets), -votes))[:OFFSETS_TRIED]:
-        moved = times + offsets[pick]
+    best = offsets[np.lexsort((abs(offsets), -votes))[:OFFSETS_TRIED]]
+    # two clocks of one step show the same stretch at offsets up to half a step apart
+    for offset in (best[:, None] + [0, step // 2, -(step // 2)]).ravel():
+        moved = times + offset
         if moved[0] < others[0] - step or moved[-1] > others[-1] + step:
             continue
         place, there = _places(moved, others, matching)
-        if _contradicts(moved, others, matching, place, there, others_still):
+        if _contradicts(others, matching, place, there, others_still):
             continue
         inside = (others >= moved[0]) & (others <= moved[-1])
         back, back_there = _places(others, moved, matching.T)
-        if _contradicts(others, moved, matching.T, back, back_there, still, inside):
+        if _contradicts(moved, matching.T, back, back_there, still, inside):
             continue
-        distance = int(np.median(np.where(matching, bits, 256).min(axis=1)[there])) if there.any() else 256
-        ends = abs(moved[0] - others[0]), abs(moved[-1] - others[-1])
-        relation = _verdict(there, still, distance, whole=max(ends) <= step + SAME_TIME)
+        nearest = np.where(matching, bits, 256).min(axis=1)[there]
+        distance = int(np.median(nearest)) if len(nearest) else 256
+        rest = abs(moved[0] - others[0]) + abs(moved[-1] - others[-1])
+        relation = _verdict(there, still, distance, whole=rest <= step + SAME_TIME)
         if relation:
             return relation, distance
     return "", 256
@@ -287,7 +291,6 @@ def _places(times: Ints, others: Ints, matching: Bools) -> tuple[Ints, Bools]:
 
 
 def _contradicts(
-    times: Ints,
     others: Ints,
     matching: Bools,
     before: Ints,

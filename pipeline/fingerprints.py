@@ -58,7 +58,7 @@ def evenly(pts: tuple[int, ...], most: int) -> list[int]:
 
 
 def differences(decoded: Decoded) -> list[int]:
-    """Mean absolute luma difference of each kept frame to the one before, 0..255; the first is 0."""
+    """Mean absolute luma difference of each frame to the one before, 0..255; the first is 0."""
     found, before = [0], None
     for jpeg in decoded.frames:
         now = luma(jpeg).astype(np.int32)

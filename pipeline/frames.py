@@ -7,6 +7,7 @@ media door compares the two on every file.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -45,14 +46,14 @@ def select_expression(ticks: int) -> str:
 
 
 def frame_ticks(pts: Sequence[int], otherwise: int) -> int:
-    """How long a frame is shown: the median distance of neighbours, or `otherwise` for one frame."""
-    steps = sorted(b - a for a, b in zip(pts, pts[1:], strict=False) if b > a)
+    """How long a frame is shown: the median step between frames; `otherwise` for one frame."""
+    steps = sorted(b - a for a, b in itertools.pairwise(pts) if b > a)
     return steps[len(steps) // 2] if steps else max(1, otherwise)
 
 
 def is_vfr(pts: Sequence[int]) -> bool:
     """Whether distances of neighbours vary by more than rounding and by more than a tenth."""
-    steps = [b - a for a, b in zip(pts, pts[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(pts)]
     if len(steps) < 2:
         return False
     spread = max(steps) - min(steps)

@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
-from mixtures.manifest import Manifest
 
+from mixtures.manifest import Manifest
 from mixtures.order import Drawn, Order
 from pipeline.cluster import Died, Workers
 from shards.errors import UserError
@@ -73,8 +73,7 @@ def sample_sizes(manifest: Manifest, pool: Pool) -> tuple[list[int], Sizes]:
     clips_of = dict(zip(pairs, samples["clip_ids"].to_pylist(), strict=True))
     order = Order(manifest)
     sizes, used, packed = [], set(), 0
-    for position in range(manifest.length):
-        drawn = order.sample(position)
+    for drawn in order.samples(0, manifest.length):
         names = clips_of[drawn.source, drawn.key]
         used.update(names)
         packed += len(names)
@@ -117,7 +116,7 @@ def write_shard(unit: ShardUnit) -> str:
     """Write one tar and, after it, its part of the index; does nothing if both are there."""
     out = Store(unit.out)
     if not (out.exists(unit.name) and out.exists(_part_of(unit.name))):
-        drawn = [_order(unit.manifest).sample(at) for at in range(unit.start, unit.stop)]
+        drawn = list(_order(unit.manifest).samples(unit.start, unit.stop))
         stored = [_reader(unit.pool).read(each.source, each.key) for each in drawn]
         data, index = shard_of(unit.name, drawn, stored)
         out.put_once(unit.name, data)
@@ -166,16 +165,17 @@ def publish(out: Store, manifest: Manifest, names: Sequence[str]) -> None:
     """index.parquet, then receipt.json; shards of other manifests in this folder are removed."""
     parts = [read_table(out.get(_part_of(name)), _part_of(name)) for name in names]
     index = write_table(pa.concat_tables([SHARD_INDEX.empty_table(), *parts]))
+    digests = {name: sha256_hex(out.get(name)) for name in names}
     receipt = {
         "manifest_id": manifest.manifest_id,
         "samples": manifest.length,
         "index": sha256_hex(index),
-        "shards": {name: sha256_hex(out.get(name)) for name in names},
+        "shards": digests,
     }
     out.put("index.parquet", index)
     out.put("receipt.json", canonical_json(receipt))
     for name in out.list(""):
-        if _SHARD_NAME.fullmatch(name) and name not in receipt["shards"]:
+        if _SHARD_NAME.fullmatch(name) and name not in digests:
             out.remove(name)
             out.remove(_part_of(name))
 

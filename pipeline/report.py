@@ -14,7 +14,7 @@ from math import isfinite
 from markupsafe import Markup
 
 from pipeline import charts
-from pipeline.report_build import build_sections, build_summary
+from pipeline.report_build import build_sections, build_summary, sections_of
 from pipeline.report_data import load_build
 from pipeline.report_page import Section, section, write_page
 from shards.outcome import CODES
@@ -36,7 +36,7 @@ def write_report(out: str, pool_url: str) -> str:
     """Write the page about the build in `out`; returns its path. UserError if there is no build."""
     build = load_build(out, pool_url)
     path = f"{out.rstrip('/')}/report.html"
-    write_page(path, build.name, build_sections(out, pool_url), build_summary(build))
+    write_page(path, build.name, sections_of(build), build_summary(build))
     return path
 
 

@@ -22,7 +22,11 @@ _DETAILS = 20
 
 def build_sections(out: str, pool_url: str) -> list[Section]:
     """The sections of one build, each under the name of its recipe."""
-    build = load_build(out, pool_url)
+    return sections_of(load_build(out, pool_url))
+
+
+def sections_of(build: Build) -> list[Section]:
+    """`build_sections` of a build that is already read."""
     makers = (identity, books, ratio, examples, duplicates, leaks, histograms, licences)
     return [make(build) for make in makers]
 
@@ -35,8 +39,8 @@ def build_summary(build: Build) -> list[tuple[str, str]]:
         ("samples and records read", number(read)),
         ("refused", number(len(build.refused))),
         ("chosen", number(len(build.chosen))),
-        ("drawn positions", number(len(build.source_at))),
-        ("furthest from the ratio", f"{float(max(s.prefix for s in found)):.2f} samples"),
+        ("positions drawn", number(len(build.source_at))),
+        ("samples off the ratio, at most", f"{float(max(s.prefix for s in found)):.2f}"),
     ]
 
 
@@ -47,19 +51,27 @@ def _shares(build: Build) -> list[Share]:
 def identity(build: Build) -> Section:
     clips = build.chosen_clips
     stored = sum(row["extent"] for row in clips)
+    totals = build.manifest.value["totals"]
     facts = [
         ("recipe", build.name),
         ("manifest_id", build.manifest.manifest_id),
         ("folder", build.out),
         ("pool", build.pool.store.url),
-        ("length", f"{number(len(build.source_at))} samples in {number(build.shards)} shards"),
-        ("chosen", f"{number(len(build.chosen))} samples over {number(len(clips))} clips"),
-        ("clips in the pool", f"{size(stored)}, {number(_frame_count(clips))} frames"),
-        ("media profile", ", ".join(f"{k} {v}" for k, v in build.pool.profile.to_json().items())),
+        ("drawn in all", _listed({name: number(n) for name, n in totals.items()})),
+        ("shards", number(build.shards)),
+        ("chosen", f"samples {number(len(build.chosen))}, clips {number(len(clips))}"),
+        ("their clips", f"{size(stored)}, frames {number(_frame_count(clips))}"),
+        ("media profile", _listed(build.pool.profile.to_json())),
+        ("frames shown", _listed(build.manifest.value["frames"])),
+        ("held out", ", ".join(build.manifest.value["recipe"]["held_out"]) or "nothing"),
         *(("decoded by", tools) for tools in build.tools),
     ]
     note = "The same manifest gives the same samples in the same order, on any number of machines."
     return section("What this is", note, "facts", group=build.name, facts=facts)
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _frame_count(clips: Sequence[Mapping[str, Any]]) -> int:

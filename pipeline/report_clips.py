@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from mixtures.layout import spread
 from mixtures.text import pieces_of
+from mixtures.verdict import components
 from pipeline.charts import number
-from pipeline.report_data import Build, Cluster, Name, clusters_of, frames_of, of_every_kind
+from pipeline.report_data import Build, Name, frames_of
 from pipeline.report_page import Picture, Section, picture, section
 from shards.sample import Turn, turns_from_json
 
@@ -19,6 +21,40 @@ _EXAMPLES, _EXAMPLES_IN_ALL = 3, 60
 _FRAMES_OF_EXAMPLE, _FRAMES_OF_MEMBER = 12, 3
 _CLUSTERS, _MEMBERS, _PAIRS, _LEAKS = 24, 6, 8, 24
 _TURNS, _CHARACTERS = 20, 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Clips that duplicate facts connect, and those facts."""
+
+    clips: tuple[str, ...]
+    pairs: tuple[dict[str, Any], ...]
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        return tuple(sorted({pair["relation"] for pair in self.pairs}))
+
+
+def clusters_of(pairs: Sequence[dict[str, Any]]) -> list[Cluster]:
+    """Connected components of the pairs, by their least clip id."""
+    least = components((pair["clip_a"], pair["clip_b"]) for pair in pairs)
+    clips, facts = defaultdict(list), defaultdict(list)
+    for clip_id, name in sorted(least.items()):
+        clips[name].append(clip_id)
+    for pair in pairs:
+        facts[least[pair["clip_a"]]].append(pair)
+    return [Cluster(clips=tuple(clips[name]), pairs=tuple(facts[name])) for name in sorted(clips)]
+
+
+def of_every_kind(clusters: Sequence[Cluster], most: int, first: set[str]) -> list[Cluster]:
+    """At most `most` of them: kinds of relation take turns, clusters that hold `first` lead."""
+    turn: Counter[tuple[str, ...]] = Counter()
+    ranked = []
+    for cluster in sorted(clusters, key=lambda each: (first.isdisjoint(each.clips), each.clips)):
+        ranked.append((turn[cluster.relations], cluster.relations, cluster))
+        turn[cluster.relations] += 1
+    ranked.sort(key=lambda entry: entry[:2])
+    return [cluster for *_, cluster in ranked[:most]]
 
 
 def examples(build: Build) -> Section:
@@ -52,7 +88,7 @@ def _example(build: Build, name: Name) -> dict[str, Any]:
         _clip(build, clip_id, most, f"clip {n}")
         for n, clip_id in enumerate(row["clip_ids"][:_FRAMES_OF_EXAMPLE], start=1)
     ]
-    turns = turns_from_json(json.loads(row["turns"]))
+    turns = turns_from_json(json.loads(build.turns[row["at"]].as_py()))
     return {
         "key": row["key"],
         "record": row["record"],
@@ -97,7 +133,8 @@ def _frame(jpeg: bytes, seconds: float, title: str, kind: str) -> Picture:
 
 def _facts(row: Mapping[str, Any]) -> list[str]:
     original, stored = row["source_size"], [row["width"], row["height"]]
-    facts = [f"{row['kind']}", f"{row['codec']} in {row['container']}"]
+    codec, container = row["codec"], row["container"]
+    facts = [row["kind"], codec if codec == container else f"{codec} in {container}"]
     facts.append(f"{original[0]} × {original[1]} px")
     if stored != original:
         facts.append(f"kept at {stored[0]} × {stored[1]} px")
@@ -107,11 +144,12 @@ def _facts(row: Mapping[str, Any]) -> list[str]:
         facts.append(f"{float(Fraction(*row['duration'])):.2f} s")
     if row["rotation"]:
         facts.append(f"rotated by {row['rotation']}°")
-    return facts
+    return [fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts]
 
 
 def duplicates(build: Build) -> Section:
     clusters = clusters_of(build.pairs)
+    found = Counter(pair["relation"] for pair in build.pairs)
     refused = {name for name, code in build.verdicts.items() if code == "DUPLICATE_SAMPLE"}
     lead = {clip for name in refused if name in build.samples
             for clip in build.samples[name]["clip_ids"]}  # fmt: skip
@@ -127,7 +165,7 @@ def duplicates(build: Build) -> Section:
         group=build.name,
         clusters=shown,
         total=len(clusters),
-        relations=sorted(Counter(pair["relation"] for pair in build.pairs).items()),
+        relations=[(f"{relation} pairs", count) for relation, count in sorted(found.items())],
         refused=len(refused),
     )
 
@@ -187,5 +225,6 @@ def leaks(build: Build) -> Section:
         group=build.name,
         leaks=rows,
         total=len(build.leaks),
+        refused=sum(code == "LEAK_MEDIA" for code in build.verdicts.values()),
         held_out=build.manifest.value["recipe"]["held_out"],
     )

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mixtures.manifest import Manifest
-from mixtures.verdict import components
 from shards.errors import DamagedData, UserError
 from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES, read_table
 from shards.outcome import Books
@@ -37,7 +36,11 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """One build's files, and of its pool the rows of its sources."""
+    """One build's files, and of its pool the rows of its sources.
+
+    `source_at[n]` is the index of the source at position n, `drawn` how often a sample stands
+    there; a sample's row holds, as `at`, the index of its conversation in `turns`.
+    """
 
     out: str
     manifest: Manifest
@@ -48,6 +51,7 @@ class Build:
     shards: int
     pool: Pool
     samples: dict[Name, dict[str, Any]]
+    turns: pa.ChunkedArray
     clips: dict[str, dict[str, Any]]
     pairs: list[dict[str, Any]]
     leaks: list[dict[str, Any]]
@@ -92,41 +96,29 @@ class Build:
 def load_build(out: str, pool_url: str) -> Build:
     """Read a folder written by `build`; UserError names the file that is missing or astray."""
     store = Store(out)
-    for name in FILES:
-        if not store.exists(name):
-            remedy = f"run `python -m pipeline build RECIPE --out {out}` first"
-            raise UserError(f"{store.path(name)}: not there; {remedy}")
-    manifest = Manifest.load(store.path("manifest.json"))
-    books, receipt = _json(store, "books.json"), _json(store, "shards/receipt.json")
-    if receipt["manifest_id"] != manifest.manifest_id:
-        raise UserError(
-            f"{store.path('shards/receipt.json')}: shards of another manifest; run build again"
-        )
+    manifest, receipt = _published(store)
     refused, index = (read_table(store.get(name), store.path(name)) for name in FILES[2:4])
     index = index.select(["position", "source", "key"]).sort_by("position").to_pydict()
     number = {name: i for i, name in enumerate(manifest.names)}
     pool = Pool(pool_url)
     revisions = {source["name"]: source["revision"] for source in manifest.value["sources"]}
-    admitted = [
-        receipt
-        for receipt in pool.receipts("admit")
-        if revisions.get(receipt.parameters["source"]) == receipt.parameters["revision"]
-    ]
     compared, held_out = _compared(pool, revisions), manifest.value["recipe"]["held_out"]
-    samples = pool.table(admitted, "index/samples", SAMPLES).to_pylist()
+    admitted = _admitted(pool, revisions)
+    samples = admitted.drop_columns(["turns"]).to_pylist()
     decoded = pool.receipts("decode")
     wanted = {clip_id for row in samples for clip_id in row["clip_ids"]}
     clips = pool.table(decoded, "index/clips", CLIPS).to_pylist()
-    return Build(
+    build = Build(
         out=out,
         manifest=manifest,
-        books=tuple(Books(**values) for values in books),
+        books=tuple(Books(**values) for values in _json(store, "books.json")),
         refused=refused.to_pylist(),
         source_at=np.array([number[name] for name in index["source"]], np.int64),
         drawn=Counter(zip(index["source"], index["key"], strict=True)),
         shards=len(receipt["shards"]),
         pool=pool,
-        samples={(row["source"], row["key"]): row for row in samples},
+        samples={(row["source"], row["key"]): row | {"at": n} for n, row in enumerate(samples)},
+        turns=admitted["turns"],
         clips={row["clip_id"]: row for row in clips if row["clip_id"] in wanted},
         pairs=_facts(pool.table(compared, "clusters", PAIRS), {"clip_a": wanted, "clip_b": wanted}),
         leaks=_facts(
@@ -134,6 +126,41 @@ def load_build(out: str, pool_url: str) -> Build:
         ),
         tools=tuple(sorted({each.tools for each in decoded if wanted & set(each.inputs)})),
     )
+    _check_pool(build)
+    return build
+
+
+def _published(store: Store) -> tuple[Manifest, dict[str, Any]]:
+    """The manifest and the receipt of its shards."""
+    for name in FILES:
+        if not store.exists(name):
+            remedy = f"run `python -m pipeline build RECIPE --out {store.url}` first"
+            raise UserError(f"{store.path(name)}: not there; {remedy}")
+    manifest = Manifest.load(store.path("manifest.json"))
+    name = "shards/receipt.json"
+    receipt: dict[str, Any] = _json(store, name)
+    if receipt["manifest_id"] != manifest.manifest_id:
+        raise UserError(f"{store.path(name)}: shards of another manifest; run build again")
+    return manifest, receipt
+
+
+def _admitted(pool: Pool, revisions: Mapping[str, str]) -> pa.Table:
+    """The samples of these sources at these revisions."""
+    receipts = [
+        receipt
+        for receipt in pool.receipts("admit")
+        if revisions.get(receipt.parameters["source"]) == receipt.parameters["revision"]
+    ]
+    return pool.table(receipts, "index/samples", SAMPLES)
+
+
+def _check_pool(build: Build) -> None:
+    """Raise UserError unless the pool holds all that the manifest may draw."""
+    for name in build.chosen:
+        row = build.samples.get(name)
+        if row is None or not build.clips.keys() >= set(row["clip_ids"]):
+            url, (source, key) = build.pool.store.url, name
+            raise UserError(f"{url}: lacks sample {key} of {source!r}; is --pool the right one?")
 
 
 def _json(store: Store, name: str) -> Any:
@@ -219,40 +246,6 @@ def windowed(at: NDArray[np.int64], sources: int, most: int = 160) -> list[list[
         pieces[-2:] = [np.concatenate(pieces[-2:])]
     counts = [np.bincount(piece, minlength=sources) for piece in pieces]
     return [(count / count.sum()).tolist() for count in counts]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """Clips that duplicate facts connect, and those facts."""
-
-    clips: tuple[str, ...]
-    pairs: tuple[dict[str, Any], ...]
-
-    @property
-    def relations(self) -> tuple[str, ...]:
-        return tuple(sorted({pair["relation"] for pair in self.pairs}))
-
-
-def clusters_of(pairs: Sequence[dict[str, Any]]) -> list[Cluster]:
-    """Connected components of the pairs, by their least clip id."""
-    least = components((pair["clip_a"], pair["clip_b"]) for pair in pairs)
-    clips, facts = defaultdict(list), defaultdict(list)
-    for clip_id, name in sorted(least.items()):
-        clips[name].append(clip_id)
-    for pair in pairs:
-        facts[least[pair["clip_a"]]].append(pair)
-    return [Cluster(clips=tuple(clips[name]), pairs=tuple(facts[name])) for name in sorted(clips)]
-
-
-def of_every_kind(clusters: Sequence[Cluster], most: int, first: set[str]) -> list[Cluster]:
-    """At most `most` of them: kinds of relation take turns, clusters that hold `first` lead."""
-    turn: Counter[tuple[str, ...]] = Counter()
-    ranked = []
-    for cluster in sorted(clusters, key=lambda each: (first.isdisjoint(each.clips), each.clips)):
-        ranked.append((turn[cluster.relations], cluster.relations, cluster))
-        turn[cluster.relations] += 1
-    ranked.sort(key=lambda entry: entry[:2])
-    return [cluster for *_, cluster in ranked[:most]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ text: {{tokenizer: {root}/tokenizer.json}}
 pack_tokens: 512
 pack_patches: 4096
 pack_window: 32
+max_shard_bytes: 10000000
 sources:
   - {{name: pictures, dataset: small/pictures, format: llava_json, annotations: {root}/pictures.json, media: {root}/pictures, licence: CC0-1.0, weight: {pictures}}}
   - {{name: films, dataset: small/films, format: llava_json, annotations: {root}/films.json, media: {root}/films, licence: CC0-1.0, weight: 1}}

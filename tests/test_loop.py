@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from shards.errors import UserError
 from tests.tiny_pool import tiny_manifest
@@ -19,6 +20,8 @@ from train.config import Config, Optimizer, TextSize, VisionSize
 from train.loop import learning_rate, run
 from train.saved import load_saved
 
+torch.set_num_threads(1)  # models this small wait for threads longer than they compute
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 TINY = Config(
     vision=VisionSize(
         hidden_size=32,
@@ -107,6 +110,7 @@ def test_a_run_killed_in_the_middle_goes_on_bit_for_bit(
     child = subprocess.Popen(
         [*command, "--out", str(out)],
         cwd=Path(__file__).parent.parent,
+        env=ONE_THREAD,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

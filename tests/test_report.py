@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import io
 import json
+import shutil
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from math import nan
@@ -22,7 +23,7 @@ from mixtures.order import Order
 from mixtures.recipe import load_recipe
 from mixtures.schedule import schedule_of
 from mixtures.text import TextCodec, train_tokenizer
-from pipeline import pack, report, report_data
+from pipeline import pack, report, report_clips, report_data
 from pipeline.report_page import picture, size
 from shards import index
 from shards.errors import UserError
@@ -353,7 +354,7 @@ def test_examples_show_presentation_times_and_media_places(bodies: dict[str, str
 
 def test_duplicates_and_leaks_say_what_became_of_them(bodies: dict[str, str]) -> None:
     found = bodies["Duplicate clusters"]
-    assert "3 clusters hold" in found
+    assert "<dt>clusters</dt><dd>3</dd>" in found
     for word in ("A–B near", "A–B mirrored", "A–B contained", "DUPLICATE_SAMPLE", "kept"):
         assert word in found
     leaks = bodies["Leaks from evaluation data"]
@@ -373,6 +374,25 @@ def test_a_missing_file_is_named(built: tuple[str, str], name: str) -> None:
             report.write_report(*built)
     finally:
         moved.rename(path)
+
+
+def test_shards_of_another_manifest_are_named(built: tuple[str, str]) -> None:
+    store, name = Store(built[0]), "shards/receipt.json"
+    clean = store.get(name)
+    store.put(name, canonical_json(json.loads(clean) | {"manifest_id": "0" * 64}))
+    try:
+        with pytest.raises(UserError, match="another manifest"):
+            report.write_report(*built)
+    finally:
+        store.put(name, clean)
+
+
+def test_a_pool_that_lost_its_clips_is_named(built: tuple[str, str], tmp_path: Path) -> None:
+    pool = Pool(str(shutil.copytree(built[1], tmp_path / "pool")))
+    for receipt in pool.receipts("decode"):
+        pool.store.remove(f"receipts/{receipt.work_id}.json")
+    with pytest.raises(UserError, match="lacks sample"):
+        report.write_report(built[0], pool.store.url)
 
 
 def test_a_folder_or_pool_that_is_none_is_named(built: tuple[str, str], tmp_path: Path) -> None:
@@ -410,9 +430,9 @@ def test_clusters_join_pairs_and_take_turns_by_kind() -> None:
 
     facts = [pair("a", "b", "near"), pair("b", "c", "near"), pair("d", "e", "near")]
     facts += [pair("f", "g", "mirrored")]
-    clusters = report_data.clusters_of(facts)
+    clusters = report_clips.clusters_of(facts)
     assert [cluster.clips for cluster in clusters] == [("a", "b", "c"), ("d", "e"), ("f", "g")]
-    shown = report_data.of_every_kind(clusters, 2, first={"e"})
+    shown = report_clips.of_every_kind(clusters, 2, first={"e"})
     assert [cluster.clips for cluster in shown] == [("f", "g"), ("d", "e")]
 
 

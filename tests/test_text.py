@@ -96,7 +96,7 @@ def test_the_template_is_chatml() -> None:
     answer = [start, *CODEC.encode("assistant\n"), *CODEC.encode("seven"), end, *newline]
     assert CODEC.render(turns, []).ids.tolist() == question + answer
     opened = CODEC.render(turns[:1], [], answer=True)
-    assert opened.ids.tolist() == question + [start, *CODEC.encode("assistant\n")]
+    assert opened.ids.tolist() == [*question, start, *CODEC.encode("assistant\n")]
     assert not opened.supervised.any()
 
 
@@ -140,7 +140,7 @@ def test_bytes_that_are_no_tokenizer_are_refused(data: bytes) -> None:
 
 def test_a_tokenizer_without_the_specials_is_refused() -> None:
     data = TOKENIZER.replace(b"<|video_pad|>", b"<|video_pod|>")
-    with pytest.raises(UserError, match="lacks .*video_pad"):
+    with pytest.raises(UserError, match=r"lacks .*video_pad"):
         TextCodec(data, where="t.json")
 
 

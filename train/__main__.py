@@ -96,6 +96,7 @@ COMMANDS = {"run": run, "evaluate": evaluate, "chat": chat}
 def main() -> None:
     """Parse, then run: heavy imports wait until the arguments are right."""
     arguments = parser().parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # decoding threads want the cores too
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a model is a folder: nothing is fetched by name
     os.environ.setdefault("TQDM_DISABLE", "1")  # one bar is enough
     run_command(partial(COMMANDS[arguments.command], arguments))

@@ -1,0 +1,145 @@
+"""The media door on images: table I of hostile files, and odd modes handled on purpose."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image, PngImagePlugin
+
+from pipeline import media
+from pipeline.decoded import Decoded, MediaRefusal
+from shards.profile import Profile
+
+
+def photograph(width: int = 96, height: int = 64) -> Image.Image:
+    across = np.linspace(0, 255, width)[None, :, None] * np.ones((height, 1, 3))
+    across[: height // 2, : width // 2] = (200, 30, 30)
+    return Image.fromarray(across.astype(np.uint8))
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of a hand-written header and chunks."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, body in ((b"IHDR", head), *chunks, (b"IEND", b"")):
+        data += struct.pack(">I", len(body)) + name + body
+        data += struct.pack(">I", zlib.crc32(name + body))
+    return data
+
+
+def animated(kind: str) -> bytes:
+    frames = [Image.new("RGB", (32, 32), (i, 0, 0)) for i in range(0, 250, 50)]
+    return saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+
+
+def zipped_text() -> bytes:
+    body = b"a\0\0" + zlib.compress(bytes(2_000_000))
+    return png(8, 8, (b"zTXt", body), (b"IDAT", zlib.compress(bytes(72))))
+
+
+def zipped_profile() -> bytes:
+    body = b"a\0\0" + zlib.compress(bytes(50_000_000))
+    return png(8, 8, (b"iCCP", body), (b"IDAT", zlib.compress(bytes(72))))
+
+
+JPEG = saved(photograph(), "JPEG")
+ROWS = {
+    "900 megapixels in 74 bytes": (png(30_000, 30_000), "MEDIA_TOO_MANY_PIXELS"),
+    "100 megapixels": (png(10_000, 10_000), "MEDIA_TOO_MANY_PIXELS"),
+    "1 x 1,000,000": (
+        png(1, 1_000_000, (b"IDAT", zlib.compress(bytes(2_000_000)))),
+        "MEDIA_BAD_ASPECT",
+    ),
+    "0 x 0": (png(0, 0), "MEDIA_UNREADABLE"),
+    "start marker only": (b"\xff\xd8", "MEDIA_UNREADABLE"),
+    "empty": (b"", "MEDIA_EMPTY"),
+    "HTML": (b"<html><body>404 Not Found</body></html>", "MEDIA_UNREADABLE"),
+    "half": (JPEG[: len(JPEG) // 2], "MEDIA_TRUNCATED"),
+    "last two bytes missing": (JPEG[:-2], "MEDIA_TRUNCATED"),
+    "text bomb": (zipped_text(), "MEDIA_METADATA_BOMB"),
+    "profile bomb": (zipped_profile(), "MEDIA_METADATA_BOMB"),
+    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "MEDIA_FORMAT_REFUSED"),
+    "TIFF": (saved(photograph(), "TIFF"), "MEDIA_FORMAT_REFUSED"),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "MEDIA_FORMAT_REFUSED"),
+    "animated GIF": (animated("GIF"), "MEDIA_ANIMATED"),
+    "animated WebP": (animated("WEBP"), "MEDIA_ANIMATED"),
+    "animated PNG": (animated("PNG"), "MEDIA_ANIMATED"),
+    "git-lfs pointer": (b"version https://git-lfs.github.com/spec/v1\n", "MEDIA_LFS_POINTER"),
+    "JPEG and zip": (JPEG + b"PK\3\4" + bytes(100), "kept"),
+    "still GIF": (saved(photograph(), "GIF"), "kept"),
+    "WebP": (saved(photograph(), "WEBP"), "kept"),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_table_i(row: str, tmp_path: Path) -> None:
+    data, expected = ROWS[row]
+    (tmp_path / "x.jpg").write_bytes(data)
+    found = media.decode(tmp_path / "x.jpg", "image", Profile())
+    assert (found.code if isinstance(found, MediaRefusal) else "kept") == expected, found
+
+
+def shown(tmp_path: Path, data: bytes) -> tuple[Decoded, np.ndarray]:
+    (tmp_path / "x").write_bytes(data)
+    found = media.decode(tmp_path / "x", "image", Profile())
+    assert isinstance(found, Decoded), found
+    return found, simplejpeg.decode_jpeg(found.frames[0])
+
+
+def test_a_plain_image_keeps_its_pixels_and_gives_the_same_bytes(tmp_path: Path) -> None:
+    found, pixels = shown(tmp_path, saved(photograph(), "PNG"))
+    assert (found.width, found.height, found.codec, found.colour) == (96, 64, "png", "RGB")
+    assert (found.pts, found.time_base, found.duration) == ((0,), (1, 1), (0, 1))
+    assert abs(pixels.astype(int) - np.asarray(photograph())).mean() < 2
+    assert shown(tmp_path, saved(photograph(), "PNG"))[0] == found
+
+
+def test_orientation_is_applied_once_and_recorded(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found, pixels = shown(tmp_path, saved(photograph(), "JPEG", exif=exif))
+    assert (found.width, found.height, found.rotation) == (64, 96, 90)
+    assert pixels[10, 50, 0] > 150 > pixels[10, 50, 1]  # the red corner is now at the right
+
+
+def test_colour_modes_become_rgb_on_purpose(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    found, pixels = shown(tmp_path, saved(clear, "PNG"))
+    assert found.colour == "RGBA on white" and pixels.min() > 250
+    deep = Image.fromarray(np.full((32, 32), 0x8000, np.uint16))
+    found, pixels = shown(tmp_path, saved(deep, "PNG"))
+    assert found.colour == "I;16" and abs(int(pixels.mean()) - 128) <= 1
+    found, pixels = shown(tmp_path, saved(photograph().convert("CMYK"), "JPEG"))
+    assert found.colour == "CMYK"
+    assert abs(pixels.astype(int) - np.asarray(photograph())).mean() < 8
+    found, _ = shown(tmp_path, saved(photograph().convert("P"), "PNG"))
+    assert found.colour == "P"
+    found, _ = shown(tmp_path, saved(photograph().convert("L"), "JPEG"))
+    assert found.colour == "L"
+
+
+def test_small_images_are_padded_and_large_ones_scaled(tmp_path: Path) -> None:
+    found, pixels = shown(tmp_path, saved(Image.new("RGB", (10, 50), "white"), "PNG"))
+    assert (found.width, found.height, found.source_size) == (32, 32, (10, 50))
+    assert pixels[:, :4].max() < 30 and pixels[16, 16].min() > 200
+    found, _ = shown(tmp_path, saved(Image.new("RGB", (3000, 2000)), "PNG"))
+    assert (found.width, found.height) == (1856, 1248)
+
+
+def test_metadata_never_reaches_the_stored_frame(tmp_path: Path) -> None:
+    words = PngImagePlugin.PngInfo()
+    words.add_text("comment", "SECRET")
+    found, _ = shown(tmp_path, saved(photograph(), "PNG", pnginfo=words))
+    assert b"SECRET" not in found.frames[0]
