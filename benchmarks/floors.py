@@ -42,7 +42,9 @@ def run(console: Console) -> list[Bar]:
     time_gain = group(full, TIME_TYPES) - group(floors["slow_only"], TIME_TYPES)
     detail_gain = group(full, detail) - group(floors["fast_only"], detail)
     return [
-        at_least("video accuracy / better of majority and no vision", group(full, None) / floor, 2.0),
+        at_least(
+            "video accuracy / better of majority and no vision", group(full, None) / floor, 2.0
+        ),
         at_least("time questions above trained slow-only", time_gain, 0.10),
         at_least("detail questions above trained fast-only", detail_gain, 0.10),
     ]
@@ -68,4 +70,6 @@ def trained(console: Console, name: str) -> dict[str, object]:
 def command(*words: str | Path) -> None:
     done = subprocess.run([sys.executable, "-m", *map(str, words)], check=False)
     if done.returncode:
-        raise UserError(f"python -m {' '.join(map(str, words))}: status {done.returncode}; see above")
+        raise UserError(
+            f"python -m {' '.join(map(str, words))}: status {done.returncode}; see above"
+        )

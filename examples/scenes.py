@@ -37,15 +37,11 @@ from numpy.typing import NDArray
 
 SIDE = 64
 CELL = 16
-DIGIT = 32
+GRID = SIDE // CELL
 STEPS = 16
 STEP_SECONDS = 0.5
-MOVE_STEPS = SIDE // CELL
 
 COLOURS = ("red", "green", "blue", "purple")
-MIDDLE = (16, 16)
-CORNERS = ((0, 0), (0, 32), (32, 0), (32, 32))
-PLACES = (*CORNERS, MIDDLE)
 DIRECTIONS = ("right", "left", "down", "up")
 COUNTS = ("1", "2", "3", "4")
 KINDS = ("first", "flashes", "motion", "seconds", "detail")
@@ -135,56 +131,65 @@ def _canvas(colour: Floats) -> Pixels:
     return np.broadcast_to(colour, (SIDE, SIDE, 3)).astype(np.uint8)
 
 
-def _add_digit(frame: Pixels, place: tuple[int, int], scan: Floats, tile: Floats) -> None:
-    """Draw a white digit on a square tile of one colour, in place."""
-    y, x = place
-    ink = scan.repeat(DIGIT // 8, axis=0).repeat(DIGIT // 8, axis=1)[..., None]
-    frame[y : y + DIGIT, x : x + DIGIT] = tile + ink * (255.0 - tile)
+def _stamp(scan: Floats, tile: Floats) -> Floats:
+    """A white digit on a tile of one colour: [CELL, CELL, 3]."""
+    times = CELL // scan.shape[0]
+    ink = scan.repeat(times, axis=0).repeat(times, axis=1)[..., None]
+    return tile + ink * (255.0 - tile)
 
 
-def _add_square(frame: Pixels, row: int, column: int) -> None:
-    """Fill one cell of the patch grid, in place."""
+def _put(frame: Pixels, row: int, column: int, stamp: Floats) -> None:
+    """Fill one cell of the grid, in place."""
     y, x = row * CELL, column * CELL
-    frame[y : y + CELL, x : x + CELL] = SQUARE
+    frame[y : y + CELL, x : x + CELL] = stamp
+
+
+def _wall(stamp: Floats) -> Pixels:
+    """Fill the picture with copies of one stamp."""
+    return np.tile(stamp, (GRID, GRID, 1)).astype(np.uint8)
 
 
 # Pictures ----------------------------------------------------------------------
 
 
 def single_image(digits: Scans, seed: int, index: int) -> Scene:
-    """Scan ``index`` modulo their number, on a tile at one of the five ``PLACES``."""
+    """Scan ``index`` modulo their number: on one tile, or (odd index) on all."""
     row = index % len(digits.labels)
     rng = _rng(seed, "sing", index)
     frame = _canvas(_ground(rng))
-    tile = GROUNDS[rng.integers(len(GROUNDS))]
-    _add_digit(frame, PLACES[rng.integers(len(PLACES))], digits.scans[row], tile)
+    stamp = _stamp(digits.scans[row], GROUNDS[rng.integers(len(GROUNDS))])
+    if index % 2:
+        frame = _wall(stamp)
+    else:
+        _put(frame, *rng.integers(GRID, size=2), stamp)
     turn = Turn("digit", "Which digit is this?", str(digits.labels[row]))
     return Scene(frame[None], [turn])
 
 
-def pair_image(digits: Scans, seed: int, index: int) -> Scene:
-    """Two digits on tiles of different colours, and one turn per tile."""
-    rng = _rng(seed, "pair", index)
+def board_image(digits: Scans, seed: int, index: int) -> Scene:
+    """Four digits on tiles of four colours, and one turn per tile."""
+    rng = _rng(seed, "boar", index)
     frame = _canvas(_ground(rng))
-    turns = _add_pair(frame, digits, rng, _pair_labels(seed, "pai", index), "tile")
+    turns = _add_tiles(frame, digits, rng, _tile_labels(seed, "boa", index), "tile")
     return Scene(frame[None], _shuffled(rng, turns))
 
 
-def _pair_labels(seed: int, stream: str, index: int) -> list[int]:
-    """Digits of the two tiles, each balanced on its own."""
-    return [_balanced(seed, f"{stream}{i}", index, 10) for i in range(2)]
+def _tile_labels(seed: int, stream: str, index: int) -> list[int]:
+    """Digits of the tiles, each balanced on its own."""
+    return [_balanced(seed, f"{stream}{i}", index, 10) for i in range(len(COLOURS))]
 
 
-def _add_pair(
+def _add_tiles(
     frame: Pixels, digits: Scans, rng: np.random.Generator, labels: list[int], kind: str
 ) -> list[Turn]:
-    """Draw two tiles in two corners, in place, and return one turn per tile."""
-    places = rng.permutation(len(CORNERS))[:2]
-    colours = rng.permutation(len(COLOURS))[:2]
-    for place, colour, label in zip(places, colours, labels, strict=True):
-        _add_digit(frame, CORNERS[place], digits.pick(rng, label), GROUNDS[colour])
-    named = zip(colours, labels, strict=True)
-    return [Turn(kind, f"Which digit is on {COLOURS[c]}?", str(label)) for c, label in named]
+    """Draw one tile per quarter of the picture, in place; one turn per tile."""
+    turns = []
+    for quarter, colour in enumerate(rng.permutation(len(COLOURS))):
+        row, column = np.array(divmod(quarter, 2)) * 2 + rng.integers(2, size=2)
+        label = labels[quarter]
+        _put(frame, row, column, _stamp(digits.pick(rng, label), GROUNDS[colour]))
+        turns.append(Turn(kind, f"Which digit is on {COLOURS[colour]}?", str(label)))
+    return turns
 
 
 def _shuffled(rng: np.random.Generator, turns: list[Turn]) -> list[Turn]:
@@ -205,19 +210,18 @@ def event_clip(digits: Scans, seed: int, index: int) -> Scene:
     way = _balanced(seed, "moti", index, len(DIRECTIONS))
     when = plan(rng, flashes, seconds)
     board = _canvas(_ground(rng))
-    turns = _add_pair(board, digits, rng, _pair_labels(seed, "cli", index), "detail")
+    turns = _add_tiles(board, digits, rng, _tile_labels(seed, "cli", index), "detail")
     frames = np.repeat(board[None], STEPS, axis=0)
     for step in when.flashes:
         frames[step] = _flashed(board)
     for step, label in ((when.first, first), (when.second, second)):
-        frames[step] = _canvas(_ground(rng))
-        _add_digit(frames[step], MIDDLE, digits.pick(rng, label), BLACK)
-    _move(frames, when.move, DIRECTIONS[way], lane=int(rng.integers(MOVE_STEPS)))
+        frames[step] = _wall(_stamp(digits.pick(rng, label), BLACK))
+    _move(frames, when.move, DIRECTIONS[way], lane=int(rng.integers(GRID)))
     turns += [
-        Turn("first", "Which middle digit came first?", str(first)),
+        Turn("first", "Which wall of digits came first?", str(first)),
         Turn("flashes", "How many flashes?", str(flashes)),
         Turn("motion", "Which way did the square move?", DIRECTIONS[way]),
-        Turn("seconds", "How many seconds between the middle digits?", str(seconds)),
+        Turn("seconds", "How many seconds between the walls?", str(seconds)),
     ]
     return Scene(frames, _shuffled(rng, turns))
 
@@ -230,8 +234,8 @@ def plan(rng: np.random.Generator, flashes: int, seconds: int) -> Timeline:
     gap = round(seconds / STEP_SECONDS)
     while True:
         first = int(rng.integers(STEPS - gap))
-        move = int(rng.integers(STEPS - MOVE_STEPS + 1))
-        taken = set(range(move, move + MOVE_STEPS))
+        move = int(rng.integers(STEPS - GRID + 1))
+        taken = set(range(move, move + GRID))
         if taken & {first, first + gap}:
             continue
         free = sorted(set(range(STEPS)) - taken - {first, first + gap})
@@ -247,7 +251,7 @@ def _flashed(board: Pixels) -> Pixels:
 
 def _move(frames: Pixels, start: int, way: str, lane: int) -> None:
     """Draw the square that crosses the picture along ``lane``, one cell per step."""
-    for i in range(MOVE_STEPS):
-        along = i if way in ("right", "down") else MOVE_STEPS - 1 - i
+    for i in range(GRID):
+        along = i if way in ("right", "down") else GRID - 1 - i
         row, column = (lane, along) if way in ("right", "left") else (along, lane)
-        _add_square(frames[start + i], row, column)
+        _put(frames[start + i], row, column, SQUARE)

@@ -8,7 +8,7 @@ recompressed, scaled by 0.75 to 1.5, or crf 33: at most 21; a badly encoded shot
 
 Videos: frames are compared at one offset in time, in order. Enough frames must match, and nothing
 may contradict: where one clip stands still, the other may not show something else, and no frame may
-match out of order. So clips over one background, or of the same frames in another order, stay apart.
+match out of order. So clips over one background, or of one set of frames in two orders, stay apart.
 
 All hashes are compared with all others in blocks: meant for up to about 10^5 hashes a side.
 """

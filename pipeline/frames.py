@@ -1,8 +1,8 @@
 """Which frames of a video to keep, by presentation time. Integers and fractions only.
 
-One rule: the first frame is kept, and then every frame that comes at least one interval after the
-last one kept. `select_expression` says it to ffmpeg; `kept` says it to everybody else, and the
-media door compares the two on every file.
+One rule: time is cut into cells of one interval from the first frame on, and of every cell the first
+frame is kept. So the rate never drifts, whatever the source's own rate. `select_expression` says it
+to ffmpeg; `kept` says it to everybody else, and the media door compares the two on every file.
 """
 
 from __future__ import annotations
@@ -10,11 +10,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
-TOLERANCE = Fraction(
-    1, 2000
-)  # half a millisecond: time stamps rounded to 1/1000 s keep their frame
+TOLERANCE = Fraction(1, 2000)
+"""Half a millisecond: time stamps rounded to 1/1000 s stay in their cell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """The cell of a time that lies t ticks after the first frame: (t * factor + slack) // size."""
+
+    factor: int
+    slack: int
+    size: int
 
 
 def interval(seconds: Fraction, fps: int, cap: int) -> Fraction:
@@ -22,27 +31,36 @@ def interval(seconds: Fraction, fps: int, cap: int) -> Fraction:
     return max(Fraction(1, fps), seconds / cap)
 
 
-def ticks_apart(between: Fraction, time_base: Fraction, *, capped: bool) -> int:
-    """The least distance of two kept frames in units of `time_base`.
+def cells(between: Fraction, time_base: Fraction, *, capped: bool) -> Cells:
+    """Cells of `between` seconds, for times in units of `time_base`.
 
     The tolerance is given only where the rate decides; where the cap decides, it must hold.
     """
-    slack = Fraction(0) if capped else TOLERANCE
-    return max(1, math.ceil((between - slack) / time_base))
+    factor = time_base / between
+    slack = Fraction(0) if capped else TOLERANCE / between
+    size = math.lcm(factor.denominator, slack.denominator)
+    return Cells(factor=int(factor * size), slack=int(slack * size), size=size)
 
 
-def kept(pts: Sequence[int], ticks: int) -> list[int]:
+def kept(pts: Sequence[int], rule: Cells) -> list[int]:
     """The presentation times that the rule keeps, out of those of all frames in output order."""
     chosen: list[int] = []
+    last = -1
     for time in pts:
-        if not chosen or time - chosen[-1] >= ticks:
+        cell = ((time - pts[0]) * rule.factor + rule.slack) // rule.size
+        if not chosen or cell > last:
             chosen.append(time)
+            last = cell
     return chosen
 
 
-def select_expression(ticks: int) -> str:
+def select_expression(rule: Cells) -> str:
     """The same rule for ffmpeg's `select`; its doubles hold integers up to 2^53 exactly."""
-    return f"isnan(prev_selected_pts)+gte(pts-prev_selected_pts,{ticks})"
+
+    def cell(time: str) -> str:
+        return f"floor((({time}-start_pts)*{rule.factor}+{rule.slack})/{rule.size})"
+
+    return f"isnan(prev_selected_pts)+gt({cell('pts')},{cell('prev_selected_pts')})"
 
 
 def frame_ticks(pts: Sequence[int], otherwise: int) -> int:

@@ -62,7 +62,9 @@ def make(root: Path, pictures: int = 14, films: int = 5) -> Path:
     rows = []
     for number in range(pictures):
         picture(root / f"pictures/{number}.jpg", number)
-        rows.append(row(f"p{number}", "image", f"{number}.jpg", f"Which {number}?", f"number {number}"))
+        rows.append(
+            row(f"p{number}", "image", f"{number}.jpg", f"Which {number}?", f"number {number}")
+        )
     picture(root / "exam/held.jpg", 999)
     exam = [row("e0", "image", "held.jpg", "What is held out?", "this")]
     Image.open(root / "pictures/0.jpg").save(root / "pictures/copy.jpg", quality=60)
@@ -80,7 +82,9 @@ def make(root: Path, pictures: int = 14, films: int = 5) -> Path:
     scenes = []
     for number in range(films):
         film(root / f"films/{number}.mp4", number)
-        scenes.append(row(f"f{number}", "video", f"{number}.mp4", f"Film {number}?", f"film {number}"))
+        scenes.append(
+            row(f"f{number}", "video", f"{number}.mp4", f"Film {number}?", f"film {number}")
+        )
     whole = (root / "films/0.mp4").read_bytes()
     (root / "films/cut.mp4").write_bytes(whole[: whole.index(b"moov") - 4])
     scenes.append(row("f-cut", "video", "cut.mp4", "What is cut?", "this"))

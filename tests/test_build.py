@@ -53,7 +53,9 @@ class World:
         return rows
 
     def shards(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in sorted((self.out / "shards").glob("*.tar"))}
+        return {
+            path.name: path.read_bytes() for path in sorted((self.out / "shards").glob("*.tar"))
+        }
 
 
 def command(world: World, *more: str) -> list[str]:
@@ -62,7 +64,9 @@ def command(world: World, *more: str) -> list[str]:
 
 
 def build(world: World, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(world, *more), cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command(world, *more), cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +128,10 @@ def test_stock_webdataset_reads_every_sample(world: World) -> None:
     keys = [Order(manifest).sample(at).key for at in range(manifest.length)]
     assert [sample["__key__"].split("_")[1] for sample in found] == keys
     assert [json.loads(sample["json"])["key"] for sample in found] == keys
-    assert all(len(s["mjpeg"]) == sum(sum(c["nbytes"]) for c in json.loads(s["json"])["clips"]) for s in found)
+    assert all(
+        len(s["mjpeg"]) == sum(sum(c["nbytes"]) for c in json.loads(s["json"])["clips"])
+        for s in found
+    )
 
 
 def test_hugging_face_datasets_reads_every_sample(world: World, tmp_path: Path) -> None:
@@ -172,7 +179,13 @@ def test_an_ablation_needs_no_build_and_shares_the_order(world: World) -> None:
         (("seed: 5", "sede: 5"), "sede"),
         (("pictures.json", "nothing.json"), "nothing.json"),
         (("tokenizer.json", "no-tokenizer.json"), "no-tokenizer.json"),
-        (("format: llava_json, annotations: {root}/films", "format: lava, annotations: {root}/films"), "lava"),
+        (
+            (
+                "format: llava_json, annotations: {root}/films",
+                "format: lava, annotations: {root}/films",
+            ),
+            "lava",
+        ),
         (("length: 60", "length: 60000000000000"), "length"),
     ],
 )

@@ -94,8 +94,11 @@ def test_two_deepspeed_processes_train_as_one_torch_process_does(
 
 def launch(config: Path, manifest: Path, out: Path) -> None:
     done = subprocess.run(
-        [sys.executable, *"-m torch.distributed.run --nproc_per_node 2 --standalone".split()]
-        + ["-m", "train", "run", str(config), "--manifest", str(manifest), "--out", str(out)],
+        [
+            sys.executable,
+            *"-m torch.distributed.run --nproc_per_node 2 --standalone -m train run".split(),
+            *(str(config), "--manifest", str(manifest), "--out", str(out)),
+        ],
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,

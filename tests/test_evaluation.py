@@ -151,10 +151,13 @@ def test_scores_name_masked_pathways_and_count_every_question(
         "slow": True,
         "fast": True,
     }
-    pictures = result["pathways"]["both"]["tasks"]["pictures"]
+    pictures = result["pathways"]["both"]["tasks"][f"{tmp_path.name}/pictures"]
     assert pictures["all"]["count"] == pictures["types"]["pictures"]["count"] == 6
     assert pictures["majority_per_type"] == pytest.approx(1 / 3)
-    assert result["pathways"]["fast"]["tasks"]["videos"]["types"]["colour"]["count"] == 2
+    assert (
+        result["pathways"]["fast"]["tasks"][f"{tmp_path.name}/videos"]["types"]["colour"]["count"]
+        == 2
+    )
     assert "none (masked)" in said.getvalue()
 
 

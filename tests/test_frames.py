@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from fractions import Fraction
 
 from hypothesis import given
@@ -13,16 +12,14 @@ from pipeline import frames
 times = st.lists(st.integers(0, 10**7), min_size=1, max_size=60, unique=True).map(sorted)
 
 
-@given(times, st.integers(1, 10**6))
-def test_kept_frames_are_at_least_one_interval_apart_and_none_is_passed_over(
-    pts: list[int], ticks: int
+@given(times, st.integers(1, 10**6), st.integers(1, 7))
+def test_every_cell_keeps_its_first_frame_and_no_other(
+    pts: list[int], numerator: int, denominator: int
 ) -> None:
-    chosen = frames.kept(pts, ticks)
-    assert chosen[0] == pts[0]
-    assert all(b - a >= ticks for a, b in itertools.pairwise(chosen))
-    for time in pts:
-        last = max(c for c in chosen if c <= time)
-        assert time == last or time - last < ticks
+    between = Fraction(numerator, denominator)
+    chosen = frames.kept(pts, frames.cells(between, Fraction(1), capped=True))
+    by_cell = {(time - pts[0]) // between: time for time in reversed(pts)}
+    assert chosen == sorted(by_cell.values())
 
 
 @given(
@@ -37,18 +34,24 @@ def test_no_more_frames_than_the_cap_come_out_of_the_promised_duration(
     seconds = Fraction(milliseconds, 1000)
     between = frames.interval(seconds, fps, cap)
     capped = between > Fraction(1, fps)
-    ticks = frames.ticks_apart(between, time_base, capped=capped)
     assert between >= Fraction(1, fps)
+    rule = frames.cells(between, time_base, capped=capped)
     last = -(-seconds // time_base) - 1  # the last tick that lies within the duration
     if capped:
-        assert last // ticks + 1 <= cap
+        assert (last * rule.factor + rule.slack) // rule.size < cap
 
 
 def test_rounded_time_stamps_keep_their_rate() -> None:
-    assert frames.ticks_apart(Fraction(1, 2), Fraction(1, 1000), capped=False) == 500
-    assert frames.ticks_apart(Fraction(1, 30), Fraction(1, 1000), capped=False) == 33
     pts = [round(Fraction(1000 * i, 30)) for i in range(90)]  # 30 fps in Matroska's milliseconds
-    assert frames.kept(pts, 33) == pts
+    rule = frames.cells(Fraction(1, 30), Fraction(1, 1000), capped=False)
+    assert frames.kept(pts, rule) == pts
+
+
+def test_the_rate_does_not_drift_when_it_divides_badly() -> None:
+    pts = [40 * i for i in range(25 * 60)]  # a minute at 25 fps, in milliseconds
+    chosen = frames.kept(pts, frames.cells(Fraction(1, 2), Fraction(1, 1000), capped=False))
+    assert len(chosen) == 120
+    assert all(0 <= time - 500 * number < 40 for number, time in enumerate(chosen))
 
 
 def test_variable_rate_is_told_from_rounding() -> None:

@@ -62,8 +62,8 @@ def test_visual_rows_are_the_pads_and_tokens_average_their_own_frame() -> None:
     slots = pack.slots
     assert np.array_equal(slots.position, np.flatnonzero(pack.tokens == PAD))
     pooled = slots.feature[slots.feature >= len(LEARNED)] - len(LEARNED)
-    assert np.array_equal(pooled, np.arange(len(slots.count)))
-    assert np.array_equal(np.bincount(slots.segment), slots.count)
+    assert np.array_equal(pooled, np.arange(len(slots.sizes)))
+    assert np.array_equal(np.bincount(slots.segment), slots.sizes)
     frame_of_patch = np.repeat(np.arange(len(pack.grids)), pack.grids.prod(axis=1))
     assert len(frame_of_patch) == len(pack.patches)
     sample_of_frame = np.repeat([0, 1, 3, 4], [1, 5, 1, 2])

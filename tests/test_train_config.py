@@ -24,7 +24,9 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 
 def test_nested_values_override_defaults(tmp_path: Path) -> None:
     config = load_config(
-        write(tmp_path, "steps: 7\noptimizer: {lr: 2e-3, betas: [0.9, 0.95]}\ntext: {hidden_size: 64}")
+        write(
+            tmp_path, "steps: 7\noptimizer: {lr: 2e-3, betas: [0.9, 0.95]}\ntext: {hidden_size: 64}"
+        )
     )
     assert (config.steps, config.optimizer.lr, config.optimizer.betas) == (7, 0.002, (0.9, 0.95))
     assert config.text == replace(Config().text, hidden_size=64)
@@ -57,7 +59,9 @@ def test_a_layout_that_differs_from_the_manifest_names_both_values() -> None:
     layout = LayoutConfig(slow_frames=4)
     check_layout(Config(), layout, "m.json")
     check_layout(Config(layout=layout), layout, "m.json")
-    with pytest.raises(UserError, match=r"layout: slow_frames: the config says 32, .*m.json says 4"):
+    with pytest.raises(
+        UserError, match=r"layout: slow_frames: the config says 32, .*m.json says 4"
+    ):
         check_layout(Config(layout=LayoutConfig()), layout, "m.json")
     with pytest.raises(UserError, match=r"patch_size: the config says 16, .* says 8"):
         check_layout(Config(), LayoutConfig(patch=8), "m.json")

@@ -25,7 +25,9 @@ EPILOG = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `python -m train`."""
-    top = argparse.ArgumentParser(prog="python -m train", description="Manifest to answers.")
+    top = argparse.ArgumentParser(
+        prog="python -m train", description="Manifest -> weights -> answers."
+    )
     commands = top.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train a config on a manifest", epilog=EPILOG["run"])
     run.add_argument("config", type=Path, help="YAML over the defaults of train/config.py")
@@ -97,6 +99,7 @@ def main() -> None:
     """Parse, then run: heavy imports wait until the arguments are right."""
     arguments = parser().parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # decoding threads want the cores too
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a model is a folder: nothing is fetched by name
     os.environ.setdefault("TQDM_DISABLE", "1")  # one bar is enough
     run_command(partial(COMMANDS[arguments.command], arguments))

@@ -106,10 +106,12 @@ def digest(config: Config) -> str:
 
 def check_layout(config: Config, layout: LayoutConfig, where: str) -> None:
     """Raise UserError where the config's model does not fit the manifest's layout."""
-    pairs = [("vision: patch_size", config.vision.patch_size, layout.patch)]
+    pairs: list[tuple[str, Any, Any]] = [
+        ("vision: patch_size", config.vision.patch_size, layout.patch)
+    ]
     if config.layout is not None:
-        wanted, held = asdict(config.layout), asdict(layout)
-        pairs += [(f"layout: {key}", wanted[key], held[key]) for key in wanted]
+        own, theirs = asdict(config.layout), asdict(layout)
+        pairs += [(f"layout: {key}", own[key], theirs[key]) for key in own]
     for key, wanted, held in pairs:
         if wanted != held:
             raise UserError(
@@ -133,7 +135,8 @@ def _section(kind: type, value: Any, where: str) -> Any:
 
 
 def _value(hint: Any, key: str, value: Any, where: str) -> Any:
-    nested = next((kind for kind in (hint, *get_args(hint)) if is_dataclass(kind)), None)
+    kinds = (hint, *get_args(hint))
+    nested = next((k for k in kinds if isinstance(k, type) and is_dataclass(k)), None)
     if nested is not None:
         return _section(nested, value, where)
     if get_args(hint):

@@ -1,9 +1,9 @@
 """One process, or DeepSpeed ZeRO 1/2/3, behind one interface. The only `import deepspeed`.
 
-Both take gradients of (summed loss / one global denominator): `backward` over the micro-batches of a
-step gives this rank's summed loss, then `update` steps once. An engine sums over ranks, and saves to
-and loads from a folder. DeepSpeed averages gradients over ranks: `backward` multiplies by the world
-size, once.
+Both take gradients of (summed loss / one global denominator): `backward` over the micro-batches of
+a step gives this rank's summed loss, then `update` steps once. An engine sums over ranks, and saves
+to and loads from a folder. DeepSpeed averages gradients over ranks: `backward` multiplies by the
+world size, once.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from shards.errors import UserError
 from train.config import Config, Optimizer
@@ -33,7 +34,7 @@ class Engine(Protocol):
 
     rank: int
     world_size: int
-    model: nn.Module
+    model: PreTrainedModel
 
     def total(self, value: float) -> float: ...
     def backward(self, packs: Sequence[Pack], denominator: int) -> float: ...
@@ -45,7 +46,7 @@ class Engine(Protocol):
     def close(self) -> None: ...
 
 
-def open_engine(config: Config, model: nn.Module) -> Engine:
+def open_engine(config: Config, model: PreTrainedModel) -> Engine:
     """The engine the config asks for; UserError if the launch does not fit it."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if config.engine == "deepspeed":
@@ -73,9 +74,10 @@ class TorchEngine:
 
     rank, world_size = 0, 1
 
-    def __init__(self, config: Config, model: nn.Module) -> None:
+    def __init__(self, config: Config, model: PreTrainedModel) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(self.device)
+        self.model = model
+        nn.Module.to(model, self.device)
         self.optimizer = make_optimizer(config.optimizer, model)
         self.clip = config.optimizer.clip
 
@@ -121,12 +123,13 @@ class TorchEngine:
 class DeepSpeedEngine:
     """Ranks started by torchrun (or one process alone); gloo on CPU, NCCL on GPUs."""
 
-    def __init__(self, config: Config, model: nn.Module) -> None:
+    def __init__(self, config: Config, model: PreTrainedModel) -> None:
         deepspeed = _import_deepspeed()
         self.device = _join_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.model = model.to(self.device)
+        self.model = model
+        nn.Module.to(model, self.device)
         self.zero_stage = config.zero_stage
         self.deepspeed = deepspeed
         self.engine, *_ = deepspeed.initialize(

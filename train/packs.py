@@ -29,14 +29,14 @@ class VisualSlots:
 
     `position` int64 [V]: row of the pack. `feature` int64 [V]: below len(LEARNED) a learned vector,
     else len(LEARNED) + the number of a pooled token. `patch` int64 [K]: patch row; `segment`
-    int64 [K], ascending: the pooled token that averages it; `count` int64 [M]: patches per token.
+    int64 [K], ascending: the pooled token that averages it; `sizes` int64 [M]: patches per token.
     """
 
     position: NDArray[np.int64]
     feature: NDArray[np.int64]
     patch: NDArray[np.int64]
     segment: NDArray[np.int64]
-    count: NDArray[np.int64]
+    sizes: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ def empty_pack() -> Pack:
         patches=np.zeros((0, PATCH_VALUES), np.uint8),
         grids=np.zeros((0, 2), np.int64),
         slots=VisualSlots(
-            position=nothing, feature=nothing, patch=nothing, segment=nothing, count=nothing
+            position=nothing, feature=nothing, patch=nothing, segment=nothing, sizes=nothing
         ),
         times=np.zeros(0, np.float32),
         keys=(),
@@ -147,7 +147,7 @@ def _join_slots(packs: Sequence[Pack]) -> VisualSlots:
     slots = [pack.slots for pack in packs]
     rows = _offsets([len(pack.tokens) for pack in packs])
     patches = _offsets([len(pack.patches) for pack in packs])
-    pooled = _offsets([len(part.count) for part in slots])
+    pooled = _offsets([len(part.sizes) for part in slots])
     features = [
         np.where(part.feature < len(LEARNED), part.feature, part.feature + before)
         for part, before in zip(slots, pooled, strict=True)
@@ -157,12 +157,12 @@ def _join_slots(packs: Sequence[Pack]) -> VisualSlots:
         feature=np.concatenate(features),
         patch=np.concatenate([s.patch + at for s, at in zip(slots, patches, strict=True)]),
         segment=np.concatenate([s.segment + at for s, at in zip(slots, pooled, strict=True)]),
-        count=np.concatenate([s.count for s in slots]),
+        sizes=np.concatenate([s.sizes for s in slots]),
     )
 
 
 def _offsets(sizes: Sequence[int]) -> list[int]:
-    return np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(int).tolist()
+    return [0, *np.cumsum(sizes[:-1]).tolist()]
 
 
 def _sample_pack(sample: RenderedSample, config: LayoutConfig) -> Pack:
@@ -225,7 +225,7 @@ class _Wiring(NamedTuple):
 
     feature: NDArray[np.int64]
     patch: NDArray[np.int64]
-    count: NDArray[np.int64]
+    sizes: NDArray[np.int64]
 
 
 @lru_cache(maxsize=1024)
@@ -268,14 +268,14 @@ def _sample_slots(
         learned = wiring.feature < len(LEARNED)
         feature.append(np.where(learned, wiring.feature, wiring.feature + pooled))
         patch.append(wiring.patch + patches)
-        count.append(wiring.count)
+        count.append(wiring.sizes)
         patches += len(frames) * grid[0] * grid[1]
-        pooled += len(wiring.count)
+        pooled += len(wiring.sizes)
     counts = np.concatenate(count)
     return VisualSlots(
         position=np.concatenate(position),
         feature=np.concatenate(feature),
         patch=np.concatenate(patch),
         segment=np.repeat(np.arange(len(counts)), counts),
-        count=counts,
+        sizes=counts,
     )

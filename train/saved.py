@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mixtures.manifest import Manifest, tokenizer_name
 
 from mixtures.layout import LayoutConfig, View
+from mixtures.manifest import Manifest
 from mixtures.text import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, TextCodec
 from shards.errors import UserError
 from shards.ids import sha256_file
@@ -73,7 +73,7 @@ def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> No
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         engine.model.save_pretrained(temporary, state_dict=weights)
-        tokenizer = manifest.blobs[tokenizer_name(rules.codec.tokenizer_sha256)]
+        tokenizer = manifest.blobs[f"plan/{rules.codec.tokenizer_sha256}.json"]
         (temporary / "tokenizer.json").write_bytes(tokenizer)
         write_json(temporary / "data.json", _description(manifest, rules))
         shutil.rmtree(folder, ignore_errors=True)

@@ -14,9 +14,8 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
-from mixtures.manifest import Manifest
-
 from mixtures.layout import Look
+from mixtures.manifest import Manifest
 from mixtures.order import Drawn, Order
 from shards.errors import UserError
 from shards.reader import Reader, Stored

@@ -95,7 +95,8 @@ class Answerer:
         )
         return [rules.codec.decode(row).strip() for row in ids]
 
-    def _frames(self, seen: Seen, _: int, look: Look, used: Sequence[int]) -> Frames:
+    def _frames(self, seen: Seen | None, _: int, look: Look, used: Sequence[int]) -> Frames:
+        assert seen is not None  # a question without a medium has no clip to open
         key = (seen.clip.clip_id, look.width, look.height, tuple(used))
         frames = self.cache.get(key)
         if frames is None:

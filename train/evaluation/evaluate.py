@@ -24,7 +24,7 @@ def evaluate(
     No `pathways` means those the model was trained with. Others are masks over the same weights
     ("masked": true): a floor of this model, not of one trained that way.
     """
-    questions = {path.stem: read_tasks(path) for path in tasks}
+    questions = {f"{path.parent.name}/{path.stem}": read_tasks(path) for path in tasks}
     answerer = Answerer(model)
     trained = answerer.rules.layout.pathways
     every = [question for asked in questions.values() for question in asked]

@@ -18,15 +18,15 @@ class SlowFastConfig(PreTrainedConfig):
     """
 
     model_type = "slowfast"
-    sub_configs_defaults: ClassVar = {
+    sub_configs_defaults: ClassVar[dict[str, Any]] = {
         "vision_config": OryxVisionConfig,
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
     }
 
-    vision_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    vision_config: Any = None
+    text_config: Any = None
     projector: str = "gsf"
-    layout: dict | None = None
+    layout: dict[str, Any] | None = None
     visual_token_ids: list[int] | None = None
     tie_word_embeddings: bool = False
 

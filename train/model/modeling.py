@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +45,9 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     config_class = SlowFastConfig
     config: SlowFastConfig
-    input_modalities = ("image", "video", "text")
+    input_modalities: Any = ("image", "video", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar = ["Block", "Qwen2DecoderLayer"]
+    _no_split_modules: Any = ("Block", "Qwen2DecoderLayer")
     _supports_sdpa = True
     _supports_attention_backend = True
 
@@ -114,16 +114,16 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def forward(
         self,
-        input_ids: Tensor | None = None,
+        input_ids: Any = None,
         attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
+        position_ids: Any = None,
         past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
-        labels: Tensor | None = None,
+        labels: Any = None,
         blocks: Blocks | None = None,
-        patches: Tensor | None = None,
-        grids: Tensor | None = None,
-        slots: SlotTensors | None = None,
+        patches: Any = None,
+        grids: Any = None,
+        slots: Any = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
@@ -135,8 +135,8 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if blocks is not None:
             hidden = self.hidden(input_ids, position_ids, blocks, patches, grids, slots)
-            weight = self.get_output_embeddings().weight
-            return CausalLMOutputWithPast(loss=supervised_loss(hidden, weight, labels[0]))
+            head: Any = self.get_output_embeddings()
+            return CausalLMOutputWithPast(loss=supervised_loss(hidden, head.weight, labels[0]))
         if inputs_embeds is None and patches is not None:
             rows = self.embed(input_ids.flatten(), patches, grids, slots)
             inputs_embeds, input_ids = rows.view(*input_ids.shape, -1), None
@@ -152,14 +152,14 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
 
     def prepare_inputs_for_generation(
-        self, input_ids: Tensor, is_first_iteration: bool = False, **kwargs: Any
-    ) -> dict[str, Any]:
+        self, input_ids: Any, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any
+    ) -> Any:
         """Pixels go in with the first step only; afterwards the cache holds what they became."""
         if not is_first_iteration:
             kwargs |= {"patches": None, "grids": None, "slots": None}
-        return super().prepare_inputs_for_generation(
-            input_ids, is_first_iteration=is_first_iteration, **kwargs
-        )
+        kwargs["is_first_iteration"] = is_first_iteration
+        parent: Any = super()
+        return parent.prepare_inputs_for_generation(input_ids, *args, **kwargs)
 
     @torch.no_grad()
     def answer(self, pack: Pack, *, eos_token_id: int, **generation: Any) -> list[list[int]]:

@@ -23,13 +23,13 @@ class SlotTensors(NamedTuple):
     feature: Tensor
     patch: Tensor
     segment: Tensor
-    count: Tensor
+    sizes: Tensor
 
 
 def pool(features: Tensor, slots: SlotTensors) -> Tensor:
     """Average of each pooled token's patches: [P, C] -> [M, C]."""
-    share = slots.count.reciprocal().to(features.dtype)
-    zeros = features.new_zeros(len(slots.count), features.shape[1])
+    share = slots.sizes.reciprocal().to(features.dtype)
+    zeros = features.new_zeros(len(slots.sizes), features.shape[1])
     summed = zeros.index_add(0, slots.segment, features.index_select(0, slots.patch))
     return summed * share[:, None]
 
