@@ -33,23 +33,17 @@ def steps() -> list[tuple[str, list[str]]]:
     """Each step's name and its command after `python -m`."""
     pool, digits = str(POOL), str(OUT / "data/digits/test.parquet")
     videos = str(OUT / "data/scenes/test.json")
+    start = ["--init-from", str(OUT / "train1/model")]
     return [
         ("make the data", ["examples.make_data", "--out", str(OUT / "data")]),
         ("build stage 1", build("demo_stage1", "stage1")),
         ("train stage 1", train("demo_stage1", "stage1", "train1")),
         ("build stage 2", build("demo_stage2", "stage2")),
-        (
-            "train stage 2",
-            [*train("demo_stage2", "stage2", "train2"), "--init-from", str(OUT / "train1/model")],
-        ),
-        (
-            "plan a floor: no vision",
-            ["mixtures", "plan", "mixtures/demo_stage2_no_vision.yaml", "--pool", pool]
-            + ["--out", str(OUT / "no_vision/manifest.json")],
-        ),
+        ("train stage 2", [*train("demo_stage2", "stage2", "train2"), *start]),
+        ("plan a floor: no vision", plan("demo_stage2_no_vision", "no_vision")),
         (
             "train the floor",
-            [*train("demo_no_vision", "no_vision", "train_no_vision"), "--data", pool],
+            [*train("demo_stage2", "no_vision", "train_no_vision"), *start, "--data", pool],
         ),
         ("score", [*evaluate("train2", "scores"), digits, videos, "--pathways", *PATHWAYS]),
         ("score the floor", [*evaluate("train_no_vision", "scores_no_vision"), videos]),
@@ -59,6 +53,11 @@ def steps() -> list[tuple[str, list[str]]]:
 def build(recipe: str, out: str) -> list[str]:
     command = ["pipeline", "build", f"mixtures/{recipe}.yaml"]
     return [*command, "--out", str(OUT / out), "--pool", str(POOL)]
+
+
+def plan(recipe: str, out: str) -> list[str]:
+    command = ["mixtures", "plan", f"mixtures/{recipe}.yaml", "--pool", str(POOL)]
+    return [*command, "--out", str(OUT / out / "manifest.json")]
 
 
 def train(config: str, manifest: str, out: str) -> list[str]:

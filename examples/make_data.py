@@ -33,7 +33,7 @@ from examples.digits import SCHEMA, SEED, Split, digit_row, split_digits
 from examples.encode import Style, encode, style_of
 from examples.photos import DESCRIBE, PHOTOS, package_folder
 from examples.planted import Planted, Row, llava_row
-from examples.scenes import Scene, event_clip, pair_image
+from examples.scenes import Scene, board_image, flash_clip, motion_clip, pair_clip
 from mixtures.text import train_tokenizer
 from pipeline.records import Record
 from pipeline.sources import FORMATS
@@ -41,6 +41,7 @@ from pipeline.sources import FORMATS
 MARKER = "made.json"
 VOCABULARY = 512
 ROW_GROUP = 100  # rows; one embedded image is read again by reading its row group
+KINDS = (pair_clip, flash_clip, pair_clip, flash_clip, motion_clip)  # of every five training videos
 CHUNK = 100  # videos that one ffmpeg process writes
 CSV_HEADER = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4".split(",")
 MAKERS = ("card", "clips", "digits", "encode", "make_data", "photos", "planted", "scenes")
@@ -60,8 +61,8 @@ class Scale:
 
     digits: int = 1797
     digits_test: int = 297
-    pairs: int = 900
-    clips: int = 400
+    boards: int = 1000
+    clips: int = 600
     clips_test: int = 60
 
 
@@ -80,8 +81,8 @@ def make(out: Path, scale: Scale = FULL) -> bool:
         (out / name).mkdir(parents=True)
     split = split_digits(scale.digits, scale.digits_test)
     trouble = make_digits(out / "digits", split)
-    pair = make_pairs(out / "digit_scenes", split, scale.pairs)
-    trouble += make_photos(out / "photos", split, out / "digit_scenes/images", pair)
+    board = make_boards(out / "digit_scenes", split, scale.boards)
+    trouble += make_photos(out / "photos", split, out / "digit_scenes/images", board)
     scene_rows, found = make_scenes(out / "scenes", split, scale)
     trouble += found
     trouble += make_clips(out / "clips", out / "scenes/videos", scene_rows)
@@ -115,14 +116,14 @@ def make_digits(folder: Path, split: Split) -> list[Planted]:
     return found
 
 
-def make_pairs(folder: Path, split: Split, count: int) -> Row:
-    """digit_scenes: pictures of two digits, one conversation each; returns the first row."""
+def make_boards(folder: Path, split: Split, count: int) -> Row:
+    """digit_scenes: pictures of four digits to be read; returns the first row."""
     (folder / "images").mkdir()
     rows = []
     for i in range(count):
-        scene = pair_image(split.train_scans, SEED, i)
-        Image.fromarray(scene.frames[0]).save(folder / f"images/pair-{i:04d}.png")
-        rows.append(_scene_row(f"pair-{i:04d}", "image", f"pair-{i:04d}.png", scene))
+        scene = board_image(split.train_scans, SEED, i)
+        Image.fromarray(scene.frames[0]).save(folder / f"images/board-{i:04d}.png")
+        rows.append(_scene_row(f"board-{i:04d}", "image", f"board-{i:04d}.png", scene))
     _write_json(folder / "train.json", rows)
     return rows[0]
 
@@ -131,7 +132,7 @@ def _scene_row(name: str, kind: str, path: str, scene: Scene) -> Row:
     return llava_row(name, kind, path, *((t.question, t.answer) for t in scene.turns))
 
 
-def make_photos(folder: Path, split: Split, pairs: Path, pair: Row) -> list[Planted]:
+def make_photos(folder: Path, split: Split, boards: Path, board: Row) -> list[Planted]:
     """photos: for each picture a caption, a conversation, and its first question alone."""
     images = folder / "images"
     images.mkdir()
@@ -143,7 +144,7 @@ def make_photos(folder: Path, split: Split, pairs: Path, pair: Row) -> list[Plan
         rows.append(llava_row(f"{photo.name}-talk", "image", file, *photo.turns))
         for i, turn in enumerate(photo.turns):
             rows.append(llava_row(f"{photo.name}-q{i}", "image", file, turn))
-    found = planted.plant_photos(rows, images, split, pairs, pair)
+    found = planted.plant_photos(rows, images, split, boards, board)
     found += planted.plant_broken_photos(rows, images)
     _write_json(folder / "train.json", rows)
     return found
@@ -156,12 +157,13 @@ def make_scenes(folder: Path, split: Split, scale: Scale) -> tuple[list[Row], li
     rows, test_rows = [], []
     files = defaultdict(list)
     for i in range(scale.clips):
-        scene = event_clip(split.train_scans, SEED, i)
+        kind, number = KINDS[i % len(KINDS)], i // len(KINDS) * KINDS.count(KINDS[i % len(KINDS)])
+        scene = kind(split.train_scans, SEED, number + (i % len(KINDS)) // 2)
         name = f"train-{i:04d}.{style_of(i).suffix}"
         files[style_of(i)].append((videos / name, scene.frames))
         rows.append(_scene_row(f"scene-{i:04d}", "video", name, scene))
-    for i in range(scale.clips_test):
-        scene = event_clip(split.test_scans, SEED + 1, i)
+    for i, kind in enumerate([pair_clip, flash_clip, motion_clip] * scale.clips_test):
+        scene = kind(split.test_scans, SEED + 1, i // 3)
         name = f"test-{i:04d}.{style_of(i).suffix}"
         files[style_of(i)].append((videos / name, scene.frames))
         for j, turn in enumerate(scene.turns):

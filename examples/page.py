@@ -31,8 +31,8 @@ def write_demo_page(out: Path, pool: Path, measured: dict[str, Any], planted: Pl
     """One page for the whole demo."""
     sections = [scores(out), losses(out), trouble(planted)]
     for stage, title in (("stage1", "Stage 1"), ("stage2", "Stage 2")):
-        for section in build_sections(str(out / stage), str(pool)):
-            sections.append(replace(section, group=title))
+        built = build_sections(str(out / stage), str(pool))
+        sections += [replace(section, group=title) for section in built]
     summary = [
         ("held-out digits", f"{measured['image_accuracy']:.1%}"),
         ("held-out video questions", f"{measured['video_accuracy']:.1%}"),

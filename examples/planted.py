@@ -98,7 +98,7 @@ def _even(label: int) -> str:
 
 
 def plant_photos(
-    rows: list[Row], images: Path, split: Split, pairs: Path, pair: Row
+    rows: list[Row], images: Path, split: Split, boards: Path, board: Row
 ) -> list[Planted]:
     """Into photos/train.json: copies of photos, of digits and of a digit scene."""
     planted = []
@@ -133,10 +133,10 @@ def plant_photos(
         rows.append(llava_row(f"photo-digit-{what}", "image", f"digit_{what}.img", turn))
         why = f"a digit of digits/train.parquet, {what}, same question"
         planted.append(Planted("photos", f"photo-digit-{what}", "DUPLICATE_SAMPLE", why))
-    _recompressed(Image.open(pairs / pair["image"]), images / "pair.jpg")
-    rows.append(copied(pair, "photo-pair", "pair.jpg"))
+    _recompressed(Image.open(boards / board["image"]), images / "board.jpg")
+    rows.append(copied(board, "photo-board", "board.jpg"))
     why = "a picture of digit_scenes, recompressed, same conversation"
-    return [*planted, Planted("photos", "photo-pair", "DUPLICATE_SAMPLE", why)]
+    return [*planted, Planted("photos", "photo-board", "DUPLICATE_SAMPLE", why)]
 
 
 HTML = b"<!DOCTYPE html>\n<html><body><h1>404 Not Found</h1></body></html>\n"
@@ -218,7 +218,7 @@ def plant_clips(
         rows.append(copied(row, f"clip-scene-{what}", f"scene_{what}.mp4"))
         why = f"a video of scenes, {what}, same conversation"
         planted.append(Planted("clips", f"clip-scene-{what}", "DUPLICATE_SAMPLE", why))
-    turn = ("How many digits stand in the corners?", "2")
+    turn = ("Is there a person to be seen?", "no")
     rows.append(llava_row("clip-scene-question", "video", "scene_recompressed.mp4", turn))
     planted.append(Planted("clips", "clip-scene-question", KEPT, "a copy, another question"))
     known = {row["id"]: row for row in rows}

@@ -1,30 +1,30 @@
 """Digit scenes of the demo: pictures and eight-second clips with questions.
 
-Everything is a pure function of (digit scans, seed, index): numpy only, no
-global randomness, the same bytes everywhere.  A scene is drawn on a 64 x 64
-canvas whose objects sit on the 16-pixel patch grid.
+Everything is a pure function of (digit scans, seed, index): numpy only, no global randomness, the
+same bytes everywhere. A scene is drawn on a 64 x 64 canvas; what it
+shows fills it, or one quarter of it.
 
 Pictures
-    ``single_image``  one digit on a coloured tile;
-    ``pair_image``    two digits on tiles of two colours, one question per tile.
+    ``single_image``  one digit fills the picture;
+    ``board_image``   four digits, to be read in order.
 
-Clips (16 steps of 0.5 s) show such a pair of tiles nearly all the time.  Over it
-come events that last one step each: two digits in the middle, one after the
-other, on an otherwise empty picture; some yellow flashes; a green square that
-crosses the picture in four steps.  One clip carries all five kinds of question:
+Clips (16 steps of 0.5 s)
+    ``pair_clip``     a digit, nothing for a while, another digit;
+    ``flash_clip``    a board of four digits under some yellow flashes of one step each;
+    ``motion_clip``   a digit that moves from one quarter of the picture to the next.
 
-======== ============================================ ============= ==========
-kind     question                                     answers       needs
-======== ============================================ ============= ==========
-first    which middle digit came first                0 .. 9        many steps
-flashes  how many flashes                             1 .. 4        many steps
-motion   which way the square moved                   4 directions  many steps
-seconds  seconds between the two middle digits        1 .. 4        many steps
-detail   which digit is on the tile of a colour       0 .. 9        fine frames
-======== ============================================ ============= ==========
+======== ============================= =========================== ==========
+kind     question                      answers                     clip
+======== ============================= =========================== ==========
+first    which digit came first        0 .. 9                      pair
+seconds  seconds between the digits    1 .. 4                      pair
+flashes  how many flashes              1 .. 4                      flash
+detail   which digits are on the board 4 digits in reading order   flash
+motion   which way the digit moved     4 directions                motion
+======== ============================= =========================== ==========
 
-Answers are balanced by construction: in every run of ``k`` consecutive indices
-(starting at a multiple of ``k``) each of the ``k`` answers comes up once.
+Answers are balanced by construction: in every run of ``k`` consecutive indices (starting at a
+multiple of ``k``) each of the ``k`` answers comes up once.
 """
 
 from __future__ import annotations
@@ -36,22 +36,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE = 64
-CELL = 16
-GRID = SIDE // CELL
 STEPS = 16
 STEP_SECONDS = 0.5
 
-COLOURS = ("red", "green", "blue", "purple")
 DIRECTIONS = ("right", "left", "down", "up")
-COUNTS = ("1", "2", "3", "4")
-KINDS = ("first", "flashes", "motion", "seconds", "detail")
-TIME_KINDS = KINDS[:4]
-DETAIL_KINDS = KINDS[4:]
+TIME_KINDS = ("first", "seconds", "flashes", "motion")
+DETAIL_KINDS = ("detail",)
+READ = "Read the four digits."
 
-GROUNDS = np.array([[170, 0, 0], [0, 110, 0], [0, 0, 200], [120, 0, 120]], np.float32)
-BLACK = np.zeros(3, np.float32)
 FLASH = np.array([235, 205, 30], np.float32)
-SQUARE = np.array([30, 215, 80], np.float32)
+GAPS = (2, 4, 6, 8)  # steps without a digit: 1 to 4 seconds
+SHOWN = 3  # steps that each digit of a pair is shown at least
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -74,8 +69,7 @@ class Scans:
 
     def pick(self, rng: np.random.Generator, label: int) -> Floats:
         """Return a random scan of the digit ``label``."""
-        rows = np.flatnonzero(self.labels == label)
-        scan: Floats = self.scans[rng.choice(rows)]
+        scan: Floats = self.scans[rng.choice(np.flatnonzero(self.labels == label))]
         return scan
 
 
@@ -85,16 +79,6 @@ class Scene:
 
     frames: Pixels
     turns: list[Turn]
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """The steps at which the events of one clip happen; none of them overlap."""
-
-    first: int
-    second: int
-    move: int
-    flashes: tuple[int, ...]
 
 
 def make_scans(images: NDArray[np.float64], labels: NDArray[np.int64]) -> Scans:
@@ -131,65 +115,38 @@ def _canvas(colour: Floats) -> Pixels:
     return np.broadcast_to(colour, (SIDE, SIDE, 3)).astype(np.uint8)
 
 
-def _stamp(scan: Floats, tile: Floats) -> Floats:
-    """A white digit on a tile of one colour: [CELL, CELL, 3]."""
-    times = CELL // scan.shape[0]
+def _draw(frame: Pixels, scan: Floats, y: int, x: int, size: int, ground: Floats) -> None:
+    """Write a white digit of `size` pixels on the ground's colour, in place."""
+    times = size // scan.shape[0]
     ink = scan.repeat(times, axis=0).repeat(times, axis=1)[..., None]
-    return tile + ink * (255.0 - tile)
+    frame[y : y + size, x : x + size] = ground + ink * (255.0 - ground)
 
 
-def _put(frame: Pixels, row: int, column: int, stamp: Floats) -> None:
-    """Fill one cell of the grid, in place."""
-    y, x = row * CELL, column * CELL
-    frame[y : y + CELL, x : x + CELL] = stamp
+def _filled(scan: Floats, ground: Floats) -> Pixels:
+    """Return a picture that one digit fills."""
+    frame = _canvas(ground)
+    _draw(frame, scan, 0, 0, SIDE, ground)
+    return frame
 
 
-def _wall(stamp: Floats) -> Pixels:
-    """Fill the picture with copies of one stamp."""
-    return np.tile(stamp, (GRID, GRID, 1)).astype(np.uint8)
+def _board(digits: Scans, rng: np.random.Generator, labels: list[int]) -> Pixels:
+    """Return a picture of four digits, two rows of two."""
+    ground = _ground(rng)
+    frame = _canvas(ground)
+    for place, label in enumerate(labels):
+        row, column = divmod(place, 2)
+        half = SIDE // 2
+        _draw(frame, digits.pick(rng, label), half * row, half * column, half, ground)
+    return frame
 
 
-# Pictures ----------------------------------------------------------------------
+def _board_labels(seed: int, stream: str, index: int) -> list[int]:
+    """Digits of a board, each place balanced on its own."""
+    return [_balanced(seed, f"{stream}{place}", index, 10) for place in range(4)]
 
 
-def single_image(digits: Scans, seed: int, index: int) -> Scene:
-    """Scan ``index`` modulo their number: on one tile, or (odd index) on all."""
-    row = index % len(digits.labels)
-    rng = _rng(seed, "sing", index)
-    frame = _canvas(_ground(rng))
-    stamp = _stamp(digits.scans[row], GROUNDS[rng.integers(len(GROUNDS))])
-    if index % 2:
-        frame = _wall(stamp)
-    else:
-        _put(frame, *rng.integers(GRID, size=2), stamp)
-    turn = Turn("digit", "Which digit is this?", str(digits.labels[row]))
-    return Scene(frame[None], [turn])
-
-
-def board_image(digits: Scans, seed: int, index: int) -> Scene:
-    """Four digits on tiles of four colours, and one turn per tile."""
-    rng = _rng(seed, "boar", index)
-    frame = _canvas(_ground(rng))
-    turns = _add_tiles(frame, digits, rng, _tile_labels(seed, "boa", index), "tile")
-    return Scene(frame[None], _shuffled(rng, turns))
-
-
-def _tile_labels(seed: int, stream: str, index: int) -> list[int]:
-    """Digits of the tiles, each balanced on its own."""
-    return [_balanced(seed, f"{stream}{i}", index, 10) for i in range(len(COLOURS))]
-
-
-def _add_tiles(
-    frame: Pixels, digits: Scans, rng: np.random.Generator, labels: list[int], kind: str
-) -> list[Turn]:
-    """Draw one tile per quarter of the picture, in place; one turn per tile."""
-    turns = []
-    for quarter, colour in enumerate(rng.permutation(len(COLOURS))):
-        row, column = np.array(divmod(quarter, 2)) * 2 + rng.integers(2, size=2)
-        label = labels[quarter]
-        _put(frame, row, column, _stamp(digits.pick(rng, label), GROUNDS[colour]))
-        turns.append(Turn(kind, f"Which digit is on {COLOURS[colour]}?", str(label)))
-    return turns
+def _reading(labels: list[int]) -> Turn:
+    return Turn("detail", READ, " ".join(map(str, labels)))
 
 
 def _shuffled(rng: np.random.Generator, turns: list[Turn]) -> list[Turn]:
@@ -197,61 +154,74 @@ def _shuffled(rng: np.random.Generator, turns: list[Turn]) -> list[Turn]:
     return [turns[i] for i in rng.permutation(len(turns))]
 
 
+# Pictures ----------------------------------------------------------------------
+
+
+def single_image(digits: Scans, seed: int, index: int) -> Scene:
+    """Scan ``index`` modulo their number, filling the picture."""
+    row = index % len(digits.labels)
+    frame = _filled(digits.scans[row], _ground(_rng(seed, "sing", index)))
+    return Scene(frame[None], [Turn("digit", "Which digit is this?", str(digits.labels[row]))])
+
+
+def board_image(digits: Scans, seed: int, index: int) -> Scene:
+    """Four digits and the request to read them."""
+    labels = _board_labels(seed, "boa", index)
+    frame = _board(digits, _rng(seed, "boar", index), labels)
+    return Scene(frame[None], [_reading(labels)])
+
+
 # Clips -------------------------------------------------------------------------
 
 
-def event_clip(digits: Scans, seed: int, index: int) -> Scene:
-    """Two tiles all the time, with events over them; turns of all five kinds."""
-    rng = _rng(seed, "clip", index)
+def pair_clip(digits: Scans, seed: int, index: int) -> Scene:
+    """A digit, an empty picture for 1 to 4 seconds, another digit."""
+    rng = _rng(seed, "pair", index)
     first = _balanced(seed, "firs", index, 10)
     second = (first + int(rng.integers(1, 10))) % 10
-    flashes = 1 + _balanced(seed, "flas", index, len(COUNTS))
-    seconds = 1 + _balanced(seed, "seco", index, len(COUNTS))
-    way = _balanced(seed, "moti", index, len(DIRECTIONS))
-    when = plan(rng, flashes, seconds)
-    board = _canvas(_ground(rng))
-    turns = _add_tiles(board, digits, rng, _tile_labels(seed, "cli", index), "detail")
-    frames = np.repeat(board[None], STEPS, axis=0)
-    for step in when.flashes:
-        frames[step] = _flashed(board)
-    for step, label in ((when.first, first), (when.second, second)):
-        frames[step] = _wall(_stamp(digits.pick(rng, label), BLACK))
-    _move(frames, when.move, DIRECTIONS[way], lane=int(rng.integers(GRID)))
-    turns += [
-        Turn("first", "Which wall of digits came first?", str(first)),
-        Turn("flashes", "How many flashes?", str(flashes)),
-        Turn("motion", "Which way did the square move?", DIRECTIONS[way]),
-        Turn("seconds", "How many seconds between the walls?", str(seconds)),
+    gap = GAPS[_balanced(seed, "seco", index, len(GAPS))]
+    ground = _ground(rng)
+    end = int(rng.integers(SHOWN, STEPS - gap - SHOWN + 1))
+    frames = np.repeat(_canvas(ground)[None], STEPS, axis=0)
+    frames[:end] = _filled(digits.pick(rng, first), ground)
+    frames[end + gap :] = _filled(digits.pick(rng, second), ground)
+    seconds = round(gap * STEP_SECONDS)
+    turns = [
+        Turn("first", "Which digit came first?", str(first)),
+        Turn("seconds", "How many seconds lie between the digits?", str(seconds)),
     ]
     return Scene(frames, _shuffled(rng, turns))
 
 
-def plan(rng: np.random.Generator, flashes: int, seconds: int) -> Timeline:
-    """Place the events at random so that they never share a step.
-
-    Two flashes are never neighbours, since they would look like one long flash.
-    """
-    gap = round(seconds / STEP_SECONDS)
-    while True:
-        first = int(rng.integers(STEPS - gap))
-        move = int(rng.integers(STEPS - GRID + 1))
-        taken = set(range(move, move + GRID))
-        if taken & {first, first + gap}:
-            continue
-        free = sorted(set(range(STEPS)) - taken - {first, first + gap})
-        steps = np.sort(rng.choice(free, flashes, replace=False))
-        if np.all(np.diff(steps) > 1):
-            return Timeline(first, first + gap, move, tuple(map(int, steps)))
+def flash_clip(digits: Scans, seed: int, index: int) -> Scene:
+    """A board of four digits all the time, and 1 to 4 flashes, no two of them neighbours."""
+    rng = _rng(seed, "flas", index)
+    count = 1 + _balanced(seed, "coun", index, 4)
+    labels = _board_labels(seed, "cli", index)
+    board = _board(digits, rng, labels)
+    frames = np.repeat(board[None], STEPS, axis=0)
+    frames[_apart(rng, count)] = _canvas(FLASH)
+    turns = [_reading(labels), Turn("flashes", "How many flashes?", str(count))]
+    return Scene(frames, _shuffled(rng, turns))
 
 
-def _flashed(board: Pixels) -> Pixels:
-    """Return the picture as it looks under a flash: all of it turns yellow."""
-    return (0.25 * board + 0.75 * FLASH).astype(np.uint8)
+def _apart(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """Return `count` steps, no two of them neighbours: they would look like one long flash."""
+    steps = np.sort(rng.choice(STEPS - count + 1, count, replace=False))
+    return steps + np.arange(count)
 
 
-def _move(frames: Pixels, start: int, way: str, lane: int) -> None:
-    """Draw the square that crosses the picture along ``lane``, one cell per step."""
-    for i in range(GRID):
-        along = i if way in ("right", "down") else GRID - 1 - i
-        row, column = (lane, along) if way in ("right", "left") else (along, lane)
-        _put(frames[start + i], row, column, SQUARE)
+def motion_clip(digits: Scans, seed: int, index: int) -> Scene:
+    """A digit in one quarter of the picture that moves to a neighbouring quarter."""
+    rng = _rng(seed, "moti", index)
+    way = DIRECTIONS[_balanced(seed, "way", index, len(DIRECTIONS))]
+    ground = _ground(rng)
+    scan = digits.pick(rng, int(rng.integers(10)))
+    lane = int(rng.integers(2))
+    moment = int(rng.integers(SHOWN, STEPS - SHOWN))
+    frames = np.repeat(_canvas(ground)[None], STEPS, axis=0)
+    for step, frame in enumerate(frames):
+        along = int((step >= moment) == (way in ("right", "down")))
+        y, x = (lane, along) if way in ("right", "left") else (along, lane)
+        _draw(frame, scan, y * SIDE // 2, x * SIDE // 2, SIDE // 2, ground)
+    return Scene(frames, [Turn("motion", "Which way did the digit move?", way)])

@@ -24,7 +24,7 @@ from pipeline.sources import FORMATS
 from shards.ids import sha256_file
 from shards.outcome import CODES
 
-SMALL = Scale(digits=400, digits_test=90, pairs=8, clips=16, clips_test=4)
+SMALL = Scale(digits=400, digits_test=90, boards=8, clips=16, clips_test=4)
 MEDIA = {"digits": None, "clips_mc": "clips/videos", "scenes": "scenes/videos"}
 MEDIA |= {"clips": "clips/videos", "photos": "photos/images", "digit_scenes": "digit_scenes/images"}
 

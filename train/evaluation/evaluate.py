@@ -28,15 +28,17 @@ def evaluate(
     answerer = Answerer(model)
     trained = answerer.rules.layout.pathways
     every = [question for asked in questions.values() for question in asked]
-    seen = answerer.see([q.medium for q in every if q.medium is not None])
+    wanted = list(pathways) or [trained]
+    sighted = set(wanted) != {"none"}  # what nobody is shown need not be opened
+    seen = answerer.see([q.medium for q in every if q.medium is not None and sighted])
     result: dict[str, Any] = {
         "model": str(model),
         "manifest_id": answerer.manifest_id,
         "trained_pathways": trained,
         "pathways": {},
     }
-    for shown in pathways or [trained]:
-        asked = [(seen[q.medium] if q.medium is not None else None, q.text) for q in every]
+    for shown in wanted:
+        asked = [(seen.get(q.medium) if q.medium is not None else None, q.text) for q in every]
         answers = dict(zip(map(id, every), answerer.answer(asked, shown), strict=True))
         result["pathways"][shown] = {
             "masked": shown != trained,
