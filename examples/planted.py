@@ -210,7 +210,6 @@ def plant_clips(
         "recompressed": (*H264[:4], "-crf", "30"),
         "resized": ("-vf", "scale=96:96:flags=neighbor", *H264),
         "mirrored": ("-vf", "hflip", *H264),
-        "cut": ("-ss", "1", "-t", "5", *H264),
     }
     plain = [row for row in scene_rows if row["video"].endswith(".mp4")]
     for row, (what, options) in zip(plain, changes.items(), strict=False):

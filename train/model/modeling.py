@@ -60,8 +60,11 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Tower and projector as torch does it; the language model has initialised itself."""
-        if isinstance(module, nn.Linear | nn.LayerNorm):
+        """Tower by Glorot, projector as torch does it; the language model has initialised itself."""
+        if isinstance(module, nn.Linear) and module in set(self.vision_tower.modules()):
+            init.xavier_uniform_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear | nn.LayerNorm):
             module.reset_parameters()
         elif isinstance(module, Embeddings):
             init.normal_(module.position_embedding, std=module.position_embedding.shape[1] ** -0.5)
