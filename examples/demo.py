@@ -45,7 +45,8 @@ def steps() -> list[tuple[str, list[str]]]:
             "train the floor",
             [*train("demo_stage2", "no_vision", "train_no_vision"), *start, "--data", pool],
         ),
-        ("score", [*evaluate("train2", "scores"), digits, videos, "--pathways", *PATHWAYS]),
+        ("score on images", [*evaluate("train2", "scores_images"), digits]),
+        ("score on videos", [*evaluate("train2", "scores"), videos, "--pathways", *PATHWAYS]),
         ("score the floor", [*evaluate("train_no_vision", "scores_no_vision"), videos]),
     ]
 

@@ -62,8 +62,8 @@ class Scale:
     digits: int = 1797
     digits_test: int = 297
     boards: int = 1000
-    clips: int = 600
-    clips_test: int = 60
+    clips: int = 500
+    clips_test: int = 50
 
 
 FULL = Scale()

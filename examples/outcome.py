@@ -101,6 +101,13 @@ def floors(out: Path) -> dict[str, Any]:
     return {**scores, "none": blind["none"]}
 
 
+def images_scored(out: Path) -> dict[str, Any]:
+    """The scores on held-out pictures."""
+    scores = json.loads((out / "scores_images.json").read_text())["pathways"]
+    found: dict[str, Any] = scores["both"]["tasks"][IMAGES]
+    return found
+
+
 def group(scores: dict[str, Any], types: tuple[str, ...] | None) -> float:
     """Accuracy over the video questions of these types (None: all)."""
     chosen = {
@@ -127,6 +134,7 @@ def metrics(
 ) -> dict[str, Any]:
     """The figures of metrics.json."""
     both = scores["both"]
+    images = images_scored(out)
     manifest = json.loads((out / "stage2/manifest.json").read_text())
     detail = tuple(name for name in video_types(both) if name not in TIME_TYPES)
     return {
@@ -135,7 +143,7 @@ def metrics(
         "cpu_s": round(meter.cpu_s, 1),
         "resumed": resumed,
         "peak_rss_mb": round(meter.peak_rss_mb),
-        "image_accuracy": both["tasks"][IMAGES]["all"]["accuracy"],
+        "image_accuracy": images["all"]["accuracy"],
         "video_accuracy": group(both, None),
         "video_accuracy_majority": both["tasks"][VIDEOS]["majority_per_type"],
         "video_accuracy_no_vision": group(scores["none"], None),

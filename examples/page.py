@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from examples.outcome import IMAGES, VIDEOS, Planted, floors
+from examples.outcome import IMAGES, VIDEOS, Planted, floors, images_scored
 from pipeline.report import (
     PlantedRow,
     ScoreRow,
@@ -60,8 +60,7 @@ def scores(out: Path) -> Section:
     """Held-out accuracy by question type, beside its floors."""
     found = floors(out)
     types = {
-        ("digit (image)", IMAGES, name): each
-        for name, each in found["both"]["tasks"][IMAGES]["types"].items()
+        ("digit (image)", IMAGES, name): each for name, each in images_scored(out)["types"].items()
     }
     types |= {
         (f"{name} (video)", VIDEOS, name): each

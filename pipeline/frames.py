@@ -1,8 +1,9 @@
 """Which frames of a video to keep, by presentation time. Integers and fractions only.
 
-One rule: time is cut into cells of one interval from the first frame on, and of every cell the first
-frame is kept. So the rate never drifts, whatever the source's own rate. `select_expression` says it
-to ffmpeg; `kept` says it to everybody else, and the media door compares the two on every file.
+One rule: time is cut into cells of one interval from the first frame on, and of every cell the
+first frame is kept. So the rate never drifts, whatever the source's own rate. `select_expression`
+says it to ffmpeg; `kept` says it to everybody else, and the media door compares the two on every
+file.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Tower by Glorot, projector as torch does it; the language model has initialised itself."""
+        """Tower by Glorot, projector as torch does; the language model is initialised by then."""
         if isinstance(module, nn.Linear) and module in set(self.vision_tower.modules()):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
