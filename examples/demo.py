@@ -43,7 +43,7 @@ def steps() -> list[tuple[str, list[str]]]:
         ("plan a floor: no vision", plan("demo_stage2_no_vision", "no_vision")),
         (
             "train the floor",
-            [*train("demo_stage2", "no_vision", "train_no_vision"), *start, "--data", pool],
+            [*train("demo_no_vision", "no_vision", "train_no_vision"), *start, "--data", pool],
         ),
         ("score on images", [*evaluate("train2", "scores_images"), digits]),
         ("score on videos", [*evaluate("train2", "scores"), videos, "--pathways", *PATHWAYS]),

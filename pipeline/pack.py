@@ -25,7 +25,7 @@ from shards.reader import PoolReader, Stored
 from shards.store import Store
 from shards.writer import sample_members, tar_bytes
 
-SHARD_BYTES = 128 << 20
+SHARD_BYTES = 64 << 20
 _SAMPLE_OVERHEAD = 4 * 512 + 2048
 _SHARD_NAME = re.compile(r"[0-9a-f]{12}-\d{6}\.tar")
 
