@@ -63,6 +63,8 @@ def check_planted(out: Path) -> Planted:
         elif len(wanted) == 1:
             used |= wanted
             rows.append((item, item["expected"]))
+        elif wanted:
+            rows.append((item, "refused with its twin"))
         else:
             rows.append((item, others[0] if others else "kept"))
     trouble = [(item, code) for item, code in rows if item["expected"] != "kept"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any
 
-from shards.index import CLIPS, MEDIA, REFUSED
+from shards.index import MEDIA
 from shards.pool import Pool, Receipt
 
 IMAGES_PER_PART = 128
@@ -23,18 +23,6 @@ def wanted_media(pool: Pool, admitted: Sequence[Receipt]) -> list[dict[str, Any]
 def finished_media(pool: Pool, stage: str) -> set[str]:
     """Clip ids that are decoded, or refused for good, under some receipt of the stage."""
     return {name for receipt in pool.receipts(stage) for name in receipt.inputs}
-
-
-def refused_media(pool: Pool) -> set[str]:
-    """Clip ids that the media door refused."""
-    refused = pool.table(pool.receipts("decode"), "refused", REFUSED)
-    return set(refused["key"].to_pylist())
-
-
-def decoded_media(pool: Pool) -> set[str]:
-    """Clip ids whose frames are in the pool."""
-    clips = pool.table(pool.receipts("decode"), "index/clips", CLIPS)
-    return set(clips["clip_id"].to_pylist())
 
 
 def units(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], ...]]:
