@@ -48,6 +48,9 @@ class Engine(Protocol):
 
 def open_engine(config: Config, model: PreTrainedModel) -> Engine:
     """The engine the config asks for; UserError if the launch does not fit it."""
+    # scattered sums (index_add, index_put) otherwise add in the order their threads arrive
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if config.engine == "deepspeed":
         return DeepSpeedEngine(config, model)
