@@ -47,6 +47,6 @@ class Meter:
                     if turn % 8 == 0:  # proportional sizes are slow to read
                         memory += process.memory_full_info().pss
                 except (psutil.NoSuchProcess, psutil.AccessDenied):
-                    continue
+                    continue  # it ended since it was listed; what it spent is in _seen
             self.peak_rss_mb = max(self.peak_rss_mb, memory / 1e6)
             turn += 1

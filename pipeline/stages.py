@@ -120,7 +120,7 @@ class _Admission:
             place = self.names.find(ref)
             if isinstance(place, Problem):
                 self.counts["samples_refused"] += 1
-                self._refuse(record.record, "", place.code, place.detail)
+                self._refuse(record.record, "", place.code, place.detail, stage="fetch")
                 return
             name = clip_id(place.digest, ref.span, self.profile_id)
             clip_ids.append(name)
@@ -155,8 +155,7 @@ class _Admission:
             "num_chars": sum(len(turn.text) for turn in record.turns),
         }
 
-    def _refuse(self, record: str, key: str, code: str, detail: str) -> None:
-        stage = "fetch" if code.startswith("MEDIA_") and key == "" else "admit"
+    def _refuse(self, record: str, key: str, code: str, detail: str, stage: str = "admit") -> None:
         self.refused.append(
             Refused(
                 source=self.unit.name,

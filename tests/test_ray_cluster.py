@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 CLUSTER = Path(__file__).resolve().parent.parent / "ray_cluster.yaml"
@@ -12,7 +13,10 @@ CLUSTER = Path(__file__).resolve().parent.parent / "ray_cluster.yaml"
 def test_ray_accepts_the_cluster() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    validate_config(prepare_config(yaml.safe_load(CLUSTER.read_text())))
+    config = prepare_config(yaml.safe_load(CLUSTER.read_text()))
+    validate_config(config)
+    with pytest.raises(ValueError, match="head_node_type"):
+        validate_config(config | {"head_node_type": "nobody"})
 
 
 def test_the_cluster_is_closed_and_authenticated() -> None:
