@@ -13,8 +13,10 @@ output, standard error in a temporary file, and SIGKILL to the whole group when 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
+import re
 import select
 import shutil
 import signal
@@ -33,6 +35,7 @@ MAX_ADDRESS_SPACE = 3_000_000_000  # measured: a bomb of 8192 x 8192 takes 0.7 G
 MAX_WRITTEN = 256_000_000  # the log of times: about 45 bytes for each of 240 x 4 x 3600 frames
 MAX_OPEN_FILES = 64
 _PIPE_BYTES = 1 << 20
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 _PROBES = {
     "setpriv": ("--pdeathsig", "KILL", "--no-new-privs"),
     "unshare": ("--user", "--map-root-user", "--net"),
@@ -94,66 +97,88 @@ def caged(command: Sequence[str], cpu_seconds: int) -> list[str]:
     return [*prefix, *command]
 
 
-def run(
-    command: Sequence[str],
-    *,
-    seconds: int,
-    piece: int,
-    max_bytes: int,
-    sink: Callable[[bytes], None],
-    pass_fds: Sequence[int] = (),
-) -> Exit:
-    """Run `command` in the cage; hand its standard output to `sink` in pieces of `piece` bytes.
+class Outlet:
+    """A pipe out of the cage, whose child's end is the descriptor `writer`.
 
-    The last piece may be shorter. The group is killed after `seconds` of wall time, or when more
-    than `max_bytes` came. Whatever happens, no process is left behind.
+    What comes is handed to `sink` in pieces of `piece` bytes (the last may be shorter); more than
+    `max_bytes` ends the run.
     """
-    with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(
-            caged(command, seconds),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd="/",
-            env={},
-            start_new_session=True,
-            pass_fds=pass_fds,
-            pipesize=_PIPE_BYTES,
-        )
+
+    def __init__(self, sink: Callable[[bytes], None], *, piece: int, max_bytes: int) -> None:
+        self.reader, self.writer = os.pipe()
+        with contextlib.suppress(PermissionError):  # a user's share of large pipes is bounded
+            fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._sink, self._piece, self._left = sink, piece, max_bytes
+        self._waiting = bytearray()
+
+    def take(self) -> bool:
+        """Read once and feed the sink; False at the end. OverflowError beyond `max_bytes`."""
+        data = os.read(self.reader, _PIPE_BYTES)
+        self._left -= len(data)
+        if self._left < 0:
+            raise OverflowError
+        self._waiting += data
+        while len(self._waiting) >= self._piece or (self._waiting and not data):
+            self._sink(bytes(self._waiting[: self._piece]))
+            del self._waiting[: self._piece]
+        return bool(data)
+
+
+def run(
+    command: Sequence[str], *, seconds: int, outlets: Sequence[Outlet], pass_fds: Sequence[int] = ()
+) -> Exit:
+    """Run `command` in the cage until it ends, for at most `seconds` of wall time.
+
+    Its standard output is the first outlet; it reaches every outlet by the descriptor's number.
+    Whatever happens, no process is left behind, and the outlets are closed.
+    """
+    writers = [outlet.writer for outlet in outlets]
+    with contextlib.ExitStack() as stack:
+        errors = stack.enter_context(tempfile.TemporaryFile())
+        for outlet in outlets:
+            stack.callback(os.close, outlet.reader)
+        try:
+            child = subprocess.Popen(
+                caged(command, seconds),
+                stdin=subprocess.DEVNULL,
+                stdout=writers[0],
+                stderr=errors,
+                cwd="/",
+                env={},
+                start_new_session=True,
+                pass_fds=[*writers, *pass_fds],
+            )
+        finally:
+            for writer in writers:
+                os.close(writer)
         deadline = time.monotonic() + seconds
         try:
-            assert child.stdout is not None
-            stopped = _drain(child.stdout, piece, max_bytes, deadline, sink)
-            if not stopped:
-                stopped = _wait(child, deadline)
+            stopped = _drain(outlets, deadline) or _wait(child, deadline)
         finally:
             _kill_group(child)
         return Exit(status=child.returncode, stopped=stopped, stderr=_tail(errors))
 
 
-def _drain(
-    pipe: IO[bytes], piece: int, max_bytes: int, deadline: float, sink: Callable[[bytes], None]
-) -> str:
-    """Feed the sink until the pipe closes; "time" or "output" if a bound was hit before."""
+def _drain(outlets: Sequence[Outlet], deadline: float) -> str:
+    """Empty the outlets until all are closed; "time" or "output" if a bound was hit before."""
     poll = select.poll()
-    poll.register(pipe, select.POLLIN | select.POLLHUP)
-    waiting, total = bytearray(), 0
-    while True:
+    running = {outlet.reader: outlet for outlet in outlets}
+    for reader in running:
+        poll.register(reader, select.POLLIN | select.POLLHUP)
+    while running:
         left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
+        ready = poll.poll(left * 1000) if left > 0 else []
+        if not ready:
             return "time"
-        data = os.read(pipe.fileno(), _PIPE_BYTES)
-        total += len(data)
-        if total > max_bytes:
-            return "output"
-        waiting += data
-        while len(waiting) >= piece:
-            sink(bytes(waiting[:piece]))
-            del waiting[:piece]
-        if not data:
-            if waiting:
-                sink(bytes(waiting))
-            return ""
+        for reader, _ in ready:
+            try:
+                more = running[reader].take()
+            except OverflowError:
+                return "output"
+            if not more:
+                poll.unregister(reader)
+                del running[reader]
+    return ""
 
 
 def _wait(child: subprocess.Popen[bytes], deadline: float) -> str:
@@ -169,11 +194,10 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
     child.wait()
-    if child.stdout is not None:
-        child.stdout.close()
 
 
 def _tail(errors: IO[bytes]) -> str:
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - STDERR_KEPT))
-    return errors.read().decode(errors="replace").strip()
+    said = errors.read().decode(errors="replace").strip()
+    return _ADDRESS.sub("", said)  # the same failure must read the same in every run

@@ -8,38 +8,52 @@ workers must give them memory and CPU limits.
 
 from __future__ import annotations
 
+import functools
 import stat
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import cage
 from pipeline.decoded import Broken, Decoded, MediaRefusal
 from pipeline.images import decode_image
-from pipeline.video import decode_video
+from pipeline.video import Span, decode_videos
 from shards.errors import UserError
 from shards.profile import Profile
 
-__all__ = ["Decoded", "MediaRefusal", "check_tools", "decode"]
+__all__ = ["Decoded", "MediaRefusal", "check_tools", "decode", "decode_all"]
 
 MAX_BYTES = 5 << 30
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
-def decode(
-    path: Path, kind: str, profile: Profile, span: tuple[int, int] | None = None
-) -> Decoded | MediaRefusal:
-    """Decode a file as "image" or "video"; `span` is [start, end) of a video in microseconds.
+def decode(path: Path, kind: str, profile: Profile, span: Span = None) -> Decoded | MediaRefusal:
+    """Decode one file; see decode_all."""
+    return decode_all([(path, kind, span)], profile)[0]
 
-    Broken media come back as a MediaRefusal. Raises UserError for faults of the machine: missing
-    ffmpeg, a file that this user may not read.
+
+def decode_all(
+    items: Sequence[tuple[Path, str, Span]], profile: Profile
+) -> list[Decoded | MediaRefusal]:
+    """Decode files as "image" or "video"; a span is [start, end) of a video in microseconds.
+
+    What comes of a file does not depend on its neighbours. Broken media come back as refusals.
+    Raises UserError for faults of the machine: missing ffmpeg, a file that this user may not read.
     """
-    try:
-        _check_file(path)
-        if kind == "image":
-            return decode_image(path, profile)
-        return decode_video(path.absolute(), profile, span)
-    except Broken as broken:
-        return broken.refusal
+    found: dict[int, Decoded | MediaRefusal] = {}
+    videos = []
+    for number, (path, kind, span) in enumerate(items):
+        try:
+            _check_file(path)
+            if kind == "image":
+                found[number] = decode_image(path, profile)
+            else:
+                videos.append((number, (path.absolute(), span)))
+        except Broken as broken:
+            found[number] = broken.refusal
+    decoded = decode_videos([item for _, item in videos], profile)
+    found |= zip((number for number, _ in videos), decoded, strict=True)
+    return [found[number] for number in range(len(items))]
 
 
 def _check_file(path: Path) -> None:
@@ -65,6 +79,18 @@ def check_tools(*, uncaged: bool = False) -> str:
     `uncaged` allows a machine where no layer of the cage works.
     """
     cage.tool("ffprobe")
+    active = list(cage.layers())
+    if not active and not uncaged:
+        raise UserError(
+            "no layer of the media cage works here (setpriv, unshare, prlimit); "
+            "install util-linux, or allow uncaged decoding for data that you trust"
+        )
+    return f"ffmpeg {_version()}, cage: {' '.join(active) or 'none'}"
+
+
+@functools.cache
+def _version() -> str:
+    """The ffmpeg build, asked once per process: every unit of work records it."""
     said = subprocess.run(
         [cage.tool("ffmpeg"), "-version"], capture_output=True, check=False, text=True
     )
@@ -73,10 +99,4 @@ def check_tools(*, uncaged: bool = False) -> str:
         raise UserError(
             f"{cage.tool('ffmpeg')}: does not run: {said.stderr.strip()[:200]}; reinstall ffmpeg"
         )
-    active = list(cage.layers())
-    if not active and not uncaged:
-        raise UserError(
-            "no layer of the media cage works here (setpriv, unshare, prlimit); "
-            "install util-linux, or allow uncaged decoding for data that you trust"
-        )
-    return f"ffmpeg {words[2]}, cage: {' '.join(active) or 'none'}"
+    return words[2]

@@ -81,9 +81,8 @@ def probe(path: Path) -> dict[str, Any]:
     command = [cage.tool("ffprobe"), "-v", "error", *options]
     command += ["-show_entries", _ENTRIES, "-of", "json", "-i", f"file:{path}"]
     said = bytearray()
-    end = cage.run(
-        command, seconds=PROBE_SECONDS, piece=1 << 16, max_bytes=1 << 20, sink=said.extend
-    )
+    answer = cage.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 20)
+    end = cage.run(command, seconds=PROBE_SECONDS, outlets=[answer])
     with path.open("rb") as file:
         if file.read(9).startswith(_LISTS):
             raise Broken("FORMAT_REFUSED", "a playlist, which names other files")

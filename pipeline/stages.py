@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -182,16 +183,23 @@ def decode(unit: MediaUnit) -> Receipt:
     """Open each medium at the one door; one part, one index table, one table of fingerprints."""
     pool = Pool(unit.pool)
     clips, prints, refused = [], [], []
-    for row in unit.rows:
-        span = None if row["span"] is None else tuple(row["span"])
-        with fetch.open_address(row["address"]) as path:
-            decoded = media.decode(path, row["kind"], pool.profile, span)
+    with ExitStack() as stack:
+        items = [
+            (stack.enter_context(fetch.open_address(row["address"])), row["kind"], _span(row))
+            for row in unit.rows
+        ]
+        every = media.decode_all(items, pool.profile)
+    for row, decoded in zip(unit.rows, every, strict=True):
         if isinstance(decoded, media.MediaRefusal):
             refused.append(_media_refusal(row, decoded.code, decoded.detail))
         else:
             clips.append((row, decoded))
             prints += fingerprint(row["clip_id"], decoded)
     return _commit_decoded(pool, unit, clips, prints, refused)
+
+
+def _span(row: dict[str, Any]) -> tuple[int, int] | None:
+    return None if row["span"] is None else (row["span"][0], row["span"][1])
 
 
 def refuse_media(unit: MediaUnit, code: str, detail: str) -> Receipt:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from pipeline import cage, media, video
+from pipeline import cage, extract, media
 from pipeline.decoded import Decoded, MediaRefusal, placed
 from shards.errors import UserError
 from shards.profile import Profile
@@ -381,6 +381,22 @@ def test_the_frame_cap_spreads_frames_over_the_whole_video(room: Path) -> None:
     assert seconds(found) == [0, Fraction(7, 10), Fraction(14, 10)]
 
 
+def test_what_comes_of_a_file_does_not_depend_on_its_neighbours(room: Path, tmp_path: Path) -> None:
+    whole = (room / "ok.mp4").read_bytes()
+    (tmp_path / "damaged.mp4").write_bytes(_flip(whole))
+    (tmp_path / "page.mp4").write_bytes(b"<html><body>404 Not Found</body></html>")
+    small = [grey_ramp(tmp_path / f"{n}.mkv", f"lt(mod(n,{n}),3)") for n in range(4, 13)]
+    big = make(tmp_path / "big.mp4", *"-f lavfi -i testsrc=size=1280x720:r=25:d=4".split(), *H264)
+    paths = [room / "ok.mp4", big, *small, tmp_path / "page.mp4"]
+    clean = [(path, "video", None) for path in paths]
+    clean += [(small[0], "video", (1_200_000, 3_700_000)), (tmp_path / "none", "video", None)]
+    for items in (clean, [*clean, (tmp_path / "damaged.mp4", "video", None)]):
+        alone = [media.decode(path, kind, PROFILE, span) for path, kind, span in items]
+        assert media.decode_all(items, PROFILE) == alone
+        kept = sum(isinstance(found, Decoded) for found in alone)
+        assert kept == 12
+
+
 def test_rotation_is_applied_once_and_the_displayed_size_decides(
     room: Path, tmp_path: Path
 ) -> None:
@@ -410,7 +426,7 @@ def test_hdr_is_mapped_or_refused_but_never_cut(
 ) -> None:
     path = make(tmp_path / "x.mp4", *MADE["HDR10"][0])
     assert "tone-mapped" in door(path).colour
-    monkeypatch.setattr(video, "has_zscale", lambda: False)
+    monkeypatch.setattr(extract, "has_zscale", lambda: False)
     found = media.decode(path, "video", PROFILE)
     assert isinstance(found, MediaRefusal) and found.code == "MEDIA_COLOUR_REFUSED"
 
@@ -421,9 +437,7 @@ def test_the_cage_has_no_network_no_environment_and_no_input() -> None:
     end = cage.run(
         [sys.executable, "-I", "-c", script],
         seconds=20,
-        piece=1 << 16,
-        max_bytes=1 << 20,
-        sink=said.extend,
+        outlets=[cage.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 20)],
     )
     assert end.status == 0, end.stderr
     assert b"SECRET" not in said and b"HOME" not in said
@@ -431,13 +445,15 @@ def test_the_cage_has_no_network_no_environment_and_no_input() -> None:
         assert b"eth" not in said
 
 
+def nothing_from() -> cage.Outlet:
+    return cage.Outlet(lambda _: None, piece=1 << 16, max_bytes=1 << 20)
+
+
 def test_the_cage_stops_what_runs_too_long_or_says_too_much() -> None:
     started = time.monotonic()
-    slow = cage.run(["/bin/sleep", "60"], seconds=1, piece=1, max_bytes=1, sink=lambda _: None)
+    slow = cage.run(["/bin/sleep", "60"], seconds=1, outlets=[nothing_from()])
     assert slow.out_of_time and time.monotonic() - started < 5
-    loud = cage.run(
-        ["/usr/bin/yes"], seconds=20, piece=1 << 16, max_bytes=1 << 20, sink=lambda _: None
-    )
+    loud = cage.run(["/usr/bin/yes"], seconds=20, outlets=[nothing_from()])
     assert loud.stopped == "output"
 
 
@@ -446,8 +462,9 @@ def test_a_caged_child_dies_with_its_parent(tmp_path: Path) -> None:
         pytest.skip("setpriv does not work here")
     script = (
         "from pipeline import cage\n"
-        "cage.run(['/bin/sh', '-c', 'echo $$; exec sleep 60'], seconds=60, piece=1, max_bytes=99,"
-        f" sink=lambda b: open({str(tmp_path / 'pid')!r}, 'ab').write(b))\n"
+        f"said = open({str(tmp_path / 'pid')!r}, 'ab', buffering=0)\n"
+        "pid = cage.Outlet(said.write, piece=1, max_bytes=99)\n"
+        "cage.run(['/bin/sh', '-c', 'echo $$; exec sleep 60'], seconds=60, outlets=[pid])\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[1])
     deadline = time.monotonic() + 20
