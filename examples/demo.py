@@ -29,25 +29,34 @@ POOL = OUT / "pool"
 PATHWAYS = ("both", "slow", "fast")
 
 
-def steps() -> list[tuple[str, list[str]]]:
-    """Each step's name and its command after `python -m`."""
+Step = tuple[str, list[str]]
+"""A step's name and its command after `python -m`."""
+
+
+def steps() -> list[tuple[Step, ...]]:
+    """What is done, in order; steps of one tuple run side by side, on two cores."""
     pool, digits = str(POOL), str(OUT / "data/digits/test.parquet")
     videos = str(OUT / "data/scenes/test.json")
     start = ["--init-from", str(OUT / "train1/model")]
+    floor = [*train("demo_no_vision", "no_vision", "train_no_vision"), *start, "--data", pool]
+    pathways = ["--pathways", *PATHWAYS]
     return [
-        ("make the data", ["examples.make_data", "--out", str(OUT / "data")]),
-        ("build stage 1", build("demo_stage1", "stage1")),
-        ("train stage 1", train("demo_stage1", "stage1", "train1")),
-        ("build stage 2", build("demo_stage2", "stage2")),
-        ("train stage 2", [*train("demo_stage2", "stage2", "train2"), *start]),
-        ("plan a floor: no vision", plan("demo_stage2_no_vision", "no_vision")),
+        (("make the data", ["examples.make_data", "--out", str(OUT / "data")]),),
+        (("build stage 1", build("demo_stage1", "stage1")),),
         (
-            "train the floor",
-            [*train("demo_no_vision", "no_vision", "train_no_vision"), *start, "--data", pool],
+            ("train stage 1", train("demo_stage1", "stage1", "train1")),
+            ("build stage 2", build("demo_stage2", "stage2")),
         ),
-        ("score on images", [*evaluate("train2", "scores_images"), digits]),
-        ("score on videos", [*evaluate("train2", "scores"), videos, "--pathways", *PATHWAYS]),
-        ("score the floor", [*evaluate("train_no_vision", "scores_no_vision"), videos]),
+        (
+            ("train stage 2", [*train("demo_stage2", "stage2", "train2"), *start]),
+            ("plan a floor: no vision", plan("demo_stage2_no_vision", "no_vision")),
+        ),
+        (("train the floor", floor),),
+        (
+            ("score on videos", [*evaluate("train2", "scores"), videos, *pathways]),
+            ("score on images", [*evaluate("train2", "scores_images"), digits]),
+            ("score the floor", [*evaluate("train_no_vision", "scores_no_vision"), videos]),
+        ),
     ]
 
 
@@ -77,8 +86,8 @@ def main() -> None:
         raise UserError("mixtures/demo_stage1.yaml: not here; run from the repository's root")
     resumed = begin()
     with Meter() as meter:
-        for name, command in steps():
-            run(console, name, command)
+        for group in steps():
+            run(console, group)
         shutil.copytree(OUT / "train2/model", OUT / "model", dirs_exist_ok=True)
     planted = check_planted(OUT)
     measured = metrics(OUT, planted, floors(OUT), books_balance(OUT), meter, resumed=resumed)
@@ -96,14 +105,41 @@ def begin() -> bool:
     return unfinished
 
 
-def run(console: Console, name: str, command: Sequence[str]) -> None:
-    """Run one step as its own process, its output shown; a failing step ends the demo."""
+def run(console: Console, group: Sequence[Step]) -> None:
+    """Run steps side by side, each its own process: the first one's output is shown, the others'
+    lies under `logs/`. A failing step ends the demo."""
     started = time.monotonic()
+    (OUT / "logs").mkdir(exist_ok=True)
+    beside = [begin_beside(console, name, command) for name, command in group[1:]]
+    name, command = group[0]
     console.print(f"\n[bold]{name}[/bold]\n$ python -m {' '.join(command)}", highlight=False)
-    done = subprocess.run([sys.executable, "-m", *command], check=False)
-    if done.returncode:
-        raise UserError(f"the step {name!r} ended with status {done.returncode}; see above")
+    shown = subprocess.run([sys.executable, "-m", *command], check=False)
+    ended = [(name, shown.returncode), *((name, process.wait()) for name, process in beside)]
+    for name, status in ended:
+        if status:
+            where = "above" if name == group[0][0] else log_of(name)
+            raise UserError(f"the step {name!r} ended with status {status}; see {where}")
     console.print(f"{time.monotonic() - started:.0f} s", style="dim")
+
+
+def begin_beside(
+    console: Console, name: str, command: Sequence[str]
+) -> tuple[str, subprocess.Popen[bytes]]:
+    """Start a step whose output goes to its log."""
+    console.print(
+        f"\n[bold]{name}[/bold] (beside the next, see {log_of(name)})\n"
+        f"$ python -m {' '.join(command)}",
+        highlight=False,
+    )
+    with log_of(name).open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT
+        )
+    return name, process
+
+
+def log_of(name: str) -> Path:
+    return OUT / "logs" / f"{name.replace(' ', '_')}.log"
 
 
 def show(console: Console, measured: dict[str, Any], planted: Planted) -> None:

@@ -15,21 +15,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from examples.scenes import Scans, make_scans, single_image
+from examples.scenes import WHICH, Scans, make_scans, single_image
 
-QUESTIONS = ("Which digit is this?", "What number is it?", "Name the digit.")
 SEED = 7
 
 
 @dataclass(frozen=True)
 class Digit:
-    """One scan as a picture [64, 64, 3], its label, and the question asked about it."""
+    """One scan as a picture [64, 64, 3] and its label."""
 
     name: str
     row: int
     pixels: NDArray[np.uint8]
     label: int
-    question: str
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,13 @@ def split_digits(count: int, held_out: int) -> Split:
     rows = sorted(range(len(names)), key=lambda row: names[row])[:count]
     test, train = rows[:held_out], rows[held_out:]
 
-    def digit(row: int, question: str) -> Digit:
+    def digit(row: int) -> Digit:
         pixels = single_image(scans, SEED, row).frames[0]
-        return Digit(f"digit-{names[row][:12]}", row, pixels, int(scans.labels[row]), question)
+        return Digit(f"digit-{names[row][:12]}", row, pixels, int(scans.labels[row]))
 
     return Split(
-        tuple(digit(row, QUESTIONS[row % len(QUESTIONS)]) for row in train),
-        tuple(digit(row, QUESTIONS[0]) for row in test),
+        tuple(digit(row) for row in train),
+        tuple(digit(row) for row in test),
         Scans(scans.scans[train], scans.labels[train]),
         Scans(scans.scans[test], scans.labels[test]),
     )
@@ -97,4 +95,4 @@ def onevision_row(name: str, image: bytes, question: str, answer: str) -> dict[s
 
 def digit_row(digit: Digit) -> dict[str, object]:
     """The published row of one digit."""
-    return onevision_row(digit.name, image_bytes(digit.pixels), digit.question, str(digit.label))
+    return onevision_row(digit.name, image_bytes(digit.pixels), WHICH, str(digit.label))

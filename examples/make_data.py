@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -33,7 +33,7 @@ from examples.digits import SCHEMA, SEED, Split, digit_row, split_digits
 from examples.encode import Style, encode, style_of
 from examples.photos import DESCRIBE, PHOTOS, package_folder
 from examples.planted import Planted, Row, llava_row
-from examples.scenes import Scene, board_image, flash_clip, motion_clip, pair_clip
+from examples.scenes import Scene, board_image, flash_clip, motion_clip, pair_clip, spot_image
 from mixtures.text import train_tokenizer
 from pipeline.records import Record
 from pipeline.sources import FORMATS
@@ -41,7 +41,8 @@ from pipeline.sources import FORMATS
 MARKER = "made.json"
 VOCABULARY = 512
 ROW_GROUP = 100  # rows; one embedded image is read again by reading its row group
-KINDS = (pair_clip, flash_clip, pair_clip, flash_clip, motion_clip)  # of every five training videos
+FAMILIES = (pair_clip, flash_clip, motion_clip)
+KINDS = (*FAMILIES * 3, flash_clip, motion_clip)  # of every eleven training videos
 CHUNK = 100  # videos that one ffmpeg process writes
 CSV_HEADER = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4".split(",")
 MAKERS = ("card", "clips", "digits", "encode", "make_data", "photos", "planted", "scenes")
@@ -62,6 +63,7 @@ class Scale:
     digits: int = 1797
     digits_test: int = 297
     boards: int = 1000
+    spots: int = 400
     clips: int = 500
     clips_test: int = 50
 
@@ -81,7 +83,7 @@ def make(out: Path, scale: Scale = FULL) -> bool:
         (out / name).mkdir(parents=True)
     split = split_digits(scale.digits, scale.digits_test)
     trouble = make_digits(out / "digits", split)
-    board = make_boards(out / "digit_scenes", split, scale.boards)
+    board = make_digit_scenes(out / "digit_scenes", split, scale)
     trouble += make_photos(out / "photos", split, out / "digit_scenes/images", board)
     scene_rows, found = make_scenes(out / "scenes", split, scale)
     trouble += found
@@ -116,14 +118,19 @@ def make_digits(folder: Path, split: Split) -> list[Planted]:
     return found
 
 
-def make_boards(folder: Path, split: Split, count: int) -> Row:
-    """digit_scenes: pictures of four digits to be read; returns the first row."""
+def make_digit_scenes(folder: Path, split: Split, scale: Scale) -> Row:
+    """digit_scenes: boards of four digits to be read, and single digits to be found; returns the
+    first row."""
     (folder / "images").mkdir()
     rows = []
-    for i in range(count):
-        scene = board_image(split.train_scans, SEED, i)
-        Image.fromarray(scene.frames[0]).save(folder / f"images/board-{i:04d}.png")
-        rows.append(_scene_row(f"board-{i:04d}", "image", f"board-{i:04d}.png", scene))
+    for name, kind, count in (
+        ("board", board_image, scale.boards),
+        ("spot", spot_image, scale.spots),
+    ):
+        for i in range(count):
+            scene = kind(split.train_scans, SEED, i)
+            Image.fromarray(scene.frames[0]).save(folder / f"images/{name}-{i:04d}.png")
+            rows.append(_scene_row(f"{name}-{i:04d}", "image", f"{name}-{i:04d}.png", scene))
     _write_json(folder / "train.json", rows)
     return rows[0]
 
@@ -156,13 +163,15 @@ def make_scenes(folder: Path, split: Split, scale: Scale) -> tuple[list[Row], li
     videos.mkdir()
     rows, test_rows = [], []
     files = defaultdict(list)
+    numbers: Counter[object] = Counter()
     for i in range(scale.clips):
-        kind, number = KINDS[i % len(KINDS)], i // len(KINDS) * KINDS.count(KINDS[i % len(KINDS)])
-        scene = kind(split.train_scans, SEED, number + (i % len(KINDS)) // 2)
+        kind = KINDS[i % len(KINDS)]
+        scene = kind(split.train_scans, SEED, numbers[kind])
+        numbers[kind] += 1
         name = f"train-{i:04d}.{style_of(i).suffix}"
         files[style_of(i)].append((videos / name, scene.frames))
         rows.append(_scene_row(f"scene-{i:04d}", "video", name, scene))
-    for i, kind in enumerate([pair_clip, flash_clip, motion_clip] * scale.clips_test):
+    for i, kind in enumerate(FAMILIES * scale.clips_test):
         scene = kind(split.test_scans, SEED + 1, i // 3)
         name = f"test-{i:04d}.{style_of(i).suffix}"
         files[style_of(i)].append((videos / name, scene.frames))

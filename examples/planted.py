@@ -18,6 +18,7 @@ from examples.clips import CLIPS
 from examples.digits import Digit, Split, image_bytes, onevision_row
 from examples.encode import H264, convert
 from examples.photos import PHOTOS
+from examples.scenes import WHICH
 
 KEPT = "kept"
 Row = dict[str, Any]
@@ -81,8 +82,8 @@ def plant_digits(rows: list[Row], split: Split) -> list[Planted]:
     def jpeg(digit: Digit) -> bytes:
         return image_bytes(digit.pixels, "JPEG", quality=75)
 
-    add("digit-hidden", jpeg(hidden), hidden.question, str(hidden.label))
-    add("digit-recompressed", jpeg(copy), copy.question, str(copy.label))
+    add("digit-hidden", jpeg(hidden), WHICH, str(hidden.label))
+    add("digit-recompressed", jpeg(copy), WHICH, str(copy.label))
     add("digit-other-question", jpeg(other), "Is this digit even?", _even(other.label))
     add("digit-no-bytes", b"", "Which digit is this?", "4")
     return [
@@ -129,7 +130,7 @@ def plant_photos(
     for digit, change in zip(split.train[2:5], changes, strict=True):
         what = change.__name__.strip("_")
         change(Image.fromarray(digit.pixels), images / f"digit_{what}.img")
-        turn = (digit.question, str(digit.label))
+        turn = (WHICH, str(digit.label))
         rows.append(llava_row(f"photo-digit-{what}", "image", f"digit_{what}.img", turn))
         why = f"a digit of digits/train.parquet, {what}, same question"
         planted.append(Planted("photos", f"photo-digit-{what}", "DUPLICATE_SAMPLE", why))

@@ -6,7 +6,8 @@ shows fills it, or one quarter of it.
 
 Pictures
     ``single_image``  one digit fills the picture;
-    ``board_image``   four digits, to be read in order.
+    ``board_image``   four digits, to be read in order;
+    ``spot_image``    a digit in one quarter of the picture.
 
 Clips (16 steps of 0.5 s)
     ``pair_clip``     a digit, nothing for a while, another digit;
@@ -43,6 +44,10 @@ DIRECTIONS = ("right", "left", "down", "up")
 TIME_KINDS = ("first", "seconds", "flashes", "motion")
 DETAIL_KINDS = ("detail",)
 READ = "Read the four digits."
+
+WHICH = "Which digit is this?"
+WHERE = "Where is the digit?"
+CORNERS = ("top left", "top right", "bottom left", "bottom right")
 
 FLASH = np.array([235, 205, 30], np.float32)
 GAPS = (2, 4, 6, 8)  # steps without a digit: 1 to 4 seconds
@@ -161,7 +166,7 @@ def single_image(digits: Scans, seed: int, index: int) -> Scene:
     """Scan ``index`` modulo their number, filling the picture."""
     row = index % len(digits.labels)
     frame = _filled(digits.scans[row], _ground(_rng(seed, "sing", index)))
-    return Scene(frame[None], [Turn("digit", "Which digit is this?", str(digits.labels[row]))])
+    return Scene(frame[None], [Turn("digit", WHICH, str(digits.labels[row]))])
 
 
 def board_image(digits: Scans, seed: int, index: int) -> Scene:
@@ -169,6 +174,21 @@ def board_image(digits: Scans, seed: int, index: int) -> Scene:
     labels = _board_labels(seed, "boa", index)
     frame = _board(digits, _rng(seed, "boar", index), labels)
     return Scene(frame[None], [_reading(labels)])
+
+
+def spot_image(digits: Scans, seed: int, index: int) -> Scene:
+    """One digit in a quarter of the picture: where, and which."""
+    rng = _rng(seed, "spot", index)
+    corner, label = _balanced(seed, "corn", index, len(CORNERS)), int(rng.integers(10))
+    ground = _ground(rng)
+    frame, half = _canvas(ground), SIDE // 2
+    row, column = divmod(corner, 2)
+    _draw(frame, digits.pick(rng, label), half * row, half * column, half, ground)
+    turns = [
+        Turn("spot", WHERE, CORNERS[corner]),
+        Turn("digit", "Which digit is this?", str(label)),
+    ]
+    return Scene(frame[None], _shuffled(rng, turns))
 
 
 # Clips -------------------------------------------------------------------------
