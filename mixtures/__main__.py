@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mixtures.diff import diff, explain
-from mixtures.manifest import Manifest, build_manifest
+from mixtures.manifest import Manifest
+from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
 from shards.errors import run_command
 from shards.ids import canonical_json
@@ -50,8 +52,10 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_diff)
     command = commands.add_parser("explain", help="which samples a rank sees at a step")
     command.add_argument("manifest", help="a manifest.json")
-    for name in ("step", "rank", "world-size", "global-batch"):
+    for name in ("step", "rank", "world-size"):
         command.add_argument(f"--{name}", type=int, required=True)
+    command.add_argument("--global-batch", type=int, help="packs of a step (default: world size)")
+    command.add_argument("--pool", help="the pool, for records, clips and each sample's licence")
     command.add_argument("--json", action="store_true", help="one JSON array instead of a table")
     command.set_defaults(run=run_explain)
     return top
@@ -60,17 +64,20 @@ def parser() -> argparse.ArgumentParser:
 def run_plan(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     folder = out.parent if out.name == "manifest.json" else out
+    recipe, pool = load_recipe(Path(arguments.recipe)), Pool(arguments.pool)
     Store(folder).check_writable()
-    plan = build_manifest(load_recipe(Path(arguments.recipe)), Pool(arguments.pool))
+    plan = build_manifest(recipe, pool)
     plan.write(str(folder))
     console = Console(highlight=False)
     console.print(books_table(plan.books))
-    totals = plan.manifest["totals"]
+    console.print(ratio_table(plan.manifest))
+    totals = plan.manifest.value["totals"]
     console.print(
-        f"{totals['samples']} samples in {plan.manifest['packs']} whole-window packs, "
-        f"{totals['tokens']} tokens, {totals['patches']} patches"
+        f"{totals['samples']} samples in {plan.manifest.value['packs']} whole-window packs: "
+        f"{totals['tokens']} tokens, {totals['frames']} frames, {totals['patches']} patches, "
+        f"{totals['seconds']} seconds of video, {totals['nbytes']} bytes"
     )
-    console.print(f"{folder}/manifest.json: {plan.manifest['manifest_id']}", soft_wrap=True)
+    console.print(f"{folder}/manifest.json: {plan.manifest.manifest_id}", soft_wrap=True)
 
 
 def books_table(books: Sequence[Books]) -> Table:
@@ -82,23 +89,43 @@ def books_table(books: Sequence[Books]) -> Table:
     return table
 
 
+def ratio_table(manifest: Manifest) -> Table:
+    """What was asked of each source and what is drawn of it."""
+    table = Table("source", "asked", "drawn", "of samples", "of tokens", box=None)
+    totals = manifest.value["totals"]
+    for source in manifest.value["sources"]:
+        ((ratio, asked),) = source["asked"].items()
+        shares = [
+            f"{source['drawn'][what] / max(totals[what], 1):.3%}" for what in ("samples", "tokens")
+        ]
+        asked = asked.removesuffix("/1")
+        table.add_row(source["name"], f"{ratio} {asked}", str(source["drawn"]["samples"]), *shares)
+    return table
+
+
 def run_diff(arguments: argparse.Namespace) -> None:
     found = diff(Manifest.load(arguments.a), Manifest.load(arguments.b))
     if arguments.json:
         _write_json(found)
         return
     console = Console(highlight=False)
-    table = Table("source", "share", "", "kept", "", "in both", "same order", box=None)
+    table = Table(
+        *("source", "share", "", "of tokens", "", "kept", "", "in both", "same order", "reused"),
+        box=None,
+    )
     for name, one in found["sources"].items():
+        shares = (f"{float(Fraction(s)):.2%}" for s in (*one["share"], *one["token_share"]))
+        counts = (str(n) for n in (*one["kept"], one["in_both"]))
         order = "yes" if one["same_order"] else "no"
-        table.add_row(name, *one["share"], *map(str, one["kept"]), str(one["in_both"]), order)
+        table.add_row(name, *shares, *counts, order, str(one["reused"]))
     console.print(table)
     for rule, (ours, theirs) in found["rules"].items():
         console.print(f"{rule}: {ours} | {theirs}", soft_wrap=True)
     if found["identical"]:
         console.print(f"the same manifest: {found['a']}", soft_wrap=True)
-    else:
-        console.print(f"the first {found['same_positions']} positions are the same")
+        return
+    console.print(f"the first {found['same_positions']} positions are the same")
+    console.print(f"{found['reused'] / found['length'][1]:.1%} of positions reuse the same samples")
 
 
 def run_explain(arguments: argparse.Namespace) -> None:
@@ -107,15 +134,18 @@ def run_explain(arguments: argparse.Namespace) -> None:
         arguments.step,
         arguments.rank,
         arguments.world_size,
-        arguments.global_batch,
+        arguments.world_size if arguments.global_batch is None else arguments.global_batch,
+        Pool(arguments.pool) if arguments.pool else None,
     )
     if arguments.json:
         _write_json(found)
         return
-    table = Table("pack", "position", "source", "key", "epoch", "tokens", "patches", box=None)
-    for number, pack in enumerate(found):
+    columns = "pack position source key epoch tokens patches licence origin record clips"
+    table = Table(*columns.split(), box=None)
+    for pack in found:
         for one in pack:
-            table.add_row(str(number), *map(str, one.values()))
+            cells = {**one, "clips": " ".join(one["clips"])}
+            table.add_row(*(str(cells[name]) for name in columns.split()))
     Console(highlight=False).print(table, soft_wrap=True)
 
 

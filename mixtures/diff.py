@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mixtures.columns import find, hex_of, ids_of
+from mixtures.facts import admitted_rows
 from mixtures.manifest import Manifest
-from mixtures.order import Order
+from mixtures.order import Drawn, Order
+from mixtures.permutation import drawn_rows
 from shards.errors import UserError
+from shards.pool import Pool
 
 _RULES = (
     "seed",
+    "recipe",
     "length",
     "schedule",
     "permutation",
+    "batch",
     "pack",
     "frames",
     "layout",
     "text",
     "profile",
 )
-_CHUNK = 1 << 14
+_CHUNK = 1 << 16
 
 
 def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
-    """Rules that differ, each source's kept sets and shares, and where the draw orders part.
+    """Rules that differ, each source's ratio and kept sets, and where the draw orders part.
 
-    `same_order` of a source: it is drawn in the same order of its own samples in both.
+    `same_order` of a source: it is drawn in the same order of its own samples in both. `reused`
+    counts the positions of b (inside its length) that show a sample which a shows as often.
     """
-    ours, theirs = ({s["name"]: i for i, s in enumerate(m.value["sources"])} for m in (a, b))
+    ours, theirs = ({name: i for i, name in enumerate(m.names)} for m in (a, b))
+    sources = {n: _source(a, b, ours.get(n), theirs.get(n)) for n in ours | theirs}
     return {
         "a": a.manifest_id,
         "b": b.manifest_id,
         "identical": a.manifest_id == b.manifest_id,
         "rules": _rules(a, b),
-        "sources": {
-            name: _source(a, b, ours.get(name), theirs.get(name)) for name in ours | theirs
-        },
-        "same_positions": same_positions(a, b),
+        "sources": sources,
         "length": [a.length, b.length],
+        "reused": sum(one["reused"] for one in sources.values()),
+        "same_positions": same_positions(a, b),
     }
 
 
@@ -58,24 +68,42 @@ def _rules(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
 
 
 def _source(a: Manifest, b: Manifest, i: int | None, j: int | None) -> dict[str, Any]:
-    keys = [
-        np.empty(0, "V16") if at is None else np.ascontiguousarray(m.tables[at]["key"])
-        for m, at in ((a, i), (b, j))
-    ]
-    ours, theirs = ({key.tobytes() for key in side} for side in keys)
-    contents = [None if at is None else (m.seed, m.content_ids[at]) for m, at in ((a, i), (b, j))]
+    sides = [(a, i), (b, j)]
+    ours, theirs = (_shown(*side) for side in sides)
+    contents = [None if at is None else (m.seed, m.content_ids[at]) for m, at in sides]
+    at = find(ours[0], theirs[0])
+    both = at >= 0
     return {
-        "share": [_share(a, i), _share(b, j)],
-        "kept": [len(ours), len(theirs)],
-        "in_both": len(ours & theirs),
+        "asked": [None if at is None else m.value["sources"][at]["asked"] for m, at in sides],
+        "share": [_share(m, at, "samples") for m, at in sides],
+        "token_share": [_share(m, at, "tokens") for m, at in sides],
+        "kept": [len(ours[0]), len(theirs[0])],
+        "in_both": int(both.sum()),
         "same_order": contents[0] is not None and contents[0] == contents[1],
+        "drawn": [int(ours[1].sum()), int(theirs[1].sum())],
+        "reused": int(np.minimum(ours[1][at[both]], theirs[1][both]).sum()),
     }
 
 
-def _share(manifest: Manifest, i: int | None) -> str:
+def _shown(manifest: Manifest, i: int | None) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """The keys of a source's kept samples, and how often each is drawn inside the length."""
+    if i is None:
+        return np.empty(0, "V16"), np.empty(0, np.int64)
+    keys = np.ascontiguousarray(manifest.tables[i]["key"])
+    visits = manifest.schedule.visits(manifest.length)[i]
+    counts = np.full(len(keys), visits // len(keys))
+    last = np.arange(visits // len(keys) * len(keys), visits)
+    counts[drawn_rows(manifest.seed, manifest.content_ids[i], len(keys), last)[0]] += 1
+    return keys, counts
+
+
+def _share(manifest: Manifest, i: int | None, what: str) -> str:
+    """The share of a source in all that is drawn, as a fraction."""
     if i is None:
         return "0/1"
-    return f"{manifest.schedule.quotas[i]}/{manifest.schedule.period}"
+    drawn = manifest.value["sources"][i]["drawn"][what]
+    share = Fraction(drawn, max(manifest.value["totals"][what], 1))
+    return f"{share.numerator}/{share.denominator}"
 
 
 def same_positions(a: Manifest, b: Manifest) -> int:
@@ -91,16 +119,70 @@ def same_positions(a: Manifest, b: Manifest) -> int:
 
 
 def explain(
-    manifest: Manifest, step: int, rank: int, world_size: int, global_batch: int
+    manifest: Manifest,
+    step: int,
+    rank: int,
+    world_size: int,
+    global_batch: int,
+    pool: Pool | None = None,
 ) -> list[list[dict[str, Any]]]:
-    """The packs of a rank at a step, each a list of samples with position, source, key and cost."""
+    """The packs of a rank at a step, each a list of samples: where drawn, at what cost, what of.
+
+    With the pool, each names its record, its own licence and its clips; else those of its source.
+    """
     if step < 0 or global_batch < 1 or not 0 <= rank < world_size:
         raise UserError(
             f"step {step}, rank {rank} of {world_size}, global batch {global_batch}: "
             "give --step >= 0, 0 <= --rank < --world-size and --global-batch >= 1"
         )
-    packs = Order(manifest, global_batch).batch(step, rank, world_size)
+    order = Order(manifest, global_batch)
+    packs = list(
+        zip(order.deal(step, world_size)[rank], order.batch(step, rank, world_size), strict=True)
+    )
+    known = _origins(manifest, pool, [drawn for _, pack in packs for drawn in pack])
     return [
-        [{name: getattr(drawn, name) for name in drawn.__slots__} for drawn in pack]
-        for pack in packs
+        [
+            {"pack": number}
+            | {name: getattr(drawn, name) for name in drawn.__slots__}
+            | known[drawn.source, drawn.key]
+            for drawn in pack
+        ]
+        for number, pack in packs
+    ]
+
+
+def _origins(
+    manifest: Manifest, pool: Pool | None, drawn: Sequence[Drawn]
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Licence, origin, record and clips of drawn samples."""
+    found = {}
+    for source in manifest.value["sources"]:
+        keys = sorted({one.key for one in drawn if one.source == source["name"]})
+        origin = f"{source['dataset']}@{source['revision']}"
+        about = [{"licence": source["licence"], "record": "", "clips": []} for _ in keys]
+        if pool is not None and keys:
+            about = _rows_of(pool, source, keys)
+        for key, one in zip(keys, about, strict=True):
+            found[source["name"], key] = {"origin": origin, **one}
+    return found
+
+
+def _rows_of(pool: Pool, source: dict[str, Any], keys: Sequence[str]) -> list[dict[str, Any]]:
+    receipts = [
+        receipt
+        for receipt in pool.receipts("admit")
+        if (receipt.parameters["source"], receipt.parameters["revision"])
+        == (source["name"], source["revision"])
+    ]
+    rows = admitted_rows(pool, receipts, "licence record clip_ids")
+    wanted = np.frombuffer(bytes.fromhex("".join(keys)), "V16")
+    at = find(ids_of(rows["key"]), wanted)
+    if (at < 0).any():
+        raise UserError(
+            f"{pool.store.url}: holds no sample {hex_of(wanted[at < 0])[0]} of {source['name']!r}; "
+            "give --pool the pool that the manifest was planned over"
+        )
+    return [
+        {"licence": row["licence"], "record": row["record"], "clips": row["clip_ids"]}
+        for row in rows.take(at).to_pylist()
     ]

@@ -5,24 +5,28 @@ Nothing here depends on world size, workers or history, but the dealing of a bat
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.packing import pack_window
-from mixtures.permutation import key_of, permute
+from mixtures.packing import emission, pack_windows
+from mixtures.permutation import drawn_rows, key_of, permute
 
 if TYPE_CHECKING:
     from mixtures.manifest import Manifest
 
+BATCH_ALGO = "feistel-splitmix64/1"
+DEAL_ALGO = "lpt-counts/1"
 PATCHES_PER_TOKEN = 16
 """A patch through the vision tower costs about this fraction of a token through the decoder."""
-_KEPT_WINDOWS = 8
-_CHUNK = 1 << 16
+_AT_ONCE = 1 << 13
+"""Positions that are packed together, if their windows are smaller than that."""
+_KEPT_BLOCKS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +48,24 @@ Pack = tuple[Drawn, ...]
 class Draw:
     """A run of positions as arrays: source index, row in the source's table, epoch."""
 
+    start: int
     source: NDArray[np.int64]
     row: NDArray[np.int64]
     epoch: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Some windows after each other: `places` of pack p are `places[ends[p]:ends[p + 1]]`.
+
+    Places count the positions of `draw`; `costs` estimates the work of each pack.
+    """
+
+    draw: Draw
+    places: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    costs: NDArray[np.int64]
+    packs_per_window: NDArray[np.int64]
 
 
 class Order:
@@ -55,49 +74,46 @@ class Order:
     def __init__(self, manifest: Manifest, global_batch: int = 1) -> None:
         """`global_batch` is the number of packs of a step, fixed for a run; see `batch`."""
         self._manifest, self._global_batch = manifest, global_batch
-        self._schedule = manifest.schedule
-        self._quotas = np.array(self._schedule.quotas, np.int64)
-        self._ends: list[int] = [0, *np.cumsum(manifest.packs_per_window).tolist()]
-        self._windows: OrderedDict[int, list[Pack]] = OrderedDict()
+        self._rule = manifest.pack
+        self._windows_at_once = max(_AT_ONCE // self._rule.window, 1)
+        self._ends = np.concatenate([[0], np.cumsum(manifest.packs_per_window, dtype=np.int64)])
+        self._blocks: OrderedDict[int, Block] = OrderedDict()
 
     def draw(self, start: int, stop: int) -> Draw:
         """Positions start..stop-1; IndexError beyond the end of a finite order."""
-        if start < 0 or (self._manifest.is_finite and stop > self._manifest.length):
-            raise IndexError(f"positions {start}..{stop - 1} of {self._manifest.length}")
-        period, slot = np.divmod(np.arange(start, stop, dtype=np.int64), self._schedule.period)
-        source = self._schedule.source[slot].astype(np.int64)
-        turn = period * self._quotas[source] + self._schedule.rank[slot]
+        manifest = self._manifest
+        if start < 0 or (manifest.is_finite and stop > manifest.length):
+            raise IndexError(f"positions {start}..{stop - 1} of {manifest.length}")
+        source, turn = manifest.schedule.locate(start, stop)
         row, epoch = np.empty_like(turn), np.empty_like(turn)
-        for i in np.unique(source).tolist():
-            at = np.flatnonzero(source == i)
-            epoch[at], within = np.divmod(turn[at], len(self._manifest.tables[i]))
-            row[at] = self._rows(i, epoch[at], within)
-        return Draw(source=source, row=row, epoch=epoch)
+        for i, at in enumerate(_places_by(source, len(manifest.tables))):
+            rows = len(manifest.tables[i])
+            row[at], epoch[at] = drawn_rows(manifest.seed, manifest.content_ids[i], rows, turn[at])
+        return Draw(start=start, source=source, row=row, epoch=epoch)
 
-    def _rows(
-        self, i: int, epochs: NDArray[np.int64], within: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        rows = np.empty_like(within)
-        for epoch in np.unique(epochs).tolist():
-            at = np.flatnonzero(epochs == epoch)
-            key = key_of(self._manifest.seed, self._manifest.content_ids[i], epoch)
-            rows[at] = permute(within[at], len(self._manifest.tables[i]), key)
-        return rows
+    def records(self, draw: Draw) -> NDArray[np.void]:
+        """The tables' rows at the positions of a draw."""
+        found = np.empty(len(draw.source), self._manifest.tables[0].dtype)
+        for i, at in enumerate(_places_by(draw.source, len(self._manifest.tables))):
+            found[at] = self._manifest.tables[i][draw.row[at]]
+        return found
 
     def samples(self, start: int, stop: int) -> list[Drawn]:
         """The samples at positions start..stop-1."""
         draw = self.draw(start, stop)
+        return self._drawn(draw, np.arange(stop - start))
+
+    def _drawn(self, draw: Draw, places: NDArray[np.int64]) -> list[Drawn]:
         found = []
-        for n, (i, row, epoch) in enumerate(
-            zip(draw.source.tolist(), draw.row.tolist(), draw.epoch.tolist(), strict=True)
-        ):
-            record = self._manifest.tables[i][row]
+        for place in places.tolist():
+            i = int(draw.source[place])
+            record = self._manifest.tables[i][draw.row[place]]
             found.append(
                 Drawn(
-                    position=start + n,
+                    position=draw.start + place,
                     source=self._manifest.names[i],
                     key=record["key"].tobytes().hex(),
-                    epoch=epoch,
+                    epoch=int(draw.epoch[place]),
                     tokens=int(record["tokens"]),
                     patches=int(record["patches"]),
                 )
@@ -110,51 +126,82 @@ class Order:
 
     def keys(self, start: int, stop: int) -> bytes:
         """The keys at positions start..stop-1, 16 raw bytes each."""
-        draw = self.draw(start, stop)
-        found = np.empty(len(draw.source), "V16")
-        for i in np.unique(draw.source).tolist():
-            at = np.flatnonzero(draw.source == i)
-            found[at] = self._manifest.tables[i]["key"][draw.row[at]]
-        return found.tobytes()
+        return self.records(self.draw(start, stop))["key"].tobytes()
 
-    def totals(self, *columns: str) -> dict[str, int]:
-        """Sums of columns of the tables over the positions inside `length`."""
-        sums = dict.fromkeys(columns, 0)
-        for start in range(0, self._manifest.length, _CHUNK):
-            draw = self.draw(start, min(start + _CHUNK, self._manifest.length))
-            for i in np.unique(draw.source).tolist():
-                rows = self._manifest.tables[i][draw.row[draw.source == i]]
-                for name in columns:
-                    sums[name] += int(rows[name].sum(dtype=np.int64))
-        return sums
+    @cached_property
+    def windows(self) -> int | None:
+        """Windows in all; None if there is no end."""
+        manifest = self._manifest
+        return -(-manifest.length // self._rule.window) if manifest.is_finite else None
 
-    def window(self, k: int) -> list[Pack]:
-        """The packs of window k; none beyond the end of a finite order."""
-        if k in self._windows:
-            self._windows.move_to_end(k)
-            return self._windows[k]
-        rule, start = self._manifest.pack, k * self._manifest.pack.window
-        stop = start + rule.window
-        if self._manifest.is_finite:
-            stop = min(stop, self._manifest.length)
-        drawn = self.samples(start, stop) if start < stop else []
-        tokens, patches = [one.tokens for one in drawn], [one.patches for one in drawn]
-        key = key_of(self._manifest.seed, "packs", k)
-        packs = pack_window(tokens, patches, rule.tokens, rule.patches, key)
-        self._windows[k] = [tuple(drawn[item] for item in pack) for pack in packs]
-        if len(self._windows) > _KEPT_WINDOWS:
-            self._windows.popitem(last=False)
-        return self._windows[k]
+    def block(self, first: int, stop: int) -> Block:
+        """The packs of windows first..stop-1, each window's in the order of a permutation."""
+        size = self._rule.window
+        end = stop * size if self.windows is None else min(stop * size, self._manifest.length)
+        draw = self.draw(first * size, max(end, first * size))
+        records = self.records(draw)
+        numbers = self.pack_numbers(records)
+        counts = np.array([int(each.max()) + 1 for each in numbers], np.int64)
+        pack = np.empty(len(draw.source), np.int64)
+        for k, each in enumerate(numbers):
+            place = np.empty(counts[k], np.int64)
+            place[emission(int(counts[k]), self._window_key(first + k))] = np.arange(counts[k])
+            pack[k * size : k * size + len(each)] = int(counts[:k].sum()) + place[each]
+        work = records["tokens"].astype(np.int64) + records["patches"] // PATCHES_PER_TOKEN
+        sizes = np.bincount(pack, minlength=int(counts.sum()))
+        return Block(
+            draw=draw,
+            places=np.argsort(pack, kind="stable"),
+            ends=np.concatenate([[0], np.cumsum(sizes)]),
+            costs=group_sums(work, pack, len(sizes)),
+            packs_per_window=counts,
+        )
+
+    def _window_key(self, k: int) -> int:
+        return key_of(self._manifest.seed, "packs", k)
+
+    def pack_numbers(self, records: NDArray[np.void]) -> list[NDArray[np.int32]]:
+        """Per window of these rows, which start a window: each row's pack, before any shuffling."""
+        size = self._rule.window
+        whole = len(records) // size * size
+        found: list[NDArray[np.int32]] = []
+        for part, width in ((records[:whole], size), (records[whole:], len(records) - whole)):
+            if len(part):
+                tokens, patches = (part[name].reshape(-1, width) for name in ("tokens", "patches"))
+                found.extend(pack_windows(tokens, patches, self._rule.tokens, self._rule.patches))
+        return found
+
+    def _block_of(self, k: int) -> tuple[Block, int]:
+        """The kept block that holds window k, and the block's first window."""
+        first = k // self._windows_at_once * self._windows_at_once
+        if first not in self._blocks:
+            stop = first + self._windows_at_once
+            self._blocks[first] = self.block(
+                first, stop if self.windows is None else min(stop, self.windows)
+            )
+            if len(self._blocks) > _KEPT_BLOCKS:
+                self._blocks.popitem(last=False)
+        self._blocks.move_to_end(first)
+        return self._blocks[first], first
+
+    def _find(self, index: int) -> tuple[Block, int]:
+        """The block that holds a pack, and the pack's number in it."""
+        while index >= self._ends[-1]:
+            k = len(self._ends) - 1
+            if self.windows is not None and k >= self.windows:
+                raise IndexError(f"pack {index} of {self._ends[-1]}")
+            block, first = self._block_of(k)
+            more = self._ends[-1] + np.cumsum(block.packs_per_window[k - first :])
+            self._ends = np.concatenate([self._ends, more])
+        k = int(np.searchsorted(self._ends, index, side="right")) - 1
+        block, first = self._block_of(k)
+        return block, index - int(self._ends[first])
 
     def pack(self, index: int) -> Pack:
         """The samples of a pack in draw order; IndexError beyond the end of a finite order."""
-        while index >= self._ends[-1]:
-            k = len(self._ends) - 1
-            if self._manifest.is_finite and k * self._manifest.pack.window >= self._manifest.length:
-                raise IndexError(f"pack {index} of {self._ends[-1]}")
-            self._ends.append(self._ends[-1] + len(self.window(k)))
-        k = bisect_right(self._ends, index) - 1  # the last window that starts at or before it
-        return self.window(k)[index - self._ends[k]]
+        block, number = self._find(index)
+        places = block.places[block.ends[number] : block.ends[number + 1]]
+        return tuple(self._drawn(block.draw, places))
 
     def batch(self, step: int, rank: int, world_size: int) -> list[Pack]:
         """This rank's packs of a step; ranks differ by one pack at most, a finite order runs out.
@@ -162,38 +209,50 @@ class Order:
         The `global_batch` packs from step * global_batch on are shuffled, then dealt longest
         first to the rank with the least work so far.
         """
-        packs = []
-        for index in range(step * self._global_batch, (step + 1) * self._global_batch):
+        return [self.pack(index) for index in self.deal(step, world_size)[rank]]
+
+    def deal(self, step: int, world_size: int) -> list[list[int]]:
+        """The pack numbers of a step for each rank."""
+        start, costs = step * self._global_batch, []
+        for index in range(start, start + self._global_batch):
             try:
-                packs.append(self.pack(index))
+                block, number = self._find(index)
             except IndexError:
                 break
-        seed = self._manifest.seed
-        shuffled = permute(np.arange(len(packs)), len(packs), key_of(seed, "batch", step))
-        costs = [cost_of(packs[i]) for i in shuffled.tolist()]
-        lane_of = permute(np.arange(world_size), world_size, key_of(seed, "ranks", step))
-        mine = deal(costs, world_size)[int(lane_of[rank])]
-        return [packs[shuffled[i]] for i in mine]
+            costs.append(int(block.costs[number]))
+        seed, packs = self._manifest.seed, len(costs)
+        shuffled = permute(np.arange(packs), packs, key_of(seed, "batch", step)).tolist()
+        lanes = deal([costs[i] for i in shuffled], world_size)
+        lane_of = permute(np.arange(world_size), world_size, key_of(seed, "ranks", step)).tolist()
+        return [[start + shuffled[i] for i in lanes[lane]] for lane in lane_of]
 
 
-def cost_of(pack: Pack) -> int:
-    """Estimated work of a pack, in tokens through the decoder."""
-    return sum(drawn.tokens + drawn.patches // PATCHES_PER_TOKEN for drawn in pack)
+def _places_by(source: NDArray[np.int64], sources: int) -> list[NDArray[np.int64]]:
+    """For each source: where it stands, ascending."""
+    order = np.argsort(source.astype(np.uint16), kind="stable")
+    ends = np.cumsum(np.bincount(source, minlength=sources))
+    return np.split(order, ends[:-1])
+
+
+def group_sums(
+    values: NDArray[np.integer], group: NDArray[np.int64], groups: int
+) -> NDArray[np.int64]:
+    """Sums of `values` by group number, exact below 2**53."""
+    return np.bincount(group, weights=values, minlength=groups).astype(np.int64)
 
 
 def deal(costs: list[int], lanes: int) -> list[list[int]]:
     """Indices of `costs` per lane: longest first to the least loaded, counts equal within one."""
     base, extra = divmod(len(costs), lanes)
     dealt: list[list[int]] = [[] for _ in range(lanes)]
-    load = [0] * lanes
+    open_lanes = [(0, lane) for lane in range(lanes)]
+    heapify(open_lanes)
     for item in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
-        open_lanes = [
-            lane
-            for lane in range(lanes)
-            if len(dealt[lane]) < base or (extra and len(dealt[lane]) == base)
-        ]
-        lane = min(open_lanes, key=lambda lane: (load[lane], lane))
+        load, lane = heappop(open_lanes)
+        while len(dealt[lane]) == base and not extra:
+            load, lane = heappop(open_lanes)
         extra -= len(dealt[lane]) == base
         dealt[lane].append(item)
-        load[lane] += costs[item]
+        if len(dealt[lane]) <= base:
+            heappush(open_lanes, (load + costs[item], lane))
     return [sorted(items) for items in dealt]

@@ -1,46 +1,74 @@
-"""The samples of one window into packs: best fit decreasing under two budgets, a pure function."""
+"""The samples of a window into packs: best fit decreasing under two budgets, a pure function.
+
+Many windows of one size are packed at once, one sample of each per step, as plain array arithmetic.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.permutation import permute
+from mixtures.permutation import splitmix
 
-PACK_ALGO = "bfd-window/1"
+PACK_ALGO = "bfd-window/2"
+MAX_BUDGET = 1 << 30
+"""Budgets and sizes are signed 32-bit integers, so that a missing fit shows in the sign bit."""
+_TOGETHER = 64
+_SIGN = np.uint32(1 << 31)
+Integers = NDArray[np.integer]
 
 
-def pack_window(
-    tokens: Sequence[int] | NDArray[np.int64],
-    patches: Sequence[int] | NDArray[np.int64],
-    max_tokens: int,
-    max_patches: int,
-    key: int,
-) -> list[list[int]]:
-    """Packs of sample indices, each in draw order, none over a budget, every sample once.
+def pack_windows(
+    tokens: Integers, patches: Integers, max_tokens: int, max_patches: int
+) -> NDArray[np.int32]:
+    """Pack number of every sample, int32 [windows, size], from sizes of that shape.
 
-    Larger samples (by the fuller of the two budgets) choose first; each goes where least is left.
-    The packs come out in the order of the permutation `key` names, so sizes make no burst.
+    Every pack keeps both budgets. Larger samples (by the fuller of the two budgets, in 65,536ths)
+    choose first, ties by place; each goes where the fewest tokens are left of those it fits into.
     """
-    sizes = np.stack([np.asarray(tokens, np.int64), np.asarray(patches, np.int64)], axis=1)
-    budget = np.array([max_tokens, max_patches], np.int64)
-    if (sizes > budget).any():
+    if (tokens > max_tokens).any() or (patches > max_patches).any():
         raise AssertionError("a sample larger than a pack reached the packer")
-    scale = budget[::-1]  # tokens * max_patches and patches * max_tokens have one unit
-    order = np.argsort(-(sizes * scale).max(axis=1), kind="stable")
-    left = np.empty((len(sizes), 2), np.int64)
-    packs: list[list[int]] = []
-    for item in order.tolist():
-        after = left[: len(packs)] - sizes[item]
-        fits = np.flatnonzero((after >= 0).all(axis=1))
-        if len(fits):
-            best = int(fits[np.argmin((after[fits] * scale).sum(axis=1))])
-            left[best] = after[best]
-            packs[best].append(item)
-        else:
-            left[len(packs)] = budget - sizes[item]
-            packs.append([item])
-    emitted = permute(np.arange(len(packs)), len(packs), key)
-    return [sorted(packs[i]) for i in emitted.tolist()]
+    packs = np.empty(tokens.shape, np.int32)
+    for start in range(0, len(tokens), _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        packs[some] = _pack(tokens[some], patches[some], max_tokens, max_patches)
+    return packs
+
+
+def _pack(
+    tokens: Integers, patches: Integers, max_tokens: int, max_patches: int
+) -> NDArray[np.int32]:
+    windows, size = tokens.shape
+    order = _decreasing(tokens, patches, max_tokens, max_patches)
+    token_sizes = np.take_along_axis(tokens, order, 1).astype(np.int32)
+    patch_sizes = np.take_along_axis(patches, order, 1).astype(np.int32)
+    tokens_left = np.full((windows, size), max_tokens, np.int32)
+    patches_left = np.full((windows, size), max_patches, np.int32)
+    packs, every, opened = np.empty((windows, size), np.int32), np.arange(windows), 1
+    for i in range(size):
+        after = (tokens_left[:, :opened] - token_sizes[:, i, None]).view(np.uint32)
+        beside = (patches_left[:, :opened] - patch_sizes[:, i, None]).view(np.uint32)
+        after |= beside & _SIGN  # where it does not fit, a number above every number of tokens
+        chosen = after.argmin(1)
+        tokens_left[every, chosen] -= token_sizes[:, i]
+        patches_left[every, chosen] -= patch_sizes[:, i]
+        packs[every, order[:, i]] = chosen
+        opened = min(max(opened, int(chosen.max()) + 2), size)
+    return packs
+
+
+def _decreasing(
+    tokens: Integers, patches: Integers, max_tokens: int, max_patches: int
+) -> NDArray[np.int64]:
+    fullness = np.maximum(
+        tokens.astype(np.int64) * 65_535 // max_tokens,
+        patches.astype(np.int64) * 65_535 // max_patches,
+    )
+    order: NDArray[np.int64] = np.argsort((65_535 - fullness).astype(np.uint16), 1, kind="stable")
+    return order
+
+
+def emission(packs: int, key: int) -> NDArray[np.int64]:
+    """The order in which a window's packs come out: keyed, so that sizes make no burst."""
+    drawn = splitmix(np.arange(packs, dtype=np.uint64) ^ np.uint64(key))
+    return np.argsort(drawn, kind="stable")

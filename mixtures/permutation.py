@@ -28,7 +28,7 @@ def key_of(*parts: Any) -> int:
 def permute(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
     """The images of `indices` (each in 0..size-1) under the permutation that `key` names."""
     half = max((max(size - 1, 1).bit_length() + 1) // 2, 1)
-    round_keys = [_splitmix(np.uint64((key + r * _GOLDEN) & _MASK)) for r in range(ROUNDS)]
+    round_keys = [splitmix(np.uint64((key + r * _GOLDEN) & _MASK)) for r in range(ROUNDS)]
     walking = np.asarray(indices).astype(np.uint64)
     outside = np.arange(len(walking))
     while len(outside):
@@ -37,17 +37,32 @@ def permute(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64
     return walking.astype(np.int64)
 
 
+def drawn_rows(
+    seed: int, content_id: str, rows: int, turns: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and epoch of a source of `rows` samples at its ascending turns.
+
+    Seed, content id and epoch name the permutation, so mixtures share the order of a source.
+    """
+    row, epoch = np.empty_like(turns), turns // rows
+    for number in range(int(epoch[0]), int(epoch[-1]) + 1) if len(turns) else ():
+        some = slice(*np.searchsorted(epoch, [number, number + 1]))
+        key = key_of(seed, content_id, number)
+        row[some] = permute(turns[some] - number * rows, rows, key)
+    return row, epoch
+
+
 def _feistel(
     value: NDArray[np.uint64], half: int, round_keys: list[np.uint64]
 ) -> NDArray[np.uint64]:
     bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
     left, right = value >> bits, value & mask
     for round_key in round_keys:
-        left, right = right, left ^ (_splitmix(right ^ round_key) & mask)
+        left, right = right, left ^ (splitmix(right ^ round_key) & mask)
     return (left << bits) | right
 
 
-def _splitmix(value: Any) -> Any:
+def splitmix(value: Any) -> Any:
     """splitmix64's output function on uint64 scalars or arrays; wraps around by design."""
     with np.errstate(over="ignore"):
         value = value + np.uint64(_GOLDEN)

@@ -6,30 +6,31 @@ Paths in a recipe are relative to the current directory.
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from mixtures import rules
+from mixtures.filters import Filter, filters
 from mixtures.layout import VIDEO_MULTIPLE, LayoutConfig, View
-from mixtures.schedule import MAX_PERIOD, fitting_period, misfit, quotas_of
+from mixtures.schedule import MAX_PERIOD, fitting_period, misfit
 from mixtures.strict_yaml import load_yaml
 from shards.errors import UserError
 from shards.profile import Profile
 
-UNITS = ("weight", "repeat", "budget")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+RATIOS = ("weight", "repeat", "budget")
+UNITS = ("samples", "tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One dataset of a recipe; exactly one of weight, repeat and budget is set.
 
-    `weight` is a share, `repeat` how often each sample is seen, `budget` a number of samples.
+    `weight` is a share, `repeat` how often each sample is seen, `budget` an amount; weights and
+    budgets count in the recipe's unit. No sample is seen more than `max_repeats` times: a ratio
+    that asks for more is an error, or with `allow_short` is cut.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Source:
     repeat: Fraction | None = None
     budget: int | None = None
     max_repeats: int | None = None
+    allow_short: bool = False
+    filters: tuple[Filter, ...] = ()
     revision: str = ""
 
 
@@ -77,8 +80,19 @@ class PackRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageRule:
+    """From position `start` on these sources have these weights (0: none), the rest keep theirs."""
+
+    start: int
+    weights: dict[str, Fraction]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A mixture as intended. `length` counts samples; None means as far as no source repeats."""
+    """A mixture as intended.
+
+    `length` counts samples or tokens, as `unit` says; None means as far as no source repeats.
+    """
 
     path: Path
     name: str
@@ -90,34 +104,33 @@ class Recipe:
     layout: LayoutConfig
     text: TextRule
     pack: PackRule
+    unit: str
     length: int | None
     period: int
+    stages: tuple[StageRule, ...]
     allow_licences: tuple[str, ...] | None
     max_shard_bytes: int | None
 
     @property
-    def unit(self) -> str:
-        return next(unit for unit in UNITS if getattr(self.sources[0], unit) is not None)
+    def ratio(self) -> str:
+        """What every source gives: weight, repeat or budget."""
+        return _ratio_of(self.sources[0])
 
-    def quotas(self, kept: Sequence[int]) -> tuple[int, ...]:
-        """Samples of each source in one period, or in all (repeat, budget); `kept` counts rows."""
-        if self.unit == "weight":
-            return quotas_of(
-                [source.weight for source in self.sources if source.weight], self.period
-            )
-        quotas = tuple(
-            source.budget if source.budget is not None else int(rows * (source.repeat or 0))
-            for source, rows in zip(self.sources, kept, strict=True)
-        )
-        for source, quota in zip(self.sources, quotas, strict=True):
-            if quota == 0:
-                raise UserError(f"{self.path}: {source.name}: repeat: not one sample; raise it")
-        return quotas
+    def weights(self) -> list[tuple[int, list[Fraction]]]:
+        """(start, weight of each source) of the stages of a weight recipe, the first from 0."""
+        current = [source.weight or Fraction(0) for source in self.sources]
+        found = [(0, current)]
+        for stage in self.stages:
+            pairs = zip(self.sources, current, strict=True)
+            current = [stage.weights.get(source.name, weight) for source, weight in pairs]
+            found = [*(found if stage.start else []), (stage.start, current)]
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """What of the recipe a manifest remembers: choices only, no path, no label of bytes."""
         return {
             "name": self.name,
+            "ratio": self.ratio,
             "unit": self.unit,
             "length": self.length,
             "max_repeats": {
@@ -125,155 +138,95 @@ class Recipe:
                 for source in self.sources
                 if source.max_repeats is not None
             },
+            "allow_short": [source.name for source in self.sources if source.allow_short],
+            "filters": {
+                source.name: {each.column: each.to_json() for each in source.filters}
+                for source in self.sources
+                if source.filters
+            },
             "held_out": [held_out.name for held_out in self.held_out],
             "allow_licences": None if self.allow_licences is None else list(self.allow_licences),
             "max_shard_bytes": self.max_shard_bytes,
         }
 
 
-Rule = Callable[[Any, str], Any]
-
-
-def _integer(low: int, high: int) -> Rule:
-    def check(value: Any, where: str) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise UserError(f"{where}: must be an integer from {low} to {high}, not {value!r}")
-        return value
-
-    return check
-
-
-def _one_of(*allowed: str | int) -> Rule:
-    def check(value: Any, where: str) -> Any:
-        if isinstance(value, bool) or value not in allowed:
-            known = ", ".join(map(str, allowed))
-            raise UserError(f"{where}: must be one of {known}, not {value!r}")
-        return value
-
-    return check
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise UserError(f"{where}: must be printable text, not {value!r}")
-    return value
-
-
-def _name(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise UserError(f"{where}: must be letters, digits, '_', '-' or '.', not {value!r}")
-    return value
-
-
-def _positive(value: Any, where: str) -> Fraction:
-    is_number = type(value) is int or (isinstance(value, Decimal) and value.is_finite())
-    if not is_number or value <= 0 or not -12 <= Decimal(value).adjusted() <= 12:
-        raise UserError(f"{where}: must be a number above 0 (1e-12 to 1e12), not {value!s}")
-    return Fraction(value)
-
-
-def _texts(value: Any, where: str) -> tuple[str, ...]:
-    return tuple(_text(item, f"{where}[{i}]") for i, item in enumerate(_list(value, where)))
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise UserError(f"{where}: must be a list, not {value!r}")
-    return value
-
-
-def _section(build: Callable[..., Any], rules: Mapping[str, Rule], required: str = "") -> Rule:
-    """A rule for a mapping: known keys only, each by its own rule, then `build(**values)`."""
-
-    def check(value: Any, where: str) -> Any:
-        if not isinstance(value, dict):
-            raise UserError(f"{where}: must be a mapping, not {value!r}")
-        for key in value:
-            if key not in rules:
-                near = difflib.get_close_matches(key, rules, 1, 0.0)[0]
-                raise UserError(f"{where}: unknown key {key!r}; did you mean {near!r}?")
-        for key in required.split():
-            if key not in value:
-                raise UserError(f"{where}: the key {key!r} is missing; add it")
-        return build(**{key: rules[key](item, f"{where}: {key}") for key, item in value.items()})
-
-    return check
-
-
-def _entries(rule: Rule) -> Rule:
-    def check(value: Any, where: str) -> tuple[Any, ...]:
-        return tuple(rule(item, f"{where}[{i}]") for i, item in enumerate(_list(value, where)))
-
-    return check
-
-
 def _held_out(**values: str) -> HeldOut:
     return HeldOut(**({"dataset": values["name"]} | values))
 
 
-_AREA = _integer(VIDEO_MULTIPLE**2, 4096**2)
+_AREA = rules.integer(VIDEO_MULTIPLE**2, 4096**2)
 _PROFILE = {
-    "fps": _integer(1, 60),
-    "frame_cap": _integer(1, 65_536),
+    "fps": rules.integer(1, 60),
+    "frame_cap": rules.integer(1, 65_536),
     "video_area": _AREA,
     "image_area": _AREA,
-    "jpeg_quality": _integer(1, 100),
-    "tone_map": _one_of("hable"),
+    "jpeg_quality": rules.integer(1, 100),
+    "tone_map": rules.one_of("hable"),
 }
 _FRAMES = {
-    "fps": _integer(1, 60),
-    "cap": _integer(1, 65_536),
+    "fps": rules.integer(1, 60),
+    "cap": rules.integer(1, 65_536),
     "area": _AREA,
-    "selection": _one_of("uniform"),
+    "selection": rules.one_of("uniform"),
 }
 _LAYOUT = {
-    "patch": _one_of(8, 16),
-    "slow_frames": _integer(1, 65_536),
-    "slow_stride": _one_of(1, 2, 4),
-    "fast_mode": _one_of("stride", "tokens"),
-    "fast_stride": _one_of(1, 2, 4),
-    "timestamps": _one_of("none", "per_frame_text"),
-    "pathways": _one_of("both", "slow", "fast", "none"),
-    "image_token_budget": _integer(1, 1 << 20),
+    "patch": rules.one_of(8, 16),
+    "slow_frames": rules.integer(1, 65_536),
+    "slow_stride": rules.one_of(1, 2, 4),
+    "fast_mode": rules.one_of("stride", "tokens"),
+    "fast_stride": rules.one_of(1, 2, 4),
+    "timestamps": rules.one_of("none", "per_frame_text"),
+    "pathways": rules.one_of("both", "slow", "fast", "none"),
+    "image_token_budget": rules.integer(1, 1 << 20),
 }
-_TEXT = {"tokenizer": _text, "revision": _text, "template": _one_of("chatml")}
-_HELD_OUT: dict[str, Rule] = {
-    "name": _name,
-    "format": _name,
-    "annotations": _text,
-    "media": _text,
-    "dataset": _text,
-    "licence": _text,
-    "revision": _text,
+_TEXT = {"tokenizer": rules.text, "revision": rules.text, "template": rules.one_of("chatml")}
+_HELD_OUT: dict[str, rules.Rule] = {
+    "name": rules.name,
+    "format": rules.name,
+    "annotations": rules.text,
+    "media": rules.text,
+    "dataset": rules.text,
+    "licence": rules.text,
+    "revision": rules.text,
 }
 _SOURCE = _HELD_OUT | {
-    "weight": _positive,
-    "repeat": _positive,
-    "budget": _integer(1, 10**12),
-    "max_repeats": _integer(1, 10**6),
+    "weight": rules.positive,
+    "repeat": rules.positive,
+    "budget": rules.integer(1, 10**12),
+    "max_repeats": rules.integer(1, 10**6),
+    "allow_short": rules.yes_or_no,
+    "filters": filters,
 }
-_RECIPE: dict[str, Rule] = {
-    "name": _name,
-    "seed": _integer(0, (1 << 63) - 1),
-    "sources": _entries(_section(Source, _SOURCE, "name dataset format annotations licence")),
-    "held_out": _entries(_section(_held_out, _HELD_OUT, "name format annotations")),
-    "profile": _section(Profile, _PROFILE),
-    "frames": _section(View, _FRAMES),
-    "layout": _section(LayoutConfig, _LAYOUT),
-    "text": _section(TextRule, _TEXT, "tokenizer"),
-    "pack_tokens": _integer(16, 1 << 24),
-    "pack_patches": _integer(16, 1 << 30),
-    "pack_window": _integer(1, 65_536),
-    "length": _integer(1, 10**12),
-    "period": _integer(1, MAX_PERIOD),
-    "allow_licences": _texts,
-    "max_shard_bytes": _integer(1, 1 << 60),
+_STAGE: dict[str, rules.Rule] = {
+    "start": rules.integer(0, 10**12),
+    "weights": rules.named(rules.positive_or_zero),
+}
+_RECIPE: dict[str, rules.Rule] = {
+    "name": rules.name,
+    "seed": rules.integer(0, (1 << 63) - 1),
+    "sources": rules.entries(
+        rules.section(Source, _SOURCE, "name dataset format annotations licence")
+    ),
+    "held_out": rules.entries(rules.section(_held_out, _HELD_OUT, "name format annotations")),
+    "profile": rules.section(Profile, _PROFILE),
+    "frames": rules.section(View, _FRAMES),
+    "layout": rules.section(LayoutConfig, _LAYOUT),
+    "text": rules.section(TextRule, _TEXT, "tokenizer"),
+    "pack_tokens": rules.integer(16, 1 << 24),
+    "pack_patches": rules.integer(16, 1 << 30),
+    "pack_window": rules.integer(1, 65_536),
+    "unit": rules.one_of(*UNITS),
+    "length": rules.integer(1, 10**15),
+    "stages": rules.entries(rules.section(StageRule, _STAGE, "start weights")),
+    "period": rules.integer(1, MAX_PERIOD),
+    "allow_licences": rules.entries(rules.text),
+    "max_shard_bytes": rules.integer(1, 1 << 60),
 }
 
 
 def load_recipe(path: Path) -> Recipe:
     """The recipe in `path`; UserError names the file, the key and the remedy."""
-    values: dict[str, Any] = _section(dict, _RECIPE, "name seed sources text")(
+    values: dict[str, Any] = rules.section(dict, _RECIPE, "name seed sources text")(
         load_yaml(path), str(path)
     )
     budgets = {
@@ -286,7 +239,9 @@ def load_recipe(path: Path) -> Recipe:
         "profile": Profile(),
         "frames": View(),
         "layout": LayoutConfig(),
+        "unit": "samples",
         "length": None,
+        "stages": (),
         "period": 1000,
         "allow_licences": None,
         "max_shard_bytes": None,
@@ -308,33 +263,72 @@ def _check_names(recipe: Recipe) -> None:
             raise UserError(f"{recipe.path}: {key}: two are named {twice!r}; rename one")
 
 
+def _ratio_of(source: Source) -> str:
+    return next((ratio for ratio in RATIOS if getattr(source, ratio) is not None), "weight")
+
+
 def _check_ratio(recipe: Recipe) -> None:
-    wanted = _first_unit(recipe)
+    wanted = recipe.ratio
     for i, source in enumerate(recipe.sources):
-        given = [unit for unit in UNITS if getattr(source, unit) is not None]
+        given = [ratio for ratio in RATIOS if getattr(source, ratio) is not None]
         if given != [wanted]:
             raise UserError(
                 f"{recipe.path}: sources[{i}] ({source.name}): gives {given or 'no ratio'}; every "
                 f"source must give exactly one of weight, repeat, budget, here {wanted!r}"
             )
-    if recipe.unit != "weight":
-        if recipe.length is not None:
-            raise UserError(f"{recipe.path}: length: a {recipe.unit} recipe has its own; remove it")
+        if source.allow_short and source.max_repeats is None and wanted != "budget":
+            raise UserError(
+                f"{recipe.path}: sources[{i}] ({source.name}): allow_short: nothing can run short "
+                "without `max_repeats`; add it, or remove allow_short"
+            )
+    if wanted == "weight":
+        _check_stages(recipe)
         return
-    weights = [source.weight for source in recipe.sources if source.weight is not None]
+    for key in ("length", "stages"):
+        if getattr(recipe, key):
+            raise UserError(f"{recipe.path}: {key}: a {wanted} recipe has its own; remove it")
+    if wanted == "repeat" and recipe.unit != "samples":
+        raise UserError(f"{recipe.path}: unit: a repeat recipe counts samples; remove it")
+
+
+def _check_stages(recipe: Recipe) -> None:
+    names = [source.name for source in recipe.sources]
+    last = -1
+    for i, stage in enumerate(recipe.stages):
+        where = f"{recipe.path}: stages[{i}]"
+        unknown = next((name for name in stage.weights if name not in names), None)
+        if unknown is not None:
+            raise UserError(
+                f"{where}: weights: no source is named {unknown!r}; name one of {names}"
+            )
+        if stage.start <= last:
+            raise UserError(f"{where}: start: {stage.start} is not after {last}; order the stages")
+        if stage.start % recipe.period:
+            better = -(-stage.start // recipe.period) * recipe.period
+            raise UserError(
+                f"{where}: start: {stage.start} is no multiple of the period {recipe.period}; "
+                f"use `start: {better}`"
+            )
+        last = stage.start
+    for start, weights in recipe.weights():
+        if not any(weights):
+            raise UserError(f"{recipe.path}: stages: from {start} on every weight is 0; raise one")
+        if recipe.unit == "samples":
+            check_period(recipe, weights, start)
+
+
+def check_period(recipe: Recipe, weights: Sequence[Fraction], start: int) -> None:
+    """Raise UserError where the period cannot represent the shares of samples `weights`."""
     worst = misfit(weights, recipe.period)
-    if worst is not None:
-        better = fitting_period(weights, recipe.period)
-        remedy = f"use `period: {better}`" if better else "choose rounder weights"
-        raise UserError(
-            f"{recipe.path}: sources[{worst}] ({recipe.sources[worst].name}): weight: a period of "
-            f"{recipe.period} cannot represent it within 0.1 %; {remedy}"
-        )
-
-
-def _first_unit(recipe: Recipe) -> str:
-    first = recipe.sources[0]
-    return next((unit for unit in UNITS if getattr(first, unit) is not None), "weight")
+    if worst is None:
+        return
+    better = fitting_period(weights, recipe.period)
+    remedy = f"use `period: {better}`" if better else "choose rounder weights"
+    stage = f" from position {start} on" if start else ""
+    raise UserError(
+        f"{recipe.path}: sources[{worst}] ({recipe.sources[worst].name}): weight{stage}: a period "
+        f"of {recipe.period} cannot represent it within 0.1 %; {remedy}"
+    )
 
 
 def check_view(view: View, profile: Profile, where: str) -> None:

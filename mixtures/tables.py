@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.errors import DamagedData
-from shards.ids import sha256_hex
+from shards.errors import DamagedData, MissingData
+from shards.ids import sha256_file, sha256_hex
+from shards.store import Store
 
 ROW = np.dtype(
-    [("key", "V16"), ("tokens", "<u4"), ("patches", "<u4"), ("clips", "<u2"), ("frames", "<u4")]
+    [
+        ("key", "V16"),
+        ("tokens", "<u4"),
+        ("patches", "<u4"),
+        ("clips", "<u2"),
+        ("frames", "<u4"),
+        ("millis", "<u4"),
+        ("nbytes", "<u4"),
+    ]
 )
-"""One kept sample: raw key bytes, tokens in all, patches through the tower, clips, frames."""
+"""One kept sample: raw key bytes, tokens in all, patches and frames through the tower, clips,
+milliseconds of video and bytes of frames that its clips hold."""
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -25,18 +35,22 @@ def npy_bytes(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def read_npy(data: bytes) -> NDArray[Any]:
-    """The array in `.npy` bytes; DamagedData if they are none."""
-    try:
-        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-    except ValueError as error:
-        raise DamagedData(f"a table of the plan is damaged ({error}); plan again") from error
+def open_npy(store: Store, name: str) -> NDArray[Any]:
+    """The array in a stored `.npy` file, mapped into memory where the store is a local folder.
+
+    DamagedData unless its bytes are those that `name` (folder/<sha256>.npy) says.
+    """
+    where, digest = store.path(name), name.rsplit("/", 1)[-1].partition(".")[0]
+    if not store.exists(name):
+        raise MissingData(f"{where}: not there; restore it, or plan again")
+    data = b"" if store.is_local else store.get(name)
+    if (sha256_file(Path(where)) if store.is_local else sha256_hex(data)) != digest:
+        raise DamagedData(f"{where}: its bytes are damaged; restore it, or plan again")
+    if store.is_local:
+        mapped: NDArray[Any] = np.lib.format.open_memmap(where, mode="r")
+        return mapped
+    array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     return array
-
-
-def kept_table(rows: Sequence[tuple[str, int, int, int, int]]) -> NDArray[np.void]:
-    """Rows of ROW from (key, tokens, patches, clips, frames), sorted by key."""
-    return np.array([(bytes.fromhex(row[0]), *row[1:]) for row in sorted(rows)], ROW)
 
 
 def content_id(table: NDArray[np.void]) -> str:

@@ -7,19 +7,31 @@ one that stands first by (source order in the recipe, key, record) of those not 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-from mixtures.candidates import Account, Candidate, Facts
-from shards.outcome import Books, Refused
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mixtures.columns import halves, hex_of
+from mixtures.facts import Clips, Samples
+from mixtures.filters import Filter
+from mixtures.recipe import PackRule
+from shards.index import REFUSED
+from shards.outcome import CODES
+
+Named = TypeVar("Named", int, str)
+Bools = NDArray[np.bool_]
 
 
-def components(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Clip -> the least clip id of its connected component; clips without a pair are not there."""
-    parent: dict[str, str] = {}
+def components(pairs: Iterable[tuple[Named, Named]]) -> dict[Named, Named]:
+    """Clip -> the least clip of its connected component; clips without a pair are not there."""
+    parent: dict[Named, Named] = {}
 
-    def root(clip: str) -> str:
+    def root(clip: Named) -> Named:
         while parent.setdefault(clip, clip) != clip:
             parent[clip] = clip = parent[parent[clip]]
         return clip
@@ -30,125 +42,186 @@ def components(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {clip: root(clip) for clip in list(parent)}
 
 
-def judge(
-    facts: Facts,
-    allow_licences: Sequence[str] | None,
-    too_long: Callable[[Candidate], str],
-) -> list[Refused | None]:
-    """One verdict per candidate, None for those that stay; candidates come in survivor order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What comparing the recipe's clips found, by their place in Clips.
 
-    `too_long` says why a sample with decoded clips does not fit a pack, or nothing.
+    `cluster` names each clip's cluster by its least clip; `leaks` maps a cluster to
+    (benchmark, held-out clip).
     """
-    cluster = components(facts.pairs)
-    leaked = _leaked_clusters(facts.leaks, cluster)
-    first: dict[tuple[tuple[str, ...], str], Candidate] = {}
-    verdicts: list[Refused | None] = []
-    for one in facts.candidates:
-        clusters = tuple(cluster.get(clip, clip) for clip in one.clip_ids)
-        verdict = (
-            _broken(one, facts.broken)
-            or _licence(one, allow_licences)
-            or _leak(one, clusters, leaked)
-            or _length(one, too_long)
-        )
-        if verdict is None:
-            survivor = first.setdefault((clusters, one.turns_digest), one)
-            verdict = None if survivor is one else _duplicate(one, survivor)
-        verdicts.append(verdict)
-    return verdicts
+
+    cluster: NDArray[np.int64]
+    leaks: dict[int, tuple[str, str]]
+
+    @property
+    def leaked(self) -> Bools:
+        """Which clips are of a cluster that matches held-out media."""
+        return np.isin(self.cluster, np.array(list(self.leaks), np.int64))
 
 
-def _leaked_clusters(
-    leaks: Mapping[str, tuple[str, str]], cluster: Mapping[str, str]
-) -> dict[str, tuple[str, str]]:
-    leaked: dict[str, tuple[str, str]] = {}
+def compared(
+    clips: int, pairs: Iterable[tuple[int, int]], leaks: Mapping[int, tuple[str, str]]
+) -> Comparison:
+    """Pairs of duplicates and leaks of single clips, as clusters among `clips` clips."""
+    cluster = np.arange(clips)
+    for clip, least in components(pairs).items():
+        cluster[clip] = least
+    leaked: dict[int, tuple[str, str]] = {}
     for clip, place in leaks.items():
-        name = cluster.get(clip, clip)
+        name = int(cluster[clip])
         leaked[name] = min(leaked.get(name, place), place)
-    return leaked
+    return Comparison(cluster=cluster, leaks=leaked)
 
 
-def _refusal(one: Candidate, code: str, detail: str) -> Refused:
-    return Refused(
-        source=one.name,
-        record=one.record,
-        key=one.key,
-        stage="plan",
-        code=code,
-        detail=detail,
-        origin=one.origin,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """Samples of one source, by place, that are refused with one code, and why each."""
+
+    places: NDArray[np.int64]
+    stage: str
+    code: str
+    details: list[str]
+
+
+class Verdicts:
+    """Of one source: which samples stay, and why the others do not."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+        self.stays = np.ones(len(samples.key), bool)
+        self.refusals: list[Refusals] = []
+
+    def staying(self, where: Bools) -> NDArray[np.int64]:
+        """Places of those of the samples `where` that still stay."""
+        return np.flatnonzero(where & self.stays)
+
+    def refuse(
+        self, places: NDArray[np.int64], code: str, details: list[str], stage: str = "plan"
+    ) -> None:
+        """Refuse samples that still stay, each with its detail."""
+        if code not in CODES:
+            raise AssertionError(f"unknown refusal {code}")
+        if len(places):
+            self.refusals.append(Refusals(places=places, stage=stage, code=code, details=details))
+            self.stays[places] = False
+
+    def counts(self) -> dict[str, int]:
+        """Refused samples by code, those of the plan only."""
+        found: dict[str, int] = {}
+        for each in self.refusals:
+            if each.stage == "plan":
+                found[each.code] = found.get(each.code, 0) + len(each.places)
+        return found
+
+    def why(self) -> str:
+        """How many samples are refused with each code, for people."""
+        return ", ".join(f"{len(each.places)} {each.code}" for each in self.refusals) or "no sample"
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """Places of the refused samples, ascending."""
+        return np.flatnonzero(~self.stays)
+
+    @property
+    def broken(self) -> int:
+        """Samples that are refused for their media."""
+        return sum(len(each.places) for each in self.refusals if each.stage == "decode")
+
+
+def refuse_broken(verdicts: Verdicts, clips: Clips) -> None:
+    """Samples with a refused clip, each with the code of its first one."""
+    samples, by_code = verdicts.samples, defaultdict[str, list[tuple[int, str]]](list)
+    for place in verdicts.staying(samples.per_sample(clips.kind == 0)).tolist():
+        first = next(clip for clip in _clips_of(samples, place) if clip in clips.why)
+        code, detail = clips.why[first]
+        by_code[code].append((place, detail))
+    for code, found in sorted(by_code.items()):
+        places, details = zip(*found, strict=True)
+        verdicts.refuse(np.array(places, np.int64), code, list(details), "decode")
+
+
+def refuse_licences(verdicts: Verdicts, allowed: Sequence[str] | None) -> None:
+    """Samples under a licence that is not on the recipe's list, if there is one."""
+    samples = verdicts.samples
+    if allowed is None or not samples.licences:
+        return
+    fits = np.array([licence in allowed for licence in samples.licences])
+    details = [f"the licence is {licence}" for licence in samples.licences]
+    places = verdicts.staying(~fits[samples.licence])
+    own = [details[i] for i in samples.licence[places].tolist()]
+    verdicts.refuse(places, "LICENCE_REFUSED", own)
+
+
+def refuse_filtered(verdicts: Verdicts, rule: Filter, passes: Bools) -> None:
+    """Samples that do not pass a filter."""
+    places = verdicts.staying(~passes)
+    detail = f"the recipe wants {rule.column} {rule.wanted()}"
+    verdicts.refuse(places, "FILTER_REFUSED", [detail] * len(places))
+
+
+def refuse_leaks(verdicts: Verdicts, clips: Clips, found: Comparison) -> None:
+    """Samples with a clip in the cluster of a clip that matches held-out media."""
+    samples = verdicts.samples
+    places, details = verdicts.staying(samples.per_sample(found.leaked)), []
+    for place in places.tolist():
+        own = _clips_of(samples, place)
+        clip = next(clip for clip in own if int(found.cluster[clip]) in found.leaks)
+        benchmark, held_out = found.leaks[int(found.cluster[clip])]
+        details.append(f"clip {clips.ids[clip].tobytes().hex()} matches {held_out} of {benchmark}")
+    verdicts.refuse(places, "LEAK_MEDIA", details)
+
+
+def refuse_long(verdicts: Verdicts, rows: NDArray[np.void], budget: PackRule) -> None:
+    """Samples (their rows of ROW beside) that outgrow one pack."""
+    for what, most in (("tokens", budget.tokens), ("patches", budget.patches)):
+        places = verdicts.staying(rows[what] > most)
+        sizes = rows[what][places].tolist()
+        details = [f"{size} {what}, a pack holds {most}" for size in sizes]
+        verdicts.refuse(places, "SAMPLE_TOO_LONG", details)
+
+
+def refuse_duplicates(all_verdicts: Sequence[Verdicts], found: Comparison) -> None:
+    """Of samples with equal turns over equal clusters, all but the first of the recipe."""
+    heads = [halves(each.samples.turns)[0] for each in all_verdicts]
+    staying = [head[each.stays] for head, each in zip(heads, all_verdicts, strict=True)]
+    every = np.sort(np.concatenate(staying))
+    twice = np.unique(every[1:][every[1:] == every[:-1]])
+    first: dict[tuple[bytes, bytes], str] = {}
+    for verdicts, head in zip(all_verdicts, heads, strict=True):
+        samples, places, details = verdicts.samples, [], []
+        for place in verdicts.staying(np.isin(head, twice)).tolist():
+            clusters = found.cluster[_clips_of(samples, place)].tobytes()
+            name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
+            survivor = first.setdefault((samples.turns[place].tobytes(), clusters), name)
+            if survivor is not name:
+                places.append(place)
+                details.append(f"the same as {survivor}")
+        verdicts.refuse(np.array(places, np.int64), "DUPLICATE_SAMPLE", details)
+
+
+def _clips_of(samples: Samples, place: int) -> list[int]:
+    clips: list[int] = samples.clips[samples.ends[place] : samples.ends[place + 1]].tolist()
+    return clips
+
+
+def refusal_table(verdicts: Verdicts, origins: pa.Table) -> pa.Table:
+    """Rows of REFUSED, by place; `origins` has record, dataset and revision of those refused."""
+    places = np.concatenate([np.empty(0, np.int64), *(r.places for r in verdicts.refusals)])
+    said = [(r.stage, r.code, detail) for r in verdicts.refusals for detail in r.details]
+    order = np.argsort(places, kind="stable")
+    said = [said[i] for i in order.tolist()]
+    stages, codes, details = ([each[i] for each in said] for i in range(3))
+    about = origins.to_pydict()
+    pairs = zip(about["dataset"], about["revision"], strict=True)
+    return pa.table(
+        [
+            pa.array([verdicts.samples.name] * len(places), pa.string()),
+            pa.array(about["record"], pa.string()),
+            hex_of(verdicts.samples.key[places[order]]).cast(pa.string()),
+            pa.array(stages, pa.string()),
+            pa.array(codes, pa.string()),
+            pa.array(details, pa.string()),
+            pa.array([f"{dataset}@{revision}" for dataset, revision in pairs], pa.string()),
+        ],
+        schema=REFUSED,
     )
-
-
-def _broken(one: Candidate, broken: Mapping[str, tuple[str, str]]) -> Refused | None:
-    for clip in one.clip_ids:
-        if clip in broken:
-            return replace(_refusal(one, *broken[clip]), stage="decode")
-    return None
-
-
-def _licence(one: Candidate, allowed: Sequence[str] | None) -> Refused | None:
-    if allowed is None or one.licence in allowed:
-        return None
-    return _refusal(one, "LICENCE_REFUSED", f"the licence is {one.licence}")
-
-
-def _leak(
-    one: Candidate, clusters: Sequence[str], leaked: Mapping[str, tuple[str, str]]
-) -> Refused | None:
-    for clip, name in zip(one.clip_ids, clusters, strict=True):
-        if name in leaked:
-            benchmark, held_out = leaked[name]
-            return _refusal(one, "LEAK_MEDIA", f"clip {clip} matches {held_out} of {benchmark}")
-    return None
-
-
-def _length(one: Candidate, too_long: Callable[[Candidate], str]) -> Refused | None:
-    problem = too_long(one)
-    return _refusal(one, "SAMPLE_TOO_LONG", problem) if problem else None
-
-
-def _duplicate(one: Candidate, survivor: Candidate) -> Refused:
-    detail = f"the same as {survivor.key} of {survivor.name} (record {survivor.record})"
-    return _refusal(one, "DUPLICATE_SAMPLE", detail)
-
-
-def balance(
-    facts: Facts,
-    verdicts: Sequence[Refused | None],
-    kept: Sequence[int],
-    drawn: Sequence[int],
-) -> list[Books]:
-    """The accounts of each source, checked against what was written down; UserError if they differ.
-
-    `kept` and `drawn` count samples of each source: chosen, and drawn with repeats.
-    """
-    written = Counter((r.source, r.stage) for r in (*facts.refused, *verdicts) if r is not None)
-    books = []
-    for account, chosen, count in zip(facts.accounts, kept, drawn, strict=True):
-        name = account.name
-        broken = written[name, "decode"]
-        before = written[name, "admit"] + written[name, "fetch"]
-        own = Books(
-            source=name,
-            records=account.records,
-            records_refused=account.records_refused,
-            samples=account.samples,
-            samples_refused=account.samples_refused + broken,
-            not_chosen=_admitted(facts, account) - broken - chosen,
-            chosen=chosen,
-            drawn=min(count, chosen),
-            repeats=max(count - chosen, 0),
-        )
-        # Admission writes refused records and refused samples into one table: its sum is checked.
-        own.check(
-            before - account.samples_refused,
-            account.samples_refused + broken,
-            written[name, "plan"],
-        )
-        books.append(own)
-    return books
-
-
-def _admitted(facts: Facts, account: Account) -> int:
-    return sum(one.name == account.name for one in facts.candidates)

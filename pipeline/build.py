@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixtures.manifest import build_manifest
+from mixtures.plan import build_manifest
 from mixtures.recipe import HeldOut, Recipe, Source, load_recipe
 from pipeline import ledger, media, stages
 from pipeline.cluster import Died, Workers, connect
@@ -58,7 +58,7 @@ def build(recipe_path: str, out: str, pool_url: str, address: str | None = None)
             plan.write(out)
         with bars.step("pack") as step:
             sizes = pack(f"{out}/manifest.json", pool, f"{out}/shards", workers, step)
-    manifest_id = plan.manifest["manifest_id"]
+    manifest_id = plan.manifest.manifest_id
     return Built(manifest_id=manifest_id, books=tuple(plan.books), sizes=sizes, tools=tools)
 
 

@@ -45,7 +45,9 @@ def build_summary(build: Build) -> list[tuple[str, str]]:
 
 
 def _shares(build: Build) -> list[Share]:
-    return shares(build.manifest.names, build.manifest.schedule.quotas, build.source_at)
+    return shares(
+        build.manifest.names, build.manifest.schedule.ratio(build.manifest.length), build.source_at
+    )
 
 
 def identity(build: Build) -> Section:

@@ -132,7 +132,8 @@ class MadePool:
             for one in samples
         ]
         table = {f"lengths/{codec.profile_id}": table_of(LENGTHS, lengths)}
-        pool.commit("lengths", "1", {"text_profile": codec.profile_id}, [receipt.work_id], table)
+        counted = receipt.outputs["index/samples"]
+        pool.commit("lengths", "1", {"text_profile": codec.profile_id}, counted, table)
 
     def _decode(self, pool: Pool, clips: list[str]) -> None:
         tables = {

@@ -12,8 +12,9 @@ import pytest
 
 from mixtures.__main__ import main
 from mixtures.diff import diff, explain
-from mixtures.manifest import Manifest, build_manifest
+from mixtures.manifest import Manifest
 from mixtures.order import Order
+from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json
@@ -40,7 +41,7 @@ def test_the_id_does_not_depend_on_how_the_pool_is_cut_or_where_it_lies(tmp_path
         folder.mkdir()
         recipe = load_recipe(write_recipe(folder, RATIOS))
         plan = build_manifest(recipe, made().make(folder / "pool", parts))
-        ids.add(plan.manifest["manifest_id"])
+        ids.add(plan.manifest.manifest_id)
     assert len(ids) == 1
 
 
@@ -49,7 +50,7 @@ def test_a_written_manifest_loads_as_it_was_built(tmp_path: Path) -> None:
     plan = build_manifest(recipe, made().make(tmp_path / "pool"))
     plan.write(str(tmp_path / "out"))
     loaded = Manifest.load(str(tmp_path / "out" / "manifest.json"))
-    assert loaded.value == plan.manifest
+    assert loaded.value == plan.manifest.value
     assert loaded.names == ["a", "b"] and loaded.layout == recipe.layout
     assert loaded.view == recipe.frames and loaded.pack == recipe.pack
     assert loaded.codec.count("seven") > 0
@@ -87,9 +88,9 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_a_manifest_of_another_algorithm_is_refused(tmp_path: Path) -> None:
     value = planned(tmp_path, made()).value
-    value["pack"]["algo"] = "bfd-window/2"
+    value["pack"]["algo"] = "bfd-window/9"
     (tmp_path / "manifest.json").write_bytes(canonical_json(value))
-    with pytest.raises(UserError, match=r"pack\.algo is 'bfd-window/2'"):
+    with pytest.raises(UserError, match=r"pack\.algo is 'bfd-window/9'"):
         Manifest.load(tmp_path / "manifest.json")
 
 
@@ -185,12 +186,16 @@ def test_weights_change_the_mixture_and_leave_each_source_in_its_order(tmp_path:
     b = planned(tmp_path / "two", made(), ratios={"a": "weight: 1", "b": "weight: 1"})
     found = diff(a, b)
     assert found["sources"]["a"] == {
-        "share": ["75/100", "50/100"],
+        "asked": [{"weight": "3/1"}, {"weight": "1/1"}],
+        "share": ["3/4", "31/61"],
+        "token_share": found["sources"]["a"]["token_share"],
         "kept": [60, 60],
         "in_both": 60,
         "same_order": True,
+        "drawn": [60, 31],
+        "reused": 31,
     }
-    assert found["rules"].keys() == {"length"} and not found["identical"]
+    assert found["rules"].keys() == {"length", "schedule.stages"} and not found["identical"]
     assert 0 < found["same_positions"] < 5
     for name in ("a", "b"):
         ours, theirs = (
@@ -244,7 +249,7 @@ def test_lengths_in_the_plan_are_those_of_the_rendered_sample(tmp_path: Path) ->
     # the image 4 x (4 + 1) and 2 around.
     visual = 14 + 8 + 5 + 20 + 2
     text = sum(manifest.codec.count_turns(pool.sources["a"][0].turns))
-    assert row.tolist()[1:] == (text + visual, 5 * 16, 2, 5)
+    assert row.tolist()[1:] == (text + visual, 5 * 16, 2, 5, 3500, 90)
 
 
 def test_the_command_line_plans_explains_and_diffs(
@@ -281,5 +286,5 @@ def test_a_mistake_on_the_command_line_is_one_line_and_status_2(tmp_path: Path) 
 def test_tables_are_sorted_and_small(tmp_path: Path) -> None:
     for table in planned(tmp_path, made()).tables:
         keys = [key.tobytes() for key in table["key"]]
-        assert keys == sorted(keys) and table.dtype.itemsize == 30
+        assert keys == sorted(keys) and table.dtype.itemsize == 38
         assert isinstance(table, np.ndarray)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -32,13 +33,8 @@ def written(folder: Path, text: str) -> Path:
 def test_a_good_recipe_is_read_with_exact_weights_and_defaults(tmp_path: Path) -> None:
     recipe = load_recipe(written(tmp_path, GOOD))
     assert [source.weight for source in recipe.sources] == [Fraction(9, 10), Fraction(1, 10)]
-    assert (recipe.unit, recipe.period, recipe.length, recipe.frames.cap) == (
-        "weight",
-        1000,
-        None,
-        128,
-    )
-    assert recipe.quotas([5, 5]) == (900, 100)
+    assert (recipe.ratio, recipe.unit, recipe.period) == ("weight", "samples", 1000)
+    assert (recipe.length, recipe.frames.cap, recipe.stages) == (None, 128, ())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "mixtures").glob("*.yaml")), ids=lambda p: p.name)
@@ -168,13 +164,56 @@ def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
     }
 
 
-def test_finite_recipes_have_exact_quotas(tmp_path: Path) -> None:
-    recipe = load_recipe(
-        written(
-            tmp_path, GOOD.replace("weight: 0.9", "repeat: 2.5").replace("weight: 0.1", "repeat: 1")
-        )
-    )
-    assert recipe.quotas([11, 4]) == (27, 4)
+def test_a_finite_recipe_has_its_own_length(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="length: a repeat recipe has its own"):
         text = GOOD.replace("weight: ", "repeat: ") + "length: 5\n"
+        load_recipe(written(tmp_path, text))
+
+
+STAGES = "stages:\n  - {start: 2000, weights: {a: 0.5}}\n  - {start: 5000, weights: {a: 0, b: 3}}\n"
+
+
+def test_a_stage_changes_the_weights_it_names(tmp_path: Path) -> None:
+    a, b, half = Fraction(9, 10), Fraction(1, 10), Fraction(1, 2)
+    recipe = load_recipe(written(tmp_path, GOOD + STAGES.replace("0.5", "0.9, b: 0.1")))
+    assert recipe.weights() == [(0, [a, b]), (2000, [a, b]), (5000, [0, 3])]
+    at_zero = (
+        GOOD + "stages: [{start: 0, weights: {b: 0}}, {start: 1000, weights: {a: 0.5, b: 0.5}}]\n"
+    )
+    found = load_recipe(written(tmp_path, at_zero)).weights()
+    assert found == [(0, [a, 0]), (1000, [half, half])]
+
+
+FILTERED = GOOD.replace("weight: 0.9", "weight: 0.9, filters: {}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "stages: [{start: 10, weights: {a: 1}}]\n", "use `start: 1000`"),
+        (GOOD + "stages: [{start: 1000, weights: {z: 1}}]\n", "no source is named 'z'"),
+        (GOOD + "stages: [{start: 0, weights: {a: 0, b: 0}}]\n", "every weight is 0"),
+        (
+            GOOD + "stages: [{start: 1000, weights: {a: 1}}, {start: 1000, weights: {a: 2}}]\n",
+            "1000 is not after 1000",
+        ),
+        (GOOD + "stages: [{start: 1000}]\n", "the key 'weights' is missing"),
+        (GOOD + "stages: [{start: 1000, weights: {a: 7, b: 0.01}}]\n", "from position 1000 on"),
+        (GOOD.replace("weight: ", "repeat: ") + "unit: tokens\n", "a repeat recipe counts samples"),
+        (GOOD + "unit: words\n", "unit: must be one of samples, tokens"),
+        (GOOD.replace("weight: 0.9", "weight: 0.9, allow_short: true"), "without `max_repeats`"),
+        (GOOD.replace("weight: 0.9", "weight: 0.9, allow_short: 1"), "must be true or false"),
+        (FILTERED.replace("{}", "{colour: {min: 1}}"), "filters: colour: must be {one_of"),
+        (FILTERED.replace("{}", "{colours: {min: 1}}"), "the index has no such column"),
+        (FILTERED.replace("{}", "{width: {least: 1}}"), "must be {min: ..., max: ...}"),
+        (FILTERED.replace("{}", "{width: {min: 1.5}}"), "width: min: must be an integer"),
+        (FILTERED.replace("{}", "{width: {min: 9, max: 8}}"), "min 9 is above max 8"),
+        (FILTERED.replace("{}", "{width: {one_of: []}}"), "must list values of type int32"),
+        (FILTERED.replace("{}", "{is_vfr: {one_of: [1]}}"), "must list values of type bool"),
+        (FILTERED.replace("{}", "{pts: {min: 1}}"), "the index has no such column"),
+        (FILTERED.replace("{}", "[width]"), "filters: must be a mapping"),
+    ],
+)
+def test_a_bad_stage_unit_or_filter_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
         load_recipe(written(tmp_path, text))

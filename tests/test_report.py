@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from mixtures.manifest import Manifest, build_manifest
+from mixtures.manifest import Manifest
 from mixtures.order import Order
+from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
-from mixtures.schedule import schedule_of
+from mixtures.schedule import period_of
 from mixtures.text import TextCodec, train_tokenizer
 from pipeline import pack, report, report_clips, report_data
 from pipeline.report_page import picture, size
@@ -407,7 +408,7 @@ def test_a_folder_or_pool_that_is_none_is_named(built: tuple[str, str], tmp_path
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 400))
 def test_shares_of_a_schedule_keep_the_promise(quotas: list[int], length: int) -> None:
-    schedule = schedule_of(quotas)
+    schedule = period_of(quotas)
     at = schedule.source[np.arange(length) % schedule.period].astype(np.int64)
     names = [str(i) for i in range(len(quotas))]
     found = report_data.shares(names, quotas, at)

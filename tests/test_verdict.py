@@ -7,9 +7,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixtures.manifest import Plan, build_manifest
+from mixtures.plan import Plan, build_manifest
 from mixtures.recipe import load_recipe
 from mixtures.verdict import components
+from shards.outcome import Refused
 from tests.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
 RATIOS = {"a": "weight: 1", "b": "weight: 1"}
@@ -20,9 +21,13 @@ def plan_of(folder: Path, pool: MadePool, *more: str, held_out: str = "") -> Pla
     return build_manifest(recipe, pool.make(folder / "pool"))
 
 
+def refusals(plan: Plan) -> list[Refused]:
+    return [Refused(**row) for row in plan.refusals.to_pylist()]
+
+
 def refused(plan: Plan) -> dict[tuple[str, str], tuple[str, str]]:
     """(source, record) -> (stage, code) of every refusal of a sample."""
-    return {(r.source, r.record): (r.stage, r.code) for r in plan.refusals if r.key}
+    return {(r.source, r.record): (r.stage, r.code) for r in refusals(plan) if r.key}
 
 
 def pool_with(a: list[MadeSample], b: list[MadeSample], **more: object) -> MadePool:
@@ -33,8 +38,8 @@ def test_the_same_question_over_copies_of_a_clip_is_a_duplicate(tmp_path: Path) 
     pool = pool_with([MadeSample("what", ["x"])], [MadeSample("what", ["y"])], pairs=[("x", "y")])
     plan = plan_of(tmp_path, pool)
     assert refused(plan) == {("b", "what"): ("plan", "DUPLICATE_SAMPLE")}
-    (found,) = [r for r in plan.refusals if r.code == "DUPLICATE_SAMPLE"]
-    assert pool.sources["a"][-1].key in found.detail and "of a " in found.detail
+    (found,) = [r for r in refusals(plan) if r.code == "DUPLICATE_SAMPLE"]
+    assert pool.sources["a"][-1].key in found.detail and found.detail.endswith(" of a")
 
 
 def test_another_question_over_a_copy_is_kept(tmp_path: Path) -> None:
@@ -51,7 +56,7 @@ def test_another_answer_over_a_copy_is_kept(tmp_path: Path) -> None:
 def test_copies_of_copies_are_one_cluster(tmp_path: Path) -> None:
     texts = [MadeSample("what", [clip]) for clip in "xyz"]
     pool = pool_with([], texts, pairs=[("x", "y"), ("z", "y")])
-    codes = [r.code for r in plan_of(tmp_path, pool).refusals]
+    codes = [r.code for r in refusals(plan_of(tmp_path, pool))]
     assert codes.count("DUPLICATE_SAMPLE") == 2
 
 
@@ -68,7 +73,7 @@ def test_text_alone_is_compared_as_it_is_normalised(tmp_path: Path) -> None:
 def test_within_a_source_the_least_key_stays(tmp_path: Path) -> None:
     twins = [MadeSample("what", ["x"]), MadeSample("what", ["y"])]
     plan = plan_of(tmp_path, pool_with(twins, [], pairs=[("x", "y")]))
-    (gone,) = [r.key for r in plan.refusals if r.code == "DUPLICATE_SAMPLE"]
+    (gone,) = [r.key for r in refusals(plan) if r.code == "DUPLICATE_SAMPLE"]
     assert gone == max(one.key for one in twins)
 
 
@@ -91,7 +96,7 @@ def test_every_sample_of_a_leaked_cluster_is_refused(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, pool, held_out="bench")
     assert set(refused(plan).values()) == {("plan", "LEAK_MEDIA")}
     assert len(refused(plan)) == 3
-    details = [r.detail for r in plan.refusals if r.code == "LEAK_MEDIA"]
+    details = [r.detail for r in refusals(plan) if r.code == "LEAK_MEDIA"]
     assert all("bench" in detail and name_of("h") in detail for detail in details)
 
 
@@ -116,10 +121,10 @@ def test_a_sample_longer_than_a_pack_is_refused_with_both_numbers(tmp_path: Path
     pool = pool_with([MadeSample("seven " * 300)], [MadeSample("what", ["video-1", "video-2"])])
     more = ("pack_tokens: 250", "pack_patches: 200", "pack_window: 8")
     plan = plan_of(tmp_path, pool, *more)
-    details = [r.detail for r in plan.refusals if r.code == "SAMPLE_TOO_LONG"]
+    details = [r.detail for r in refusals(plan) if r.code == "SAMPLE_TOO_LONG"]
     assert len(details) == 1 and details[0].endswith("tokens, a pack holds 250")
     assert refused(plan)["a", "seven " * 300] == ("plan", "SAMPLE_TOO_LONG")
-    assert plan.manifest["sources"][0]["not_chosen"] == {"SAMPLE_TOO_LONG": 1}
+    assert plan.manifest.value["sources"][0]["not_chosen"] == {"SAMPLE_TOO_LONG": 1}
 
 
 PAIRS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=12)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from mixtures.manifest import Manifest, build_manifest
+from mixtures.plan import build_manifest
 from mixtures.recipe import Recipe, load_recipe
 from mixtures.text import TextCodec, train_tokenizer
 from shards.ids import canonical_json, sha256_hex, short_hash
@@ -72,7 +72,7 @@ def _plan(recipe: Recipe, pool: Pool, out: Path) -> Path:
     tables = {"clusters": PAIRS.empty_table(), "leaks": LEAKS.empty_table()}
     pool.commit("compare", "1", {"sources": revisions, "held_out": {}}, [], tables)
     plan = build_manifest(recipe, pool, revisions)
-    Manifest(value=plan.manifest, blobs=plan.tables).write(str(out))
+    plan.manifest.write(str(out))
     return out / "manifest.json"
 
 

@@ -73,7 +73,7 @@ def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> No
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         engine.model.save_pretrained(temporary, state_dict=weights)
-        tokenizer = manifest.blobs[f"plan/{rules.codec.tokenizer_sha256}.json"]
+        tokenizer = manifest.tokenizer
         (temporary / "tokenizer.json").write_bytes(tokenizer)
         write_json(temporary / "data.json", _description(manifest, rules))
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,129 @@
+"""What a sample costs under a recipe's view, layout and text rule, for many samples at once.
+
+The cost of a clip depends on its kind, size and times only: each distinct look is laid out once.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.columns import segment_sums
+from mixtures.facts import IMAGE, Clips, Samples
+from mixtures.layout import (
+    LayoutConfig,
+    Look,
+    frames_used,
+    grid_of,
+    layout_of,
+    look_at,
+    view_frames,
+    view_size,
+)
+from mixtures.recipe import Recipe
+from mixtures.tables import ROW
+from mixtures.text import TextCodec
+from shards.sample import Clip
+
+Cost = tuple[int, int, int]
+"""(tokens, patches, frames) of one clip."""
+_BITS = (2, 17, 17, 26)
+"""Kind, width, height and times of a clip in one number."""
+
+
+class Pricer:
+    """Costs of samples over one pool's clips under one recipe."""
+
+    def __init__(self, recipe: Recipe, codec: TextCodec, clips: Clips) -> None:
+        self._recipe, self._codec, self._clips = recipe, codec, clips
+        self._by_times = recipe.layout.timestamps != "none"
+        shown = [len(view_frames(_clip("video", 1, 1, t), recipe.frames)) for t in clips.timings]
+        times = np.arange(len(shown)) if self._by_times else np.array(shown, np.int64)
+        last = times[clips.timing] if len(times) else clips.timing
+        packed = np.zeros(len(clips.ids), np.int64)
+        for column, bits in zip((clips.kind, clips.width, clips.height, last), _BITS, strict=True):
+            packed = packed << bits | np.maximum(column, 0).astype(np.int64)
+        self._forms, self._form = np.unique(packed, return_inverse=True)
+
+    def rows(self, samples: Samples) -> NDArray[np.void]:
+        """One row of ROW per sample; its refused clips cost nothing."""
+        clips, used, ends = self._clips, samples.clips, samples.ends
+        is_image = clips.kind[used] == IMAGE
+        images = np.where(is_image, np.repeat(segment_sums(is_image, ends), np.diff(ends)), 0)
+        looks, look = np.unique(
+            self._form[used] * (int(images.max(initial=0)) + 1) + images, return_inverse=True
+        )
+        costs = [self._cost(*divmod(n, int(images.max(initial=0)) + 1)) for n in looks.tolist()]
+        tokens, patches, frames = np.array(costs, np.int64).reshape(-1, 3).T[:, look]
+        found = np.empty(len(samples.key), ROW)
+        found["key"], found["clips"] = samples.key, np.diff(ends)
+        found["tokens"] = samples.tokens + segment_sums(tokens, ends)
+        found["patches"] = segment_sums(patches, ends)
+        found["frames"] = segment_sums(frames, ends)
+        found["millis"] = segment_sums(clips.millis[used], ends)
+        found["nbytes"] = segment_sums(clips.nbytes[used], ends)
+        return found
+
+    def _cost(self, form: int, images: int) -> Cost:
+        """The cost of a clip of this form among so many images (0: it is a video)."""
+        left, fields = int(self._forms[form]), []
+        for bits in reversed(_BITS):
+            left, value = divmod(left, 1 << bits)
+            fields.append(value)
+        last, height, width, kind = fields
+        if not kind:
+            return 0, 0, 0
+        recipe, name = self._recipe, "image" if kind == IMAGE else "video"
+        if self._by_times:
+            clip = _clip(name, width, height, self._clips.timings[last])
+            look = look_at(clip, recipe.frames, recipe.layout, images)
+            return _cost_of(look, name, recipe.layout, self._codec, images)
+        clip = _clip(name, width, height, ((1, 1), (0,)))
+        size = view_size(clip, recipe.frames, recipe.layout, images)
+        grid = grid_of(*size, recipe.layout.patch)
+        return _timeless_cost(last, grid, name, recipe.layout, self._codec, images)
+
+
+def _clip(
+    kind: str, width: int, height: int, timing: tuple[tuple[int, int], tuple[int, ...]]
+) -> Clip:
+    """A clip of which only kind, size and times are known."""
+    base, pts = timing
+    return Clip(
+        clip_id="",
+        kind=kind,
+        pts=pts,
+        time_base=base,
+        duration=(0, 1),
+        width=width,
+        height=height,
+        nbytes=(),
+        rotation=0,
+        is_vfr=False,
+        source_fps=(0, 1),
+        colour="",
+    )
+
+
+@lru_cache(maxsize=65_536)
+def _timeless_cost(
+    shown: int,
+    grid: tuple[int, int],
+    kind: str,
+    layout: LayoutConfig,
+    codec: TextCodec,
+    images: int,
+) -> Cost:
+    """The cost of so many frames where times do not count: many clips share it."""
+    times = (Fraction(0),) * shown
+    look = Look(frames=tuple(range(shown)), seconds=times, width=0, height=0, grid=grid)
+    return _cost_of(look, kind, layout, codec, images)
+
+
+def _cost_of(look: Look, kind: str, layout: LayoutConfig, codec: TextCodec, images: int) -> Cost:
+    slots = layout_of(look, kind, layout, codec.count, max(images, 1))
+    frames = len(frames_used(slots))
+    return sum(slot.n for slot in slots), frames * look.grid[0] * look.grid[1], frames
