@@ -94,7 +94,8 @@ def _source(pool: Pool, rng: np.random.Generator, name: str, count: int) -> np.n
 def _decode(pool: Pool, rng: np.random.Generator, name: str, clips: np.ndarray) -> None:
     count = len(clips)
     is_video = rng.random(count) < 0.4
-    frames = np.where(is_video, rng.choice(np.arange(4, 257), count), 1)
+    lengths = np.where(rng.random(count) < 0.25, 256, rng.integers(4, 256, count))
+    frames = np.where(is_video, lengths, 1)  # a quarter of the videos has 128 seconds
     steps = 500 + frames % (TIMINGS // 256)  # each length has its own rates: about TIMINGS in all
     ends = np.concatenate([[0], np.cumsum(frames)]).astype(np.int32)
     within = np.arange(ends[-1]) - np.repeat(ends[:-1], frames)

@@ -28,7 +28,8 @@ def key_of(*parts: Any) -> int:
 def permute(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
     """The images of `indices` (each in 0..size-1) under the permutation that `key` names."""
     half = max((max(size - 1, 1).bit_length() + 1) // 2, 1)
-    round_keys = [splitmix(np.uint64((key + r * _GOLDEN) & _MASK)) for r in range(ROUNDS)]
+    keys = [(key + r * _GOLDEN) & _MASK for r in range(ROUNDS)]
+    round_keys = splitmix(np.array(keys, np.uint64))
     walking = np.asarray(indices).astype(np.uint64)
     outside = np.arange(len(walking))
     while len(outside):
@@ -53,7 +54,7 @@ def drawn_rows(
 
 
 def _feistel(
-    value: NDArray[np.uint64], half: int, round_keys: list[np.uint64]
+    value: NDArray[np.uint64], half: int, round_keys: NDArray[np.uint64]
 ) -> NDArray[np.uint64]:
     bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
     left, right = value >> bits, value & mask
@@ -62,10 +63,9 @@ def _feistel(
     return (left << bits) | right
 
 
-def splitmix(value: Any) -> Any:
-    """splitmix64's output function on uint64 scalars or arrays; wraps around by design."""
-    with np.errstate(over="ignore"):
-        value = value + np.uint64(_GOLDEN)
-        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return value ^ (value >> np.uint64(31))
+def splitmix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's output function; wraps around by design."""
+    value = value + np.uint64(_GOLDEN)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

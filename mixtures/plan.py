@@ -47,7 +47,7 @@ from shards.outcome import Books
 from shards.pool import Pool
 from shards.store import Store
 
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 18
 TOTALS = ("tokens", "patches", "frames", "clips", "millis", "nbytes")
 
 

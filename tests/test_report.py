@@ -409,7 +409,7 @@ def test_a_folder_or_pool_that_is_none_is_named(built: tuple[str, str], tmp_path
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 400))
 def test_shares_of_a_schedule_keep_the_promise(quotas: list[int], length: int) -> None:
     schedule = period_of(quotas)
-    at = schedule.source[np.arange(length) % schedule.period].astype(np.int64)
+    at = schedule.source[np.arange(length) % len(schedule)].astype(np.int64)
     names = [str(i) for i in range(len(quotas))]
     found = report_data.shares(names, quotas, at)
     assert sum(share.count for share in found) == length
