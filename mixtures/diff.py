@@ -158,12 +158,17 @@ def _origins(
     found = {}
     for source in manifest.value["sources"]:
         keys = sorted({one.key for one in drawn if one.source == source["name"]})
-        origin = f"{source['dataset']}@{source['revision']}"
-        about = [{"licence": source["licence"], "record": "", "clips": []} for _ in keys]
+        unknown = {name: source[name] for name in ("dataset", "revision", "licence")}
+        about = [unknown | {"record": "", "clip_ids": []} for _ in keys]
         if pool is not None and keys:
             about = _rows_of(pool, source, keys)
         for key, one in zip(keys, about, strict=True):
-            found[source["name"], key] = {"origin": origin, **one}
+            found[source["name"], key] = {
+                "licence": one["licence"],
+                "origin": f"{one['dataset']}@{one['revision']}",
+                "record": one["record"],
+                "clips": one["clip_ids"],
+            }
     return found
 
 
@@ -174,15 +179,14 @@ def _rows_of(pool: Pool, source: dict[str, Any], keys: Sequence[str]) -> list[di
         if (receipt.parameters["source"], receipt.parameters["revision"])
         == (source["name"], source["revision"])
     ]
-    rows = admitted_rows(pool, receipts, "licence record clip_ids")
     wanted = np.frombuffer(bytes.fromhex("".join(keys)), "V16")
+    columns = "licence record clip_ids dataset revision"
+    rows = admitted_rows(pool, receipts, columns, wanted)
     at = find(ids_of(rows["key"]), wanted)
     if (at < 0).any():
         raise UserError(
             f"{pool.store.url}: holds no sample {hex_of(wanted[at < 0])[0]} of {source['name']!r}; "
             "give --pool the pool that the manifest was planned over"
         )
-    return [
-        {"licence": row["licence"], "record": row["record"], "clips": row["clip_ids"]}
-        for row in rows.take(at).to_pylist()
-    ]
+    found: list[dict[str, Any]] = rows.take(at).to_pylist()
+    return found

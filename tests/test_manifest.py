@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json
 from tests.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
+GOLDEN_ID = "c9038c3c68d0d597cdb4e8c339d239b47a25f559787d4240220f899d4a95ff5d"
 RATIOS = {"a": "weight: 3", "b": "weight: 1"}
 
 
@@ -288,3 +290,85 @@ def test_tables_are_sorted_and_small(tmp_path: Path) -> None:
         keys = [key.tobytes() for key in table["key"]]
         assert keys == sorted(keys) and table.dtype.itemsize == 38
         assert isinstance(table, np.ndarray)
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("fault", [flipped, truncated, emptied, Path.unlink])
+@pytest.mark.parametrize("ratios", [RATIOS, {"a": "repeat: 1", "b": "repeat: 2"}])
+def test_every_fault_of_every_file_of_a_manifest_is_refused(
+    tmp_path: Path, fault: Callable[[Path], None], ratios: dict[str, str]
+) -> None:
+    manifest = planned(tmp_path, made(), ratios=ratios)
+    files = [tmp_path / "manifest.json", *sorted((tmp_path / "plan").iterdir())]
+    assert len(files) == 5 + (manifest.source_at is not None)
+    for path in files:
+        whole = path.read_bytes()
+        fault(path)
+        with pytest.raises(UserError) as refused:
+            Manifest.load(tmp_path / "manifest.json")
+        assert path.name in str(refused.value) and "\n" not in str(refused.value)
+        path.write_bytes(whole)
+    assert Manifest.load(tmp_path / "manifest.json").value == manifest.value
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_an_older_and_a_newer_manifest_are_refused_before_anything_else(
+    tmp_path: Path, version: int
+) -> None:
+    planned(tmp_path, made())
+    value = {"manifest_version": version, "manifest_id": "x", "what": ["it", "may", "hold"]}
+    (tmp_path / "manifest.json").write_bytes(canonical_json(value))
+    with pytest.raises(UserError, match=f"manifest_version is {version}, this version knows 2"):
+        Manifest.load(tmp_path / "manifest.json")
+
+
+def test_a_manifest_beside_the_tables_of_another_is_refused(tmp_path: Path) -> None:
+    planned(tmp_path / "one", made())
+    planned(tmp_path / "two", MadePool(sources={"a": many("a", 9), "b": many("b", 9)}))
+    data = (tmp_path / "one" / "manifest.json").read_bytes()
+    (tmp_path / "two" / "manifest.json").write_bytes(data)
+    with pytest.raises(UserError, match="not there; restore it, or plan again"):
+        Manifest.load(tmp_path / "two" / "manifest.json")
+
+
+@pytest.mark.parametrize("part", ["schedule", "permutation", "batch", "pack", "layout", "text"])
+def test_a_manifest_names_every_algorithm_and_another_one_is_refused(
+    tmp_path: Path, part: str
+) -> None:
+    value = json.loads(json.dumps(planned(tmp_path, made()).value))
+    name = "version" if part in ("layout", "text") else "algo"
+    value[part][name] = "other/1"
+    (tmp_path / "manifest.json").write_bytes(canonical_json(value))
+    with pytest.raises(UserError, match=f"{part}.{name} is 'other/1', this version knows"):
+        Manifest.load(tmp_path / "manifest.json")
+
+
+def test_totals_say_what_is_drawn_of_each_source(tmp_path: Path) -> None:
+    manifest = planned(tmp_path, made(), ratios={"a": "repeat: 1", "b": "repeat: 2"})
+    a, b = (source["drawn"] for source in manifest.value["sources"])
+    assert (a["samples"], b["samples"]) == (60, 60)
+    assert b["tokens"] == 2 * int(manifest.tables[1]["tokens"].sum())
+    assert b["millis"] == 60 * 3500 and manifest.value["totals"]["seconds"] == 210
+    assert manifest.value["totals"]["nbytes"] == 60 * 10 + 60 * 80
+    assert a["frames"] == 60 and b["frames"] == 60 * 4
+
+
+def test_this_manifest_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:
+    """The whole id, not only the order: equal under every Python version and on every machine."""
+    ratios = {"a": "weight: 3, max_repeats: 9", "b": "weight: 1, filters: {num_turns: {min: 2}}"}
+    stages = "stages: [{start: 100, weights: {b: 3}}]"
+    manifest = planned(tmp_path, made(), stages, "length: 200", ratios=ratios)
+    assert manifest.manifest_id == GOLDEN_ID

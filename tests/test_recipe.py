@@ -24,6 +24,11 @@ sources:
 """
 
 
+MERGE_BOMB = b"a0: &a0 {x: 1}\n" + b"".join(
+    b"a%d: &a%d {<<: [%s]}\n" % (i, i, b", ".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 9)
+)
+
+
 def written(folder: Path, text: str) -> Path:
     path = folder / "r.yaml"
     path.write_text(text)
@@ -101,6 +106,12 @@ def test_the_demo_ablations_differ_in_pathways_only() -> None:
         ("seed: 7", "seed: 7\nheld_out: {name: x}", "held_out: must be a list"),
         ("seed: 7", "seed: 7\nallow_licences: MIT", "allow_licences: must be a list"),
         ("{tokenizer: t.json}", "{tokenizer: 3}", "text: tokenizer: must be printable text"),
+        ("weight: 0.9", "weight: 12:30:45", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: 0x1F", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: 2024-01-01", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: 00123", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: .inf", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: {a: 1}", "weight: must be a number above 0"),
         ("name: good", "name: 2024-01-01", None),
     ],
 )
@@ -131,6 +142,11 @@ def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, message: str | N
         (b"1: 2\n", "keys must be plain words"),
         (b"a: {<<: {b: 1}}\n", "keys must be plain words"),
         (b"%YAML 1.1\n---\na: 1\n", "directives"),
+        (b"a: &x 1\nb: *x\n", "anchors"),
+        (b"b: *x\n", "aliases"),
+        (b"a: !!binary aGk=\n", "tags"),
+        (MERGE_BOMB, "anchors"),
+        (GOOD[: GOOD.index("sources:")].encode() + b"sources: []\n", "name at least one source"),
         (b"a: !!python/object/apply:os.system [ls]\n", "tags"),
     ],
 )
