@@ -14,6 +14,7 @@ PACK_ALGO = "bfd-window/2"
 MAX_BUDGET = 1 << 30
 """Budgets and sizes are signed 32-bit integers, so that a missing fit shows in the sign bit."""
 _TOGETHER = 64
+_LOOK_EVERY = 16
 _SIGN = np.uint32(1 << 31)
 Integers = NDArray[np.integer]
 
@@ -44,8 +45,11 @@ def _pack(
     patch_sizes = np.take_along_axis(patches, order, 1).astype(np.int32)
     tokens_left = np.full((windows, size), max_tokens, np.int32)
     patches_left = np.full((windows, size), max_patches, np.int32)
-    packs, every, opened = np.empty((windows, size), np.int32), np.arange(windows), 1
+    packs, every = np.empty((windows, size), np.int32), np.arange(windows)
+    highest = np.zeros(windows, np.int64)
     for i in range(size):
+        if i % _LOOK_EVERY == 0:  # a step opens one pack of a window at most
+            opened = min(int(highest.max()) + 1 + _LOOK_EVERY, size)
         after = (tokens_left[:, :opened] - token_sizes[:, i, None]).view(np.uint32)
         beside = (patches_left[:, :opened] - patch_sizes[:, i, None]).view(np.uint32)
         after |= beside & _SIGN  # where it does not fit, a number above every number of tokens
@@ -53,7 +57,7 @@ def _pack(
         tokens_left[every, chosen] -= token_sizes[:, i]
         patches_left[every, chosen] -= patch_sizes[:, i]
         packs[every, order[:, i]] = chosen
-        opened = min(max(opened, int(chosen.max()) + 2), size)
+        np.maximum(highest, chosen, out=highest)
     return packs
 
 

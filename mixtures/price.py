@@ -53,11 +53,14 @@ class Pricer:
         clips, used, ends = self._clips, samples.clips, samples.ends
         is_image = clips.kind[used] == IMAGE
         images = np.where(is_image, np.repeat(segment_sums(is_image, ends), np.diff(ends)), 0)
-        looks, look = np.unique(
-            self._form[used] * (int(images.max(initial=0)) + 1) + images, return_inverse=True
-        )
-        costs = [self._cost(*divmod(n, int(images.max(initial=0)) + 1)) for n in looks.tolist()]
-        tokens, patches, frames = np.array(costs, np.int64).reshape(-1, 3).T[:, look]
+        span = int(images.max(initial=0)) + 1
+        look = self._form[used] * span + images
+        is_used = np.zeros(len(self._forms) * span, bool)
+        is_used[look] = True
+        costs = np.zeros((3, len(is_used)), np.int64)
+        for number in np.flatnonzero(is_used).tolist():
+            costs[:, number] = self._cost(*divmod(number, span))
+        tokens, patches, frames = costs[:, look]
         found = np.empty(len(samples.key), ROW)
         found["key"], found["clips"] = samples.key, np.diff(ends)
         found["tokens"] = samples.tokens + segment_sums(tokens, ends)
