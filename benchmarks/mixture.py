@@ -17,7 +17,8 @@ from rich.table import Table
 
 from benchmarks.frame import Bar, at_most, equal
 from benchmarks.made_manifest import made_manifest
-from benchmarks.peers import PeerUnavailable, ask
+from benchmarks.order_peers import ask_order
+from benchmarks.peers import PeerUnavailable
 from mixtures.order import Order, group_sums
 from mixtures.quotas import mean_tokens
 
@@ -26,7 +27,7 @@ WEIGHTS = [Fraction(Decimal(w)) for w in "0.301 0.249 0.153 0.117 0.082 0.051 0.
 KEPT = [400_000, 300_000, 250_000, 90_000, 60_000, 50_000, 40_000, 1_803]
 LARGE = [1_803, 2_400_000, 1_900_000, 1_200_000, 700_000, 300_000, 130_000, 48_197]
 MEANS = [120, 240, 700, 1500, 3000, 5200, 6000, 400]
-PEERS = ("order_streaming", "order_energon", "order_litdata")
+PEERS = ("mosaicml", "litdata")
 STEPS, GLOBAL_BATCH = 6_000, 48
 
 
@@ -126,13 +127,13 @@ def _below(what: str, value: Fraction, bar: int) -> Bar:
 
 def _beside(table: Table, peer: str, ours: float) -> Bar:
     """A peer's draw of the same weights, as far off as it strays; ours must be nearer."""
-    name = peer.removeprefix("order_")
-    what = f"off at a prefix, ours / {name}"
+    what = f"off at a prefix, ours / {peer}"
     try:
         weights = [[w.numerator, w.denominator] for w in WEIGHTS]
-        (answer,) = ask(peer, {"do": "mixture", "weights": weights, "kept": KEPT})
+        request = {"do": "mixture", "weights": weights, "kept": KEPT, "positions": POSITIONS}
+        (answer,) = ask_order(peer, request)
     except PeerUnavailable as error:
         return Bar(what=what, value=None, bar="<= 1", holds=False, why=str(error))
     strayed = off(np.array(answer["source"]), WEIGHTS)
-    table.add_row(f"{name} ({len(answer['source']):,} positions)", *map(_shown, strayed))
+    table.add_row(f"{peer} ({len(answer['source']):,} positions)", *map(_shown, strayed))
     return at_most(what, ours / float(strayed[0]), 1)
