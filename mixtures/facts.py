@@ -56,8 +56,8 @@ Timing = tuple[tuple[int, int], tuple[int, ...]]
 class Clips:
     """Every clip of the pool, sorted by id; `kind` is 0 of a refused clip, 1 image, 2 video.
 
-    `timing` counts in `timings`: (time base, presentation times), -1 of a refused clip. `why` maps
-    a refused clip to (code, detail).
+    `timing` counts the distinct times of clips, -1 of a refused clip; see `times`. `why` maps a
+    refused clip to (code, detail).
     """
 
     ids: Ids
@@ -67,9 +67,17 @@ class Clips:
     timing: NDArray[np.int32]
     millis: NDArray[np.uint32]
     nbytes: NDArray[np.int64]
-    timings: list[Timing]
+    bases: NDArray[np.int64]
+    pts: NDArray[np.int64]
+    ends: NDArray[np.int64]
     why: dict[int, tuple[str, str]]
     facts_id: str
+
+    def times(self, timing: int) -> Timing:
+        """(time base, presentation times) of the clips of one timing."""
+        numerator, denominator = self.bases[timing].tolist()
+        pts = self.pts[self.ends[timing] : self.ends[timing + 1]].tolist()
+        return (numerator, denominator), tuple(pts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +108,16 @@ def read_clips(pool: Pool) -> Clips:
     inputs = [short_hash([receipt.work_id for receipt in receipts])]
     name, tables = _remembered(pool, {"of": "clips"}, inputs, lambda: _clip_tables(pool, receipts))
     table, timings = tables["facts/clips"], tables["facts/timings"]
-    pairs = zip(timings["time_base"].to_pylist(), timings["pts"].to_pylist(), strict=True)
+    pts = _one(timings["pts"])
     broken = np.flatnonzero(np.asarray(pc.is_valid(table["code"])))
     reasons = table.select(["code", "detail"]).take(broken).to_pylist()
     kinds = pc.index_in(table["kind"], value_set=pa.array(["", "image", "video"]))
     return Clips(
         ids=ids_of(table["id"]),
         kind=np.asarray(kinds).astype(np.uint8),
-        timings=[((int(base[0]), int(base[1])), tuple(pts)) for base, pts in pairs],
+        bases=_fractions(timings["time_base"]),
+        pts=np.asarray(pts.values, np.int64),
+        ends=np.asarray(pts.offsets, np.int64),
         why={int(i): (row["code"], row["detail"]) for i, row in zip(broken, reasons, strict=True)},
         facts_id=name,
         **{

@@ -147,10 +147,13 @@ class Manifest:
     def write(self, folder: str) -> None:
         """Tables first, `manifest.json` last."""
         store = Store(folder)
-        arrays = [*self.tables, self.packs_per_window]
-        for array in [*arrays, self.source_at] if self.source_at is not None else arrays:
-            data = npy_bytes(array)
-            store.put(npy_name(sha256_hex(data)), data)
+        digests = [source["kept"]["table"] for source in self.value["sources"]]
+        arrays: dict[str, NDArray[Any]] = dict(zip(digests, self.tables, strict=True))
+        arrays[self.value["packs_per_window"]] = self.packs_per_window
+        if self.source_at is not None:
+            arrays[self.value["schedule"]["table"]] = self.source_at
+        for digest, array in arrays.items():
+            store.put(npy_name(digest), npy_bytes(array))
         store.put(tokenizer_name(self.value["text"]["tokenizer_sha256"]), self.tokenizer)
         store.put("manifest.json", canonical_json(self.value))
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtures.columns import segment_sums
-from mixtures.facts import IMAGE, Clips, Samples
+from mixtures.facts import IMAGE, Clips, Samples, Timing
 from mixtures.layout import (
     LayoutConfig,
     Look,
@@ -40,7 +40,8 @@ class Pricer:
     def __init__(self, recipe: Recipe, codec: TextCodec, clips: Clips) -> None:
         self._recipe, self._codec, self._clips = recipe, codec, clips
         self._by_times = recipe.layout.timestamps != "none"
-        shown = [len(view_frames(_clip("video", 1, 1, t), recipe.frames)) for t in clips.timings]
+        known = (clips.times(number) for number in range(len(clips.bases)))
+        shown = [len(view_frames(_clip("video", 1, 1, each), recipe.frames)) for each in known]
         times = np.arange(len(shown)) if self._by_times else np.array(shown, np.int64)
         last = times[clips.timing] if len(times) else clips.timing
         packed = np.zeros(len(clips.ids), np.int64)
@@ -81,7 +82,7 @@ class Pricer:
             return 0, 0, 0
         recipe, name = self._recipe, "image" if kind == IMAGE else "video"
         if self._by_times:
-            clip = _clip(name, width, height, self._clips.timings[last])
+            clip = _clip(name, width, height, self._clips.times(last))
             look = look_at(clip, recipe.frames, recipe.layout, images)
             return _cost_of(look, name, recipe.layout, self._codec, images)
         clip = _clip(name, width, height, ((1, 1), (0,)))
@@ -90,9 +91,7 @@ class Pricer:
         return _timeless_cost(last, grid, name, recipe.layout, self._codec, images)
 
 
-def _clip(
-    kind: str, width: int, height: int, timing: tuple[tuple[int, int], tuple[int, ...]]
-) -> Clip:
+def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
     """A clip of which only kind, size and times are known."""
     base, pts = timing
     return Clip(

@@ -25,6 +25,7 @@ from shards.outcome import CODES
 
 Named = TypeVar("Named", int, str)
 Bools = NDArray[np.bool_]
+_MARK_BITS = 24
 
 
 def components(pairs: Iterable[tuple[Named, Named]]) -> dict[Named, Named]:
@@ -189,7 +190,7 @@ def refuse_duplicates(all_verdicts: Sequence[Verdicts], found: Comparison) -> No
     first: dict[tuple[bytes, bytes], str] = {}
     for verdicts, head in zip(all_verdicts, heads, strict=True):
         samples, places, details = verdicts.samples, [], []
-        for place in verdicts.staying(np.isin(head, twice)).tolist():
+        for place in verdicts.staying(_among(head, twice)).tolist():
             clusters = found.cluster[_clips_of(samples, place)].tobytes()
             name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
             survivor = first.setdefault((samples.turns[place].tobytes(), clusters), name)
@@ -197,6 +198,16 @@ def refuse_duplicates(all_verdicts: Sequence[Verdicts], found: Comparison) -> No
                 places.append(place)
                 details.append(f"the same as {survivor}")
         verdicts.refuse(np.array(places, np.int64), "DUPLICATE_SAMPLE", details)
+
+
+def _among(numbers: NDArray[np.uint64], few: NDArray[np.uint64]) -> Bools:
+    """Which of many evenly spread numbers are among a few; their upper bits tell most apart."""
+    shift = np.uint64(64 - _MARK_BITS)
+    marked = np.zeros(1 << _MARK_BITS, bool)
+    marked[few >> shift] = True
+    found: Bools = marked[numbers >> shift]
+    found[found] = np.isin(numbers[found], few)
+    return found
 
 
 def _clips_of(samples: Samples, place: int) -> list[int]:

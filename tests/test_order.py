@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtures.manifest import Manifest
-from mixtures.order import Drawn, Order, deal
+from mixtures.order import DEAL_ALGO, Drawn, Order, deal
 from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
 from tests.made_pool import MadePool, many, write_recipe
@@ -140,3 +140,11 @@ def test_the_order_of_this_manifest_never_changes(manifest: Manifest) -> None:
     """A change of any algorithm behind the order must change its version, and this digest."""
     assert manifest.value["order_digest"] == GOLDEN
     assert [len(pack) for pack in map(Order(manifest).pack, range(6))] == [4, 4, 4, 5, 5, 4]
+
+
+def test_this_is_the_dealing_of_lpt_counts_1(manifest: Manifest) -> None:
+    """A change of these lanes must change the algorithm's name."""
+    assert DEAL_ALGO == "lpt-counts/1"
+    assert deal([5, 9, 1, 7, 3, 3, 8], 3) == [[1, 5], [2, 4, 6], [0, 3]]
+    lanes = Order(manifest, 8).deal(3, 3)
+    assert lanes == [[31, 26, 29], [25, 30, 28], [27, 24]]
