@@ -5,8 +5,8 @@ The cost of a clip depends on its kind, size and times only: each distinct look 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from mixtures.columns import segment_sums
 from mixtures.facts import IMAGE, Clips, Samples, Timing
 from mixtures.layout import (
+    VIDEO_MULTIPLE,
     LayoutConfig,
     Look,
     frames_used,
     grid_of,
     layout_of,
     look_at,
-    view_frames,
     view_size,
 )
 from mixtures.recipe import Recipe
@@ -39,15 +39,28 @@ class Pricer:
 
     def __init__(self, recipe: Recipe, codec: TextCodec, clips: Clips) -> None:
         self._recipe, self._codec, self._clips = recipe, codec, clips
+        self._known: dict[tuple[str, int, tuple[int, int], int], Cost] = {}
         self._by_times = recipe.layout.timestamps != "none"
-        known = (clips.times(number) for number in range(len(clips.bases)))
-        shown = [len(view_frames(_clip("video", 1, 1, each), recipe.frames)) for each in known]
-        times = np.arange(len(shown)) if self._by_times else np.array(shown, np.int64)
+        self._looks: list[Look] = []
+        times = np.arange(len(clips.bases)) if self._by_times else self._timeless()
         last = times[clips.timing] if len(times) else clips.timing
         packed = np.zeros(len(clips.ids), np.int64)
         for column, bits in zip((clips.kind, clips.width, clips.height, last), _BITS, strict=True):
             packed = packed << bits | np.maximum(column, 0).astype(np.int64)
         self._forms, self._form = np.unique(packed, return_inverse=True)
+
+    def _timeless(self) -> NDArray[np.int64]:
+        """For each timing: which of the distinct looks, their times left out, it gives."""
+        known: dict[Look, int] = {}
+        found = []
+        for timing in range(len(self._clips.bases)):
+            clip = _clip("video", VIDEO_MULTIPLE, VIDEO_MULTIPLE, self._clips.times(timing))
+            look = look_at(clip, self._recipe.frames, self._recipe.layout)
+            shown = len(look.frames)
+            look = replace(look, frames=tuple(range(shown)), seconds=(Fraction(0),) * shown)
+            found.append(known.setdefault(look, len(known)))
+        self._looks = list(known)
+        return np.array(found, np.int64)
 
     def rows(self, samples: Samples) -> NDArray[np.void]:
         """One row of ROW per sample; its refused clips cost nothing."""
@@ -81,14 +94,19 @@ class Pricer:
         if not kind:
             return 0, 0, 0
         recipe, name = self._recipe, "image" if kind == IMAGE else "video"
-        if self._by_times:
-            clip = _clip(name, width, height, self._clips.times(last))
-            look = look_at(clip, recipe.frames, recipe.layout, images)
-            return _cost_of(look, name, recipe.layout, self._codec, images)
         clip = _clip(name, width, height, ((1, 1), (0,)))
-        size = view_size(clip, recipe.frames, recipe.layout, images)
-        grid = grid_of(*size, recipe.layout.patch)
-        return _timeless_cost(last, grid, name, recipe.layout, self._codec, images)
+        grid = grid_of(*view_size(clip, recipe.frames, recipe.layout, images), recipe.layout.patch)
+        known = self._known.get((name, last, grid, images))
+        if known is None:
+            if self._by_times:
+                base, pts = self._clips.times(last)
+                clip = replace(clip, time_base=base, pts=pts)
+                look = look_at(clip, recipe.frames, recipe.layout, images)
+            else:
+                look = self._looks[last]
+            known = _cost_of(replace(look, grid=grid), name, recipe.layout, self._codec, images)
+            self._known[name, last, grid, images] = known
+        return known
 
 
 def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
@@ -108,21 +126,6 @@ def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
         source_fps=(0, 1),
         colour="",
     )
-
-
-@lru_cache(maxsize=65_536)
-def _timeless_cost(
-    shown: int,
-    grid: tuple[int, int],
-    kind: str,
-    layout: LayoutConfig,
-    codec: TextCodec,
-    images: int,
-) -> Cost:
-    """The cost of so many frames where times do not count: many clips share it."""
-    times = (Fraction(0),) * shown
-    look = Look(frames=tuple(range(shown)), seconds=times, width=0, height=0, grid=grid)
-    return _cost_of(look, kind, layout, codec, images)
 
 
 def _cost_of(look: Look, kind: str, layout: LayoutConfig, codec: TextCodec, images: int) -> Cost:
