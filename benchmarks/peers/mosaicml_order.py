@@ -40,7 +40,7 @@ def opened(folder, kept, weights, epoch_size, batch_size):
         shuffle_seed=1,
         batch_size=batch_size,
         num_canonical_nodes=1,
-        shuffle_block_size=1 << 18,
+        shuffle_block_size=4_000_000,  # the default for one canonical node
         epoch_size=epoch_size,
     )
 
