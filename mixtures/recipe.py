@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from mixtures.layout import VIDEO_MULTIPLE, LayoutConfig, View
+from mixtures.layout import ARRANGEMENTS, TIMESTAMPS, VIDEO_MULTIPLE, LayoutConfig, View
 from mixtures.schedule import MAX_PERIOD, fitting_period, misfit, quotas_of
 from mixtures.strict_yaml import load_yaml
 from shards.errors import UserError
@@ -224,7 +224,8 @@ _FRAMES = {
     "fps": _integer(1, 60),
     "cap": _integer(1, 65_536),
     "area": _AREA,
-    "selection": _one_of("uniform"),
+    "selection": _one_of("uniform", "uniform_last", "scene", "difference"),
+    "memory": _integer(1, 65_536),
 }
 _LAYOUT = {
     "patch": _one_of(8, 16),
@@ -232,9 +233,14 @@ _LAYOUT = {
     "slow_stride": _one_of(1, 2, 4),
     "fast_mode": _one_of("stride", "tokens"),
     "fast_stride": _one_of(1, 2, 4),
-    "timestamps": _one_of("none", "per_frame_text"),
+    "timestamps": _one_of(*TIMESTAMPS),
     "pathways": _one_of("both", "slow", "fast", "none"),
     "image_token_budget": _integer(1, 1 << 20),
+    "arrangement": _one_of(*ARRANGEMENTS),
+    "fast_frames": _one_of("all", "complement"),
+    "newlines": _one_of("slow", "all", "none"),
+    "queries": _integer(1, 4096),
+    "memory_tokens": _integer(0, 65_536),
 }
 _TEXT = {"tokenizer": _text, "revision": _text, "template": _one_of("chatml")}
 _HELD_OUT: dict[str, Rule] = {

@@ -222,7 +222,7 @@ def test_every_image_is_within_1e_4_of_the_reference_where_features_reach_20() -
     """Per image, in double precision, so that the reference's own rounding does not count."""
     published = published_weights(3)
     for layer in range(DEPTH):
-        published[f"blocks.{layer}.mlp.fc2.weight"] *= 2.5
+        published[f"blocks.{layer}.mlp.fc2.weight"] *= 3
     model = OryxVisionTower(config())
     model.load_state_dict(from_oryx(published), strict=True)
     shown = images((32, 64), (50, 33), (96, 96), (17, 5), (160, 96), (1, 400), (50, 33))

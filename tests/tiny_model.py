@@ -13,7 +13,9 @@ from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.packs import RenderedSample
 
-LAYOUT = LayoutConfig(slow_frames=2, slow_stride=2, fast_mode="stride", fast_stride=4)
+LAYOUT = LayoutConfig(
+    slow_frames=2, slow_stride=2, fast_mode="stride", fast_stride=4, timestamps="none"
+)
 VISION_START, VISION_END, PAD = 1, 2, 3
 VOCABULARY = 64
 
@@ -40,7 +42,7 @@ def tiny_model(seed: int = 0, **text: object) -> SlowFastForConditionalGeneratio
             "initializer_range": 0.2,
             **text,
         },
-        layout={"slow_frames": 2},
+        layout={"slow_frames": 2, "timestamps": "none"},
         visual_token_ids=[VISION_START, VISION_END, PAD],
     )
     return SlowFastForConditionalGeneration(config).eval()
