@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from tests.tiny_model import LAYOUT, PAD, VISION_END, mixed_samples, tiny_model, tiny_sample
 from train.model import register
 from train.model.attention import plan_blocks
-from train.model.modeling import SlowFastForConditionalGeneration, pack_inputs
+from train.model.modeling import VISUAL_INPUTS, SlowFastForConditionalGeneration, pack_inputs
 from train.packs import Pack, RenderedSample, build_pack, empty_pack
 
 NO_END = 63
@@ -31,7 +31,7 @@ def logits_of(model: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tens
 def logits_alone(model: SlowFastForConditionalGeneration, sample: RenderedSample) -> torch.Tensor:
     """One sample through transformers' ordinary causal attention, without any packing."""
     inputs = pack_inputs(build_pack([sample], LAYOUT))
-    visual = {name: inputs[name] for name in ("patches", "grids", "slots")}
+    visual = {name: inputs[name] for name in VISUAL_INPUTS}
     return model(input_ids=inputs["input_ids"], **visual).logits[0]
 
 
@@ -148,7 +148,7 @@ def test_generate_of_transformers_gives_the_same_answer() -> None:
     made = model.generate(
         input_ids=inputs["input_ids"],
         attention_mask=torch.ones_like(inputs["input_ids"]),
-        **{name: inputs[name] for name in ("patches", "grids", "slots")},
+        **{name: inputs[name] for name in VISUAL_INPUTS},
         suppress_tokens=model.config.visual_token_ids,
         max_new_tokens=4,
         do_sample=False,
