@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from shards.errors import UserError
 from tests.tiny_model import LAYOUT, PAD, VISION_END, mixed_samples, tiny_model, tiny_sample
 from train.model import register
 from train.model.attention import plan_blocks
@@ -23,7 +24,7 @@ NO_END = 63
 
 
 def logits_of(model: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tensor:
-    inputs = pack_inputs(pack)
+    inputs = pack_inputs(pack, model.device)
     del inputs["labels"]
     return model.language_model.lm_head(model.hidden(**inputs))
 
@@ -43,10 +44,9 @@ def test_packed_logits_equal_one_by_one() -> None:
     torch.testing.assert_close(packed, alone, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("training", [False, True])
-@torch.no_grad()
-def test_changing_one_sample_changes_the_others_by_exactly_nothing(training: bool) -> None:
-    model, samples = tiny_model().train(training), mixed_samples()
+def changed_in_the_middle() -> tuple[Pack, Pack]:
+    """A pack, and the same with other words and pixels in its second sample."""
+    samples = mixed_samples()
     before = build_pack(samples, LAYOUT)
     texts = np.where(before.tokens[: before.cu_seqlens[2]] == PAD, PAD, 9).astype(np.int32)
     start, end = before.cu_seqlens[1:3]
@@ -55,11 +55,62 @@ def test_changing_one_sample_changes_the_others_by_exactly_nothing(training: boo
         frames=[255 - samples[1].frames[0]],
         text=replace(samples[1].text, ids=texts[start:end]),
     )
-    after = build_pack([samples[0], changed, *samples[2:]], LAYOUT)
-    one, two = logits_of(model, before), logits_of(model, after)
-    assert torch.equal(one[:start], two[:start])
-    assert torch.equal(one[end:], two[end:])
-    assert (one[start:end] - two[start:end]).abs().max() > 0.1
+    return before, build_pack([samples[0], changed, *samples[2:]], LAYOUT)
+
+
+UNFUSED = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+
+
+@UNFUSED
+@pytest.mark.parametrize("attention", ["sdpa_blocks", "flex"])
+@pytest.mark.parametrize("training", [False, True])
+@torch.no_grad()
+def test_changing_one_sample_changes_the_others_by_exactly_nothing(
+    attention: str, training: bool
+) -> None:
+    model = tiny_model(packed_attention=attention).train(training)
+    before, after = changed_in_the_middle()
+    start, end = before.cu_seqlens[1:3]
+    for cache, checkpointing in ((False, False), (True, False), (True, True), (False, True)):
+        model.language_model.config.use_cache = cache
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        one, two = logits_of(model, before), logits_of(model, after)
+        assert torch.equal(one[:start], two[:start])
+        assert torch.equal(one[end:], two[end:])
+        assert (one[start:end] - two[start:end]).abs().max() > 0.1
+
+
+@UNFUSED
+@torch.no_grad()
+def test_flex_gives_what_blocks_give() -> None:
+    pack = build_pack(mixed_samples(), LAYOUT)
+    one, two = (
+        logits_of(tiny_model(packed_attention=name), pack) for name in ("sdpa_blocks", "flex")
+    )
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="flash attention runs on CUDA only")
+@torch.no_grad()
+def test_varlen_isolates_samples_and_agrees_with_blocks() -> None:
+    sizes = {"hidden_size": 64, "num_attention_heads": 4}
+    models = [
+        tiny_model(packed_attention=name, **sizes).to("cuda", torch.bfloat16)
+        for name in ("varlen", "sdpa_blocks")
+    ]
+    before, after = changed_in_the_middle()
+    one, two = logits_of(models[0], before), logits_of(models[0], after)
+    start, end = before.cu_seqlens[1:3]
+    assert torch.equal(one[:start], two[:start]) and torch.equal(one[end:], two[end:])
+    cosine = torch.cosine_similarity(one.float(), logits_of(models[1], before).float(), dim=1)
+    assert cosine.min() > 0.995
+
+
+def test_varlen_elsewhere_is_refused_with_the_remedy() -> None:
+    model = tiny_model(packed_attention="varlen")
+    with pytest.raises(UserError, match=r"float32 on cpu; use sdpa_blocks"):
+        logits_of(model, build_pack(mixed_samples(), LAYOUT))
 
 
 @torch.no_grad()

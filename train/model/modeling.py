@@ -16,7 +16,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from train.loss import supervised_loss
-from train.model.attention import Blocks, plan_blocks, register_attention
+from train.model.attention import Blocks, plan_blocks, register_attention, with_mask
 from train.model.config import SlowFastConfig
 from train.model.memory import LongMemory, MemoryTensors, frame_averages
 from train.model.projectors import LEARNED_STD, Projector, SlotTensors, build_projector
@@ -146,10 +146,12 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ) -> Tensor:
         """Last hidden states [T, D] of a packed row: ids and positions [1, T], isolated samples."""
         rows = self.embed(input_ids[0], patches, grids, slots, seconds, memory)
-        layers = set(self.language_model.config.layer_types)
+        if self.config.packed_attention == "flex":
+            blocks = with_mask(blocks)
+        kinds = getattr(self.language_model.config, "layer_types", None)
         out = self.language_model.model(
             inputs_embeds=rows[None],
-            attention_mask=dict.fromkeys(layers),
+            attention_mask=dict.fromkeys(kinds) if kinds else None,
             position_ids=position_ids,
             blocks=blocks,
             use_cache=False,
