@@ -36,7 +36,6 @@ slow frame and SEPARATOR a fast one."""
 VIDEO_MULTIPLE, IMAGE_MULTIPLE = 64, 32
 IMAGE_AREA, IMAGE_AREA_FLOOR = 1536 * 1536, 256 * 256
 FAST_STAMP_EVERY = 8
-MAX_ASPECT = 64
 
 ARRANGEMENTS = ("gsf", "isf", "v1", "queries")
 TIMESTAMPS = ("none", "sentence", "per_frame_text", "learned")
@@ -149,12 +148,6 @@ def view_size(clip: Clip, view: View, cfg: LayoutConfig, images: int = 1) -> tup
 def grid_of(width: int, height: int, patch: int = 16) -> tuple[int, int]:
     """Patches of a frame: (rows, columns)."""
     return height // patch, width // patch
-
-
-def check_aspect(width: int, height: int) -> None:
-    """ValueError for an image longer than MAX_ASPECT : 1."""
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise ValueError(f"an image of {width} x {height} pixels, at most {MAX_ASPECT} : 1 is read")
 
 
 def image_stride(grid: tuple[int, int], cfg: LayoutConfig, images: int) -> int:

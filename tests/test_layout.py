@@ -20,7 +20,6 @@ from mixtures.layout import (
     TIME,
     LayoutConfig,
     View,
-    check_aspect,
     fit_size,
     frames_used,
     grid_of,
@@ -338,12 +337,6 @@ def test_a_video_without_frames_is_refused() -> None:
         laid_out((4, 4), 0, LayoutConfig())
     with pytest.raises(ValueError, match="clip c: a video of 0 frames"):
         look_at(replace(clip_of([0], (1, 2)), pts=()), View(), LayoutConfig())
-
-
-def test_an_image_too_long_is_refused_with_its_sides() -> None:
-    check_aspect(1, 64)
-    with pytest.raises(ValueError, match=r"1 x 4000 pixels, at most 64 : 1"):
-        check_aspect(1, 4000)
 
 
 def test_frames_beyond_the_cap_stand_behind_one_memory_slot() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,10 +30,16 @@ def logits_of(model: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tens
     return model.language_model.lm_head(model.hidden(**inputs))
 
 
+def visual_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Those of one unpadded row, as the processor gives them."""
+    visual = {name: inputs[name] for name in VISUAL_INPUTS}
+    return visual | {name: visual[name]._asdict() for name in ("slots", "memory")}
+
+
 def logits_alone(model: SlowFastForConditionalGeneration, sample: RenderedSample) -> torch.Tensor:
     """One sample through transformers' ordinary causal attention, without any packing."""
     inputs = pack_inputs(build_pack([sample], LAYOUT))
-    visual = {name: inputs[name] for name in VISUAL_INPUTS}
+    visual = visual_inputs(inputs)
     return model(input_ids=inputs["input_ids"], **visual).logits[0]
 
 
@@ -199,7 +206,7 @@ def test_generate_of_transformers_gives_the_same_answer() -> None:
     made = model.generate(
         input_ids=inputs["input_ids"],
         attention_mask=torch.ones_like(inputs["input_ids"]),
-        **{name: inputs[name] for name in VISUAL_INPUTS},
+        **visual_inputs(inputs),
         suppress_tokens=model.config.visual_token_ids,
         max_new_tokens=4,
         do_sample=False,

@@ -1,6 +1,7 @@
 """The model folder: what evaluation and chat load, and the next stage starts from.
 
 config.json, model.safetensors, generation_config.json    transformers' save_pretrained
+processor_config.json, chat_template.jinja, ...            the processor, for transformers
 tokenizer.json                                             the manifest's tokenizer, its bytes
 data.json                                                  manifest id, layout, view, profile
 """
@@ -26,6 +27,7 @@ from train.config import Config
 from train.engine import Engine
 from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
+from train.model.processing import processor_of
 from train.render import Rules
 
 NEVER_SAID = (VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
@@ -83,6 +85,10 @@ def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> No
         engine.model.save_pretrained(temporary, state_dict=weights)
         tokenizer = manifest.blobs[f"plan/{rules.codec.tokenizer_sha256}.json"]
         (temporary / "tokenizer.json").write_bytes(tokenizer)
+        profile = Profile.from_json(manifest.value["profile"], "the manifest's profile")
+        made = processor_of(rules, profile, str(temporary / "tokenizer.json"))
+        made.save_pretrained(temporary)
+        (temporary / "tokenizer.json").write_bytes(tokenizer)  # the manifest's own bytes
         write_json(temporary / "data.json", _description(manifest, rules))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from shards.errors import UserError
 from train.loss import supervised_loss
 from train.model.attention import Blocks, plan_blocks, register_attention, with_mask
 from train.model.config import SlowFastConfig
@@ -179,7 +180,8 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """With `blocks` (see `pack_inputs`): `loss` is the summed cross entropy of a packed row.
 
         `labels` stand at the row that predicts them; the caller divides the sum. Without `blocks`:
-        logits of a left-padded batch [B, T], as `generate` asks for them.
+        logits of a left-padded batch [B, T], as `generate` asks for them; `slots` and `memory` are
+        then the dictionaries that the processor makes.
         """
         if blocks is not None:
             visual = (patches, grids, slots, seconds, memory)
@@ -187,6 +189,10 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
             head: Any = self.get_output_embeddings()
             return CausalLMOutputWithPast(loss=supervised_loss(hidden, head.weight, labels[0]))
         if inputs_embeds is None and patches is not None:
+            slots, memory = (
+                kind(**{name: values[name].to(self.device) for name in kind._fields})
+                for kind, values in ((SlotTensors, slots), (MemoryTensors, memory))
+            )
             rows = self.embed(input_ids.flatten(), patches, grids, slots, seconds, memory)
             inputs_embeds, input_ids = rows.view(*input_ids.shape, -1), None
         return self.language_model(
@@ -199,6 +205,16 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
             logits_to_keep=logits_to_keep,
             **kwargs,
         )
+
+    def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:
+        """UserError for several answers to one prompt: the rows of media would not follow."""
+        if expand_size != 1 and kwargs.get("patches") is not None:
+            raise UserError(
+                f"generate: {expand_size} sequences per prompt; give the prompt {expand_size} "
+                "times, or ask for one"
+            )
+        parent: Any = super()
+        return parent._expand_inputs_for_generation(expand_size, *args, **kwargs)
 
     def prepare_inputs_for_generation(
         self, input_ids: Any, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any
