@@ -22,7 +22,10 @@ CHUNK_FRAMES = 16
 
 
 class MemoryTensors(NamedTuple):
-    """`train.packs.MemoryFrames` as tensors; the fields mean the same. `grids` stay on the CPU."""
+    """`train.packs.MemoryFrames` as tensors; the fields mean the same.
+
+    `patches` and `grids` stay on the CPU: a device holds the patches of one chunk at a time.
+    """
 
     patches: Tensor
     grids: Tensor
@@ -42,8 +45,13 @@ class LongMemory(nn.Module):
 
     def forward(self, frames: Tensor, seconds: Tensor, clip: Tensor) -> Tensor:
         """`clip` int64 [F], ascending from 0: which clip a frame is of."""
-        rows = frames + self.times(seconds).to(frames.dtype)
         counts = torch.bincount(clip).tolist()
+        return checkpoint(
+            self._read, frames, seconds, counts, use_reentrant=False, preserve_rng_state=False
+        )
+
+    def _read(self, frames: Tensor, seconds: Tensor, counts: list[int]) -> Tensor:
+        rows = frames + self.times(seconds).to(frames.dtype)
         if not counts:
             return self.mlp(self.reader(rows.view(0, 1, rows.shape[1]))).flatten(0, 1)
         padded = pad_sequence(list(rows.split(counts)), batch_first=True)
@@ -73,8 +81,8 @@ def frame_averages(tower: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
 
 
 def _averages(tower: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
-    dtype = next(tower.parameters()).dtype
-    features = tower(patches.to(dtype) / 127.5 - 1, grids)
+    weight = next(tower.parameters())
+    features = tower(patches.to(weight.device, weight.dtype) / 127.5 - 1, grids)
     sizes = grids.prod(1).to(features.device)
     frame = torch.repeat_interleave(sizes)
     zeros = features.new_zeros(len(grids), features.shape[1])

@@ -46,7 +46,7 @@ def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> dict[str, Any
         "slots": SlotTensors(*(moved(getattr(slots, name)) for name in SlotTensors._fields)),
         "seconds": moved(pack.times),
         "memory": MemoryTensors(
-            patches=moved(memory.patches),
+            patches=torch.from_numpy(memory.patches),
             grids=torch.from_numpy(memory.grids),
             times=moved(memory.times),
             clip=moved(memory.clip),
