@@ -9,16 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, TextStreamer
 
 from mixtures.layout import LayoutConfig, View
-from mixtures.text import SPECIALS, TextCodec, train_tokenizer
+from mixtures.manifest import Manifest
+from mixtures.order import Order
+from mixtures.text import SPECIALS, TextCodec, pieces_of, train_tokenizer
 from shards.errors import UserError
 from shards.profile import Profile
+from shards.reader import open_data
 from shards.sample import Turn
 from tests.tiny_model import tiny_model
+from tests.tiny_pool import tiny_manifest
 from train.model import register
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import SlowFastProcessor, processor_of
@@ -261,3 +266,48 @@ def test_lora_trains_few_weights_and_merges_into_the_same_model(
         merged = tuned.merge_and_unload()
         assert isinstance(merged, SlowFastForConditionalGeneration)
         torch.testing.assert_close(merged(**batch).logits, adapted, rtol=1e-4, atol=1e-4)
+
+
+def test_processor_and_trainer_agree_on_every_sample_of_a_manifest(tmp_path: Path) -> None:
+    path = tiny_manifest(tmp_path, timestamps="per_frame_text")
+    manifest = Manifest.load(path)
+    rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
+    reader = open_data(str(tmp_path / "pool"))
+    tokenizer = str(tmp_path / "tokenizer.json")
+    profile = Profile.from_json(manifest.value["profile"], "tiny")
+    processor = processor_of(rules, profile, tokenizer)
+    order, met = Order(manifest, 4), set()
+    for drawn in (order.sample(position) for position in range(60)):
+        stored = reader.read(drawn.source, drawn.key)
+        sample = stored.sample
+        rendered = render(
+            "s",
+            sample.turns,
+            sample.clips,
+            lambda n, look, used, jpegs=stored.frames: open_jpegs(jpegs[n], look, used, "s"),
+            rules,
+        )
+        media = [[simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs] for jpegs in stored.frames]
+        inputs = processor.apply_chat_template(
+            [message(turn, sample.clips, media) for turn in sample.turns], tokenize=True
+        )
+        assert inputs["input_ids"][0].tolist() == rendered.text.ids.tolist()
+        pack = build_pack([rendered], rules.layout)
+        assert torch.equal(inputs["slots"]["feature"], torch.from_numpy(pack.slots.feature))
+        assert inputs["seconds"].tolist() == pytest.approx(pack.times.tolist())
+        met.add(drawn.source)
+    assert met == {"pictures", "clips"}
+
+
+def message(turn: Turn, clips: Any, media: list[list[np.ndarray]]) -> dict[str, Any]:
+    content: list[dict[str, Any]] = []
+    for text, clip in pieces_of(turn):
+        content.append({"type": "text", "text": text})
+        if clip is None:
+            continue
+        kind = clips[clip].kind
+        part: dict[str, Any] = {"type": kind, kind: np.stack(media[clip])}
+        if kind == "image":
+            part[kind] = Image.fromarray(media[clip][0])
+        content.append(part | {"seconds": clips[clip].seconds()})
+    return {"role": turn.role, "content": content}

@@ -189,7 +189,7 @@ PROJECTORS: dict[str, type[Projector]] = {
     "perceiver": Resampled,
     "qformer": ResampledByQFormer,
 }
-_ARRANGEMENT = {
+ARRANGEMENTS = {
     "gsf": "gsf",
     "isf": "isf",
     "v1": "v1",
@@ -204,7 +204,7 @@ def build_projector(
     """The projector of this name; UserError where it is unknown or the layout is another's."""
     if name not in PROJECTORS:
         raise UserError(f"projector: unknown {name!r}; use one of {', '.join(PROJECTORS)}")
-    wanted = _ARRANGEMENT.get(name)
+    wanted = ARRANGEMENTS.get(name)
     if layout.arrangement != wanted if wanted else layout.arrangement == "queries":
         raise UserError(
             f"projector: {name} does not fit a layout with `arrangement: {layout.arrangement}`; "
