@@ -21,7 +21,7 @@ class SlowFastConfig(PreTrainedConfig):
 
     model_type = "slowfast"
     sub_configs_defaults: ClassVar[dict[str, Any]] = {
-        "vision_config": OryxVisionConfig,
+        "vision_config": SubConfigSpec(config_class=OryxVisionConfig),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
     }
 
