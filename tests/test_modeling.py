@@ -126,9 +126,11 @@ def test_varlen_elsewhere_is_refused_with_the_remedy() -> None:
         logits_of(model, build_pack(mixed_samples(), LAYOUT))
 
 
+@UNFUSED
+@pytest.mark.parametrize("attention", ["sdpa_blocks", "flex"])
 @torch.no_grad()
-def test_order_and_neighbours_of_other_lengths_change_next_to_nothing() -> None:
-    model, samples = tiny_model(), mixed_samples()
+def test_order_and_neighbours_of_other_lengths_change_next_to_nothing(attention: str) -> None:
+    model, samples = tiny_model(packed_attention=attention), mixed_samples()
     last = logits_of(model, build_pack(samples, LAYOUT))[-len(samples[-1].text.ids) :]
     longer = tiny_sample("z", question=200, seed=9)
     for others in (samples[:2], [longer, *samples[:4]], []):
@@ -173,6 +175,17 @@ def test_checkpointing_changes_neither_loss_nor_gradients() -> None:
         loss.backward()
         results.append([loss.detach(), *(p.grad for p in model.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_checkpointing_over_frozen_inputs_still_trains_the_layers() -> None:
+    """Reentrant checkpointing would leave them without a gradient, silently."""
+    model = tiny_model().train()
+    for part in (model.vision_tower, model.projector, model.get_input_embeddings()):
+        part.requires_grad_(False)
+    checkpointed(model)
+    model(**pack_inputs(build_pack(mixed_samples(), LAYOUT))).loss.backward()
+    layers = model.language_model.model.layers.parameters()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in layers)
 
 
 def test_an_empty_pack_runs_every_part_and_moves_nothing() -> None:

@@ -113,6 +113,23 @@ def test_frames_with_times_keep_their_times(processor: SlowFastProcessor) -> Non
     assert "0.0s<|video_pad|>" in text and "3.0s<|video_pad|>" in text
 
 
+def test_frames_that_fit_the_question_are_chosen_by_their_scores(
+    processor: SlowFastProcessor,
+) -> None:
+    rules = processor.to_dict()
+    asking = SlowFastProcessor(
+        processor.tokenizer,
+        layout=rules["layout"],
+        frames=rules["frames"] | {"selection": "query", "cap": 2},
+        profile=rules["profile"],
+    )
+    part = {"type": "video", "video": np.zeros((6, 64, 64, 3), np.uint8), "seconds": [*range(6)]}
+    inputs = inputs_of(asking, asked(part | {"scores": [0, 9, 1, 0, 8, 1]}))
+    assert inputs["seconds"].tolist() == [1.0, 4.0]
+    with pytest.raises(ValueError, match=r"conversation 0: clip .* query needs 6 scores, .* has 0"):
+        inputs_of(asking, asked(part))
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [

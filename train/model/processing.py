@@ -56,7 +56,8 @@ class SlowFastProcessor(ProcessorMixin):
 
     A message's content is a text, or a list of parts: {"type": "text", "text": ...}, {"type":
     "image", "image": path or PIL image}, {"type": "video", "video": path}, or {"type": "video",
-    "video": frames uint8 [N, H, W, 3], "seconds": times}.
+    "video": frames uint8 [N, H, W, 3], "seconds": times}. A video may carry "scores", one integer
+    per frame, for rules that select frames by "query".
     """
 
     def __init__(
@@ -148,13 +149,14 @@ class SlowFastProcessor(ProcessorMixin):
     ) -> RenderedSample:
         seen: list[Seen] = []
         turns = [self._turn(key, message, seen) for message in messages]
+        scores = {i: one for i, one in enumerate(_scores_of(messages)) if one is not None}
         clips = [one.clip for one in seen]
 
         def opened(number: int, look: Look, used: Sequence[int]) -> Frames:
             return open_jpegs(seen[number].jpegs, look, used, clips[number].clip_id)
 
         try:
-            return render(key, turns, clips, opened, self.rules, answer=answer)
+            return render(key, turns, clips, opened, self.rules, answer=answer, scores=scores)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
 
@@ -199,6 +201,13 @@ def processor_of(rules: Rules, profile: Profile, tokenizer_json: str) -> SlowFas
         frames=asdict(rules.view),
         profile=profile.to_json(),
     )
+
+
+def _scores_of(messages: Sequence[dict[str, Any]]) -> list[Sequence[int] | None]:
+    """The scores that each medium carries, in order of the media."""
+    contents = [m.get("content") for m in messages if not isinstance(m.get("content"), str)]
+    parts = [part for content in contents for part in content or []]
+    return [part.get("scores") for part in parts if part.get("type") != "text"]
 
 
 def _left_padded(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
