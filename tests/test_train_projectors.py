@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from mixtures.recipe import load_recipe
 from shards.errors import UserError
 from tests.test_loop import TINY
-from tests.tiny_pool import tiny_manifest
+from tests.tiny_pool import COLOURS, QUESTIONS, tiny_manifest
 from train.config import load_config
+from train.evaluation.chat import chat
 from train.loop import run
+from train.model import register
 from train.model.projectors import ARRANGEMENTS, PROJECTORS
 from train.saved import load_saved
 
@@ -46,6 +50,26 @@ def test_a_projector_trains_and_is_saved(
     saved = load_saved(tmp_path / "model").model
     assert saved.config.projector == name
     assert all(torch.isfinite(p).all() for p in saved.parameters())
+
+
+def test_transformers_alone_answers_as_chat_does(
+    manifests: dict[str, Path], tmp_path: Path
+) -> None:
+    manifest = manifests["gsf"]
+    run(replace(TINY, steps=6), manifest, str(manifest.parent.parent / "pool"), tmp_path)
+    picture = tmp_path / "red.png"
+    Image.new("RGB", (80, 70), COLOURS["red"]).save(picture)
+    register()
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "model").eval()
+    processor = AutoProcessor.from_pretrained(tmp_path / "model")
+    question = {"type": "text", "text": QUESTIONS[0]}
+    content = [{"type": "image", "image": str(picture)}, question]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=True, add_generation_prompt=True
+    )
+    ids = model.generate(**inputs, max_new_tokens=64, do_sample=False)
+    said = processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert said.strip() == chat(tmp_path / "model", "image", picture, QUESTIONS[0]).answer
 
 
 def test_memory_trains(tmp_path: Path) -> None:

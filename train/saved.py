@@ -18,7 +18,7 @@ import torch
 
 from mixtures.layout import LayoutConfig, View
 from mixtures.manifest import Manifest
-from mixtures.text import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, TextCodec
+from mixtures.text import IM_END, IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, TextCodec
 from shards.errors import UserError
 from shards.ids import sha256_file
 from shards.profile import Profile
@@ -54,6 +54,10 @@ def build_model(config: Config, rules: Rules) -> SlowFastForConditionalGeneratio
     torch.manual_seed(config.seed)
     wanted = model_config(config, rules)
     model = SlowFastForConditionalGeneration(wanted)
+    end = rules.codec.token_id(IM_END)
+    model.generation_config.update(
+        eos_token_id=end, pad_token_id=end, suppress_tokens=wanted.visual_token_ids
+    )
     if config.init_from:
         _take_weights(model, Path(config.init_from), rules)
     return model
