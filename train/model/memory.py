@@ -22,9 +22,9 @@ CHUNK_FRAMES = 16
 
 
 class MemoryTensors(NamedTuple):
-    """`train.packs.MemoryFrames` as tensors; the fields mean the same.
+    """`train.packs.MemoryFrames` as tensors on the CPU; the fields mean the same.
 
-    `patches` and `grids` stay on the CPU: a device holds the patches of one chunk at a time.
+    A device holds the patches of one chunk at a time.
     """
 
     patches: Tensor

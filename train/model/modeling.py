@@ -46,11 +46,7 @@ def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> dict[str, Any
         "slots": SlotTensors(*(moved(getattr(slots, name)) for name in SlotTensors._fields)),
         "seconds": moved(pack.times),
         "memory": MemoryTensors(
-            patches=torch.from_numpy(memory.patches),
-            grids=torch.from_numpy(memory.grids),
-            times=moved(memory.times),
-            clip=moved(memory.clip),
-            position=moved(memory.position),
+            *(torch.from_numpy(getattr(memory, name)) for name in MemoryTensors._fields)
         ),
     }
 
@@ -124,15 +120,18 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         patch at all the tower and the projector still run, on zero rows.
         """
         rows = self.get_input_embeddings()(tokens)
-        features = self.vision_tower(patches.to(rows.dtype) / 127.5 - 1, grids)
-        visual = self.projector(features, grids, slots, seconds)
+        features = self.vision_tower(patches.to(rows.device, rows.dtype) / 127.5 - 1, grids)
+        visual = self.projector(features, grids, slots, seconds.to(rows.device))
         rows = rows.index_copy(0, slots.position, visual.to(rows.dtype))
         if self.memory is None:
             return rows
         assert memory is not None  # `pack_inputs` always gives one
         averages = frame_averages(self.vision_tower, memory.patches, memory.grids)
-        made = self.memory(averages, memory.times, memory.clip)
-        return rows.index_copy(0, memory.position, made.to(rows.dtype))
+        times, clip, position = (
+            t.to(rows.device) for t in (memory.times, memory.clip, memory.position)
+        )
+        made = self.memory(averages, times, clip)
+        return rows.index_copy(0, position, made.to(rows.dtype))
 
     def hidden(
         self,
@@ -189,10 +188,8 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
             head: Any = self.get_output_embeddings()
             return CausalLMOutputWithPast(loss=supervised_loss(hidden, head.weight, labels[0]))
         if inputs_embeds is None and patches is not None:
-            slots, memory = (
-                kind(**{name: values[name].to(self.device) for name in kind._fields})
-                for kind, values in ((SlotTensors, slots), (MemoryTensors, memory))
-            )
+            slots = SlotTensors(**{name: t.to(self.device) for name, t in slots.items()})
+            memory = MemoryTensors(**memory)
             rows = self.embed(input_ids.flatten(), patches, grids, slots, seconds, memory)
             inputs_embeds, input_ids = rows.view(*input_ids.shape, -1), None
         return self.language_model(
