@@ -31,12 +31,10 @@ TOKENS, CAP = 6, 8
 MEMORY = replace(LAYOUT, memory_tokens=TOKENS)
 
 
-def long_sample(
-    frames: int, side: int = 64, layout: LayoutConfig = MEMORY, key: str = "long"
-) -> RenderedSample:
+def long_sample(frames: int, layout: LayoutConfig = MEMORY, key: str = "long") -> RenderedSample:
     """A clip of so many stored frames, at one a second, of which a view shows 8."""
-    clip = clip_of(list(range(frames)), (1, 1), size=(side, side))
-    look = look_at(clip, View(fps=1, cap=CAP, area=side * side, memory=4096), layout)
+    clip = clip_of(list(range(frames)), (1, 1), size=(64, 64))
+    look = look_at(clip, View(fps=1, cap=CAP, area=64 * 64, memory=4096), layout)
     slots = layout_of(look, "video", layout, len)
     ids, visual = [5, 6], []
     for index, slot in enumerate(slots):
@@ -52,7 +50,7 @@ def long_sample(
             visual=visual,
         ),
         layouts=[slots],
-        frames=[random.integers(0, 256, (len(frames_used(slots)), side, side, 3), np.uint8)],
+        frames=[random.integers(0, 256, (len(frames_used(slots)), 64, 64, 3), np.uint8)],
         seconds=[[float(look.seconds[i]) for i in frames_used(slots)]],
     )
 
@@ -130,7 +128,7 @@ class Live(TorchDispatchMode):
 def peak_of(frames: int) -> int:
     made = model().train()
     made.vision_tower.requires_grad_(False)
-    inputs = pack_inputs(build_pack([long_sample(frames, side=128)], MEMORY))
+    inputs = pack_inputs(build_pack([long_sample(frames)], MEMORY))
     with Live() as live:
         made(**inputs).loss.backward()
     assert made.memory.reader.queries.grad.abs().max() > 0
@@ -139,7 +137,7 @@ def peak_of(frames: int) -> int:
 
 def test_twice_the_frames_need_less_than_a_tenth_more_memory_under_a_frozen_tower() -> None:
     half, whole = peak_of(512), peak_of(1024)
-    assert half > 1_000_000
+    assert half > 500_000
     assert whole < 1.1 * half
 
 
