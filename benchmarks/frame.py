@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("demo", "floors", "mixture", "order", "packing", "read", "scale")
+NAMES = ("demo", "floors", "mixture", "model", "order", "packing", "read", "scale")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,6 +127,30 @@ def read_clips(pool: Pool) -> Clips:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differences:
+    """How much each stored frame differs from the one before, by the place of its clip."""
+
+    values: NDArray[np.int32]
+    ends: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    def of(self, clip: int) -> tuple[int, ...]:
+        row = self.row[clip]
+        return tuple(self.values[self.ends[row] : self.ends[row + 1]].tolist())
+
+
+def read_differences(pool: Pool, clips: Clips) -> Differences:
+    """The differences of every decoded clip, from the pool's clip index."""
+    wanted = _part(CLIPS, "clip_id differences")
+    table = pa.concat_tables(_columns(pool, pool.receipts("decode"), "index/clips", wanted))
+    scores = _one(table.combine_chunks()["differences"])
+    row = np.zeros(len(clips.ids), np.int64)
+    row[find(clips.ids, ids_of(table["clip_id"]))] = np.arange(len(table))
+    ends = np.asarray(scores.offsets, np.int64)
+    return Differences(values=np.asarray(scores.values, np.int32), ends=ends, row=row)
+
+
 def _remembered(
     pool: Pool,
     parameters: dict[str, str],

@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.selection import SCORED, at_rate, select, spread
 from shards.sample import Clip
 
 LAYOUT_VERSION = "slowfast-layout/1"
@@ -23,24 +25,35 @@ START, END = "start", "end"
 SLOW, FAST, IMAGE = "slow", "fast", "image"
 NEWLINE, FRAME = "newline", "frame"
 SLOW_BEGIN, SEPARATOR, FAST_BEGIN = "slow_begin", "separator", "fast_begin"
-TIME = "time"
+TIME, MEMORY = "time", "memory"
 POOLED = (SLOW, FAST, IMAGE)
-"""Kinds whose tokens are averaged patches; START and END are special tokens, TIME is text."""
+"""Kinds whose tokens are pooled patches; START and END are special tokens, TIME is text, MEMORY
+stands for the frames beyond the cap."""
 LEARNED = (NEWLINE, FRAME, SLOW_BEGIN, SEPARATOR, FAST_BEGIN)
-"""Kinds whose one token is a learned vector of the projector."""
+"""Kinds whose one token is a learned vector of the projector. In an interleaved video FRAME ends a
+slow frame and SEPARATOR a fast one."""
 
 VIDEO_MULTIPLE, IMAGE_MULTIPLE = 64, 32
 IMAGE_AREA, IMAGE_AREA_FLOOR = 1536 * 1536, 256 * 256
 FAST_STAMP_EVERY = 8
 
+ARRANGEMENTS = ("gsf", "isf", "v1", "queries")
+TIMESTAMPS = ("none", "sentence", "per_frame_text", "learned")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutConfig:
-    """The token rule of a recipe (model spec 8.4: grouped slow and fast blocks).
+    """The token rule of a recipe (model spec 8.3-8.5).
 
-    The slow path averages `slow_stride`² patches of up to `slow_frames` frames. The fast path shows
-    every frame: `fast_mode` "stride" averages `fast_stride`² patches, "tokens" gives `fast_stride`²
-    tokens per frame. `pathways` chooses the blocks: both, slow, fast, or none (no visual token).
+    The slow path pools `slow_stride`² patches of up to `slow_frames` frames. The fast path shows
+    every frame (`fast_frames` "all"), or those that are not slow ("complement"): `fast_mode`
+    "stride" pools `fast_stride`² patches, "tokens" gives `fast_stride`² tokens per frame.
+    `pathways` chooses the blocks: both, slow, fast, or none (no visual token).
+
+    `arrangement`: "gsf" a slow block, then a fast block; "isf" slow and fast frames interleaved in
+    time; "v1" both blocks bare, slow rows at full height; "queries" `queries` tokens for every
+    frame or image, whatever its size. `newlines` end the rows of slow frames, of "all", of "none".
+    `memory_tokens` stand for the frames beyond the view's cap, all together.
     """
 
     patch: int = 16
@@ -48,26 +61,37 @@ class LayoutConfig:
     slow_stride: int = 2
     fast_mode: str = "stride"
     fast_stride: int = 4
-    timestamps: str = "none"
+    timestamps: str = "per_frame_text"
     pathways: str = "both"
     image_token_budget: int = 12_288
+    arrangement: str = "gsf"
+    fast_frames: str = "all"
+    newlines: str = "slow"
+    queries: int = 16
+    memory_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a recipe shows of stored videos: frames per second, at most `cap`, area in pixels."""
+    """What a recipe shows of stored videos: frames per second, at most `cap`, area in pixels.
+
+    `selection` (mixtures.selection) chooses where there are more; at most `memory` of the others go
+    to the memory, where the layout has one.
+    """
 
     fps: int = 1
     cap: int = 128
     area: int = 384 * 384
     selection: str = "uniform"
+    memory: int = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """`n` adjacent tokens of one kind; frame and row are -1 where they mean nothing.
 
-    `frame` counts the frames of the view, not the stored ones; `text` is set for TIME only.
+    `frame` counts the frames of the view, not the stored ones; MEMORY stands for `frames` of them
+    from `frame` on. `text` is set for TIME only.
     """
 
     kind: str
@@ -75,6 +99,7 @@ class Slot:
     frame: int = -1
     row: int = -1
     text: str = ""
+    frames: int = 1
 
 
 def fit_size(width: int, height: int, *, area: int, multiple: int) -> tuple[int, int]:
@@ -87,25 +112,25 @@ def fit_size(width: int, height: int, *, area: int, multiple: int) -> tuple[int,
     return max(width // multiple, 1) * multiple, max(height // multiple, 1) * multiple
 
 
-def view_frames(clip: Clip, view: View) -> list[int]:
-    """Which stored frames the view shows: nearest to each k / fps, then at most `cap`, spread."""
+def view_frames(clip: Clip, view: View, scores: Sequence[int] = ()) -> list[int]:
+    """Which stored frames the view shows: those of its rate, then at most `cap` by `selection`.
+
+    `scores` are per stored frame, for "query"; "scene" and "difference" read the clip's own.
+    """
     if clip.kind == "image":
         return [0]
-    numerator, denominator = clip.time_base
-    times = np.array(clip.pts, np.int64) * (numerator * view.fps)  # in 1 / (fps * denominator) s
-    steps = np.arange((2 * int(times[-1]) + denominator - 1) // (2 * denominator) + 1)
-    targets = steps.astype(np.int64) * denominator
-    after = np.searchsorted(times, targets).clip(0, len(times) - 1)
-    before = (after - 1).clip(0)
-    nearest = np.where(abs(targets - times[before]) <= abs(times[after] - targets), before, after)
-    shown = sorted(set(nearest.tolist()))
-    return [shown[i] for i in spread(len(shown), view.cap)]
-
-
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` of `count` indices, evenly: i * count // most."""
-    kept = min(count, most)
-    return [i * count // kept for i in range(kept)]
+    shown = at_rate(clip, view.fps)
+    per_frame: Sequence[int] = ()
+    if view.selection in SCORED and len(shown) > view.cap:
+        own = scores if view.selection == "query" else clip.differences
+        if len(own) != len(clip.pts):
+            raise ValueError(
+                f"clip {clip.clip_id}: selection {view.selection} needs {len(clip.pts)} scores, "
+                f"one per stored frame, has {len(own)}"
+            )
+        first = [0, *(frame + 1 for frame in shown[:-1])]
+        per_frame = [max(own[a : b + 1]) for a, b in zip(first, shown, strict=True)]
+    return [shown[i] for i in select(len(shown), view.cap, view.selection, per_frame)]
 
 
 def view_size(clip: Clip, view: View, cfg: LayoutConfig, images: int = 1) -> tuple[int, int]:
@@ -155,44 +180,107 @@ def visual_layout(
     """The slots of one clip in order; `grids` and `seconds` have one entry per frame of the view.
 
     A video with fewer than `slow_frames` frames shows them all in the slow block; the fast block
-    always shows all. Frames have one newline per row in the slow block and none in the fast one.
+    always shows all. ValueError for a video without frames.
     """
     if cfg.pathways == "none":
         return []
     if kind == "image":
-        rows = _rows(IMAGE, 0, grids[0], cfg, images, newlines=True)
+        rows = _rows(IMAGE, 0, grids[0], cfg, images)
         return [Slot(kind=START), *rows, Slot(kind=END)]
-    slots = [Slot(kind=START)]
-    if cfg.pathways in ("both", "slow"):
+    if not grids:
+        raise ValueError("a video of 0 frames, at least 1 is needed")
+    shown = _Shown(grids, seconds, cfg, count_text, images)
+    body = {"gsf": _grouped, "isf": _interleaved, "v1": _bare, "queries": _queried}
+    return [
+        *_sentence(shown),
+        Slot(kind=START),
+        *body[cfg.arrangement](shown),
+        Slot(kind=END),
+    ]
+
+
+class _Shown(NamedTuple):
+    """The arguments of `visual_layout` that every arrangement of a video takes."""
+
+    grids: Sequence[tuple[int, int]]
+    seconds: Sequence[Fraction | float]
+    cfg: LayoutConfig
+    count_text: Callable[[str], int]
+    images: int
+
+    def slow(self) -> list[int]:
+        wanted = self.cfg.pathways in ("both", "slow")
+        return slow_indices(len(self.grids), self.cfg) if wanted else []
+
+    def fast(self) -> list[int]:
+        if self.cfg.pathways not in ("both", "fast"):
+            return []
+        left_out = set(self.slow()) if self.cfg.fast_frames == "complement" else set()
+        return [i for i in range(len(self.grids)) if i not in left_out]
+
+    def stamp(self, frame: int) -> list[Slot]:
+        if self.cfg.timestamps != "per_frame_text":
+            return []
+        text = time_text(self.seconds[frame])
+        return [Slot(kind=TIME, n=self.count_text(text), text=text)]
+
+    def rows(self, kind: str, frame: int) -> list[Slot]:
+        return _rows(kind, frame, self.grids[frame], self.cfg, self.images)
+
+
+def _grouped(shown: _Shown) -> list[Slot]:
+    slots = []
+    if shown.cfg.pathways in ("both", "slow"):
         slots.append(Slot(kind=SLOW_BEGIN))
-        for i in slow_indices(len(grids), cfg):
-            slots += _stamp(seconds[i], cfg, count_text)
-            slots += _rows(SLOW, i, grids[i], cfg, images, newlines=True)
-            slots.append(Slot(kind=FRAME, frame=i))
-    if cfg.pathways == "both":
+        for i in shown.slow():
+            slots += [*shown.stamp(i), *shown.rows(SLOW, i), Slot(kind=FRAME, frame=i)]
+    if shown.cfg.pathways == "both":
         slots.append(Slot(kind=SEPARATOR))
-    if cfg.pathways in ("both", "fast"):
+    if shown.cfg.pathways in ("both", "fast"):
         slots.append(Slot(kind=FAST_BEGIN))
-        for i, grid in enumerate(grids):
-            slots += _stamp(seconds[i], cfg, count_text) if i % FAST_STAMP_EVERY == 0 else []
-            slots += _rows(FAST, i, grid, cfg, images, newlines=False)
-            slots.append(Slot(kind=FRAME, frame=i))
-    return [*slots, Slot(kind=END)]
+        for i in shown.fast():
+            slots += shown.stamp(i) if i % FAST_STAMP_EVERY == 0 else []
+            slots += [*shown.rows(FAST, i), Slot(kind=FRAME, frame=i)]
+    return slots
 
 
-def _stamp(
-    seconds: Fraction | float, cfg: LayoutConfig, count_text: Callable[[str], int]
-) -> list[Slot]:
-    if cfg.timestamps == "none":
+def _interleaved(shown: _Shown) -> list[Slot]:
+    slots, slow, fast = [], set(shown.slow()), set(shown.fast())
+    for i in sorted(slow | fast):
+        if i in slow:
+            slots += [*shown.stamp(i), *shown.rows(SLOW, i), Slot(kind=FRAME, frame=i)]
+        if i in fast:
+            slots += [*shown.rows(FAST, i), Slot(kind=SEPARATOR, frame=i)]
+    return slots
+
+
+def _bare(shown: _Shown) -> list[Slot]:
+    slow = [slot for i in shown.slow() for slot in shown.rows(SLOW, i)]
+    return slow + [slot for i in shown.fast() for slot in shown.rows(FAST, i)]
+
+
+def _queried(shown: _Shown) -> list[Slot]:
+    slots = []
+    for i in range(len(shown.grids)):
+        slots += shown.stamp(i) if i % FAST_STAMP_EVERY == 0 else []
+        slots += [*shown.rows(FAST, i), Slot(kind=FRAME, frame=i)]
+    return slots
+
+
+def _sentence(shown: _Shown) -> list[Slot]:
+    if shown.cfg.timestamps != "sentence":
         return []
-    text = time_text(seconds)
-    return [Slot(kind=TIME, n=count_text(text), text=text)]
+    times = [time_text(shown.seconds[i]) for i in shown.slow() or range(len(shown.grids))]
+    text = f"A video of {len(shown.grids)} frames; seen at {', '.join(times)}.\n"
+    return [Slot(kind=TIME, n=shown.count_text(text), text=text)]
 
 
 def _rows(
-    kind: str, frame: int, grid: tuple[int, int], cfg: LayoutConfig, images: int, *, newlines: bool
+    kind: str, frame: int, grid: tuple[int, int], cfg: LayoutConfig, images: int
 ) -> list[Slot]:
     rows, columns = pooled_grid(grid, kind, cfg, images)
+    with_newline = {"none": (), "slow": (SLOW, IMAGE), "all": POOLED}[cfg.newlines]
+    newlines = kind in with_newline and cfg.arrangement in ("gsf", "isf")
     slots = []
     for row in range(rows):
         slots.append(Slot(kind=kind, n=columns, frame=frame, row=row))
@@ -204,24 +292,33 @@ def _rows(
 def pooled_grid(
     grid: tuple[int, int], kind: str, cfg: LayoutConfig, images: int = 1
 ) -> tuple[int, int]:
-    """Tokens of one frame after pooling: (rows, columns); `kind` is one of POOLED."""
+    """Tokens of one frame after pooling: (rows, columns); `kind` is one of POOLED.
+
+    ValueError where the grid does not divide by the stride.
+    """
+    if cfg.arrangement == "queries":
+        return 1, cfg.queries
     if kind == FAST and cfg.fast_mode == "tokens":
         return cfg.fast_stride, cfg.fast_stride
     stride = {SLOW: cfg.slow_stride, FAST: cfg.fast_stride, IMAGE: image_stride(grid, cfg, images)}[
         kind
     ]
-    if grid[0] % stride or grid[1] % stride:
-        raise AssertionError(f"a {grid} grid does not divide by the {kind} stride {stride}")
-    return grid[0] // stride, grid[1] // stride
+    down = 1 if (cfg.arrangement, kind) == ("v1", SLOW) else stride
+    if grid[0] % down or grid[1] % stride:
+        raise ValueError(f"a {grid} grid does not divide by the {kind} stride {stride}")
+    return grid[0] // down, grid[1] // stride
 
 
 def pool_cells(
     grid: tuple[int, int], kind: str, row: int, cfg: LayoutConfig, images: int = 1
 ) -> list[NDArray[np.int64]]:
-    """For each token of a pooled row: the flat patch indices (row-major) that it averages.
+    """For each token of a pooled row: the flat patch indices (row-major) that it pools.
 
-    Cells are those of adaptive average pooling; where the strides divide they do not overlap.
+    Cells are those of adaptive average pooling; where the strides divide they do not overlap. A
+    query has no cell of its own: it looks at the whole frame.
     """
+    if cfg.arrangement == "queries":
+        return [np.zeros(0, np.int64)] * cfg.queries
     rows, columns = pooled_grid(grid, kind, cfg, images)
     down = np.arange(row * grid[0] // rows, -(-(row + 1) * grid[0] // rows))
     cells = []
@@ -233,37 +330,56 @@ def pool_cells(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One clip as a recipe shows it: stored frame indices, their times, size and grid."""
+    """One clip as a recipe shows it: stored frame indices, their times, size and grid.
+
+    The last `memory` of the frames are those beyond the cap, for the memory alone.
+    """
 
     frames: tuple[int, ...]
     seconds: tuple[Fraction, ...]
     width: int
     height: int
     grid: tuple[int, int]
+    memory: int = 0
 
 
-def look_at(clip: Clip, view: View, cfg: LayoutConfig, images: int = 1) -> Look:
-    """The view of one stored clip, before any token is counted."""
-    frames = view_frames(clip, view)
+def look_at(
+    clip: Clip, view: View, cfg: LayoutConfig, images: int = 1, scores: Sequence[int] = ()
+) -> Look:
+    """The view of one stored clip, before any token is counted; `scores` as in `view_frames`."""
+    frames = view_frames(clip, view, scores)
+    beyond: list[int] = []
+    if clip.kind == "video" and cfg.memory_tokens and cfg.pathways != "none":
+        others = sorted(set(at_rate(clip, view.fps)) - set(frames))
+        beyond = [others[i] for i in spread(len(others), view.memory)]
     width, height = view_size(clip, view, cfg, images)
+    base, frames = clip.time_base, [*frames, *beyond]
     return Look(
         frames=tuple(frames),
-        seconds=tuple(Fraction(clip.pts[i] * clip.time_base[0], clip.time_base[1]) for i in frames),
+        seconds=tuple(Fraction(clip.pts[i] * base[0], base[1]) for i in frames),
         width=width,
         height=height,
         grid=grid_of(width, height, cfg.patch),
+        memory=len(beyond),
     )
 
 
 def layout_of(
     look: Look, kind: str, cfg: LayoutConfig, count_text: Callable[[str], int], images: int = 1
 ) -> list[Slot]:
-    """`visual_layout` of a clip as it is looked at."""
-    return visual_layout(
-        [look.grid] * len(look.frames), look.seconds, kind, cfg, count_text, images
-    )
+    """`visual_layout` of a clip as it is looked at; the memory comes first."""
+    shown = len(look.frames) - look.memory
+    grids = [look.grid] * shown
+    slots = visual_layout(grids, look.seconds[:shown], kind, cfg, count_text, images)
+    if look.memory:
+        start = next(i for i, slot in enumerate(slots) if slot.kind == START) + 1
+        memory = Slot(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=look.memory)
+        slots.insert(start, memory)
+    return slots
 
 
 def frames_used(slots: Sequence[Slot]) -> list[int]:
     """Frames of the view that the vision tower has to see, ascending."""
-    return sorted({slot.frame for slot in slots if slot.kind in POOLED})
+    kinds = (*POOLED, MEMORY)
+    seen = (range(s.frame, s.frame + s.frames) for s in slots if s.kind in kinds)
+    return sorted({frame for frames in seen for frame in frames})

@@ -112,7 +112,7 @@ def _choose(
     for own_samples in samples:
         used[own_samples.clips] = True
     found = comparison(recipe, pool, sources, held_out, clips, used)
-    pricer = Pricer(recipe, codec, clips)
+    pricer = Pricer(recipe, codec, clips, pool)
     rows = [pricer.rows(own_samples) for own_samples in samples]
     verdicts = [Verdicts(own_samples) for own_samples in samples]
     for source, own, admission, each in zip(recipe.sources, verdicts, sources, rows, strict=True):

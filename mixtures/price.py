@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtures.columns import segment_sums
-from mixtures.facts import IMAGE, Clips, Samples, Timing
+from mixtures.facts import IMAGE, Clips, Differences, Samples, Timing, read_differences
 from mixtures.layout import (
     VIDEO_MULTIPLE,
     LayoutConfig,
@@ -24,8 +24,10 @@ from mixtures.layout import (
     view_size,
 )
 from mixtures.recipe import Recipe
+from mixtures.selection import SCORED
 from mixtures.tables import ROW
 from mixtures.text import TextCodec
+from shards.pool import Pool
 from shards.sample import Clip
 
 Cost = tuple[int, int, int]
@@ -37,13 +39,20 @@ _BITS = (2, 17, 17, 26)
 class Pricer:
     """Costs of samples over one pool's clips under one recipe."""
 
-    def __init__(self, recipe: Recipe, codec: TextCodec, clips: Clips) -> None:
+    def __init__(self, recipe: Recipe, codec: TextCodec, clips: Clips, pool: Pool) -> None:
         self._recipe, self._codec, self._clips = recipe, codec, clips
         self._known: dict[tuple[str, int, tuple[int, int], int], Cost] = {}
         self._by_times = recipe.layout.timestamps != "none"
         self._looks: list[Look] = []
-        times = np.arange(len(clips.bases)) if self._by_times else self._timeless()
-        last = times[clips.timing] if len(times) else clips.timing
+        self._differences: Differences | None = None
+        last: NDArray[np.integer]
+        if self._by_times and recipe.frames.selection in SCORED:
+            self._differences = read_differences(pool, clips)  # each clip has a look of its own
+            last = np.arange(len(clips.ids))
+        elif self._by_times or not len(clips.bases):
+            last = clips.timing
+        else:
+            last = self._timeless()[clips.timing]
         packed = np.zeros(len(clips.ids), np.int64)
         for column, bits in zip((clips.kind, clips.width, clips.height, last), _BITS, strict=True):
             packed = packed << bits | np.maximum(column, 0).astype(np.int64)
@@ -52,10 +61,10 @@ class Pricer:
     def _timeless(self) -> NDArray[np.int64]:
         """For each timing: which of the distinct looks, their times left out, it gives."""
         known: dict[Look, int] = {}
-        found = []
+        found, view = [], replace(self._recipe.frames, selection="uniform")  # as many by any
         for timing in range(len(self._clips.bases)):
             clip = _clip("video", VIDEO_MULTIPLE, VIDEO_MULTIPLE, self._clips.times(timing))
-            look = look_at(clip, self._recipe.frames, self._recipe.layout)
+            look = look_at(clip, view, self._recipe.layout)
             shown = len(look.frames)
             look = replace(look, frames=tuple(range(shown)), seconds=(Fraction(0),) * shown)
             found.append(known.setdefault(look, len(known)))
@@ -99,14 +108,21 @@ class Pricer:
         known = self._known.get((name, last, grid, images))
         if known is None:
             if self._by_times:
-                base, pts = self._clips.times(last)
-                clip = replace(clip, time_base=base, pts=pts)
+                clip = self._timed(clip, last)
                 look = look_at(clip, recipe.frames, recipe.layout, images)
             else:
                 look = self._looks[last]
             known = _cost_of(replace(look, grid=grid), name, recipe.layout, self._codec, images)
             self._known[name, last, grid, images] = known
         return known
+
+    def _timed(self, clip: Clip, last: int) -> Clip:
+        """The clip with its times, and with the scores that its selection reads."""
+        if self._differences is None:
+            base, pts = self._clips.times(last)
+            return replace(clip, time_base=base, pts=pts)
+        base, pts = self._clips.times(int(self._clips.timing[last]))
+        return replace(clip, time_base=base, pts=pts, differences=self._differences.of(last))
 
 
 def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:

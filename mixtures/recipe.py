@@ -14,7 +14,7 @@ from typing import Any
 
 from mixtures import rules
 from mixtures.filters import Filter, filters
-from mixtures.layout import VIDEO_MULTIPLE, LayoutConfig, View
+from mixtures.layout import ARRANGEMENTS, TIMESTAMPS, VIDEO_MULTIPLE, LayoutConfig, View
 from mixtures.schedule import MAX_PERIOD, fitting_period, misfit
 from mixtures.strict_yaml import load_yaml
 from shards.errors import UserError
@@ -167,7 +167,8 @@ _FRAMES = {
     "fps": rules.integer(1, 60),
     "cap": rules.integer(1, 65_536),
     "area": _AREA,
-    "selection": rules.one_of("uniform"),
+    "selection": rules.one_of("uniform", "uniform_last", "scene", "difference"),
+    "memory": rules.integer(1, 65_536),
 }
 _LAYOUT = {
     "patch": rules.one_of(8, 16),
@@ -175,9 +176,14 @@ _LAYOUT = {
     "slow_stride": rules.one_of(1, 2, 4),
     "fast_mode": rules.one_of("stride", "tokens"),
     "fast_stride": rules.one_of(1, 2, 4),
-    "timestamps": rules.one_of("none", "per_frame_text"),
+    "timestamps": rules.one_of(*TIMESTAMPS),
     "pathways": rules.one_of("both", "slow", "fast", "none"),
     "image_token_budget": rules.integer(1, 1 << 20),
+    "arrangement": rules.one_of(*ARRANGEMENTS),
+    "fast_frames": rules.one_of("all", "complement"),
+    "newlines": rules.one_of("slow", "all", "none"),
+    "queries": rules.integer(1, 4096),
+    "memory_tokens": rules.integer(0, 65_536),
 }
 _TEXT = {"tokenizer": rules.text, "revision": rules.text, "template": rules.one_of("chatml")}
 _HELD_OUT: dict[str, rules.Rule] = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from mixtures.layout import spread
+from mixtures.selection import spread
 from mixtures.text import pieces_of
 from mixtures.verdict import components
 from pipeline.charts import number

@@ -34,6 +34,7 @@ class Clip:
 
     `pts` are the decoder's presentation times, in units of `time_base` seconds (a fraction),
     relative to the start of the clip; all frames have the size `width` x `height` in pixels.
+    `differences` say how much each frame differs from the one before, 0..255 (empty: not known).
     """
 
     clip_id: str
@@ -48,6 +49,7 @@ class Clip:
     is_vfr: bool
     source_fps: tuple[int, int]
     colour: str
+    differences: tuple[int, ...] = ()
 
     def seconds(self) -> list[float]:
         """Presentation time of each frame in seconds from the start of the clip."""

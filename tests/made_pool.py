@@ -210,7 +210,7 @@ def write_recipe(folder: Path, ratios: dict[str, str], *more: str, held_out: str
     if not any(line.startswith("pack_tokens") for line in more):
         lines += ["pack_tokens: 256", "pack_patches: 4096", "pack_window: 32"]
     if not any(line.startswith("layout") for line in more):
-        lines += ["layout: {slow_frames: 2}"]
+        lines += ["layout: {slow_frames: 2, timestamps: none}"]
     lines.append("sources:")
     lines += [
         f"  - {{name: {name}, dataset: d, format: f, annotations: a, licence: MIT, {ratio}}}"

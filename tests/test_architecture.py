@@ -25,7 +25,8 @@ FORBIDDEN = {
     "train": {"ray", "ffmpeg", "torchvision"},
 }
 # what a model is asked about is opened exactly as what it was trained on
-DOOR_USERS, DOOR = "train/evaluation/", ("pipeline.media", "pipeline.frames")
+DOOR_USERS = "train/evaluation/"
+DOOR = tuple(f"pipeline.{part}" for part in ("media", "frames", "decoded", "video", "fingerprints"))
 BANNED_NAMES = {"utils", "helpers", "common", "base", "manager"}
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 

@@ -155,3 +155,15 @@ def test_explain_names_record_licence_and_clips_from_the_pool(tmp_path: Path) ->
 
 def made_sources() -> dict[str, list[MadeSample]]:
     return {"a": many("a", 20), "b": [*many("video-b", 10), MadeSample("text only")]}
+
+
+@pytest.mark.parametrize("selection", ["uniform", "scene", "difference"])
+@pytest.mark.parametrize("timestamps", ["none", "per_frame_text"])
+def test_every_selection_of_frames_is_counted(
+    tmp_path: Path, selection: str, timestamps: str
+) -> None:
+    pool = MadePool(sources={"a": [*many("video-a", 5), *many("i", 2)]}).make(tmp_path / "pool")
+    frames = f"frames: {{fps: 2, cap: 5, selection: {selection}}}"
+    layout = f"layout: {{slow_frames: 2, timestamps: {timestamps}}}"
+    table = plan_of(tmp_path, pool, {"a": "weight: 1"}, frames, layout).manifest.tables[0]
+    assert sorted(set(table["frames"].tolist())) == [1, 5]

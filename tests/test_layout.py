@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixtures.layout import (
     FAST,
     IMAGE,
+    MEMORY,
     POOLED,
     SLOW,
     TIME,
@@ -24,16 +26,16 @@ from mixtures.layout import (
     layout_of,
     look_at,
     pool_cells,
-    spread,
     time_text,
     view_frames,
     view_size,
     visual_layout,
 )
+from mixtures.selection import spread
 from shards.sample import Clip
 
-READING_A = LayoutConfig()
-READING_B = LayoutConfig(fast_mode="tokens")
+READING_A = LayoutConfig(timestamps="none")
+READING_B = LayoutConfig(fast_mode="tokens", timestamps="none")
 STAMPED = LayoutConfig(timestamps="per_frame_text")
 
 
@@ -87,11 +89,14 @@ def test_a_video_takes_the_tokens_of_the_published_table(
     assert sum(slot.n for slot in slots if slot.kind in POOLED) == content
 
 
+@pytest.mark.parametrize("arrangement", ["gsf", "isf"])
 @pytest.mark.parametrize(
     ("mode", "area"), [("stride", 384 * 384), ("tokens", 480 * 480)], ids=["A", "B"]
 )
-def test_no_video_within_3_to_1_takes_more_than_10240_tokens(mode: str, area: int) -> None:
-    cfg = LayoutConfig(fast_mode=mode, timestamps="per_frame_text")
+def test_no_video_within_3_to_1_takes_more_than_10240_tokens(
+    mode: str, area: int, arrangement: str
+) -> None:
+    cfg = LayoutConfig(fast_mode=mode, arrangement=arrangement)
     side = range(64, 1472, 64)
     grids = {
         grid_of(*fit_size(w, h, area=area, multiple=64))
@@ -99,11 +104,14 @@ def test_no_video_within_3_to_1_takes_more_than_10240_tokens(mode: str, area: in
         for h in side
         if w <= 3 * h and h <= 3 * w
     }
-    assert max(sum(slot.n for slot in laid_out(grid, 128, cfg)) for grid in grids) <= 10_240
+    layouts = [laid_out(grid, 128, cfg) for grid in grids]
+    assert max(sum(slot.n for slot in slots) for slots in layouts) <= 10_240
+    content = [sum(slot.n for slot in slots if slot.kind in POOLED) for slots in layouts]
+    assert max(content) <= 9216
 
 
 def test_a_video_is_slow_block_separator_fast_block() -> None:
-    cfg = LayoutConfig(slow_frames=2)
+    cfg = LayoutConfig(slow_frames=2, timestamps="none")
     kinds = [slot.kind for slot in laid_out((4, 4), 4, cfg)]
     slow = [SLOW, "newline"] * 2 + ["frame"]
     assert kinds == [
@@ -230,10 +238,11 @@ def test_a_cell_averages_the_patches_it_covers() -> None:
         [20, 21, 28, 29],
         [22, 23, 30, 31],
     ]
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="does not divide"):
         pool_cells((6, 8), FAST, 0, LayoutConfig())
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([4, 8, 12, 28, 40]),
     st.sampled_from([4, 8, 20, 24]),
@@ -259,3 +268,92 @@ def test_a_look_is_what_the_layout_is_of() -> None:
     slots = layout_of(look, clip.kind, STAMPED, count)
     assert frames_used(slots) == [0, 1, 2]
     assert slots[2].text == time_text(look.seconds[0])
+
+
+def kinds_of(slots: list) -> list[str]:
+    return [slot.kind for slot in slots]
+
+
+def test_an_interleaved_video_tells_slow_and_fast_apart_in_time_order() -> None:
+    cfg = LayoutConfig(arrangement="isf", slow_frames=2)
+    slots = laid_out((4, 4), 4, cfg)
+    slow, fast = [TIME, *[SLOW, "newline"] * 2, "frame"], [FAST, "separator"]
+    assert kinds_of(slots) == ["start", *slow, *fast, *fast, *slow, *fast, *fast, "end"]
+    frames = [slot.frame for slot in slots if slot.kind in ("frame", "separator")]
+    assert frames == [0, 0, 1, 2, 2, 3]
+    other = replace(cfg, fast_frames="complement")
+    assert kinds_of(laid_out((4, 4), 4, other)).count(FAST) == 2
+
+
+def test_a_bare_video_halves_columns_and_has_no_learned_vector() -> None:
+    cfg = LayoutConfig(arrangement="v1", fast_mode="tokens", slow_frames=10, timestamps="none")
+    slots = laid_out((24, 24), 50, cfg)
+    assert set(kinds_of(slots)) == {"start", SLOW, FAST, "end"}
+    assert sum(slot.n for slot in slots if slot.kind in POOLED) == 10 * 288 + 50 * 16 == 3680
+
+
+def test_queries_give_every_frame_the_same_tokens_whatever_its_size() -> None:
+    cfg = LayoutConfig(arrangement="queries", queries=16)
+    small, large = (laid_out(grid, 128, cfg) for grid in ((4, 4), (24, 24)))
+    assert small == large
+    assert sum(slot.n for slot in small if slot.kind == FAST) == 2048
+    assert sum(slot.n for slot in laid_out((9, 5), 1, cfg, "image")) == 18
+
+
+@pytest.mark.parametrize(("newlines", "rows"), [("none", 0), ("slow", 4), ("all", 6)])
+def test_newlines_end_the_rows_they_are_asked_for(newlines: str, rows: int) -> None:
+    cfg = LayoutConfig(slow_frames=2, newlines=newlines)
+    assert kinds_of(laid_out((4, 4), 2, cfg)).count("newline") == rows
+
+
+def test_the_sentence_lists_the_times_of_the_slow_frames_before_the_video() -> None:
+    cfg = LayoutConfig(slow_frames=2, timestamps="sentence")
+    slots = visual_layout([(4, 4)] * 4, [0, 1, 2, 3.5], "video", cfg, count)
+    assert slots[0].text == "A video of 4 frames; seen at 0.0s, 2.0s.\n"
+    assert slots[0].n == len(slots[0].text) and kinds_of(slots)[1] == "start"
+    assert kinds_of(slots).count(TIME) == 1
+
+
+def test_learned_times_take_no_token() -> None:
+    learned, none = (LayoutConfig(timestamps=mode) for mode in ("learned", "none"))
+    assert laid_out((4, 4), 9, learned) == laid_out((4, 4), 9, none)
+
+
+def test_reading_c_shows_fast_what_is_not_slow() -> None:
+    cfg = LayoutConfig(fast_frames="complement", timestamps="none")
+    slots = laid_out((24, 24), 128, cfg)
+    assert sum(slot.n for slot in slots if slot.kind in POOLED) == 8064
+
+
+@pytest.mark.parametrize("arrangement", ["gsf", "isf"])
+def test_the_defaults_at_one_to_one_take_10003_tokens(arrangement: str) -> None:
+    cfg = LayoutConfig(arrangement=arrangement)
+    total = sum(slot.n for slot in laid_out((24, 24), 128, cfg))
+    # an interleaved video has stamps at slow frames only, and no block switch
+    assert total - 2 == {"gsf": 10_003, "isf": 10_003 - 80 - 3}[arrangement]
+
+
+def test_fewer_frames_than_slow_wants_are_all_slow_and_all_fast() -> None:
+    slots = laid_out((4, 4), 3, LayoutConfig())
+    for kind in (SLOW, FAST):
+        assert sorted({slot.frame for slot in slots if slot.kind == kind}) == [0, 1, 2]
+
+
+def test_a_video_without_frames_is_refused() -> None:
+    with pytest.raises(ValueError, match="a video of 0 frames"):
+        laid_out((4, 4), 0, LayoutConfig())
+    with pytest.raises(ValueError, match="clip c: a video of 0 frames"):
+        look_at(replace(clip_of([0], (1, 2)), pts=()), View(), LayoutConfig())
+
+
+def test_frames_beyond_the_cap_stand_behind_one_memory_slot() -> None:
+    cfg = LayoutConfig(slow_frames=2, memory_tokens=8)
+    clip = clip_of(list(range(40)), (1, 2))
+    look = look_at(clip, View(fps=1, cap=4, memory=6), cfg)
+    assert (len(look.frames), look.memory) == (10, 6)
+    assert not set(look.frames[:4]) & set(look.frames[4:])
+    slots = layout_of(look, "video", cfg, count)
+    assert [(s.n, s.frame, s.frames) for s in slots if s.kind == MEMORY] == [(8, 4, 6)]
+    assert frames_used(slots) == list(range(10))
+    short = look_at(clip, View(fps=1, cap=64), cfg)
+    assert short.memory == 0 and MEMORY not in kinds_of(layout_of(short, "video", cfg, count))

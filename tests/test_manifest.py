@@ -21,7 +21,7 @@ from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json
 from tests.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
-GOLDEN_ID = "c9038c3c68d0d597cdb4e8c339d239b47a25f559787d4240220f899d4a95ff5d"
+GOLDEN_ID = "6380eac8535311bf2c9dc0f1c5d74adcbb52e0837948a3aa2a5d0ff43de2be02"
 RATIOS = {"a": "weight: 3", "b": "weight: 1"}
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,25 +14,38 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from shards.errors import UserError
 from tests.tiny_model import LAYOUT, PAD, VISION_END, mixed_samples, tiny_model, tiny_sample
 from train.model import register
 from train.model.attention import plan_blocks
-from train.model.modeling import SlowFastForConditionalGeneration, pack_inputs
+from train.model.modeling import VISUAL_INPUTS, SlowFastForConditionalGeneration, pack_inputs
 from train.packs import Pack, RenderedSample, build_pack, empty_pack
 
 NO_END = 63
 
 
 def logits_of(model: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tensor:
-    inputs = pack_inputs(pack)
+    inputs = pack_inputs(pack, model.device)
     del inputs["labels"]
     return model.language_model.lm_head(model.hidden(**inputs))
+
+
+def visual_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Those of one unpadded row, as the processor gives them."""
+    visual = {name: inputs[name] for name in VISUAL_INPUTS}
+    return visual | {name: visual[name]._asdict() for name in ("slots", "memory")}
+
+
+def checkpointed(model: SlowFastForConditionalGeneration) -> None:
+    """By the name that this version of transformers has for it."""
+    old, new = "gradient_checkpointing_enable", "activation_checkpointing_enable"
+    getattr(model, new if hasattr(model, new) else old)()
 
 
 def logits_alone(model: SlowFastForConditionalGeneration, sample: RenderedSample) -> torch.Tensor:
     """One sample through transformers' ordinary causal attention, without any packing."""
     inputs = pack_inputs(build_pack([sample], LAYOUT))
-    visual = {name: inputs[name] for name in ("patches", "grids", "slots")}
+    visual = visual_inputs(inputs)
     return model(input_ids=inputs["input_ids"], **visual).logits[0]
 
 
@@ -43,10 +57,9 @@ def test_packed_logits_equal_one_by_one() -> None:
     torch.testing.assert_close(packed, alone, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("training", [False, True])
-@torch.no_grad()
-def test_changing_one_sample_changes_the_others_by_exactly_nothing(training: bool) -> None:
-    model, samples = tiny_model().train(training), mixed_samples()
+def changed_in_the_middle() -> tuple[Pack, Pack]:
+    """A pack, and the same with other words and pixels in its second sample."""
+    samples = mixed_samples()
     before = build_pack(samples, LAYOUT)
     texts = np.where(before.tokens[: before.cu_seqlens[2]] == PAD, PAD, 9).astype(np.int32)
     start, end = before.cu_seqlens[1:3]
@@ -55,16 +68,69 @@ def test_changing_one_sample_changes_the_others_by_exactly_nothing(training: boo
         frames=[255 - samples[1].frames[0]],
         text=replace(samples[1].text, ids=texts[start:end]),
     )
-    after = build_pack([samples[0], changed, *samples[2:]], LAYOUT)
-    one, two = logits_of(model, before), logits_of(model, after)
-    assert torch.equal(one[:start], two[:start])
-    assert torch.equal(one[end:], two[end:])
-    assert (one[start:end] - two[start:end]).abs().max() > 0.1
+    return before, build_pack([samples[0], changed, *samples[2:]], LAYOUT)
 
 
+UNFUSED = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+
+
+@UNFUSED
+@pytest.mark.parametrize("attention", ["sdpa_blocks", "flex"])
+@pytest.mark.parametrize("training", [False, True])
 @torch.no_grad()
-def test_order_and_neighbours_of_other_lengths_change_next_to_nothing() -> None:
-    model, samples = tiny_model(), mixed_samples()
+def test_changing_one_sample_changes_the_others_by_exactly_nothing(
+    attention: str, training: bool
+) -> None:
+    model = tiny_model(packed_attention=attention).train(training)
+    before, after = changed_in_the_middle()
+    start, end = before.cu_seqlens[1:3]
+    for cache, checkpointing in ((False, False), (True, False), (True, True), (False, True)):
+        model.language_model.config.use_cache = cache
+        if checkpointing:
+            checkpointed(model)
+        one, two = logits_of(model, before), logits_of(model, after)
+        assert torch.equal(one[:start], two[:start])
+        assert torch.equal(one[end:], two[end:])
+        assert (one[start:end] - two[start:end]).abs().max() > 0.1
+
+
+@UNFUSED
+@torch.no_grad()
+def test_flex_gives_what_blocks_give() -> None:
+    pack = build_pack(mixed_samples(), LAYOUT)
+    one, two = (
+        logits_of(tiny_model(packed_attention=name), pack) for name in ("sdpa_blocks", "flex")
+    )
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="flash attention runs on CUDA only")
+@torch.no_grad()
+def test_varlen_isolates_samples_and_agrees_with_blocks() -> None:
+    sizes = {"hidden_size": 64, "num_attention_heads": 4}
+    models = [
+        tiny_model(packed_attention=name, **sizes).to("cuda", torch.bfloat16)
+        for name in ("varlen", "sdpa_blocks")
+    ]
+    before, after = changed_in_the_middle()
+    one, two = logits_of(models[0], before), logits_of(models[0], after)
+    start, end = before.cu_seqlens[1:3]
+    assert torch.equal(one[:start], two[:start]) and torch.equal(one[end:], two[end:])
+    cosine = torch.cosine_similarity(one.float(), logits_of(models[1], before).float(), dim=1)
+    assert cosine.min() > 0.995
+
+
+def test_varlen_elsewhere_is_refused_with_the_remedy() -> None:
+    model = tiny_model(packed_attention="varlen")
+    with pytest.raises(UserError, match=r"float32 on cpu; use sdpa_blocks"):
+        logits_of(model, build_pack(mixed_samples(), LAYOUT))
+
+
+@UNFUSED
+@pytest.mark.parametrize("attention", ["sdpa_blocks", "flex"])
+@torch.no_grad()
+def test_order_and_neighbours_of_other_lengths_change_next_to_nothing(attention: str) -> None:
+    model, samples = tiny_model(packed_attention=attention), mixed_samples()
     last = logits_of(model, build_pack(samples, LAYOUT))[-len(samples[-1].text.ids) :]
     longer = tiny_sample("z", question=200, seed=9)
     for others in (samples[:2], [longer, *samples[:4]], []):
@@ -103,12 +169,23 @@ def test_checkpointing_changes_neither_loss_nor_gradients() -> None:
     results = []
     for enable in (False, True):
         if enable:
-            model.activation_checkpointing_enable()
+            checkpointed(model)
         model.zero_grad()
         loss = model(**pack_inputs(pack)).loss
         loss.backward()
         results.append([loss.detach(), *(p.grad for p in model.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_checkpointing_over_frozen_inputs_still_trains_the_layers() -> None:
+    """Reentrant checkpointing would leave them without a gradient, silently."""
+    model = tiny_model().train()
+    for part in (model.vision_tower, model.projector, model.get_input_embeddings()):
+        part.requires_grad_(False)
+    checkpointed(model)
+    model(**pack_inputs(build_pack(mixed_samples(), LAYOUT))).loss.backward()
+    layers = model.language_model.model.layers.parameters()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in layers)
 
 
 def test_an_empty_pack_runs_every_part_and_moves_nothing() -> None:
@@ -148,7 +225,7 @@ def test_generate_of_transformers_gives_the_same_answer() -> None:
     made = model.generate(
         input_ids=inputs["input_ids"],
         attention_mask=torch.ones_like(inputs["input_ids"]),
-        **{name: inputs[name] for name in ("patches", "grids", "slots")},
+        **visual_inputs(inputs),
         suppress_tokens=model.config.visual_token_ids,
         max_new_tokens=4,
         do_sample=False,

@@ -15,8 +15,11 @@ from train.packs import Pack, build_pack, empty_pack, join, patchify
 
 
 def same(a: Pack, b: Pack) -> bool:
-    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(Pack) if f.name != "slots"]
-    pairs += [(getattr(a.slots, f.name), getattr(b.slots, f.name)) for f in fields(a.slots)]
+    nested = ("slots", "memory")
+    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in fields(Pack) if f.name not in nested]
+    for name in nested:
+        one, two = getattr(a, name), getattr(b, name)
+        pairs += [(getattr(one, f.name), getattr(two, f.name)) for f in fields(one)]
     return all(np.array_equal(x, y) for x, y in pairs)
 
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate, layer_norm, linear, pad
+from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
-from train.model.convert import from_oryx, to_oryx
-from train.model.vision import OryxVisionConfig, OryxVisionTower, patchify
+from shards.errors import UserError
+from train.model.convert import PREFIX, from_oryx, from_siglip2, read_published, to_oryx
+from train.model.vision import SIGLIP2, OryxVisionConfig, OryxVisionTower, patchify
+
+ROOT = Path(__file__).parents[1]
 
 WIDTH, HEADS, SIDE, DEPTH, MLP = 24, 3, 6, 2, 89
 
 
-def config(**changes: int) -> OryxVisionConfig:
+def config(**changes: object) -> OryxVisionConfig:
     sizes = {
         "hidden_size": WIDTH,
         "num_attention_heads": HEADS,
@@ -208,3 +216,115 @@ def test_the_real_tower_has_the_published_names_and_size() -> None:
     assert published["patch_embed.proj.weight"].shape == (1152, 3, 16, 16)
     assert published["blocks.26.attn.qkv.weight"].shape == (3456, 1152)
     assert round(sum(p.numel() for p in real.parameters()) / 1e6, 1) == 431.2
+
+
+def test_every_image_is_within_1e_4_of_the_reference_where_features_reach_20() -> None:
+    """Per image, in double precision, so that the reference's own rounding does not count."""
+    published = published_weights(3)
+    for layer in range(DEPTH):
+        published[f"blocks.{layer}.mlp.fc2.weight"] *= 3
+    model = OryxVisionTower(config())
+    model.load_state_dict(from_oryx(published), strict=True)
+    shown = images((32, 64), (50, 33), (96, 96), (17, 5), (160, 96), (1, 400), (50, 33))
+    with torch.no_grad():
+        patches, grids = patchify(shown)
+        parts = model(patches, grids).split(grids.prod(1).tolist())
+    exact = {name: tensor.double() for name, tensor in published.items()}
+    for image, part in zip(shown, parts, strict=True):
+        expected = reference(exact, image.double())
+        assert (part - expected).abs().max() <= 1e-4
+    assert max(part.abs().max() for part in parts) > 20
+
+
+@pytest.mark.parametrize("switch", [{"activation": "gelu_tanh"}, {"antialias": True}])
+@torch.no_grad()
+def test_the_switches_of_the_other_encoder_are_told_apart(switch: dict[str, object]) -> None:
+    other = OryxVisionTower(config(**switch))
+    other.load_state_dict(from_oryx(published_weights()))
+    shown = patchify(images((32, 64)))
+    assert (other(*shown) - tower()(*shown)).abs().max() > 1e-3
+
+
+def test_no_image_at_all_has_no_patches() -> None:
+    patches, grids = patchify([])
+    assert patches.shape == (0, 768) and grids.shape == (0, 2)
+    assert tower()(patches, grids).shape == (0, WIDTH)
+
+
+@pytest.mark.parametrize("side", [3, 6])
+@torch.no_grad()
+def test_siglip2_equals_the_model_of_transformers(side: int) -> None:
+    torch.manual_seed(side)
+    theirs = Siglip2VisionModel(
+        Siglip2VisionConfig(
+            hidden_size=WIDTH,
+            num_hidden_layers=DEPTH,
+            num_attention_heads=HEADS,
+            intermediate_size=MLP,
+            num_patches=side * side,
+        )
+    ).eval()
+    for parameter in theirs.parameters():
+        parameter.copy_(torch.randn(parameter.shape) * 0.3)
+    ours = OryxVisionTower(config(position_grid=side, **SIGLIP2))
+    ours.load_state_dict(from_siglip2(theirs.state_dict()), strict=True)
+    patches, grids = patchify(images(*SIZES))
+    counts = grids.prod(1).tolist()
+    in_their_order = patches.unflatten(1, (3, 256)).transpose(1, 2).flatten(1)
+    padded = torch.nn.utils.rnn.pad_sequence(in_their_order.split(counts), batch_first=True)
+    mask = torch.arange(padded.shape[1]) < torch.tensor(counts)[:, None]
+    out = theirs(pixel_values=padded, pixel_attention_mask=mask.long(), spatial_shapes=grids)
+    expected = out.last_hidden_state[mask]
+    assert expected.abs().max() > 0.5
+    assert (ours(patches, grids) - expected).abs().max() <= 1e-5
+
+
+def test_siglip2_keys_that_are_missing_or_unknown_are_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown \['text.weight'\]"):
+        from_siglip2({"text.weight": torch.ones(1)})
+
+
+def published_file(path: Path, layers: int, prefix: str = "", **more: object) -> Path:
+    weights = published_weights()
+    stem = {name: t for name, t in weights.items() if not name.startswith("blocks.")}
+    block = {n[len("blocks.0.") :]: t for n, t in weights.items() if n.startswith("blocks.0.")}
+    deep = {f"blocks.{i}.{name}": tensor for i in range(layers) for name, tensor in block.items()}
+    whole = {f"{prefix}{name}": tensor for name, tensor in (stem | deep).items()}
+    torch.save(whole | more, path)
+    return path
+
+
+def convert(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "train.model.convert", str(source), str(target)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_the_published_file_becomes_safetensors(tmp_path: Path) -> None:
+    more = {f"{PREFIX}norm.weight": torch.ones(WIDTH)}
+    source = published_file(tmp_path / "oryx_vit.pth", 27, PREFIX, **more)
+    done = convert(source, tmp_path / "vision.safetensors")
+    assert done.returncode == 0 and "327 tensors" in done.stdout, done.stderr
+    model = OryxVisionTower(config(num_hidden_layers=27))
+    model.load_state_dict(load_file(tmp_path / "vision.safetensors"), strict=True)
+
+
+class Runs:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path("ran").touch, ())
+
+
+@pytest.mark.parametrize(
+    ("layers", "more", "said"),
+    [
+        (2, {}, "2 blocks, the published encoder has 27"),
+        (27, {"head.weight": torch.ones(1)}, r"unknown ['head.weight']"),
+        (27, {"code": Runs()}, "not a file of plain tensors"),
+        (27, {"step": 3}, "not a dictionary of tensors"),
+    ],
+)
+def test_a_file_that_is_not_the_published_one_is_refused(
+    tmp_path: Path, layers: int, more: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        read_published(published_file(tmp_path / "oryx_vit.pth", layers, **more))
+    assert said in str(raised.value) and not Path("ran").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -13,12 +14,21 @@ from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.packs import RenderedSample
 
-LAYOUT = LayoutConfig(slow_frames=2, slow_stride=2, fast_mode="stride", fast_stride=4)
+LAYOUT = LayoutConfig(
+    slow_frames=2, slow_stride=2, fast_mode="stride", fast_stride=4, timestamps="none"
+)
 VISION_START, VISION_END, PAD = 1, 2, 3
 VOCABULARY = 64
 
 
-def tiny_model(seed: int = 0, **text: object) -> SlowFastForConditionalGeneration:
+def tiny_model(
+    seed: int = 0,
+    *,
+    layout: LayoutConfig = LAYOUT,
+    projector: str = "gsf",
+    packed_attention: str = "sdpa_blocks",
+    **text: object,
+) -> SlowFastForConditionalGeneration:
     torch.manual_seed(seed)
     config = SlowFastConfig(
         vision_config={
@@ -40,7 +50,9 @@ def tiny_model(seed: int = 0, **text: object) -> SlowFastForConditionalGeneratio
             "initializer_range": 0.2,
             **text,
         },
-        layout={"slow_frames": 2},
+        layout=asdict(layout),
+        projector=projector,
+        packed_attention=packed_attention,
         visual_token_ids=[VISION_START, VISION_END, PAD],
     )
     return SlowFastForConditionalGeneration(config).eval()

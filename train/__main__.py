@@ -1,4 +1,4 @@
-"""python -m train run | evaluate | chat"""
+"""python -m train run | evaluate | chat | model"""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ EPILOG = {
     "--tasks runs/demo/data/digits/test.parquet --pathways both none --out scores.json",
     "chat": "example: python -m train chat --model runs/demo/train2/model "
     '--video clip.mp4 --question "How many flashes?"',
+    "model": "example: python -m train model --size 1b",
 }
 
 
@@ -52,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     media.add_argument("--video", type=Path, help="the video to ask about")
     media.add_argument("--image", type=Path, help="the image to ask about")
     ask.add_argument("--question", required=True, help="what to ask")
+    paper = commands.add_parser("model", help="a published size on paper", epilog=EPILOG["model"])
+    paper.add_argument("--size", required=True, choices=("1b", "3b", "7b"), help="which one")
     return top
 
 
@@ -92,7 +95,15 @@ def chat(arguments: argparse.Namespace) -> None:
     sys.stdout.write(", ".join(reply.times) + "\n")
 
 
-COMMANDS = {"run": run, "evaluate": evaluate, "chat": chat}
+def model(arguments: argparse.Namespace) -> None:
+    from train.on_paper import tables
+
+    console = Console()
+    for table in tables(arguments.size):
+        console.print(table)
+
+
+COMMANDS = {"run": run, "evaluate": evaluate, "chat": chat, "model": model}
 
 
 def main() -> None:

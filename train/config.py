@@ -23,7 +23,10 @@ ENGINES = ("torch", "deepspeed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionSize:
-    """The vision tower; `position_grid` is the side of its square position table."""
+    """The vision tower; `position_grid` is the side of its square position table.
+
+    The last four make it the encoder of SigLIP 2 (train.model.vision.SIGLIP2); defaults: Oryx-ViT.
+    """
 
     hidden_size: int = 96
     num_hidden_layers: int = 4
@@ -31,6 +34,10 @@ class VisionSize:
     intermediate_size: int = 384
     position_grid: int = 16
     patch_size: int = 16
+    antialias: bool = False
+    activation: str = "gelu"
+    final_norm: bool = False
+    patch_order: str = "cphpw"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +68,18 @@ class Optimizer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """One run. `global_batch` and `micro_batch` count packs: per step, and per forward pass."""
+    """One run. `global_batch` and `micro_batch` count packs: per step, and per forward pass.
+
+    `projector` is a name of train.model.projectors; it must fit the manifest's arrangement.
+    """
 
     vision: VisionSize = VisionSize()
     text: TextSize = TextSize()
     optimizer: Optimizer = Optimizer()
     layout: LayoutConfig | None = None
+    projector: str = "gsf"
+    pool_before_projection: bool = True
+    packed_attention: str = "sdpa_blocks"
     steps: int = 100
     global_batch: int = 4
     micro_batch: int = 4
@@ -83,6 +96,9 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "engine": ENGINES,
     "zero_stage": (1, 2, 3),
     "schedule": ("cosine",),
+    "packed_attention": ("sdpa_blocks", "flex", "varlen"),
+    "activation": ("gelu", "gelu_tanh"),
+    "patch_order": ("cphpw", "phpwc"),
 }
 _MAY_BE_ZERO = {"weight_decay", "warmup_steps", "floor", "seed", "workers", "cache_mib"}
 

@@ -6,21 +6,31 @@ checked that placeholders, features and frames agree, sample by sample.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.layout import IMAGE, LEARNED, POOLED, LayoutConfig, Slot, frames_used, pool_cells
+from mixtures.layout import (
+    IMAGE,
+    LEARNED,
+    MEMORY,
+    POOLED,
+    LayoutConfig,
+    Slot,
+    frames_used,
+    pool_cells,
+)
 from mixtures.text import Rendered
 
 PATCH = 16
 PATCH_VALUES = 3 * PATCH * PATCH
 IGNORED = -100
-VISUAL = frozenset((*POOLED, *LEARNED))
+WIRED = frozenset((*POOLED, *LEARNED))
+VISUAL = WIRED | {MEMORY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +39,9 @@ class VisualSlots:
 
     `position` int64 [V]: row of the pack. `feature` int64 [V]: below len(LEARNED) a learned vector,
     else len(LEARNED) + the number of a pooled token. `patch` int64 [K]: patch row; `segment`
-    int64 [K], ascending: the pooled token that averages it; `sizes` int64 [M]: patches per token.
+    int64 [K], ascending: the pooled token that pools it; `sizes` int64 [M]: patches per token.
+    `frame` int64 [V]: row of `grids`, -1 for what belongs to no frame; `kind` int64 [M]: index into
+    mixtures.layout.POOLED.
     """
 
     position: NDArray[np.int64]
@@ -37,6 +49,21 @@ class VisualSlots:
     patch: NDArray[np.int64]
     segment: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    kind: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFrames:
+    """Frames beyond the cap: `patches` uint8 [P, 768], `grids` int64 [F, 2], `times` float32 [F]
+    seconds, `clip` int64 [F], ascending: the clip of the pack that each belongs to. `position`
+    int64 [R]: the rows of the pack that stand for them, as many for every such clip."""
+
+    patches: NDArray[np.uint8]
+    grids: NDArray[np.int64]
+    times: NDArray[np.float32]
+    clip: NDArray[np.int64]
+    position: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +85,7 @@ class Pack:
     slots: VisualSlots
     times: NDArray[np.float32]
     keys: tuple[str, ...]
+    memory: MemoryFrames
 
     @property
     def supervised(self) -> int:
@@ -115,12 +143,20 @@ def empty_pack() -> Pack:
         cu_seqlens=np.array([0, 1]),
         patches=np.zeros((0, PATCH_VALUES), np.uint8),
         grids=np.zeros((0, 2), np.int64),
-        slots=VisualSlots(
-            position=nothing, feature=nothing, patch=nothing, segment=nothing, sizes=nothing
-        ),
+        slots=VisualSlots(**dict.fromkeys((field.name for field in fields(VisualSlots)), nothing)),
         times=np.zeros(0, np.float32),
         keys=(),
+        memory=_NO_MEMORY,
     )
+
+
+_NO_MEMORY = MemoryFrames(
+    patches=np.zeros((0, PATCH_VALUES), np.uint8),
+    grids=np.zeros((0, 2), np.int64),
+    times=np.zeros(0, np.float32),
+    clip=np.zeros(0, np.int64),
+    position=np.zeros(0, np.int64),
+)
 
 
 def join(packs: Sequence[Pack]) -> Pack:
@@ -140,6 +176,19 @@ def join(packs: Sequence[Pack]) -> Pack:
         slots=_join_slots(packs),
         times=np.concatenate([pack.times for pack in packs]),
         keys=tuple(key for pack in packs for key in pack.keys),
+        memory=_join_memory([pack.memory for pack in packs], [len(pack.tokens) for pack in packs]),
+    )
+
+
+def _join_memory(parts: Sequence[MemoryFrames], rows: Sequence[int]) -> MemoryFrames:
+    clips = _offsets([len(np.unique(part.clip)) for part in parts])
+    at = _offsets(rows)
+    return MemoryFrames(
+        patches=np.concatenate([part.patches for part in parts]),
+        grids=np.concatenate([part.grids for part in parts]),
+        times=np.concatenate([part.times for part in parts]),
+        clip=np.concatenate([p.clip + before for p, before in zip(parts, clips, strict=True)]),
+        position=np.concatenate([p.position + row for p, row in zip(parts, at, strict=True)]),
     )
 
 
@@ -148,6 +197,10 @@ def _join_slots(packs: Sequence[Pack]) -> VisualSlots:
     rows = _offsets([len(pack.tokens) for pack in packs])
     patches = _offsets([len(pack.patches) for pack in packs])
     pooled = _offsets([len(part.sizes) for part in slots])
+    frames = [
+        np.where(part.frame < 0, -1, part.frame + before)
+        for part, before in zip(slots, _offsets([len(p.grids) for p in packs]), strict=True)
+    ]
     features = [
         np.where(part.feature < len(LEARNED), part.feature, part.feature + before)
         for part, before in zip(slots, pooled, strict=True)
@@ -158,6 +211,8 @@ def _join_slots(packs: Sequence[Pack]) -> VisualSlots:
         patch=np.concatenate([s.patch + at for s, at in zip(slots, patches, strict=True)]),
         segment=np.concatenate([s.segment + at for s, at in zip(slots, pooled, strict=True)]),
         sizes=np.concatenate([s.sizes for s in slots]),
+        frame=np.concatenate(frames),
+        kind=np.concatenate([s.kind for s in slots]),
     )
 
 
@@ -170,26 +225,24 @@ def _sample_pack(sample: RenderedSample, config: LayoutConfig) -> Pack:
     wanted = np.asarray(sample.text.supervised, bool)
     labels = np.full(len(ids), IGNORED, np.int64)
     labels[:-1] = np.where(wanted[1:], ids[1:], IGNORED)
-    clips = [_patchify_clip(frames) for frames in sample.frames]
     _check(sample)
+    beyond = [_memory_frames(slots) for slots in sample.layouts]
+    pairs = list(zip(sample.frames, sample.seconds, beyond, strict=True))
+    shown = [(frames[: len(frames) - n], times[: len(times) - n]) for frames, times, n in pairs]
+    rest = [(frames[len(frames) - n :], times[len(times) - n :]) for frames, times, n in pairs]
+    clips = [_patchify_clip(frames) for frames, _ in shown]
     return Pack(
         tokens=ids,
         labels=labels,
         positions=np.arange(len(ids)),
         cu_seqlens=np.array([0, len(ids)]),
-        patches=np.concatenate([np.zeros((0, PATCH_VALUES), np.uint8), *(c[0] for c in clips)]),
-        grids=np.array(list(_frame_grids(sample, clips)), np.int64).reshape(-1, 2),
-        slots=_sample_slots(sample, [grid for _, grid in clips], config),
-        times=np.array([t for clip in sample.seconds for t in clip], np.float32),
+        patches=np.concatenate([_NO_MEMORY.patches, *(c[0] for c in clips)]),
+        grids=_frame_grids(clips, [len(frames) for frames, _ in shown]),
+        slots=_sample_slots(sample, clips, config),
+        times=np.array([t for _, times in shown for t in times], np.float32),
         keys=(sample.key,),
+        memory=_sample_memory(sample, rest) if any(beyond) else _NO_MEMORY,
     )
-
-
-def _frame_grids(
-    sample: RenderedSample, clips: Sequence[tuple[NDArray[np.uint8], tuple[int, int]]]
-) -> Iterator[tuple[int, int]]:
-    for frames, (_, grid) in zip(sample.frames, clips, strict=True):
-        yield from [grid] * len(frames)
 
 
 def _check(sample: RenderedSample) -> None:
@@ -206,6 +259,39 @@ def _check(sample: RenderedSample) -> None:
         used, given = len(frames_used(slots)), len(sample.frames[clip])
         _agree(sample.key, clip, "frames", given, "frames in the layout", used)
         _agree(sample.key, clip, "frames", given, "times", len(sample.seconds[clip]))
+
+
+def _memory_frames(slots: Sequence[Slot]) -> int:
+    return sum(slot.frames for slot in slots if slot.kind == MEMORY)
+
+
+def _frame_grids(
+    clips: Sequence[tuple[NDArray[np.uint8], tuple[int, int]]], frames: Sequence[int]
+) -> NDArray[np.int64]:
+    grids = np.array([grid for _, grid in clips], np.int64).reshape(-1, 2)
+    return np.repeat(grids, np.array(frames, np.int64), axis=0)
+
+
+def _sample_memory(
+    sample: RenderedSample, rest: Sequence[tuple[NDArray[np.uint8], Sequence[float]]]
+) -> MemoryFrames:
+    """The frames beyond the cap of every clip that has some, and where they stand."""
+    clips = [_patchify_clip(frames) for frames, _ in rest]
+    counts = np.array([len(frames) for frames, _ in rest], np.int64)
+    kept = np.flatnonzero(counts)
+    placed = [pair for clip in kept.tolist() for pair in _placed(sample, clip)]
+    position = [np.arange(at, at + slot.n) for at, slot in placed if slot.kind == MEMORY]
+    if len(position) != len(kept):
+        raise ValueError(
+            f"sample {sample.key}: {len(kept)} clips with a memory, mentioned {len(position)} times"
+        )
+    return MemoryFrames(
+        patches=np.concatenate([patches for patches, _ in clips]),
+        grids=_frame_grids(clips, counts.tolist()),
+        times=np.array([t for _, times in rest for t in times], np.float32),
+        clip=np.repeat(np.arange(len(kept)), counts[kept]),
+        position=np.concatenate(position),
+    )
 
 
 def _placed(sample: RenderedSample, clip: int) -> list[tuple[int, Slot]]:
@@ -226,6 +312,8 @@ class _Wiring(NamedTuple):
     feature: NDArray[np.int64]
     patch: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    kind: NDArray[np.int64]
 
 
 @lru_cache(maxsize=1024)
@@ -235,8 +323,11 @@ def _wire_clip(
     """The wiring of visual slots over frames of one grid; frames are numbered as encoded."""
     place = {frame: i for i, frame in enumerate(frames_used(slots))}
     feature: list[int] = []
+    frame: list[int] = []
+    kind: list[int] = []
     cells: list[NDArray[np.int64]] = []
     for slot in slots:
+        frame += [place.get(slot.frame, -1)] * slot.n
         if slot.kind in LEARNED:
             feature += [LEARNED.index(slot.kind)] * slot.n
             continue
@@ -245,37 +336,42 @@ def _wire_clip(
             raise ValueError(f"a {slot.kind} row of {slot.n} tokens over {len(row)} pooled cells")
         feature += range(len(LEARNED) + len(cells), len(LEARNED) + len(cells) + slot.n)
         cells += [cell + place[slot.frame] * grid[0] * grid[1] for cell in row]
+        kind += [POOLED.index(slot.kind)] * slot.n
     return _Wiring(
         np.array(feature, np.int64),
         np.concatenate([np.zeros(0, np.int64), *cells]),
         np.array([len(cell) for cell in cells], np.int64),
+        np.array(frame, np.int64),
+        np.array(kind, np.int64),
     )
 
 
 def _sample_slots(
-    sample: RenderedSample, grids: Sequence[tuple[int, int]], config: LayoutConfig
+    sample: RenderedSample,
+    clips: Sequence[tuple[NDArray[np.uint8], tuple[int, int]]],
+    config: LayoutConfig,
 ) -> VisualSlots:
     images = sum(any(slot.kind == IMAGE for slot in slots) for slots in sample.layouts)
-    position, feature, patch, count = ([np.zeros(0, np.int64)] for _ in range(4))
-    patches = pooled = 0
-    for clip, (grid, frames) in enumerate(zip(grids, sample.frames, strict=True)):
-        placed = _placed(sample, clip)
+    columns: dict[str, list[NDArray[np.int64]]] = {
+        field.name: [np.zeros(0, np.int64)] for field in fields(VisualSlots)
+    }
+    patches = pooled = frames = 0
+    for clip, (own, grid) in enumerate(clips):
+        placed = [pair for pair in _placed(sample, clip) if pair[1].kind in WIRED]
         try:
             wiring = _wire_clip(tuple(slot for _, slot in placed), grid, config, images)
-        except (ValueError, AssertionError) as error:
+        except ValueError as error:
             raise ValueError(f"sample {sample.key}, clip {clip}: {error}") from error
-        position += [np.arange(at, at + slot.n) for at, slot in placed]
         learned = wiring.feature < len(LEARNED)
-        feature.append(np.where(learned, wiring.feature, wiring.feature + pooled))
-        patch.append(wiring.patch + patches)
-        count.append(wiring.sizes)
-        patches += len(frames) * grid[0] * grid[1]
+        columns["position"] += [np.arange(at, at + slot.n) for at, slot in placed]
+        columns["feature"].append(np.where(learned, wiring.feature, wiring.feature + pooled))
+        columns["patch"].append(wiring.patch + patches)
+        columns["sizes"].append(wiring.sizes)
+        columns["frame"].append(np.where(wiring.frame < 0, -1, wiring.frame + frames))
+        columns["kind"].append(wiring.kind)
+        patches += len(own)
         pooled += len(wiring.sizes)
-    counts = np.concatenate(count)
-    return VisualSlots(
-        position=np.concatenate(position),
-        feature=np.concatenate(feature),
-        patch=np.concatenate(patch),
-        segment=np.repeat(np.arange(len(counts)), counts),
-        sizes=counts,
-    )
+        frames += len(own) // max(grid[0] * grid[1], 1)
+    found = {name: np.concatenate(parts) for name, parts in columns.items()}
+    found["segment"] = np.repeat(np.arange(len(found["sizes"])), found["sizes"])
+    return VisualSlots(**found)

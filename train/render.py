@@ -6,8 +6,9 @@ laid out exactly as what it was trained on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import simplejpeg
@@ -42,13 +43,18 @@ def render(
     rules: Rules,
     *,
     answer: bool = False,
+    scores: Mapping[int, Sequence[int]] = MappingProxyType({}),
 ) -> RenderedSample:
     """One conversation, ready to pack; only frames that the layout uses are opened.
 
-    `answer=True` ends the text where the assistant's reply begins.
+    `answer=True` ends the text where the assistant's reply begins. `scores` holds, by clip number,
+    how well each stored frame fits the question, for a view that selects by "query".
     """
     images = sum(clip.kind == "image" for clip in clips)
-    looks = [look_at(clip, rules.view, rules.layout, images) for clip in clips]
+    looks = [
+        look_at(clip, rules.view, rules.layout, images, scores.get(number, ()))
+        for number, clip in enumerate(clips)
+    ]
     layouts = [
         layout_of(look, clip.kind, rules.layout, rules.codec.count, images)
         for look, clip in zip(looks, clips, strict=True)

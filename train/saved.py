@@ -1,6 +1,7 @@
 """The model folder: what evaluation and chat load, and the next stage starts from.
 
 config.json, model.safetensors, generation_config.json    transformers' save_pretrained
+processor_config.json, chat_template.jinja, ...            the processor, for transformers
 tokenizer.json                                             the manifest's tokenizer, its bytes
 data.json                                                  manifest id, layout, view, profile
 """
@@ -17,7 +18,7 @@ import torch
 
 from mixtures.layout import LayoutConfig, View
 from mixtures.manifest import Manifest
-from mixtures.text import IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, TextCodec
+from mixtures.text import IM_END, IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, TextCodec
 from shards.errors import UserError
 from shards.ids import sha256_file
 from shards.profile import Profile
@@ -26,6 +27,7 @@ from train.config import Config
 from train.engine import Engine
 from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
+from train.model.processing import processor_of
 from train.render import Rules
 
 NEVER_SAID = (VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
@@ -44,9 +46,18 @@ class Saved:
 
 def build_model(config: Config, rules: Rules) -> SlowFastForConditionalGeneration:
     """The config's model: fresh weights from `seed`, or those of the folder `init_from`."""
+    if rules.layout.memory_tokens and (config.engine, config.zero_stage) == ("deepspeed", 3):
+        raise UserError(
+            "zero_stage: 3 does not go with a memory (the tower runs a different number of times "
+            "on each rank); use `zero_stage: 2`, or a layout without memory_tokens"
+        )
     torch.manual_seed(config.seed)
     wanted = model_config(config, rules)
     model = SlowFastForConditionalGeneration(wanted)
+    end = rules.codec.token_id(IM_END)
+    model.generation_config.update(
+        eos_token_id=end, pad_token_id=end, suppress_tokens=wanted.visual_token_ids
+    )
     if config.init_from:
         _take_weights(model, Path(config.init_from), rules)
     return model
@@ -62,6 +73,9 @@ def model_config(config: Config, rules: Rules) -> SlowFastConfig:
             **asdict(config.text),
         },
         layout=asdict(rules.layout),
+        projector=config.projector,
+        pool_before_projection=config.pool_before_projection,
+        packed_attention=config.packed_attention,
         visual_token_ids=[rules.codec.token_id(name) for name in NEVER_SAID],
     )
 
@@ -75,6 +89,10 @@ def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> No
         engine.model.save_pretrained(temporary, state_dict=weights)
         tokenizer = manifest.tokenizer
         (temporary / "tokenizer.json").write_bytes(tokenizer)
+        profile = Profile.from_json(manifest.value["profile"], "the manifest's profile")
+        made = processor_of(rules, profile, str(temporary / "tokenizer.json"))
+        made.save_pretrained(temporary)
+        (temporary / "tokenizer.json").write_bytes(tokenizer)  # the manifest's own bytes
         write_json(temporary / "data.json", _description(manifest, rules))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +12,9 @@ import torch
 
 from mixtures.layout import Look, look_at
 from mixtures.text import IM_END
-from pipeline.media import MediaRefusal, decode
-from shards.errors import UserError
-from shards.ids import short_hash
 from shards.profile import Profile
 from shards.sample import Clip
+from train.evaluation.door import Seen, see_bytes, see_path
 from train.evaluation.tasks import Medium, question_turn
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.packs import build_pack
@@ -28,14 +25,6 @@ from train.stream import ClipCache
 BATCH = 64
 CACHE_BYTES = 256 << 20
 DOOR_THREADS = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """One medium behind the door: its clip and the JPEGs of its frames."""
-
-    clip: Clip
-    jpegs: tuple[bytes, ...]
 
 
 class Answerer:
@@ -108,29 +97,5 @@ class Answerer:
 def see_one(medium: Medium, profile: Profile) -> Seen:
     """Pass one medium through the door."""
     if medium.path is not None:
-        return _decode(medium.path, medium, profile)
-    with tempfile.NamedTemporaryFile(suffix=".media") as file:
-        file.write(medium.data or b"")
-        file.flush()
-        return _decode(Path(file.name), medium, profile)
-
-
-def _decode(path: Path, medium: Medium, profile: Profile) -> Seen:
-    decoded = decode(path, medium.kind, profile)
-    if isinstance(decoded, MediaRefusal):
-        raise UserError(f"{medium.name}: {decoded.code}: {decoded.detail}; give another file")
-    clip = Clip(
-        clip_id=short_hash([medium.kind, medium.name, str(path) if medium.path else ""]),
-        kind=decoded.kind,
-        pts=decoded.pts,
-        time_base=decoded.time_base,
-        duration=decoded.duration,
-        width=decoded.width,
-        height=decoded.height,
-        nbytes=tuple(len(jpeg) for jpeg in decoded.frames),
-        rotation=decoded.rotation,
-        is_vfr=decoded.is_vfr,
-        source_fps=decoded.source_fps,
-        colour=decoded.colour,
-    )
-    return Seen(clip=clip, jpegs=decoded.frames)
+        return see_path(medium.path, medium.kind, profile, medium.name)
+    return see_bytes(medium.data or b"", medium.kind, profile, medium.name)

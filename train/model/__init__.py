@@ -4,11 +4,12 @@ from __future__ import annotations
 
 
 def register() -> None:
-    """Make transformers' Auto classes know the model; safe to call again."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    """Make transformers' Auto classes know model and processor; safe to call again."""
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     from train.model.config import SlowFastConfig
     from train.model.modeling import SlowFastForConditionalGeneration
+    from train.model.processing import SlowFastProcessor
     from train.model.vision import OryxVisionConfig
 
     AutoConfig.register(OryxVisionConfig.model_type, OryxVisionConfig, exist_ok=True)
@@ -16,3 +17,4 @@ def register() -> None:
     AutoModelForImageTextToText.register(
         SlowFastConfig, SlowFastForConditionalGeneration, exist_ok=True
     )
+    AutoProcessor.register(SlowFastConfig, SlowFastProcessor, exist_ok=True)

@@ -1,26 +1,36 @@
-"""Attention of packed rows: every sample sees itself and nothing else, on any device.
+"""Attention of packed rows: every sample sees itself and nothing else.
 
-`sdpa_blocks` is registered with transformers. A packed forward passes `blocks=`; the row's segments
-are gathered into a few padded batches of similar length, each runs one causal SDPA call, and the
-results are scattered back. Padding lies behind a segment's end, where causality hides it, and
-repeats the segment's own last row: the content of another sample cannot reach this one.
-Without `blocks` (generation) it is transformers' ordinary `sdpa`, with its masks.
+Three implementations are registered with transformers; a packed forward passes `blocks=`.
+
+sdpa_blocks   any device. The row's segments are gathered into a few padded batches of similar
+              length, each runs one causal SDPA call, and the results are scattered back. Padding
+              lies behind a segment's end, where causality hides it, and repeats the segment's own
+              last row: the content of another sample cannot reach this one.
+flex          torch's flex attention under a mask of causality and segment; compiled on CUDA. On
+              the CPU it has no backward pass.
+varlen        torch's variable-length flash attention; half precision on CUDA only.
+
+Without `blocks` (generation) each is transformers' ordinary `sdpa`, with its masks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "sdpa_blocks"
+from shards.errors import UserError
+
 _LEAST_FILL = 0.75
 """A segment shorter than this share of its batch's longest starts a new batch."""
 
@@ -29,11 +39,15 @@ class Blocks(NamedTuple):
     """Where the segments of a row of T lie: the plan of its gathers and of its scatter.
 
     `gather`: per batch, int64 [S_b, L_b] rows of the packed row; `scatter`: int64 [T], for each row
-    its place among the concatenated, flattened batches.
+    its place among the concatenated, flattened batches. `starts`: int32 [S + 1], where segments
+    start and end; `longest` segment, in rows; `mask` for flex alone.
     """
 
     gather: tuple[Tensor, ...]
     scatter: Tensor
+    starts: Tensor
+    longest: int
+    mask: BlockMask | None = None
 
 
 def plan_blocks(cu_seqlens: np.ndarray, device: torch.device | str = "cpu") -> Blocks:
@@ -49,7 +63,9 @@ def plan_blocks(cu_seqlens: np.ndarray, device: torch.device | str = "cpu") -> B
         scatter[rows[real]] = at + np.flatnonzero(real)
         at += rows.size
         gather.append(torch.from_numpy(rows).to(device))
-    return Blocks(tuple(gather), torch.from_numpy(scatter).to(device))
+    cuts = torch.from_numpy(cu_seqlens.astype(np.int32)).to(device)
+    longest = int(lengths.max(initial=0))
+    return Blocks(tuple(gather), torch.from_numpy(scatter).to(device), cuts, longest)
 
 
 def _batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
@@ -63,31 +79,16 @@ def _batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
         order = order[count:]
 
 
-def blocks_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    blocks: Blocks | None = None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention [1, H, T, d] -> [1, T, H, d] inside each segment of `blocks`."""
-    if blocks is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
-    rows = [x.squeeze(0).transpose(0, 1) for x in (query, key, value)]
+def _by_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float | None) -> Tensor:
     parts = []
+    rows = [x.squeeze(0).transpose(0, 1) for x in (q, k, v)]
     for index in blocks.gather:
-        q, k, v = (_batched(x, index) for x in rows)
+        query, key, value = (_batched(x, index) for x in rows)
         out = scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
+            query, key, value, is_causal=True, scale=scale, enable_gqa=True
         )
         parts.append(out.transpose(1, 2).flatten(0, 1))
-    return torch.cat(parts).index_select(0, blocks.scatter)[None], None
+    return torch.cat(parts).index_select(0, blocks.scatter)[None]
 
 
 def _batched(rows: Tensor, index: Tensor) -> Tensor:
@@ -95,7 +96,89 @@ def _batched(rows: Tensor, index: Tensor) -> Tensor:
     return rows.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
 
 
+def with_mask(blocks: Blocks) -> Blocks:
+    """The same with flex attention's mask; made once per forward pass, used by every layer."""
+    device, length = blocks.scatter.device, len(blocks.scatter)
+    rows = torch.arange(length, device=device)
+    segment = torch.searchsorted(blocks.starts[1:].contiguous(), rows, right=True)
+
+    def visible(_b: Tensor, _h: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        return (row >= column) & (segment[row] == segment[column])
+
+    mask = create_block_mask(visible, None, None, length, length, device=str(device))
+    return blocks._replace(mask=mask)
+
+
+def _by_flex(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float | None) -> Tensor:
+    attend: Any = _compiled_flex() if q.is_cuda else flex_attention
+    out: Tensor = attend(q, k, v, block_mask=blocks.mask, scale=scale, enable_gqa=True)
+    return out.transpose(1, 2)
+
+
+@cache
+def _compiled_flex() -> Callable[..., Any]:
+    compiled: Callable[..., Any] = torch.compile(flex_attention)
+    return compiled
+
+
+def _by_varlen(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float | None) -> Tensor:
+    if not q.is_cuda or q.dtype not in (torch.bfloat16, torch.float16):
+        raise UserError(
+            f"packed_attention: varlen runs in half precision on CUDA, this is {q.dtype} on "
+            f"{q.device.type}; use sdpa_blocks"
+        )
+    query, key, value = (x.squeeze(0).transpose(0, 1).contiguous() for x in (q, k, v))
+    out: Any = varlen_attn(
+        query,
+        key,
+        value,
+        cu_seq_q=blocks.starts,
+        cu_seq_k=blocks.starts,
+        max_q=blocks.longest,
+        max_k=blocks.longest,
+        scale=scale,
+        window_size=(-1, 0),
+        enable_gqa=True,
+    )
+    return out[None]
+
+
+BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Blocks, float | None], Tensor]] = {
+    "sdpa_blocks": _by_blocks,
+    "flex": _by_flex,
+    "varlen": _by_varlen,
+}
+NAMES = tuple(BACKENDS)
+
+
+def _attention(
+    name: str,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    blocks: Blocks | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention [1, H, T, d] -> [1, T, H, d] inside each segment of `blocks`.
+
+    ValueError for dropout in a packed row: no backend here draws it reproducibly.
+    """
+    if blocks is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    if dropout:
+        raise ValueError(f"attention dropout of {dropout} in a packed row; set it to 0")
+    return BACKENDS[name](query, key, value, blocks, scaling), None
+
+
 def register_attention() -> None:
-    """Make `attn_implementation="sdpa_blocks"` known to transformers."""
-    AttentionInterface.register(NAME, blocks_attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    """Make every name of NAMES known to transformers as an `attn_implementation`."""
+    for name in NAMES:
+        AttentionInterface.register(name, partial(_attention, name))
+        AttentionMaskInterface.register(name, sdpa_mask)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from mixtures.layout import LayoutConfig
 from train.model.vision import OryxVisionConfig
 
 
@@ -14,12 +15,13 @@ class SlowFastConfig(PreTrainedConfig):
     """Tower, projector by name, decoder, and the token rule they were trained with.
 
     `layout` is the manifest's layout as plain JSON; `visual_token_ids` are the ids that stand for
-    visual rows and frames of them: never generated.
+    visual rows and frames of them: never generated. `packed_attention` is one of
+    train.model.attention.NAMES; `pool_before_projection` false projects every patch, then pools.
     """
 
     model_type = "slowfast"
     sub_configs_defaults: ClassVar[dict[str, Any]] = {
-        "vision_config": OryxVisionConfig,
+        "vision_config": SubConfigSpec(config_class=OryxVisionConfig),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
     }
 
@@ -28,7 +30,13 @@ class SlowFastConfig(PreTrainedConfig):
     projector: str = "gsf"
     layout: dict[str, Any] | None = None
     visual_token_ids: list[int] | None = None
+    packed_attention: str = "sdpa_blocks"
+    pool_before_projection: bool = True
     tie_word_embeddings: bool = False
+
+    def layout_config(self) -> LayoutConfig:
+        """The token rule as `mixtures.layout` takes it."""
+        return LayoutConfig(**(self.layout or {}))
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

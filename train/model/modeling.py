@@ -1,4 +1,7 @@
-"""The SlowFast video language model: vision tower -> projector -> rows of the language model."""
+"""The SlowFast video language model: vision tower -> projector -> rows of the language model.
+
+T tokens of a row, P patches of N frames, D the width of the language model.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,18 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from shards.errors import UserError
 from train.loss import supervised_loss
-from train.model.attention import NAME, Blocks, plan_blocks, register_attention
+from train.model.attention import Blocks, plan_blocks, register_attention, with_mask
 from train.model.config import SlowFastConfig
-from train.model.projectors import LEARNED_STD, PROJECTORS, GroupSlowFast, SlotTensors
+from train.model.memory import LongMemory, MemoryTensors, frame_averages
+from train.model.projectors import LEARNED_STD, Projector, SlotTensors, build_projector
+from train.model.resamplers import QUERY_STD, Perceiver
 from train.model.vision import Embeddings, OryxVisionTower
 from train.packs import Pack
 
 register_attention()
+VISUAL_INPUTS = ("patches", "grids", "slots", "seconds", "memory")
 
 
 def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -28,7 +35,7 @@ def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> dict[str, Any
     def moved(array: Any) -> Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
-    slots = pack.slots
+    slots, memory = pack.slots, pack.memory
     return {
         "input_ids": moved(pack.tokens)[None],
         "labels": moved(pack.labels)[None],
@@ -37,6 +44,10 @@ def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> dict[str, Any
         "patches": moved(pack.patches),
         "grids": torch.from_numpy(pack.grids),
         "slots": SlotTensors(*(moved(getattr(slots, name)) for name in SlotTensors._fields)),
+        "seconds": moved(pack.times),
+        "memory": MemoryTensors(
+            *(torch.from_numpy(getattr(memory, name)) for name in MemoryTensors._fields)
+        ),
     }
 
 
@@ -55,8 +66,17 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         text, vision = config.text_config, config.vision_config
         self.vision_tower = OryxVisionTower(vision)
-        self.projector = PROJECTORS[config.projector](vision.hidden_size, text.hidden_size)
-        self.language_model = AutoModelForCausalLM.from_config(text, attn_implementation=NAME)
+        layout, widths = config.layout_config(), (vision.hidden_size, text.hidden_size)
+        heads = vision.num_attention_heads
+        self.projector = build_projector(
+            config.projector, *widths, layout, heads=heads, pool_first=config.pool_before_projection
+        )
+        self.memory = None
+        if layout.memory_tokens:
+            self.memory = LongMemory(*widths, layout.memory_tokens, heads)
+        self.language_model = AutoModelForCausalLM.from_config(
+            text, attn_implementation=config.packed_attention
+        )
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -68,8 +88,10 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
             module.reset_parameters()
         elif isinstance(module, Embeddings):
             init.normal_(module.position_embedding, std=module.position_embedding.shape[1] ** -0.5)
-        elif isinstance(module, GroupSlowFast):
+        elif isinstance(module, Projector):
             init.normal_(module.learned, std=LEARNED_STD)
+        elif isinstance(module, Perceiver):
+            init.normal_(module.queries, std=QUERY_STD)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
@@ -83,16 +105,33 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.language_model.set_output_embeddings(new_embeddings)
 
-    def embed(self, tokens: Tensor, patches: Tensor, grids: Tensor, slots: SlotTensors) -> Tensor:
+    def embed(
+        self,
+        tokens: Tensor,
+        patches: Tensor,
+        grids: Tensor,
+        slots: SlotTensors,
+        seconds: Tensor,
+        memory: MemoryTensors | None = None,
+    ) -> Tensor:
         """Rows of the language model [T, D]: embedded tokens, visual rows in place of their pads.
 
-        tokens int64 [T]; patches uint8 [P, 768], made into x / 127.5 - 1 here; with no patch at
-        all the tower and the projector still run, on zero rows.
+        tokens int64 [T]; patches uint8 [P, 768], made into x / 127.5 - 1 here; seconds [N]. With no
+        patch at all the tower and the projector still run, on zero rows.
         """
         rows = self.get_input_embeddings()(tokens)
-        features = self.vision_tower(patches.to(rows.dtype) / 127.5 - 1, grids)
-        visual = self.projector(features, slots)
-        return rows.index_copy(0, slots.position, visual.to(rows.dtype))
+        features = self.vision_tower(patches.to(rows.device, rows.dtype) / 127.5 - 1, grids)
+        visual = self.projector(features, grids, slots, seconds.to(rows.device))
+        rows = rows.index_copy(0, slots.position, visual.to(rows.dtype))
+        if self.memory is None:
+            return rows
+        assert memory is not None  # `pack_inputs` always gives one
+        averages = frame_averages(self.vision_tower, memory.patches, memory.grids)
+        times, clip, position = (
+            t.to(rows.device) for t in (memory.times, memory.clip, memory.position)
+        )
+        made = self.memory(averages, times, clip)
+        return rows.index_copy(0, position, made.to(rows.dtype))
 
     def hidden(
         self,
@@ -102,13 +141,17 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         patches: Tensor,
         grids: Tensor,
         slots: SlotTensors,
+        seconds: Tensor,
+        memory: MemoryTensors | None = None,
     ) -> Tensor:
         """Last hidden states [T, D] of a packed row: ids and positions [1, T], isolated samples."""
-        rows = self.embed(input_ids[0], patches, grids, slots)
-        layers = set(self.language_model.config.layer_types)
+        rows = self.embed(input_ids[0], patches, grids, slots, seconds, memory)
+        if self.config.packed_attention == "flex":
+            blocks = with_mask(blocks)
+        kinds = getattr(self.language_model.config, "layer_types", None)
         out = self.language_model.model(
             inputs_embeds=rows[None],
-            attention_mask=dict.fromkeys(layers),
+            attention_mask=dict.fromkeys(kinds) if kinds else None,
             position_ids=position_ids,
             blocks=blocks,
             use_cache=False,
@@ -127,6 +170,8 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         patches: Any = None,
         grids: Any = None,
         slots: Any = None,
+        seconds: Any = None,
+        memory: Any = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
@@ -134,14 +179,18 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """With `blocks` (see `pack_inputs`): `loss` is the summed cross entropy of a packed row.
 
         `labels` stand at the row that predicts them; the caller divides the sum. Without `blocks`:
-        logits of a left-padded batch [B, T], as `generate` asks for them.
+        logits of a left-padded batch [B, T], as `generate` asks for them; `slots` and `memory` are
+        then the dictionaries that the processor makes.
         """
         if blocks is not None:
-            hidden = self.hidden(input_ids, position_ids, blocks, patches, grids, slots)
+            visual = (patches, grids, slots, seconds, memory)
+            hidden = self.hidden(input_ids, position_ids, blocks, *visual)
             head: Any = self.get_output_embeddings()
             return CausalLMOutputWithPast(loss=supervised_loss(hidden, head.weight, labels[0]))
         if inputs_embeds is None and patches is not None:
-            rows = self.embed(input_ids.flatten(), patches, grids, slots)
+            slots = SlotTensors(**{name: t.to(self.device) for name, t in slots.items()})
+            memory = MemoryTensors(**memory)
+            rows = self.embed(input_ids.flatten(), patches, grids, slots, seconds, memory)
             inputs_embeds, input_ids = rows.view(*input_ids.shape, -1), None
         return self.language_model(
             input_ids=input_ids if inputs_embeds is None else None,
@@ -154,12 +203,22 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
             **kwargs,
         )
 
+    def _expand_inputs_for_generation(self, expand_size: int = 1, *args: Any, **kwargs: Any) -> Any:
+        """UserError for several answers to one prompt: the rows of media would not follow."""
+        if expand_size != 1 and kwargs.get("patches") is not None:
+            raise UserError(
+                f"generate: {expand_size} sequences per prompt; give the prompt {expand_size} "
+                "times, or ask for one"
+            )
+        parent: Any = super()
+        return parent._expand_inputs_for_generation(expand_size, *args, **kwargs)
+
     def prepare_inputs_for_generation(
         self, input_ids: Any, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any
     ) -> Any:
         """Pixels go in with the first step only; afterwards the cache holds what they became."""
         if not is_first_iteration:
-            kwargs |= {"patches": None, "grids": None, "slots": None}
+            kwargs |= dict.fromkeys(VISUAL_INPUTS)
         kwargs["is_first_iteration"] = is_first_iteration
         parent: Any = super()
         return parent.prepare_inputs_for_generation(input_ids, *args, **kwargs)
@@ -172,9 +231,7 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         The ids of `config.visual_token_ids` are never generated.
         """
         inputs = pack_inputs(pack, self.device)
-        rows = self.embed(
-            inputs["input_ids"][0], inputs["patches"], inputs["grids"], inputs["slots"]
-        )
+        rows = self.embed(inputs["input_ids"][0], *(inputs[name] for name in VISUAL_INPUTS))
         lengths = (pack.cu_seqlens[1:] - pack.cu_seqlens[:-1]).tolist()
         longest = max(lengths)
         batch = torch.stack(

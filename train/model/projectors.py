@@ -1,7 +1,10 @@
 """From patch features to the rows of the language model, by name: `PROJECTORS[name]`.
 
-A projector owns the learned vectors (newline, frame, block switches): they train with it, survive
-LoRA and change no vocabulary.
+A projector owns the learned vectors (newline, frame, block switches) and the map from times: they
+train with it, survive LoRA and change no vocabulary. Which tokens there are, and where, is the
+layout's (`mixtures.layout`); a projector says what a token is made of.
+
+P patches, C their width, D the language model's width, M pooled tokens, V visual rows, N frames.
 """
 
 from __future__ import annotations
@@ -11,9 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mixtures.layout import LEARNED
+from mixtures.layout import FRAME, LEARNED, POOLED, SEPARATOR, SLOW, LayoutConfig
+from shards.errors import UserError
+from train.model.resamplers import Perceiver, QFormer, resample
+from train.model.times import TimeEmbedding
 
 LEARNED_STD = 0.02
+_ENDS_OF_FRAMES = (LEARNED.index(FRAME), LEARNED.index(SEPARATOR))
 
 
 class SlotTensors(NamedTuple):
@@ -24,33 +31,186 @@ class SlotTensors(NamedTuple):
     patch: Tensor
     segment: Tensor
     sizes: Tensor
+    frame: Tensor
+    kind: Tensor
 
 
 def pool(features: Tensor, slots: SlotTensors) -> Tensor:
     """Average of each pooled token's patches: [P, C] -> [M, C]."""
     share = slots.sizes.reciprocal().to(features.dtype)
-    zeros = features.new_zeros(len(slots.sizes), features.shape[1])
-    summed = zeros.index_add(0, slots.segment, features.index_select(0, slots.patch))
-    return summed * share[:, None]
+    return summed(features.index_select(0, slots.patch), slots) * share[:, None]
 
 
-class GroupSlowFast(nn.Module):
-    """Group-based SlowFast: averages of patches through one MLP for slow, fast and image tokens.
+def summed(rows: Tensor, slots: SlotTensors) -> Tensor:
+    """Sum over each pooled token's patches: [K, ...] -> [M, ...]."""
+    zeros = rows.new_zeros(len(slots.sizes), *rows.shape[1:])
+    return zeros.index_add(0, slots.segment, rows)
+
+
+def highest(rows: Tensor, slots: SlotTensors) -> Tensor:
+    """Maximum over each pooled token's patches: [K, ...] -> [M, ...]."""
+    if not len(slots.sizes):  # the reduction refuses to reduce nothing
+        return rows
+    return torch.segment_reduce(rows, "max", lengths=slots.sizes)
+
+
+def attend(scores: Tensor, slots: SlotTensors) -> Tensor:
+    """Softmax of scores [K, H] inside the patches of each pooled token."""
+    with torch.no_grad():  # any constant per token cancels out: it needs no gradient
+        shift = highest(scores.float(), slots).index_select(0, slots.segment)
+    powers = (scores.float() - shift).exp()
+    return (powers / summed(powers, slots).index_select(0, slots.segment)).to(scores.dtype)
+
+
+class Projector(nn.Module):
+    """Learned vectors and an MLP; a subclass says how patches become pooled tokens.
+
+    `width` is C, `hidden` is D, `heads` those of a subclass that attends.
+    """
+
+    def __init__(self, width: int, hidden: int, layout: LayoutConfig, heads: int = 1) -> None:
+        super().__init__()
+        self.learned = nn.Parameter(torch.randn(len(LEARNED), hidden) * LEARNED_STD)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden))
+        self.times = TimeEmbedding(hidden) if layout.timestamps == "learned" else None
+        self.layout, self.width, self.heads = layout, width, heads
+
+    def tokens(self, features: Tensor, grids: Tensor, slots: SlotTensors) -> Tensor:
+        """Patch features [P, C] -> pooled tokens [M, D]."""
+        raise NotImplementedError
+
+    def forward(
+        self, features: Tensor, grids: Tensor, slots: SlotTensors, seconds: Tensor
+    ) -> Tensor:
+        """Patch features [P, C], grids [N, 2], seconds [N] -> one row per visual slot [V, D]."""
+        rows = torch.cat([self.learned, self.tokens(features, grids, slots)])[slots.feature]
+        if self.times is None:
+            return rows
+        ends = torch.isin(slots.feature, slots.feature.new_tensor(_ENDS_OF_FRAMES))
+        at = torch.nonzero(ends & (slots.frame >= 0)).squeeze(1)
+        return rows.index_add(0, at, self.times(seconds[slots.frame[at]]).to(rows.dtype))
+
+
+class AveragePool(Projector):
+    """Averages of patches through one MLP: group-based, interleaved, or one stream of frames.
 
     Pooling comes before the projection: eight times fewer rows pass the MLP.
     """
 
-    def __init__(self, vision_size: int, hidden_size: int) -> None:
-        super().__init__()
-        self.learned = nn.Parameter(torch.randn(len(LEARNED), hidden_size) * LEARNED_STD)
-        self.mlp = nn.Sequential(
-            nn.Linear(vision_size, hidden_size), nn.GELU(), nn.Linear(hidden_size, hidden_size)
+    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+        return self.mlp(pool(features, slots))
+
+
+class AveragePoolLate(AveragePool):
+    """The same with the projection first: every patch passes the MLP."""
+
+    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+        return pool(self.mlp(features), slots)
+
+
+class TrainingFree(Projector):
+    """SlowFast-LLaVA (v1): slow rows max-pooled along themselves, fast frames averaged."""
+
+    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+        most = highest(features.index_select(0, slots.patch), slots)
+        slow = (slots.kind == POOLED.index(SLOW))[:, None]
+        return self.mlp(torch.where(slow, most, pool(features, slots)))
+
+
+class DynamicCompressor(Projector):
+    """Oryx: the average of a cell asks the cell's patches, and the answer is added to it.
+
+    An image's cell is one patch: its feature comes out doubled, as in the public model.
+    """
+
+    SIZE = 256
+
+    def __init__(self, width: int, hidden: int, layout: LayoutConfig, heads: int = 1) -> None:
+        super().__init__(width, hidden, layout, heads)
+        self.query, self.key = nn.Linear(width, self.SIZE), nn.Linear(width, self.SIZE)
+
+    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+        mean, patches = pool(features, slots), features.index_select(0, slots.patch)
+        query = self.query(mean).index_select(0, slots.segment)
+        key = self.key(features).index_select(0, slots.patch)
+        shares = attend((query * key).sum(1, keepdim=True) * self.SIZE**-0.5, slots)
+        return self.mlp(mean + summed(shares * patches, slots))
+
+
+class AttentionPool(Projector):
+    """Molmo: multi-head attention over a cell's patches, asked by their mean."""
+
+    def __init__(self, width: int, hidden: int, layout: LayoutConfig, heads: int = 1) -> None:
+        super().__init__(width, hidden, layout, heads)
+        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
+        self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
+
+    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+        query = self._heads(self.query(pool(features, slots))).index_select(0, slots.segment)
+        key = self._heads(self.key(features)).index_select(0, slots.patch)
+        value = self._heads(self.value(features)).index_select(0, slots.patch)
+        shares = attend((query * key).sum(2) * (self.width // self.heads) ** -0.5, slots)
+        answer = summed(shares[..., None] * value, slots).flatten(1)
+        return self.mlp(self.out(answer))
+
+    def _heads(self, rows: Tensor) -> Tensor:
+        return rows.unflatten(1, (self.heads, -1))
+
+
+class Resampled(Projector):
+    """Learned queries look at each whole frame; `queries` tokens whatever its size."""
+
+    Resampler: type[Perceiver] = Perceiver
+
+    def __init__(self, width: int, hidden: int, layout: LayoutConfig, heads: int = 1) -> None:
+        super().__init__(width, hidden, layout, heads)
+        self.resampler = self.Resampler(width, layout.queries, heads)
+
+    def tokens(self, features: Tensor, grids: Tensor, slots: SlotTensors) -> Tensor:
+        made = resample(self.resampler, features, grids).flatten(0, 1)
+        if len(made) != len(slots.kind):
+            raise ValueError(f"{len(made)} queries of {len(grids)} frames, {len(slots.kind)} slots")
+        return self.mlp(made)
+
+
+class ResampledByQFormer(Resampled):
+    """Queries that also look at each other (BLIP-2)."""
+
+    Resampler = QFormer
+
+
+PROJECTORS: dict[str, type[Projector]] = {
+    "gsf": AveragePool,
+    "isf": AveragePool,
+    "avgpool": AveragePool,
+    "v1": TrainingFree,
+    "dynamic_compressor": DynamicCompressor,
+    "attn_meanq": AttentionPool,
+    "perceiver": Resampled,
+    "qformer": ResampledByQFormer,
+}
+ARRANGEMENTS = {
+    "gsf": "gsf",
+    "isf": "isf",
+    "v1": "v1",
+    "perceiver": "queries",
+    "qformer": "queries",
+}
+
+
+def build_projector(
+    name: str, width: int, hidden: int, layout: LayoutConfig, *, heads: int, pool_first: bool
+) -> Projector:
+    """The projector of this name; UserError where it is unknown or the layout is another's."""
+    if name not in PROJECTORS:
+        raise UserError(f"projector: unknown {name!r}; use one of {', '.join(PROJECTORS)}")
+    wanted = ARRANGEMENTS.get(name)
+    if layout.arrangement != wanted if wanted else layout.arrangement == "queries":
+        raise UserError(
+            f"projector: {name} does not fit a layout with `arrangement: {layout.arrangement}`; "
+            f"plan a manifest with `arrangement: {wanted or 'gsf'}`, or use another projector"
         )
-
-    def forward(self, features: Tensor, slots: SlotTensors) -> Tensor:
-        """Patch features [P, C] -> one row per visual slot [V, D]."""
-        tokens = self.mlp(pool(features, slots))
-        return torch.cat([self.learned, tokens])[slots.feature]
-
-
-PROJECTORS: dict[str, type[nn.Module]] = {"gsf": GroupSlowFast}
+    kind = PROJECTORS[name]
+    if kind is AveragePool and not pool_first:
+        kind = AveragePoolLate
+    return kind(width, hidden, layout, heads)

@@ -1,14 +1,15 @@
-"""The vision tower: Oryx-ViT at native resolution, packed; attention stays inside each frame.
+"""The vision tower at native resolution, packed; attention stays inside each image or frame.
 
-Pre-norm blocks, erf GELU, fused qkv, no class token, no final norm. The square position table is
-resized to each grid by plain bilinear interpolation (no antialias) in fp32. Frames with equally
-many patches run as one batch, so that thousands of small frames cost one SDPA call per block.
+Oryx-ViT: pre-norm blocks, erf GELU, fused qkv, no class token, no final norm. The square position
+table is resized to each grid by plain bilinear interpolation (no antialias) in fp32. The encoder of
+SigLIP 2 NaFlex is the same with four switches of the config (`SIGLIP2`). Frames with equally many
+patches run as one batch, so that thousands of small frames cost one SDPA call per block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +21,23 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 NORM_EPS = 1e-6
 
 
+CPHPW, PHPWC = "cphpw", "phpwc"
+SIGLIP2: dict[str, Any] = {
+    "antialias": True,
+    "activation": "gelu_tanh",
+    "final_norm": True,
+    "patch_order": PHPWC,
+}
+"""What makes the tower the encoder of transformers' `Siglip2VisionModel`."""
+
+
 class OryxVisionConfig(PreTrainedConfig):
-    """Sizes of the tower; `position_grid` is the side of the square position table."""
+    """Sizes of the tower; `position_grid` is the side of the square position table.
+
+    Switches: `antialias` of the resized table; `activation` "gelu" (erf) or "gelu_tanh";
+    `final_norm` after the last block; `patch_order` of the patch embedding's columns, "cphpw" or
+    "phpwc" (patches are always given as cphpw).
+    """
 
     model_type = "oryx_vit"
     base_config_key = "vision_config"
@@ -32,6 +48,10 @@ class OryxVisionConfig(PreTrainedConfig):
     intermediate_size: int = 4304
     position_grid: int = 128
     patch_size: int = 16
+    antialias: bool = False
+    activation: str = "gelu"
+    final_norm: bool = False
+    patch_order: str = CPHPW
 
 
 def patchify(images: Sequence[Tensor], patch_size: int = 16) -> tuple[Tensor, Tensor]:
@@ -97,9 +117,10 @@ class Mlp(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.approximate = {"gelu": "none", "gelu_tanh": "tanh"}[config.activation]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(gelu(self.fc1(x)))
+        return self.fc2(gelu(self.fc1(x), approximate=self.approximate))
 
 
 class Block(GradientCheckpointingLayer):
@@ -122,11 +143,14 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: OryxVisionConfig) -> None:
         super().__init__()
-        self.side = config.position_grid
+        self.side, self.patch_size = config.position_grid, config.patch_size
+        self.antialias, self.patch_order = config.antialias, config.patch_order
         self.patch_embedding = nn.Linear(3 * config.patch_size**2, config.hidden_size)
         self.position_embedding = nn.Parameter(torch.zeros(self.side**2, config.hidden_size))
 
     def forward(self, patches: Tensor, groups: Sequence[Group]) -> Tensor:
+        if self.patch_order == PHPWC:
+            patches = patches.unflatten(1, (3, self.patch_size**2)).transpose(1, 2).flatten(1)
         x = self.patch_embedding(patches)
         parts = x.split([group.frames * group.height * group.width for group in groups])
         placed = [
@@ -139,19 +163,27 @@ class Embeddings(nn.Module):
         """The table at this grid, [height * width, C], in the table's dtype."""
         if (height, width) == (self.side, self.side):
             return self.position_embedding
-        square = self.position_embedding.float().T.reshape(1, -1, self.side, self.side)
-        resized = interpolate(square, size=(height, width), mode="bilinear", align_corners=False)
+        resized = interpolate(
+            self.position_embedding.float().T.reshape(1, -1, self.side, self.side),
+            size=(height, width),
+            mode="bilinear",
+            align_corners=False,
+            antialias=self.antialias,
+        )
         return resized[0].flatten(1).T.to(self.position_embedding.dtype)
 
 
 class OryxVisionTower(nn.Module):
-    """Patches and grids in, the last block's residual stream out."""
+    """Patches and grids in, the last block's residual stream out (normalised with `final_norm`)."""
 
     def __init__(self, config: OryxVisionConfig) -> None:
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = None
+        if config.final_norm:
+            self.norm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
 
     def forward(self, patches: Tensor, grids: Tensor) -> Tensor:
         """patches [P, 3 * p * p], grids int64 [N, 2] (best kept on the CPU) -> [P, C].
@@ -170,4 +202,5 @@ class OryxVisionTower(nn.Module):
         runs = [(group.frames, group.height * group.width) for group in groups]
         for layer in self.layers:
             x = layer(x, runs)
+        x = x if self.norm is None else self.norm(x)
         return x if order is None else torch.empty_like(x).index_copy(0, moved, x)

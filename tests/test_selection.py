@@ -1,0 +1,80 @@
+"""Frame selection above the cap: counts, order, and what each rule is for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixtures.layout import LayoutConfig, View, look_at
+from mixtures.selection import SELECTIONS, select
+from tests.test_layout import clip_of
+
+SCORES = st.lists(st.integers(0, 255), min_size=1, max_size=300)
+
+
+@given(SCORES, st.integers(1, 80), st.sampled_from(sorted(SELECTIONS)))
+def test_every_rule_shows_as_many_as_it_may_in_order(
+    scores: list[int], most: int, how: str
+) -> None:
+    found = select(len(scores), most, how, scores)
+    assert len(found) == min(len(scores), most)
+    assert found == sorted(set(found)) and 0 <= found[0] and found[-1] < len(scores)
+    assert found == select(len(scores), most, how, scores)
+
+
+@given(st.integers(2, 500), st.integers(2, 60))
+def test_uniform_last_shows_both_ends(count: int, most: int) -> None:
+    found = select(count, most, "uniform_last")
+    assert (found[0], found[-1]) == (0, count - 1)
+
+
+@given(st.integers(20, 400), st.integers(2, 20), st.sampled_from(["difference", "scene"]))
+def test_without_any_change_the_steps_are_even(count: int, most: int, how: str) -> None:
+    steps = [b - a for a, b in pairwise(select(count, most, how, [0] * count))]
+    assert max(steps) - min(steps) <= 1
+
+
+def test_every_shot_is_shown_and_long_shots_more_often() -> None:
+    scores = [0] * 90
+    for cut in (3, 5, 85):
+        scores[cut] = 100
+    found = select(90, 10, "scene", scores)
+    shots = np.searchsorted([3, 5, 85], found, side="right")
+    assert np.bincount(shots, minlength=4).tolist() == [1, 1, 7, 1]
+    assert len(select(90, 2, "scene", scores)) == 2
+
+
+def test_difference_looks_where_the_picture_changes() -> None:
+    scores = [0] * 50 + [100] * 10 + [0] * 50
+    found = select(110, 10, "difference", scores)
+    assert sum(50 <= frame < 60 for frame in found) >= 8
+    assert found[0] == 0
+
+
+def test_query_takes_the_best_and_distant_peaks() -> None:
+    scores = [0, 1, 9, 10, 9, 8, 0, 0, 5, 0, 0, 4, 0, 0]
+    assert select(14, 4, "query", scores) == [2, 3, 8, 11]
+
+
+def test_scores_that_are_missing_are_named() -> None:
+    with pytest.raises(ValueError, match="scene needs 9 scores, one per frame, has 2"):
+        select(9, 4, "scene", [1, 2])
+    clip = clip_of(list(range(9)), (1, 1))
+    with pytest.raises(ValueError, match="clip c: selection difference needs 9 scores"):
+        look_at(clip, View(cap=4, selection="difference"), LayoutConfig())
+
+
+def test_the_chosen_times_are_returned() -> None:
+    clip = replace(clip_of(list(range(40)), (1, 2)), differences=(0,) * 31 + (200,) + (0,) * 8)
+    view = View(fps=1, cap=2, selection="difference")
+    look = look_at(clip, view, LayoutConfig())
+    assert look.frames == (0, 32) and [float(s) for s in look.seconds] == [0.0, 16.0]
+    asked = look_at(
+        clip, View(fps=1, cap=2, selection="query"), LayoutConfig(), scores=[*range(40)]
+    )
+    assert asked.frames == (36, 38)

@@ -1,0 +1,92 @@
+"""What a step costs on paper: floating-point operations of matrix products, and bytes of states.
+
+A product of [m, k] and [k, n] is 2 m k n operations. Attention is billed per image, frame or
+sample, the causal half of it for text; recomputation is not billed (that is HFU). The tower is
+billed per patch, not per token of the language model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from train.model.config import SlowFastConfig
+
+STATE_BYTES = {"weights": 2, "gradients": 2, "master weights": 4, "Adam moments": 8}
+"""Bytes per parameter of mixed-precision training: 16 in all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One forward pass: patches of each frame, tokens of each sample, tokens pooled from patches,
+    and rows that carry a loss."""
+
+    frames: Sequence[int]
+    samples: Sequence[int]
+    pooled: int
+    supervised: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flops:
+    """Operations of one forward pass, part by part."""
+
+    vision: int
+    projector: int
+    text: int
+    head: int
+
+    def step(self, vision_share: float = 0.0) -> float:
+        """Forward and backward: three times, but the tower's backward pass for this share of its
+        frames only (0 frozen, 1 tuned, the keep ratio under stochastic back-propagation)."""
+        trained = self.projector + self.text + self.head
+        return 3 * trained + (1 + 2 * vision_share) * self.vision
+
+
+def forward_flops(config: SlowFastConfig, work: Work) -> Flops:
+    """Operations of one packed forward pass under `config` (averaging projectors)."""
+    return Flops(
+        vision=vision_flops(config.vision_config, work.frames),
+        projector=projector_flops(config, work.pooled),
+        text=text_flops(config.text_config, work.samples),
+        head=2 * config.text_config.hidden_size * config.text_config.vocab_size * work.supervised,
+    )
+
+
+def vision_flops(vision: Any, frames: Sequence[int]) -> int:
+    """The tower over frames of so many patches each."""
+    width, layers = vision.hidden_size, vision.num_hidden_layers
+    patches, pairs = sum(frames), sum(n * n for n in frames)
+    block = 2 * patches * (4 * width * width + 2 * width * vision.intermediate_size)
+    embedding = 2 * patches * 3 * vision.patch_size**2 * width
+    return embedding + layers * (block + 4 * pairs * width)
+
+
+def projector_flops(config: SlowFastConfig, pooled: int) -> int:
+    """The two matrices of the MLP over pooled tokens."""
+    hidden: int = config.text_config.hidden_size
+    return 2 * pooled * hidden * (config.vision_config.hidden_size + hidden)
+
+
+def text_flops(text: Any, samples: Sequence[int]) -> int:
+    """The decoder's layers over samples of so many tokens each; half of attention is masked."""
+    width, heads = text.hidden_size, text.num_attention_heads
+    head = getattr(text, "head_dim", None) or width // heads
+    queries, keys = heads * head, text.num_key_value_heads * head
+    weights = width * (2 * queries + 2 * keys) + 3 * width * text.intermediate_size
+    tokens, pairs = sum(samples), sum(n * (n + 1) // 2 for n in samples)
+    return int(text.num_hidden_layers * (2 * tokens * weights + 4 * pairs * queries))
+
+
+def mfu(flops: float, seconds: float, peak: float) -> float:
+    """Share of `peak` operations per second that useful work reached."""
+    return flops / (seconds * peak)
+
+
+def parameters(model: nn.Module) -> dict[str, int]:
+    """Parameters per part, tied ones once."""
+    parts = {name: part for name, part in model.named_children() if part is not None}
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

@@ -1,0 +1,232 @@
+"""Conversations with media -> the model's inputs, by the same rules as training.
+
+Counts come from `mixtures.layout`, ids and masks from `mixtures.text`, frames through the media
+door: what a user asks about is sampled, scaled and laid out as what the model was trained on. The
+Jinja template is for people and other tools; ids are made without it, so that no text can spell a
+control token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
+
+from mixtures.layout import LayoutConfig, Look, View
+from mixtures.text import IM_END, TextCodec
+from shards.errors import UserError
+from shards.profile import Profile
+from shards.sample import ROLES, Turn
+from train.evaluation.door import Seen, see_frames, see_image, see_path
+from train.packs import MemoryFrames, Pack, RenderedSample, VisualSlots, build_pack
+from train.render import Frames, Rules, open_jpegs, render
+
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{%- set content = message['content'] -%}
+{%- if content is string -%}{%- set content = [{'type': 'text', 'text': content}] -%}{%- endif -%}
+{%- if message['role'] == 'assistant' -%}
+{%- generation -%}
+{%- for part in content -%}{{- part['text'] -}}{%- endfor -%}
+{{- '<|im_end|>' -}}
+{%- endgeneration -%}
+{%- else -%}
+{%- for part in content -%}
+{%- if part['type'] == 'text' -%}{{- part['text'] -}}
+{%- else -%}{{- '<|vision_start|><|' + part['type'] + '_pad|><|vision_end|>' -}}{%- endif -%}
+{%- endfor -%}
+{{- '<|im_end|>' -}}
+{%- endif -%}
+{{- '\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
+"""
+
+
+class SlowFastProcessor(ProcessorMixin):
+    """A tokenizer and the rules of a manifest: token layout, view of videos, media profile.
+
+    A message's content is a text, or a list of parts: {"type": "text", "text": ...}, {"type":
+    "image", "image": path or PIL image}, {"type": "video", "video": path}, or {"type": "video",
+    "video": frames uint8 [N, H, W, 3], "seconds": times}. A video may carry "scores", one integer
+    per frame, for rules that select frames by "query".
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        chat_template: str | None = None,
+        layout: dict[str, Any] | None = None,
+        frames: dict[str, Any] | None = None,
+        profile: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(tokenizer, chat_template=chat_template or CHAT_TEMPLATE)
+        self.layout = layout or asdict(LayoutConfig())
+        self.frames = frames or asdict(View())
+        self.profile = profile or Profile().to_json()
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The same as dataclasses; UserError where the tokenizer lacks Qwen2.5's specials."""
+        text = self.tokenizer.backend_tokenizer.to_str().encode()
+        codec = TextCodec(text, where="the processor's tokenizer")
+        return Rules(view=View(**self.frames), layout=LayoutConfig(**self.layout), codec=codec)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What processor_config.json holds."""
+        names = ("layout", "frames", "profile")
+        rules = {name: getattr(self, name) for name in names}
+        return {"processor_class": type(self).__name__, **rules}
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return ["input_ids", "attention_mask", "patches", "grids", "seconds", "slots", "memory"]
+
+    def apply_chat_template(  # type: ignore[override]  # no tools, documents or audio here
+        self,
+        conversation: Any,
+        chat_template: str | None = None,
+        *,
+        add_generation_prompt: bool = False,
+        return_assistant_tokens_mask: bool = False,
+        tokenize: bool = False,
+        return_dict: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """The conversation, or a list of them, as text, or (`tokenize=True`) as model inputs."""
+        if not tokenize:
+            return super().apply_chat_template(
+                conversation, chat_template, add_generation_prompt=add_generation_prompt, **kwargs
+            )
+        single = not conversation or isinstance(conversation[0], dict)
+        found = self(
+            [conversation] if single else conversation,
+            add_generation_prompt=add_generation_prompt,
+            return_assistant_tokens_mask=return_assistant_tokens_mask,
+        )
+        return found if return_dict else found["input_ids"]
+
+    def __call__(
+        self,
+        conversations: Sequence[Sequence[dict[str, Any]]],
+        *,
+        add_generation_prompt: bool = False,
+        return_assistant_tokens_mask: bool = False,
+    ) -> BatchFeature:
+        """Inputs of conversations, left-padded to the longest: B rows of T tokens.
+
+        `input_ids`, `attention_mask` (and `assistant_masks`) int64 [B, T]; `patches`, `grids`,
+        `seconds` (the times of the frames looked at) as in train.packs.Pack; `slots` and `memory`
+        say where they stand. ValueError names the conversation and what does not fit.
+        """
+        samples = [
+            self._render(f"conversation {i}", messages, answer=add_generation_prompt)
+            for i, messages in enumerate(conversations)
+        ]
+        pack = build_pack(samples, self.rules.layout)
+        lengths = np.diff(pack.cu_seqlens)
+        places, mask = _left_padded(lengths)
+        ids = np.full(mask.size, self.rules.codec.token_id(IM_END), np.int64)
+        ids[places] = pack.tokens
+        inputs = {"input_ids": ids, "attention_mask": mask.ravel().astype(np.int64)}
+        if return_assistant_tokens_mask:
+            learned = np.zeros(mask.size, np.int64)
+            learned[places] = np.concatenate([s.text.supervised for s in samples])
+            inputs["assistant_masks"] = learned
+        values = {name: torch.from_numpy(v.reshape(mask.shape)) for name, v in inputs.items()}
+        return BatchFeature(values | _visual(pack, places))
+
+    def _render(
+        self, key: str, messages: Sequence[dict[str, Any]], *, answer: bool
+    ) -> RenderedSample:
+        seen: list[Seen] = []
+        turns = [self._turn(key, message, seen) for message in messages]
+        scores = {i: one for i, one in enumerate(_scores_of(messages)) if one is not None}
+        clips = [one.clip for one in seen]
+
+        def opened(number: int, look: Look, used: Sequence[int]) -> Frames:
+            return open_jpegs(seen[number].jpegs, look, used, clips[number].clip_id)
+
+        try:
+            return render(key, turns, clips, opened, self.rules, answer=answer, scores=scores)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+
+    def _turn(self, key: str, message: dict[str, Any], seen: list[Seen]) -> Turn:
+        """One message; its media join `seen`."""
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES:
+            raise UserError(f"{key}: role {role!r}; use one of {', '.join(ROLES)}")
+        text, media = "", []
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for part in parts or []:
+            if part.get("type") == "text":
+                text += part["text"]
+                continue
+            media.append((len(seen), len(text)))
+            seen.append(self._see(f"{key}, medium {len(seen)}", part))
+        return Turn(role=role, text=text, media=tuple(media))
+
+    def _see(self, name: str, part: dict[str, Any]) -> Seen:
+        profile = Profile.from_json(self.profile, "processor_config.json")
+        kind = part.get("type")
+        medium = part.get(kind, part.get("path")) if kind in ("image", "video") else None
+        if isinstance(medium, str | Path):
+            return see_path(Path(medium).absolute(), str(kind), profile, f"{name} ({medium})")
+        if kind == "image" and isinstance(medium, Image.Image):
+            return see_image(medium, profile, name)
+        if kind == "video" and isinstance(medium, np.ndarray) and "seconds" in part:
+            return see_frames(medium, part["seconds"], profile, name)
+        raise UserError(
+            f"{name}: a part of type {kind!r} holding {type(medium).__name__}; give text, an image "
+            "as path or PIL image, a video as path, or as frames with `seconds`"
+        )
+
+
+def processor_of(rules: Rules, profile: Profile, tokenizer_json: str) -> SlowFastProcessor:
+    """The processor of a manifest's rules; `tokenizer_json` is a tokenizer file."""
+    specials = {"eos_token": IM_END, "pad_token": "<|endoftext|>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=tokenizer_json, **specials)
+    return SlowFastProcessor(
+        tokenizer,
+        layout=asdict(rules.layout),
+        frames=asdict(rules.view),
+        profile=profile.to_json(),
+    )
+
+
+def _scores_of(messages: Sequence[dict[str, Any]]) -> list[Sequence[int] | None]:
+    """The scores that each medium carries, in order of the media."""
+    contents = [m.get("content") for m in messages if not isinstance(m.get("content"), str)]
+    parts = [part for content in contents for part in content or []]
+    return [part.get("scores") for part in parts if part.get("type") != "text"]
+
+
+def _left_padded(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each token of a flat row goes in [B, T] flattened; and which places hold one."""
+    longest = int(lengths.max(initial=0))
+    mask = np.arange(longest) >= (longest - lengths)[:, None]
+    return np.flatnonzero(mask), mask
+
+
+def _visual(pack: Pack, places: np.ndarray) -> dict[str, Any]:
+    """The visual inputs, their positions moved to the padded batch."""
+    slots = {f.name: torch.from_numpy(getattr(pack.slots, f.name)) for f in fields(VisualSlots)}
+    memory = {f.name: torch.from_numpy(getattr(pack.memory, f.name)) for f in fields(MemoryFrames)}
+    for part in (slots, memory):
+        part["position"] = torch.from_numpy(places[part["position"].numpy()])
+    return {
+        "patches": torch.from_numpy(pack.patches),
+        "grids": torch.from_numpy(pack.grids),
+        "seconds": torch.from_numpy(pack.times),
+        "slots": slots,
+        "memory": memory,
+    }

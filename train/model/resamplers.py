@@ -1,0 +1,121 @@
+"""Learned queries that look at all patches of a frame: a fixed number of rows for any grid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from train.model.vision import NORM_EPS, plan_groups
+
+DEPTH = 2
+QUERY_STD = 0.02
+
+
+class Attention(nn.Module):
+    """Multi-head attention of rows [F, Q, C] over context [F, L, C]; mask bool [F, 1, 1, L]."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, rows: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        k, v = self.kv(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q = self.query(rows).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        found = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(found.transpose(1, 2).flatten(2))
+
+
+class Feed(nn.Module):
+    """rows + mlp(norm(rows)), four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows + self.mlp(self.norm(rows))
+
+
+class PerceiverLayer(nn.Module):
+    """The queries look at the context and at themselves at once, then a feed-forward."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm, self.about = (nn.LayerNorm(width, eps=NORM_EPS) for _ in range(2))
+        self.cross, self.feed = Attention(width, heads), Feed(width)
+
+    def forward(self, rows: Tensor, context: Tensor) -> Tensor:
+        asked = self.norm(rows)
+        seen = torch.cat([self.about(context), asked], dim=1)
+        return self.feed(rows + self.cross(asked, seen))
+
+
+class QFormerLayer(nn.Module):
+    """The queries look at each other, then at the context, then a feed-forward."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=NORM_EPS) for _ in range(3))
+        self.own, self.cross = Attention(width, heads), Attention(width, heads)
+        self.feed = Feed(width)
+
+    def forward(self, rows: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        own, asked, about = self.norms
+        normed = own(rows)
+        rows = rows + self.own(normed, normed)
+        return self.feed(rows + self.cross(asked(rows), about(context), mask))
+
+
+class Perceiver(nn.Module):
+    """Context [F, L, C] -> [F, queries, C]."""
+
+    Layer: type[PerceiverLayer] | type[QFormerLayer] = PerceiverLayer
+
+    def __init__(self, width: int, queries: int, heads: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(queries, width) * QUERY_STD)
+        self.layers = nn.ModuleList(self.Layer(width, heads) for _ in range(DEPTH))
+
+    def forward(self, context: Tensor, *mask: Tensor) -> Tensor:
+        rows = self.queries.expand(len(context), -1, -1)
+        for layer in self.layers:
+            rows = layer(rows, context, *mask)
+        return rows
+
+
+class QFormer(Perceiver):
+    """The same with self-attention among the queries in front of every look (BLIP-2)."""
+
+    Layer = QFormerLayer
+
+
+def resample(resampler: Perceiver, features: Tensor, grids: Tensor) -> Tensor:
+    """Features [P, C] of frames with these grids [N, 2] -> [N, queries, C], frame by frame.
+
+    With no frame at all the resampler still runs, on an empty batch.
+    """
+    groups, order = plan_groups(grids.cpu().numpy())
+    if order is not None:
+        features = features.index_select(0, torch.from_numpy(order).to(features.device))
+    if not groups:
+        return resampler(features.view(0, 1, features.shape[1]))
+    parts = features.split([group.frames * group.height * group.width for group in groups])
+    made = [
+        resampler(part.unflatten(0, (group.frames, -1)))
+        for part, group in zip(parts, groups, strict=True)
+    ]
+    rows, back = torch.cat(made), frame_order(grids)
+    return torch.empty_like(rows).index_copy(0, back.to(rows.device), rows)
+
+
+def frame_order(grids: Tensor) -> Tensor:
+    """Which frame is the i-th in the order of `plan_groups`: int64 [N]."""
+    height, width = grids.cpu().unbind(1)
+    keys = torch.stack([height * width, height, width], 1).tolist()
+    return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__), dtype=torch.int64)
