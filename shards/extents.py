@@ -56,7 +56,8 @@ class Extents:
         if not self.store.is_local:
             return self.store.get(file, offset, nbytes)
         try:
-            return os.pread(self._open(self.store.path(file)).number, nbytes, offset)
+            held = self._open(self.store.path(file))  # a name keeps it open while it is read
+            return os.pread(held.number, nbytes, offset)
         except FileNotFoundError as error:
             raise MissingData(f"{self.store.path(file)}: not there") from error
 

@@ -127,19 +127,18 @@ class NodeCache:
         """The verified bytes of a place, as soon as they are here; else straight from the store."""
         path = self.folder / name_of(self.extents, place)
         patience = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < patience and self.leading:
+        while True:
             self.progress[self.mine] = self.step()
             try:
                 data = path.read_bytes()
-            except FileNotFoundError:
-                time.sleep(POLL_SECONDS)
-                continue
-            try:
                 self.extents.check(place, data)
+                return data
             except DamagedData:
-                break
-            return data
-        return self.extents.read(place)
+                return self.extents.read(place)
+            except FileNotFoundError:
+                if not self.leading or time.monotonic() > patience:
+                    return self.extents.read(place)
+            time.sleep(POLL_SECONDS)
 
     def _lead(self) -> None:
         try:
