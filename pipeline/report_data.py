@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mixtures.manifest import Manifest
 from shards.errors import DamagedData, UserError
-from shards.extents import Extents, Place, members
+from shards.extents import Extents, Place, pair
 from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES, read_table
 from shards.outcome import Books
 from shards.pool import Pool, Receipt
@@ -197,8 +197,8 @@ def frames_of(build: Build, row: Mapping[str, Any]) -> tuple[Clip, list[bytes]]:
     where = f"clips/{row['part']}"
     clip = clip_of(dict(row))
     place = Place(where, row["offset"], row["extent"], row["crc32"])
-    found = members(Extents(build.pool.store).read(place), where)
-    return clip, [bytes(frame) for frame in split_frames([clip], found["mjpeg"], where)[0]]
+    _, payload = pair(Extents(build.pool.store).read(place), where)
+    return clip, [bytes(frame) for frame in split_frames([clip], payload, where)[0]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

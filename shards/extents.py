@@ -43,12 +43,14 @@ class Extents:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._open = lru_cache(OPEN_FILES)(_Descriptor)
+        self._open = lru_cache(OPEN_FILES)(lambda file: _Descriptor(store.path(file)))
 
     def read(self, place: Place) -> bytes:
         """The bytes of a place; DamagedData if they are not those that were written."""
-        data = self.raw(place.file, place.offset, place.extent)
-        self.check(place, data)
+        file, offset, extent, written = place
+        data = self.raw(file, offset, extent)
+        if crc32(data) != written or len(data) != extent:
+            self.check(place, data)
         return data
 
     def raw(self, file: str, offset: int, nbytes: int) -> bytes:
@@ -56,7 +58,7 @@ class Extents:
         if not self.store.is_local:
             return self.store.get(file, offset, nbytes)
         try:
-            held = self._open(self.store.path(file))  # a name keeps it open while it is read
+            held = self._open(file)  # the name keeps it open while it is read
             return os.pread(held.number, nbytes, offset)
         except FileNotFoundError as error:
             raise MissingData(f"{self.store.path(file)}: not there") from error
@@ -79,22 +81,20 @@ Fetch = Callable[[Place], bytes]
 """Verified bytes of a place, wherever they come from: `Extents.read`, or a node's cache."""
 
 
-def members(extent: bytes, where: str) -> dict[str, memoryview]:
-    """The tar members in a verified extent, by suffix, not copied; DamagedData if it is no tar.
+def pair(extent: bytes, where: str) -> tuple[memoryview, memoryview]:
+    """The `.json` and the `.mjpeg` member of a verified extent, not copied.
 
-    Header checksums are not looked at again: the crc32 of the extent covers them.
+    DamagedData unless they are all there is. Header checksums are not looked at again: the crc32 of
+    the extent covers them.
     """
-    found, at, view = {}, 0, memoryview(extent)
-    while at < len(extent):
-        header = extent[at : at + _BLOCK]
-        try:
-            if header[257:262] != b"ustar":
-                raise ValueError("no tar header")
-            size = int(header[124:136].rstrip(b" \0"), 8)
-            suffix = header[:100].rstrip(b"\0").rsplit(b".", 1)[-1].decode("ascii")
-        except ValueError as error:
-            raise DamagedData(f"{where}: bad tar header at byte {at}: {error}") from error
-        start = at + _BLOCK
-        found[suffix] = view[start : start + size]
-        at = start + -(-size // _BLOCK) * _BLOCK
-    return found
+    try:
+        described = int(extent[124:135], 8)
+        second = _BLOCK + (described + _BLOCK - 1 & -_BLOCK)
+        frames = int(extent[second + 124 : second + 135], 8)
+    except ValueError as error:
+        raise DamagedData(f"{where}: no tar headers ({error}); pack it again") from error
+    start = second + _BLOCK
+    if start + (frames + _BLOCK - 1 & -_BLOCK) != len(extent):
+        raise DamagedData(f"{where}: not one .json and one .mjpeg member; pack it again")
+    view = memoryview(extent)
+    return view[_BLOCK : _BLOCK + described], view[start : start + frames]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shards.errors import DamagedData, MissingData, UserError
-from shards.extents import Extents, Fetch, Place, members
+from shards.extents import Extents, Fetch, Place, pair
 from shards.ids import sha256_hex, short_hash
 from shards.index import CLIPS, SAMPLES, read_table
 from shards.key_index import Ids, KeyIndex, ids_of, indexed, shared
@@ -140,9 +140,9 @@ class ShardReader:
 
 def stored_in(extent: bytes, where: str) -> Stored:
     """The sample in a verified extent of a shard."""
-    found = members(extent, where)
-    sample = sample_from_json(bytes(found["json"]), where)
-    return Stored(sample=sample, frames=split_frames(sample.clips, found["mjpeg"], where))
+    described, payload = pair(extent, where)
+    sample = sample_from_json(bytes(described), where)
+    return Stored(sample=sample, frames=split_frames(sample.clips, payload, where))
 
 
 class PoolReader:
@@ -187,10 +187,9 @@ class PoolReader:
         clips, frames = [], []
         for place in self._clip_places(row["clip_ids"]):
             where = self.extents.where(place)
-            found = members((fetch or self.extents.read)(place), where)
-            clip = clip_of(json.loads(bytes(found["json"])))
-            clips.append(clip)
-            frames += split_frames([clip], found["mjpeg"], where)
+            described, payload = pair((fetch or self.extents.read)(place), where)
+            clips.append(clip_of(json.loads(bytes(described))))
+            frames += split_frames(clips[-1:], payload, where)
         return Stored(
             sample=sample_of(row | {"source": source, "key": key}, tuple(clips)), frames=frames
         )

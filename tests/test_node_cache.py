@@ -131,7 +131,7 @@ def test_ranks_share_one_cache_and_see_what_they_would_see_without_it(
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(take, remote)) == local
     pool = (built.parent.parent / "pool/clips").iterdir()
-    assert bytes_sent(served) - before <= 1.1 * sum(part.stat().st_size for part in pool)
+    assert bytes_sent(served) - before <= 1.5 * sum(part.stat().st_size for part in pool)
 
 
 def test_a_spoilt_file_of_the_cache_is_not_believed(
