@@ -36,7 +36,9 @@ pack_patches: 32768
 pack_window: 64
 sources:
 """
-SOURCE = "  - {{name: {name}, dataset: d, format: llava_json, annotations: a, licence: mit, weight: 1}}\n"
+SOURCE = """\
+  - {{name: {name}, dataset: d, format: llava_json, annotations: a, licence: mit, repeat: 1}}
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class Kind:
 
 PICTURES = Kind(name="pictures", count=4000, frames=1, sides=(128, 192, 256, 320, 384))
 FILMS = Kind(name="films", count=240, frames=16, sides=(384,))
+STILLS = Kind(name="stills", count=240, frames=1, sides=(384,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,7 @@ class Corpus:
 
 
 def corpus(name: str, kinds: Sequence[Kind]) -> Corpus:
-    """The corpus `name`, made if it is not there; a manifest that draws every sample once or more."""
+    """The corpus `name`, made if it is not there; its manifest draws every sample once."""
     home = ROOT / name
     found = Corpus(
         pool=str(home / "pool"), manifest=str(home / "manifest.json"), shards=str(home / "shards")

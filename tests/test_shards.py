@@ -6,7 +6,7 @@ import io
 import tarfile
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -194,7 +194,7 @@ def test_an_index_is_made_once_and_mapped_by_everybody(tmp_path: Path) -> None:
 )
 def test_an_index_finds_every_entry_and_nothing_else(entries: list[tuple[bytes, int]]) -> None:
     ids = ids_of([key.hex() for key, _ in entries], [source for _, source in entries])
-    index = KeyIndex(indexed(ids, {"number": np.arange(len(entries))}))
+    index = KeyIndex(indexed(ids, {"number": pa.array(range(len(entries)), pa.int64())}))
     rows = index.find(ids)
     first = [entries.index(entry) for entry in entries]
     assert index.numbers("number")[rows].tolist() == first

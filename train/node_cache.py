@@ -35,6 +35,9 @@ HORIZON_BYTES, HORIZON_USES = 4, 100_000
 """How far ahead uses are known: this many times the cache's limit, at most this many uses."""
 POLL_SECONDS, PATIENCE_SECONDS = 0.002, 60.0
 
+AWAITED, LEADING, GONE = range(3)
+"""What the node's first rank is to the others."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -113,8 +116,10 @@ class NodeCache:
     def __enter__(self) -> Fetch:
         start = self.step()
         if self.mine == 0:
-            self.progress[:], self.leading[:] = start, 1
+            self.progress[:] = start
             self.leader.start()
+        elif self.leading == GONE:  # of an earlier run; this one's leader is about to come
+            self.leading[:] = AWAITED
         self.progress[self.mine] = start
         return self.read
 
@@ -136,7 +141,7 @@ class NodeCache:
             except DamagedData:
                 return self.extents.read(place)
             except FileNotFoundError:
-                if not self.leading or time.monotonic() > patience:
+                if self.leading == GONE or time.monotonic() > patience:
                     return self.extents.read(place)
             time.sleep(POLL_SECONDS)
 
@@ -150,7 +155,7 @@ class NodeCache:
         except Exception:  # a failing cache costs speed, not the run: ranks read directly
             _log.exception("the node's cache stopped")
         finally:
-            self.leading[:] = 0
+            self.leading[:] = GONE
 
 
 class Leader:
@@ -168,6 +173,7 @@ class Leader:
 
     def run(self) -> None:
         while not self.cache.stop.is_set():
+            self.cache.leading[:] = LEADING
             self.forecast.pass_to(int(self.cache.progress.min()))
             learned = self._learn()
             self._take()

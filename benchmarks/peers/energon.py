@@ -35,7 +35,7 @@ def cook(sample):
 class Raw(DefaultTaskEncoder):
     """Samples as they lie in the tar."""
 
-    cookers = [Cooker(cook)]
+    cookers = (Cooker(cook),)
     decoder = None
 
     def __init__(self):
