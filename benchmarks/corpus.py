@@ -43,16 +43,19 @@ SOURCE = """\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """`count` clips of `frames` frames; sides in pixels are drawn from `sides`."""
+    """`count` clips of `frames` frames; sides in pixels are drawn from `sides`; `grain`: noise."""
 
     name: str
     count: int
     frames: int
     sides: Sequence[int]
+    grain: int = 8
 
 
 PICTURES = Kind(name="pictures", count=4000, frames=1, sides=(128, 192, 256, 320, 384))
 FILMS = Kind(name="films", count=240, frames=16, sides=(384,))
+DENSE = Kind(name="dense", count=1500, frames=1, sides=(256,), grain=60)
+"""Many bytes for few pixels, where the link is to be the limit and not the decoder."""
 STILLS = Kind(name="stills", count=240, frames=1, sides=(384,))
 
 
@@ -102,7 +105,7 @@ def _make(home: Path, kinds: Sequence[Kind], made: Corpus) -> None:
 def _pictures(kind: Kind, seed: int) -> Iterator[list[bytes]]:
     """JPEGs of smooth shapes under noise: about as many bytes as photographs of that size."""
     rng = np.random.default_rng(seed)
-    noise = [rng.normal(0, 8, (512, 512, 3)) for _ in range(8)]
+    noise = [rng.normal(0, kind.grain, (512, 512, 3)) for _ in range(8)]
     for number in range(kind.count):
         side, jpegs = int(rng.choice(kind.sides)), []
         top, left, grain = rng.integers(0, 128), rng.integers(0, 128), noise[number % 8]

@@ -167,6 +167,7 @@ def remote(request: Answer) -> Answer:
         request["address"],
         request["rank"],
         request["world_size"],
+        workers=THREADS,
         global_batch=request["global_batch"],
         node=node,
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.corpus import PICTURES, ROOT, corpus
+from benchmarks.corpus import DENSE, ROOT, corpus
 from benchmarks.frame import Bar, at_least, at_most, equal
 from benchmarks.link import bytes_sent, link
 from benchmarks.peers import ask_ours
@@ -26,12 +26,12 @@ from shards.extents import Place
 from shards.reader import open_data
 
 LATENCY, BANDWIDTH, SHARE = 0.05, 200e6 / 8, 0.7
-WORLD, NODES, GLOBAL_BATCH, BLOCK = 4, 2, 8, 1 << 20
+WORLD, NODES, GLOBAL_BATCH, BLOCK = 4, 2, 4, 1 << 20
 CACHE = 0.10
 
 
 def run(console: Console) -> list[Bar]:
-    made = corpus("pictures", [PICTURES])
+    made = corpus("dense", [DENSE])
     manifest = Manifest.load(made.manifest)
     needs = [list(reads(manifest, made.shards, node)) for node in range(NODES)]
     step_bytes = [
@@ -69,9 +69,10 @@ def run(console: Console) -> list[Bar]:
     seen = sorted(key for answer in answers for key in answer["keys"])
     expected = sorted(one.key for one in Order(manifest).samples(0, manifest.length))
     console.print(
-        f"{unique / 1e6:.1f} MB in {len(step_bytes)} steps, {limit / 1e6:.1f} MB cache per node; "
+        f"{unique / 1e6:.1f} MB in {len(step_bytes)} steps, {limit / 1e6:.1f} MB per node; "
         f"sent {sent / 1e6:.1f} MB; first pack {first:.2f} s; "
-        f"waited {waited:.2f} s beside {consumed:.2f} s of use; whole blocks by least recent use: {blocks / 1e6:.1f} MB",
+        f"waited {waited:.2f} s beside {consumed:.2f} s of use; "
+        f"whole blocks by least recent use: {blocks / 1e6:.1f} MB",
         highlight=False,
     )
     return [

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 NEVER = 1 << 62
-AHEAD = 2
-"""At most limit / AHEAD bytes are fetched ahead of use; the rest of the room keeps what recurs."""
+RESERVE = 4
+"""One part in this many of the limit keeps what recurs; the rest may hold what is fetched ahead."""
 
 
 class Forecast:
@@ -70,7 +70,7 @@ class Forecast:
         while self._coming and most > 0:
             step, name, size = self._coming[0]
             urgent = step <= self.now
-            if not urgent and self._bytes_taken + size > self.limit // AHEAD:
+            if not urgent and self._bytes_taken + size > self.limit - self.limit // RESERVE:
                 break
             if name not in self.held:
                 if not self._make_room(size, step, dropped) and not urgent:
