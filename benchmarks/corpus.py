@@ -31,7 +31,7 @@ profile: {{fps: 2, frame_cap: 64}}
 frames: {{fps: 2, cap: 64, area: 147456, selection: uniform}}
 layout: {{slow_frames: 8}}
 text: {{tokenizer: {tokenizer}}}
-pack_tokens: 8192
+pack_tokens: {pack_tokens}
 pack_patches: 32768
 pack_window: 64
 sources:
@@ -68,24 +68,24 @@ class Corpus:
     shards: str
 
 
-def corpus(name: str, kinds: Sequence[Kind]) -> Corpus:
+def corpus(name: str, kinds: Sequence[Kind], pack_tokens: int = 8192) -> Corpus:
     """The corpus `name`, made if it is not there; its manifest draws every sample once."""
     home = ROOT / name
     found = Corpus(
         pool=str(home / "pool"), manifest=str(home / "manifest.json"), shards=str(home / "shards")
     )
     if not (home / "shards/receipt.json").exists():
-        _make(home, kinds, found)
+        _make(home, kinds, pack_tokens, found)
     return found
 
 
-def _make(home: Path, kinds: Sequence[Kind], made: Corpus) -> None:
+def _make(home: Path, kinds: Sequence[Kind], pack_tokens: int, made: Corpus) -> None:
     home.mkdir(parents=True, exist_ok=True)
     tokenizer = home / "tokenizer.json"
     tokenizer.write_bytes(
         train_tokenizer(["What is shown? A picture, a film, number 12345."] * 8, 300)
     )
-    text = RECIPE.format(name=home.name, tokenizer=tokenizer)
+    text = RECIPE.format(name=home.name, tokenizer=tokenizer, pack_tokens=pack_tokens)
     (home / "recipe.yaml").write_text(
         text + "".join(SOURCE.format(name=kind.name) for kind in kinds)
     )

@@ -1,6 +1,6 @@
 """Damage of every kind to a folder of shards: is it found, is it placed, what do checks cost.
 
-Found: by `python -m shards verify`, for 1,000 one-bit flips over all files, cuts of a shard at every
+Found: by `python -m shards verify`, for 1,000 one-bit flips over all files, a shard cut at every
 512 bytes, swapped, missing and extra shards; by reading, for every flip inside a sample.
 Cost: CPU seconds of the crc32 of every sample against the seconds of reading them, once from the
 disk (page cache dropped before), once from memory, where nothing hides it. Medians, taking turns.

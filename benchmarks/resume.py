@@ -25,7 +25,7 @@ PEERS = ("webdataset", "mosaicml", "litdata", "energon")
 
 
 def run(console: Console) -> list[Bar]:
-    made = corpus("tiny", [TINY])
+    made = corpus("tiny", [TINY], pack_tokens=256)
     return [*ours(console, made), *(peer(console, name, made) for name in PEERS)]
 
 
