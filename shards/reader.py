@@ -19,7 +19,7 @@ from shards.errors import DamagedData, MissingData, UserError
 from shards.extents import Extents, Fetch, Place, pair
 from shards.ids import sha256_hex, short_hash
 from shards.index import CLIPS, SAMPLES, read_table
-from shards.key_index import Ids, KeyIndex, ids_of, indexed, shared
+from shards.key_index import Ids, KeyIndex, ids_of, indexed, numbers_of, shared
 from shards.pool import Pool
 from shards.sample import (
     Clip,
@@ -112,7 +112,7 @@ class ShardReader:
             raise DamagedData(f"{where}: not the index that receipt.json names; restore it")
         rows = read_table(data, where, ["source", "key", "shard", "offset", "extent", "crc32"])
         sources = rows["source"].combine_chunks().dictionary_encode()
-        ids = ids_of(rows["key"].to_pylist(), sources.indices.to_numpy())
+        ids = ids_of(rows["key"].to_pylist(), numbers_of(sources.indices))
         names = sources.dictionary.to_pylist()
         return _places_table(ids, rows["shard"], rows, sources=names)
 
@@ -165,7 +165,7 @@ class PoolReader:
     def _sample_table(self, receipts: Any, under: str) -> pa.Table:
         rows = self.pool.table(receipts, under, SAMPLES)
         sources = rows["source"].combine_chunks().dictionary_encode()
-        ids = ids_of(rows["key"].to_pylist(), sources.indices.to_numpy())
+        ids = ids_of(rows["key"].to_pylist(), numbers_of(sources.indices))
         kept = ("turns", "clip_ids", "dataset", "revision", "record", "licence")
         wide = {name: _wide(rows[name]) for name in kept}
         table = indexed(ids, wide)
