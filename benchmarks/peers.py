@@ -60,14 +60,17 @@ def ask_ours(request: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
 def _run(
     name: str, command: list[str], request: dict[str, Any], timeout: float
 ) -> list[dict[str, Any]]:
-    done = subprocess.run(
-        command,
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PeerUnavailable(f"{name}: no answer in {timeout:.0f} s") from error
     if done.returncode:
         raise PeerUnavailable(f"{name}: {done.stderr.strip().splitlines()[-1]}")
     return [json.loads(line) for line in done.stdout.splitlines()]

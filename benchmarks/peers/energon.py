@@ -100,6 +100,7 @@ def resume(request):
     state = first.save_state_rank()
     size = Path(request["home"]) / "state.pt"
     torch.save(state, size)
+    del batches, first
     second = get_savable_loader(opened(request, request["workers_after"], repeat=True))
     started = time.perf_counter()
     second.restore_state_rank(state)

@@ -57,6 +57,7 @@ def resume(request):
     for _ in range(max(1, request["skip"] // 16)):
         next(batches)
     state = first.state_dict()
+    del batches, first
     second = loader(request["workers_after"])
     started = time.perf_counter()
     second.load_state_dict(state)
