@@ -1,8 +1,9 @@
 """Raw bytes, decoded frames and whole packs per second against webdataset, MDS, Energon, litData.
 
 Raw: every side delivers the key, the JSON and the frames' bytes of the same samples, shuffled, in
-one process; ours checks every crc32, the peers nothing. What each delivered is digested in a run
-of its own and must be equal. CPU seconds, medians of rounds in which all sides take turns.
+one process, and one byte of every page is read, as views of a mapping cost nothing; ours checks
+every crc32, the peers nothing. What each delivered is digested in a run of its own and must be
+equal. CPU seconds, medians of rounds in which all sides take turns.
 Frames and packs: seconds on two threads (two DataLoader workers for webdataset + Pillow), against
 simplejpeg alone on bytes in memory; medians of the ratios within each round.
 """
@@ -59,7 +60,8 @@ def raw(console: Console, made: Corpus) -> list[Bar]:
             if name != "ours":
                 prepare(name, made)
             checked = side(name, request_of(name, made) | {"task": "raw", "check": True})
-            digests[name], taken[name] = (checked["samples"], checked["digest"]), []
+            told = tuple(checked[field] for field in ("samples", "digest", "touched"))
+            digests[name], taken[name] = told, []
         except PeerUnavailable as error:
             missing[name] = str(error)
     if len(set(digests.values())) != 1:

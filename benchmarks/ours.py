@@ -36,19 +36,26 @@ Answer = dict[str, Any]
 
 
 def raw(request: Answer) -> Answer:
-    started, first, samples = time.perf_counter(), 0.0, 0
+    started, first, samples, touched = time.perf_counter(), 0.0, 0, 0
     manifest = Manifest.load(request["manifest"])
     reader, digests = ShardReader(Store(request["shards"])), []
     cpu = time.process_time()
     for name, told, frames in _members(manifest, reader):
         samples += 1
+        touched += sum(frames[::4096])
         if samples == 16:
             first = time.perf_counter() - started
         if request.get("check"):
             digests.append(hashlib.sha256(b"".join((name().encode(), told, frames))).digest())
     cpu = time.process_time() - cpu
     digest = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-    return {"samples": samples, "digest": digest, "cpu_s": cpu, "first_s": first}
+    return {
+        "samples": samples,
+        "digest": digest,
+        "cpu_s": cpu,
+        "first_s": first,
+        "touched": touched,
+    }
 
 
 def _members(

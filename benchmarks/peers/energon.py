@@ -76,11 +76,12 @@ def opened(request, workers, repeat):
 
 
 def raw(request):
-    started, first, samples = time.perf_counter(), None, 0
+    started, first, samples, touched = time.perf_counter(), None, 0, 0
     loader = get_savable_loader(opened(request, 0, repeat=False))
     cpu, digests = time.process_time(), []
     for sample in loader:
         samples += 1
+        touched += sum(memoryview(sample["mjpeg"])[::4096])  # a view costs nothing until it is read
         if samples == 16:
             first = time.perf_counter() - started
         if request.get("check"):
@@ -88,7 +89,13 @@ def raw(request):
             digests.append(hashlib.sha256(key + sample["json"] + sample["mjpeg"]).digest())
     cpu = time.process_time() - cpu
     digest = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-    return {"samples": samples, "digest": digest, "cpu_s": cpu, "first_s": first}
+    return {
+        "samples": samples,
+        "digest": digest,
+        "cpu_s": cpu,
+        "first_s": first,
+        "touched": touched,
+    }
 
 
 def resume(request):
