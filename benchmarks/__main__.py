@@ -3,7 +3,7 @@
 A table for people, then one JSON object as the last line:
 {"benchmark": NAME, "bars": [{"what", "value", "bar", "holds"}, ...]}; status 0 when it ran.
 
-Example: python -m benchmarks read
+Example: python -m benchmarks loader
 """
 
 from __future__ import annotations

@@ -11,7 +11,19 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("demo", "floors", "mixture", "model", "order", "packing", "read", "scale")
+NAMES = (
+    "demo",
+    "floors",
+    "integrity",
+    "loader",
+    "mixture",
+    "model",
+    "order",
+    "packing",
+    "remote",
+    "resume",
+    "scale",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

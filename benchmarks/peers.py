@@ -49,15 +49,28 @@ def ask(name: str, request: dict[str, Any], timeout: float = 600) -> list[dict[s
     home = ENVIRONMENTS / name
     if not (home / "ready").exists():
         raise PeerUnavailable(f"{name} is not installed; run make bench-setup")
-    command = [str(home / "bin/python"), str(HERE / f"{name}.py")]
-    done = subprocess.run(
-        command,
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    return _run(name, [str(home / "bin/python"), str(HERE / f"{name}.py")], request, timeout)
+
+
+def ask_ours(request: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
+    """Our own side under the same harness: `benchmarks/ours.py` in a process of its own."""
+    return _run("ours", [sys.executable, "-m", "benchmarks.ours"], request, timeout)[0]
+
+
+def _run(
+    name: str, command: list[str], request: dict[str, Any], timeout: float
+) -> list[dict[str, Any]]:
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise PeerUnavailable(f"{name}: no answer in {timeout:.0f} s") from error
     if done.returncode:
         raise PeerUnavailable(f"{name}: {done.stderr.strip().splitlines()[-1]}")
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -18,11 +18,12 @@ from mixtures.manifest import Manifest
 from mixtures.order import Drawn, Order
 from pipeline.cluster import Died, Workers
 from shards.errors import UserError
-from shards.ids import canonical_json, sha256_hex
+from shards.ids import sha256_hex
 from shards.index import CLIPS, SAMPLES, SHARD_INDEX, read_table, table_of, write_table
 from shards.pool import Pool
 from shards.reader import PoolReader, Stored
 from shards.store import Store
+from shards.verify import sign_receipt
 from shards.writer import sample_members, tar_bytes
 
 SHARD_BYTES = 64 << 20
@@ -173,7 +174,7 @@ def publish(out: Store, manifest: Manifest, names: Sequence[str]) -> None:
         "shards": digests,
     }
     out.put("index.parquet", index)
-    out.put("receipt.json", canonical_json(receipt))
+    out.put("receipt.json", sign_receipt(receipt))
     for name in out.list(""):
         if _SHARD_NAME.fullmatch(name) and name not in digests:
             out.remove(name)

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from mixtures.manifest import Manifest
 from shards.errors import DamagedData, UserError
+from shards.extents import Extents, Place, pair
 from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES, read_table
 from shards.outcome import Books
 from shards.pool import Pool, Receipt
-from shards.reader import clip_of, read_extent
+from shards.reader import clip_of
 from shards.sample import Clip, split_frames
 from shards.store import Store
 
@@ -195,8 +196,9 @@ def frames_of(build: Build, row: Mapping[str, Any]) -> tuple[Clip, list[bytes]]:
     """A clip of the pool's index and its JPEGs, checksum verified."""
     where = f"clips/{row['part']}"
     clip = clip_of(dict(row))
-    found = read_extent(build.pool.store, where, dict(row))
-    return clip, split_frames([clip], found["mjpeg"], where)[0]
+    place = Place(where, row["offset"], row["extent"], row["crc32"])
+    _, payload = pair(Extents(build.pool.store).read(place), where)
+    return clip, [bytes(frame) for frame in split_frames([clip], payload, where)[0]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

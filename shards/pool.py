@@ -102,8 +102,11 @@ class Pool:
         return pa.concat_tables([schema.empty_table(), *tables])
 
     def read(self, name: str) -> pa.Table:
-        """One Parquet table of the pool, checksums verified."""
-        return read_table(self.store.get(name), self.store.path(name))
+        """One Parquet table of the pool; DamagedData unless its bytes are those of its name."""
+        data, where = self.store.get(name), self.store.path(name)
+        if f"{sha256_hex(data)}.parquet" != name.rpartition("/")[2]:
+            raise DamagedData(f"{where}: not the bytes that its name says; delete it and rebuild")
+        return read_table(data, where)
 
     def _put(self, folder: str, data: bytes, suffix: str) -> str:
         name = f"{sha256_hex(data)}.{suffix}"

@@ -1,15 +1,25 @@
-"""(part, offset) -> Sample and frames, verified on every read; one face for pool and shards."""
+"""(source, key) -> Sample and frames, verified on every read; one face for pool and shards.
+
+A reader knows where bytes lie; they come straight from the store, or through a cache.
+"""
 
 from __future__ import annotations
 
 import json
-import tarfile
-import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from shards.errors import DamagedData, MissingData, UserError
-from shards.index import CLIPS, SAMPLES, SHARD_INDEX, read_table
+from shards.extents import Extents, Fetch, Place, pair
+from shards.ids import sha256_hex, short_hash
+from shards.index import CLIPS, SAMPLES, read_table
+from shards.key_index import Ids, KeyIndex, ids_of, indexed, numbers_of, shared
 from shards.pool import Pool
 from shards.sample import (
     Clip,
@@ -21,8 +31,7 @@ from shards.sample import (
     turns_from_json,
 )
 from shards.store import Store
-
-_BLOCK = tarfile.BLOCKSIZE
+from shards.verify import read_receipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,117 +39,188 @@ class Stored:
     """A sample and the JPEGs of its clips: frames[clip][frame]."""
 
     sample: Sample
-    frames: list[list[bytes]]
+    frames: Sequence[Sequence[bytes | memoryview]]
 
 
 class Reader(Protocol):
     """Samples by (source, key), wherever their bytes lie."""
 
-    def read(self, source: str, key: str) -> Stored: ...
+    extents: Extents
+
+    def places(self, source: str, key: str) -> list[Place]:
+        """What `read` of this sample will fetch."""
+        ...
+
+    def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
+        """The sample; `fetch` brings verified bytes from elsewhere than the store."""
+        ...
 
 
-def open_data(url: str) -> Reader:
-    """A reader for a pool or a folder of shards, told apart by what lies there."""
+def open_data(url: str, folder: Path | None = None) -> Reader:
+    """A reader for a pool or a folder of shards, told apart by what lies there.
+
+    `folder` on this node's disk holds the memory-mapped index that its processes share.
+    """
     store = Store(url)
     if store.exists("profile.json"):
-        return PoolReader(Pool(url))
+        return PoolReader(Pool(url), folder)
     if store.exists("receipt.json"):
-        return ShardReader(store)
+        return ShardReader(store, folder)
     raise UserError(f"{url}: neither a pool (profile.json) nor shards (receipt.json); check --data")
 
 
-def members(extent: bytes, where: str) -> dict[str, bytes]:
-    """The tar members in an extent, by suffix; DamagedData on a bad header."""
-    found, at = {}, 0
-    while at < len(extent):
-        try:
-            info = tarfile.TarInfo.frombuf(extent[at : at + _BLOCK], "utf-8", "strict")
-        except tarfile.TarError as error:
-            raise DamagedData(f"{where}: bad tar header at byte {at}: {error}") from error
-        start = at + _BLOCK
-        found[info.name.rsplit(".", 1)[-1]] = extent[start : start + info.size]
-        at = start + -(-info.size // _BLOCK) * _BLOCK
-    return found
+class _Places:
+    """Where each id's extent lies: an index of file numbers, offsets, extents and checksums."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.index = KeyIndex(table)
+        self.files: list[str] = json.loads(table.schema.metadata[b"files"])
+        names = ("file", "offset", "extent", "crc32")
+        self._columns = [self.index.numbers(name) for name in names]
+
+    def at(self, rows: NDArray[np.int64]) -> list[Place]:
+        """The places of these rows."""
+        file, *rest = (column[rows].tolist() for column in self._columns)
+        names = [self.files[number] for number in file]
+        return [Place(*values) for values in zip(names, *rest, strict=True)]
 
 
-def read_extent(store: Store, name: str, row: dict[str, Any]) -> dict[str, bytes]:
-    """The members of one index row (offset, extent, crc32) of `name`, checksum verified."""
-    where = f"{store.path(name)} at byte {row['offset']}"
-    data = store.get(name, row["offset"], row["extent"])
-    if len(data) != row["extent"] or zlib.crc32(data) != row["crc32"]:
-        raise DamagedData(f"{where}: the bytes are not those that were written; restore the file")
-    return members(data, where)
+def _places_table(ids: Ids, files: pa.ChunkedArray, rows: pa.Table, **metadata: Any) -> pa.Table:
+    coded = files.combine_chunks().dictionary_encode()
+    columns = {name: rows[name].combine_chunks() for name in ("offset", "extent", "crc32")}
+    table = indexed(ids, {"file": coded.indices, **columns})
+    metadata["files"] = coded.dictionary.to_pylist()
+    return table.replace_schema_metadata({k: json.dumps(v) for k, v in metadata.items()})
 
 
 class ShardReader:
     """WebDataset shards made by `pipeline.pack`, read by index."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, folder: Path | None = None) -> None:
         self.store = store
-        self.receipt = json.loads(store.get("receipt.json"))
-        table = read_table(store.get("index.parquet"), store.path("index.parquet"))
-        self.rows = table.select(SHARD_INDEX.names)
-        pairs = zip(table["source"].to_pylist(), table["key"].to_pylist(), strict=True)
-        self._row_of: dict[tuple[str, str], int] = {}
-        for row, pair in enumerate(pairs):
-            self._row_of.setdefault(pair, row)
+        self.extents = Extents(store)
+        self.receipt = read_receipt(store)
+        name = f"shards-{short_hash(store.url)}-{self.receipt['index'][:32]}"
+        self._places = _Places(shared(folder, name, self._index))
+        metadata = self._places.index.table.schema.metadata
+        self._number = {name: i for i, name in enumerate(json.loads(metadata[b"sources"]))}
 
-    def read(self, source: str, key: str) -> Stored:
-        row = self._row_of.get((source, key))
-        if row is None:
+    def _index(self) -> pa.Table:
+        where = self.store.path("index.parquet")
+        data = self.store.get("index.parquet")
+        if sha256_hex(data) != self.receipt["index"]:
+            raise DamagedData(f"{where}: not the index that receipt.json names; restore it")
+        rows = read_table(data, where, ["source", "key", "shard", "offset", "extent", "crc32"])
+        sources = rows["source"].combine_chunks().dictionary_encode()
+        ids = ids_of(rows["key"].to_pylist(), numbers_of(sources.indices))
+        names = sources.dictionary.to_pylist()
+        return _places_table(ids, rows["shard"], rows, sources=names)
+
+    def places_of(self, sources: Sequence[str], keys: Sequence[str]) -> list[Place]:
+        """Where these samples lie; MissingData names the first one that these shards lack."""
+        numbers = [self._number.get(source, -1) for source in sources]
+        ids = ids_of(keys, np.asarray(numbers).clip(0))
+        rows = np.where(np.asarray(numbers) < 0, -1, self._places.index.find(ids))
+        if (rows < 0).any():
+            first = int(np.flatnonzero(rows < 0)[0])
             raise MissingData(
-                f"{self.store.url}: these shards end before sample {key} of {source!r}; "
-                "train from the pool (--data POOL) or pack a longer `length`"
+                f"{self.store.url}: these shards end before sample {keys[first]} of "
+                f"{sources[first]!r}; train from the pool (--data POOL) or pack a longer `length`"
             )
-        return self.read_row(row)
+        return self._places.at(rows)
 
-    def read_row(self, row: int) -> Stored:
-        values = self.rows.slice(row, 1).to_pylist()[0]
-        found = read_extent(self.store, values["shard"], values)
-        where = f"{self.store.path(values['shard'])} at byte {values['offset']}"
-        sample = sample_from_json(found["json"], where)
-        return Stored(sample=sample, frames=split_frames(sample.clips, found["mjpeg"], where))
+    def places(self, source: str, key: str) -> list[Place]:
+        return self.places_of([source], [key])
+
+    def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
+        (place,) = self.places(source, key)
+        where = self.extents.where(place)
+        return stored_in((fetch or self.extents.read)(place), where)
+
+
+def stored_in(extent: bytes, where: str) -> Stored:
+    """The sample in a verified extent of a shard."""
+    described, payload = pair(extent, where)
+    sample = sample_from_json(bytes(described), where)
+    return Stored(sample=sample, frames=split_frames(sample.clips, payload, where))
 
 
 class PoolReader:
-    """Samples from the pool's index, clips from its parts."""
+    """Conversations from the pool's index, clips from its parts."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, folder: Path | None = None) -> None:
         self.pool = pool
-        self._samples = pool.table(pool.receipts("admit"), "index/samples", SAMPLES)
-        self._clips = pool.table(pool.receipts("decode"), "index/clips", CLIPS)
-        pairs = zip(
-            self._samples["source"].to_pylist(), self._samples["key"].to_pylist(), strict=True
-        )
-        self._sample_row = {pair: row for row, pair in enumerate(pairs)}
-        self._clip_row = {clip: row for row, clip in enumerate(self._clips["clip_id"].to_pylist())}
+        self.extents = Extents(pool.store)
+        self._samples = KeyIndex(self._open(folder, "admit", "index/samples", self._sample_table))
+        self._clips = _Places(self._open(folder, "decode", "index/clips", self._clip_table))
+        names = json.loads(self._samples.table.schema.metadata[b"sources"])
+        self._number = {name: i for i, name in enumerate(names)}
 
-    def read(self, source: str, key: str) -> Stored:
-        row = self._sample_row.get((source, key))
-        if row is None:
+    def _open(self, folder: Path | None, stage: str, under: str, make: Any) -> pa.Table:
+        receipts = self.pool.receipts(stage)
+        names = [name for receipt in receipts for name in receipt.outputs.get(under, [])]
+        what = f"{under.rpartition('/')[2]}-{short_hash(self.pool.store.url)}"
+        return shared(folder, f"{what}-{short_hash(names)}", lambda: make(receipts, under))
+
+    def _sample_table(self, receipts: Any, under: str) -> pa.Table:
+        rows = self.pool.table(receipts, under, SAMPLES)
+        sources = rows["source"].combine_chunks().dictionary_encode()
+        ids = ids_of(rows["key"].to_pylist(), numbers_of(sources.indices))
+        kept = ("turns", "clip_ids", "dataset", "revision", "record", "licence")
+        wide = {name: _wide(rows[name]) for name in kept}
+        table = indexed(ids, wide)
+        return table.replace_schema_metadata(
+            {"sources": json.dumps(sources.dictionary.to_pylist())}
+        )
+
+    def _clip_table(self, receipts: Any, under: str) -> pa.Table:
+        rows = self.pool.table(receipts, under, CLIPS)
+        return _places_table(
+            ids_of(rows["clip_id"].to_pylist(), np.zeros(len(rows))), rows["part"], rows
+        )
+
+    def places(self, source: str, key: str) -> list[Place]:
+        return self._clip_places(self._row(source, key)["clip_ids"])
+
+    def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
+        row = self._row(source, key)
+        clips, frames = [], []
+        for place in self._clip_places(row["clip_ids"]):
+            where = self.extents.where(place)
+            described, payload = pair((fetch or self.extents.read)(place), where)
+            clips.append(clip_of(json.loads(bytes(described))))
+            frames += split_frames(clips[-1:], payload, where)
+        return Stored(
+            sample=sample_of(row | {"source": source, "key": key}, tuple(clips)), frames=frames
+        )
+
+    def _row(self, source: str, key: str) -> dict[str, Any]:
+        number = self._number.get(source)
+        at = -1 if number is None else int(self._samples.find(ids_of([key], [number]))[0])
+        if at < 0:
             raise MissingData(
                 f"{self.pool.store.url}: no sample {key} of {source!r}; build it first"
             )
-        values = self._samples.slice(row, 1).to_pylist()[0]
-        stored = [self._read_clip(clip_id) for clip_id in values["clip_ids"]]
-        sample = sample_of(values, tuple(clip for clip, _ in stored))
-        return Stored(sample=sample, frames=[frames for _, frames in stored])
+        return self._samples.row(at)
 
-    def _read_clip(self, clip_id: str) -> tuple[Clip, list[bytes]]:
-        row = self._clip_row.get(clip_id)
-        if row is None:
+    def _clip_places(self, clip_ids: Sequence[str]) -> list[Place]:
+        rows = self._clips.index.find(ids_of(clip_ids, np.zeros(len(clip_ids))))
+        if (rows < 0).any():
+            clip_id = clip_ids[int(np.flatnonzero(rows < 0)[0])]
             raise MissingData(
                 f"{self.pool.store.url}: clip {clip_id} is not decoded; build it first"
             )
-        values = self._clips.slice(row, 1).to_pylist()[0]
-        name = f"clips/{values['part']}"
-        found = read_extent(self.pool.store, name, values)
-        clip = clip_of(values)
-        return clip, split_frames([clip], found["mjpeg"], f"{name} of clip {clip_id}")[0]
+        places = self._clips.at(rows)
+        return [place._replace(file=f"clips/{place.file}") for place in places]
+
+
+def _wide(column: pa.ChunkedArray) -> pa.Array:
+    """Strings with 64-bit offsets: a column of a large pool outgrows 2 GiB."""
+    return column.cast(pa.large_string()) if pa.types.is_string(column.type) else column
 
 
 def clip_of(row: dict[str, Any]) -> Clip:
-    """The Clip of a row of the clip index."""
+    """The Clip of a row of the clip index, or of the description beside its frames."""
     return clip_from_json({name: row[name] for name in Clip.__slots__})
 
 

@@ -139,7 +139,7 @@ def clip_from_json(value: dict[str, Any]) -> Clip:
     return Clip(**pairs)
 
 
-def split_frames(clips: Sequence[Clip], payload: bytes, where: str) -> list[list[bytes]]:
+def split_frames(clips: Sequence[Clip], payload: memoryview, where: str) -> list[list[memoryview]]:
     """The JPEGs of each clip, cut out of one `.mjpeg` payload."""
     if sum(sum(clip.nbytes) for clip in clips) != len(payload):
         raise DamagedData(f"{where}: {len(payload)} bytes of frames, the clips name another number")

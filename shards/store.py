@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from fsspec.implementations.local import LocalFileSystem
 from shards.errors import MissingData, UserError
 
 TEMPORARY = ".tmp"
+RETRY_SECONDS = (0.1, 0.4, 1.6)
+"""Pauses before a remote read is tried again."""
 
 
 class Store:
@@ -68,11 +71,22 @@ class Store:
                 with Path(self.path(name)).open("rb") as file:
                     size = os.fstat(file.fileno()).st_size - offset if nbytes is None else nbytes
                     return os.pread(file.fileno(), size, offset)
-            end = None if nbytes is None else offset + nbytes
-            data: bytes = self.filesystem.cat_file(self.path(name), start=offset, end=end)
+            return self._get_remote(name, offset, None if nbytes is None else offset + nbytes)
         except FileNotFoundError as error:
             raise MissingData(f"{self.path(name)}: not there") from error
-        return data
+
+    def _get_remote(self, name: str, start: int, end: int | None) -> bytes:
+        for pause in (*RETRY_SECONDS, None):
+            try:
+                data: bytes = self.filesystem.cat_file(self.path(name), start=start, end=end)
+                return data
+            except (FileNotFoundError, PermissionError):
+                raise
+            except Exception as error:  # every file system has errors of its own
+                if pause is None:
+                    raise UserError(f"{self.path(name)}: cannot be read: {error!r}") from error
+                time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
 
     def exists(self, name: str) -> bool:
         return bool(self.filesystem.exists(self.path(name)))

@@ -3,38 +3,96 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from shards.errors import DamagedData
-from shards.ids import sha256_hex
+from shards.extents import Extents, Place
+from shards.ids import canonical_json, sha256_hex
 from shards.index import read_table
-from shards.reader import ShardReader
 from shards.store import Store
+
+RECEIPT_FIELDS = {"manifest_id", "samples", "index", "shards", "digest"}
+
+
+def sign_receipt(value: dict[str, Any]) -> bytes:
+    """The receipt of a folder of shards: canonical JSON, `digest` the sha256 of the rest."""
+    return canonical_json(value | {"digest": sha256_hex(canonical_json(value))})
+
+
+def read_receipt(store: Store) -> dict[str, Any]:
+    """The receipt of a folder of shards; DamagedData unless it is as it was written."""
+    where = store.path("receipt.json")
+    try:
+        value = json.loads(store.get("receipt.json"))
+        rest = {name: v for name, v in value.items() if name != "digest"}
+        whole = set(value) == RECEIPT_FIELDS and value["digest"] == sha256_hex(canonical_json(rest))
+    except (ValueError, AttributeError) as error:
+        raise DamagedData(f"{where}: not a receipt ({error}); restore it, or pack again") from error
+    if not whole:
+        raise DamagedData(f"{where}: not as it was written; restore it, or pack again")
+    return dict(value)
 
 
 def damage(url: str) -> Iterator[str]:
     """One line per fault: the shard, the byte, the sample it concerns. Nothing if all is well."""
     store = Store(url)
-    receipt = json.loads(store.get("receipt.json"))
-    index = store.get("index.parquet")
-    if sha256_hex(index) != receipt["index"]:
-        yield f"{store.path('index.parquet')}: not the index that the receipt names"
+    try:
+        receipt = read_receipt(store)
+    except DamagedData as error:
+        yield str(error)
+        return
+    rows, faults = _index(store, receipt["index"])
+    yield from faults
     present = {name for name in store.list("") if name.endswith(".tar")}
-    for name in sorted(present - set(receipt["shards"])):
-        yield f"{store.path(name)}: an extra shard that the receipt does not name"
-    for name, digest in sorted(receipt["shards"].items()):
+    named: dict[str, str] = receipt["shards"]
+    owner = {digest: name for name, digest in named.items()}
+    for name in sorted(present - set(named)):
+        yield f"{store.path(name)}: an extra shard that receipt.json does not name; remove it"
+    for name in sorted(named):
         if name not in present:
-            yield f"{store.path(name)}: missing"
-        elif sha256_hex(store.get(name)) != digest:
-            yield f"{store.path(name)}: not the bytes that were written"
-            yield from _damaged_samples(store, name)
+            yield f"{store.path(name)}: missing; restore it, or pack again"
+        else:
+            yield from _shard(store, name, named[name], owner, rows.get(name, []))
 
 
-def _damaged_samples(store: Store, name: str) -> Iterator[str]:
-    rows = read_table(store.get("index.parquet"), store.path("index.parquet"))["shard"].to_pylist()
-    reader = ShardReader(store)
-    for row in (row for row, shard in enumerate(rows) if shard == name):
+Row = tuple[Place, str, int]
+"""Where a sample lies, its key and its position."""
+
+
+def _index(store: Store, digest: str) -> tuple[dict[str, list[Row]], list[str]]:
+    """Rows by shard, and the faults of the index itself."""
+    where = store.path("index.parquet")
+    data = store.get("index.parquet") if store.exists("index.parquet") else b""
+    rows: dict[str, list[Row]] = {}
+    if sha256_hex(data) != digest:
+        state = "not the index that receipt.json names" if data else "missing"
+        return rows, [f"{where}: {state}; restore it, or pack again"]
+    for row in read_table(data, where).to_pylist():
+        place = Place(row["shard"], row["offset"], row["extent"], row["crc32"])
+        rows.setdefault(place.file, []).append((place, row["key"], row["position"]))
+    return rows, []
+
+
+def _shard(
+    store: Store, name: str, digest: str, owner: dict[str, str], rows: Sequence[Row]
+) -> Iterator[str]:
+    data = store.get(name)
+    found = sha256_hex(data)
+    if found == digest:
+        return
+    where = store.path(name)
+    if found in owner:
+        yield f"{where}: holds the bytes of {owner[found]}; the shards were swapped"
+        return
+    yield f"{where}: {len(data)} bytes, not those that were written; restore it"
+    extents, damaged = Extents(store), False
+    for place, key, position in rows:
         try:
-            reader.read_row(row)
+            extents.check(place, memoryview(data)[place.offset : place.offset + place.extent])
         except DamagedData as error:
-            yield f"{error} (sample {reader.rows['key'][row]})"
+            damaged = True
+            yield f"{error} (sample {key} at position {position})"
+    if rows and not damaged:
+        end = max(place.offset + place.extent for place, _, _ in rows)
+        yield f"{where} from byte {end} on: the end of the archive differs; every sample is whole"

@@ -49,7 +49,7 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 
 
 def sample_members(
-    position: int, epoch: int, sample: Sample, frames: Iterable[Sequence[bytes]]
+    position: int, epoch: int, sample: Sample, frames: Iterable[Sequence[bytes | memoryview]]
 ) -> list[tuple[str, bytes]]:
     """The two members of a sample in a shard: `<position>_<key>.json` and `.mjpeg`."""
     if not KEY_PATTERN.fullmatch(sample.key):

@@ -99,21 +99,27 @@ def test_the_books_balance(world: World) -> None:
         assert row["records"] - refused == row["chosen"] == row["drawn"]
 
 
+def index_of(world: World) -> list[dict[str, object]]:
+    path = world.out / "shards/index.parquet"
+    rows: list[dict[str, object]] = read_table(path.read_bytes(), str(path)).to_pylist()
+    return rows
+
+
 def test_pool_and_shards_hold_the_same_samples_in_draw_order(world: World) -> None:
     manifest = Manifest.load(str(world.out / "manifest.json"))
     order, pool = Order(manifest), PoolReader(Pool(str(world.pool)))
     shards = ShardReader(Store(world.out / "shards"))
-    assert shards.rows.num_rows == manifest.length == 60
+    assert manifest.length == len(index_of(world)) == 60
     for position in range(manifest.length):
         drawn = order.sample(position)
-        stored = shards.read_row(position)
+        stored = shards.read(drawn.source, drawn.key)
         assert (stored.sample.source, stored.sample.key) == (drawn.source, drawn.key)
         assert stored == pool.read(drawn.source, drawn.key)
     assert not list(damage(str(world.out / "shards")))
 
 
 def test_prefixes_and_windows_of_the_shards_have_the_ratio(world: World) -> None:
-    sources = ShardReader(Store(world.out / "shards")).rows["source"].to_pylist()
+    sources = [row["source"] for row in index_of(world)]
     for stop in range(len(sources) + 1):
         pictures = sources[:stop].count("pictures")
         assert abs(pictures - 0.75 * stop) <= 1

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 
 from mixtures.manifest import Manifest
 from shards.errors import UserError
-from shards.reader import open_data
 from tests.test_loop import CONFIG, TINY
 from tests.tiny_pool import tiny_manifest
 from train.engine import TorchEngine, distinct_weights, open_engine, set_weights
@@ -36,9 +34,8 @@ def rules_of(built: Path) -> tuple[Manifest, Rules]:
 
 def one_step(built: Path, micro_batch: int, *, and_empty: bool = False) -> dict[str, float]:
     manifest, rules = rules_of(built)
-    reader = open_data(str(built.parent.parent / "pool"))
-    stream = Stream(manifest, reader, rules, global_batch=4, micro_batch=micro_batch)
-    (packs,) = islice(stream, 1)
+    data = str(built.parent.parent / "pool")
+    packs = next(Stream(manifest, data, global_batch=4, micro_batch=micro_batch).steps())
     engine = TorchEngine(TINY, build_model(TINY, rules))
     return optimize(engine, [*packs, empty_pack()] if and_empty else packs, 1e-3)
 

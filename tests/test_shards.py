@@ -6,6 +6,7 @@ import io
 import tarfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 from mixtures.order import Drawn
 from pipeline.pack import cut, shard_of
 from shards.errors import DamagedData, MissingData, UserError
-from shards.ids import canonical_json, sha256_hex
+from shards.ids import sha256_hex
 from shards.index import REFUSED, read_table, table_of, write_table
+from shards.key_index import KeyIndex, ids_of, indexed
 from shards.reader import ShardReader, Stored, open_data
 from shards.sample import Clip, Origin, Sample, Turn, key_of, sample_from_json, sample_to_json
 from shards.store import Store
-from shards.verify import damage
+from shards.verify import damage, sign_receipt
 from shards.writer import tar_bytes
 
 
@@ -67,7 +69,8 @@ def folder(tmp_path: Path, shards: int = 2, each: int = 5) -> Store:
         tables += index.to_pylist()
     index = write_table(table_of(index.schema, tables))
     store.put("index.parquet", index)
-    store.put("receipt.json", canonical_json({"index": sha256_hex(index), "shards": names}))
+    receipt = {"manifest_id": "0" * 64, "samples": shards * each, "shards": names}
+    store.put("receipt.json", sign_receipt(receipt | {"index": sha256_hex(index)}))
     return store
 
 
@@ -98,30 +101,106 @@ def test_shards_are_read_back_sample_by_sample(tmp_path: Path) -> None:
     assert not list(damage(str(tmp_path)))
 
 
-def test_every_flipped_byte_is_found_and_placed(tmp_path: Path) -> None:
+def flip(data: bytes, bit: int) -> bytes:
+    at = bit // 8
+    return data[:at] + bytes([data[at] ^ 1 << bit % 8]) + data[at + 1 :]
+
+
+def read_all(store: Store) -> list[Stored]:
+    reader = ShardReader(store)
+    return [reader.read("s", sample(number).sample.key) for number in range(2)]
+
+
+def test_every_flipped_bit_of_a_sample_is_found_on_reading_and_by_verify(tmp_path: Path) -> None:
     store = folder(tmp_path, shards=1, each=2)
     name = next(name for name in store.list("") if name.endswith(".tar"))
     clean = store.get(name)
-    end = sum(ShardReader(store).rows["extent"].to_pylist())
-    for at in range(0, end, 97):
-        store.put(name, clean[:at] + bytes([clean[at] ^ 1]) + clean[at + 1 :])
+    places = [ShardReader(store).places("s", sample(n).sample.key)[0] for n in range(2)]
+    for bit in range(0, 8 * len(clean), 8 * 61 + 3):
+        store.put(name, flip(clean, bit))
+        hit = [n for n, place in enumerate(places) if 0 <= bit // 8 - place.offset < place.extent]
         faults = list(damage(str(tmp_path)))
-        assert len(faults) == 2
-        assert all(name in fault for fault in faults)
+        assert len(faults) == 2 and all(name in fault for fault in faults)
+        if hit:
+            assert f"at byte {places[hit[0]].offset}" in faults[1]
+            assert sample(hit[0]).sample.key in faults[1]
+            with pytest.raises(DamagedData, match=f"{name} at byte {places[hit[0]].offset}"):
+                read_all(store)
+        else:
+            assert "the end of the archive" in faults[1]
+            assert len(read_all(store)) == 2
+
+
+@pytest.mark.parametrize("name", ["index.parquet", "receipt.json"])
+def test_every_flipped_bit_of_index_and_receipt_is_found(tmp_path: Path, name: str) -> None:
+    store = folder(tmp_path, shards=1, each=2)
+    clean = store.get(name)
+    for bit in range(0, 8 * len(clean), 149):
+        store.put(name, flip(clean, bit))
+        assert any(name in fault for fault in damage(str(tmp_path)))
         with pytest.raises(DamagedData, match=name):
-            reader = ShardReader(store)
-            reader.read_row(0), reader.read_row(1)
+            ShardReader(store)
 
 
-def test_missing_extra_and_cut_shards_are_named(tmp_path: Path) -> None:
-    store = folder(tmp_path)
-    first, second = (name for name in store.list("") if name.endswith(".tar"))
-    cut_short = store.get(second)[:2048]
-    store.remove(first)
-    store.put(second, cut_short)
+def test_every_cut_is_found_on_reading_and_by_verify(tmp_path: Path) -> None:
+    store = folder(tmp_path, shards=1, each=2)
+    name = next(name for name in store.list("") if name.endswith(".tar"))
+    clean = store.get(name)
+    end = max(
+        place.offset + place.extent
+        for n in range(2)
+        for place in ShardReader(store).places("s", sample(n).sample.key)
+    )
+    for size in range(0, len(clean), 512):
+        store.put(name, clean[:size])
+        assert f"{name}: {size} bytes, not those that were written" in "".join(
+            damage(str(tmp_path))
+        )
+        if size < end:
+            with pytest.raises(DamagedData, match=name):
+                read_all(store)
+
+
+def test_missing_extra_and_swapped_shards_are_named(tmp_path: Path) -> None:
+    store = folder(tmp_path, shards=4)
+    one, two, three, _ = (name for name in store.list("") if name.endswith(".tar"))
+    first, second = store.get(one), store.get(two)
+    store.put(one, second), store.put(two, first)
+    store.remove(three)
     store.put("extra-000000.tar", b"")
-    faults = "\n".join(damage(str(tmp_path)))
-    assert "missing" in faults and "extra shard" in faults and "not the bytes" in faults
+    faults = list(damage(str(tmp_path)))
+    assert [fault.split(":")[0].rpartition("/")[2] for fault in faults] == [
+        "extra-000000.tar", one, two, three,
+    ]  # fmt: skip
+    assert f"holds the bytes of {two}" in faults[1] and "missing" in faults[3]
+
+
+def test_an_index_is_made_once_and_mapped_by_everybody(tmp_path: Path) -> None:
+    store, node = folder(tmp_path / "data"), tmp_path / "node"
+    first = ShardReader(store, node)
+    (made,) = node.glob("*.arrow")
+    stamp = made.stat().st_mtime_ns
+    assert ShardReader(store, node).places("s", sample(3).sample.key) == first.places(
+        "s", sample(3).sample.key
+    )
+    assert made.stat().st_mtime_ns == stamp
+    folder(tmp_path / "data", each=6)
+    ShardReader(store, node)
+    assert len(list(node.glob("*.arrow"))) == 1 and not made.exists()
+
+
+@given(
+    st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 65_535)), max_size=40)
+)
+def test_an_index_finds_every_entry_and_nothing_else(entries: list[tuple[bytes, int]]) -> None:
+    ids = ids_of([key.hex() for key, _ in entries], [source for _, source in entries])
+    index = KeyIndex(indexed(ids, {"number": pa.array(range(len(entries)), pa.int64())}))
+    rows = index.find(ids)
+    first = [entries.index(entry) for entry in entries]
+    assert index.numbers("number")[rows].tolist() == first
+    other = [(key, (source + 1) % 65_536) for key, source in entries]
+    found = index.find(ids_of([key.hex() for key, _ in other], [source for _, source in other]))
+    assert [at >= 0 for at in found.tolist()] == [entry in entries for entry in other]
 
 
 def test_a_damaged_parquet_table_is_refused() -> None:

@@ -9,11 +9,10 @@ import pytest
 
 from mixtures.manifest import Manifest
 from shards.errors import UserError
-from shards.reader import open_data
 from tests.tiny_pool import tiny_manifest
+from train.frames import ClipCache
 from train.packs import Pack
-from train.render import Rules
-from train.stream import ClipCache, Stream
+from train.stream import Stream
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +21,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_stream(path: Path, **choices: Any) -> Stream:
-    manifest = Manifest.load(path)
-    rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
-    defaults = {"global_batch": 5, "micro_batch": 2}
-    reader = open_data(str(path.parent.parent / "pool"))
-    return Stream(manifest, reader, rules, **(defaults | choices))
+    defaults = {"global_batch": 5, "micro_batch": 2, "data": str(path.parent.parent / "pool")}
+    return Stream(Manifest.load(path), **(defaults | choices))
 
 
 def fingerprint(steps: list[list[Pack]]) -> list[list[tuple[Any, ...]]]:
@@ -41,7 +37,7 @@ def fingerprint(steps: list[list[Pack]]) -> list[list[tuple[Any, ...]]]:
 
 def test_the_number_of_workers_changes_nothing(built: Path) -> None:
     taken = [
-        fingerprint(list(islice(open_stream(built, workers=n, cache_bytes=n << 16), 4)))
+        fingerprint(list(islice(open_stream(built, workers=n, cache_bytes=n << 16).steps(), 4)))
         for n in (0, 1, 3)
     ]
     assert taken[0] == taken[1] == taken[2]
@@ -49,7 +45,7 @@ def test_the_number_of_workers_changes_nothing(built: Path) -> None:
 
 
 def test_packs_carry_pixels_text_and_times(built: Path) -> None:
-    packs = next(iter(open_stream(built)))
+    packs = next(open_stream(built).steps())
     videos = next(pack for pack in packs if len(pack.times) > len(pack.keys))
     assert videos.supervised > 0
     assert videos.patches.shape == (videos.grids.prod(axis=1).sum(), 768)
@@ -61,9 +57,9 @@ def test_packs_carry_pixels_text_and_times(built: Path) -> None:
 def test_every_rank_takes_as_many_micro_steps_and_together_they_take_the_same_packs(
     built: Path, world_size: int
 ) -> None:
-    alone = list(islice(open_stream(built, micro_batch=1), 3))
+    alone = list(islice(open_stream(built, micro_batch=1).steps(), 3))
     ranks = [
-        list(islice(open_stream(built, micro_batch=1, rank=r, world_size=world_size), 3))
+        list(islice(open_stream(built, micro_batch=1, rank=r, world_size=world_size).steps(), 3))
         for r in range(world_size)
     ]
     for step, packs in enumerate(alone):
@@ -77,15 +73,15 @@ def test_every_rank_takes_as_many_micro_steps_and_together_they_take_the_same_pa
 def test_a_stream_goes_on_from_what_was_consumed_not_from_what_was_prepared(
     built: Path, workers: int
 ) -> None:
-    whole = fingerprint(list(islice(open_stream(built, workers=workers), 6)))
+    whole = fingerprint(list(islice(open_stream(built, workers=workers).steps(), 6)))
     first = open_stream(built, workers=workers)
-    begun = iter(first)
+    begun = first.steps()
     for _ in range(2):
         next(begun)
     second = open_stream(built, workers=workers)
     second.load(first.state())
     assert second.step == 2
-    assert fingerprint(list(islice(second, 4))) == whole[2:]
+    assert fingerprint(list(islice(second.steps(), 4))) == whole[2:]
 
 
 def test_the_state_of_another_manifest_or_batch_is_refused(built: Path, tmp_path: Path) -> None:
@@ -100,7 +96,7 @@ def test_the_state_of_another_manifest_or_batch_is_refused(built: Path, tmp_path
 def test_a_finite_order_ends_on_all_ranks_at_once_and_visits_everything(tmp_path: Path) -> None:
     path = tiny_manifest(tmp_path, ratio=("repeat: 1", "repeat: 1"))
     ranks = [
-        list(open_stream(path, micro_batch=1, rank=rank, world_size=2, workers=1))
+        list(open_stream(path, micro_batch=1, rank=rank, world_size=2, workers=1).steps())
         for rank in range(2)
     ]
     assert len(ranks[0]) == len(ranks[1]) > 0

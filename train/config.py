@@ -71,6 +71,8 @@ class Config:
     """One run. `global_batch` and `micro_batch` count packs: per step, and per forward pass.
 
     `projector` is a name of train.model.projectors; it must fit the manifest's arrangement.
+    `cache_mib` bounds decoded clips in memory; `node_folder` (default: in the system's temporary
+    folder) is a disk of this node for the index its ranks share and `node_mib` of remote data.
     """
 
     vision: VisionSize = VisionSize()
@@ -90,6 +92,8 @@ class Config:
     init_from: str = ""
     workers: int = 1
     cache_mib: int = 512
+    node_folder: str = ""
+    node_mib: int = 16_384
 
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
@@ -115,7 +119,7 @@ def digest(config: Config) -> str:
     value = {
         name: item
         for name, item in asdict(config).items()
-        if name not in ("save_every", "workers", "cache_mib")
+        if name not in ("save_every", "workers", "cache_mib", "node_folder", "node_mib")
     }
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 

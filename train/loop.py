@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mixtures.manifest import Manifest
 from shards.errors import UserError
-from shards.reader import open_data
 from train import checkpoint
 from train.config import Config, check_layout, digest
 from train.engine import Engine, open_engine
+from train.node_cache import this_node
 from train.packs import Pack
 from train.render import Rules
 from train.saved import build_model, export
@@ -37,19 +38,18 @@ def run(config: Config, manifest_path: Path, data: str, out: Path) -> None:
     manifest = Manifest.load(manifest_path)
     check_layout(config, manifest.layout, str(manifest_path))
     check_length(config, manifest, str(manifest_path))
-    reader = open_data(data)
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
     engine = open_engine(config, build_model(config, rules))
     stream = Stream(
         manifest,
-        reader,
-        rules,
+        data,
+        engine.rank,
+        engine.world_size,
+        workers=config.workers,
         global_batch=config.global_batch,
         micro_batch=config.micro_batch,
-        rank=engine.rank,
-        world_size=engine.world_size,
-        workers=config.workers,
         cache_bytes=config.cache_mib << 20,
+        node=this_node(config.node_folder, config.node_mib << 20, engine.rank, os.environ),
     )
     try:
         resume(engine, stream, config, out)
@@ -63,7 +63,7 @@ def train(engine: Engine, stream: Stream, config: Config, out: Path) -> None:
     """Every step from the stream's on; a checkpoint every `save_every` steps and at the end."""
     log = Log(out / METRICS, keep=stream.step) if engine.rank == 0 else None
     with progress(config.steps, stream.step, shown=engine.rank == 0) as show:
-        batches, started = iter(stream), time.perf_counter()
+        batches, started = stream.steps(), time.perf_counter()
         while stream.step < config.steps:
             packs = next(batches)
             waited = time.perf_counter()
@@ -72,7 +72,9 @@ def train(engine: Engine, stream: Stream, config: Config, out: Path) -> None:
             ended = time.perf_counter()
             seconds = {"data_seconds": waited - started, "compute_seconds": ended - waited}
             if log is not None:
-                log.write({"step": stream.step, "lr": lr, **row, **seconds})
+                log.write(
+                    {"step": stream.step, "lr": lr, **row, **seconds, "replaced": stream.replaced}
+                )
             show(row["loss"])
             if stream.step % config.save_every == 0 or stream.step == config.steps:
                 save(engine, stream, config, out)

@@ -28,6 +28,7 @@ from mixtures.text import Rendered
 
 PATCH = 16
 PATCH_VALUES = 3 * PATCH * PATCH
+_ROW_OF_PATCH = np.dtype(f"V{PATCH}")
 IGNORED = -100
 WIRED = frozenset((*POOLED, *LEARNED))
 VISUAL = WIRED | {MEMORY}
@@ -120,8 +121,14 @@ def _patchify_clip(frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[
     if height % PATCH or width % PATCH:
         raise ValueError(f"a frame of {height} x {width} pixels is not whole patches of {PATCH}")
     rows, columns = height // PATCH, width // PATCH
-    cells = frames.reshape(count, rows, PATCH, columns, PATCH, 3).transpose(0, 1, 3, 5, 2, 4)
-    return cells.reshape(-1, PATCH_VALUES), (rows, columns)
+    patches = np.empty((count, rows, columns, 3, PATCH), _ROW_OF_PATCH)
+    for frame, cells in zip(frames, patches, strict=True):
+        for channel in range(
+            3
+        ):  # two copies of whole rows are twice as fast as one of single bytes
+            plane = np.ascontiguousarray(frame[..., channel]).view(_ROW_OF_PATCH)
+            cells[:, :, channel] = plane.reshape(rows, PATCH, columns).swapaxes(1, 2)
+    return patches.view(np.uint8).reshape(-1, PATCH_VALUES), (rows, columns)
 
 
 def build_pack(samples: Sequence[RenderedSample], config: LayoutConfig) -> Pack:

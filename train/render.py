@@ -10,18 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-import simplejpeg
-from numpy.typing import NDArray
-from PIL import Image
-
 from mixtures.layout import LayoutConfig, Look, Slot, View, frames_used, layout_of, look_at
 from mixtures.text import TextCodec
-from shards.errors import DamagedData
 from shards.sample import Clip, Turn
+from train.frames import Frames
 from train.packs import RenderedSample
 
-Frames = NDArray[np.uint8]
 Opener = Callable[[int, Look, Sequence[int]], Frames]
 """(clip number, its look, which frames of the view) -> uint8 [F, H, W, 3]."""
 
@@ -72,22 +66,3 @@ def render(
 def seconds_of(look: Look, slots: Sequence[Slot]) -> list[float]:
     """Presentation times of the frames that the layout uses."""
     return [float(look.seconds[frame]) for frame in frames_used(slots)]
-
-
-def open_jpegs(jpegs: Sequence[bytes], look: Look, used: Sequence[int], clip_id: str) -> Frames:
-    """The used frames of one clip, decoded and scaled to the view's size: [F, H, W, 3]."""
-    frames = np.empty((len(used), look.height, look.width, 3), np.uint8)
-    for row, frame in enumerate(used):
-        try:
-            pixels = simplejpeg.decode_jpeg(jpegs[look.frames[frame]])
-        except ValueError as error:
-            raise DamagedData(f"clip {clip_id}: frame {look.frames[frame]} is no JPEG") from error
-        frames[row] = _scaled(pixels, look.width, look.height)
-    return frames
-
-
-def _scaled(pixels: Frames, width: int, height: int) -> Frames:
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(resized)

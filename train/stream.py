@@ -1,4 +1,4 @@
-"""Manifest -> micro-batches of this rank, step by step, whatever the number of workers.
+"""Manifest -> packs of this rank, step by step, whatever the number of workers.
 
 Threads read, decode and pack two steps ahead; steps leave in order. The whole state is one number:
 the next step that the consumer has not been given.
@@ -6,75 +6,74 @@ the next step that the consumer has not been given.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from threading import Lock
+from itertools import count, takewhile
 from typing import Any
 
 from mixtures.layout import Look
 from mixtures.manifest import Manifest
 from mixtures.order import Drawn, Order
-from shards.errors import UserError
-from shards.reader import Reader, Stored
-from train.packs import Pack, RenderedSample, build_pack, empty_pack, join
-from train.render import Frames, Rules, open_jpegs, render
+from shards.errors import DamagedData, UserError
+from shards.extents import Fetch, Place
+from shards.reader import Stored, open_data
+from train.frames import ClipCache, Frames, open_jpegs
+from train.node_cache import Node, NodeCache
+from train.packs import Pack, RenderedSample, build_pack, empty_pack
+from train.render import Rules, render
+from train.stand_ins import StandIns
 
 STATE_VERSION = 1
 STEPS_AHEAD = 2
 
 
-@dataclass(slots=True)
-class ClipCache:
-    """Decoded frames, least recently used first out, bounded in bytes; safe between threads."""
-
-    limit: int
-    held: int = 0
-    _items: OrderedDict[tuple[Any, ...], Frames] = field(default_factory=OrderedDict)
-    _lock: Lock = field(default_factory=Lock)
-
-    def get(self, key: tuple[Any, ...]) -> Frames | None:
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-            return self._items.get(key)
-
-    def put(self, key: tuple[Any, ...], frames: Frames) -> None:
-        with self._lock:
-            if key in self._items or frames.nbytes > self.limit:
-                return
-            self._items[key] = frames
-            self.held += frames.nbytes
-            while self.held > self.limit:
-                self.held -= self._items.popitem(last=False)[1].nbytes
-
-
 class Stream:
-    """Iterates over steps: each gives this rank's micro-batches, as many as every other rank's."""
+    """Yields this rank's packs: every rank takes equally many a step, some of them empty."""
 
     def __init__(
         self,
         manifest: Manifest,
-        reader: Reader,
-        rules: Rules,
-        *,
-        global_batch: int,
-        micro_batch: int,
+        data: str,
         rank: int = 0,
         world_size: int = 1,
+        start: int = 0,
         workers: int = 1,
+        *,
+        global_batch: int = 1,
+        micro_batch: int = 1,
         cache_bytes: int = 0,
+        node: Node | None = None,
     ) -> None:
-        """`workers` threads prepare packs; 0 prepares them in the caller's own."""
+        """Packs from step `start` on, bytes from `data` (a pool, or shards).
+
+        `global_batch` packs make a step, all ranks together; `micro_batch` of them are joined into
+        each pack that is yielded. `workers` threads prepare them; 0 means the caller's own. Decoded
+        clips are kept up to `cache_bytes`. `node` is this node's disk: its processes share one
+        index there and, where `data` is remote, one cache.
+        """
         self.manifest_id = manifest.manifest_id
         self.order = Order(manifest, global_batch)
-        self.reader, self.rules = reader, rules
+        self.rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
         self.global_batch, self.micro_batch = global_batch, micro_batch
         self.rank, self.world_size, self.workers = rank, world_size, workers
-        self.cache = ClipCache(cache_bytes)
-        self.step = 0
+        self.step = start
+        self.reader = open_data(data, None if node is None else node.folder)
+        self._manifest, self._clips = manifest, ClipCache(cache_bytes)
+        self._stand_ins = StandIns(manifest)
+        self._node = None if node is None or self.reader.extents.store.is_local else node
+
+    @property
+    def replaced(self) -> int:
+        """Damaged samples that this process has replaced so far."""
+        return self._stand_ins.replaced
+
+    @property
+    def micro_steps(self) -> int:
+        """Packs that every rank is given per step."""
+        return -(-self.global_batch // (self.world_size * self.micro_batch))
 
     def state(self) -> dict[str, Any]:
         """The data state of a run: everything before `step` has been handed out."""
@@ -95,61 +94,101 @@ class Stream:
                 )
         self.step = state["step"]
 
-    def __iter__(self) -> Iterator[list[Pack]]:
-        """From the current step on; a finite order ends at the same step on every rank."""
-        if self.workers == 0:
-            while self._has(self.step):
+    def __iter__(self) -> Iterator[Pack]:
+        """Pack by pack; `micro_steps` of them are a step."""
+        for packs in self.steps():
+            yield from packs
+
+    def steps(self) -> Iterator[list[Pack]]:
+        """Step by step from the current one; a finite order ends on every rank at once."""
+        with self._fetching() as fetch:
+            if self.workers:
+                yield from self._ahead(fetch)
+                return
+            while _has_step(self.order, self.global_batch, self.step):
+                dealt = self._deal(self.step)
                 self.step += 1
-                yield [self._micro_batch(packs) for packs in self._deal(self.step - 1)]
-            return
+                yield [self._join([self._sample(fetch, one) for one in each]) for each in dealt]
+
+    def _ahead(self, fetch: Fetch | None) -> Iterator[list[Pack]]:
         threads = ThreadPoolExecutor(self.workers, "packs")
         try:
-            ahead = deque(self._begin(threads, self.step + i) for i in range(STEPS_AHEAD))
-            while self._has(self.step):
-                ahead.append(self._begin(threads, self.step + STEPS_AHEAD))
+            ahead = deque(self._begin(threads, fetch, self.step + i) for i in range(STEPS_AHEAD))
+            while _has_step(self.order, self.global_batch, self.step):
+                ahead.append(self._begin(threads, fetch, self.step + STEPS_AHEAD))
                 ready = [future.result() for future in ahead.popleft()]
                 self.step += 1
                 yield ready
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
 
-    def _has(self, step: int) -> bool:
-        try:
-            self.order.pack(step * self.global_batch)
-        except IndexError:
-            return False
-        return True
+    def _begin(
+        self, threads: ThreadPoolExecutor, fetch: Fetch | None, step: int
+    ) -> list[Future[Pack]]:
+        """Threads take tasks in this order, so whoever joins waits only for samples begun."""
+        begun = []
+        for drawn in self._deal(step):
+            samples = [threads.submit(self._sample, fetch, one) for one in drawn]
+            begun.append(threads.submit(self._join_all, samples))
+        return begun
 
-    def _begin(self, threads: ThreadPoolExecutor, step: int) -> list[Future[Pack]]:
-        return [threads.submit(self._micro_batch, packs) for packs in self._deal(step)]
+    def _join_all(self, samples: Sequence[Future[RenderedSample]]) -> Pack:
+        return self._join([sample.result() for sample in samples])
 
-    def _deal(self, step: int) -> list[Sequence[Sequence[Drawn]]]:
-        """This rank's packs of a step, `micro_batch` at a time; empty where it has too few."""
+    def _join(self, samples: Sequence[RenderedSample]) -> Pack:
+        return build_pack(samples, self.rules.layout) if samples else empty_pack()
+
+    def _deal(self, step: int) -> list[list[Drawn]]:
+        """This rank's samples of a step, `micro_batch` packs at a time; maybe none in the last."""
         packs = self.order.batch(step, self.rank, self.world_size)
-        size = self.micro_batch
-        micro_steps = -(-self.global_batch // (self.world_size * size))
-        return [packs[i * size : (i + 1) * size] for i in range(micro_steps)]
+        starts = range(0, self.micro_steps * self.micro_batch, self.micro_batch)
+        return [
+            [drawn for pack in packs[start : start + self.micro_batch] for drawn in pack]
+            for start in starts
+        ]
 
-    def _micro_batch(self, packs: Sequence[Sequence[Drawn]]) -> Pack:
-        if not any(packs):
-            return empty_pack()
-        return join([self._pack(pack) for pack in packs if pack])
+    def _sample(self, fetch: Fetch | None, drawn: Drawn) -> RenderedSample:
+        self._stand_ins.count()
+        try:
+            return self._read(fetch, drawn)
+        except DamagedData as error:
+            return self._stand_ins.replace(drawn, error, partial(self._read, None))
 
-    def _pack(self, drawn: Sequence[Drawn]) -> Pack:
-        return build_pack([self._sample(one) for one in drawn], self.rules.layout)
-
-    def _sample(self, drawn: Drawn) -> RenderedSample:
-        stored = self.reader.read(drawn.source, drawn.key)
+    def _read(self, fetch: Fetch | None, drawn: Drawn) -> RenderedSample:
+        stored = self.reader.read(drawn.source, drawn.key, fetch)
         sample = stored.sample
-        return render(
-            drawn.key, sample.turns, sample.clips, partial(self._frames, stored), self.rules
-        )
+        frames = partial(self._frames, stored)
+        return render(drawn.key, sample.turns, sample.clips, frames, self.rules)
 
     def _frames(self, stored: Stored, number: int, look: Look, used: Sequence[int]) -> Frames:
         clip = stored.sample.clips[number]
         key = (clip.clip_id, look.width, look.height, tuple(look.frames[i] for i in used))
-        frames = self.cache.get(key)
+        frames = self._clips.get(key)
         if frames is None:
             frames = open_jpegs(stored.frames[number], look, used, clip.clip_id)
-            self.cache.put(key, frames)
+            self._clips.put(key, frames)
         return frames
+
+    def _fetching(self) -> AbstractContextManager[Fetch | None]:
+        """Straight from the store, or through the cache that this node's ranks share."""
+        if self._node is None:
+            return nullcontext()
+        extents = self.reader.extents
+        return NodeCache(self._node, extents, self.rank, lambda: self.step, self._future())
+
+    def _future(self) -> Iterator[list[Place]]:
+        """What this node's ranks will read, step by step from the current one."""
+        assert self._node is not None
+        order = Order(self._manifest, self.global_batch)
+        for step in takewhile(partial(_has_step, order, self.global_batch), count(self.step)):
+            ranks = [order.batch(step, rank, self.world_size) for rank in self._node.ranks]
+            drawn = [one for packs in ranks for pack in packs for one in pack]
+            yield [place for one in drawn for place in self.reader.places(one.source, one.key)]
+
+
+def _has_step(order: Order, global_batch: int, step: int) -> bool:
+    try:
+        order.pack(step * global_batch)
+    except IndexError:
+        return False
+    return True

@@ -16,11 +16,11 @@ from shards.profile import Profile
 from shards.sample import Clip
 from train.evaluation.door import Seen, see_bytes, see_path
 from train.evaluation.tasks import Medium, question_turn
+from train.frames import ClipCache, Frames, open_jpegs
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.packs import build_pack
-from train.render import Frames, Rules, open_jpegs, render
+from train.render import Rules, render
 from train.saved import load_saved
-from train.stream import ClipCache
 
 BATCH = 64
 CACHE_BYTES = 256 << 20

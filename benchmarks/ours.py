@@ -1,0 +1,201 @@
+"""Our side of the loader's benchmarks: one JSON request in, one JSON answer out, as the peers do.
+
+raw     every sample's members by index, crc32 checked, in the manifest's order
+bare    every frame decoded by simplejpeg alone, its bytes in memory beforehand
+frames  every frame read and decoded;  packs  whole packs of `Stream`
+resume  a stream opened at `step`, its first pack, and the keys of the steps that follow
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+from mixtures.layout import look_at
+from mixtures.manifest import Manifest
+from mixtures.order import Order
+from shards.extents import pair
+from shards.reader import ShardReader, Stored
+from shards.store import Store
+from train.frames import open_jpegs
+from train.node_cache import Node
+from train.stream import Stream
+
+THREADS, BATCH = 2, 256
+Answer = dict[str, Any]
+
+
+def raw(request: Answer) -> Answer:
+    started, first, samples, touched = time.perf_counter(), 0.0, 0, 0
+    manifest = Manifest.load(request["manifest"])
+    reader, digests = ShardReader(Store(request["shards"])), []
+    cpu = time.process_time()
+    for name, told, frames in _members(manifest, reader):
+        samples += 1
+        touched += sum(frames[::4096])
+        if samples == 16:
+            first = time.perf_counter() - started
+        if request.get("check"):
+            digests.append(hashlib.sha256(b"".join((name().encode(), told, frames))).digest())
+    cpu = time.process_time() - cpu
+    digest = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+    return {
+        "samples": samples,
+        "digest": digest,
+        "cpu_s": cpu,
+        "first_s": first,
+        "touched": touched,
+    }
+
+
+def _members(
+    manifest: Manifest, reader: ShardReader
+) -> Iterator[tuple[Callable[[], str], memoryview, memoryview]]:
+    """(name of the sample, .json, .mjpeg) of every position; shards hold one source."""
+    order, (source,) = Order(manifest), manifest.names
+    for start in range(0, manifest.length, BATCH):
+        stop = min(start + BATCH, manifest.length)
+        found = order.keys(start, stop).hex()
+        keys = [found[at : at + 32] for at in range(0, len(found), 32)]
+        for n, place in enumerate(reader.places_of([source] * len(keys), keys)):
+            told, frames = pair(reader.extents.read(place), place.file)
+            yield lambda n=n, start=start, keys=keys: f"{start + n:012d}_{keys[n]}", told, frames
+
+
+def _drawn(request: Answer) -> tuple[Manifest, list[Any]]:
+    manifest = Manifest.load(request["manifest"])
+    return manifest, Order(manifest).samples(0, request["samples"])
+
+
+def bare(request: Answer) -> Answer:
+    """The ceiling: JPEGs in memory, nothing but the decoder, on all cores."""
+    _, drawn = _drawn(request)
+    reader = ShardReader(Store(request["shards"]))
+    stored = [reader.read(one.source, one.key) for one in drawn]
+    jpegs = [bytes(frame) for one in stored for clip in one.frames for frame in clip]
+    with ThreadPoolExecutor(THREADS) as threads:
+        started, cpu = time.perf_counter(), time.process_time()
+        sizes = list(threads.map(_decode_all, (jpegs[at::THREADS] for at in range(THREADS))))
+    return _spent(started, cpu) | {"frames": len(jpegs), "pixels": sum(sizes)}
+
+
+def _decode_all(jpegs: list[bytes]) -> int:
+    return sum(simplejpeg.decode_jpeg(jpeg).size for jpeg in jpegs)
+
+
+def frames(request: Answer) -> Answer:
+    manifest, drawn = _drawn(request)
+    reader = ShardReader(Store(request["shards"]))
+
+    def opened(one: Any) -> tuple[int, int]:
+        found: Stored = reader.read(one.source, one.key)
+        clips = found.sample.clips
+        looks = [look_at(clip, manifest.view, manifest.layout) for clip in clips]
+        pixels = [
+            open_jpegs(jpegs, look, range(len(look.frames)), clip.clip_id)
+            for jpegs, look, clip in zip(found.frames, looks, clips, strict=True)
+        ]
+        return sum(len(clip) for clip in pixels), sum(clip.size for clip in pixels)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        started, cpu = time.perf_counter(), time.process_time()
+        counts = np.array(list(threads.map(opened, drawn)))
+    return _spent(started, cpu) | {
+        "frames": int(counts[:, 0].sum()),
+        "pixels": int(counts[:, 1].sum()),
+    }
+
+
+def packs(request: Answer) -> Answer:
+    opened = time.perf_counter()
+    manifest = Manifest.load(request["manifest"])
+    stream = Stream(manifest, request["shards"], workers=THREADS)
+    seen = pixels = samples = 0
+    started, cpu = time.perf_counter(), time.process_time()
+    for pack in stream:
+        first = seen == 0
+        seen, pixels = seen + len(pack.grids), pixels + pack.patches.size
+        samples += len(pack.keys)
+        if first:
+            first_s = time.perf_counter() - opened
+        if samples >= request["samples"]:
+            break
+    spent = _spent(started, cpu)
+    return spent | {"frames": seen, "pixels": pixels, "first_s": first_s, "samples": samples}
+
+
+def _spent(started: float, cpu: float) -> Answer:
+    return {"wall_s": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}
+
+
+def resume(request: Answer) -> Answer:
+    """Seconds from nothing to the first pack of `step`; the keys of the next `steps`, all ranks."""
+    started, steps = time.perf_counter(), {}
+    for rank in range(request["world_size"]):
+        stream = Stream(
+            Manifest.load(request["manifest"]),
+            request["shards"],
+            rank,
+            request["world_size"],
+            workers=request["workers"],
+            global_batch=request["global_batch"],
+        )
+        stream.load(stream.state() | {"step": request["step"]})
+        for step, made in enumerate(islice(stream.steps(), request["steps"])):
+            if rank == step == 0:
+                first = time.perf_counter() - started
+            steps.setdefault(step, []).extend(key for pack in made for key in pack.keys)
+    kept = [sorted(keys) for keys in steps.values()]
+    return {
+        "first_s": first,
+        "state_bytes": len(json.dumps(stream.state()).encode()),
+        "digest": hashlib.sha256(json.dumps(kept).encode()).hexdigest(),
+        "samples": sum(map(len, kept)),
+    }
+
+
+def remote(request: Answer) -> Answer:
+    """One rank of a node that reads through its cache; a step takes step_bytes / rate seconds."""
+    node = Node(
+        folder=Path(request["folder"]), limit=request["limit"], ranks=range(*request["ranks"])
+    )
+    stream = Stream(
+        Manifest.load(request["manifest"]),
+        request["address"],
+        request["rank"],
+        request["world_size"],
+        workers=THREADS,
+        global_batch=request["global_batch"],
+        node=node,
+    )
+    waits, keys, opened = [], [], time.perf_counter()
+    for packs in stream.steps():
+        waits.append(time.perf_counter() - opened)
+        keys += [key for pack in packs for key in pack.keys]
+        time.sleep(request["step_bytes"][len(waits) - 1] / request["rate"])
+        opened = time.perf_counter()
+    return {"waits": waits, "keys": keys, "replaced": stream.replaced}
+
+
+TASKS = {
+    "raw": raw,
+    "bare": bare,
+    "frames": frames,
+    "packs": packs,
+    "resume": resume,
+    "remote": remote,
+}
+
+if __name__ == "__main__":
+    request = json.load(sys.stdin)
+    sys.stdout.write(json.dumps(TASKS[request["task"]](request)) + "\n")

@@ -1,0 +1,115 @@
+"""Tables sorted by (key, source) and memory-mapped: one copy for all processes of a node.
+
+An entry's id is its 16 key bytes and its source's number in 2, so that a lookup is one binary
+search and an index costs a process no memory of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Ids = NDArray[np.bytes_]
+_ID = np.dtype("S18")
+
+
+def ids_of(keys: Sequence[str], sources: Sequence[int] | NDArray[Any]) -> Ids:
+    """Ids of keys (32 hex) in the sources with these numbers, S18."""
+    rows = np.empty((len(keys), _ID.itemsize), np.uint8)
+    rows[:, :16] = np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(-1, 16)
+    rows[:, 16:] = np.asarray(sources, ">u2").reshape(-1, 1).view(np.uint8)
+    return rows.view(_ID).ravel()
+
+
+def indexed(ids: Ids, columns: dict[str, pa.Array]) -> pa.Table:
+    """A table of `id` and these columns, sorted by id; of equal ids the first stays."""
+    _, first = np.unique(ids, return_index=True)
+    id_array = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(_ID.itemsize), len(ids), [None, pa.py_buffer(np.ascontiguousarray(ids))]
+    )
+    table = pa.table({"id": id_array, **columns})
+    rows = pa.Array.from_buffers(pa.int64(), len(first), [None, pa.py_buffer(first)])
+    return table.take(rows).combine_chunks()
+
+
+def numbers_of(column: pa.Array) -> NDArray[Any]:
+    """An array over the memory of numbers without nulls (`to_numpy` would import pandas: 0.3 s)."""
+    dtype = np.dtype(column.type.to_pandas_dtype())
+    if not len(column):
+        return np.empty(0, dtype)
+    return np.frombuffer(column.buffers()[1], dtype, len(column), column.offset * dtype.itemsize)
+
+
+class KeyIndex:
+    """Rows of an `indexed` table by id; columns of numbers as arrays, without a copy."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+        ids = table["id"]
+        self._ids = (
+            np.frombuffer(ids.chunk(0).buffers()[1], _ID, len(ids))
+            if len(ids)
+            else np.empty(0, _ID)
+        )
+
+    def find(self, ids: Ids) -> NDArray[np.int64]:
+        """The row of each id, -1 where there is none."""
+        if not len(self._ids):
+            return np.full(len(ids), -1)
+        at = np.searchsorted(self._ids, ids).clip(max=len(self._ids) - 1)
+        return np.where(self._ids[at] == ids, at, -1)
+
+    def numbers(self, column: str) -> NDArray[Any]:
+        """A column of numbers as an array over the table's own memory."""
+        chunks = self.table[column].chunks
+        return numbers_of(chunks[0]) if chunks else np.empty(0, np.int64)
+
+    def row(self, at: int) -> dict[str, Any]:
+        """One row as Python values."""
+        row: dict[str, Any] = self.table.slice(at, 1).to_pylist()[0]
+        return row
+
+
+def shared(folder: Path | None, name: str, make: Callable[[], pa.Table]) -> pa.Table:
+    """The table `name`, memory-mapped from `folder`; the first process that asks makes it.
+
+    `name` is `<what>-<content>`: other contents of the same thing are removed. Without a folder the
+    table is made in this process's own memory.
+    """
+    if folder is None:
+        return make()
+    path = folder / f"{name}.arrow"
+    with _one_at_a_time(folder):
+        if not path.exists():
+            for old in folder.glob(f"{name.rpartition('-')[0]}-*.arrow"):
+                old.unlink()
+            _write(path, make())
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=max(1, len(table)))
+    temporary.replace(path)
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
