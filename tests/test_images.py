@@ -12,7 +12,7 @@ import pytest
 import simplejpeg
 from PIL import Image, PngImagePlugin
 
-from pipeline import media
+from pipeline import cage, caged_images, media
 from pipeline.decoded import Decoded, MediaRefusal
 from shards.profile import Profile
 
@@ -136,6 +136,45 @@ def test_small_images_are_padded_and_large_ones_scaled(tmp_path: Path) -> None:
     assert pixels[:, :4].max() < 30 and pixels[16, 16].min() > 200
     found, _ = shown(tmp_path, saved(Image.new("RGB", (3000, 2000)), "PNG"))
     assert (found.width, found.height) == (1856, 1248)
+
+
+def test_an_image_that_kills_its_child_is_refused_and_its_neighbours_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killer = (
+        "import os, sys\nsys.path.insert(0, sys.argv[1])\n"
+        "from pipeline import caged_images as ours\n"
+        "real = ours.decode_picture\n"
+        "def faulty(path, quality, shape):\n"
+        "    path.name == 'killer' and os.abort()\n"
+        "    return real(path, quality, shape)\n"
+        "ours.decode_picture = faulty\n"
+        "ours.serve(int(sys.argv[2]))"
+    )
+    monkeypatch.setattr(caged_images, "_CHILD", killer)
+    items = [(tmp_path / name, "image", None) for name in ("a", "b", "killer", "c")]
+    for path, _, _ in items:
+        path.write_bytes(JPEG)
+    found = media.decode_all(items, Profile())
+    assert [isinstance(one, Decoded) for one in found] == [True, True, False, True]
+    assert isinstance(found[2], MediaRefusal) and found[2].code == "MEDIA_UNDECODABLE"
+    monkeypatch.setattr(caged_images, "_CHILD", "import nowhere")
+    with pytest.raises(RuntimeError, match="nowhere"):
+        media.decode_all(items, Profile())
+
+
+def test_an_image_that_wants_more_memory_than_the_cage_has_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "prlimit" not in cage.layers():
+        pytest.skip("prlimit does not work here")
+    (tmp_path / "large.png").write_bytes(saved(Image.new("RGBA", (6000, 6000)), "PNG"))
+    (tmp_path / "small.png").write_bytes(saved(photograph(), "PNG"))
+    items = [(tmp_path / name, "image", None) for name in ("large.png", "small.png")]
+    monkeypatch.setattr(cage, "MAX_ADDRESS_SPACE", 300_000_000)
+    large, small = media.decode_all(items, Profile())
+    assert isinstance(large, MediaRefusal) and large.code == "MEDIA_TOO_MUCH_MEMORY"
+    assert isinstance(small, Decoded)
 
 
 def test_metadata_never_reaches_the_stored_frame(tmp_path: Path) -> None:
