@@ -100,28 +100,28 @@ def caged(command: Sequence[str], cpu_seconds: int) -> list[str]:
 class Outlet:
     """A pipe out of the cage, whose child's end is the descriptor `writer`.
 
-    What comes is handed to `sink` in pieces of `piece` bytes (the last may be shorter); more than
-    `max_bytes` ends the run.
+    What comes is handed to `sink` in pieces of `piece` bytes (the last may be shorter), as a view
+    that holds until the sink returns; more than `max_bytes` ends the run.
     """
 
-    def __init__(self, sink: Callable[[bytes], None], *, piece: int, max_bytes: int) -> None:
+    def __init__(self, sink: Callable[[memoryview], None], *, piece: int, max_bytes: int) -> None:
         self.reader, self.writer = os.pipe()
         with contextlib.suppress(PermissionError):  # a user's share of large pipes is bounded
             fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._sink, self._piece, self._left = sink, piece, max_bytes
-        self._waiting = bytearray()
+        self._sink, self._left = sink, max_bytes
+        self._piece, self._filled = memoryview(bytearray(piece)), 0
 
     def take(self) -> bool:
         """Read once and feed the sink; False at the end. OverflowError beyond `max_bytes`."""
-        data = os.read(self.reader, _PIPE_BYTES)
-        self._left -= len(data)
+        count = os.readv(self.reader, [self._piece[self._filled :]])
+        self._filled += count
+        self._left -= count
         if self._left < 0:
             raise OverflowError
-        self._waiting += data
-        while len(self._waiting) >= self._piece or (self._waiting and not data):
-            self._sink(bytes(self._waiting[: self._piece]))
-            del self._waiting[: self._piece]
-        return bool(data)
+        if self._filled and (not count or self._filled == len(self._piece)):
+            self._sink(self._piece[: self._filled])
+            self._filled = 0
+        return count > 0
 
 
 def run(

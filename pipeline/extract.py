@@ -87,7 +87,7 @@ class _Source:
         self.every.close()
         self.kept.close()
 
-    def _encode(self, raw: bytes) -> None:
+    def _encode(self, raw: memoryview) -> None:
         width, height = self.plan.stored
         if len(raw) == width * height * 3:
             pixels = np.frombuffer(raw, np.uint8).reshape(height, width, 3)

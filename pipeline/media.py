@@ -85,7 +85,7 @@ def check_tools(*, uncaged: bool = False) -> str:
     if not active and not uncaged:
         raise UserError(
             "no layer of the media cage works here (setpriv, unshare, prlimit); "
-            "install util-linux, or allow uncaged decoding for data that you trust"
+            "install util-linux, or give --uncaged for data that you trust"
         )
     return f"ffmpeg {_version()}, cage: {' '.join(active) or 'none'}"
 

@@ -172,15 +172,20 @@ class _Admission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaUnit:
-    """Media to decode in one go: rows of the media index. Held-out media leave no frames behind."""
+    """Media to decode in one go: rows of the media index. Held-out media leave no frames behind.
+
+    `uncaged` allows workers where no layer of the cage works.
+    """
 
     pool: str
     stage: str
     rows: tuple[dict[str, Any], ...]
+    uncaged: bool = False
 
 
 def decode(unit: MediaUnit) -> Receipt:
     """Open each medium at the one door; one part, one index table, one table of fingerprints."""
+    media.check_tools(uncaged=unit.uncaged)  # a worker's machine is not the driver's
     pool = Pool(unit.pool)
     clips, prints, refused = [], [], []
     with ExitStack() as stack:
@@ -231,7 +236,7 @@ def _commit_decoded(
         tables,
         parts,
         counts={"media": len(unit.rows), "refused": len(refused)},
-        tools=media.check_tools(),
+        tools=media.check_tools(uncaged=unit.uncaged),
     )
 
 
