@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from pipeline import cage, extract, media
+from pipeline import cage, extract, media, stages
 from pipeline.decoded import Decoded, MediaRefusal, placed
 from shards.errors import UserError
+from shards.pool import Pool
 from shards.profile import Profile
 from tests.hostile.videos import H264, TESTSRC, VIDEOS, encode, flipped, plain
 
@@ -244,3 +246,22 @@ def test_missing_tools_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match="apt-get install ffmpeg"):
         media.check_tools()
     cage.tool.cache_clear()
+
+
+def test_a_worker_without_a_cage_refuses_unless_told(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Pool(str(tmp_path / "pool"), PROFILE)
+    row = {
+        "clip_id": "0" * 32,
+        "media_digest": "0" * 64,
+        "kind": "video",
+        "address": f"file:{room / 'ok.mp4'}",
+        "span": None,
+    }
+    unit = stages.MediaUnit(pool=str(tmp_path / "pool"), stage="decode", rows=(row,))
+    monkeypatch.setattr(cage, "layers", dict)
+    with pytest.raises(UserError, match="uncaged"):
+        stages.decode(unit)
+    receipt = stages.decode(replace(unit, uncaged=True))
+    assert receipt.tools.endswith("cage: none") and receipt.counts == {"media": 1, "refused": 0}
