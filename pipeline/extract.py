@@ -86,6 +86,7 @@ class _Source:
     def close(self) -> None:
         self.every.close()
         self.kept.close()
+        self.outlet.close()
 
     def _encode(self, raw: memoryview) -> None:
         width, height = self.plan.stored
