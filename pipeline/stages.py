@@ -45,7 +45,7 @@ from shards.sample import Clip, digest_turns, turns_from_json, turns_to_json
 from shards.writer import clip_members, tar_bytes
 
 ADMIT_VERSION = "1"
-DECODE_VERSION = "1"
+DECODE_VERSION = "2"
 LENGTHS_VERSION = "1"
 COMPARE_VERSION = "1"
 
