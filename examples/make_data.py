@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -41,8 +41,7 @@ from pipeline.sources import FORMATS
 MARKER = "made.json"
 VOCABULARY = 512
 ROW_GROUP = 100  # rows; one embedded image is read again by reading its row group
-FAMILIES = (pair_clip, flash_clip, motion_clip)
-KINDS = (*FAMILIES * 3, flash_clip, motion_clip)  # of every eleven training videos
+KINDS = (pair_clip, flash_clip, motion_clip)
 CHUNK = 100  # videos that one ffmpeg process writes
 CSV_HEADER = "video,frame_count,width,height,question,answer,qid,type,a0,a1,a2,a3,a4".split(",")
 MAKERS = ("card", "clips", "digits", "encode", "make_data", "photos", "planted", "scenes")
@@ -163,16 +162,13 @@ def make_scenes(folder: Path, split: Split, scale: Scale) -> tuple[list[Row], li
     videos.mkdir()
     rows, test_rows = [], []
     files = defaultdict(list)
-    numbers: Counter[object] = Counter()
     for i in range(scale.clips):
-        kind = KINDS[i % len(KINDS)]
-        scene = kind(split.train_scans, SEED, numbers[kind])
-        numbers[kind] += 1
+        scene = KINDS[i % len(KINDS)](split.train_scans, SEED, i // len(KINDS))
         name = f"train-{i:04d}.{style_of(i).suffix}"
         files[style_of(i)].append((videos / name, scene.frames))
         rows.append(_scene_row(f"scene-{i:04d}", "video", name, scene))
-    for i, kind in enumerate(FAMILIES * scale.clips_test):
-        scene = kind(split.test_scans, SEED + 1, i // 3)
+    for i, kind in enumerate(KINDS * scale.clips_test):
+        scene = kind(split.test_scans, SEED + 1, i // len(KINDS))
         name = f"test-{i:04d}.{style_of(i).suffix}"
         files[style_of(i)].append((videos / name, scene.frames))
         for j, turn in enumerate(scene.turns):

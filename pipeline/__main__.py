@@ -17,6 +17,7 @@ from rich.table import Table
 
 from pipeline.build import Built, build
 from pipeline.cluster import connect
+from pipeline.media import check_tools
 from pipeline.pack import Sizes, pack
 from pipeline.progress import steps
 from pipeline.report import write_report
@@ -44,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, help="folder for manifest, shards and report")
     command.add_argument("--pool", help="the pool, shared by recipes (default: OUT/pool)")
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
+    command.add_argument(
+        "--uncaged", action="store_true", help="decode where no layer of the media cage works"
+    )
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
     command.add_argument("manifest")
     command.add_argument("--data", required=True, help="the pool")
@@ -58,7 +62,10 @@ def parser() -> argparse.ArgumentParser:
 
 def run_build(arguments: argparse.Namespace) -> None:
     pool = arguments.pool or f"{arguments.out}/pool"
-    built = build(arguments.recipe, arguments.out, pool, arguments.address)
+    Console().print(f"decoding with {check_tools(uncaged=arguments.uncaged)}", highlight=False)
+    built = build(
+        arguments.recipe, arguments.out, pool, arguments.address, uncaged=arguments.uncaged
+    )
     page = write_report(arguments.out, pool)
     show(built, page)
 
@@ -124,7 +131,6 @@ def show(built: Built, page: str) -> None:
         table.add_row(books.source, *map(str, counts))
     console.print(table)
     show_sizes(console, built.sizes)
-    console.print(f"decoded by {built.tools}", highlight=False)
     console.print(f"manifest_id {built.manifest_id}\nreport      {page}", highlight=False)
 
 

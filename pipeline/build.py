@@ -10,7 +10,7 @@ ends with the same `manifest_id`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +37,25 @@ class Built:
     manifest_id: str
     books: tuple[Books, ...]
     sizes: Sizes
-    tools: str
 
 
-def build(recipe_path: str, out: str, pool_url: str, address: str | None = None) -> Built:
+def build(
+    recipe_path: str, out: str, pool_url: str, address: str | None = None, *, uncaged: bool = False
+) -> Built:
     """Run the recipe: everything a person can have got wrong is refused before any work."""
     recipe = load_recipe(Path(recipe_path))
-    tools = media.check_tools()
+    media.check_tools(uncaged=uncaged)
     sources, exams = pin_sources(recipe, recipe_path)
     Store(out).check_writable()
     Store(pool_url).check_writable()
     pool = Pool(pool_url, recipe.profile)
     with connect(address) as workers, steps() as bars:
-        gathered = gather(sources, "decode", pool, workers, bars)
+        gathered = gather(sources, "decode", pool, workers, bars, uncaged)
         admitted = admit(sources, gathered, pool, workers, bars.step("admit"))
-        gathered = gather(exams, "held_out", pool, workers, bars)
+        gathered = gather(exams, "held_out", pool, workers, bars, uncaged)
         held_out = admit(exams, gathered, pool, workers, bars.step("held out"))
-        decode("decode", admitted, pool, workers, bars)
-        decode("held_out", held_out, pool, workers, bars)
+        decode("decode", admitted, pool, workers, bars, uncaged)
+        decode("held_out", held_out, pool, workers, bars, uncaged)
         compare(admitted, held_out, pool, workers, bars)
         count_lengths(recipe, admitted, pool, workers, bars)
         with bars.step("plan"):
@@ -63,7 +64,7 @@ def build(recipe_path: str, out: str, pool_url: str, address: str | None = None)
         with bars.step("pack") as step:
             sizes = pack(f"{out}/manifest.json", pool, f"{out}/shards", workers, step)
     manifest_id = plan.manifest["manifest_id"]
-    return Built(manifest_id=manifest_id, books=tuple(plan.books), sizes=sizes, tools=tools)
+    return Built(manifest_id=manifest_id, books=tuple(plan.books), sizes=sizes)
 
 
 def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]:
@@ -102,14 +103,20 @@ def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> Source
 
 
 def decode(
-    stage: str, admitted: dict[str, Receipt], pool: Pool, workers: Workers, bars: Steps
+    stage: str,
+    admitted: dict[str, Receipt],
+    pool: Pool,
+    workers: Workers,
+    bars: Steps,
+    uncaged: bool,
 ) -> None:
     """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
     wanted = ledger.wanted_media(pool, list(admitted.values()))
     finished = ledger.finished_media(pool, stage)
     rows = [row for row in wanted if row["clip_id"] not in finished]
     units = [
-        stages.MediaUnit(pool=pool.store.url, stage=stage, rows=unit) for unit in ledger.units(rows)
+        stages.MediaUnit(pool=pool.store.url, stage=stage, rows=unit, uncaged=uncaged)
+        for unit in ledger.units(rows)
     ]
     note = f"{len(wanted) - len(rows)} were done before" if len(wanted) > len(rows) else ""
     with bars.step(stage.replace("_", " ")) as step:
@@ -127,11 +134,7 @@ def decode(
 
 def alone(units: Sequence[stages.MediaUnit]) -> list[stages.MediaUnit]:
     """Each medium of these units as a unit of its own, to find the one that kills its worker."""
-    return [
-        stages.MediaUnit(pool=unit.pool, stage=unit.stage, rows=(row,))
-        for unit in units
-        for row in unit.rows
-    ]
+    return [replace(unit, rows=(row,)) for unit in units for row in unit.rows]
 
 
 def decode_alone(unit: stages.MediaUnit, workers: Workers) -> None:

@@ -125,7 +125,7 @@ def _loose_name(archive: Archive, address: str) -> str:
 
 
 def gather(
-    pinned: Sequence[Pinned], stage: str, pool: Pool, workers: Workers, bars: Steps
+    pinned: Sequence[Pinned], stage: str, pool: Pool, workers: Workers, bars: Steps, uncaged: bool
 ) -> dict[str, Gathered]:
     """What the archives and addresses of each source held; sources without any are left out."""
     needing = [each for each in pinned if each.archives or each.source.format == LINKED]
@@ -134,7 +134,7 @@ def gather(
     with bars.step("names") as step:
         wanted = _wanted(needing, pool, workers, step)
     with bars.step("archives" if stage == "decode" else "held out archives") as step:
-        units = _archive_units(needing, wanted, stage, pool)
+        units = [replace(u, uncaged=uncaged) for u in _archive_units(needing, wanted, stage, pool)]
         linked_units = list(_link_units(wanted.values(), pool))
         step.begin(len(units) + len(linked_units))
         streamed = _run(workers, units, step)

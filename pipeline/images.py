@@ -26,12 +26,6 @@ _ROTATION = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}  # EXIF orientation -
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-def decode_image(path: Path, profile: Profile) -> Decoded:
-    """The image as one JPEG frame, upright, RGB, within the profile's area; raises Broken."""
-    shape = Shape(area=profile.image_area, multiple=MULTIPLE, max_aspect=MAX_ASPECT, chroma="444")
-    return decode_picture(path, profile.jpeg_quality, shape)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """How a picture is stored: pixels at most, sides' multiple, longest aspect, JPEG chroma."""
@@ -42,8 +36,13 @@ class Shape:
     chroma: str
 
 
+def image_shape(profile: Profile) -> Shape:
+    """How a pool stores images."""
+    return Shape(area=profile.image_area, multiple=MULTIPLE, max_aspect=MAX_ASPECT, chroma="444")
+
+
 def decode_picture(path: Path, quality: int, shape: Shape) -> Decoded:
-    """As decode_image, for a picture that is stored in another shape; raises Broken."""
+    """The picture as one JPEG frame: upright, RGB, in the shape; raises Broken."""
     data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
     if not data:
         raise Broken("TOO_BIG", f"{path.stat().st_size} bytes of image, at most {MAX_BYTES}")

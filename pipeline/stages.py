@@ -40,23 +40,29 @@ from shards.pool import Pool, Receipt
 from shards.sample import Clip, turns_from_json
 from shards.writer import clip_members, tar_bytes
 
-DECODE_VERSION = "1"
+DECODE_VERSION = "2"
 LENGTHS_VERSION = "1"
 COMPARE_VERSION = "1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaUnit:
-    """Media to decode in one go: rows of the media index. Held-out media leave no frames behind."""
+    """Media to decode in one go: rows of the media index. Held-out media leave no frames behind.
+
+    `scratch` holds the members of an archive that is being streamed; `uncaged` allows workers
+    where no layer of the cage works.
+    """
 
     pool: str
     stage: str
     rows: tuple[dict[str, Any], ...]
     scratch: Path | None = None
+    uncaged: bool = False
 
 
 def decode(unit: MediaUnit) -> Receipt:
     """Open each medium at the one door; one part, one index table, one table of fingerprints."""
+    media.check_tools(uncaged=unit.uncaged)  # a worker's machine is not the driver's
     pool = Pool(unit.pool)
     clips, prints, refused = [], [], []
     with ExitStack() as stack:
@@ -111,7 +117,7 @@ def _commit_decoded(
         tables,
         parts,
         counts={"media": len(unit.rows), "refused": len(refused)},
-        tools=media.check_tools(),
+        tools=media.check_tools(uncaged=unit.uncaged),
     )
 
 

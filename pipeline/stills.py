@@ -12,8 +12,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from pipeline import frames, media
-from pipeline.decoded import Broken, Decoded, MediaRefusal
-from pipeline.images import Shape, decode_picture
+from pipeline.caged_images import decode_images
+from pipeline.decoded import Decoded, MediaRefusal
+from pipeline.images import Shape
 from pipeline.video import MAX_ASPECT_STORED, MULTIPLE, Span
 from shards.profile import Profile
 
@@ -51,15 +52,18 @@ def decode_stills(stills: Stills, profile: Profile, span: Span = None) -> Decode
         area=profile.video_area, multiple=MULTIPLE, max_aspect=MAX_ASPECT_STORED, chroma="420"
     )
     pictures = []
-    for number in kept:
-        try:
-            if stills.files[number].stat().st_size == 0:
-                raise Broken("EMPTY", "no bytes")
-            pictures.append(decode_picture(stills.files[number], profile.jpeg_quality, shape))
-        except Broken as broken:
-            detail = f"picture {number}: {broken.refusal.detail}"
-            return MediaRefusal(code=broken.refusal.code, detail=detail)
+    paths = [stills.files[number] for number in kept]
+    for number, found in zip(kept, _pictures(paths, profile.jpeg_quality, shape), strict=True):
+        if isinstance(found, MediaRefusal):
+            return MediaRefusal(code=found.code, detail=f"picture {number}: {found.detail}")
+        pictures.append(found)
     return _joined(pictures, kept, stills.fps, seconds)
+
+
+def _pictures(paths: Sequence[Path], quality: int, shape: Shape) -> list[Decoded | MediaRefusal]:
+    if empty := next((path for path in paths if path.stat().st_size == 0), None):
+        return [MediaRefusal(code="MEDIA_EMPTY", detail=empty.name)] * len(paths)
+    return decode_images(paths, quality, shape)
 
 
 def _within(count: int, fps: int, span: Span) -> list[int]:

@@ -87,6 +87,7 @@ class ArchiveUnit:
     wanted: tuple[str, ...]
     span: tuple[int, int] | None = None
     alone: bool = False
+    uncaged: bool = False
 
 
 def stream(unit: ArchiveUnit) -> Receipt:
@@ -272,6 +273,7 @@ class _Passing:
             stage=self.unit.stage,
             rows=tuple(sorted(chunk.rows, key=lambda row: str(row["clip_id"]))),
             scratch=self.scratch,
+            uncaged=self.unit.uncaged,
         )
         (decode_apart if self.unit.alone else stages.decode)(unit)
         for row in chunk.rows:
