@@ -12,8 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 NAMES = (
+    "archives",
+    "decode",
     "demo",
     "floors",
+    "hostile",
     "integrity",
     "loader",
     "mixture",

@@ -25,19 +25,32 @@ UNITS = ("samples", "tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """Published archives, or loose files: an address or a pattern, and the folder they lie in.
+
+    What `at` holds is named from there on; `under` is put before those names.
+    """
+
+    at: str
+    under: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One dataset of a recipe; exactly one of weight, repeat and budget is set.
 
     `weight` is a share, `repeat` how often each sample is seen, `budget` an amount; weights and
     budgets count in the recipe's unit. No sample is seen more than `max_repeats` times: a ratio
     that asks for more is an error, or with `allow_short` is cut.
+    `format`, `annotations`, `media` and `archives` may be left to the catalogue's entry `dataset`.
     """
 
     name: str
     dataset: str
-    format: str
-    annotations: str
+    format: str = ""
+    annotations: tuple[str, ...] = ()
     media: str = ""
+    archives: tuple[Archive, ...] = ()
     licence: str
     weight: Fraction | None = None
     repeat: Fraction | None = None
@@ -54,9 +67,10 @@ class HeldOut:
 
     name: str
     dataset: str
-    format: str
-    annotations: str
+    format: str = ""
+    annotations: tuple[str, ...] = ()
     media: str = ""
+    archives: tuple[Archive, ...] = ()
     licence: str = "unknown"
     revision: str = ""
 
@@ -150,7 +164,22 @@ class Recipe:
         }
 
 
-def _held_out(**values: str) -> HeldOut:
+def _addresses(value: Any, where: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (rules.text(value, where),)
+    found: tuple[str, ...] = rules.entries(rules.text)(value, where)
+    return found
+
+
+def _archive(value: Any, where: str) -> Archive:
+    if isinstance(value, str):
+        return Archive(at=rules.text(value, where))
+    known = {"at": rules.text, "under": rules.text}
+    found: Archive = rules.section(Archive, known, "at")(value, where)
+    return found
+
+
+def _held_out(**values: Any) -> HeldOut:
     return HeldOut(**({"dataset": values["name"]} | values))
 
 
@@ -189,8 +218,9 @@ _TEXT = {"tokenizer": rules.text, "revision": rules.text, "template": rules.one_
 _HELD_OUT: dict[str, rules.Rule] = {
     "name": rules.name,
     "format": rules.name,
-    "annotations": rules.text,
+    "annotations": _addresses,
     "media": rules.text,
+    "archives": rules.entries(_archive),
     "dataset": rules.text,
     "licence": rules.text,
     "revision": rules.text,
@@ -210,10 +240,8 @@ _STAGE: dict[str, rules.Rule] = {
 _RECIPE: dict[str, rules.Rule] = {
     "name": rules.name,
     "seed": rules.integer(0, (1 << 63) - 1),
-    "sources": rules.entries(
-        rules.section(Source, _SOURCE, "name dataset format annotations licence")
-    ),
-    "held_out": rules.entries(rules.section(_held_out, _HELD_OUT, "name format annotations")),
+    "sources": rules.entries(rules.section(Source, _SOURCE, "name dataset licence")),
+    "held_out": rules.entries(rules.section(_held_out, _HELD_OUT, "name")),
     "profile": rules.section(Profile, _PROFILE),
     "frames": rules.section(View, _FRAMES),
     "layout": rules.section(LayoutConfig, _LAYOUT),

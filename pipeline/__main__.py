@@ -17,10 +17,11 @@ from rich.table import Table
 
 from pipeline.build import Built, build
 from pipeline.cluster import connect
+from pipeline.media import check_tools
 from pipeline.pack import Sizes, pack
 from pipeline.progress import steps
 from pipeline.report import write_report
-from pipeline.sources import catalogue
+from pipeline.sources.catalogue import CATALOGUE, catalogue
 from shards.errors import run_command
 from shards.pool import Pool
 
@@ -44,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, help="folder for manifest, shards and report")
     command.add_argument("--pool", help="the pool, shared by recipes (default: OUT/pool)")
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
+    command.add_argument(
+        "--uncaged", action="store_true", help="decode where no layer of the media cage works"
+    )
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
     command.add_argument("manifest")
     command.add_argument("--data", required=True, help="the pool")
@@ -58,7 +62,10 @@ def parser() -> argparse.ArgumentParser:
 
 def run_build(arguments: argparse.Namespace) -> None:
     pool = arguments.pool or f"{arguments.out}/pool"
-    built = build(arguments.recipe, arguments.out, pool, arguments.address)
+    Console().print(f"decoding with {check_tools(uncaged=arguments.uncaged)}", highlight=False)
+    built = build(
+        arguments.recipe, arguments.out, pool, arguments.address, uncaged=arguments.uncaged
+    )
     page = write_report(arguments.out, pool)
     show(built, page)
 
@@ -75,10 +82,24 @@ def run_report(arguments: argparse.Namespace) -> None:
 
 
 def run_sources(_: argparse.Namespace) -> None:
-    table = Table("dataset", "kind", "format", "licence", "ids")
+    """Everything that can be known before fetching; rows and sizes as their publishers say."""
+    table = Table("dataset", "kind", "task", "format", "licence", "access", "rows", "size", "ids")
     for name, entry in catalogue().items():
-        table.add_row(name, entry.kind, entry.format, entry.licence, "\n".join(entry.ids))
-    Console().print(table)
+        access = "gated" if entry.gated else "open" if entry.annotations else "name copies"
+        table.add_row(
+            f"{name}{'' if entry.sure != 'recalled' else ' (?)'}",
+            entry.kind,
+            entry.task,
+            entry.format or "none reads it",
+            f"{entry.licence}; {entry.terms}" if entry.terms else entry.licence,
+            access,
+            entry.rows,
+            entry.size,
+            "\n".join(entry.ids),
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"(?) recalled, to be checked. Notes and addresses: {CATALOGUE}", highlight=False)
 
 
 def show(built: Built, page: str) -> None:
@@ -110,7 +131,6 @@ def show(built: Built, page: str) -> None:
         table.add_row(books.source, *map(str, counts))
     console.print(table)
     show_sizes(console, built.sizes)
-    console.print(f"decoded by {built.tools}", highlight=False)
     console.print(f"manifest_id {built.manifest_id}\nreport      {page}", highlight=False)
 
 

@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
@@ -100,28 +101,38 @@ def caged(command: Sequence[str], cpu_seconds: int) -> list[str]:
 class Outlet:
     """A pipe out of the cage, whose child's end is the descriptor `writer`.
 
-    What comes is handed to `sink` in pieces of `piece` bytes (the last may be shorter); more than
-    `max_bytes` ends the run.
+    What comes is handed to `sink` in pieces of `piece` bytes (the last may be shorter), as a view
+    that holds until the sink returns; more than `max_bytes` ends the run.
     """
 
-    def __init__(self, sink: Callable[[bytes], None], *, piece: int, max_bytes: int) -> None:
-        self.reader, self.writer = os.pipe()
+    def __init__(self, sink: Callable[[memoryview], None], *, piece: int, max_bytes: int) -> None:
+        reader, writer = os.pipe()
+        self._reader, self._writer = FileIO(reader, "r"), FileIO(writer, "w")
+        self.reader, self.writer = reader, writer
         with contextlib.suppress(PermissionError):  # a user's share of large pipes is bounded
-            fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._sink, self._piece, self._left = sink, piece, max_bytes
-        self._waiting = bytearray()
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._sink, self._left = sink, max_bytes
+        self._piece, self._filled = memoryview(bytearray(piece)), 0
 
     def take(self) -> bool:
         """Read once and feed the sink; False at the end. OverflowError beyond `max_bytes`."""
-        data = os.read(self.reader, _PIPE_BYTES)
-        self._left -= len(data)
+        count = os.readv(self.reader, [self._piece[self._filled :]])
+        self._filled += count
+        self._left -= count
         if self._left < 0:
             raise OverflowError
-        self._waiting += data
-        while len(self._waiting) >= self._piece or (self._waiting and not data):
-            self._sink(bytes(self._waiting[: self._piece]))
-            del self._waiting[: self._piece]
-        return bool(data)
+        if self._filled and (not count or self._filled == len(self._piece)):
+            self._sink(self._piece[: self._filled])
+            self._filled = 0
+        return count > 0
+
+    def close_writer(self) -> None:
+        """The child has it now, or never will."""
+        self._writer.close()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._reader.close()
 
 
 def run(
@@ -132,25 +143,22 @@ def run(
     Its standard output is the first outlet; it reaches every outlet by the descriptor's number.
     Whatever happens, no process is left behind, and the outlets are closed.
     """
-    writers = [outlet.writer for outlet in outlets]
     with contextlib.ExitStack() as stack:
         errors = stack.enter_context(tempfile.TemporaryFile())
         for outlet in outlets:
-            stack.callback(os.close, outlet.reader)
-        try:
-            child = subprocess.Popen(
-                caged(command, seconds),
-                stdin=subprocess.DEVNULL,
-                stdout=writers[0],
-                stderr=errors,
-                cwd="/",
-                env={},
-                start_new_session=True,
-                pass_fds=[*writers, *pass_fds],
-            )
-        finally:
-            for writer in writers:
-                os.close(writer)
+            stack.callback(outlet.close)
+        child = subprocess.Popen(
+            caged(command, seconds),
+            stdin=subprocess.DEVNULL,
+            stdout=outlets[0].writer,
+            stderr=errors,
+            cwd="/",
+            env={},
+            start_new_session=True,
+            pass_fds=[*(outlet.writer for outlet in outlets), *pass_fds],
+        )
+        for outlet in outlets:
+            outlet.close_writer()
         deadline = time.monotonic() + seconds
         try:
             stopped = _drain(outlets, deadline) or _wait(child, deadline)

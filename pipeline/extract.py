@@ -86,8 +86,9 @@ class _Source:
     def close(self) -> None:
         self.every.close()
         self.kept.close()
+        self.outlet.close()
 
-    def _encode(self, raw: bytes) -> None:
+    def _encode(self, raw: memoryview) -> None:
         width, height = self.plan.stored
         if len(raw) == width * height * 3:
             pixels = np.frombuffer(raw, np.uint8).reshape(height, width, 3)

@@ -1,9 +1,8 @@
 """The only door for hostile bytes: a file of unknown origin in, frames we encoded out.
 
-Videos are probed and decoded in caged child processes (pipeline.cage, pipeline.video). Images are
-decoded in this process under bounds on the header (pipeline.images): a child per image would cost
-more than the image. The cage of images is the worker process that calls `decode`; whoever starts
-workers must give them memory and CPU limits.
+Videos are decoded by ffmpeg (pipeline.video), images by Pillow (pipeline.images), both in caged
+child processes (pipeline.cage) that serve several files each: starting one costs more than most
+files do.
 """
 
 from __future__ import annotations
@@ -15,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import cage
+from pipeline.caged_images import decode_images
 from pipeline.decoded import Broken, Decoded, MediaRefusal
-from pipeline.images import decode_image
+from pipeline.images import image_shape
 from pipeline.video import Span, decode_videos
 from shards.errors import UserError
 from shards.profile import Profile
@@ -41,18 +41,20 @@ def decode_all(
     Raises UserError for faults of the machine: missing ffmpeg, a file that this user may not read.
     """
     found: dict[int, Decoded | MediaRefusal] = {}
-    videos = []
+    images, videos = {}, {}
     for number, (path, kind, span) in enumerate(items):
         try:
             _check_file(path)
-            if kind == "image":
-                found[number] = decode_image(path, profile)
-            else:
-                videos.append((number, (path.absolute(), span)))
         except Broken as broken:
             found[number] = broken.refusal
-    decoded = decode_videos([item for _, item in videos], profile)
-    found |= zip((number for number, _ in videos), decoded, strict=True)
+            continue
+        if kind == "image":
+            images[number] = path.absolute()
+        else:
+            videos[number] = (path.absolute(), span)
+    pictures = decode_images(list(images.values()), profile.jpeg_quality, image_shape(profile))
+    found |= zip(images, pictures, strict=True)
+    found |= zip(videos, decode_videos(list(videos.values()), profile), strict=True)
     return [found[number] for number in range(len(items))]
 
 
@@ -83,7 +85,7 @@ def check_tools(*, uncaged: bool = False) -> str:
     if not active and not uncaged:
         raise UserError(
             "no layer of the media cage works here (setpriv, unshare, prlimit); "
-            "install util-linux, or allow uncaged decoding for data that you trust"
+            "install util-linux, or give --uncaged for data that you trust"
         )
     return f"ffmpeg {_version()}, cage: {' '.join(active) or 'none'}"
 

@@ -44,7 +44,11 @@ _ENTRIES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """What the header says of the video stream, already within the bounds."""
+    """What the header says of the video stream, already within the bounds.
+
+    `seconds` is the stream's own duration; `longest` is the file's where that is longer, as in
+    variable-rate files whose own duration counts decoding steps.
+    """
 
     index: int
     size: tuple[int, int]
@@ -53,6 +57,7 @@ class Stream:
     time_base: Fraction
     start: int
     seconds: Fraction
+    longest: Fraction
     fps: Fraction
     interlaced: bool
     transfer: str
@@ -134,6 +139,7 @@ def stream_of(found: dict[str, Any], gif: bool) -> Stream:
     fps = _fraction(raw.get("avg_frame_rate")) or _fraction(raw.get("r_frame_rate"))
     if not 0 < fps <= MAX_FPS:
         raise Broken("BAD_FPS", f"{float(fps):g} frames per second, at most {MAX_FPS}")
+    seconds, longest = _seconds(raw, found["format"])
     return Stream(
         index=raw["index"],
         size=(width, height),
@@ -141,7 +147,8 @@ def stream_of(found: dict[str, Any], gif: bool) -> Stream:
         rotation=rotation,
         time_base=_fraction(raw["time_base"]),
         start=raw.get("start_pts", 0),
-        seconds=_seconds(raw, found["format"]),
+        seconds=seconds,
+        longest=longest,
         fps=fps,
         interlaced=raw.get("field_order") in _INTERLACED,
         transfer=raw.get("color_transfer", "unknown"),
@@ -175,17 +182,17 @@ def _check_size(width: int, height: int, displayed: tuple[int, int]) -> None:
         )
 
 
-def _seconds(raw: dict[str, Any], container: dict[str, Any]) -> Fraction:
-    """The promised duration: the stream's own, else the container's; both must be believable."""
-    late = _fraction(container.get("start_time"))
+def _seconds(raw: dict[str, Any], container: dict[str, Any]) -> tuple[Fraction, Fraction]:
+    """(the stream's own duration, else the container's; the longer one); both believable."""
+    late = max(Fraction(0), _fraction(container.get("start_time")))
     whole = _fraction(container.get("duration"))
     own = _fraction(raw.get("duration")) or _clock(raw.get("tags", {}).get("DURATION", ""))
-    if whole - max(Fraction(0), late) > MAX_SECONDS or own > MAX_SECONDS:
+    if whole - late > MAX_SECONDS or own > MAX_SECONDS:
         raise Broken("BAD_DURATION", f"{float(max(whole, own)):g} seconds, at most {MAX_SECONDS}")
     seconds = own or whole
     if seconds <= 0:
         raise Broken("BAD_DURATION", "no duration in the header")
-    return seconds
+    return seconds, max(seconds, whole - late)
 
 
 def _clock(text: str) -> Fraction:

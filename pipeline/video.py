@@ -8,6 +8,7 @@ of them is then decoded alone, and the verdict is that of the lone run.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ from shards.profile import Profile
 MULTIPLE = 64  # sides of stored frames: the model pools 16-pixel patches 2 x 2 and 4 x 4
 MAX_ASPECT_STORED = 3
 COVERED = (Fraction(8, 10), Fraction(12, 10))  # of the promised duration; outside: SHORT, LONG
+RESTART = 1  # seconds back in time: another stream begins, appended to the first
 SEEK_FROM = 10_000_000  # µs; before that, decoding from the start is as quick as seeking
 SEEK_MARGIN = 1_000_000  # µs; edit lists and B-frames put a seek a little late
 SMALL = 1 << 26  # pixels of a video that costs about as much to decode as a process to start
@@ -139,8 +141,12 @@ def _check_times(plan: Plan, found: Extracted) -> None:
     slack = 1 / Fraction(stream.fps)
     if covered + slack < COVERED[0] * window.seconds:
         raise Broken("SHORT", f"{float(covered):g} s came out of {float(window.seconds):g} s")
-    if covered - slack > COVERED[1] * window.seconds:
-        raise Broken("LONG", f"{float(covered):g} s came out of {float(window.seconds):g} s")
+    longest = stream.longest if window.start is None else window.seconds
+    if covered - slack > COVERED[1] * longest:
+        raise Broken("LONG", f"{float(covered):g} s came out of {float(longest):g} s")
+    back = max((a - b for a, b in itertools.pairwise(every)), default=0) * stream.time_base
+    if back > RESTART:
+        raise Broken("LONG", f"the times go back by {float(back):g} s")
 
 
 def _colour(stream: Stream, profile: Profile) -> str:

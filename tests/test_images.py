@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,81 +9,18 @@ import pytest
 import simplejpeg
 from PIL import Image, PngImagePlugin
 
-from pipeline import media
+from pipeline import cage, caged_images, media
 from pipeline.decoded import Decoded, MediaRefusal
 from shards.profile import Profile
-
-
-def photograph(width: int = 96, height: int = 64) -> Image.Image:
-    across = np.linspace(0, 255, width)[None, :, None] * np.ones((height, 1, 3))
-    across[: height // 2, : width // 2] = (200, 30, 30)
-    return Image.fromarray(across.astype(np.uint8))
-
-
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of a hand-written header and chunks."""
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n"
-    for name, body in ((b"IHDR", head), *chunks, (b"IEND", b"")):
-        data += struct.pack(">I", len(body)) + name + body
-        data += struct.pack(">I", zlib.crc32(name + body))
-    return data
-
-
-def animated(kind: str) -> bytes:
-    frames = [Image.new("RGB", (32, 32), (i, 0, 0)) for i in range(0, 250, 50)]
-    return saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
-
-
-def zipped_text() -> bytes:
-    body = b"a\0\0" + zlib.compress(bytes(2_000_000))
-    return png(8, 8, (b"zTXt", body), (b"IDAT", zlib.compress(bytes(72))))
-
-
-def zipped_profile() -> bytes:
-    body = b"a\0\0" + zlib.compress(bytes(50_000_000))
-    return png(8, 8, (b"iCCP", body), (b"IDAT", zlib.compress(bytes(72))))
-
+from tests.hostile.images import IMAGES, photograph, saved
 
 JPEG = saved(photograph(), "JPEG")
-ROWS = {
-    "900 megapixels in 74 bytes": (png(30_000, 30_000), "MEDIA_TOO_MANY_PIXELS"),
-    "100 megapixels": (png(10_000, 10_000), "MEDIA_TOO_MANY_PIXELS"),
-    "1 x 1,000,000": (
-        png(1, 1_000_000, (b"IDAT", zlib.compress(bytes(2_000_000)))),
-        "MEDIA_BAD_ASPECT",
-    ),
-    "0 x 0": (png(0, 0), "MEDIA_UNREADABLE"),
-    "start marker only": (b"\xff\xd8", "MEDIA_UNREADABLE"),
-    "empty": (b"", "MEDIA_EMPTY"),
-    "HTML": (b"<html><body>404 Not Found</body></html>", "MEDIA_UNREADABLE"),
-    "half": (JPEG[: len(JPEG) // 2], "MEDIA_TRUNCATED"),
-    "last two bytes missing": (JPEG[:-2], "MEDIA_TRUNCATED"),
-    "text bomb": (zipped_text(), "MEDIA_METADATA_BOMB"),
-    "profile bomb": (zipped_profile(), "MEDIA_METADATA_BOMB"),
-    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "MEDIA_FORMAT_REFUSED"),
-    "TIFF": (saved(photograph(), "TIFF"), "MEDIA_FORMAT_REFUSED"),
-    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "MEDIA_FORMAT_REFUSED"),
-    "animated GIF": (animated("GIF"), "MEDIA_ANIMATED"),
-    "animated WebP": (animated("WEBP"), "MEDIA_ANIMATED"),
-    "animated PNG": (animated("PNG"), "MEDIA_ANIMATED"),
-    "git-lfs pointer": (b"version https://git-lfs.github.com/spec/v1\n", "MEDIA_LFS_POINTER"),
-    "JPEG and zip": (JPEG + b"PK\3\4" + bytes(100), "kept"),
-    "still GIF": (saved(photograph(), "GIF"), "kept"),
-    "WebP": (saved(photograph(), "WEBP"), "kept"),
-}
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_table_i(row: str, tmp_path: Path) -> None:
-    data, expected = ROWS[row]
-    (tmp_path / "x.jpg").write_bytes(data)
+@pytest.mark.parametrize("name", IMAGES)
+def test_table_i(name: str, tmp_path: Path) -> None:
+    expected, data = IMAGES[name]
+    (tmp_path / "x.jpg").write_bytes(data())
     found = media.decode(tmp_path / "x.jpg", "image", Profile())
     assert (found.code if isinstance(found, MediaRefusal) else "kept") == expected, found
 
@@ -136,6 +70,45 @@ def test_small_images_are_padded_and_large_ones_scaled(tmp_path: Path) -> None:
     assert pixels[:, :4].max() < 30 and pixels[16, 16].min() > 200
     found, _ = shown(tmp_path, saved(Image.new("RGB", (3000, 2000)), "PNG"))
     assert (found.width, found.height) == (1856, 1248)
+
+
+def test_an_image_that_kills_its_child_is_refused_and_its_neighbours_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killer = (
+        "import os, sys\nsys.path.insert(0, sys.argv[1])\n"
+        "from pipeline import caged_images as ours\n"
+        "real = ours.decode_picture\n"
+        "def faulty(path, quality, shape):\n"
+        "    path.name == 'killer' and os.abort()\n"
+        "    return real(path, quality, shape)\n"
+        "ours.decode_picture = faulty\n"
+        "ours.serve(int(sys.argv[2]))"
+    )
+    monkeypatch.setattr(caged_images, "_CHILD", killer)
+    items = [(tmp_path / name, "image", None) for name in ("a", "b", "killer", "c")]
+    for path, _, _ in items:
+        path.write_bytes(JPEG)
+    found = media.decode_all(items, Profile())
+    assert [isinstance(one, Decoded) for one in found] == [True, True, False, True]
+    assert isinstance(found[2], MediaRefusal) and found[2].code == "MEDIA_UNDECODABLE"
+    monkeypatch.setattr(caged_images, "_CHILD", "import nowhere")
+    with pytest.raises(RuntimeError, match="nowhere"):
+        media.decode_all(items, Profile())
+
+
+def test_an_image_that_wants_more_memory_than_the_cage_has_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "prlimit" not in cage.layers():
+        pytest.skip("prlimit does not work here")
+    (tmp_path / "large.png").write_bytes(saved(Image.new("RGBA", (6000, 6000)), "PNG"))
+    (tmp_path / "small.png").write_bytes(saved(photograph(), "PNG"))
+    items = [(tmp_path / name, "image", None) for name in ("large.png", "small.png")]
+    monkeypatch.setattr(cage, "MAX_ADDRESS_SPACE", 300_000_000)
+    large, small = media.decode_all(items, Profile())
+    assert isinstance(large, MediaRefusal) and large.code == "MEDIA_TOO_MUCH_MEMORY"
+    assert isinstance(small, Decoded)
 
 
 def test_metadata_never_reaches_the_stored_frame(tmp_path: Path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,27 +13,20 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from pipeline import cage, extract, media
+from pipeline import cage, extract, media, stages
 from pipeline.decoded import Decoded, MediaRefusal, placed
 from shards.errors import UserError
+from shards.pool import Pool
 from shards.profile import Profile
+from tests.hostile.videos import H264, TESTSRC, VIDEOS, encode, flipped, plain
 
 PROFILE = Profile()
-TESTSRC = ("-f", "lavfi", "-i", "testsrc=size=128x96:rate=10:duration=2")
-H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
-
-
-def make(path: Path, *arguments: str) -> Path:
-    subprocess.run(
-        ["ffmpeg", "-v", "error", "-y", "-threads", "1", *arguments, str(path)], check=True
-    )
-    return path
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("media")
-    make(folder / "ok.mp4", *TESTSRC, *H264)
+    plain(folder)
     return folder
 
 
@@ -48,259 +40,16 @@ def seconds(found: Decoded) -> list[Fraction]:
     return [time * Fraction(*found.time_base) for time in found.pts]
 
 
-def patched(data: bytes, box: bytes, at: int, new: bytes, *, last: bool = False) -> bytes:
-    """Overwrite bytes at `at` after the name of a box."""
-    place = (data.rindex(box) if last else data.index(box)) + at
-    return data[:place] + new + data[place + len(new) :]
+@pytest.mark.parametrize("name", VIDEOS)
+def test_table_v(name: str, room: Path, tmp_path: Path) -> None:
+    case = VIDEOS[name]
+    found = media.decode(case.make(room / "ok.mp4", tmp_path), "video", PROFILE)
+    assert (found.code if isinstance(found, MediaRefusal) else "kept") == case.expected, found
 
 
-def _flip(data: bytes) -> bytes:
-    start, size = data.index(b"mdat") + 4, data.index(b"moov") - 4
-    damaged = bytearray(data)
-    for place in np.random.default_rng(0).integers(start, size, 200):
-        damaged[place] ^= 0xFF
-    return bytes(damaged)
-
-
-def _zeroed(data: bytes) -> bytes:
-    start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
-    return data[:start] + bytes(end - start) + data[end:]
-
-
-def _nested(data: bytes) -> bytes:
-    boxes = b""
-    for _ in range(20_000 // 100):
-        boxes = struct.pack(">I4s", len(boxes) + 8, b"moov") + boxes
-    return data[:32] + boxes
-
-
-BYTES = {
-    "V01 empty": (lambda _: b"", "MEDIA_EMPTY"),
-    "V02 one byte": (lambda _: b"\0", "MEDIA_UNREADABLE"),
-    "V03 ftyp only": (lambda b: b[:32], "MEDIA_UNREADABLE"),
-    "V04 moov missing": (lambda b: b[: b.index(b"moov") - 4], "MEDIA_UNREADABLE"),
-    "V06 bit rot in mdat": (_flip, "MEDIA_DAMAGED"),
-    "V07 mdat all zero": (_zeroed, "MEDIA_UNDECODABLE"),
-    "V08 duration of 24.8 days": (
-        lambda b: patched(b, b"mvhd", 20, b"\x7f\xff\xff\xff"),
-        "MEDIA_BAD_DURATION",
-    ),
-    "V09 65535 x 65535": (
-        lambda b: patched(b, b"avc1", 28, b"\xff\xff\xff\xff", last=True),
-        "MEDIA_DAMAGED",
-    ),
-    "V10 4 G time entries": (
-        lambda b: patched(b, b"stts", 8, b"\xff\xff\xff\xff"),
-        "MEDIA_UNREADABLE",
-    ),
-    "V11 2 G samples": (lambda b: patched(b, b"stsz", 12, b"\x7f\xff\xff\xff"), "MEDIA_UNREADABLE"),
-    "V12 zero frame delta": (lambda b: patched(b, b"stts", 16, bytes(4)), "MEDIA_SHORT"),
-    "V13 chunk past the end": (
-        lambda b: patched(b, b"stco", 12, b"\xff\xff\xff\xf0"),
-        "MEDIA_UNDECODABLE",
-    ),
-    "V14 nested boxes": (_nested, "MEDIA_UNREADABLE"),
-    "V35 HLS": (
-        lambda _: b"#EXTM3U\n#EXTINF:2.0,\nfile:///tmp/ok.mp4\n#EXT-X-ENDLIST\n",
-        "MEDIA_FORMAT_REFUSED",
-    ),
-    "V36 HLS to the metadata address": (
-        lambda _: b"#EXTM3U\n#EXTINF:2.0,\nhttp://169.254.169.254/x.ts\n#EXT-X-ENDLIST\n",
-        "MEDIA_FORMAT_REFUSED",
-    ),
-    "V37 ffconcat": (lambda _: b"ffconcat version 1.0\nfile ok.mp4\n", "MEDIA_FORMAT_REFUSED"),
-    "V39 SVG": (
-        lambda _: b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///a"/></svg>',
-        "MEDIA_UNREADABLE",
-    ),
-    "V40 HTML": (lambda _: b"<html><body>404 Not Found</body></html>", "MEDIA_UNREADABLE"),
-    "V41 JSON": (lambda _: b'{"error": "not found"}', "MEDIA_UNREADABLE"),
-    "V42 zeros": (lambda _: bytes(1 << 20), "MEDIA_UNREADABLE"),
-    "V43 random": (
-        lambda _: np.random.default_rng(0).integers(0, 256, 1 << 20, np.uint8).tobytes(),
-        "MEDIA_UNREADABLE",
-    ),
-    "V44 mp4 and zip": (lambda b: b + b"PK\3\4" + bytes(100), "kept"),
-    "V45 git-lfs pointer": (
-        lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n",
-        "MEDIA_LFS_POINTER",
-    ),
-    "V59 extradata overwritten": (
-        lambda b: patched(b, b"avcC", 4, b"\xff" * 16, last=True),
-        "MEDIA_UNDECODABLE",
-    ),
-}
-
-
-@pytest.mark.parametrize("row", BYTES)
-def test_table_v_of_damaged_bytes(row: str, room: Path, tmp_path: Path) -> None:
-    change, expected = BYTES[row]
-    path = tmp_path / "x.mp4"
-    path.write_bytes(change((room / "ok.mp4").read_bytes()))
-    found = media.decode(path, "video", PROFILE)
-    assert (found.code if isinstance(found, MediaRefusal) else "kept") == expected, found
-
-
-MADE = {
-    "V15 pixel bomb": (
-        (*"-f lavfi -i color=black:s=4096x4096:r=1:d=2 -preset ultrafast -crf 51".split(), *H264),
-        "mp4",
-        "MEDIA_TOO_MANY_PIXELS",
-    ),
-    "V16 10 hours": (
-        (*"-f lavfi -i color=black:s=16x16:r=1/20:d=36000".split(), *H264),
-        "mp4",
-        "MEDIA_BAD_DURATION",
-    ),
-    "V17 1000 fps": (
-        (*"-f lavfi -i color=black:s=16x16:r=1000:d=1".split(), *H264),
-        "mp4",
-        "MEDIA_BAD_FPS",
-    ),
-    "V18 one frame": ((*TESTSRC, *H264, "-frames:v", "1"), "mp4", "kept"),
-    "V19 audio only": (("-f", "lavfi", "-i", "sine=d=2"), "mp4", "MEDIA_NO_VIDEO"),
-    "V22 4:4:4 10 bit": ((*TESTSRC, "-c:v", "libx264", "-pix_fmt", "yuv444p10le"), "mp4", "kept"),
-    "V23 2 x 2": ((*TESTSRC, "-vf", "scale=2:2", *H264), "mp4", "MEDIA_TOO_SMALL"),
-    "V24 odd size": (
-        (*TESTSRC, "-vf", "scale=127:95", "-c:v", "libx264", "-pix_fmt", "yuv444p"),
-        "mp4",
-        "kept",
-    ),
-    "V25 aspect 256:1": (
-        (*"-f lavfi -i testsrc=size=4096x16:rate=10:duration=1".split(), *H264),
-        "mp4",
-        "MEDIA_BAD_ASPECT",
-    ),
-    "V28 two video streams": (
-        (*TESTSRC, *TESTSRC, "-map", "0", "-map", "1", *H264),
-        "mp4",
-        "kept",
-    ),
-    "V48 black": ((*"-f lavfi -i color=black:s=64x64:d=2".split(), *H264), "mp4", "kept"),
-    "V50 rawvideo": (
-        (*TESTSRC, "-c:v", "rawvideo", "-pix_fmt", "yuv420p"),
-        "avi",
-        "MEDIA_CODEC_REFUSED",
-    ),
-    "V51 ffv1": ((*TESTSRC, "-c:v", "ffv1"), "mkv", "MEDIA_CODEC_REFUSED"),
-    "V60 60 sound tracks": (
-        (*TESTSRC, *"-f lavfi -i anullsrc=d=2 -map 0:v".split(), *("-map", "1:a") * 40, *H264),
-        "mp4",
-        "MEDIA_TOO_MANY_STREAMS",
-    ),
-    "interlaced": (
-        (*TESTSRC, *"-vf tinterlace=interleave_top,setfield=tff -flags +ilme+ildct".split(), *H264),
-        "mp4",
-        "kept",
-    ),
-    "open group, B-frames": (
-        (*TESTSRC, *H264, "-x264-params", "open-gop=1:keyint=5:bframes=3"),
-        "mp4",
-        "kept",
-    ),
-    "fragmented": (
-        (*TESTSRC, *H264, "-movflags", "frag_keyframe+empty_moov+skip_trailer"),
-        "mp4",
-        "kept",
-    ),
-    "alpha": ((*TESTSRC, "-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p"), "webm", "kept"),
-    "HEVC": ((*TESTSRC, "-c:v", "libx265", "-x265-params", "log-level=none"), "mp4", "kept"),
-    "MPEG-4 in AVI": ((*TESTSRC, "-c:v", "mpeg4"), "avi", "kept"),
-    "Motion JPEG in AVI": ((*TESTSRC, "-c:v", "mjpeg"), "avi", "kept"),
-    "GIF": (TESTSRC, "gif", "kept"),
-    "H.264 in MPEG-TS": ((*TESTSRC, *H264), "ts", "kept"),
-    "H.264 in FLV": ((*TESTSRC, *H264), "flv", "kept"),
-    "VP8": ((*TESTSRC, "-c:v", "libvpx"), "webm", "kept"),
-    "HDR10": (
-        (
-            *(*TESTSRC, "-c:v", "libx264", "-pix_fmt", "yuv420p10le", "-color_primaries", "bt2020"),
-            *("-color_trc", "smpte2084", "-colorspace", "bt2020nc"),
-        ),
-        "mp4",
-        "kept",
-    ),
-}
-
-
-@pytest.mark.parametrize("row", MADE)
-def test_table_v_of_odd_but_whole_files(row: str, tmp_path: Path) -> None:
-    arguments, suffix, expected = MADE[row]
-    path = make(tmp_path / f"x.{suffix}", *arguments)
-    found = media.decode(path, "video", PROFILE)
-    assert (found.code if isinstance(found, MediaRefusal) else "kept") == expected, found
-
-
-COPIED = {
-    "V29 noise in every packet": (("-bsf:v", "noise=amount=40"), "mp4", "MEDIA_UNDECODABLE"),
-    "V30 key frames dropped": (("-bsf:v", "noise=drop=not(mod(n\\,3))"), "mp4", "MEDIA_SHORT"),
-    "V33 times from 25 h": (("-output_ts_offset", "90000"), "mp4", "kept"),
-    "V47 encrypted": (
-        (
-            *("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", "0" * 31 + "1"),
-            *("-encryption_kid", "0" * 31 + "2"),
-        ),
-        "mp4",
-        "MEDIA_UNDECODABLE",
-    ),
-    "doubled times": (("-bsf:v", r"setts=pts=PTS-mod(PTS\,4096)"), "mp4", "kept"),
-}
-
-
-@pytest.mark.parametrize("row", COPIED)
-def test_table_v_of_rewritten_streams(row: str, room: Path, tmp_path: Path) -> None:
-    arguments, suffix, expected = COPIED[row]
-    path = make(tmp_path / f"x.{suffix}", "-i", str(room / "ok.mp4"), "-c", "copy", *arguments)
-    found = media.decode(path, "video", PROFILE)
-    assert (found.code if isinstance(found, MediaRefusal) else "kept") == expected, found
-
-
-def test_a_faststart_file_cut_in_half_is_refused(tmp_path: Path) -> None:
-    whole = make(tmp_path / "w.mp4", *TESTSRC, *H264, "-movflags", "+faststart").read_bytes()
-    (tmp_path / "x.mp4").write_bytes(whole[: len(whole) // 2])
-    found = media.decode(tmp_path / "x.mp4", "video", PROFILE)
-    assert isinstance(found, MediaRefusal) and found.code == "MEDIA_UNDECODABLE"
-
-
-def test_a_stream_that_starts_within_a_group_has_no_key_frame(tmp_path: Path) -> None:
-    whole = make(tmp_path / "w.ts", *TESTSRC, *H264).read_bytes()
-    (tmp_path / "x.ts").write_bytes(whole[188 * 30 :])
-    found = media.decode(tmp_path / "x.ts", "video", PROFILE)
-    assert isinstance(found, MediaRefusal) and found.code == "MEDIA_NO_KEYFRAME", found
-
-
-def test_a_stream_whose_size_changes_is_refused(tmp_path: Path) -> None:
-    big = ("-f", "lavfi", "-i", "testsrc=size=320x240:rate=10:duration=2")
-    small = make(tmp_path / "a.ts", *TESTSRC, *H264).read_bytes()
-    (tmp_path / "x.ts").write_bytes(small + make(tmp_path / "b.ts", *big, *H264).read_bytes())
-    found = media.decode(tmp_path / "x.ts", "video", PROFILE)
-    assert isinstance(found, MediaRefusal) and found.code == "MEDIA_SIZE_CHANGES", found
-
-
-def test_only_regular_files_within_the_size_bound_pass(room: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "link").symlink_to(room / "ok.mp4")
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for name in ("fifo", "folder", "link", "loop"):
-        found = media.decode(tmp_path / name, "video", PROFILE)
-        assert isinstance(found, MediaRefusal) and found.code == "MEDIA_NOT_A_FILE"
-    with (tmp_path / "sparse").open("wb") as file:
-        file.truncate(20 << 30)
-    found = media.decode(tmp_path / "sparse", "video", PROFILE)
-    assert isinstance(found, MediaRefusal) and found.code == "MEDIA_TOO_BIG"
+def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
     found = media.decode(tmp_path / "nothing", "video", PROFILE)
     assert isinstance(found, MediaRefusal) and found.code == "MEDIA_MISSING"
-
-
-def test_odd_file_names_are_read_and_a_gif_under_another_name_is_not(
-    room: Path, tmp_path: Path
-) -> None:
-    for name in ("v%03d", "a:b|c\nd", "-version"):
-        (tmp_path / name).write_bytes((room / "ok.mp4").read_bytes())
-        assert len(door(tmp_path / name).frames) == 4
-    make(tmp_path / "x.gif", *TESTSRC).rename(tmp_path / "x.mp4")
-    found = media.decode(tmp_path / "x.mp4", "video", PROFILE)
-    assert isinstance(found, MediaRefusal) and found.code == "MEDIA_FORMAT_REFUSED"
 
 
 def test_times_of_a_plain_file(room: Path) -> None:
@@ -316,7 +65,7 @@ def grey_ramp(path: Path, times: str, *arguments: str) -> Path:
     """Five seconds whose brightness tells the time: luma is 40 per second."""
     source = "color=black:s=64x64:r=20:d=5,format=gray,geq=lum='40*T'"
     chosen = ("-f", "lavfi", "-i", f"{source},select='{times}',format=yuv420p")
-    return make(path, *chosen, "-fps_mode", "passthrough", "-crf", "10", *arguments)
+    return encode(path, *chosen, "-fps_mode", "passthrough", "-crf", "10", *arguments)
 
 
 def shown_seconds(found: Decoded) -> list[float]:
@@ -341,8 +90,8 @@ def test_every_kept_frame_of_a_variable_rate_file_has_its_own_time(
 
 def test_edit_lists_and_late_starts_do_not_move_times(tmp_path: Path) -> None:
     path = grey_ramp(tmp_path / "w.mp4", "1")
-    cut = make(tmp_path / "x.mp4", "-ss", "0.35", "-i", str(path), "-c", "copy")
-    late = make(tmp_path / "y.mp4", "-i", str(path), "-c", "copy", "-output_ts_offset", "7")
+    cut = encode(tmp_path / "x.mp4", "-ss", "0.35", "-i", str(path), "-c", "copy")
+    late = encode(tmp_path / "y.mp4", "-i", str(path), "-c", "copy", "-output_ts_offset", "7")
     for file in (cut, late):
         found = door(file)
         shown = np.array(shown_seconds(found))
@@ -363,7 +112,7 @@ def test_a_span_is_cut_and_timed_from_its_start(span: tuple[int, int], tmp_path:
 
 def test_a_late_span_of_a_long_file_is_found_by_seeking(tmp_path: Path) -> None:
     source = "color=black:s=64x64:r=5:d=60,format=gray,geq=lum='4*T',format=yuv420p"
-    path = make(tmp_path / "x.mp4", "-f", "lavfi", "-i", source, "-g", "40", "-crf", "10")
+    path = encode(tmp_path / "x.mp4", "-f", "lavfi", "-i", source, "-g", "40", "-crf", "10")
     found = door(path, (31_000_000, 35_000_000))
     assert found.pts[0] == 0 and len(found.pts) == 8
     first = simplejpeg.decode_jpeg(found.frames[0], "GRAY").mean() / 4
@@ -383,10 +132,10 @@ def test_the_frame_cap_spreads_frames_over_the_whole_video(room: Path) -> None:
 
 def test_what_comes_of_a_file_does_not_depend_on_its_neighbours(room: Path, tmp_path: Path) -> None:
     whole = (room / "ok.mp4").read_bytes()
-    (tmp_path / "damaged.mp4").write_bytes(_flip(whole))
+    (tmp_path / "damaged.mp4").write_bytes(flipped(whole))
     (tmp_path / "page.mp4").write_bytes(b"<html><body>404 Not Found</body></html>")
     small = [grey_ramp(tmp_path / f"{n}.mkv", f"lt(mod(n,{n}),3)") for n in range(4, 13)]
-    big = make(tmp_path / "big.mp4", *"-f lavfi -i testsrc=size=1280x720:r=25:d=4".split(), *H264)
+    big = encode(tmp_path / "big.mp4", *"-f lavfi -i testsrc=size=1280x720:r=25:d=4".split(), *H264)
     paths = [room / "ok.mp4", big, *small, tmp_path / "page.mp4"]
     clean = [(path, "video", None) for path in paths]
     clean += [(small[0], "video", (1_200_000, 3_700_000)), (tmp_path / "none", "video", None)]
@@ -401,19 +150,19 @@ def test_rotation_is_applied_once_and_the_displayed_size_decides(
     room: Path, tmp_path: Path
 ) -> None:
     arguments = ("-i", str(room / "ok.mp4"), "-c", "copy", "-metadata:s:v:0", "rotate=90")
-    found = door(make(tmp_path / "x.mp4", *arguments))
+    found = door(encode(tmp_path / "x.mp4", *arguments))
     assert found.source_size == (96, 128) and found.rotation in (90, 270)
     assert (found.width, found.height) == (64, 128)
 
 
 def test_pixels_that_are_not_square_are_made_square(tmp_path: Path) -> None:
-    path = make(tmp_path / "x.mp4", *TESTSRC, "-vf", "setsar=2", *H264)
+    path = encode(tmp_path / "x.mp4", *TESTSRC, "-vf", "setsar=2", *H264)
     assert door(path).source_size == (256, 96)
 
 
 def test_a_long_or_small_picture_is_centred_on_zeros(tmp_path: Path) -> None:
     white = ("-f", "lavfi", "-i", "color=white:s=640x128:r=4:d=1")
-    found = door(make(tmp_path / "x.mp4", *white, *H264))
+    found = door(encode(tmp_path / "x.mp4", *white, *H264))
     assert (found.width, found.height) == (640, 192)
     shown = simplejpeg.decode_jpeg(found.frames[0], "GRAY")[..., 0]
     assert shown[:20].max() < 10 and shown[60:130].min() > 240
@@ -424,7 +173,7 @@ def test_a_long_or_small_picture_is_centred_on_zeros(tmp_path: Path) -> None:
 def test_hdr_is_mapped_or_refused_but_never_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = make(tmp_path / "x.mp4", *MADE["HDR10"][0])
+    path = VIDEOS["HDR10"].make(tmp_path, tmp_path)
     assert "tone-mapped" in door(path).colour
     monkeypatch.setattr(extract, "has_zscale", lambda: False)
     found = media.decode(path, "video", PROFILE)
@@ -497,3 +246,22 @@ def test_missing_tools_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match="apt-get install ffmpeg"):
         media.check_tools()
     cage.tool.cache_clear()
+
+
+def test_a_worker_without_a_cage_refuses_unless_told(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Pool(str(tmp_path / "pool"), PROFILE)
+    row = {
+        "clip_id": "0" * 32,
+        "media_digest": "0" * 64,
+        "kind": "video",
+        "address": f"file:{room / 'ok.mp4'}",
+        "span": None,
+    }
+    unit = stages.MediaUnit(pool=str(tmp_path / "pool"), stage="decode", rows=(row,))
+    monkeypatch.setattr(cage, "layers", dict)
+    with pytest.raises(UserError, match="uncaged"):
+        stages.decode(unit)
+    receipt = stages.decode(replace(unit, uncaged=True))
+    assert receipt.tools.endswith("cage: none") and receipt.counts == {"media": 1, "refused": 0}

@@ -24,11 +24,12 @@ from shards.reader import open_data
 from shards.sample import Turn
 from tests.tiny_model import tiny_model
 from tests.tiny_pool import tiny_manifest
+from train.frames import open_jpegs
 from train.model import register
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import SlowFastProcessor, processor_of
 from train.packs import build_pack
-from train.render import Rules, open_jpegs, render
+from train.render import Rules, render
 
 LAYOUT = LayoutConfig(slow_frames=2, image_token_budget=64)
 VIEW = View(fps=1, cap=4, area=16_384)

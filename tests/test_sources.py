@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.records import MAX_ROW_BYTES, Record, RowRefusal
-from pipeline.sources import FORMATS, catalogue
+from pipeline.records import Record, RowRefusal
+from pipeline.sources import FORMATS, json_rows
+from pipeline.sources.json_rows import MAX_ROW_BYTES
 from shards.errors import UserError
 from shards.ids import sha256_hex
 
@@ -52,6 +53,22 @@ def test_a_very_long_element_is_refused(tmp_path: Path) -> None:
     long = ROW | {"note": "x" * MAX_ROW_BYTES}
     path = written(tmp_path / "a.json", json.dumps([long, ROW]))
     assert outcomes("llava_json", path) == ["ROW_TOO_LONG", "a"]
+
+
+@pytest.mark.parametrize("window", [1, 7, 64, 1000])
+def test_a_list_is_read_through_a_window_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    rows = [ROW, 12, ROW | {"id": "视频"}, {"id": "c"}, 3.5, [1], "text"]
+    text = json.dumps(rows, ensure_ascii=False, indent=1)
+    path = written(tmp_path / "a.json", "\ufeff" + text)
+    whole = outcomes("llava_json", path)
+    monkeypatch.setattr(json_rows, "WINDOW", window)
+    assert outcomes("llava_json", path) == whole
+    assert len(whole) == len(rows)
+    for broken in (text[:-1], text + "]", text.replace("12,", "12"), text.replace("3.5", "3.5,")):
+        with pytest.raises(UserError, match=r"b\.json"):
+            outcomes("llava_json", written(tmp_path / "b.json", broken))
 
 
 def test_an_empty_json_list_holds_no_records(tmp_path: Path) -> None:
@@ -121,7 +138,7 @@ def test_onevision_rows_carry_their_bytes_and_an_address(tmp_path: Path) -> None
     records = [item for item in found if isinstance(item, Record)]
     assert [len(record.media) for record in records] == [1, 0, 1]
     ref = records[2].media[0]
-    assert ref.data == b"\x89PNG" and ref.address == f"parquet:{path}#2/0"
+    assert ref.data == b"\x89PNG" and ref.address == f"parquet:{path}#000000002/0"
 
 
 def test_onevision_images_without_bytes(tmp_path: Path) -> None:
@@ -153,7 +170,7 @@ def test_cauldron_rows_put_every_image_before_the_first_question(
     assert isinstance(first, Record) and first.record == "part#0"
     assert [turn.text for turn in first.turns] == ["How many?", "Two."] * 2
     assert first.turns[0].media == ((0, 0), (1, 0)) and first.turns[2].media == ()
-    assert [ref.address for ref in first.media] == [f"parquet:{path}#0/{i}" for i in (0, 1)]
+    assert [ref.address for ref in first.media] == [f"parquet:{path}#000000000/{i}" for i in (0, 1)]
     assert outcomes("parquet_images", path) == ["part#0", "part#1", "TURNS_EMPTY"]
 
 
@@ -249,12 +266,6 @@ def test_refusals_name_their_record_or_its_number(tmp_path: Path) -> None:
     rows = [ROW | {"id": None}, ROW | {"image": "/x"}]
     found = list(FORMATS["llava_json"](written(tmp_path / "a.json", json.dumps(rows))))
     assert [item.record for item in found if isinstance(item, RowRefusal)] == ["#0", "a"]
-
-
-def test_the_catalogue_names_known_formats() -> None:
-    entries = catalogue()
-    assert "lmms-lab/LLaVA-Video-178K" in entries["llava-video-178k"].ids
-    assert all(entry.licence and entry.format in FORMATS for entry in entries.values())
 
 
 def test_the_same_file_reads_the_same_twice(tmp_path: Path) -> None:

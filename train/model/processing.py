@@ -25,8 +25,9 @@ from shards.errors import UserError
 from shards.profile import Profile
 from shards.sample import ROLES, Turn
 from train.evaluation.door import Seen, see_frames, see_image, see_path
+from train.frames import Frames, open_jpegs
 from train.packs import MemoryFrames, Pack, RenderedSample, VisualSlots, build_pack
-from train.render import Frames, Rules, open_jpegs, render
+from train.render import Rules, render
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}

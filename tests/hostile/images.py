@@ -1,0 +1,125 @@
+"""Hostile and odd images, each made on the spot, with what the media door must say of it.
+
+`IMAGES` maps a name to ("kept" or a code, the function that returns the file's bytes).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+KEPT = "kept"
+
+
+def photograph(width: int = 96, height: int = 64) -> Image.Image:
+    across = np.linspace(0, 255, width)[None, :, None] * np.ones((height, 1, 3))
+    across[: height // 2, : width // 2] = (200, 30, 30)
+    return Image.fromarray(across.astype(np.uint8))
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, height: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of a hand-written header and chunks."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, body in ((b"IHDR", head), *chunks, (b"IEND", b"")):
+        data += struct.pack(">I", len(body)) + name + body
+        data += struct.pack(">I", zlib.crc32(name + body))
+    return data
+
+
+def animated(kind: str, count: int = 5) -> bytes:
+    """Frames that differ: equal ones would be merged."""
+    frames = [Image.new("RGB", (32, 32), (i * 50 % 250, i // 5, 0)) for i in range(count)]
+    return saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+
+
+def zipped_text() -> bytes:
+    body = b"a\0\0" + zlib.compress(bytes(2_000_000))
+    return png(8, 8, *[(b"zTXt", body)] * 3, (b"IDAT", zlib.compress(bytes(72))))
+
+
+def zipped_profile() -> bytes:
+    body = b"a\0\0" + zlib.compress(bytes(50_000_000))
+    return png(8, 8, (b"iCCP", body), (b"IDAT", zlib.compress(bytes(72))))
+
+
+def flat_png() -> bytes:
+    """A whole picture of 268 megapixels in 0.3 MB."""
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(bytes(16_385)) for _ in range(16_384)) + packer.flush()
+    return png(16_384, 16_384, (b"IDAT", data))
+
+
+def tiff_of_no_end() -> bytes:
+    """A TIFF whose tags say 2^31 by 2^31 pixels."""
+    sides = b"".join(struct.pack("<HHII", tag, 4, 1, 1 << 31) for tag in (256, 257))
+    return b"II*\0" + struct.pack("<IH", 8, 2) + sides + bytes(4)
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return saved(photograph(), "JPEG", exif=exif)
+
+
+def deep() -> bytes:
+    return saved(Image.fromarray(np.full((32, 32), 0x8000, np.uint16)), "PNG")
+
+
+def clear() -> bytes:
+    return saved(Image.new("RGBA", (32, 32), (255, 0, 0, 0)), "PNG")
+
+
+def jpeg() -> bytes:
+    return saved(photograph(), "JPEG")
+
+
+IMAGES: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "900 megapixels in 74 bytes": ("MEDIA_TOO_MANY_PIXELS", lambda: png(30_000, 30_000)),
+    "100 megapixels": ("MEDIA_TOO_MANY_PIXELS", lambda: png(10_000, 10_000)),
+    "268 megapixels, whole": ("MEDIA_TOO_MANY_PIXELS", flat_png),
+    "1 x 1,000,000": (
+        "MEDIA_BAD_ASPECT",
+        lambda: png(1, 1_000_000, (b"IDAT", zlib.compress(bytes(2_000_000)))),
+    ),
+    "0 x 0": ("MEDIA_UNREADABLE", lambda: png(0, 0)),
+    "start marker only": ("MEDIA_UNREADABLE", lambda: b"\xff\xd8"),
+    "empty": ("MEDIA_EMPTY", lambda: b""),
+    "HTML": ("MEDIA_UNREADABLE", lambda: b"<html><body>404 Not Found</body></html>"),
+    "half": ("MEDIA_TRUNCATED", lambda: jpeg()[: len(jpeg()) // 2]),
+    "last two bytes missing": ("MEDIA_TRUNCATED", lambda: jpeg()[:-2]),
+    "text bomb": ("MEDIA_METADATA_BOMB", zipped_text),
+    "profile bomb": ("MEDIA_METADATA_BOMB", zipped_profile),
+    "EPS": (
+        "MEDIA_FORMAT_REFUSED",
+        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    ),
+    "TIFF": ("MEDIA_FORMAT_REFUSED", lambda: saved(photograph(), "TIFF")),
+    "TIFF of 2^31 x 2^31": ("MEDIA_FORMAT_REFUSED", tiff_of_no_end),
+    "SVG": ("MEDIA_FORMAT_REFUSED", lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
+    "GIF of 500 frames": ("MEDIA_ANIMATED", lambda: animated("GIF", 500)),
+    "animated WebP": ("MEDIA_ANIMATED", lambda: animated("WEBP")),
+    "animated PNG": ("MEDIA_ANIMATED", lambda: animated("PNG")),
+    "git-lfs pointer": (
+        "MEDIA_LFS_POINTER",
+        lambda: b"version https://git-lfs.github.com/spec/v1\n",
+    ),
+    "CMYK": (KEPT, lambda: saved(photograph().convert("CMYK"), "JPEG")),
+    "16 bits": (KEPT, deep),
+    "transparent": (KEPT, clear),
+    "turned": (KEPT, turned),
+    "JPEG and zip": (KEPT, lambda: jpeg() + b"PK\3\4" + bytes(100)),
+    "still GIF": (KEPT, lambda: saved(photograph(), "GIF")),
+    "WebP": (KEPT, lambda: saved(photograph(), "WEBP")),
+}
