@@ -36,7 +36,8 @@ SOURCE = (
     "  - {{name: hostile, dataset: small/hostile, format: llava_json, licence: CC0-1.0, weight: 1, "
     "annotations: {root}/hostile.json, media: {root}/hostile}}\nheld_out:"
 )
-NOT_IN_BUILD = "V46 sparse, 20 GB"  # admission hashes every file it is given
+# admission hashes every file it is given, and knows folders only as folders of media
+NOT_IN_BUILD = ("V46 sparse, 20 GB", "V53 folder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ def run(console: Console) -> list[Bar]:
         wrong = differing(console, "alone", cases, found.said)
         console.print(f"{len(cases)} files, slowest {found.slowest:.2f} s")
         built, lost = build(cases, Path(folder))
-        in_build = [case for case in cases if case.name != NOT_IN_BUILD]
+        in_build = [case for case in cases if case.name not in NOT_IN_BUILD]
         unlike = differing(console, "built", in_build, built)
         return [
             equal("files whose verdict differs from its table", wrong, 0),
@@ -148,7 +149,7 @@ def build(cases: Sequence[Case], folder: Path) -> tuple[dict[str, str], int]:
     (root / "hostile").mkdir()
     rows = []
     for number, case in enumerate(cases):
-        if case.name != NOT_IN_BUILD:
+        if case.name not in NOT_IN_BUILD:
             name = f"{number:03d}{case.path.suffix if case.path.suffix == '.gif' else '.mp4'}"
             case.path.rename(root / "hostile" / name)
             rows.append(small_world.row(case.name, case.kind, name, f"What is {number}?", "This."))

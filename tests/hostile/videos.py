@@ -367,7 +367,7 @@ VIDEOS = {
     "HEVC": _shown("-c:v libx265 -x265-params log-level=none", KEPT),
     "MPEG-4 in AVI": _shown("-c:v mpeg4", KEPT, "avi"),
     "Motion JPEG in AVI": _shown("-c:v mjpeg", KEPT, "avi"),
-    "GIF": _shown("", KEPT, "gif"),
+    "GIF": _made("-f lavfi -i testsrc=size=96x96:rate=5:duration=2", KEPT, "gif"),
     "H.264 in MPEG-TS": _shown("-c:v libx264 -pix_fmt yuv420p", KEPT, "ts"),
     "H.264 in FLV": _shown("-c:v libx264 -pix_fmt yuv420p", KEPT, "flv"),
     "VP8": _shown("-c:v libvpx", KEPT, "webm"),
