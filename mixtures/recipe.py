@@ -26,17 +26,30 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """Published archives, or loose files: an address or a pattern, and the folder they lie in.
+
+    What `at` holds is named from there on; `under` is put before those names.
+    """
+
+    at: str
+    under: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One dataset of a recipe; exactly one of weight, repeat and budget is set.
 
     `weight` is a share, `repeat` how often each sample is seen, `budget` a number of samples.
+    `format`, `annotations`, `media` and `archives` may be left to the catalogue's entry `dataset`.
     """
 
     name: str
     dataset: str
-    format: str
-    annotations: str
+    format: str = ""
+    annotations: tuple[str, ...] = ()
     media: str = ""
+    archives: tuple[Archive, ...] = ()
     licence: str
     weight: Fraction | None = None
     repeat: Fraction | None = None
@@ -51,9 +64,10 @@ class HeldOut:
 
     name: str
     dataset: str
-    format: str
-    annotations: str
+    format: str = ""
+    annotations: tuple[str, ...] = ()
     media: str = ""
+    archives: tuple[Archive, ...] = ()
     licence: str = "unknown"
     revision: str = ""
 
@@ -176,6 +190,17 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
     return tuple(_text(item, f"{where}[{i}]") for i, item in enumerate(_list(value, where)))
 
 
+def _addresses(value: Any, where: str) -> tuple[str, ...]:
+    return (_text(value, where),) if isinstance(value, str) else _texts(value, where)
+
+
+def _archive(value: Any, where: str) -> Archive:
+    if isinstance(value, str):
+        return Archive(at=_text(value, where))
+    found: Archive = _section(Archive, {"at": _text, "under": _text}, "at")(value, where)
+    return found
+
+
 def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise UserError(f"{where}: must be a list, not {value!r}")
@@ -207,7 +232,7 @@ def _entries(rule: Rule) -> Rule:
     return check
 
 
-def _held_out(**values: str) -> HeldOut:
+def _held_out(**values: Any) -> HeldOut:
     return HeldOut(**({"dataset": values["name"]} | values))
 
 
@@ -240,8 +265,9 @@ _TEXT = {"tokenizer": _text, "revision": _text, "template": _one_of("chatml")}
 _HELD_OUT: dict[str, Rule] = {
     "name": _name,
     "format": _name,
-    "annotations": _text,
+    "annotations": _addresses,
     "media": _text,
+    "archives": _entries(_archive),
     "dataset": _text,
     "licence": _text,
     "revision": _text,
@@ -255,8 +281,8 @@ _SOURCE = _HELD_OUT | {
 _RECIPE: dict[str, Rule] = {
     "name": _name,
     "seed": _integer(0, (1 << 63) - 1),
-    "sources": _entries(_section(Source, _SOURCE, "name dataset format annotations licence")),
-    "held_out": _entries(_section(_held_out, _HELD_OUT, "name format annotations")),
+    "sources": _entries(_section(Source, _SOURCE, "name dataset licence")),
+    "held_out": _entries(_section(_held_out, _HELD_OUT, "name")),
     "profile": _section(Profile, _PROFILE),
     "frames": _section(View, _FRAMES),
     "layout": _section(LayoutConfig, _LAYOUT),

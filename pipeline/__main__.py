@@ -20,7 +20,7 @@ from pipeline.cluster import connect
 from pipeline.pack import Sizes, pack
 from pipeline.progress import steps
 from pipeline.report import write_report
-from pipeline.sources import catalogue
+from pipeline.sources.catalogue import catalogue
 from shards.errors import run_command
 from shards.pool import Pool
 

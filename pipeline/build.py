@@ -1,6 +1,6 @@
 """The main path: a recipe becomes a pool, a manifest and mixed WebDataset shards.
 
-    recipe ─► admit ─► decode ─► compare ─► lengths ─► plan ─► pack ─► report
+    recipe ─► pin ─► gather ─► admit ─► decode ─► compare ─► lengths ─► plan ─► pack ─► report
 
 Every step is a set of pure functions run over Ray (pipeline.stages); each leaves a receipt in the
 pool, so a build that is killed at any moment and run again repeats nothing that was finished and
@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from mixtures.manifest import build_manifest
-from mixtures.recipe import HeldOut, Recipe, Source, load_recipe
+from mixtures.recipe import Recipe, load_recipe
 from pipeline import ledger, media, stages
+from pipeline.admit import SourceUnit
+from pipeline.admit import admit as stage_admit
 from pipeline.cluster import Died, Workers, connect
 from pipeline.fetch import resolve
+from pipeline.gather import Gathered, Pinned, gather, pin
 from pipeline.pack import Sizes, pack
 from pipeline.progress import Steps, steps
-from pipeline.sources import FORMATS
 from shards.errors import UserError
 from shards.outcome import Books
 from shards.pool import Pool, Receipt
@@ -42,13 +44,15 @@ def build(recipe_path: str, out: str, pool_url: str, address: str | None = None)
     """Run the recipe: everything a person can have got wrong is refused before any work."""
     recipe = load_recipe(Path(recipe_path))
     tools = media.check_tools()
-    check_sources(recipe, recipe_path)
+    sources, exams = pin_sources(recipe, recipe_path)
     Store(out).check_writable()
     Store(pool_url).check_writable()
     pool = Pool(pool_url, recipe.profile)
     with connect(address) as workers, steps() as bars:
-        admitted = admit(recipe.sources, pool, workers, bars.step("admit"))
-        held_out = admit(recipe.held_out, pool, workers, bars.step("held out"))
+        gathered = gather(sources, "decode", pool, workers, bars)
+        admitted = admit(sources, gathered, pool, workers, bars.step("admit"))
+        gathered = gather(exams, "held_out", pool, workers, bars)
+        held_out = admit(exams, gathered, pool, workers, bars.step("held out"))
         decode("decode", admitted, pool, workers, bars)
         decode("held_out", held_out, pool, workers, bars)
         compare(admitted, held_out, pool, workers, bars)
@@ -62,42 +66,38 @@ def build(recipe_path: str, out: str, pool_url: str, address: str | None = None)
     return Built(manifest_id=manifest_id, books=tuple(plan.books), sizes=sizes, tools=tools)
 
 
-def check_sources(recipe: Recipe, where: str) -> None:
-    """Refuse a recipe whose files or formats are not there, naming recipe, source and key."""
+def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]:
+    """(sources, held-out data) with every address pinned: what is not there is said before work."""
     resolve(recipe.text.tokenizer, f"{where}: text: tokenizer")
-    everything: list[Source | HeldOut] = [*recipe.sources, *recipe.held_out]
-    for source in everything:
-        if source.format not in FORMATS:
-            raise UserError(
-                f"{where}: format of {source.name!r} is {source.format!r}; "
-                f"this version reads {', '.join(sorted(FORMATS))}"
-            )
-        for key, path in (("annotations", source.annotations), ("media", source.media)):
-            if path:
-                resolve(path, f"{where}: {key} of {source.name}")
+    return [pin(one, where) for one in recipe.sources], [pin(one, where) for one in recipe.held_out]
 
 
 def admit(
-    sources: Sequence[Source | HeldOut], pool: Pool, workers: Workers, bar: Any
+    pinned: Sequence[Pinned], gathered: dict[str, Gathered], pool: Pool, workers: Workers, bar: Any
 ) -> dict[str, Receipt]:
     """Published records -> samples, the media they name, and refusals: one receipt a source."""
-    units = [
-        stages.SourceUnit(
-            pool=pool.store.url,
-            name=source.name,
-            dataset=source.dataset,
-            format=source.format,
-            annotations=source.annotations,
-            media=source.media,
-            licence=source.licence,
-        )
-        for source in sources
-    ]
+    units = [source_unit(one, gathered.get(one.source.name), pool) for one in pinned]
     with bar as step:
         step.begin(len(units))
-        receipts = list(each(workers, stages.admit, units, step))
+        receipts = list(each(workers, stage_admit, units, step))
     by_name = {receipt.parameters["source"]: receipt for receipt in receipts}
     return {unit.name: by_name[unit.name] for unit in units}
+
+
+def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> SourceUnit:
+    source = pinned.source
+    return SourceUnit(
+        pool=pool.store.url,
+        name=source.name,
+        dataset=source.dataset,
+        format=source.format,
+        annotations=pinned.annotations,
+        media=source.media,
+        licence=source.licence,
+        loose=pinned.loose,
+        wanted=gathered.wanted if gathered else "",
+        members=gathered.members if gathered else (),
+    )
 
 
 def decode(

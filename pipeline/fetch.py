@@ -1,56 +1,49 @@
-"""Address -> bytes: what lies in a source's media folder, and how to open one piece of media.
+"""Addresses -> local files, by content: the only way in for annotations, archives and media.
 
-Addresses: "file:/abs/path", and "parquet:/abs/file.parquet#ROW/INDEX" for the INDEX-th image
-embedded in row ROW (both from 0).
+    /a/path or file         where it is, as it is
+    hf://datasets/O/N@C/P   a file of a dataset repository at commit C    pipeline.hub
+    https://host/path       a public server                              pipeline.download
+    s3://..., gs://...      an object store                              pipeline.objects
+
+What was fetched lies in the cache of this machine (SLOWFAST_CACHE, else ~/.cache/slowfast-mix):
+`files/<sha256>/<name>`, and `addresses/<H(address)>.json` saying which digest an address had when
+it was fetched. An address is asked once: its bytes are the same for every recipe from then on.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import os
-import stat
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pipeline import hub, objects
+from pipeline.addresses import FetchProblem, check_address
+from pipeline.download import Limits, Request, check_first_bytes, download
+from shards.errors import UserError
+from shards.ids import canonical_json, sha256_file, short_hash
 
-from pipeline.records import MediaRef, Problem
-from shards.errors import MissingData, UserError
-from shards.ids import sha256_file, sha256_hex
+LIMITS = Limits()
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Media that are there: sha256 of the bytes, and the address to open them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Local:
+    """The bytes at an address as a local file; `digest` is "" for a file that nobody hashed yet."""
 
-    digest: str
     address: str
+    path: Path
+    digest: str
+    nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class MediaTable:
-    """The media of one source: regular files by relative name, and the names of all else."""
-
-    files: dict[str, tuple[str, Path]]
-    irregular: frozenset[str]
-
-    def find(self, ref: MediaRef) -> Found | Problem:
-        """Where the bytes of `ref` are, embedded or in the folder."""
-        if ref.data is not None:
-            return Found(sha256_hex(ref.data), ref.address)
-        if ref.name in self.files:
-            digest, path = self.files[ref.name]
-            return Found(digest, f"file:{path}")
-        if self._is_irregular(ref.name):
-            return Problem("MEDIA_NOT_A_FILE", f"{ref.name} is a link, a pipe or a device")
-        return Problem("MEDIA_MISSING", f"no file {ref.name}")
-
-    def _is_irregular(self, name: str) -> bool:
-        """Whether the name, or a folder on its way, is something that is never opened."""
-        return any(str(part) in self.irregular for part in (name, *PurePosixPath(name).parents))
+def is_remote(address: str) -> bool:
+    return "://" in address
 
 
 def resolve(path: str, key: str) -> Path:
@@ -63,66 +56,142 @@ def resolve(path: str, key: str) -> Path:
     return found
 
 
-def media_table(root: Path | None) -> MediaTable:
-    """Every regular file under `root`, hashed; links, pipes and devices are never opened.
+def pin(address: str, key: str) -> list[str]:
+    """The files that an address of a recipe names, patterns expanded, hub revisions pinned.
 
-    None stands for a source without a media folder (embedded images, or text only).
+    Nothing is fetched. UserError names the `key` of an address that leads nowhere.
     """
-    files: dict[str, tuple[str, Path]] = {}
-    irregular: set[str] = set()
-    if root is None:
-        return MediaTable({}, frozenset())
-    if not root.is_dir():
-        raise UserError(f"{root}: not a folder; set the source's key 'media' to its media folder")
-    root = root.resolve()
-    for path in _walk(root):
-        name = path.relative_to(root).as_posix()
-        mode = path.lstat().st_mode
-        if stat.S_ISREG(mode):
-            files[name] = (sha256_file(path), path)
-        elif not stat.S_ISDIR(mode):
-            irregular.add(name)
-    return MediaTable(files, frozenset(irregular))
+    scheme = address.partition("://")[0] if is_remote(address) else ""
+    if scheme == "hf":
+        return hub.pin(address)
+    if scheme in objects.SCHEMES:
+        return objects.pin(address)
+    if scheme == "https":
+        try:
+            check_address(address)
+        except FetchProblem as problem:
+            raise UserError(f"{address}: {problem.detail}, named by {key}") from problem
+        return [address]
+    if scheme:
+        raise UserError(
+            f"{address}: named by {key}; an address starts with hf://, https://, s3:// or gs://"
+        )
+    if any(sign in address for sign in "*?[") and not Path(address).expanduser().exists():
+        pattern = Path(address).expanduser().absolute()
+        found = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+        if not found:
+            raise UserError(f"{address}: no file fits the pattern, named by {key}; correct it")
+        return [str(resolve(str(path), key)) for path in found]
+    return [str(resolve(address, key))]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below `folder` in order of names, links not followed."""
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        yield Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
+def local(address: str) -> Local:
+    """The bytes of a pinned address as a file of this machine, fetched if they are not there.
+
+    UserError says in one line why an address cannot be fetched.
+    """
+    if not is_remote(address):
+        path = resolve(address, "the pool's index")
+        nbytes = path.stat().st_size if path.is_file() else 0
+        return Local(address=address, path=path, digest="", nbytes=nbytes)
+    try:
+        return fetched(address)
+    except FetchProblem as problem:
+        raise UserError(
+            f"{address}: {problem.code}: {problem.detail}; try again, or correct the address"
+        ) from problem
+
+
+def fetched(address: str, limits: Limits = LIMITS, *, media: bool = False) -> Local:
+    """As `local`, for a remote address; raises FetchProblem. `media` refuses all but media."""
+    entry = cache() / "addresses" / f"{short_hash(address)}.json"
+    return _known(entry) or _fetch(address, entry, limits, media)
+
+
+def cache() -> Path:
+    """Where fetched files lie on this machine."""
+    named = os.environ.get("SLOWFAST_CACHE")
+    return Path(named) if named else Path.home() / ".cache/slowfast-mix"
+
+
+def _known(entry: Path) -> Local | None:
+    """What was fetched before, if its file is still there and whole."""
+    if not entry.exists():
+        return None
+    known = json.loads(entry.read_text())
+    path = cache() / "files" / known["digest"] / known["name"]
+    if not path.exists() or path.stat().st_size != known["nbytes"]:
+        return None
+    return Local(
+        address=known["address"], path=path, digest=known["digest"], nbytes=known["nbytes"]
+    )
+
+
+def _fetch(address: str, entry: Path, limits: Limits, media: bool) -> Local:
+    """Download, check, then name by content; the entry comes last."""
+    part = cache() / "parts" / entry.stem
+    for folder in (part.parent, entry.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _alone(part), _room(part):
+        known = _known(entry)
+        if known:
+            return known
+        digest = _into(address, part, limits)
+        check_first_bytes(part, address, media=media)
+        found = sha256_file(part)
+        if digest and found != digest:
+            part.unlink()
+            raise FetchProblem("FETCH_CHANGED", f"sha256 {found}, the hub names {digest}")
+        name = _file_name(address)
+        final = cache() / "files" / found / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        nbytes = part.stat().st_size
+        value = {"address": address, "digest": found, "name": name, "nbytes": nbytes}
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(final)
+        temporary = entry.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_bytes(canonical_json(value))
+        temporary.replace(entry)
+    return Local(address=address, path=final, digest=found, nbytes=nbytes)
+
+
+def _into(address: str, part: Path, limits: Limits) -> str:
+    """Complete the part; the sha256 that it must have, or "" where nobody names one."""
+    scheme = address.partition("://")[0]
+    if scheme in objects.SCHEMES:
+        objects.download(address, part, limits)
+        return ""
+    request, digest = hub.request(address) if scheme == "hf" else (Request(url=address), "")
+    download(request, part, limits)
+    return digest
+
+
+def _file_name(address: str) -> str:
+    """The last part of an address, which says what is in the file: .jsonl, .parquet, .tar.gz."""
+    path = hub.parse(address).path if address.startswith("hf://") else urlsplit(address).path
+    name = PurePosixPath(path).name
+    plain = "".join(sign if sign.isalnum() or sign in "._-+(),=" else "_" for sign in name)
+    return plain[-150:] if plain.strip(".") else "file"
 
 
 @contextmanager
-def open_address(address: str) -> Iterator[Path]:
-    """A local file with the bytes at `address`: for embedded bytes, a temporary one."""
-    scheme, _, place = address.partition(":")
-    if scheme == "file":
-        if not Path(place).is_file():
-            raise MissingData(f"{place}: gone since the sources were read; run the build again")
-        yield Path(place)
-    elif scheme == "parquet":
-        with tempfile.NamedTemporaryFile(prefix="slowfast-") as file:
-            file.write(_embedded(place))
-            file.flush()
-            yield Path(file.name)
-    else:
-        raise UserError(f"{address!r}: an address starts with 'file:' or 'parquet:'")
+def _alone(part: Path) -> Iterator[None]:
+    """One process at a time fetches an address; the others then find it there."""
+    with part.with_name(part.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
-def _embedded(place: str) -> bytes:
-    """The bytes of one image in a Parquet file; only its row group is read."""
-    path, _, spot = place.rpartition("#")
-    row, index = (int(number) for number in spot.split("/"))
+@contextmanager
+def _room(part: Path) -> Iterator[None]:
+    """A full disk is the user's to mend."""
     try:
-        with pq.ParquetFile(path) as file:
-            column = "images" if "images" in file.schema_arrow.names else "image"
-            group = 0
-            while row >= file.metadata.row_group(group).num_rows:
-                row -= file.metadata.row_group(group).num_rows
-                group += 1
-            value = file.read_row_group(group, columns=[column]).column(0)[row].as_py()
-    except (pa.ArrowException, OSError, IndexError, KeyError) as error:
-        raise MissingData(f"{place}: cannot be read again: {error}; run the build again") from error
-    image = value[index] if isinstance(value, list) else value
-    return bytes(image["bytes"])
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        free = shutil.disk_usage(part.parent).free
+        raise UserError(
+            f"{part.parent}: the disk is full ({free} bytes left); set SLOWFAST_CACHE elsewhere"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,22 @@ _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 def decode_image(path: Path, profile: Profile) -> Decoded:
     """The image as one JPEG frame, upright, RGB, within the profile's area; raises Broken."""
+    shape = Shape(area=profile.image_area, multiple=MULTIPLE, max_aspect=MAX_ASPECT, chroma="444")
+    return decode_picture(path, profile.jpeg_quality, shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How a picture is stored: pixels at most, sides' multiple, longest aspect, JPEG chroma."""
+
+    area: int
+    multiple: int
+    max_aspect: int
+    chroma: str
+
+
+def decode_picture(path: Path, quality: int, shape: Shape) -> Decoded:
+    """As decode_image, for a picture that is stored in another shape; raises Broken."""
     data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
     if not data:
         raise Broken("TOO_BIG", f"{path.stat().st_size} bytes of image, at most {MAX_BYTES}")
@@ -35,7 +52,7 @@ def decode_image(path: Path, profile: Profile) -> Decoded:
         warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks on odd metadata
         with _open(data) as image:
             _check_header(image)
-            return _frame(image, profile)
+            return _frame(image, quality, shape)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -77,7 +94,7 @@ def _check_header(image: Image.Image) -> None:
         raise Broken("ANIMATED", f"{count} frames")
 
 
-def _frame(image: Image.Image, profile: Profile) -> Decoded:
+def _frame(image: Image.Image, quality: int, shape: Shape) -> Decoded:
     mode = image.mode
     try:
         image.load()
@@ -86,14 +103,14 @@ def _frame(image: Image.Image, profile: Profile) -> Decoded:
     except (ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise Broken(_code_of(error), str(error)) from error
     (width, height), inner = placed(
-        *upright.size, area=profile.image_area, multiple=MULTIPLE, max_aspect=MAX_ASPECT
+        *upright.size, area=shape.area, multiple=shape.multiple, max_aspect=shape.max_aspect
     )
     shown = upright if inner == upright.size else upright.resize(inner, Image.Resampling.BICUBIC)
     if inner != (width, height):
         canvas = Image.new("RGB", (width, height))
         canvas.paste(shown, ((width - inner[0]) // 2, (height - inner[1]) // 2))
         shown = canvas
-    data = simplejpeg.encode_jpeg(np.asarray(shown), profile.jpeg_quality, "RGB", "444")
+    data = simplejpeg.encode_jpeg(np.asarray(shown), quality, "RGB", shape.chroma)
     return Decoded(
         kind="image",
         frames=(data,),

@@ -29,6 +29,10 @@ def units(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], ...]
     """Media in units of work: one kind each, media of one archive together, a bounded number."""
     ordered = sorted(rows, key=lambda row: (row["kind"], row["address"], row["clip_id"]))
     for kind, group in groupby(ordered, key=lambda row: str(row["kind"])):
-        size = IMAGES_PER_PART if kind == "image" else VIDEOS_PER_PART
-        while unit := tuple(islice(group, size)):
+        while unit := tuple(islice(group, per_part(kind))):
             yield unit
+
+
+def per_part(kind: str) -> int:
+    """How many media of a kind are decoded together, into one part."""
+    return IMAGES_PER_PART if kind == "image" else VIDEOS_PER_PART

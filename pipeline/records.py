@@ -7,19 +7,17 @@ become places: `Turn.media` holds (index into `Record.media`, offset in characte
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shards.ids import sha256_hex, short_hash
 from shards.sample import Turn, digest_turns
 
-MAX_ROW_BYTES = 4_000_000
 MAX_ID = 512
 MAX_PATH = 1_024
 MAX_TEXT = 200_000
@@ -46,27 +44,42 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaRef:
-    """One image or video of a record.
+    """One image or video of a record, in one of these forms.
 
-    Either `name` is a relative path under the source's media folder, or `data` holds the bytes
-    and `address` says where `pipeline.fetch.open_address` finds them again.
-    `span` is (start, end) in microseconds, or None for the whole.
+    `name`    a relative path in the source's media; `also` holds other names it may have. With
+              `fps`, a folder of pictures, so many a second, in order of their names; with `sizes`,
+              pieces of the file that follow each other from byte `start` on, each one a picture
+    `data`    the bytes themselves; `address` says where `pipeline.opening` finds them again
+    `url`     where the bytes are to be had
+
+    `span` is (start, end) in microseconds, or None for the whole. `link_only` marks a video that
+    its publisher only cites on a video site: it is used where the media hold it, never scraped.
     """
 
     kind: str
     name: str = ""
+    also: tuple[str, ...] = ()
+    fps: int | None = None
+    start: int = 0
+    sizes: tuple[int, ...] = ()
     data: bytes | None = None
     address: str = ""
+    url: str = ""
     span: tuple[int, int] | None = None
+    link_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One published record: its id, its conversation, the media it talks about."""
+    """One published record: its id, its conversation, the media it talks about.
+
+    `licence` is the record's own, where its publisher names one; else it is its source's.
+    """
 
     record: str
     turns: tuple[Turn, ...]
     media: tuple[MediaRef, ...] = ()
+    licence: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,67 +97,6 @@ class Problem:
 
     code: str
     detail: str
-
-
-# One row of JSON ---------------------------------------------------------------
-
-
-class _NotFiniteError(ValueError):
-    pass
-
-
-class _DuplicateKeyError(ValueError):
-    pass
-
-
-def _refuse_constant(name: str) -> None:
-    raise _NotFiniteError(name)
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _DuplicateKeyError(", ".join(sorted({k for k, _ in pairs})))
-    return found
-
-
-STRICT = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-
-
-def json_problem(error: ValueError | RecursionError) -> Problem:
-    """The refusal for an error that the strict decoder raised."""
-    match error:
-        case RecursionError():
-            return Problem("ROW_TOO_DEEP", "nested beyond the interpreter's bound")
-        case _NotFiniteError():
-            return Problem("ROW_NOT_FINITE", f"holds {error}")
-        case _DuplicateKeyError():
-            return Problem("ROW_DUPLICATE_KEY", f"a key repeats among {error}"[:200])
-    return Problem("ROW_NOT_JSON", str(error)[:200])
-
-
-def parse_row(line: bytes) -> dict[str, Any] | Problem:
-    """The object on one line of JSON, parsed strictly; a byte order mark is allowed."""
-    if len(line) > MAX_ROW_BYTES:
-        return Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
-    try:
-        text = line.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        return Problem("ROW_NOT_UTF8", f"byte {error.start} is not UTF-8")
-    if not text:
-        return Problem("ROW_EMPTY", "a blank line")
-    try:
-        value = STRICT.decode(text)
-    except (ValueError, RecursionError) as error:
-        return json_problem(error)
-    return object_of(value)
-
-
-def object_of(value: Any) -> dict[str, Any] | Problem:
-    """`value` if it is an object."""
-    if isinstance(value, dict):
-        return value
-    return Problem("ROW_NOT_OBJECT", f"is a {type(value).__name__}")
 
 
 # The parts of a row ------------------------------------------------------------
@@ -168,6 +120,18 @@ def read_name(value: Any) -> str | Problem:
     if not isinstance(value, str):
         return Problem("ROW_WRONG_TYPE", f"a media path is a {type(value).__name__}")
     return str(PurePosixPath(value)) if value else value
+
+
+def spoken_text(value: Any, what: str) -> str | Problem:
+    """A question or an answer without white space at its ends and its makers' label."""
+    if not isinstance(value, str):
+        return Problem("ROW_WRONG_TYPE", f"{what} is a {type(value).__name__}")
+    return value.replace(NOISE, "").strip()
+
+
+def embedded(path: Path, row: int, index: int) -> str:
+    """The address of the bytes in row `row` of a Parquet file, the `index`-th of a list."""
+    return f"parquet:{path.resolve()}#{row:09d}/{index}"
 
 
 def read_span(value: Any) -> tuple[int, int] | Problem | None:
@@ -325,8 +289,11 @@ def _turn_problems(turns: Sequence[Turn]) -> Iterator[Problem]:
 
 
 def _media_problems(ref: MediaRef) -> Iterator[Problem]:
-    if ref.data is None:
-        yield from _path_problems(ref.name)
+    if ref.url:
+        yield from _text_problems(ref.url, "the media address", MAX_PATH)
+    elif ref.data is None:
+        for name in (ref.name, *ref.also):
+            yield from path_problems(name)
     elif not ref.data:
         yield Problem("MEDIA_EMPTY", "the embedded media holds no bytes")
     if ref.span is None:
@@ -336,7 +303,7 @@ def _media_problems(ref: MediaRef) -> Iterator[Problem]:
         yield Problem("SPAN_INVALID", f"{start}..{end} microseconds of a {ref.kind}")
 
 
-def _path_problems(name: str) -> Iterator[Problem]:
+def path_problems(name: str) -> Iterator[Problem]:
     """A path must stay inside the media folder and mean nothing to ffmpeg, a shell or Windows."""
     yield from _text_problems(name[: MAX_PATH + 1], "the media path", MAX_PATH)
     if not name or name == "." or name.startswith(("/", "-", "~")) or _SCHEME.match(name):
@@ -350,12 +317,16 @@ def _path_problems(name: str) -> Iterator[Problem]:
 # Across rows -------------------------------------------------------------------
 
 
+def _place(ref: MediaRef) -> str | list[str | int]:
+    """What tells one medium from another before its bytes are known."""
+    if ref.data is not None:
+        return sha256_hex(ref.data)
+    return [ref.name, ref.start, *ref.sizes] if ref.sizes else ref.url or ref.name
+
+
 def content_id(record: Record) -> str:
     """H of what a record says: its turns and its media, not its id."""
-    media = [
-        [ref.kind, ref.name if ref.data is None else sha256_hex(ref.data), list(ref.span or ())]
-        for ref in record.media
-    ]
+    media = [[ref.kind, _place(ref), list(ref.span or ())] for ref in record.media]
     return short_hash([digest_turns(record.turns), media])
 
 

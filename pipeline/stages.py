@@ -1,6 +1,5 @@
 """The stages: pure functions of their inputs, each ending in one receipt of the pool.
 
-    admit     one source's published records -> samples, the media they name, refusals
     decode    some media -> clips in one part of the pool, their index and fingerprints, refusals
     lengths   one table of samples -> tokens per turn under a tokenizer and template
     compare   fingerprints of a recipe's clips -> duplicate pairs and leak matches (facts)
@@ -11,7 +10,6 @@ A stage whose receipt exists returns it and does nothing else.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -22,152 +20,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixtures.text import TextCodec
-from pipeline import fetch, media
+from pipeline import media
 from pipeline.clusters import duplicate_pairs, leak_matches
 from pipeline.fingerprints import differences, fingerprint
-from pipeline.records import Problem, Record, RowRefusal, once_each
-from pipeline.sources import FORMATS
-from shards.ids import clip_id, sample_key, sha256_file, sha256_hex, short_hash, work_id
+from pipeline.opening import open_address
+from pipeline.stills import decode_all
+from shards.ids import sha256_hex, short_hash, work_id
 from shards.index import (
     CLIPS,
     FINGERPRINTS,
     LEAKS,
     LENGTHS,
-    MEDIA,
     PAIRS,
     REFUSED,
-    SAMPLES,
     table_of,
 )
 from shards.outcome import Refused
 from shards.pool import Pool, Receipt
-from shards.sample import Clip, digest_turns, turns_from_json, turns_to_json
+from shards.sample import Clip, turns_from_json
 from shards.writer import clip_members, tar_bytes
 
-ADMIT_VERSION = "1"
 DECODE_VERSION = "1"
 LENGTHS_VERSION = "1"
 COMPARE_VERSION = "1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceUnit:
-    """One source of a recipe, as published: annotations and, apart from them, media."""
-
-    pool: str
-    name: str
-    dataset: str
-    format: str
-    annotations: str
-    media: str
-    licence: str
-
-
-def admit(unit: SourceUnit) -> Receipt:
-    """Every published record becomes one sample or one refusal."""
-    pool = Pool(unit.pool)
-    annotations = fetch.resolve(unit.annotations, "annotations")
-    names = fetch.media_table(fetch.resolve(unit.media, "media") if unit.media else None)
-    digests = {name: digest for name, (digest, _) in sorted(names.files.items())}
-    inputs = [sha256_file(annotations), short_hash(digests)]
-    parameters = {
-        "source": unit.name,
-        "dataset": unit.dataset,
-        "format": unit.format,
-        "licence": unit.licence,
-        "profile": pool.profile.profile_id,
-        "revision": short_hash(inputs),
-    }
-    done = pool.receipt(work_id("admit", ADMIT_VERSION, parameters, inputs))
-    return done or _Admission(unit, pool, names, parameters["revision"]).run(
-        annotations, parameters, inputs
-    )
-
-
-class _Admission:
-    """The tables of one source while its records are read."""
-
-    def __init__(
-        self, unit: SourceUnit, pool: Pool, names: fetch.MediaTable, revision: str
-    ) -> None:
-        self.unit, self.pool, self.names, self.revision = unit, pool, names, revision
-        self.profile_id = pool.profile.profile_id
-        self.samples: dict[str, dict[str, Any]] = {}
-        self.media: dict[str, dict[str, Any]] = {}
-        self.refused: list[Refused] = []
-        self.counts: Counter[str] = Counter()
-
-    def run(self, annotations: Path, parameters: dict[str, Any], inputs: list[str]) -> Receipt:
-        for item in once_each(FORMATS[self.unit.format](annotations)):
-            self.counts["records"] += 1
-            if isinstance(item, RowRefusal):
-                self.counts["records_refused"] += 1
-                self._refuse(item.record, "", item.code, item.detail)
-            else:
-                self.counts["samples"] += 1
-                self._admit(item)
-        tables = {
-            "index/samples": table_of(SAMPLES, (self.samples[key] for key in sorted(self.samples))),
-            "index/media": table_of(MEDIA, (self.media[name] for name in sorted(self.media))),
-            "refused": table_of(REFUSED, (asdict(refusal) for refusal in self.refused)),
-        }
-        names = ("records", "records_refused", "samples", "samples_refused")
-        counts = {name: self.counts[name] for name in names}
-        return self.pool.commit("admit", ADMIT_VERSION, parameters, inputs, tables, counts=counts)
-
-    def _admit(self, record: Record) -> None:
-        clip_ids = []
-        for ref in record.media:
-            place = self.names.find(ref)
-            if isinstance(place, Problem):
-                self.counts["samples_refused"] += 1
-                self._refuse(record.record, "", place.code, place.detail, stage="fetch")
-                return
-            name = clip_id(place.digest, ref.span, self.profile_id)
-            clip_ids.append(name)
-            self.media[name] = {
-                "clip_id": name,
-                "media_digest": place.digest,
-                "kind": ref.kind,
-                "address": place.address,
-                "span": None if ref.span is None else list(ref.span),
-            }
-        self._keep(record, clip_ids)
-
-    def _keep(self, record: Record, clip_ids: list[str]) -> None:
-        digest = digest_turns(record.turns)
-        key = sample_key(digest, clip_ids)
-        if key in self.samples:
-            self.counts["samples_refused"] += 1
-            other = self.samples[key]["record"]
-            self._refuse(record.record, key, "ROW_DUPLICATE", f"the same sample as {other!r}")
-            return
-        self.samples[key] = {
-            "source": self.unit.name,
-            "revision": self.revision,
-            "key": key,
-            "record": record.record,
-            "turns": json.dumps(turns_to_json(record.turns), ensure_ascii=False),
-            "turns_digest": digest,
-            "clip_ids": clip_ids,
-            "dataset": self.unit.dataset,
-            "licence": self.unit.licence,
-            "num_turns": len(record.turns),
-            "num_chars": sum(len(turn.text) for turn in record.turns),
-        }
-
-    def _refuse(self, record: str, key: str, code: str, detail: str, stage: str = "admit") -> None:
-        self.refused.append(
-            Refused(
-                source=self.unit.name,
-                record=record,
-                key=key,
-                stage=stage,
-                code=code,
-                detail=detail,
-                origin=f"{self.unit.dataset}@{self.revision}",
-            )
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +52,7 @@ class MediaUnit:
     pool: str
     stage: str
     rows: tuple[dict[str, Any], ...]
+    scratch: Path | None = None
 
 
 def decode(unit: MediaUnit) -> Receipt:
@@ -185,10 +61,14 @@ def decode(unit: MediaUnit) -> Receipt:
     clips, prints, refused = [], [], []
     with ExitStack() as stack:
         items = [
-            (stack.enter_context(fetch.open_address(row["address"])), row["kind"], _span(row))
+            (
+                stack.enter_context(open_address(row["address"], unit.scratch)),
+                row["kind"],
+                _span(row),
+            )
             for row in unit.rows
         ]
-        every = media.decode_all(items, pool.profile)
+        every = decode_all(items, pool.profile)
     for row, decoded in zip(unit.rows, every, strict=True):
         if isinstance(decoded, media.MediaRefusal):
             refused.append(_media_refusal(row, decoded.code, decoded.detail))

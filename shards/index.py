@@ -40,6 +40,26 @@ MEDIA = pa.schema(
 )
 """Where a clip's original bytes are: an address for pipeline.fetch; span in µs, or null."""
 
+WANTED = pa.schema(
+    [
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("fps", pa.int32()),
+        ("span", pa.list_(pa.int64())),
+        ("url", pa.string()),
+    ]
+)
+"""Media that the records of a source name and that lie in archives or on the web."""
+
+MEMBERS = pa.schema(
+    [(name, pa.string()) for name in "name media_digest address code detail".split()]
+)
+"""What became of wanted media: digest and address, or a code. An empty name speaks of an archive
+that could not be read to its end."""
+
+FETCHED = pa.schema([("address", pa.string()), ("digest", pa.string()), ("nbytes", pa.int64())])
+"""The pinned address, sha256 and size of each file of annotations that was read."""
+
 CLIPS = pa.schema(
     [
         ("clip_id", pa.string()),

@@ -18,7 +18,7 @@ from examples.digits import split_digits
 from examples.encode import MP4, STYLES, encode, style_of
 from examples.make_data import TRAINING, Scale, make
 from examples.photos import PHOTOS
-from pipeline.fetch import media_table
+from pipeline.media_table import folder_table
 from pipeline.records import Problem, Record, RowRefusal, once_each
 from pipeline.sources import FORMATS
 from shards.ids import sha256_file
@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def admitted(data: Path, form: str, path: str) -> tuple[list[Record], list[tuple[str, str]]]:
     """Records with all their media, and (record, code) of the others."""
     media = MEDIA[path.split("/")[0]]
-    table = media_table(data / media if media else None)
+    table = folder_table(data / media if media else None)
     kept, refused = [], []
     for item in once_each(FORMATS[form](data / path)):
         if isinstance(item, RowRefusal):

@@ -9,14 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.fetch import Found, media_table, open_address, resolve
+from pipeline.fetch import resolve
+from pipeline.media_table import Found, folder_table
+from pipeline.opening import open_address
 from pipeline.records import MediaRef, Problem
 from shards.errors import MissingData, UserError
 from shards.ids import sha256_hex
 
 
 def find(root: Path, name: str) -> Found | Problem:
-    return media_table(root).find(MediaRef(kind="image", name=name))
+    return folder_table(root).find(MediaRef(kind="image", name=name))
 
 
 def test_a_file_is_found_by_its_relative_name(tmp_path: Path) -> None:
@@ -50,7 +52,7 @@ def test_media_that_are_not_there_are_missing(tmp_path: Path) -> None:
 
 def test_embedded_media_are_found_without_a_folder() -> None:
     ref = MediaRef(kind="image", data=b"bytes", address="parquet:/x#0/0")
-    assert media_table(None).find(ref) == Found(sha256_hex(b"bytes"), "parquet:/x#0/0")
+    assert folder_table(None).find(ref) == Found(sha256_hex(b"bytes"), "parquet:/x#0/0")
 
 
 @pytest.mark.parametrize("row_group_size", [1, 2, 100])
@@ -76,7 +78,7 @@ def test_an_address_that_lost_its_bytes_is_an_error_with_a_remedy(tmp_path: Path
     for address in (f"file:{tmp_path}/gone", f"parquet:{tmp_path}/gone.parquet#0/0"):
         with pytest.raises(MissingData, match=r"gone.*build"), open_address(address):
             pass
-    with pytest.raises(UserError, match="starts with"), open_address("http://x/y"):
+    with pytest.raises(UserError, match="not an address"), open_address("http://x/y"):
         pass
 
 
@@ -87,4 +89,4 @@ def test_paths_of_a_recipe_are_checked_with_the_key_that_names_them(tmp_path: Pa
     file = tmp_path / "file"
     file.write_bytes(b"")
     with pytest.raises(UserError, match="not a folder"):
-        media_table(file)
+        folder_table(file)

@@ -16,9 +16,9 @@ from pipeline.records import (
     RowRefusal,
     check,
     once_each,
-    parse_row,
     read_turns,
 )
+from pipeline.sources.json_rows import parse_row
 from pipeline.sources.llava_json import row_record
 from shards.outcome import CODES
 from shards.sample import Turn

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.records import MAX_ROW_BYTES, Record, RowRefusal
-from pipeline.sources import FORMATS, catalogue
+from pipeline.records import Record, RowRefusal
+from pipeline.sources import FORMATS
+from pipeline.sources.catalogue import catalogue
+from pipeline.sources.json_rows import MAX_ROW_BYTES
 from shards.errors import UserError
 from shards.ids import sha256_hex
 
@@ -121,7 +123,7 @@ def test_onevision_rows_carry_their_bytes_and_an_address(tmp_path: Path) -> None
     records = [item for item in found if isinstance(item, Record)]
     assert [len(record.media) for record in records] == [1, 0, 1]
     ref = records[2].media[0]
-    assert ref.data == b"\x89PNG" and ref.address == f"parquet:{path}#2/0"
+    assert ref.data == b"\x89PNG" and ref.address == f"parquet:{path}#000000002/0"
 
 
 def test_onevision_images_without_bytes(tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_cauldron_rows_put_every_image_before_the_first_question(
     assert isinstance(first, Record) and first.record == "part#0"
     assert [turn.text for turn in first.turns] == ["How many?", "Two."] * 2
     assert first.turns[0].media == ((0, 0), (1, 0)) and first.turns[2].media == ()
-    assert [ref.address for ref in first.media] == [f"parquet:{path}#0/{i}" for i in (0, 1)]
+    assert [ref.address for ref in first.media] == [f"parquet:{path}#000000000/{i}" for i in (0, 1)]
     assert outcomes("parquet_images", path) == ["part#0", "part#1", "TURNS_EMPTY"]
 
 

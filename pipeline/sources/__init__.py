@@ -1,50 +1,63 @@
-"""One adapter per published annotation format, and the catalogue of public datasets.
+"""One adapter per published annotation format.
 
-An adapter takes the annotation file and yields exactly one `Record` or `RowRefusal` per published
+An adapter takes an annotation file and yields exactly one `Record` or `RowRefusal` per published
 record. It never raises for a bad row; a file that is not of the format raises UserError.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from mixtures.strict_yaml import load_yaml
 from pipeline.records import Record, RowRefusal
-from pipeline.sources import llava_json, nextqa_csv, parquet_images
-from shards.errors import UserError
+from pipeline.sources import (
+    activitynet_qa,
+    cinepile,
+    finevideo,
+    image_urls,
+    llava_hound,
+    llava_json,
+    nextqa_csv,
+    oryx_patches,
+    parquet_images,
+    perception_test,
+    sharegpt4video,
+    sharegpt_messages,
+    video_instruct,
+    videochat2_it,
+)
 
-Adapter = Callable[[Path], Iterator[Record | RowRefusal]]
+Adapter = Callable[..., Iterator[Record | RowRefusal]]
 
 FORMATS: dict[str, Adapter] = {
     "llava_json": llava_json.read,
     "parquet_images": parquet_images.read,
     "nextqa_csv": nextqa_csv.read,
+    "activitynet_qa": activitynet_qa.read,
+    "cinepile": cinepile.read,
+    "finevideo": finevideo.read,
+    "image_urls": image_urls.read,
+    "llava_hound": llava_hound.read,
+    "oryx_patches": oryx_patches.read,
+    "perception_test": perception_test.read,
+    "sharegpt4video": sharegpt4video.read,
+    "sharegpt_messages": sharegpt_messages.read,
+    "video_instruct": video_instruct.read,
+    "videochat2_it": videochat2_it.read,
 }
-
-CATALOGUE = Path(__file__).with_name("catalogue.yaml")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dataset:
-    """One catalogue entry: `ids` are hub ids or addresses, the first one is tried first."""
-
-    name: str
-    ids: tuple[str, ...]
-    licence: str
-    format: str
-    kind: str
-    note: str
+JOINED = ("activitynet_qa", "perception_test")
+"""Formats of several files that make up one table; of all others, files follow one another."""
 
 
-def catalogue() -> dict[str, Dataset]:
-    """Every dataset of the catalogue by name; UserError names an entry that does not fit."""
-    entries = load_yaml(CATALOGUE)
-    fields = set(Dataset.__dataclass_fields__) - {"name"}
-    found = {}
-    for name, entry in entries.items():
-        if set(entry) != fields or entry["format"] not in FORMATS:
-            raise UserError(f"{CATALOGUE}: {name}: needs exactly {sorted(fields)}, a known format")
-        found[name] = Dataset(name=name, **entry | {"ids": tuple(entry["ids"])})
-    return found
+def records(form: str, paths: Sequence[Path]) -> Iterator[Record | RowRefusal]:
+    """The records of a source; with several files, each is named `<file>:<record>`.
+
+    Publishers count from 0 in every file, so an id alone would stand for several records.
+    """
+    if form in JOINED or len(paths) == 1:
+        yield from FORMATS[form](*paths)
+        return
+    for path in paths:
+        for item in FORMATS[form](path):
+            yield replace(item, record=f"{path.stem}:{item.record}")

@@ -10,15 +10,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from string import ascii_uppercase
 
-from pipeline.records import MediaRef, Problem, Record, RowRefusal, check, read_name, refusal
+from pipeline.records import MediaRef, Problem, Record, RowRefusal, read_name, refusal
+from pipeline.sources.questions import asked, lettered
 from shards.errors import UserError
-from shards.sample import Turn
 
 COLUMNS = ("video", "question", "answer", "qid", "type")
 OPTIONS = ("a0", "a1", "a2", "a3", "a4")
-INSTRUCTION = "Answer with the option's letter from the given choices directly."
 
 Row = dict[str, str]
 
@@ -76,12 +74,7 @@ def _record(row: Row, label: str) -> Record | RowRefusal:
     media = read_name(f"{row['video']}.mp4")
     if isinstance(media, Problem):
         return refusal(name, media)
-    question, answer = said
-    turns = (
-        Turn(role="user", text=question.strip(), media=((0, 0),)),
-        Turn(role="assistant", text=answer.strip()),
-    )
-    return check(Record(record=name, turns=turns, media=(MediaRef(kind="video", name=media),)))
+    return asked(name, MediaRef(kind="video", name=media), *said)
 
 
 def _choice(row: Row) -> tuple[str, str] | Problem:
@@ -92,9 +85,4 @@ def _choice(row: Row) -> tuple[str, str] | Problem:
     index = row["answer"].strip()
     if not (index.isascii() and index.isdigit() and int(index[:4]) < len(options)):
         return Problem("ROW_BAD_ANSWER", f"answer {index[:40]!r}, {len(options)} options")
-    if not all(options):
-        return Problem("ROW_MISSING_FIELD", "an option before the last one is blank")
-    if not row["question"].strip():
-        return Problem("TURN_EMPTY", "the question is blank")
-    lettered = [f"{letter}. {text}" for letter, text in zip(ascii_uppercase, options, strict=False)]
-    return "\n".join([row["question"].strip(), *lettered, INSTRUCTION]), ascii_uppercase[int(index)]
+    return lettered(row["question"], options, int(index))

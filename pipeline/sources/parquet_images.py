@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.records import (
     MAX_TURNS,
@@ -23,11 +22,13 @@ from pipeline.records import (
     RowRefusal,
     before_first_question,
     check,
+    embedded,
     read_id,
     read_name,
     read_turns,
     refusal,
 )
+from pipeline.sources.parquet_rows import Row, rows
 from shards.errors import UserError
 from shards.sample import Turn
 
@@ -39,58 +40,36 @@ _STRAY = re.compile(r"<image>\n?")
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a Parquet file, or of every `*.parquet` of a folder in order of their names."""
-    files = sorted(annotations.glob("*.parquet")) if annotations.is_dir() else [annotations]
-    if not files:
-        raise UserError(f"{annotations}: holds no *.parquet; set the key 'annotations'")
-    for path in files:
-        yield from _read_file(path)
+    for path, number, row in rows(annotations, _columns, _BATCH):
+        yield _record(path, number, row)
 
 
-def _read_file(path: Path) -> Iterator[Record | RowRefusal]:
-    try:
-        with pq.ParquetFile(path) as file:
-            shape = _shape(file.schema_arrow, path)
-            columns = [name for name in shape if name in file.schema_arrow.names]
-            row = 0
-            for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
-                for i in range(batch.num_rows):
-                    yield _record(batch, i, row, shape, path)
-                    row += 1
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not readable as Parquet: {error}; download it again") from error
-
-
-def _shape(schema: pa.Schema, path: Path) -> tuple[str, ...]:
-    """The columns to read, by name: publishers order columns and struct fields differently."""
+def _columns(schema: pa.Schema, path: Path) -> tuple[str, ...]:
     if set(CONVERSATIONS) <= set(schema.names):
         return CONVERSATIONS
     if set(TEXTS) <= set(schema.names):
-        return (*TEXTS, "id")
+        return (*TEXTS, "id") if "id" in schema.names else TEXTS
     raise UserError(
         f"{path}: columns {schema.names}; this format needs {CONVERSATIONS} or {TEXTS}, "
         "choose another 'format' in the recipe"
     )
 
 
-def _record(
-    batch: pa.RecordBatch, i: int, row: int, shape: tuple[str, ...], path: Path
-) -> Record | RowRefusal:
+def _record(path: Path, number: int, row: Row | Problem) -> Record | RowRefusal:
     """One row as a record; a row without an id is named by its file and number."""
-    label = f"{path.stem}#{row}"
-    try:
-        values = {name: batch.column(name)[i].as_py() for name in batch.schema.names}
-    except UnicodeDecodeError as error:
-        return refusal(label, Problem("ROW_NOT_UTF8", str(error)[:100]))
-    name = read_id(values["id"]) if "id" in values else label
+    label = f"{path.stem}#{number}"
+    if isinstance(row, Problem):
+        return refusal(label, row)
+    name = read_id(row["id"]) if "id" in row else label
     if isinstance(name, Problem):
         return refusal(label, name)
-    media = _media(values["images"] if shape[0] == "images" else values["image"], path, row)
+    media = _media(row["images"] if "images" in row else row["image"], path, number)
     if isinstance(media, Problem):
         return refusal(name, media)
-    if shape == CONVERSATIONS:
-        turns = read_turns(values["conversations"], media)
+    if "conversations" in row:
+        turns = read_turns(row["conversations"], media)
     else:
-        turns = _pairs(values["texts"], len(media))
+        turns = _pairs(row["texts"], len(media))
     if isinstance(turns, Problem):
         return refusal(name, turns)
     return check(Record(record=name, turns=turns, media=media))
@@ -111,7 +90,7 @@ def _media(value: Any, path: Path, row: int) -> tuple[MediaRef, ...] | Problem:
                 return name
             media.append(MediaRef(kind="image", name=name))
         else:
-            address = f"parquet:{path.resolve()}#{row}/{i}"
+            address = embedded(path, row, i)
             media.append(MediaRef(kind="image", data=image["bytes"], address=address))
     return tuple(media)
 

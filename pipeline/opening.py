@@ -1,0 +1,122 @@
+"""The address of one medium in the pool's index -> its bytes as a local file, while it is decoded.
+
+    file:/path                   a file of a media folder
+    folder:/path@FPS             a folder of pictures
+    range:PLACE#AT:N,N,...[@FPS] pieces of a file: one picture, or a video of pictures
+    parquet:PLACE#ROW/INDEX      the INDEX-th media of a row
+    member:PLACE#NAME[@FPS]      a member of an archive: there only while the archive is streamed
+
+PLACE is a local path or the pinned address of a fetched file (pipeline.fetch).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import fetch
+from pipeline.stills import Stills
+from shards.errors import MissingData, UserError
+from shards.ids import short_hash
+
+EMBEDDED_IN = ("images", "image", "mp4")  # the columns of published bytes
+
+
+@contextmanager
+def open_address(address: str, scratch: Path | None = None) -> Iterator[Path | Stills]:
+    """A local file, or pictures that make up a video; temporary ones are gone afterwards.
+
+    `scratch` holds the members of an archive that is being streamed.
+    """
+    scheme, _, place = address.partition(":")
+    if scheme in ("parquet", "range"):
+        with tempfile.TemporaryDirectory(prefix="slowfast-", dir=memory()) as home:
+            yield (_embedded if scheme == "parquet" else _pieces)(place, Path(home))
+        return
+    fps = 0
+    if scheme == "member":
+        path = spooled(scratch or Path("/nowhere"), address).resolve()
+        fps = _with_fps(place)[1]
+    elif scheme == "folder":
+        place, fps = _with_fps(place)
+        path = Path(place)
+    elif scheme == "file":
+        path = fetch.local(place).path if fetch.is_remote(place) else Path(place)
+    else:
+        raise UserError(f"{address!r}: not an address of the pool's index")
+    if not path.exists():
+        raise MissingData(f"{address}: gone since the sources were read; run the build again")
+    yield Stills(files=pictures_in(path), fps=fps) if path.is_dir() else path
+
+
+def pictures_in(folder: Path) -> tuple[Path, ...]:
+    """The regular files of a folder in order of their names, which is the order of the pictures."""
+    entries = (entry for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))
+    return tuple(sorted(Path(entry.path) for entry in entries))
+
+
+def memory() -> str | None:
+    """A folder in memory where the machine has one, for bytes that are decoded at once."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+
+def spooled(scratch: Path, address: str) -> Path:
+    """Where a member's bytes lie in a scratch folder; a video's ending says if it is a GIF."""
+    return scratch / (short_hash(address) + (".gif" if address.lower().endswith(".gif") else ""))
+
+
+def _with_fps(place: str) -> tuple[str, int]:
+    head, _, tail = place.rpartition("@")
+    return (head, int(tail)) if head and tail.isdigit() else (place, 0)
+
+
+def _pieces(place: str, home: Path) -> Path | Stills:
+    place, fps = _with_fps(place)
+    where, _, pieces = place.rpartition("#")
+    start, _, sizes = pieces.partition(":")
+    files = []
+    with fetch.local(where).path.open("rb") as file:
+        file.seek(int(start))
+        for number, size in enumerate(sizes.split(",")):
+            files.append(home / f"{number:06d}")
+            files[-1].write_bytes(file.read(int(size)))
+    return Stills(files=tuple(files), fps=fps) if fps else files[0]
+
+
+def _embedded(place: str, home: Path) -> Path:
+    """The bytes of one medium in a Parquet file."""
+    where, _, spot = place.rpartition("#")
+    row, index = (int(number) for number in spot.split("/"))
+    try:
+        path = fetch.local(where).path
+        starts = _group_starts(path)
+        group = max(i for i, start in enumerate(starts) if start <= row)
+        value = _column(path, group)[row - starts[group]].as_py()
+        medium = value[index] if isinstance(value, list) else value
+        data = medium["bytes"] if isinstance(medium, dict) else medium
+        (home / "medium").write_bytes(data)
+    except (pa.ArrowException, OSError, IndexError, KeyError, UserError) as error:
+        raise MissingData(f"{place}: cannot be read again: {error}; run the build again") from error
+    return home / "medium"
+
+
+@functools.lru_cache(maxsize=16)
+def _group_starts(path: Path) -> list[int]:
+    with pq.ParquetFile(path) as file:
+        counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    return [sum(counts[:i]) for i in range(len(counts))]
+
+
+@functools.lru_cache(maxsize=1)
+def _column(path: Path, group: int) -> pa.ChunkedArray:
+    """The embedded media of one row group; the next medium asked for is most often in it too."""
+    with pq.ParquetFile(path) as file:
+        column = next(name for name in EMBEDDED_IN if name in file.schema_arrow.names)
+        return file.read_row_group(group, columns=[column]).column(0)

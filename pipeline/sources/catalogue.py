@@ -1,0 +1,94 @@
+"""The catalogue of public datasets: where they are, in which form, and under which terms."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from mixtures.recipe import Archive, HeldOut, Source
+from mixtures.strict_yaml import load_yaml
+from pipeline.sources import FORMATS
+from shards.errors import UserError
+
+CATALOGUE = Path(__file__).with_name("catalogue.yaml")
+ID = "{id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """One entry. `ids` are hub ids (or other places), the first one is tried first.
+
+    `annotations` and `archives` are addresses in which {id} stands for a hub id; without
+    annotations the user must name local copies. `rows` and `size` are as published, or empty.
+    `sure` says of rows, size and files: verified, computed, or recalled and to be checked.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    licence: str
+    gated: bool = False
+    terms: str = ""
+    format: str
+    kind: str
+    task: str
+    rows: str = ""
+    size: str = ""
+    annotations: tuple[str, ...] = ()
+    archives: tuple[Archive, ...] = ()
+    sure: str
+    note: str = ""
+
+
+def catalogue() -> dict[str, Dataset]:
+    """Every dataset of the catalogue by name; UserError names an entry that does not fit."""
+    return {name: _dataset(name, entry) for name, entry in load_yaml(CATALOGUE).items()}
+
+
+def _dataset(name: str, entry: dict[str, Any]) -> Dataset:
+    known = {field.name for field in fields(Dataset)} - {"name"}
+    lists = ("ids", "annotations", "archives")
+    if not set(entry) <= known or entry.get("format") not in FORMATS:
+        raise UserError(f"{CATALOGUE}: {name}: {sorted(set(entry) - known)}, or its format")
+    values = entry | {key: tuple(entry.get(key, ())) for key in lists}
+    values["archives"] = tuple(
+        Archive(at=each) if isinstance(each, str) else Archive(**each)
+        for each in values["archives"]
+    )
+    return Dataset(name=name, **values)
+
+
+def completed(source: Source | HeldOut, where: str) -> Source | HeldOut:
+    """The source with what it leaves to the catalogue; UserError if nobody says where it is.
+
+    {id} in addresses is still open: pipeline.gather tries the dataset's ids in their order.
+    """
+    entry = catalogue().get(source.dataset)
+    if not entry:
+        if not source.format or not source.annotations:
+            near = difflib.get_close_matches(source.dataset, catalogue(), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"{where}: {source.name}: dataset {source.dataset!r} is not in the catalogue"
+                f"{hint}; else give it `format` and `annotations`"
+            )
+        return source
+    if isinstance(source, Source) and source.licence != entry.licence:
+        raise UserError(
+            f"{where}: {source.name}: licence: {source.licence!r}, the catalogue says "
+            f"{entry.licence!r} of {source.dataset}; write that"
+        )
+    given = source.media or source.archives
+    full = replace(
+        source,
+        format=source.format or entry.format,
+        annotations=source.annotations or entry.annotations,
+        archives=source.archives if given else entry.archives,
+    )
+    if not full.annotations:
+        raise UserError(
+            f"{where}: {source.name}: {source.dataset} must be had from {', '.join(entry.ids)}; "
+            "name your copy as `annotations` and `media`"
+        )
+    return full

@@ -1,0 +1,45 @@
+"""PixMo: Parquet rows that name an image by its address on the web.
+
+`image_url, caption` or `image_url, question, answer`; rows without an id are named by file and
+number. Addresses rot: what cannot be fetched is refused row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.records import MediaRef, Problem, Record, RowRefusal, refusal
+from pipeline.sources.parquet_rows import Row, rows
+from pipeline.sources.questions import asked
+from shards.errors import UserError
+
+CAPTIONS = ("image_url", "caption")
+QUESTIONS = ("image_url", "question", "answer")
+DESCRIBE = "Describe this image in detail."
+
+
+def read(annotations: Path) -> Iterator[Record | RowRefusal]:
+    """Records of a Parquet file, or of every `*.parquet` of a folder in order of their names."""
+    for path, number, row in rows(annotations, _columns, 256):
+        yield _record(f"{path.stem}#{number}", row)
+
+
+def _columns(schema: pa.Schema, path: Path) -> tuple[str, ...]:
+    for columns in (QUESTIONS, CAPTIONS):
+        if set(columns) <= set(schema.names):
+            return columns
+    raise UserError(f"{path}: columns {schema.names}; this format needs {CAPTIONS} or {QUESTIONS}")
+
+
+def _record(name: str, row: Row | Problem) -> Record | RowRefusal:
+    if isinstance(row, Problem):
+        return refusal(name, row)
+    if not isinstance(row["image_url"], str) or not row["image_url"]:
+        return refusal(name, Problem("ROW_WRONG_TYPE", "image_url is not text"))
+    media = MediaRef(kind="image", url=row["image_url"])
+    if "caption" in row:
+        return asked(name, media, DESCRIBE, row["caption"])
+    return asked(name, media, row["question"], row["answer"])

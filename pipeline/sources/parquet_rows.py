@@ -1,0 +1,48 @@
+"""Rows of published Parquet files, a few at a time, each a dict or the reason why it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.records import Problem
+from shards.errors import UserError
+
+Row = dict[str, Any]
+
+
+def rows(
+    annotations: Path, choose: Callable[[pa.Schema, Path], Sequence[str]], at_a_time: int
+) -> Iterator[tuple[Path, int, Row | Problem]]:
+    """(file, row number in it, row) of a file, or of every `*.parquet` of a folder by name.
+
+    `choose` names the columns to read out of a file's schema, or raises UserError; columns and the
+    fields of structs are found by name, for publishers order them differently.
+    """
+    files = sorted(annotations.glob("*.parquet")) if annotations.is_dir() else [annotations]
+    if not files:
+        raise UserError(f"{annotations}: holds no *.parquet; set the key 'annotations'")
+    for path in files:
+        number = 0
+        try:
+            with pq.ParquetFile(path) as file:
+                columns = list(choose(file.schema_arrow, path))
+                for batch in file.iter_batches(batch_size=at_a_time, columns=columns):
+                    for i in range(batch.num_rows):
+                        yield path, number, _row(batch, i)
+                        number += 1
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(
+                f"{path}: not readable as Parquet: {error}; download it again"
+            ) from error
+
+
+def _row(batch: pa.RecordBatch, i: int) -> Row | Problem:
+    try:
+        return {name: batch.column(name)[i].as_py() for name in batch.schema.names}
+    except UnicodeDecodeError as error:
+        return Problem("ROW_NOT_UTF8", str(error)[:100])

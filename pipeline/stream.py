@@ -1,0 +1,391 @@
+"""Media with digests that nobody knows before their bytes were read: in archives, on the web.
+
+    names     one source's records -> the media they name, wanted from its archives or addresses
+    stream    one archive (or a byte range of one), read once -> clips of what is wanted in it
+    link      some addresses, fetched into the cache -> their digests
+
+Each leaves a receipt; `stream` and `link` leave tables of names, to which admission joins the
+records. An archive is never reopened for a record: its members pass by once, as bytes in memory
+(larger ones on this node's own disk), and are decoded where they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import shutil
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline import fetch, ledger, stages
+from pipeline.addresses import FetchProblem, check_address
+from pipeline.archives import ArchiveProblem, Member, kind_of, members
+from pipeline.concatenated import Concatenated
+from pipeline.download import Limits
+from pipeline.media_table import folder_digest
+from pipeline.opening import memory, spooled
+from pipeline.records import Record
+from pipeline.sources import records
+from shards.ids import clip_id, sha256_file, work_id
+from shards.index import MEMBERS, WANTED, table_of
+from shards.pool import Pool, Receipt
+
+NAMES_VERSION = "1"
+STREAM_VERSION = "1"
+LINK_VERSION = "1"
+IN_MEMORY = 64 << 20  # bytes of a member that is kept in memory
+CHUNK_BYTES = 256 << 20  # bytes of members that are decoded together
+AT_ONCE = 16  # addresses fetched side by side
+LINK_LIMITS = Limits(max_bytes=64 << 20, max_seconds=120, attempts=3, stall=15)
+_PIECE = 1 << 20
+
+
+def run(unit: NamesUnit | ArchiveUnit | LinkUnit) -> tuple[Any, Receipt]:
+    """(the unit, its receipt), whichever stage it belongs to."""
+    match unit:
+        case NamesUnit():
+            return unit, names(unit)
+        case ArchiveUnit():
+            return unit, stream(unit)
+    return unit, link(unit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamesUnit:
+    """The annotations of one source, as pinned addresses."""
+
+    pool: str
+    format: str
+    annotations: tuple[str, ...]
+
+
+def names(unit: NamesUnit) -> Receipt:
+    """The distinct media that the records of a source name, in order of their names."""
+    pool = Pool(unit.pool)
+    files = [fetch.local(address) for address in unit.annotations]
+    inputs = [file.digest or sha256_file(file.path) for file in files]
+    parameters = {"format": unit.format}
+    done = pool.receipt(work_id("names", NAMES_VERSION, parameters, inputs))
+    if done:
+        return done
+    wanted = {}
+    for item in records(unit.format, [file.path for file in files]):
+        for ref in item.media if isinstance(item, Record) else ():
+            if ref.data is None and not ref.sizes:
+                for name in (ref.url,) if ref.url else (ref.name, *ref.also):
+                    span = None if ref.span is None else list(ref.span)
+                    row = {"name": name, "kind": ref.kind, "fps": ref.fps, "span": span}
+                    wanted[name, ref.kind, ref.span] = row | {"url": ref.url}
+    rows = [wanted[key] for key in sorted(wanted, key=lambda key: (*key[:2], key[2] or ()))]
+    tables = {"index/wanted": table_of(WANTED, rows)}
+    return pool.commit("names", NAMES_VERSION, parameters, inputs, tables)
+
+
+# archives --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveUnit:
+    """One archive, or a byte range of it, and the tables of what is wanted of it.
+
+    `parts` are pinned addresses; members lie in the folder `under` of the media's names. With
+    `alone`, every medium is decoded in a process of its own, to find the one that kills.
+    """
+
+    pool: str
+    stage: str
+    parts: tuple[str, ...]
+    under: str
+    wanted: tuple[str, ...]
+    span: tuple[int, int] | None = None
+    alone: bool = False
+
+
+def stream(unit: ArchiveUnit) -> Receipt:
+    """Read the archive once; decode what is wanted and not yet in the pool; name what was found."""
+    pool = Pool(unit.pool)
+    files = [fetch.local(address) for address in unit.parts]
+    nbytes = sum(file.nbytes for file in files)
+    parameters = {
+        "stage": unit.stage,
+        "profile": pool.profile.profile_id,
+        "under": unit.under,
+        "wanted": list(unit.wanted),
+        "span": None if unit.span is None else list(unit.span),
+        "nbytes": nbytes,
+    }
+    known = _known_digest(pool, files, parameters)
+    if known:
+        done = pool.receipt(work_id("stream", STREAM_VERSION, parameters, [known]))
+        if done:
+            return done
+    passing = _Passing(unit, pool, files)
+    digest = passing.run(known)
+    tables = {"index/members": table_of(MEMBERS, passing.rows())}
+    return pool.commit(
+        "stream", STREAM_VERSION, parameters, [digest], tables, counts=passing.counts
+    )
+
+
+def _known_digest(pool: Pool, files: list[fetch.Local], parameters: dict[str, Any]) -> str:
+    """sha256 of the archive if it was fetched, or if one like it was streamed before; else "".
+
+    A local archive that is new is hashed while it is streamed: it is read once.
+    """
+    if len(files) == 1 and files[0].digest:
+        return files[0].digest
+    if any(receipt.parameters == parameters for receipt in pool.receipts("stream")):
+        with Concatenated([file.path for file in files]) as file:
+            return file.digest()
+    return ""
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Members that are decoded together, in a scratch folder."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    nbytes: int = 0
+
+
+class _Passing:
+    """One archive while its members pass by."""
+
+    def __init__(self, unit: ArchiveUnit, pool: Pool, files: list[fetch.Local]) -> None:
+        self.unit, self.pool, self.files = unit, pool, files
+        self.profile_id = pool.profile.profile_id
+        self.place = unit.parts[0]
+        tables = (pool.read(f"index/wanted/{name}") for name in unit.wanted)
+        self.wanted: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in (row for table in tables for row in table.to_pylist()):
+            self.wanted[row["name"]].append(row)
+        self.finished = ledger.finished_media(pool, unit.stage)
+        self.found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.counts = {"members": 0, "members_refused": 0, "media": 0, "bytes_read": 0}
+        self.chunks: dict[str, _Chunk] = defaultdict(_Chunk)
+        self.uses: Counter[Path] = Counter()
+        self.open_folder: _Folder | None = None
+
+    def run(self, known: str) -> str:
+        """Stream to the end; the sha256 of the archive."""
+        paths = [file.path for file in self.files]
+        kind = kind_of(paths[0].name)
+        with tempfile.TemporaryDirectory(prefix="slowfast-", dir=memory()) as small:
+            with tempfile.TemporaryDirectory(prefix="slowfast-") as large:
+                self.scratch, self.large = Path(small), Path(large)
+                with Concatenated(paths, hashed=not known) as file:
+                    self._pass(members(file, kind, *(self.unit.span or (0, None))))
+                    digest = known or file.digest()
+                    self.counts["bytes_read"] = file.bytes_read
+        return digest
+
+    def _pass(self, passing: Iterator[Member]) -> None:
+        try:
+            for member in passing:
+                self.counts["members"] += 1
+                self._meet(member)
+        except ArchiveProblem as problem:
+            row = {"name": "", "media_digest": "", "address": ""}
+            self.found[""].append(row | {"code": problem.code, "detail": problem.detail})
+        self._close_folder()
+        for kind in list(self.chunks):
+            self._decode(kind)
+
+    def _meet(self, member: Member) -> None:
+        """Keep the member if a record names it, or names the folder that it lies in."""
+        name = str(PurePosixPath(self.unit.under) / member.name)
+        folder = self._match(str(PurePosixPath(name).parent), folders=True)
+        if self.open_folder and self.open_folder.name != folder:
+            self._close_folder()
+        wanted = self._match(name, folders=False)
+        if member.refusal:
+            self.counts["members_refused"] += 1
+            for each in {wanted, folder} - {""}:
+                self._refuse(each, f"{member.name[:200]!r} in {self.place}: {member.refusal}")
+        elif wanted:
+            self._keep(wanted, member)
+        elif folder:
+            self._add_picture(folder, member)
+
+    def _match(self, path: str, *, folders: bool) -> str:
+        """The wanted name that this path ends with, "" if none; `folders` are those of pictures."""
+        parts = path.split("/")
+        for start in range(len(parts)):
+            name = "/".join(parts[start:])
+            if any((row["fps"] is not None) == folders for row in self.wanted.get(name, ())):
+                return name
+        return ""
+
+    def _keep(self, name: str, member: Member) -> None:
+        address = f"member:{self.place}#{member.name}"
+        path, digest = self._save(member, address)
+        rows = [row for row in self.wanted[name] if row["fps"] is None]
+        self._take(name, rows, address, digest, path, member.nbytes)
+
+    def _save(self, member: Member, address: str) -> tuple[Path, str]:
+        """(where the bytes are now, their sha256)."""
+        path, digest = spooled(self.scratch, address), hashlib.sha256()
+        target = path if member.nbytes <= IN_MEMORY else spooled(self.large, address)
+        with target.open("wb") as file:
+            while data := member.read(_PIECE):
+                digest.update(data)
+                file.write(data)
+        if target != path:
+            path.symlink_to(target)
+        return path, digest.hexdigest()
+
+    def _take(
+        self,
+        name: str,
+        rows: list[dict[str, Any]],
+        address: str,
+        digest: str,
+        path: Path,
+        nbytes: int,
+    ) -> None:
+        """Note what the name stands for; decode it with others of its kind, if it is new."""
+        place = {"name": name, "media_digest": digest, "address": address}
+        self.found[name].append(place | {"code": "", "detail": ""})
+        fresh = {}
+        for row in rows:
+            clip = clip_id(digest, row["span"], self.profile_id)
+            if clip not in self.finished:
+                fresh[clip] = {
+                    "clip_id": clip,
+                    "media_digest": digest,
+                    "kind": row["kind"],
+                    "address": address,
+                    "span": row["span"],
+                }
+        if not fresh:
+            _remove(path)
+        self.finished |= set(fresh)
+        self.uses[path] += len(fresh)
+        for kind in {row["kind"] for row in fresh.values()}:
+            chunk = self.chunks[kind]
+            chunk.rows += [row for row in fresh.values() if row["kind"] == kind]
+            chunk.nbytes += nbytes
+            most = 1 if self.unit.alone else ledger.per_part(kind)
+            if len(chunk.rows) >= most or chunk.nbytes >= CHUNK_BYTES:
+                self._decode(kind)
+
+    def _decode(self, kind: str) -> None:
+        chunk = self.chunks.pop(kind, _Chunk())
+        if not chunk.rows:
+            return
+        self.counts["media"] += len(chunk.rows)
+        unit = stages.MediaUnit(
+            pool=self.unit.pool,
+            stage=self.unit.stage,
+            rows=tuple(sorted(chunk.rows, key=lambda row: str(row["clip_id"]))),
+            scratch=self.scratch,
+        )
+        (decode_apart if self.unit.alone else stages.decode)(unit)
+        for row in chunk.rows:
+            path = spooled(self.scratch, row["address"])
+            self.uses[path] -= 1
+            if not self.uses[path]:
+                _remove(path)
+
+    def _refuse(self, name: str, detail: str) -> None:
+        row = {"name": name, "media_digest": "", "address": ""}
+        self.found[name].append(row | {"code": "ARCHIVE_MEMBER_REFUSED", "detail": detail})
+
+    def _add_picture(self, folder: str, member: Member) -> None:
+        if self.open_folder is None:
+            if folder in self.found:
+                self._refuse(folder, f"the pictures of {folder} lie in several places")
+                return
+            fps = next(row["fps"] for row in self.wanted[folder] if row["fps"] is not None)
+            address = f"member:{self.place}#{PurePosixPath(member.name).parent}@{fps}"
+            home = spooled(self.scratch, address)
+            home.mkdir()
+            self.open_folder = _Folder(folder, address, home)
+        self.open_folder.add(member)
+
+    def _close_folder(self) -> None:
+        folder, self.open_folder = self.open_folder, None
+        if folder is not None:
+            rows = [row for row in self.wanted[folder.name] if row["fps"] is not None]
+            digest = folder_digest(folder.digests.items())
+            self._take(folder.name, rows, folder.address, digest, folder.home, folder.nbytes)
+
+    def rows(self) -> Iterable[dict[str, Any]]:
+        """What became of each wanted name that was met, in order of the names."""
+        for name in sorted(self.found):
+            yield from sorted(self.found[name], key=lambda row: (row["code"], row["address"]))
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A folder of pictures while they pass by; in an archive they lie side by side."""
+
+    name: str
+    address: str
+    home: Path
+    digests: dict[str, str] = field(default_factory=dict)
+    nbytes: int = 0
+
+    def add(self, member: Member) -> None:
+        data = member.read(IN_MEMORY)
+        file = PurePosixPath(member.name).name
+        (self.home / file).write_bytes(data)
+        self.digests[file] = hashlib.sha256(data).hexdigest()
+        self.nbytes += len(data)
+
+
+def _remove(path: Path) -> None:
+    """Remove a spooled member, and what it points to on disk."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.is_symlink():
+        path.resolve().unlink(missing_ok=True)
+        path.unlink()
+    else:
+        path.unlink(missing_ok=True)
+
+
+def decode_apart(unit: stages.MediaUnit) -> None:
+    """Decode in a process of its own; what kills it is refused for good."""
+    process = multiprocessing.get_context("spawn").Process(target=stages.decode, args=(unit,))
+    process.start()
+    process.join()
+    if process.exitcode:
+        stages.refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])
+
+
+# addresses on the web --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkUnit:
+    """Some addresses of media."""
+
+    pool: str
+    urls: tuple[str, ...]
+
+
+def link(unit: LinkUnit) -> Receipt:
+    """Fetch each address into the cache; what cannot be had is written down with its code."""
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        rows = list(threads.map(_linked, unit.urls))
+    tables = {"index/members": table_of(MEMBERS, rows)}
+    refused = sum(bool(row["code"]) for row in rows)
+    return Pool(unit.pool).commit(
+        "link", LINK_VERSION, {}, unit.urls, tables, counts={"urls": len(rows), "refused": refused}
+    )
+
+
+def _linked(url: str) -> dict[str, str]:
+    row = {"name": url, "media_digest": "", "address": "", "code": "", "detail": ""}
+    try:
+        check_address(url)
+        found = fetch.fetched(url, LINK_LIMITS, media=True)
+    except FetchProblem as problem:
+        return row | {"code": problem.code, "detail": problem.detail}
+    return row | {"media_digest": found.digest, "address": f"file:{url}"}
