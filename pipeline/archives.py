@@ -16,9 +16,11 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
+from typing import IO
 
 from pipeline.concatenated import Concatenated
 from pipeline.records import path_problems
@@ -41,6 +43,10 @@ class ArchiveProblem(Exception):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(code, detail)
         self.code, self.detail = code, detail
+
+
+class MemberProblem(ArchiveProblem):
+    """The same of one entry of a zip; those behind it can still be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +85,25 @@ def members(
 
     Raises ArchiveProblem where it cannot be read on; what came before is good.
     """
-    try:
+    with _typed(file, ArchiveProblem):
         if kind == "zip":
             yield from _zip_members(file, start, stop)
         elif kind == "tar":
             file.seek(start)
-            yield from _tar_members(file.read, file.tell, stop)
+            yield from _tar_members(file, file.read, file.tell, stop)
         else:
             yield from _unpacked_members(file)
+
+
+@contextmanager
+def _typed(file: Concatenated, problem: type[ArchiveProblem]) -> Iterator[None]:
+    """What the decoders raise over broken bytes, as an ArchiveProblem; faults of the disk stay."""
+    try:
+        yield
     except (EOFError, OSError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ArchiveProblem("ARCHIVE_DAMAGED", f"{file.name}: {error}"[:200]) from error
+        raise problem("ARCHIVE_DAMAGED", f"{file.name}: {error}"[:200]) from error
 
 
 def ranges(file: Concatenated, kind: str, nbytes: int) -> list[tuple[int, int]]:
@@ -122,13 +135,13 @@ def _unpacked_members(file: Concatenated) -> Iterator[Member]:
                 raise ArchiveProblem("ARCHIVE_TOO_BIG", detail)
             return data
 
-        yield from _tar_members(read, lambda: unpacked, None)
+        yield from _tar_members(file, read, lambda: unpacked, None)
         while stream.read(1 << 20):  # to the end, so that gzip's checksum is compared
             pass
 
 
 def _tar_members(
-    read: Callable[[int], bytes], tell: Callable[[], int], stop: int | None
+    file: Concatenated, read: Callable[[int], bytes], tell: Callable[[], int], stop: int | None
 ) -> Iterator[Member]:
     """Walk the headers from here to the end mark, or to `stop`."""
     seen: set[str] = set()
@@ -142,9 +155,14 @@ def _tar_members(
         if count > MAX_MEMBERS:
             raise ArchiveProblem("ARCHIVE_TOO_BIG", f"more than {MAX_MEMBERS} members")
         rest = _Rest(read, info.size if info.type not in _EMPTY else 0)
+
+        def piece(size: int, rest: _Rest = rest) -> bytes:
+            with _typed(file, ArchiveProblem):
+                return rest.read(size)
+
         if info.type != tarfile.DIRTYPE:
             refusal = refusal or _type_refusal(info) or name_refusal(info.name, seen)
-            yield Member(name=_plain(info.name), nbytes=info.size, read=rest.read, refusal=refusal)
+            yield Member(name=_plain(info.name), nbytes=info.size, read=piece, refusal=refusal)
         rest.skip()
 
 
@@ -291,7 +309,12 @@ def _zip_members(file: Concatenated, start: int, stop: int | None) -> Iterator[M
                 yield Member(name=name, refusal=refusal)
                 continue
             with archive.open(entry) as stream:
-                yield Member(name=name, nbytes=entry.file_size, read=stream.read)
+
+                def read(size: int, stream: IO[bytes] = stream) -> bytes:
+                    with _typed(file, MemberProblem):
+                        return stream.read(size)
+
+                yield Member(name=name, nbytes=entry.file_size, read=read)
 
 
 def _entry_refusal(entry: zipfile.ZipInfo) -> str:

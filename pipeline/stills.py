@@ -38,9 +38,7 @@ def decode_all(
     ]
 
 
-def decode_stills(
-    stills: Stills, profile: Profile, span: Span = None
-) -> Decoded | MediaRefusal:
+def decode_stills(stills: Stills, profile: Profile, span: Span = None) -> Decoded | MediaRefusal:
     """The kept pictures as frames of one video; `span` is [start, end) in microseconds."""
     numbers = _within(len(stills.files), stills.fps, span)
     if not numbers:

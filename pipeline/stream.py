@@ -24,7 +24,7 @@ from typing import Any
 
 from pipeline import fetch, ledger, stages
 from pipeline.addresses import FetchProblem, check_address
-from pipeline.archives import ArchiveProblem, Member, kind_of, members
+from pipeline.archives import ArchiveProblem, Member, MemberProblem, kind_of, members
 from pipeline.concatenated import Concatenated
 from pipeline.download import Limits
 from pipeline.media_table import folder_digest
@@ -190,8 +190,7 @@ class _Passing:
                 self.counts["members"] += 1
                 self._meet(member)
         except ArchiveProblem as problem:
-            row = {"name": "", "media_digest": "", "address": ""}
-            self.found[""].append(row | {"code": problem.code, "detail": problem.detail})
+            self._refuse("", problem.detail, problem.code)
         self._close_folder()
         for kind in list(self.chunks):
             self._decode(kind)
@@ -207,10 +206,14 @@ class _Passing:
             self.counts["members_refused"] += 1
             for each in {wanted, folder} - {""}:
                 self._refuse(each, f"{member.name[:200]!r} in {self.place}: {member.refusal}")
-        elif wanted:
-            self._keep(wanted, member)
-        elif folder:
-            self._add_picture(folder, member)
+            return
+        try:
+            if wanted:
+                self._keep(wanted, member)
+            elif folder:
+                self._add_picture(folder, member)
+        except MemberProblem as problem:
+            self._refuse(wanted or folder, problem.detail, problem.code)
 
     def _match(self, path: str, *, folders: bool) -> str:
         """The wanted name that this path ends with, "" if none; `folders` are those of pictures."""
@@ -292,9 +295,9 @@ class _Passing:
             if not self.uses[path]:
                 _remove(path)
 
-    def _refuse(self, name: str, detail: str) -> None:
+    def _refuse(self, name: str, detail: str, code: str = "ARCHIVE_MEMBER_REFUSED") -> None:
         row = {"name": name, "media_digest": "", "address": ""}
-        self.found[name].append(row | {"code": "ARCHIVE_MEMBER_REFUSED", "detail": detail})
+        self.found[name].append(row | {"code": code, "detail": detail})
 
     def _add_picture(self, folder: str, member: Member) -> None:
         if self.open_folder is None:

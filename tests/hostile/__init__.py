@@ -1,0 +1,1 @@
+"""Bad inputs, made on the spot: each function returns them by name."""

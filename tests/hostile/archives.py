@@ -1,0 +1,98 @@
+"""Table A: archives that reach outside, lie about themselves, or unpack without end."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def entry(name: str, data: bytes = b"data", kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, len(data) if kind == tarfile.REGTYPE else 0
+    return info
+
+
+def packed(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    """A tar of a good member, these, and another good one."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as tar:
+        for info, data in ((entry("first.jpg"), b"data"), *members, (entry("last.jpg"), b"data")):
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def linked(kind: bytes, target: str) -> bytes:
+    info = entry("bad.jpg", kind=kind)
+    info.linkname = target
+    return packed((info, b""))
+
+
+def with_header(records: dict[str, str]) -> bytes:
+    info = entry("bad.jpg")
+    info.pax_headers = records
+    return packed((info, b"data"))
+
+
+def sparse() -> bytes:
+    """A member of GNU tar's old sparse type, as `tar -S` writes it for a file with a hole."""
+    data = bytearray(packed((entry("bad.jpg"), b"data")))
+    at = data.index(b"bad.jpg")
+    data[at + 156 : at + 157] = b"S"
+    header = data[at : at + 512]
+    header[148:156] = b" " * 8
+    data[at + 148 : at + 156] = b"%06o\0 " % sum(header)
+    return bytes(data)
+
+
+def empties(count: int) -> bytes:
+    """`count` empty members with names of their own."""
+    block = entry("0" * 8, b"").tobuf(tarfile.USTAR_FORMAT)
+    out = io.BytesIO()
+    for number in range(count):
+        name = b"%08d" % number
+        checksum = sum(block[:148]) - 8 * 48 + sum(name) + 8 * 32 + sum(block[156:])
+        out.write(name + block[8:148] + b"%06o\0 " % checksum + block[156:])
+    out.write(bytes(1024))
+    return out.getvalue()
+
+
+REFUSED_MEMBERS: dict[str, Callable[[], bytes]] = {
+    "climbing name": lambda: packed((entry("../x.jpg"), b"data")),
+    "absolute name": lambda: packed((entry("/etc/x.jpg"), b"data")),
+    "symbolic link out": lambda: linked(tarfile.SYMTYPE, "/etc/passwd"),
+    "hard link": lambda: linked(tarfile.LNKTYPE, "first.jpg"),
+    "device": lambda: linked(tarfile.CHRTYPE, ""),
+    "fifo": lambda: linked(tarfile.FIFOTYPE, ""),
+    "nested tar": lambda: packed((entry("inner.tar"), b"data")),
+    "sparse": sparse,
+    "sparse by extended header": lambda: with_header({"GNU.sparse.major": "1"}),
+    "extended header of 10 MB": lambda: with_header({"comment": "x" * (10 << 20)}),
+    "second of a name": lambda: packed((entry("first.jpg"), b"other")),
+    "GNU long name": lambda: packed((entry("x" * 10_000), b"data"), form=tarfile.GNU_FORMAT),
+    "control character": lambda: packed((entry("a\nb.jpg"), b"data")),
+    "not UTF-8": lambda: packed((entry("caf\udce9.jpg"), b"data"), form=tarfile.GNU_FORMAT),
+}
+
+
+def zipped(path: Path, entries: dict[str, bytes], mode: int = 0) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = mode << 16
+            archive.writestr(info, data)
+    return path
+
+
+LINK_MODE = stat.S_IFLNK | 0o777
+
+
+def bomb() -> bytes:
+    """A tar.gz of 64 MB of zeros: more than 100 to 1."""
+    info = entry("first.jpg", bytes(64 << 20))
+    return gzip.compress(packed((info, bytes(64 << 20))))
