@@ -20,7 +20,7 @@ from pipeline.cluster import connect
 from pipeline.pack import Sizes, pack
 from pipeline.progress import steps
 from pipeline.report import write_report
-from pipeline.sources.catalogue import catalogue
+from pipeline.sources.catalogue import CATALOGUE, catalogue
 from shards.errors import run_command
 from shards.pool import Pool
 
@@ -75,10 +75,24 @@ def run_report(arguments: argparse.Namespace) -> None:
 
 
 def run_sources(_: argparse.Namespace) -> None:
-    table = Table("dataset", "kind", "format", "licence", "ids")
+    """Everything that can be known before fetching; rows and sizes as their publishers say."""
+    table = Table("dataset", "kind", "task", "format", "licence", "access", "rows", "size", "ids")
     for name, entry in catalogue().items():
-        table.add_row(name, entry.kind, entry.format, entry.licence, "\n".join(entry.ids))
-    Console().print(table)
+        access = "gated" if entry.gated else "open" if entry.annotations else "name copies"
+        table.add_row(
+            f"{name}{'' if entry.sure != 'recalled' else ' (?)'}",
+            entry.kind,
+            entry.task,
+            entry.format or "none reads it",
+            f"{entry.licence}; {entry.terms}" if entry.terms else entry.licence,
+            access,
+            entry.rows,
+            entry.size,
+            "\n".join(entry.ids),
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"(?) recalled, to be checked. Notes and addresses: {CATALOGUE}", highlight=False)
 
 
 def show(built: Built, page: str) -> None:

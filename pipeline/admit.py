@@ -39,6 +39,7 @@ class SourceUnit:
     licence: str
     loose: tuple[tuple[str, str], ...] = ()
     wanted: str = ""
+    ids_repeat: bool = False
     members: tuple[str, ...] = ()
 
 
@@ -100,7 +101,8 @@ class _Admission:
         self.origins = {str(file.path.resolve()): file.address for file in files}
         loose = (fetch.local(address) for _, address in self.unit.loose)
         self.origins |= {str(file.path): file.address for file in loose}
-        for item in once_each(records(self.unit.format, [file.path for file in files])):
+        found = records(self.unit.format, [file.path for file in files])
+        for item in once_each(found, ids_repeat=self.unit.ids_repeat):
             self.counts["records"] += 1
             if isinstance(item, RowRefusal):
                 self.counts["records_refused"] += 1

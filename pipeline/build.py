@@ -95,6 +95,7 @@ def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> Source
         media=source.media,
         licence=source.licence,
         loose=pinned.loose,
+        ids_repeat=pinned.ids_repeat,
         wanted=gathered.wanted if gathered else "",
         members=gathered.members if gathered else (),
     )

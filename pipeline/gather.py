@@ -41,6 +41,7 @@ class Pinned:
     annotations: tuple[str, ...]
     archives: tuple[tuple[tuple[str, ...], str], ...]
     loose: tuple[tuple[str, str], ...]
+    ids_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,8 @@ def pin(source: Source | HeldOut, where: str) -> Pinned:
     ids = entry.ids if entry else ("",)
     for number, name in enumerate(ids):
         try:
-            return _pinned(_with_id(full, name), where)
+            found = _pinned(_with_id(full, name), where)
+            return replace(found, ids_repeat=bool(entry and entry.ids_repeat))
         except hub.HubMissingError:
             if number + 1 == len(ids):
                 raise

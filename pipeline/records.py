@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -330,17 +331,27 @@ def content_id(record: Record) -> str:
     return short_hash([digest_turns(record.turns), media])
 
 
-def once_each(items: Iterable[Record | RowRefusal]) -> Iterator[Record | RowRefusal]:
-    """The same stream, one item per item; later records that repeat an id or a content refused."""
+def once_each(
+    items: Iterable[Record | RowRefusal], *, ids_repeat: bool = False
+) -> Iterator[Record | RowRefusal]:
+    """The same stream, one item per item; later records that repeat an id or a content refused.
+
+    Where a publisher lets ids repeat, a later record of an id becomes `<id>#2`, `<id>#3`, ...
+    """
     contents: dict[str, str] = {}
     first_name: dict[str, str] = {}
+    seen: Counter[str] = Counter()
     for item in items:
         if isinstance(item, RowRefusal):
             yield item
             continue
         content = content_id(item)
         twin = first_name.get(content)
-        if contents.get(item.record, content) != content:
+        seen[item.record] += 1
+        differs = contents.get(item.record, content) != content
+        if differs and ids_repeat and twin is None:
+            item = replace(item, record=f"{item.record}#{seen[item.record]}")
+        if differs and not ids_repeat:
             yield refusal(item.record, Problem("ROW_ID_CONFLICT", "an earlier record differs"))
         elif twin is not None:
             yield refusal(item.record, Problem("ROW_DUPLICATE", f"says what {twin} says"))

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 DATA = b"\xff\xd8\xff" + bytes(i * i % 251 for i in range(300_000 - 3))
 OTHER = b"\xff\xd8\xff" + bytes(i * i % 241 for i in range(300_000 - 3))
@@ -33,6 +33,9 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, *_: Any) -> None:
         """A client that hangs up is no error of ours."""
+
+
+AnyServer = TypeVar("AnyServer", bound=Server)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -157,7 +160,11 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve() -> Iterator[Server]:
-    server = Server()
+    yield from running(Server())
+
+
+def running(server: AnyServer) -> Iterator[AnyServer]:
+    """The server, answering until the generator is closed."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

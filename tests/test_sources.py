@@ -13,7 +13,6 @@ import pytest
 
 from pipeline.records import Record, RowRefusal
 from pipeline.sources import FORMATS
-from pipeline.sources.catalogue import catalogue
 from pipeline.sources.json_rows import MAX_ROW_BYTES
 from shards.errors import UserError
 from shards.ids import sha256_hex
@@ -251,12 +250,6 @@ def test_refusals_name_their_record_or_its_number(tmp_path: Path) -> None:
     rows = [ROW | {"id": None}, ROW | {"image": "/x"}]
     found = list(FORMATS["llava_json"](written(tmp_path / "a.json", json.dumps(rows))))
     assert [item.record for item in found if isinstance(item, RowRefusal)] == ["#0", "a"]
-
-
-def test_the_catalogue_names_known_formats() -> None:
-    entries = catalogue()
-    assert "lmms-lab/LLaVA-Video-178K" in entries["llava-video-178k"].ids
-    assert all(entry.licence and entry.format in FORMATS for entry in entries.values())
 
 
 def test_the_same_file_reads_the_same_twice(tmp_path: Path) -> None:

@@ -51,13 +51,13 @@ JOINED = ("activitynet_qa", "perception_test")
 
 
 def records(form: str, paths: Sequence[Path]) -> Iterator[Record | RowRefusal]:
-    """The records of a source; with several files, each is named `<file>:<record>`.
+    """The records of a source; with several files, each is named `<file>#<number>:<record>`.
 
     Publishers count from 0 in every file, so an id alone would stand for several records.
     """
     if form in JOINED or len(paths) == 1:
         yield from FORMATS[form](*paths)
         return
-    for path in paths:
+    for number, path in enumerate(paths):
         for item in FORMATS[form](path):
-            yield replace(item, record=f"{path.stem}:{item.record}")
+            yield replace(item, record=f"{path.stem}#{number}:{item.record}")

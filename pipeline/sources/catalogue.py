@@ -21,7 +21,8 @@ class Dataset:
     """One entry. `ids` are hub ids (or other places), the first one is tried first.
 
     `annotations` and `archives` are addresses in which {id} stands for a hub id; without
-    annotations the user must name local copies. `rows` and `size` are as published, or empty.
+    annotations the user must name local copies; without a format no adapter reads it. `rows` and
+    `size` are as published, or empty.
     `sure` says of rows, size and files: verified, computed, or recalled and to be checked.
     """
 
@@ -30,9 +31,10 @@ class Dataset:
     licence: str
     gated: bool = False
     terms: str = ""
-    format: str
+    format: str = ""
     kind: str
     task: str
+    ids_repeat: bool = False
     rows: str = ""
     size: str = ""
     annotations: tuple[str, ...] = ()
@@ -49,7 +51,7 @@ def catalogue() -> dict[str, Dataset]:
 def _dataset(name: str, entry: dict[str, Any]) -> Dataset:
     known = {field.name for field in fields(Dataset)} - {"name"}
     lists = ("ids", "annotations", "archives")
-    if not set(entry) <= known or entry.get("format") not in FORMATS:
+    if not set(entry) <= known or entry.get("format", "") not in ("", *FORMATS):
         raise UserError(f"{CATALOGUE}: {name}: {sorted(set(entry) - known)}, or its format")
     values = entry | {key: tuple(entry.get(key, ())) for key in lists}
     values["archives"] = tuple(
