@@ -93,7 +93,9 @@ class HubHandler(Handler):
         return f'"{sha256(self.server.files[name])}"' if name in self.server.files else '""'
 
     def send_file(self, name: str) -> None:
-        data = self.server.lies.get(name, self.server.files[name])
+        data = self.server.files[name]
+        if self.command == "GET":
+            data = self.server.lies.get(name, data)
         cut = None
         if self.command == "GET" and name in self.server.drops:
             self.server.drops.discard(name)
