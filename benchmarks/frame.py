@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("demo", "floors", "read")
+NAMES = ("archives", "demo", "floors", "read")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
