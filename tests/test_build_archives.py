@@ -75,7 +75,7 @@ def make(root: Path) -> dict[str, bytes]:
     for number in range(3):
         film(root / "x.mp4", number)
         films[f"v/{number}.mp4"] = (root / "x.mp4").read_bytes()
-    asked = [row("f", "video", f"v/{n}.mp4", f"Film {n}?", f"film {n}") for n in range(3)]
+    asked = [row(f"f{n}", "video", f"v/{n}.mp4", f"Film {n}?", f"film {n}") for n in range(3)]
     (root / "tokenizer.json").write_bytes(
         train_tokenizer(["Which is it? Film, this, out"] * 9, 320)
     )
