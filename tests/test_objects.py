@@ -102,3 +102,12 @@ def test_what_cannot_be_had_is_refused(store: fsspec.AbstractFileSystem, tmp_pat
     with pytest.raises(FetchProblem) as caught:
         objects.download("s3://films/a/1.tar", tmp_path / "part", Limits(max_bytes=1000))
     assert caught.value.code == "FETCH_TOO_BIG"
+
+
+def test_a_store_whose_package_is_not_there_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> None:
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(UserError, match=r"gs://bucket/\*\.tar: Please install gcsfs"):
+        fetch.pin("gs://bucket/*.tar", "x")
