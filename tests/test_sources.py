@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.records import Record, RowRefusal
-from pipeline.sources import FORMATS
+from pipeline.sources import FORMATS, json_rows
 from pipeline.sources.json_rows import MAX_ROW_BYTES
 from shards.errors import UserError
 from shards.ids import sha256_hex
@@ -53,6 +53,22 @@ def test_a_very_long_element_is_refused(tmp_path: Path) -> None:
     long = ROW | {"note": "x" * MAX_ROW_BYTES}
     path = written(tmp_path / "a.json", json.dumps([long, ROW]))
     assert outcomes("llava_json", path) == ["ROW_TOO_LONG", "a"]
+
+
+@pytest.mark.parametrize("window", [1, 7, 64, 1000])
+def test_a_list_is_read_through_a_window_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    rows = [ROW, 12, ROW | {"id": "视频"}, {"id": "c"}, 3.5, [1], "text"]
+    text = json.dumps(rows, ensure_ascii=False, indent=1)
+    path = written(tmp_path / "a.json", "\ufeff" + text)
+    whole = outcomes("llava_json", path)
+    monkeypatch.setattr(json_rows, "WINDOW", window)
+    assert outcomes("llava_json", path) == whole
+    assert len(whole) == len(rows)
+    for broken in (text[:-1], text + "]", text.replace("12,", "12"), text.replace("3.5", "3.5,")):
+        with pytest.raises(UserError, match=r"b\.json"):
+            outcomes("llava_json", written(tmp_path / "b.json", broken))
 
 
 def test_an_empty_json_list_holds_no_records(tmp_path: Path) -> None:

@@ -6,15 +6,17 @@ A `.jsonl` file holds one object per line; any other holds one list of objects. 
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipeline.records import Problem
 from shards.errors import UserError
 
 MAX_ROW_BYTES = 4_000_000
+WINDOW = 16 << 20  # bytes of a list that are read at once
 
 
 class _NotFiniteError(ValueError):
@@ -107,41 +109,85 @@ def _lines(path: Path) -> Iterator[dict[str, Any] | Problem]:
             yield parse_row(line)
 
 
-def _elements(path: Path) -> Iterator[dict[str, Any] | Problem]:
-    """Each element of a JSON list, decoded one by one."""
-    text = _text(path)
-    at = _skip(text, 0)
-    if text[at : at + 1] != "[":
-        raise UserError(
-            f"{path}: not a JSON list; a file of one object per line must be named .jsonl"
-        )
-    at = _skip(text, at + 1)
-    first = True
-    while text[at : at + 1] != "]":
-        if not first:
-            at = _skip(text, _after_comma(text, at, path))
-        first = False
-        value, at = _element(text, at, path)
-        yield value
-        at = _skip(text, at)
-    if _skip(text, at + 1) != len(text):
-        raise UserError(f"{path}: text after the list ends, at character {at + 1}; mend the file")
+class _Window:
+    """The part of a long text file that is being parsed; what was parsed is let go."""
 
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self.path, self._file = path, file
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._bytes = self._gone = 0
+        self.text, self.at, self.ended = "", 0, False
 
-def _element(text: str, at: int, path: Path) -> tuple[dict[str, Any] | Problem, int]:
-    """One element and where it ends; a syntax error leaves no way to find the next one."""
-    try:
-        value, end = STRICT.raw_decode(text, at)
-        row = object_of(value)
-    except (ValueError, RecursionError) as error:
-        row = json_problem(error)
+    def more(self) -> None:
+        """Let go of what lies before `at`, and read on."""
+        data = self._file.read(WINDOW)
         try:
-            _, end = _LENIENT.raw_decode(text, at)
-        except (ValueError, RecursionError) as broken:
-            raise UserError(f"{path}: not JSON: {broken}; download the file again") from broken
-    if len(text[at:end].encode(errors="replace")) > MAX_ROW_BYTES:
+            grown = self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            at = self._bytes + error.start
+            raise UserError(f"{self.path}: not UTF-8 near byte {at}; convert the file") from error
+        self._bytes += len(data)
+        self._gone += self.at
+        self.text, self.at, self.ended = self.text[self.at :] + grown, 0, not data
+
+    def sign(self) -> str:
+        """The next character that is no space, "" at the end."""
+        while True:
+            while self.at < len(self.text) and self.text[self.at] in _SPACE:
+                self.at += 1
+            if self.at < len(self.text) or self.ended:
+                return self.text[self.at : self.at + 1]
+            self.more()
+
+    def place(self) -> int:
+        """Number of the next character in the file, from 0."""
+        return self._gone + self.at
+
+
+def _elements(path: Path) -> Iterator[dict[str, Any] | Problem]:
+    """Each element of a JSON list, decoded one by one; the file is never held as a whole."""
+    with path.open("rb") as file:
+        window = _Window(path, file)
+        if window.sign() != "[":
+            raise UserError(
+                f"{path}: not a JSON list; a file of one object per line must be named .jsonl"
+            )
+        window.at += 1
+        first = True
+        while window.sign() != "]":
+            if not first:
+                _pass_comma(window)
+            first = False
+            yield _element(window)
+        window.at += 1
+        if window.sign():
+            raise UserError(
+                f"{path}: text after the list ends, at character {window.place()}; mend the file"
+            )
+
+
+def _element(window: _Window) -> dict[str, Any] | Problem:
+    """The next element; a syntax error leaves no way to find the one behind it."""
+    window.sign()
+    while True:
+        try:
+            value, end = STRICT.raw_decode(window.text, window.at)
+            row = object_of(value)
+        except (ValueError, RecursionError) as error:
+            row, end = json_problem(error), -1
+            try:
+                _, end = _LENIENT.raw_decode(window.text, window.at)
+            except (ValueError, RecursionError) as broken:
+                if window.ended:
+                    reason = f"not JSON: {broken}; download the file again"
+                    raise UserError(f"{window.path}: {reason}") from broken
+        if window.ended or 0 <= end < len(window.text) - 3:
+            break
+        window.more()  # the element may go on, and so may a number: 3 could be 3.5 or 3e+9
+    if len(window.text[window.at : end].encode(errors="replace")) > MAX_ROW_BYTES:
         row = Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
-    return row, end
+    window.at = end
+    return row
 
 
 def _text(path: Path) -> str:
@@ -151,13 +197,12 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; convert the file") from error
 
 
-def _after_comma(text: str, at: int, path: Path) -> int:
-    if text[at : at + 1] != ",":
-        raise UserError(f"{path}: not a JSON list at character {at}; download the file again")
-    return at + 1
-
-
-def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _SPACE:
-        at += 1
-    return at
+def _pass_comma(window: _Window) -> None:
+    if window.sign() != ",":
+        place = window.place()
+        raise UserError(
+            f"{window.path}: not a JSON list at character {place}; download the file again"
+        )
+    window.at += 1
+    if window.sign() == "]":
+        raise UserError(f"{window.path}: not JSON: a comma before the end; mend the file")
