@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mixtures.recipe import Archive, HeldOut, Source
-from pipeline import fetch, hub, stream
+from pipeline import fetch, hub, links, stream
 from pipeline.archives import kind_of, ranges, whole_name
 from pipeline.cluster import Died, Workers
 from pipeline.concatenated import Concatenated
@@ -135,10 +135,10 @@ def gather(
         wanted = _wanted(needing, pool, workers, step)
     with bars.step("archives" if stage == "decode" else "held out archives") as step:
         units = _archive_units(needing, wanted, stage, pool)
-        links = list(_link_units(wanted.values(), pool))
-        step.begin(len(units) + len(links))
+        linked_units = list(_link_units(wanted.values(), pool))
+        step.begin(len(units) + len(linked_units))
         streamed = _run(workers, units, step)
-        _run(workers, links, step)
+        _run(workers, linked_units, step)
     linked = pool.receipts("link")
     gathered = {}
     for each in needing:
@@ -197,13 +197,25 @@ def _spans(parts: tuple[str, ...]) -> list[tuple[int, int] | None]:
     return [*found] if len(found) > 1 else [None]
 
 
-def _link_units(wanted: Iterable[Receipt], pool: Pool) -> Iterable[stream.LinkUnit]:
+def _link_units(wanted: Iterable[Receipt], pool: Pool) -> Iterable[links.LinkUnit]:
     """The addresses that no receipt names yet."""
     table = pool.table(list(wanted), "index/wanted", WANTED)
     done = {url for receipt in pool.receipts("link") for url in receipt.inputs}
     urls = sorted({url for url in table["url"].to_pylist() if url} - done)
     for start in range(0, len(urls), URLS_PER_UNIT):
-        yield stream.LinkUnit(pool=pool.store.url, urls=tuple(urls[start : start + URLS_PER_UNIT]))
+        yield links.LinkUnit(pool=pool.store.url, urls=tuple(urls[start : start + URLS_PER_UNIT]))
+
+
+def work(
+    unit: stream.NamesUnit | stream.ArchiveUnit | links.LinkUnit,
+) -> tuple[Any, Receipt]:
+    """(the unit, its receipt), whichever stage it belongs to."""
+    match unit:
+        case stream.NamesUnit():
+            return unit, stream.names(unit)
+        case stream.ArchiveUnit():
+            return unit, stream.stream(unit)
+    return unit, links.link(unit)
 
 
 def _run(workers: Workers, units: Sequence[Any], step: Any) -> dict[Any, Receipt]:
@@ -212,7 +224,7 @@ def _run(workers: Workers, units: Sequence[Any], step: Any) -> dict[Any, Receipt
     left = list(units)
     while left:
         again = []
-        for result in workers.map(stream.run, left):
+        for result in workers.map(work, left):
             if not isinstance(result, Died):
                 found |= [result]
             elif isinstance(result.unit, stream.ArchiveUnit) and not result.unit.alone:

@@ -1,11 +1,10 @@
-"""Media with digests that nobody knows before their bytes were read: in archives, on the web.
+"""Media in archives, whose digests nobody knows before their bytes were read.
 
     names     one source's records -> the media they name, wanted from its archives or addresses
     stream    one archive (or a byte range of one), read once -> clips of what is wanted in it
-    link      some addresses, fetched into the cache -> their digests
 
-Each leaves a receipt; `stream` and `link` leave tables of names, to which admission joins the
-records. An archive is never reopened for a record: its members pass by once, as bytes in memory
+Each leaves a receipt; `stream` leaves a table of names, to which admission joins the records. An
+archive is never reopened for a record: its members pass by once, as bytes in memory
 (larger ones on this node's own disk), and are decoded where they are.
 """
 
@@ -17,16 +16,13 @@ import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline import fetch, ledger, stages
-from pipeline.addresses import FetchProblem, check_address
 from pipeline.archives import ArchiveProblem, Member, MemberProblem, kind_of, members
 from pipeline.concatenated import Concatenated
-from pipeline.download import Limits
 from pipeline.media_table import folder_digest
 from pipeline.opening import memory, spooled
 from pipeline.records import Record
@@ -37,22 +33,9 @@ from shards.pool import Pool, Receipt
 
 NAMES_VERSION = "1"
 STREAM_VERSION = "1"
-LINK_VERSION = "1"
 IN_MEMORY = 64 << 20  # bytes of a member that is kept in memory
 CHUNK_BYTES = 256 << 20  # bytes of members that are decoded together
-AT_ONCE = 16  # addresses fetched side by side
-LINK_LIMITS = Limits(max_bytes=64 << 20, max_seconds=120, attempts=3, stall=15)
 _PIECE = 1 << 20
-
-
-def run(unit: NamesUnit | ArchiveUnit | LinkUnit) -> tuple[Any, Receipt]:
-    """(the unit, its receipt), whichever stage it belongs to."""
-    match unit:
-        case NamesUnit():
-            return unit, names(unit)
-        case ArchiveUnit():
-            return unit, stream(unit)
-    return unit, link(unit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,35 +343,3 @@ def decode_apart(unit: stages.MediaUnit) -> None:
     process.join()
     if process.exitcode:
         stages.refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])
-
-
-# addresses on the web --------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkUnit:
-    """Some addresses of media."""
-
-    pool: str
-    urls: tuple[str, ...]
-
-
-def link(unit: LinkUnit) -> Receipt:
-    """Fetch each address into the cache; what cannot be had is written down with its code."""
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        rows = list(threads.map(_linked, unit.urls))
-    tables = {"index/members": table_of(MEMBERS, rows)}
-    refused = sum(bool(row["code"]) for row in rows)
-    return Pool(unit.pool).commit(
-        "link", LINK_VERSION, {}, unit.urls, tables, counts={"urls": len(rows), "refused": refused}
-    )
-
-
-def _linked(url: str) -> dict[str, str]:
-    row = {"name": url, "media_digest": "", "address": "", "code": "", "detail": ""}
-    try:
-        check_address(url)
-        found = fetch.fetched(url, LINK_LIMITS, media=True)
-    except FetchProblem as problem:
-        return row | {"code": problem.code, "detail": problem.detail}
-    return row | {"media_digest": found.digest, "address": f"file:{url}"}

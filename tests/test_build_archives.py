@@ -17,7 +17,7 @@ from shards.index import FETCHED, MEMBERS, read_table
 from shards.pool import Pool
 from tests.fake_hub import COMMIT, REPO, serve
 from tests.small_world import film, picture, row
-from tests.test_stream import tarred, zipped
+from tests.test_archive_stream import tarred, zipped
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = """\

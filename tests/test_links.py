@@ -12,7 +12,7 @@ import pytest
 import urllib3
 
 from mixtures.recipe import Archive, HeldOut
-from pipeline import addresses, fetch, gather, stream
+from pipeline import addresses, fetch, gather, links, stream
 from pipeline.admit import SourceUnit, admit
 from pipeline.opening import open_address
 from pipeline.stages import MediaUnit, decode
@@ -59,7 +59,7 @@ def test_addresses_are_fetched_and_refused_one_by_one(web: Server, tmp_path: Pat
     names = stream.names(
         stream.NamesUnit(pool=pool.store.url, format="image_urls", annotations=annotations)
     )
-    linked = stream.link(stream.LinkUnit(pool=pool.store.url, urls=tuple(sorted(URLS))))
+    linked = links.link(links.LinkUnit(pool=pool.store.url, urls=tuple(sorted(URLS))))
     found = pool.table([linked], "index/members", MEMBERS).to_pylist()
     assert {row["name"]: row["code"] for row in found} == URLS
     unit = SourceUnit(
@@ -97,7 +97,7 @@ def test_what_was_linked_before_is_not_asked_again(web: Server, tmp_path: Path) 
     )
     (unit,) = gather._link_units([names], pool)
     assert unit.urls == (f"{HOST}/good/", f"{HOST}/page/")
-    stream.link(unit)
+    links.link(unit)
     assert not list(gather._link_units([names], pool))
 
 
