@@ -16,7 +16,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -90,7 +90,8 @@ def members(
             yield from _zip_members(file, start, stop)
         elif kind == "tar":
             file.seek(start)
-            yield from _tar_members(file, file.read, file.tell, stop)
+            last = stop is None or stop >= file.nbytes  # which must end with an end mark
+            yield from _tar_members(file, file.read, file.tell, None if last else stop)
         else:
             yield from _unpacked_members(file)
 
@@ -107,14 +108,17 @@ def _typed(file: Concatenated, problem: type[ArchiveProblem]) -> Iterator[None]:
 
 
 def ranges(file: Concatenated, kind: str, nbytes: int) -> list[tuple[int, int]]:
-    """Byte ranges [start, stop) of about `nbytes`, each beginning at a member; one for a tar.gz."""
+    """Byte ranges [start, stop) of about `nbytes`, each beginning at a member; one for a tar.gz.
+
+    Where the archive is damaged, the last range holds the damage.
+    """
+    cuts = [0]
     if kind == "tar.gz" or file.nbytes <= nbytes:
         return [(0, file.nbytes)]
-    starts = _zip_starts(file) if kind == "zip" else _tar_starts(file)
-    cuts = [0]
-    for start in starts:
-        if start - cuts[-1] >= nbytes:
-            cuts.append(start)
+    with suppress(ArchiveProblem), _typed(file, ArchiveProblem):
+        for start in _zip_starts(file) if kind == "zip" else _tar_starts(file):
+            if start - cuts[-1] >= nbytes:
+                cuts.append(start)
     return list(pairwise([*cuts, file.nbytes]))
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
+_PIECE = 1 << 20
+
 
 class Concatenated(io.BufferedIOBase):
     """A readable, seekable file out of parts; counts what it read, and hashes it on request.
@@ -69,12 +71,21 @@ class Concatenated(io.BufferedIOBase):
             self._hash.update(piece)
         return piece
 
-    def digest(self) -> str:
-        """sha256 of the whole, reading on to its end, or from its start if it was sought in."""
+    def digest(self, span: tuple[int, int] | None = None) -> str:
+        """sha256 of the whole, reading on to its end, or from its start if it was sought in.
+
+        With `span`, of the bytes [start, stop).
+        """
+        if span is not None:
+            self.seek(span[0])
+            part = hashlib.sha256()
+            while self._at < span[1]:
+                part.update(self.read(min(_PIECE, span[1] - self._at)))
+            return part.hexdigest()
         if self._hash is None:
             self.seek(0)
             self._hash = hashlib.sha256()
-        while self.read(1 << 20):
+        while self.read(_PIECE):
             pass
         return self._hash.hexdigest()
 

@@ -32,6 +32,7 @@ from shards.errors import UserError
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/(.+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMITS: dict[tuple[str, str, str], str] = {}
 _GLOB = re.compile(r"[*?\[]")
 Result = TypeVar("Result")
 
@@ -71,8 +72,7 @@ def pin(address: str) -> list[str]:
     api = HfApi(endpoint=endpoint())
     commit = file.revision
     if not COMMIT.fullmatch(commit):
-        info = _asked(file, lambda: api.dataset_info(file.repo, revision=commit or None))
-        commit = str(info.sha)
+        commit = _commit(file, endpoint())
     if not _GLOB.search(file.path):
         return [str(HubFile(file.repo, commit, file.path))]
     folder = file.path[: _GLOB.search(file.path).start()].rpartition("/")[0]  # type: ignore[union-attr]
@@ -89,6 +89,16 @@ def pin(address: str) -> list[str]:
     if not found:
         raise UserError(f"{address}: no file of commit {commit} fits the pattern; correct it")
     return [str(HubFile(file.repo, commit, path)) for path in found]
+
+
+def _commit(file: HubFile, server: str) -> str:
+    """The commit behind a branch, a tag or nothing: one and the same for all of a process."""
+    key = (file.repo, file.revision, server)
+    if key not in _COMMITS:
+        api = HfApi(endpoint=server)
+        info = _asked(file, lambda: api.dataset_info(file.repo, revision=file.revision or None))
+        _COMMITS[key] = str(info.sha)
+    return _COMMITS[key]
 
 
 def request(address: str) -> tuple[Request, str]:

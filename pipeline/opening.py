@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from pipeline.stills import Stills
 from shards.errors import MissingData, UserError
 from shards.ids import short_hash
 
+ROOM = 1 << 30  # bytes that must be free in memory; containers often have 64 MB there
 EMBEDDED_IN = ("images", "image", "mp4")  # the columns of published bytes
 
 
@@ -63,8 +65,10 @@ def pictures_in(folder: Path) -> tuple[Path, ...]:
 
 
 def memory() -> str | None:
-    """A folder in memory where the machine has one, for bytes that are decoded at once."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+    """A folder in memory where the machine has room in one, for bytes that are decoded at once."""
+    folder = Path("/dev/shm")  # noqa: S108
+    roomy = folder.is_dir() and shutil.disk_usage(folder).free > ROOM
+    return str(folder) if roomy else None
 
 
 def spooled(scratch: Path, address: str) -> Path:

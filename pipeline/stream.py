@@ -102,7 +102,7 @@ def stream(unit: ArchiveUnit) -> Receipt:
         "span": None if unit.span is None else list(unit.span),
         "nbytes": nbytes,
     }
-    known = _known_digest(pool, files, parameters)
+    known = _known_digest(unit, pool, files, parameters)
     if known:
         done = pool.receipt(work_id("stream", STREAM_VERSION, parameters, [known]))
         if done:
@@ -115,16 +115,18 @@ def stream(unit: ArchiveUnit) -> Receipt:
     )
 
 
-def _known_digest(pool: Pool, files: list[fetch.Local], parameters: dict[str, Any]) -> str:
-    """sha256 of the archive if it was fetched, or if one like it was streamed before; else "".
+def _known_digest(
+    unit: ArchiveUnit, pool: Pool, files: list[fetch.Local], parameters: dict[str, Any]
+) -> str:
+    """sha256 of the unit's bytes if they were fetched, or if their like was streamed before; or "".
 
     A local archive that is new is hashed while it is streamed: it is read once.
     """
-    if len(files) == 1 and files[0].digest:
+    if len(files) == 1 and files[0].digest and unit.span is None:
         return files[0].digest
     if any(receipt.parameters == parameters for receipt in pool.receipts("stream")):
         with Concatenated([file.path for file in files]) as file:
-            return file.digest()
+            return file.digest(unit.span)
     return ""
 
 
@@ -155,7 +157,7 @@ class _Passing:
         self.open_folder: _Folder | None = None
 
     def run(self, known: str) -> str:
-        """Stream to the end; the sha256 of the archive."""
+        """Stream to the end; the sha256 of the bytes that this unit is about."""
         paths = [file.path for file in self.files]
         kind = kind_of(paths[0].name)
         with tempfile.TemporaryDirectory(prefix="slowfast-", dir=memory()) as small:
@@ -163,7 +165,7 @@ class _Passing:
                 self.scratch, self.large = Path(small), Path(large)
                 with Concatenated(paths, hashed=not known) as file:
                     self._pass(members(file, kind, *(self.unit.span or (0, None))))
-                    digest = known or file.digest()
+                    digest = known or file.digest(self.unit.span)
                     self.counts["bytes_read"] = file.bytes_read
         return digest
 

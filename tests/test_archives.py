@@ -197,6 +197,20 @@ def test_ranges_cut_at_members_and_together_hold_all(tmp_path: Path) -> None:
         assert found == files
 
 
+def test_ranges_of_a_damaged_archive_end_with_the_damage(tmp_path: Path) -> None:
+    files = {f"{i}.jpg": bytes([i]) * 700 for i in range(40)}
+    data = tar_of(files)
+    path = written(tmp_path / "a.tar", data[: len(data) // 2])
+    with Concatenated([path]) as file:
+        spans = ranges(file, "tar", 5_000)
+        assert len(spans) > 1 and spans[-1][1] == path.stat().st_size
+        assert file.digest(spans[1]) == sha256_hex(path.read_bytes()[slice(*spans[1])])
+    for span in spans[:-1]:
+        assert contents(path, start=span[0], stop=span[1])
+    with pytest.raises(ArchiveProblem):
+        contents(path, start=spans[-1][0], stop=spans[-1][1])
+
+
 def test_a_stream_counts_and_hashes_what_it_reads_once(tmp_path: Path) -> None:
     data = gzip.compress(tar_of(GOOD)) + b"tail that no reader looks at"
     path = written(tmp_path / "a.tar.gz", data[:-28])

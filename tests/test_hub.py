@@ -98,6 +98,7 @@ def test_a_file_that_is_not_there_is_said_when_it_is_fetched(server: Hub) -> Non
 def test_a_gated_dataset_names_the_remedy(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     server.gated = True
     assert fetch.pin(address("data/train.json", ""), "x")
+    hub._COMMITS.clear()
     monkeypatch.setenv("HF_TOKEN", "wrong")
     with pytest.raises(UserError, match=rf"accept its terms at {server.url}/datasets/{REPO} and"):
         fetch.pin(address("data/train.json", ""), "x")

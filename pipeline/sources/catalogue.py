@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Dataset:
     note: str = ""
 
 
+@functools.cache
 def catalogue() -> dict[str, Dataset]:
     """Every dataset of the catalogue by name; UserError names an entry that does not fit."""
     return {name: _dataset(name, entry) for name, entry in load_yaml(CATALOGUE).items()}
