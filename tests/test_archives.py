@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import archives
@@ -169,13 +169,14 @@ def test_a_header_of_zeros_is_no_silent_end(tmp_path: Path) -> None:
     assert problem(written(tmp_path / "a.tar", bytes(data))).code == "ARCHIVE_DAMAGED"
 
 
+@settings(deadline=None, max_examples=60)
 @given(at=st.integers(0, 511), bit=st.integers(0, 7))
 def test_a_flipped_bit_in_a_header_is_found(at: int, bit: int, tmp_path_factory) -> None:  # type: ignore[no-untyped-def]
     data = bytearray(packed((entry("middle.jpg"), b"data")))
     data[1024 + at] ^= 1 << bit
     path = written(tmp_path_factory.mktemp("flip") / "a.tar", bytes(data))
-    padding = 148 + 6 <= at < 156 or at >= 500  # bytes that no reader looks at
-    if not padding:
+    in_checksum = 148 <= at < 156  # where a space may stand for a leading 0
+    if not in_checksum:
         assert problem(path).code == "ARCHIVE_DAMAGED"
 
 
