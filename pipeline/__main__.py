@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.build import Built, build
 from pipeline.cluster import connect
@@ -83,23 +83,22 @@ def run_report(arguments: argparse.Namespace) -> None:
 
 def run_sources(_: argparse.Namespace) -> None:
     """Everything that can be known before fetching; rows and sizes as their publishers say."""
-    table = Table("dataset", "kind", "task", "format", "licence", "access", "rows", "size", "ids")
+    name_column = Column("dataset", no_wrap=True)
+    table = Table(name_column, "format", "licence; terms", "access", "rows; size", box=None)
     for name, entry in catalogue().items():
         access = "gated" if entry.gated else "open" if entry.annotations else "name copies"
         table.add_row(
             f"{name}{'' if entry.sure != 'recalled' else ' (?)'}",
-            entry.kind,
-            entry.task,
             entry.format or "none reads it",
-            f"{entry.licence}; {entry.terms}" if entry.terms else entry.licence,
+            "; ".join(filter(None, (entry.licence, entry.terms))),
             access,
-            entry.rows,
-            entry.size,
-            "\n".join(entry.ids),
+            "; ".join(filter(None, (entry.rows, entry.size))),
         )
     console = Console()
     console.print(table)
-    console.print(f"(?) recalled, to be checked. Notes and addresses: {CATALOGUE}", highlight=False)
+    console.print(
+        f"(?) recalled, to be checked. Ids, notes and addresses: {CATALOGUE}", highlight=False
+    )
 
 
 def show(built: Built, page: str) -> None:
