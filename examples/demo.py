@@ -47,11 +47,11 @@ def steps() -> list[tuple[Step, ...]]:
             ("train stage 1", train("demo_stage1", "stage1", "train1")),
             ("build stage 2", build("demo_stage2", "stage2")),
         ),
+        (("plan a floor: no vision", plan("demo_stage2_no_vision", "no_vision")),),
         (
             ("train stage 2", [*train("demo_stage2", "stage2", "train2"), *start]),
-            ("plan a floor: no vision", plan("demo_stage2_no_vision", "no_vision")),
+            ("train the floor", floor),
         ),
-        (("train the floor", floor),),
         (
             ("score on videos", [*evaluate("train2", "scores"), videos, *pathways]),
             ("score on images", [*evaluate("train2", "scores_images"), digits]),

@@ -177,16 +177,16 @@ def board_image(digits: Scans, seed: int, index: int) -> Scene:
 
 
 def spot_image(digits: Scans, seed: int, index: int) -> Scene:
-    """One digit in a quarter of the picture: where, and which."""
+    """Scan ``index`` modulo their number in one quarter of the picture: where, and which."""
     rng = _rng(seed, "spot", index)
-    corner, label = _balanced(seed, "corn", index, len(CORNERS)), int(rng.integers(10))
+    row, corner = index % len(digits.labels), _balanced(seed, "corn", index, len(CORNERS))
     ground = _ground(rng)
     frame, half = _canvas(ground), SIDE // 2
-    row, column = divmod(corner, 2)
-    _draw(frame, digits.pick(rng, label), half * row, half * column, half, ground)
+    down, across = divmod(corner, 2)
+    _draw(frame, digits.scans[row], half * down, half * across, half, ground)
     turns = [
         Turn("spot", WHERE, CORNERS[corner]),
-        Turn("digit", "Which digit is this?", str(label)),
+        Turn("digit", WHICH, str(digits.labels[row])),
     ]
     return Scene(frame[None], _shuffled(rng, turns))
 
