@@ -250,7 +250,7 @@ _RECIPE: dict[str, rules.Rule] = {
     "pack_patches": rules.integer(16, 1 << 30),
     "pack_window": rules.integer(1, 65_536),
     "unit": rules.one_of(*UNITS),
-    "length": rules.integer(1, 10**15),
+    "length": rules.integer(1, 10**12),
     "stages": rules.entries(rules.section(StageRule, _STAGE, "start weights")),
     "period": rules.integer(1, MAX_PERIOD),
     "allow_licences": rules.entries(rules.text),
