@@ -38,6 +38,16 @@ STEPS = st.lists(
 )
 
 
+def test_what_was_dropped_for_want_of_room_does_not_come_back_at_once() -> None:
+    forecast = Forecast(1)
+    for step, items in enumerate([[("a", 1), ("j", 2)], [], [("a", 1), ("j", 2)]]):
+        forecast.learn(step, items)
+    assert forecast.take(1 << 30) == (["a", "j"], [])
+    forecast.pass_to(1)
+    fetched, dropped = forecast.take(1 << 30)
+    assert not set(fetched) & {"a", "j"} and dropped
+
+
 @given(STEPS, st.integers(1, 12), st.data())
 def test_what_a_step_needs_is_held_and_nothing_needed_sooner_was_dropped(
     steps: list[list[tuple[str, int]]], limit: int, data: st.DataObject

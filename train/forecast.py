@@ -70,7 +70,8 @@ class Forecast:
         while self._coming and most > 0:
             step, name, size = self._coming[0]
             urgent = step <= self.now
-            if not urgent and self._bytes_taken + size > self.limit - self.limit // RESERVE:
+            full = self._bytes_taken + size > self.limit - self.limit // RESERVE
+            if not urgent and (full or name in dropped):
                 break
             if name not in self.held:
                 if not self._make_room(size, step, dropped) and not urgent:
