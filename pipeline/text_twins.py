@@ -1,0 +1,253 @@
+"""Conversations that are nearly alike: MinHash finds candidates, exact Jaccard similarity decides.
+
+A conversation is two sets of hashed 3-grams of words, of its questions and of its answers; two are
+twins if both are at least FLOOR alike. So a question with another answer is no twin, however long.
+
+    texts    one table of samples -> its distinct conversations: sketches and shingles
+    twins    all sketches of a recipe -> the pairs of one part of all buckets
+
+A bucket is the conversations that share a band of 8 of 192 MinHash values; at similarity 0.8 a pair
+shares one with probability 0.988, at 0.85 with 0.9996. Inside a bucket, ordered by the next band,
+each conversation is compared with the WINDOW that follow it: an ordinary bucket whole, one that a
+common phrase filled in linear time. Parts hold whole buckets, so their number changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from rensa import RMinHash
+
+from pipeline.shingles import Ends, Hashes, Words, ngrams, wholes, words_of
+from shards.ids import normalise, work_id
+from shards.index import TEXT_PAIRS, TEXTS
+from shards.pool import Pool, Receipt
+
+TEXTS_VERSION = f"1/rensa-{RMinHash.ALGORITHM_VERSION}"
+TWINS_VERSION = "1"
+SHINGLE = 3  # words; a change of one word in thirty leaves 0.8
+ROWS, BANDS = 8, 24
+SEED = 20250319
+FLOOR = 800  # per mille; recipes ask for as much or more
+WINDOW = 16
+ROWS_PER_PART = 1 << 18
+_SLACK = 0.12  # three standard deviations of a sketch's estimate at 0.8, and some
+_AT_ONCE = 1 << 15
+_SAID = np.uint64(0xA24BAED4963EE407)  # keeps the shingles of answers apart from those of questions
+
+Rows = NDArray[np.int64]
+Sketches = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sets:
+    """Sets of hashes: that of row i is `values[ends[i]:ends[i + 1]]`, ascending, each once."""
+
+    values: NDArray[np.uint32]
+    ends: Ends
+
+    @property
+    def sizes(self) -> Ends:
+        return np.diff(self.ends)
+
+
+# one conversation ------------------------------------------------------------------
+
+
+def shingles(texts: Sequence[str]) -> Sets:
+    """The distinct 3-grams of texts; a text of fewer words is one shingle: the text itself."""
+    words = words_of(texts)
+    grams, ends = ngrams(words, SHINGLE)
+    short = np.flatnonzero(words.counts < SHINGLE)
+    said = [normalise(texts[i]).lower() for i in short.tolist()]
+    grams = np.insert(grams, ends[short], wholes(_letters(said)))
+    ends = ends + np.searchsorted(short, np.arange(len(ends)))
+    row = np.repeat(np.arange(len(texts)), np.diff(ends)).astype(np.uint64)
+    keys = np.unique(row << np.uint64(32) | grams >> np.uint64(32))
+    found = np.searchsorted(keys >> np.uint64(32), np.arange(len(texts) + 1))
+    return Sets(values=keys.astype(np.uint32), ends=found.astype(np.int64))
+
+
+def _letters(texts: Sequence[str]) -> Words:
+    """Texts as sequences of their characters, for those that hardly have words: -5, +, 5 %."""
+    counts = np.array([len(text) for text in texts], np.int64)
+    codes = np.frombuffer("".join(texts).encode("utf-32-le"), "<u4").astype(np.uint64)
+    return Words(words=codes + np.uint64(1), ends=np.concatenate([[0], np.cumsum(counts)]))
+
+
+def sketches(asked: Sets, said: Sets) -> Sketches:
+    """The least 8 bits of 192 MinHash values of each conversation: uint8[n, 192]."""
+    found = [np.empty((0, ROWS * BANDS), np.uint8)]
+    for start in range(0, len(asked.sizes), _AT_ONCE):
+        rows = np.arange(start, min(start + _AT_ONCE, len(asked.sizes)))
+        hashes, ends = _joined(_taken(asked, rows), _taken(said, rows))
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+            hashes, ends.astype(np.uint64), ROWS * BANDS, SEED
+        )
+        found.append(np.array(matrix.to_rows(), np.uint32).astype(np.uint8))
+    return np.concatenate(found)
+
+
+def _joined(asked: Sets, said: Sets) -> tuple[Hashes, Ends]:
+    """Both sets of each row one after the other, apart from each other."""
+    ends = asked.ends + said.ends
+    hashes = np.empty(int(ends[-1]), np.uint64)
+    of_said = np.repeat(asked.ends[1:], said.sizes) + np.arange(len(said.values))
+    of_asked = np.repeat(said.ends[:-1], asked.sizes) + np.arange(len(asked.values))
+    hashes[of_said] = said.values ^ _SAID
+    hashes[of_asked] = asked.values
+    return hashes, ends
+
+
+def _taken(sets: Sets, rows: Rows) -> Sets:
+    sizes = sets.sizes[rows]
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    at = np.repeat(sets.ends[rows] - ends[:-1], sizes) + np.arange(ends[-1])
+    return Sets(values=sets.values[at], ends=ends)
+
+
+# the texts of a table ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextsUnit:
+    """One table of samples whose conversations are to be sketched."""
+
+    pool: str
+    table: str
+
+
+def sketch(unit: TextsUnit) -> Receipt:
+    """Sketch and shingles of every distinct conversation of a table, in order of their digests."""
+    pool = Pool(unit.pool)
+    done = pool.receipt(work_id("texts", TEXTS_VERSION, {}, [unit.table]))
+    if done:
+        return done
+    samples = pool.read(f"index/samples/{unit.table}").select(["turns_digest", "turns"])
+    by_digest = dict(zip(*(column.to_pylist() for column in samples.columns), strict=True))
+    digests = sorted(by_digest)
+    asked, said = [], []
+    for digest in digests:
+        turns = json.loads(by_digest[digest])
+        asked.append(" ".join(turn["text"] for turn in turns if turn["role"] != "assistant"))
+        said.append(" ".join(turn["text"] for turn in turns if turn["role"] == "assistant"))
+    tables = {"index/texts": text_table(digests, shingles(asked), shingles(said))}
+    counts = {"texts": len(digests)}
+    return pool.commit("texts", TEXTS_VERSION, {}, [unit.table], tables, counts=counts)
+
+
+def text_table(digests: Sequence[str], asked: Sets, said: Sets) -> pa.Table:
+    """Rows of TEXTS."""
+    lists = [
+        pa.ListArray.from_arrays(pa.array(sets.ends, pa.int32()), pa.array(sets.values))
+        for sets in (asked, said)
+    ]
+    rows = [row.tobytes() for row in sketches(asked, said)]
+    return pa.table([pa.array(digests, pa.string()), pa.array(rows, pa.binary()), *lists], TEXTS)
+
+
+# pairs -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinsUnit:
+    """One of `parts` parts of all buckets of the conversations in `tables`."""
+
+    pool: str
+    sources: dict[str, str]
+    tables: tuple[str, ...]
+    part: int
+    parts: int
+
+
+def parted(pool: str, texts: Sequence[Receipt], sources: dict[str, str]) -> list[TwinsUnit]:
+    """The work of comparing all these conversations, cut by how many they are."""
+    tables = tuple(sorted({name for one in texts for name in one.outputs["index/texts"]}))
+    parts = 1 + sum(one.counts["texts"] for one in texts) // ROWS_PER_PART
+    return [
+        TwinsUnit(pool=pool, sources=sources, tables=tables, part=part, parts=parts)
+        for part in range(parts)
+    ]
+
+
+def twins(unit: TwinsUnit) -> Receipt:
+    """The twins that share a bucket of this part."""
+    pool = Pool(unit.pool)
+    parameters = {"sources": unit.sources, "part": unit.part, "parts": unit.parts}
+    done = pool.receipt(work_id("twins", TWINS_VERSION, parameters, unit.tables))
+    if done:
+        return done
+    every = [pool.read(f"index/texts/{name}") for name in unit.tables]
+    pairs = pairs_among(pa.concat_tables([TEXTS.empty_table(), *every]), unit.part, unit.parts)
+    return pool.commit("twins", TWINS_VERSION, parameters, unit.tables, {"clusters/text": pairs})
+
+
+def pairs_among(texts: pa.Table, part: int = 0, parts: int = 1) -> pa.Table:
+    """Rows of TEXT_PAIRS among rows of TEXTS, of which several may be one conversation."""
+    digests, first = np.unique(np.array(texts["turns_digest"].to_pylist(), str), return_index=True)
+    texts = texts.take(pa.array(first)).combine_chunks()
+    drawn = b"".join(texts["sketch"].to_pylist())
+    drawn_rows = np.frombuffer(drawn, np.uint8).reshape(-1, ROWS * BANDS)
+    sets = [_sets(texts[name]) for name in ("asked", "said")]
+    pairs = candidates(drawn_rows, part, parts)
+    alike = np.minimum(*(similarity(one, pairs) for one in sets))
+    kept = pairs[:, alike >= FLOOR]
+    columns = [digests[kept[0]], digests[kept[1]], alike[alike >= FLOOR]]
+    return pa.table([pa.array(column) for column in columns], TEXT_PAIRS.names).cast(TEXT_PAIRS)
+
+
+def _sets(column: pa.ChunkedArray) -> Sets:
+    lists = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    return Sets(values=np.asarray(lists.values), ends=np.asarray(lists.offsets, np.int64))
+
+
+def candidates(rows: Sketches, part: int = 0, parts: int = 1) -> Rows:
+    """Pairs (lesser row above) that share a bucket of the part and whose sketches look alike."""
+    found = [np.empty((2, 0), np.int64)]
+    for pairs in _neighbours(rows, part, parts):
+        for start in range(0, pairs.shape[1], _AT_ONCE):
+            some = pairs[:, start : start + _AT_ONCE]
+            same = (rows[some[0]] == rows[some[1]]).mean(axis=1)
+            found.append(some[:, same >= FLOOR / 1000 - _SLACK])
+    return np.unique(np.sort(np.concatenate(found, axis=1), axis=0), axis=1)
+
+
+def _neighbours(rows: Sketches, part: int, parts: int) -> Iterator[Rows]:
+    """Pairs of rows near each other in a bucket of the part, band by band."""
+    bands = rows.view("<u8")
+    for band in range(BANDS):
+        mine = np.flatnonzero(bands[:, band] % np.uint64(parts) == part)
+        after = bands[mine, (band + 1) % BANDS]
+        order = mine[np.lexsort((after, bands[mine, band]))]
+        bucket = bands[order, band]
+        for step in range(1, WINDOW + 1):
+            together = bucket[step:] == bucket[:-step]
+            if not together.any():
+                break
+            yield np.stack([order[:-step][together], order[step:][together]])
+
+
+def similarity(sets: Sets, pairs: Rows) -> NDArray[np.int64]:
+    """Jaccard similarity of each pair of sets, in whole per mille, rounded down."""
+    found = np.zeros(pairs.shape[1], np.int64)
+    for start in range(0, pairs.shape[1], _AT_ONCE):
+        some = pairs[:, start : start + _AT_ONCE]
+        both = [_keyed(_taken(sets, rows)) for rows in some]
+        keys = np.sort(np.concatenate(both))
+        twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
+        shared = np.bincount(twice.astype(np.int64), minlength=some.shape[1])
+        union = sets.sizes[some].sum(axis=0) - shared
+        found[start : start + _AT_ONCE] = 1000 * shared // union
+    return found
+
+
+def _keyed(sets: Sets) -> Hashes:
+    """The hashes of each set with the number of its row above them."""
+    row = np.repeat(np.arange(len(sets.sizes)), sets.sizes).astype(np.uint64)
+    keys: Hashes = row << np.uint64(32) | sets.values
+    return keys
