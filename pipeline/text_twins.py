@@ -60,11 +60,11 @@ class Sets:
 
 
 def shingles(texts: Sequence[str]) -> Sets:
-    """The distinct 3-grams of texts; a text of fewer words is one shingle: the text itself."""
+    """The distinct 3-grams of texts; one of fewer words is one shingle: itself but for a stop."""
     words = words_of(texts)
     grams, ends = ngrams(words, SHINGLE)
     short = np.flatnonzero(words.counts < SHINGLE)
-    said = [normalise(texts[i]).lower() for i in short.tolist()]
+    said = [normalise(texts[i]).lower().rstrip(".!? ") for i in short.tolist()]
     grams = np.insert(grams, ends[short], wholes(_letters(said)))
     ends = ends + np.searchsorted(short, np.arange(len(ends)))
     row = np.repeat(np.arange(len(texts)), np.diff(ends)).astype(np.uint64)
