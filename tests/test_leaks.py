@@ -215,13 +215,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"qid": 1, "video_name": "one", "question": "How far does it zoom?"},
         {"qid": 2, "video_name": "gone", "question": LONG},
     ]))  # fmt: skip
+    zooms = f"annotations: {root}/bench.json, media: {root}/films.bench"
     listed(
         root,
-        f"""benchmarks:
-  - {{name: real, dataset: eval-realworldqa, copy: {root}/copy}}
-  - {{name: zooms, format: benchmark_questions, annotations: {root}/bench.json, media: {root}/films.bench}}
-""",
-    )  # noqa: E501
+        "benchmarks:\n"
+        f"  - {{name: real, dataset: eval-realworldqa, copy: {root}/copy}}\n"
+        f"  - {{name: zooms, format: benchmark_questions, {zooms}}}\n",
+    )
     text = recipe.read_text().split("held_out:")[0]
     recipe.write_text(f"{text}leaks: {{index: {root}/index}}\nnear_text: 0.9\n")
     return root
