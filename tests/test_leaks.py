@@ -152,7 +152,7 @@ def test_a_video_of_a_benchmark_is_found_under_any_ending(tmp_path: Path) -> Non
 
 def test_a_table_without_questions_is_said(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": ["What?"]}), tmp_path / "t.parquet")
-    with pytest.raises(UserError, match="this format needs 'question'"):
+    with pytest.raises(UserError, match=r"this format needs \('question',\)"):
         list(benchmark_questions.read(tmp_path / "t.parquet"))
 
 

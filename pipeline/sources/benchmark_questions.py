@@ -28,7 +28,6 @@ from pipeline.records import (
 )
 from pipeline.sources import json_rows, parquet_rows
 from pipeline.sources.questions import CONTAINERS
-from shards.errors import UserError
 from shards.sample import Turn
 
 IDS = ("question_id", "questionId", "qid", "id", "uid", "pid")
@@ -44,17 +43,13 @@ def read(annotations: Path) -> Iterator[Record | RowRefusal]:
         for number, row in enumerate(json_rows.rows(annotations)):
             yield _record(annotations, number, row)
         return
-    for path, number, row in parquet_rows.rows(annotations, _columns, _BATCH):
+    rows = parquet_rows.rows(annotations, [("question",)], _BATCH, _is_read)
+    for path, number, row in rows:
         yield _record(path, number, row)
 
 
-def _columns(schema: pa.Schema, path: Path) -> list[str]:
-    if "question" not in schema.names:
-        raise UserError(
-            f"{path}: columns {schema.names}; this format needs 'question', choose another 'format'"
-        )
-    known = {"question", *IDS, *VIDEOS}
-    return [field.name for field in schema if field.name in known or _is_image(field.type)]
+def _is_read(column: pa.Field) -> bool:
+    return column.name in (*IDS, *VIDEOS) or _is_image(column.type)
 
 
 def _is_image(kind: pa.DataType) -> bool:
