@@ -157,6 +157,12 @@ def show(built: Built, page: str) -> None:
         )
         table.add_row(books.source, *map(str, counts))
     console.print(table)
+    for each in built.matches:
+        console.print(
+            f"{each.benchmark}: {each.media} samples match its media ({each.media_refused} "
+            f"refused), {each.text} ask its questions ({each.text_refused} refused)",
+            highlight=False,
+        )
     show_sizes(console, built.sizes)
     console.print(f"manifest_id {built.manifest_id}\nreport      {page}", highlight=False)
 

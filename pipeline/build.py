@@ -24,6 +24,7 @@ from pipeline.fetch import resolve
 from pipeline.gather import Gathered, Pinned, gather, pin
 from pipeline.pack import Sizes, pack
 from pipeline.progress import Steps, steps
+from pipeline.report_data import Matched, by_benchmark
 from shards.errors import UserError
 from shards.outcome import Books
 from shards.pool import Pool, Receipt
@@ -32,10 +33,11 @@ from shards.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """What a build published."""
+    """What a build published; `matches` counts those with evaluation data by benchmark."""
 
     manifest_id: str
     books: tuple[Books, ...]
+    matches: tuple[Matched, ...]
     sizes: Sizes
 
 
@@ -68,7 +70,8 @@ def build(
         with bars.step("pack") as step:
             sizes = pack(f"{out}/manifest.json", pool, f"{out}/shards", workers, step)
     manifest_id = plan.manifest.manifest_id
-    return Built(manifest_id=manifest_id, books=tuple(plan.books), sizes=sizes)
+    matches = tuple(by_benchmark(plan.matches.to_pylist()))
+    return Built(manifest_id=manifest_id, books=tuple(plan.books), matches=matches, sizes=sizes)
 
 
 def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]:

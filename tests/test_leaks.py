@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import leaks
@@ -87,6 +87,7 @@ WORD = st.sampled_from("abc")
 TEXT = st.lists(WORD, min_size=1, max_size=20).map(" ".join)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), TEXT), max_size=5), st.lists(TEXT, max_size=4))
 def test_matches_are_those_of_sets_of_12_grams(
     texts: list[tuple[int, str]], held_out: list[str]
@@ -234,6 +235,8 @@ def built(root: Path) -> Path:
     assert open_index(f"{root}/index").index_id in done.stdout
     done = run("build", f"{root}/recipe.yaml", "--out", f"{root}/out", "--pool", f"{root}/pool")
     assert done.returncode == 0, done.stderr
+    said = "zooms: 1 samples match its media (1 refused), 1 ask its questions (0 refused)"
+    assert said in done.stdout
     return root
 
 

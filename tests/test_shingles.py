@@ -7,7 +7,7 @@ import unicodedata
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.shingles import ngrams, wholes, words_of
@@ -45,6 +45,7 @@ def test_the_hashes_are_those_of_every_other_machine() -> None:
     assert ngrams(words, 3)[0].tolist() == GRAMS
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(1, 4))
 def test_equal_ngrams_have_equal_hashes_and_others_do_not(texts: list[str], size: int) -> None:
     grams, ends = ngrams(words_of(texts), size)
@@ -58,6 +59,7 @@ def test_equal_ngrams_have_equal_hashes_and_others_do_not(texts: list[str], size
     assert len(set(named.values())) == len(named)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_a_text_has_the_same_hashes_alone_and_among_others(texts: list[str]) -> None:
     every = words_of(texts)

@@ -69,6 +69,7 @@ def changed(text: str, places: list[int]) -> str:
 SHORT = st.lists(st.text(alphabet="ab c-5?", max_size=16), min_size=2, max_size=6)
 
 
+@settings(deadline=None)
 @given(SHORT)
 def test_similarity_is_that_of_the_sets_of_3_grams(texts: list[str]) -> None:
     pairs = np.array(list(itertools.combinations(range(len(texts)), 2)), np.int64).T
