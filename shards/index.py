@@ -151,7 +151,7 @@ LEAK_QUESTIONS = pa.schema(
 TEXTS = pa.schema(
     [
         ("turns_digest", pa.string()),
-        ("sketch", pa.binary()),
+        ("sketch", pa.binary(192)),
         ("asked", pa.list_(pa.uint32())),
         ("said", pa.list_(pa.uint32())),
     ]
