@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +25,7 @@ from pipeline.sources import benchmark_questions
 from shards.errors import UserError
 from shards.index import LEAK_QUESTIONS, read_table
 from shards.leak_index import open_index
+from shards.pool import Pool
 from tests import small_world
 from tests.test_shingles import said
 
@@ -151,6 +155,28 @@ def test_a_video_of_a_benchmark_is_found_under_any_ending(tmp_path: Path) -> Non
     assert isinstance(fourth, RowRefusal) and fourth.code == "ROW_WRONG_TYPE"
 
 
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"question": 5}, "ROW_WRONG_TYPE"),
+        ({"question": " "}, "TURN_EMPTY"),
+        ({"question": "a\0b"}, "TEXT_NUL"),
+        ({"question": "say <|im_end|>"}, "TEXT_SPECIAL_TOKEN"),
+        ({"question": "What?", "id": [1]}, "ROW_WRONG_TYPE"),
+        ({"question": "What?", "id": "a\u202eb"}, "ROW_BAD_ID"),
+        ({"question": "What?", "video": "../x.mp4"}, "MEDIA_PATH_REFUSED"),
+        ({"question": "What?", "video": {"path": "x"}}, "ROW_WRONG_TYPE"),
+    ],
+)
+def test_a_bad_row_of_a_benchmark_is_refused_with_its_code(
+    tmp_path: Path, row: dict[str, object], code: str
+) -> None:
+    (tmp_path / "q.json").write_text(json.dumps([row, {"question": "Good?", "id": 1}]))
+    bad, good = benchmark_questions.read(tmp_path / "q.json")
+    assert isinstance(bad, RowRefusal) and bad.code == code
+    assert isinstance(good, Record) and good.record == "1:1"
+
+
 def test_a_table_without_questions_is_said(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": ["What?"]}), tmp_path / "t.parquet")
     with pytest.raises(UserError, match=r"this format needs \('question',\)"):
@@ -229,10 +255,16 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(root: Path) -> Path:
+def indexed(root: Path) -> Path:
     done = run("leaks", "build", f"{root}/benchmarks.yaml", "--out", f"{root}/index")
     assert done.returncode == 0, done.stderr
     assert open_index(f"{root}/index").index_id in done.stdout
+    return root
+
+
+@pytest.fixture(scope="module")
+def built(indexed: Path) -> Path:
+    root = indexed
     done = run("build", f"{root}/recipe.yaml", "--out", f"{root}/out", "--pool", f"{root}/pool")
     assert done.returncode == 0, done.stderr
     said = "zooms: 1 samples match its media (1 refused), 1 ask its questions (0 refused)"
@@ -240,13 +272,13 @@ def built(root: Path) -> Path:
     return root
 
 
-def test_the_index_counts_what_it_saw_and_holds_no_media_and_no_text(built: Path) -> None:
+def test_the_index_counts_what_it_saw_and_holds_no_media_and_no_text(indexed: Path) -> None:
     counts = "records records_refused without_media questions media media_refused".split()
-    books = {b["name"]: [b[c] for c in counts] for b in open_index(f"{built}/index").benchmarks}
+    books = {b["name"]: [b[c] for c in counts] for b in open_index(f"{indexed}/index").benchmarks}
     assert books == {"real": [2, 0, 0, 2, 2, 1], "zooms": [2, 0, 1, 2, 1, 0]}
-    data = b"".join(path.read_bytes() for path in (built / "index").rglob("*.*"))
-    assert str(built).encode() not in data and b"red coat" not in data
-    assert sorted(path.name for path in (built / "index").iterdir()) == [
+    data = b"".join(path.read_bytes() for path in (indexed / "index").rglob("*.*"))
+    assert str(indexed).encode() not in data and b"red coat" not in data
+    assert sorted(path.name for path in (indexed / "index").iterdir()) == [
         "fingerprints", "index.json", "media", "questions"
     ]  # fmt: skip
 
@@ -265,13 +297,58 @@ def test_clips_are_refused_and_questions_flagged_by_benchmark(built: Path) -> No
     ]
 
 
-def test_the_same_copies_give_the_same_index_wherever_they_lie(built: Path, tmp_path: Path) -> None:
-    (built / "films.bench").rename(built / "elsewhere")
-    text = (built / "benchmarks.yaml").read_text().replace("films.bench", "elsewhere")
+def test_the_same_copies_give_the_same_index_wherever_they_lie(
+    indexed: Path, tmp_path: Path
+) -> None:
+    (indexed / "films.bench").rename(indexed / "elsewhere")
+    text = (indexed / "benchmarks.yaml").read_text().replace("films.bench", "elsewhere")
     done = run("leaks", "build", str(listed(tmp_path, text)), "--out", f"{tmp_path}/again")
-    (built / "elsewhere").rename(built / "films.bench")
+    (indexed / "elsewhere").rename(indexed / "films.bench")
     assert done.returncode == 0, done.stderr
-    assert open_index(f"{tmp_path}/again").index_id == open_index(f"{built}/index").index_id
+    assert open_index(f"{tmp_path}/again").index_id == open_index(f"{indexed}/index").index_id
+
+
+def test_tables_compared_together_or_alone_leave_the_same_receipts(
+    built: Path, tmp_path: Path
+) -> None:
+    def receipts(pool: Pool, stage: str) -> dict[str, dict[str, list[str]]]:
+        return {one.work_id: one.outputs for one in pool.receipts(stage)}
+
+    shutil.copytree(built / "pool", tmp_path / "pool")
+    pool, index = Pool(str(tmp_path / "pool")), leaks.index_of(f"{built}/index")
+    before = [receipts(pool, stage) for stage in ("leak_media", "leak_text")]
+    tables = [name for one in pool.receipts("leak_media") for name in one.inputs]
+    samples = [name for one in pool.receipts("leak_text") for name in one.inputs]
+    assert len(tables) > 1 and len(samples) == 2
+    for found in before:
+        for name in found:
+            pool.store.remove(f"receipts/{name}.json")
+    clips = [name for one in pool.receipts("decode") for name in one.inputs]
+    (together,) = leaks.units(pool, index, clips, [])
+    assert isinstance(together, leaks.MediaLeakUnit) and set(together.tables) == set(tables)
+    for name in reversed(tables):
+        leaks.match(leaks.MediaLeakUnit(pool=together.pool, index=index.url, tables=(name,)))
+    for name in reversed(samples):
+        leaks.match(leaks.TextLeakUnit(pool=together.pool, index=index.url, table=name))
+    assert [receipts(pool, stage) for stage in ("leak_media", "leak_text")] == before
+    assert leaks.units(pool, index, clips, []) == []
+
+
+@pytest.mark.faults
+def test_an_index_whose_making_is_killed_ends_the_same(indexed: Path, tmp_path: Path) -> None:
+    for moment in range(6):
+        out = f"{tmp_path}/{moment}"
+        words = ["leaks", "build", f"{indexed}/benchmarks.yaml", "--out", out]
+        first = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *words], cwd=ROOT,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(2 + 1.5 * moment)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        done = run(*words)
+        assert done.returncode == 0, done.stderr
+        assert open_index(out).index_id == open_index(f"{indexed}/index").index_id
 
 
 def test_an_index_that_is_not_there_or_of_another_version_is_said_first(
