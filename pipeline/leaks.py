@@ -120,14 +120,20 @@ def match_media(unit: MediaLeakUnit) -> list[Receipt]:
 @functools.lru_cache(maxsize=1)
 def _held_out(url: str, index_id: str) -> tuple[pa.Table, dict[str, list[dict[str, str]]]]:
     """The index's fingerprints, and per clip the benchmarks and records that show it."""
-    index = open_index(url)
-    if index.index_id != index_id:
-        raise UserError(f"{url}: replaced by index {index.index_id} meanwhile; build again")
+    index = _same(url, index_id)
     records: dict[str, list[dict[str, str]]] = {}
     for row in index.read("media").to_pylist():
         about = {"benchmark": row["benchmark"], "held_out": row["record"]}
         records.setdefault(row["clip_id"], []).append(about)
     return index.read("fingerprints"), records
+
+
+def _same(url: str, index_id: str) -> LeakIndex:
+    """The index in a folder, if it is still this one: what is kept of it is kept by its id."""
+    index = open_index(url)
+    if index.index_id != index_id:
+        raise UserError(f"{url}: replaced by index {index.index_id} meanwhile; build again")
+    return index
 
 
 # text ------------------------------------------------------------------------------
@@ -141,13 +147,17 @@ def match_text(unit: TextLeakUnit) -> Receipt:
     if done:
         return done
     samples = pool.read(f"index/samples/{unit.table}").select(["key", "turns"])
-    questions = Questions.of(index.read("questions"))
     found = [
-        _leaked(samples.slice(start, _TEXTS_AT_ONCE), questions)
+        _leaked(samples.slice(start, _TEXTS_AT_ONCE), _questions(unit.index, index.index_id))
         for start in range(0, len(samples), _TEXTS_AT_ONCE)
     ]
     tables = {"leaks/text": pa.concat_tables([LEAKED_TEXTS.empty_table(), *found])}
     return pool.commit("leak_text", TEXT_VERSION, parameters, [unit.table], tables)
+
+
+@functools.lru_cache(maxsize=1)
+def _questions(url: str, index_id: str) -> Questions:
+    return Questions.of(_same(url, index_id).read("questions"))
 
 
 def _leaked(samples: pa.Table, questions: Questions) -> pa.Table:
@@ -159,7 +169,7 @@ def _leaked(samples: pa.Table, questions: Questions) -> pa.Table:
     found = asked(texts, np.array(owner, np.int64), questions)
     return pa.table(
         [
-            samples["key"].take(pa.array(found.text)).cast(pa.string()),
+            samples["key"].take(pa.array(found.owner)).cast(pa.string()),
             questions.benchmark.take(pa.array(found.question)),
             questions.record.take(pa.array(found.question)),
             pa.array(np.where(found.whole, "whole", f"{GRAM}-gram"), pa.string()),
@@ -188,7 +198,8 @@ class Questions:
     def of(cls, table: pa.Table) -> Questions:
         """From a table of LEAK_QUESTIONS."""
         table = table.sort_by([("benchmark", "ascending"), ("record", "ascending")])
-        wholes, lists = np.asarray(table["whole"], np.uint64), table["grams"]
+        wholes = np.asarray(table["whole"], np.uint64)
+        lists = table["grams"].combine_chunks()
         grams = np.asarray(pc.list_flatten(lists), np.uint64)
         gram_of = np.asarray(pc.list_parent_indices(lists), np.int64)
         by_whole, by_gram = np.argsort(wholes, kind="stable"), np.argsort(grams, kind="stable")
@@ -206,9 +217,9 @@ class Questions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Texts that ask a question, as columns; `shared` counts distinct 12-grams in common."""
+    """Who asks which question, as columns; `shared` counts distinct 12-grams in common."""
 
-    text: Places
+    owner: Places
     question: Places
     whole: NDArray[np.bool_]
     shared: Places
@@ -240,7 +251,7 @@ def asked(texts: Sequence[str], owner: Places, questions: Questions) -> Asked:
     leads = np.stack([pairs[:, 0], benchmark], axis=1)[order]
     best = order[np.append(True, (leads[1:] != leads[:-1]).any(axis=1))[: len(order)]]
     return Asked(
-        text=pairs[best, 0], question=pairs[best, 1], whole=whole[best], shared=grams_shared[best]
+        owner=pairs[best, 0], question=pairs[best, 1], whole=whole[best], shared=grams_shared[best]
     )
 
 

@@ -43,9 +43,9 @@ def matched(texts: list[tuple[int, str]], **benchmarks: list[tuple[str, str]]) -
     names = [each.take(pa.array(found.question)).to_pylist()
              for each in (questions.benchmark, questions.record)]  # fmt: skip
     return {
-        (int(text), benchmark): (record, bool(whole), int(shared))
-        for text, benchmark, record, whole, shared in zip(
-            found.text, *names, found.whole, found.shared, strict=True
+        (int(number), benchmark): (record, bool(whole), int(shared))
+        for number, benchmark, record, whole, shared in zip(
+            found.owner, *names, found.whole, found.shared, strict=True
         )
     }
 
