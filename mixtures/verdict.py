@@ -24,7 +24,7 @@ from mixtures.recipe import PackRule
 from shards.index import MATCHES, REFUSED
 from shards.outcome import CODES
 
-Named = TypeVar("Named", int, str, bytes)
+Named = TypeVar("Named", int, str)
 Bools = NDArray[np.bool_]
 _MARK_BITS = 24
 
@@ -231,7 +231,7 @@ def refuse_duplicates(all_verdicts: Sequence[Verdicts], found: Comparison) -> No
 def refuse_near_duplicates(
     all_verdicts: Sequence[Verdicts], found: Comparison, pairs: pa.Table
 ) -> None:
-    """Of samples over equal clusters whose texts the pairs connect, all but the first."""
+    """Samples over the clusters of an earlier one that stays and whose text a pair connects."""
     ends = [ids_of(pairs[name]) for name in ("text_a", "text_b")]
     alike: dict[bytes, set[bytes]] = defaultdict(set)
     for one, other in zip(*(each.tolist() for each in ends), strict=True):
@@ -239,26 +239,21 @@ def refuse_near_duplicates(
         alike[other].add(one)
     paired = np.concatenate(ends)
     paired = paired[sorting(paired)]
-    groups: dict[bytes, list[tuple[bytes, int, int]]] = defaultdict(list)
-    for number, verdicts in enumerate(all_verdicts):
-        turns = np.ascontiguousarray(verdicts.samples.turns)
+    kept: dict[bytes, dict[bytes, tuple[int, str]]] = defaultdict(dict)
+    for verdicts in all_verdicts:
+        samples, places, details = verdicts.samples, [], []
+        turns = np.ascontiguousarray(samples.turns)
         for place in verdicts.staying(find(paired, turns) >= 0).tolist():
-            clusters = found.cluster[_clips_of(verdicts.samples, place)].tobytes()
-            groups[clusters].append((turns[place].tobytes(), number, place))
-    gone: dict[int, dict[int, str]] = defaultdict(dict)
-    for members in groups.values():
-        texts = {text for text, _, _ in members}
-        least = components((one, other) for one in texts for other in alike[one] & texts)
-        first: dict[bytes, str] = {}
-        for text, number, place in members:
-            samples = all_verdicts[number].samples
-            name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
-            survivor = first.setdefault(least.get(text, text), name)
-            if survivor is not name:
-                gone[number][place] = f"nearly the same as {survivor}"
-    for number, details in gone.items():
-        places = np.array(list(details), np.int64)
-        all_verdicts[number].refuse(places, "DUPLICATE_NEAR", list(details.values()))
+            text = turns[place].tobytes()
+            mates = kept[found.cluster[_clips_of(samples, place)].tobytes()]
+            twins = alike[text] & mates.keys()
+            if twins:
+                places.append(place)
+                details.append(f"nearly the same as {min(mates[twin] for twin in twins)[1]}")
+            else:
+                name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
+                mates[text] = (len(mates), name)
+        verdicts.refuse(np.array(places, np.int64), "DUPLICATE_NEAR", details)
 
 
 def _among(numbers: NDArray[np.uint64], few: NDArray[np.uint64]) -> Bools:
