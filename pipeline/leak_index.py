@@ -69,12 +69,13 @@ def _benchmark(*, copy: str = "", **values: Any) -> HeldOut:
                 "`annotations` and `media`"
             )
         return own
+    archives = () if own.media else entry.archives
     return replace(
         own,
         format=own.format or entry.format,
-        annotations=own.annotations or tuple(_local(a, copy) for a in entry.annotations),
+        annotations=own.annotations or tuple(_local(at, copy) for at in entry.annotations),
         archives=own.archives
-        or tuple(Archive(at=_local(a.at, copy), under=a.under) for a in entry.archives),
+        or tuple(Archive(at=_local(one.at, copy), under=one.under) for one in archives),
     )
 
 

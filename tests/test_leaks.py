@@ -190,8 +190,10 @@ def listed(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_copy_stands_for_the_hub_addresses_of_the_catalogue(tmp_path: Path) -> None:
-    path = listed(tmp_path, "benchmarks: [{name: mme, dataset: eval-video-mme, copy: /data/mme/}]")
-    (one,) = load_benchmarks(path)
+    text = "benchmarks: [{name: mme, dataset: eval-video-mme, copy: /data/mme/}, OWN]"
+    own = "{name: own, dataset: eval-mlvu, copy: /data/mlvu, media: /videos}"
+    one, other = load_benchmarks(listed(tmp_path, text.replace("OWN", own)))
+    assert (other.archives, other.media) == ((), "/videos")
     assert one.annotations == ("/data/mme/*/test-*.parquet",)
     assert [archive.at for archive in one.archives] == ["/data/mme/*.zip"]
     assert (one.name, one.format) == ("mme", "benchmark_questions")
