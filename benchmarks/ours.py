@@ -25,14 +25,13 @@ from benchmarks.peers.counting import count
 from mixtures.layout import look_at
 from mixtures.manifest import Manifest
 from mixtures.order import Order
-from shards.extents import pair
 from shards.reader import ShardReader, Stored
 from shards.store import Store
 from train.frames import open_jpegs
 from train.node_cache import Node
 from train.stream import Stream
 
-THREADS, BATCH = 2, 256
+THREADS, BATCH = 2, 1024
 Answer = dict[str, Any]
 
 
@@ -51,9 +50,8 @@ def _members(manifest: Manifest, reader: ShardReader) -> Iterator[dict[str, Any]
         stop = min(start + BATCH, manifest.length)
         found = order.keys(start, stop).hex()
         keys = [found[at : at + 32] for at in range(0, len(found), 32)]
-        places = reader.places_of([source] * len(keys), keys)
-        for position, key, place in zip(range(start, stop), keys, places, strict=True):
-            told, frames = pair(reader.extents.read(place), place.file)
+        members = reader.members([source] * len(keys), keys)
+        for position, key, (told, frames) in zip(range(start, stop), keys, members, strict=True):
             yield {"position": position, "key": key, "json": told, "mjpeg": frames}
 
 
