@@ -18,6 +18,7 @@ NAMES = (
     "floors",
     "hostile",
     "integrity",
+    "kills",
     "loader",
     "mixture",
     "model",

@@ -35,7 +35,7 @@ def why_not() -> str:
 def run(
     command: Sequence[str], home: Path, environment: Mapping[str, str], seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command with `home`, where Ray's token and keys will lie, and this interpreter's PATH.
+    """Run the command with its own home (Ray's token, keys) and this interpreter's PATH first.
 
     What Ray keeps in /tmp/ray is its own as well.
     """
