@@ -24,6 +24,8 @@ KINDS = ("worker",) * 5 + ("driver",) * 3 + ("raylet",) * 2
 NODES = ("127.0.0.2", "127.0.0.3")
 START = ("ray", "start", "--object-store-memory=100000000", "--disable-usage-stats")
 PAUSE = 0.02
+ERRORS = 3
+SPAN = 0.7  # the rest of the receipts come within a few seconds, too short to strike ten times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +38,13 @@ class Kill:
 
 
 def schedule(seed: int, receipts: int) -> list[Kill]:
-    """KINDS in an order drawn by the seed, spread over the receipts of a calm build."""
+    """KINDS in an order drawn by the seed, spread over SPAN of the receipts of a calm build."""
     draw = random.Random(seed)
     kinds = draw.sample(KINDS, len(KINDS))
     return [
         Kill(
             kind=kind,
-            after=int((place + draw.random()) * receipts / len(kinds)),
+            after=int((place + draw.random()) * SPAN * receipts / len(kinds)),
             delay=draw.random(),
         )
         for place, kind in enumerate(kinds)
@@ -73,8 +75,11 @@ def processes() -> Iterator[tuple[int, str]]:
 
 
 def busy() -> list[int]:
-    """Workers in the midst of a unit; Ray writes the function's name into their titles."""
-    return [pid for pid, line in processes() if line.startswith("ray::") and "IDLE" not in line]
+    """Workers in the midst of a unit: Ray writes `ray::function` into their titles.
+
+    Idle ones are `ray::IDLE`, a node's own agents `ray::DashboardAgent` and the like.
+    """
+    return [pid for pid, line in processes() if line.startswith("ray::") and line[5:6].islower()]
 
 
 def raylet(node: str) -> list[int]:
@@ -101,6 +106,8 @@ class Job:
         status = self.process.poll()
         if status:
             self.errors += 1
+            if self.errors == ERRORS:
+                raise RuntimeError(f"the build failed {ERRORS} times, the last with {status}")
             self.start()
         return status == 0
 
