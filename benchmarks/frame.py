@@ -24,6 +24,7 @@ NAMES = (
     "model",
     "order",
     "packing",
+    "pipeline",
     "remote",
     "resume",
     "scale",
