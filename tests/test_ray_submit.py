@@ -125,10 +125,10 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subproces
         "LD_LIBRARY_PATH": libraries(),
     }
     words = [str(home / "cluster.yaml"), str(recipe), str(root / "out")]
-    return root, private_namespace.run(["sh", "-c", JOB, "job", *words], home, environment, 170)
+    return root, private_namespace.run(["sh", "-c", JOB, "job", *words], home, environment, 280)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_submitted_script_builds(submitted: tuple[Path, subprocess.CompletedProcess]) -> None:
     root, done = submitted
     assert "the build ended with 0" in done.stdout, done.stdout[-6000:] + done.stderr[-6000:]
