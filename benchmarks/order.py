@@ -20,8 +20,7 @@ from rich.table import Table
 
 from benchmarks.frame import Bar, at_least, equal
 from benchmarks.made_index import make_index, write_recipe
-from benchmarks.order_peers import ask_order
-from benchmarks.peers import PeerUnavailable
+from benchmarks.peers import PeerUnavailable, ask
 from mixtures.manifest import Manifest
 from mixtures.order import Order, Pack
 from mixtures.plan import build_manifest
@@ -106,7 +105,7 @@ def _beside(table: Table) -> Bar:
         "sources": SOURCES,
     }
     try:
-        answers = ask_order("mosaicml", request)
+        answers = ask("mosaicml", request, "order")
     except PeerUnavailable as error:
         return Bar(what=what, value=None, bar=">= 1", holds=False, why=str(error))
     found = {answer["digest"] for answer in answers if "digest" in answer}

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from benchmarks.peers.counting import count
 from mixtures.layout import look_at
 from mixtures.manifest import Manifest
 from mixtures.order import Order
@@ -36,40 +37,24 @@ Answer = dict[str, Any]
 
 
 def raw(request: Answer) -> Answer:
-    started, first, samples, touched = time.perf_counter(), 0.0, 0, 0
-    manifest = Manifest.load(request["manifest"])
-    reader, digests = ShardReader(Store(request["shards"])), []
-    cpu = time.process_time()
-    for name, told, frames in _members(manifest, reader):
-        samples += 1
-        touched += sum(frames[::4096])
-        if samples == 16:
-            first = time.perf_counter() - started
-        if request.get("check"):
-            digests.append(hashlib.sha256(b"".join((name().encode(), told, frames))).digest())
-    cpu = time.process_time() - cpu
-    digest = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-    return {
-        "samples": samples,
-        "digest": digest,
-        "cpu_s": cpu,
-        "first_s": first,
-        "touched": touched,
-    }
+    def opened() -> Iterator[dict[str, Any]]:
+        manifest = Manifest.load(request["manifest"])
+        return _members(manifest, ShardReader(Store(request["shards"])))
+
+    return count(request, opened, lambda one: f"{one['position']:012d}_{one['key']}")
 
 
-def _members(
-    manifest: Manifest, reader: ShardReader
-) -> Iterator[tuple[Callable[[], str], memoryview, memoryview]]:
-    """(name of the sample, .json, .mjpeg) of every position; shards hold one source."""
+def _members(manifest: Manifest, reader: ShardReader) -> Iterator[dict[str, Any]]:
+    """Every sample in the manifest's order; shards hold one source."""
     order, (source,) = Order(manifest), manifest.names
     for start in range(0, manifest.length, BATCH):
         stop = min(start + BATCH, manifest.length)
         found = order.keys(start, stop).hex()
         keys = [found[at : at + 32] for at in range(0, len(found), 32)]
-        for n, place in enumerate(reader.places_of([source] * len(keys), keys)):
+        places = reader.places_of([source] * len(keys), keys)
+        for position, key, place in zip(range(start, stop), keys, places, strict=True):
             told, frames = pair(reader.extents.read(place), place.file)
-            yield lambda n=n, start=start, keys=keys: f"{start + n:012d}_{keys[n]}", told, frames
+            yield {"position": position, "key": key, "json": told, "mjpeg": frames}
 
 
 def _drawn(request: Answer) -> tuple[Manifest, list[Any]]:

@@ -7,6 +7,7 @@ their own (stage `facts`), so a second recipe over the same pool reads them and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,10 +165,8 @@ def _remembered(
         folders = done.outputs.items()
         return name, {folder: pool.read(f"{folder}/{files[0]}") for folder, files in folders}
     tables = make()
-    try:
+    with suppress(PermissionError):  # a pool that may only be read serves as well, only slower
         pool.commit("facts", FACTS_VERSION, parameters, inputs, tables)
-    except PermissionError:  # a pool that may only be read serves as well, only slower
-        pass
     return name, tables
 
 
