@@ -76,11 +76,11 @@ def bars(calm: Outcome, found: list[Outcome]) -> list[Bar]:
     ]
 
 
-def world(root: Path) -> Path:
-    """The small world's troubles among PICTURES pictures, and FILMS films of moving gradients."""
+def world(root: Path, films: int = FILMS) -> Path:
+    """The small world's troubles among PICTURES pictures, and films of moving gradients."""
     recipe = small_world.make(root, pictures=PICTURES)
     rows = json.loads((root / "films.json").read_text())
-    for number in range(FILMS):
+    for number in range(films):
         gradient(root / f"films/g{number}.mp4", number)
         row = small_world.row(f"g{number}", "video", f"g{number}.mp4", f"Film {number}?", "film")
         rows.append(row)

@@ -34,12 +34,12 @@ from pipeline.progress import Step, Steps
 from pipeline.report import write_report
 from shards.pool import Pool, Receipt
 
-ROUNDS = 5
+ROUNDS, FILMS = 5, 192
 
 
 def run(console: Console) -> list[Bar]:
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
-        recipe = world(Path(folder))
+        recipe = world(Path(folder), FILMS)
         pool = breakdown(console, recipe, Path(folder))
         units = film_units(pool)
         alone = one_by_one(units)
