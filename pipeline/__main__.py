@@ -112,6 +112,7 @@ def show(built: Built, page: str) -> None:
         "refused",
         "not chosen",
         "chosen",
+        "joined",
         "drawn",
         "repeats",
     ):
@@ -124,6 +125,7 @@ def show(built: Built, page: str) -> None:
             books.samples_refused,
             books.not_chosen,
             books.chosen,
+            books.joined,
             books.drawn,
             books.repeats,
         )
