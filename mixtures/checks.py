@@ -50,6 +50,8 @@ def _check_places(recipe: Recipe) -> None:
 def _places(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Every path and address of a recipe, and where it stands."""
     yield "text: tokenizer", recipe.text.tokenizer
+    if recipe.leaks is not None:
+        yield "leaks: index", recipe.leaks.index
     for key, entries in (("sources", recipe.sources), ("held_out", recipe.held_out)):
         for one in entries:
             where = f"{key}: {one.name}"
