@@ -28,6 +28,7 @@ NAMES = (
     "remote",
     "resume",
     "scale",
+    "text_twins",
 )
 
 

@@ -60,7 +60,7 @@ def raw(console: Console, made: Corpus) -> list[Bar]:
             if name != "ours":
                 prepare(name, made)
             checked = side(name, request_of(name, made) | {"task": "raw", "check": True})
-            told = tuple(checked[field] for field in ("samples", "digest", "touched"))
+            told = tuple(checked[field] for field in ("samples", "digest", "bytes"))
             digests[name], taken[name] = told, []
         except PeerUnavailable as error:
             missing[name] = str(error)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,9 +160,17 @@ def slow_indices(frames: int, cfg: LayoutConfig) -> list[int]:
     return spread(frames, cfg.slow_frames)
 
 
+Integers = TypeVar("Integers", int, NDArray[np.int64])
+
+
+def tenths_of(numerator: Integers, denominator: int) -> Integers:
+    """What a timestamp shows of a time in seconds: tenths, halves rounded up."""
+    return (20 * numerator + denominator) // (2 * denominator)
+
+
 def time_text(seconds: Fraction | float) -> str:
     """A timestamp as text: `12.5s` under an hour, `h:mm:ss` from there on."""
-    tenths = (Fraction(seconds) * 20 + 1) // 2
+    tenths = int(tenths_of(*Fraction(seconds).as_integer_ratio()))
     if tenths < 36_000:
         return f"{tenths // 10}.{tenths % 10}s"
     minutes, rest = divmod(tenths // 10, 60)
@@ -222,7 +230,7 @@ class _Shown(NamedTuple):
         if self.cfg.timestamps != "per_frame_text":
             return []
         text = time_text(self.seconds[frame])
-        return [Slot(kind=TIME, n=self.count_text(text), text=text)]
+        return [Slot(kind=TIME, n=self.count_text(text), frame=frame, text=text)]
 
     def rows(self, kind: str, frame: int) -> list[Slot]:
         return _rows(kind, frame, self.grids[frame], self.cfg, self.images)

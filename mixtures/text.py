@@ -106,10 +106,14 @@ class TextCodec:
     def render(
         self, turns: Sequence[Turn], layouts: Sequence[Sequence[Slot]], *, answer: bool = False
     ) -> Rendered:
-        """The ids of a conversation over clips with these layouts; `answer` opens a reply."""
+        """The ids of a conversation over clips with these layouts; `answer` opens a reply.
+
+        A clip is shown where it is first mentioned, and there alone.
+        """
         ids: list[int] = []
         supervised: list[bool] = []
         visual: list[tuple[int, int, int]] = []
+        shown: set[int] = set()
 
         def add(more: Sequence[int], learn: bool = False) -> None:
             ids.extend(more)
@@ -120,8 +124,9 @@ class TextCodec:
             add(self._head(turn.role))
             for text, clip in pieces_of(turn):
                 add(self.encode(text), learn)
-                if clip is None:
+                if clip is None or clip in shown:
                     continue
+                shown.add(clip)
                 for index, piece in enumerate(self._slots(layouts[clip])):
                     visual.append((len(ids), clip, index))
                     add(piece)

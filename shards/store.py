@@ -38,9 +38,13 @@ class Store:
         return f"{self.root.rstrip('/')}/{name}"
 
     def check_writable(self) -> None:
-        """Raise UserError before any work if nothing can be written here."""
+        """Raise UserError before any work if nothing can be written here; makes no folder."""
+        store = self
+        if self.is_local:
+            root = Path(self.root)
+            store = Store(next(path for path in (root, *root.parents) if path.exists()))
         try:
-            self.put(f"write-test-{secrets.token_hex(4)}", b"", keep=False)
+            store.put(f"write-test-{secrets.token_hex(4)}", b"", keep=False)
         except OSError as error:
             raise UserError(f"{self.url}: cannot write here: {error.strerror or error}") from error
 

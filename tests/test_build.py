@@ -223,7 +223,7 @@ def test_a_wrong_recipe_is_one_line_and_nothing_is_written(
     world: World, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     old, new = (part.format(root=world.root) for part in change)
-    recipe = tmp_path / "wrong.yaml"
+    recipe = world.root / "wrong.yaml"
     recipe.write_text(world.recipe.read_text().replace(old, new))
     wrong = World(tmp_path, recipe)
     done = build(wrong)

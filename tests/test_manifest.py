@@ -196,6 +196,7 @@ def test_weights_change_the_mixture_and_leave_each_source_in_its_order(tmp_path:
         "share": ["3/4", "31/61"],
         "token_share": found["sources"]["a"]["token_share"],
         "kept": [60, 60],
+        "conversations": [60, 60],
         "in_both": 60,
         "same_order": True,
         "drawn": [60, 31],

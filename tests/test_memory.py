@@ -50,7 +50,7 @@ def long_sample(frames: int, layout: LayoutConfig = MEMORY, key: str = "long") -
             visual=visual,
         ),
         layouts=[slots],
-        frames=[random.integers(0, 256, (len(frames_used(slots)), 64, 64, 3), np.uint8)],
+        frames=[random.integers(0, 256, (len(frames_used(slots)), 4, 4, 768), np.uint8)],
         seconds=[[float(look.seconds[i]) for i in frames_used(slots)]],
     )
 

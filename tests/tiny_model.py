@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mixtures.layout import START, LayoutConfig, Slot, frames_used, grid_of, visual_layout
 from mixtures.text import Rendered
@@ -88,9 +89,16 @@ def tiny_sample(
             visual=visual,
         ),
         layouts=[slots] if kind else [],
-        frames=[pixels] if kind else [],
+        frames=[patches_of(pixels)] if kind else [],
         seconds=[[seconds[i] for i in shown]] if kind else [],
     )
+
+
+def patches_of(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frames [F, H, W, 3] -> [F, gh, gw, 768]: patches in (c, ph, pw) order."""
+    count, height, width = frames.shape[:3]
+    cells = frames.reshape(count, height // 16, 16, width // 16, 16, 3)
+    return cells.transpose(0, 1, 3, 5, 2, 4).reshape(count, height // 16, width // 16, 768)
 
 
 def _expand(

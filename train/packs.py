@@ -25,10 +25,8 @@ from mixtures.layout import (
     pool_cells,
 )
 from mixtures.text import Rendered
+from train.frames import PATCH_VALUES, Frames
 
-PATCH = 16
-PATCH_VALUES = 3 * PATCH * PATCH
-_ROW_OF_PATCH = np.dtype(f"V{PATCH}")
 IGNORED = -100
 WIRED = frozenset((*POOLED, *LEARNED))
 VISUAL = WIRED | {MEMORY}
@@ -98,37 +96,16 @@ class Pack:
 class RenderedSample:
     """A sample ready to pack; `layouts`, `frames` and `seconds` have one entry per clip.
 
-    `frames[c]` is uint8 [F, H, W, 3]: the frames of `frames_used(layouts[c])`, in that order, at
-    the recipe's size; `seconds[c]` their presentation times. A clip whose layout is empty has none.
+    `frames[c]` is uint8 [F, gh, gw, 768]: the frames of `frames_used(layouts[c])` in that order, at
+    the recipe's size, as gh x gw patches in (c, ph, pw) order; `seconds[c]` their presentation
+    times. A clip whose layout is empty has none.
     """
 
     key: str
     text: Rendered
     layouts: Sequence[Sequence[Slot]]
-    frames: Sequence[NDArray[np.uint8]]
+    frames: Sequence[Frames]
     seconds: Sequence[Sequence[float]]
-
-
-def patchify(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """A frame [H, W, 3] -> patches [gh * gw, 768] in (c, ph, pw) order and its grid (gh, gw)."""
-    return _patchify_clip(frame[None])
-
-
-def _patchify_clip(frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    if not len(frames):
-        return np.zeros((0, PATCH_VALUES), np.uint8), (0, 0)
-    count, height, width = frames.shape[:3]
-    if height % PATCH or width % PATCH:
-        raise ValueError(f"a frame of {height} x {width} pixels is not whole patches of {PATCH}")
-    rows, columns = height // PATCH, width // PATCH
-    patches = np.empty((count, rows, columns, 3, PATCH), _ROW_OF_PATCH)
-    for frame, cells in zip(frames, patches, strict=True):
-        for channel in range(
-            3
-        ):  # two copies of whole rows are twice as fast as one of single bytes
-            plane = np.ascontiguousarray(frame[..., channel]).view(_ROW_OF_PATCH)
-            cells[:, :, channel] = plane.reshape(rows, PATCH, columns).swapaxes(1, 2)
-    return patches.view(np.uint8).reshape(-1, PATCH_VALUES), (rows, columns)
 
 
 def build_pack(samples: Sequence[RenderedSample], config: LayoutConfig) -> Pack:
@@ -178,7 +155,7 @@ def join(packs: Sequence[Pack]) -> Pack:
         labels=np.concatenate([pack.labels for pack in packs]),
         positions=np.concatenate([pack.positions for pack in packs]),
         cu_seqlens=np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
-        patches=np.concatenate([pack.patches for pack in packs]),
+        patches=_stacked([pack.patches for pack in packs]),
         grids=np.concatenate([pack.grids for pack in packs]),
         slots=_join_slots(packs),
         times=np.concatenate([pack.times for pack in packs]),
@@ -237,19 +214,40 @@ def _sample_pack(sample: RenderedSample, config: LayoutConfig) -> Pack:
     pairs = list(zip(sample.frames, sample.seconds, beyond, strict=True))
     shown = [(frames[: len(frames) - n], times[: len(times) - n]) for frames, times, n in pairs]
     rest = [(frames[len(frames) - n :], times[len(times) - n :]) for frames, times, n in pairs]
-    clips = [_patchify_clip(frames) for frames, _ in shown]
+    clips = [_rows(frames) for frames, _ in shown]
     return Pack(
         tokens=ids,
         labels=labels,
         positions=np.arange(len(ids)),
         cu_seqlens=np.array([0, len(ids)]),
-        patches=np.concatenate([_NO_MEMORY.patches, *(c[0] for c in clips)]),
+        patches=_stacked([patches for patches, _ in clips]),
         grids=_frame_grids(clips, [len(frames) for frames, _ in shown]),
         slots=_sample_slots(sample, clips, config),
         times=np.array([t for _, times in shown for t in times], np.float32),
         keys=(sample.key,),
         memory=_sample_memory(sample, rest) if any(beyond) else _NO_MEMORY,
     )
+
+
+def _rows(frames: Frames) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Frames as patch rows [P, 768], and the grid of each."""
+    return frames.reshape(-1, PATCH_VALUES), (frames.shape[1], frames.shape[2])
+
+
+def _stacked(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The rows of all parts: as they lie if they follow one another in one array, else a copy."""
+    filled = [part for part in parts if len(part)] or [_NO_MEMORY.patches]
+    room, start = filled[0].base, filled[0].ctypes.data
+    at = start
+    for part in filled:
+        if part.base is not room or part.ctypes.data != at:
+            return np.concatenate(filled)
+        at += part.nbytes
+    if room is None or room.shape[1:] != (PATCH_VALUES,):
+        return np.concatenate(filled)
+    first = (start - room.ctypes.data) // PATCH_VALUES
+    rows: NDArray[np.uint8] = room[first : first + (at - start) // PATCH_VALUES]
+    return rows
 
 
 def _check(sample: RenderedSample) -> None:
@@ -283,7 +281,7 @@ def _sample_memory(
     sample: RenderedSample, rest: Sequence[tuple[NDArray[np.uint8], Sequence[float]]]
 ) -> MemoryFrames:
     """The frames beyond the cap of every clip that has some, and where they stand."""
-    clips = [_patchify_clip(frames) for frames, _ in rest]
+    clips = [_rows(frames) for frames, _ in rest]
     counts = np.array([len(frames) for frames, _ in rest], np.int64)
     kept = np.flatnonzero(counts)
     placed = [pair for clip in kept.tolist() for pair in _placed(sample, clip)]

@@ -17,7 +17,7 @@ from train.frames import Frames
 from train.packs import RenderedSample
 
 Opener = Callable[[int, Look, Sequence[int]], Frames]
-"""(clip number, its look, which frames of the view) -> uint8 [F, H, W, 3]."""
+"""(clip number, its look, which frames of the view) -> the frames as patches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
