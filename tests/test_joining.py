@@ -237,14 +237,16 @@ def test_a_joined_sample_is_as_long_in_the_plan_as_in_the_trainer(built: Path) -
     manifest = Manifest.load(built)
     clips = manifest.names.index("clips")
     assert (len(manifest.tables[clips]), len(manifest.members[clips])) == (18, 36)
+    drawn = {one.key: one for one in Order(manifest).samples(0, manifest.length)}
     stream = Stream(manifest, str(built.parent.parent / "pool"), workers=0)
-    twice = 0
-    for drawn in Order(manifest).samples(0, manifest.length):
-        pack = stream._join([stream._read(None, drawn)])
-        assert len(pack.tokens) == drawn.tokens and len(pack.patches) == drawn.patches
-        assert pack.keys == (drawn.key,)
-        twice += len(manifest.members_of(drawn.source, drawn.key)) == 2
-    assert twice == 27
+    packs = [pack for step in stream.steps() for pack in step]
+    seen = [key for pack in packs for key in pack.keys]
+    assert Counter(seen) == Counter(one.key for one in Order(manifest).samples(0, manifest.length))
+    for pack in packs:
+        wanted = [drawn[key] for key in pack.keys]
+        assert np.diff(pack.cu_seqlens).tolist() == [one.tokens for one in wanted]
+        assert len(pack.patches) == sum(one.patches for one in wanted)
+    assert sum(len(manifest.members_of(drawn[key].source, key)) == 2 for key in seen) == 27
 
 
 def test_joined_samples_are_the_same_from_the_pool_and_from_shards(built: Path) -> None:
