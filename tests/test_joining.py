@@ -22,14 +22,12 @@ from mixtures.order import Order
 from mixtures.plan import Plan, build_manifest
 from mixtures.recipe import load_recipe
 from mixtures.tables import ROW
-from pipeline.pack import plan_shards, publish, write_shard
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json, short_hash
 from shards.pool import Pool
 from shards.reader import PoolReader, open_data
-from shards.store import Store
 from tests.made_pool import MadePool, MadeSample, many, name_of, write_recipe
-from tests.tiny_pool import tiny_manifest
+from tests.tiny_pool import packed, tiny_manifest
 from train.stream import Stream
 
 JOIN = "join_by_clip: {max_turns: 6, max_tokens: 200}"
@@ -221,9 +219,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ratio=("repeat: 1", "repeat: 1.5"),
         join="max_turns: 4, max_tokens: 200",
     )
-    out, pool = str(path.parent / "shards"), Pool(str(path.parent.parent / "pool"))
-    units, _ = plan_shards(str(path), Manifest.load(path), pool, out)
-    publish(Store(out), Manifest.load(path), [write_shard(unit) for unit in units])
+    packed(path)
     return path
 
 
