@@ -27,7 +27,8 @@ from shards.ids import canonical_json, short_hash
 from shards.pool import Pool
 from shards.reader import PoolReader, open_data
 from tests.made_pool import MadePool, MadeSample, many, name_of, write_recipe
-from tests.tiny_pool import packed, tiny_manifest
+from tests.packed import packed
+from tests.tiny_pool import tiny_manifest
 from train.stream import Stream
 
 JOIN = "join_by_clip: {max_turns: 6, max_tokens: 200}"

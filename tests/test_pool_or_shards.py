@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.packed import packed
 from tests.test_loop import TINY, exact, metrics
-from tests.tiny_pool import packed, tiny_manifest
+from tests.tiny_pool import tiny_manifest
 from train.loop import run
 
 SHORT = replace(TINY, steps=4, global_batch=2, micro_batch=1)

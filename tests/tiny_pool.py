@@ -8,14 +8,11 @@ import numpy as np
 import simplejpeg
 
 from benchmarks.made_source import Scene, commit_comparison, commit_source
-from mixtures.manifest import Manifest
 from mixtures.plan import build_manifest
 from mixtures.recipe import Recipe, load_recipe
 from mixtures.text import TextCodec, train_tokenizer
-from pipeline.pack import plan_shards, publish, write_shard
 from shards.pool import Pool
 from shards.sample import Turn
-from shards.store import Store
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220)}
 QUESTIONS = ("Which colour?", "Which colour came last?")
@@ -69,14 +66,6 @@ def tiny_manifest(
     commit_source(pool, codec, "pictures", [_scene(i, 1) for i in range(12)], apart=apart)
     commit_source(pool, codec, "clips", [_scene(i, 6) for i in range(18)], apart=apart)
     return _plan(recipe, pool, folder / "build")
-
-
-def packed(path: Path) -> str:
-    """The shards of a manifest, written beside it."""
-    out, manifest = str(path.parent / "shards"), Manifest.load(path)
-    units, _ = plan_shards(str(path), manifest, Pool(str(path.parent.parent / "pool")), out)
-    publish(Store(out), manifest, [write_shard(unit) for unit in units])
-    return out
 
 
 def _plan(recipe: Recipe, pool: Pool, out: Path) -> Path:
