@@ -40,7 +40,8 @@ class Source:
 
     `weight` is a share, `repeat` how often each sample is seen, `budget` an amount; weights and
     budgets count in the recipe's unit. No sample is seen more than `max_repeats` times: a ratio
-    that asks for more is an error, or with `allow_short` is cut.
+    that asks for more is an error, or with `allow_short` is cut. A larger share of media in a row
+    refused with one code than `max_refused` stops the source (pipeline.fuse).
     `format`, `annotations`, `media` and `archives` may be left to the catalogue's entry `dataset`.
     """
 
@@ -56,6 +57,7 @@ class Source:
     budget: int | None = None
     max_repeats: int | None = None
     allow_short: bool = False
+    max_refused: Fraction = Fraction(1, 5)
     filters: tuple[Filter, ...] = ()
     revision: str = ""
 
@@ -163,9 +165,7 @@ class Recipe:
             "unit": self.unit,
             "length": self.length,
             "max_repeats": {
-                source.name: source.max_repeats
-                for source in self.sources
-                if source.max_repeats is not None
+                s.name: s.max_repeats for s in self.sources if s.max_repeats is not None
             },
             "allow_short": [source.name for source in self.sources if source.allow_short],
             "filters": {
@@ -247,6 +247,7 @@ _SOURCE = HELD_OUT | {
     "budget": rules.integer(1, 10**12),
     "max_repeats": rules.integer(1, 10**6),
     "allow_short": rules.yes_or_no,
+    "max_refused": rules.share("0", "1"),
     "filters": filters,
 }
 _JOIN = {"max_turns": rules.integer(2, 65_536), "max_tokens": rules.integer(16, 1 << 24)}

@@ -150,7 +150,7 @@ def _published(store: Store) -> tuple[Manifest, dict[str, Any]]:
         if not store.exists(name):
             remedy = f"run `python -m pipeline build RECIPE --out {store.url}` first"
             raise UserError(f"{store.path(name)}: not there; {remedy}")
-    manifest = Manifest.load(store.path("manifest.json"))
+    manifest = Manifest.load(f"{store.url.rstrip('/')}/manifest.json")
     name = "shards/receipt.json"
     receipt: dict[str, Any] = _json(store, name)
     if receipt["manifest_id"] != manifest.manifest_id:

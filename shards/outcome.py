@@ -140,6 +140,7 @@ class Books:
         """Raise UserError unless the accounts equal the refusals that were written down."""
         pairs = (
             ("records refused", self.records_refused, refused_records),
+            ("samples", self.samples, self.parsed),
             ("samples refused", self.samples_refused, refused_samples),
             ("not chosen", self.not_chosen, verdicts),
             ("chosen", self.chosen, self.admitted - self.not_chosen),

@@ -28,7 +28,8 @@ class Store:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
-        filesystem, root = fsspec.core.url_to_fs(self.url)
+        # other processes write here: a listing that is remembered hides what they wrote
+        filesystem, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         self.filesystem: Any = filesystem
         self.root: str = root
         self.is_local = isinstance(filesystem, LocalFileSystem)
