@@ -22,13 +22,12 @@ from mixtures.order import Order
 from mixtures.plan import Plan, build_manifest
 from mixtures.recipe import load_recipe
 from mixtures.tables import ROW
-from pipeline.pack import plan_shards, publish, write_shard
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json, short_hash
 from shards.pool import Pool
 from shards.reader import PoolReader, open_data
-from shards.store import Store
 from tests.made_pool import MadePool, MadeSample, many, name_of, write_recipe
+from tests.packed import packed
 from tests.tiny_pool import tiny_manifest
 from train.stream import Stream
 
@@ -221,9 +220,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ratio=("repeat: 1", "repeat: 1.5"),
         join="max_turns: 4, max_tokens: 200",
     )
-    out, pool = str(path.parent / "shards"), Pool(str(path.parent.parent / "pool"))
-    units, _ = plan_shards(str(path), Manifest.load(path), pool, out)
-    publish(Store(out), Manifest.load(path), [write_shard(unit) for unit in units])
+    packed(path)
     return path
 
 
@@ -237,14 +234,16 @@ def test_a_joined_sample_is_as_long_in_the_plan_as_in_the_trainer(built: Path) -
     manifest = Manifest.load(built)
     clips = manifest.names.index("clips")
     assert (len(manifest.tables[clips]), len(manifest.members[clips])) == (18, 36)
+    drawn = {one.key: one for one in Order(manifest).samples(0, manifest.length)}
     stream = Stream(manifest, str(built.parent.parent / "pool"), workers=0)
-    twice = 0
-    for drawn in Order(manifest).samples(0, manifest.length):
-        pack = stream._join([stream._read(None, drawn)])
-        assert len(pack.tokens) == drawn.tokens and len(pack.patches) == drawn.patches
-        assert pack.keys == (drawn.key,)
-        twice += len(manifest.members_of(drawn.source, drawn.key)) == 2
-    assert twice == 27
+    packs = [pack for step in stream.steps() for pack in step]
+    seen = [key for pack in packs for key in pack.keys]
+    assert Counter(seen) == Counter(one.key for one in Order(manifest).samples(0, manifest.length))
+    for pack in packs:
+        wanted = [drawn[key] for key in pack.keys]
+        assert np.diff(pack.cu_seqlens).tolist() == [one.tokens for one in wanted]
+        assert len(pack.patches) == sum(one.patches for one in wanted)
+    assert sum(len(manifest.members_of(drawn[key].source, key)) == 2 for key in seen) == 27
 
 
 def test_joined_samples_are_the_same_from_the_pool_and_from_shards(built: Path) -> None:
