@@ -26,6 +26,7 @@ NAMES = (
     "remote",
     "resume",
     "scale",
+    "text_twins",
 )
 
 

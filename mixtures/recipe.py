@@ -76,6 +76,17 @@ class HeldOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeakRule:
+    """The folder of a leak index; samples that ask a benchmark's question are flagged or refused.
+
+    Samples whose media match a benchmark's are refused in any case.
+    """
+
+    index: str
+    text: str = "flag"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextRule:
     """How a conversation becomes token ids."""
 
@@ -106,6 +117,7 @@ class Recipe:
     """A mixture as intended.
 
     `length` counts samples or tokens, as `unit` says; None means as far as no source repeats.
+    Of samples over the same media whose texts are at least `near_text` alike, one is kept.
     """
 
     path: Path
@@ -113,6 +125,8 @@ class Recipe:
     seed: int
     sources: tuple[Source, ...]
     held_out: tuple[HeldOut, ...]
+    leaks: LeakRule | None
+    near_text: Fraction | None
     profile: Profile
     frames: View
     layout: LayoutConfig
@@ -161,7 +175,7 @@ class Recipe:
             "held_out": [held_out.name for held_out in self.held_out],
             "allow_licences": None if self.allow_licences is None else list(self.allow_licences),
             "max_shard_bytes": self.max_shard_bytes,
-        }
+        } | ({} if self.near_text is None else {"near_text": str(self.near_text)})
 
 
 def _addresses(value: Any, where: str) -> tuple[str, ...]:
@@ -179,7 +193,7 @@ def _archive(value: Any, where: str) -> Archive:
     return found
 
 
-def _held_out(**values: Any) -> HeldOut:
+def held_out(**values: Any) -> HeldOut:
     return HeldOut(**({"dataset": values["name"]} | values))
 
 
@@ -199,6 +213,7 @@ _FRAMES = {
     "selection": rules.one_of("uniform", "uniform_last", "scene", "difference"),
     "memory": rules.integer(1, 65_536),
 }
+_LEAKS = {"index": rules.text, "text": rules.one_of("flag", "refuse")}
 _LAYOUT = {
     "patch": rules.one_of(8, 16),
     "slow_frames": rules.integer(1, 65_536),
@@ -215,7 +230,7 @@ _LAYOUT = {
     "memory_tokens": rules.integer(0, 65_536),
 }
 _TEXT = {"tokenizer": rules.text, "revision": rules.text, "template": rules.one_of("chatml")}
-_HELD_OUT: dict[str, rules.Rule] = {
+HELD_OUT: dict[str, rules.Rule] = {
     "name": rules.name,
     "format": rules.name,
     "annotations": _addresses,
@@ -225,7 +240,7 @@ _HELD_OUT: dict[str, rules.Rule] = {
     "licence": rules.text,
     "revision": rules.text,
 }
-_SOURCE = _HELD_OUT | {
+_SOURCE = HELD_OUT | {
     "weight": rules.positive,
     "repeat": rules.positive,
     "budget": rules.integer(1, 10**12),
@@ -241,7 +256,9 @@ _RECIPE: dict[str, rules.Rule] = {
     "name": rules.name,
     "seed": rules.integer(0, (1 << 63) - 1),
     "sources": rules.entries(rules.section(Source, _SOURCE, "name dataset licence")),
-    "held_out": rules.entries(rules.section(_held_out, _HELD_OUT, "name")),
+    "held_out": rules.entries(rules.section(held_out, HELD_OUT, "name")),
+    "leaks": rules.section(LeakRule, _LEAKS, "index"),
+    "near_text": rules.share("0.8", "1"),
     "profile": rules.section(Profile, _PROFILE),
     "frames": rules.section(View, _FRAMES),
     "layout": rules.section(LayoutConfig, _LAYOUT),
@@ -270,6 +287,8 @@ def load_recipe(path: Path) -> Recipe:
     }
     defaults: dict[str, Any] = {
         "held_out": (),
+        "leaks": None,
+        "near_text": None,
         "profile": Profile(),
         "frames": View(),
         "layout": LayoutConfig(),
