@@ -263,9 +263,18 @@ def test_the_command_line_prints_both_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pool_of().make(tmp_path / "pool")
-    recipe = write_recipe(tmp_path, {"a": "weight: 1", "b": "weight: 1"}, JOIN)
-    command = ["mixtures", "plan", recipe, "--pool", tmp_path / "pool", "--out", tmp_path / "out"]
-    monkeypatch.setattr(sys, "argv", [*map(str, command)])
-    mixtures.__main__.main()
-    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.split()[:2] == ["a", "8"])
+
+    def run(*arguments: object) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["mixtures", *map(str, arguments)])
+        mixtures.__main__.main()
+        return capsys.readouterr().out.splitlines()
+
+    said = {}
+    for out, more in (("joined", (JOIN,)), ("apart", ())):
+        recipe = write_recipe(tmp_path, {"a": "weight: 1", "b": "weight: 1"}, *more)
+        said[out] = run("plan", recipe, "--pool", tmp_path / "pool", "--out", tmp_path / out)
+    (line,) = (each for each in said["joined"] if each.split()[:2] == ["a", "8"])
     assert line.split()[6:8] == ["7", "4"]
+    found = run("diff", tmp_path / "apart/manifest.json", tmp_path / "joined/manifest.json")
+    assert "a: joined from 7 | 7 conversations" in found
+    assert not any(each.startswith("b: joined") for each in found)
