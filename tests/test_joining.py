@@ -22,6 +22,8 @@ from mixtures.order import Order
 from mixtures.plan import Plan, build_manifest
 from mixtures.recipe import load_recipe
 from mixtures.tables import ROW
+from pipeline.report import write_report
+from pipeline.report_data import load_build
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json, short_hash
 from shards.pool import Pool
@@ -257,6 +259,19 @@ def test_joined_samples_are_the_same_from_the_pool_and_from_shards(built: Path) 
     assert sample.turns == tuple(turn for one in asked for turn in one.turns)
     assert sample.clips == asked[0].clips and sample.key == drawn.key
     assert sample.origin.record == " + ".join(one.origin.record for one in asked)
+
+
+def test_the_report_counts_conversations_and_opens(built: Path) -> None:
+    out, pool = str(built.parent), str(built.parent.parent / "pool")
+    build = load_build(out, pool)
+    assert len(build.chosen) == len(set(build.chosen)) == 12 + 2 * 18
+    assert sum(build.drawn.values()) == 12 + 2 * 27
+    assert [(one.chosen, one.joined, one.drawn) for one in build.books] == [
+        (12, 0, 12),
+        (36, 18, 18),
+    ]
+    page = Path(write_report(out, pool)).read_text()
+    assert "do not balance" not in page and "joined" in page
 
 
 def test_the_command_line_prints_both_counts(
