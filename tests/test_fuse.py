@@ -144,6 +144,7 @@ main()
 """
 
 
+@pytest.mark.timeout(300)
 def test_a_medium_that_kills_its_worker_is_refused_and_its_neighbours_are_kept(
     tmp_path: Path,
 ) -> None:
