@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from math import isqrt
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,9 +172,17 @@ def slow_indices(frames: int, cfg: LayoutConfig) -> list[int]:
     return spread(frames, cfg.slow_frames)
 
 
+Integers = TypeVar("Integers", int, NDArray[np.int64])
+
+
+def tenths_of(numerator: Integers, denominator: int) -> Integers:
+    """What a timestamp shows of a time in seconds: tenths, halves rounded up."""
+    return (20 * numerator + denominator) // (2 * denominator)
+
+
 def time_text(seconds: Fraction | float) -> str:
     """A timestamp as text: `12.5s` under an hour, `h:mm:ss` from there on."""
-    tenths = (Fraction(seconds) * 20 + 1) // 2
+    tenths = int(tenths_of(*Fraction(seconds).as_integer_ratio()))
     if tenths < 36_000:
         return f"{tenths // 10}.{tenths % 10}s"
     minutes, rest = divmod(tenths // 10, 60)
@@ -230,7 +238,7 @@ class _Shown(NamedTuple):
         if self.cfg.timestamps != "per_frame_text":
             return []
         text = time_text(self.seconds[frame])
-        return [Slot(kind=TIME, n=self.count_text(text), text=text)]
+        return [Slot(kind=TIME, n=self.count_text(text), frame=frame, text=text)]
 
     def rows(self, kind: str, frame: int) -> list[Slot]:
         return _rows(kind, frame, self.grids[frame], self.cfg, self.images)
@@ -376,14 +384,12 @@ def layout_of(
     look: Look, kind: str, cfg: LayoutConfig, count_text: Callable[[str], int], images: int = 1
 ) -> Layout:
     """`visual_layout` of a clip as it is looked at; the memory comes first."""
-    shown = len(look.frames) - look.memory
+    shown, beyond = len(look.frames) - look.memory, look.memory
     grids = [look.grid] * shown
     slots = visual_layout(grids, look.seconds[:shown], kind, cfg, count_text, images)
-    if not look.memory:
-        return slots
-    start = next(i for i, slot in enumerate(slots) if slot.kind == START) + 1
-    memory = Slot(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=look.memory)
-    return Layout([*slots[:start], memory, *slots[start:]])
+    memory = [Slot(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=beyond)] * (beyond > 0)
+    start = [slot.kind for slot in slots].index(START) + 1 if beyond else 0
+    return Layout([*slots[:start], *memory, *slots[start:]])
 
 
 @lru_cache(maxsize=256)

@@ -24,12 +24,14 @@ from mixtures.admission import (
     refused_before,
     text_pairs,
 )
+from mixtures.checks import check_view
 from mixtures.facts import Clips, Samples, passing, read_clips, read_samples, rows_at
+from mixtures.joining import JOIN_ALGO, join_by_clip
 from mixtures.manifest import ALGORITHMS, MANIFEST_VERSION, Manifest, identity, order_digest
 from mixtures.order import Order, group_sums
 from mixtures.price import Pricer
 from mixtures.quotas import bounded_length, schedule_for
-from mixtures.recipe import Recipe, Source, check_view
+from mixtures.recipe import Recipe, Source
 from mixtures.schedule import SCHEDULE_ALGO, first_repeat
 from mixtures.tables import content_id, npy_bytes
 from mixtures.text import TextCodec
@@ -94,11 +96,12 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     index = leak_index(recipe)
     chosen = _choose(recipe, pool, codec, sources, held_out, clips, samples, index)
     verdicts = chosen.verdicts
-    draft = _draft(recipe, codec, sources, verdicts, chosen.rows, tokenizer, index)
+    tables, members = _join(recipe, verdicts, chosen.rows)
+    draft = _draft(recipe, codec, sources, verdicts, tables, members, tokenizer, index)
     manifest = _freeze(draft)
     refused = refused_before(pool, sources)
-    drawn = manifest.schedule.visits(manifest.length)
-    books = [_books(*each) for each in zip(sources, verdicts, refused, drawn, strict=True)]
+    counts = zip(manifest.schedule.visits(manifest.length), map(len, tables), strict=True)
+    books = [_books(*each) for each in zip(sources, verdicts, refused, counts, strict=True)]
     refused += [_refusals(pool, *each) for each in zip(sources, verdicts, strict=True)]
     return Plan(
         manifest=manifest,
@@ -173,12 +176,26 @@ def _choose(
     )
 
 
+def _join(
+    recipe: Recipe, verdicts: Sequence[Verdicts], tables: list[NDArray[np.void]]
+) -> tuple[list[NDArray[np.void]], list[NDArray[np.void]]]:
+    """Per source the rows of its samples, joined where the recipe says so, and their members."""
+    if recipe.join_by_clip is None:
+        return tables, []
+    joined = [
+        join_by_clip(own.samples, np.flatnonzero(own.stays), rows, recipe.join_by_clip)
+        for own, rows in zip(verdicts, tables, strict=True)
+    ]
+    return [rows for rows, _ in joined], [members for _, members in joined]
+
+
 def _draft(
     recipe: Recipe,
     codec: TextCodec,
     sources: Sequence[Admitted],
     verdicts: Sequence[Verdicts],
     tables: list[NDArray[np.void]],
+    members: list[NDArray[np.void]],
     tokenizer: bytes,
     index: LeakIndex | None,
 ) -> Manifest:
@@ -201,6 +218,9 @@ def _draft(
         _source(recipe, *each)
         for each in zip(recipe.sources, sources, verdicts, tables, strict=True)
     ]
+    for source, verdict, own in zip(value["sources"], verdicts, members, strict=False):
+        source["kept"]["conversations"] = int(verdict.stays.sum())
+        source["kept"]["members"] = sha256_hex(npy_bytes(own))
     value["length"] = len(schedule.periods[0]) if is_finite else 0
     draft = Manifest(
         value=value,
@@ -208,6 +228,7 @@ def _draft(
         source_at=source_at,
         packs_per_window=np.empty(0, np.uint32),
         tokenizer=tokenizer,
+        members=members,
     )
     if not is_finite:
         asked = recipe.length and _positions(recipe, draft)
@@ -224,6 +245,8 @@ def _rules(recipe: Recipe, codec: TextCodec) -> dict[str, Any]:
         "tokenizer_sha256": codec.tokenizer_sha256,
         "template": recipe.text.template,
     }
+    if recipe.join_by_clip is not None:
+        rules["join"] = {"algo": JOIN_ALGO} | asdict(recipe.join_by_clip)
     return rules | {
         "manifest_version": MANIFEST_VERSION,
         "tool": {"name": "slowfast-mix", "version": _tool_version()},
@@ -318,9 +341,15 @@ def _walk(draft: Manifest) -> tuple[list[int], NDArray[np.int64]]:
     return packs, drawn
 
 
-def _books(admitted: Admitted, verdicts: Verdicts, refused: pa.Table, visits: int) -> Books:
-    """The accounts of a source, checked against what was written down; UserError if they differ."""
+def _books(
+    admitted: Admitted, verdicts: Verdicts, refused: pa.Table, counts: tuple[int, int]
+) -> Books:
+    """The accounts of a source, checked against what was written down; UserError if they differ.
+
+    `counts` are its visits, and its samples after joining.
+    """
     chosen = int(verdicts.stays.sum())
+    visits, samples = counts
     books = Books(
         source=admitted.name,
         records=admitted.records,
@@ -329,8 +358,9 @@ def _books(admitted: Admitted, verdicts: Verdicts, refused: pa.Table, visits: in
         samples_refused=admitted.samples_refused + verdicts.broken,
         not_chosen=len(verdicts.stays) - verdicts.broken - chosen,
         chosen=chosen,
-        drawn=min(visits, chosen),
-        repeats=max(visits - chosen, 0),
+        joined=chosen - samples,
+        drawn=min(visits, samples),
+        repeats=max(visits - samples, 0),
     )
     # Admission writes refused records and refused samples into one table: its sum is checked.
     books.check(

@@ -108,9 +108,13 @@ class TextCodec:
     def render(
         self, turns: Sequence[Turn], layouts: Sequence[Layout], *, answer: bool = False
     ) -> Rendered:
-        """The ids of a conversation over clips with these layouts; `answer` opens a reply."""
+        """The ids of a conversation over clips with these layouts; `answer` opens a reply.
+
+        A clip is shown where it is first mentioned, and there alone.
+        """
         pieces: list[tuple[Sequence[int], bool]] = [([], False)]
         visual = [np.empty((0, 3), np.int64)]
+        shown: set[int] = set()
         at = 0
 
         def add(more: Sequence[int], learn: bool = False) -> None:
@@ -123,8 +127,9 @@ class TextCodec:
             add(self._heads[turn.role])
             for text, clip in pieces_of(turn):
                 add(self.encode(text), learn)
-                if clip is None:
+                if clip is None or clip in shown:
                     continue
+                shown.add(clip)
                 ids, starts = _block(self, layouts[clip])
                 indices = np.arange(len(starts))
                 visual.append(np.stack([at + starts, np.full_like(starts, clip), indices], 1))

@@ -140,6 +140,7 @@ def show(built: Built, page: str) -> None:
         "refused",
         "not chosen",
         "chosen",
+        "joined",
         "drawn",
         "repeats",
     ):
@@ -152,6 +153,7 @@ def show(built: Built, page: str) -> None:
             books.samples_refused,
             books.not_chosen,
             books.chosen,
+            books.joined,
             books.drawn,
             books.repeats,
         )

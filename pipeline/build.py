@@ -21,6 +21,7 @@ from pipeline.admit import SourceUnit
 from pipeline.admit import admit as stage_admit
 from pipeline.cluster import Died, Workers, connect
 from pipeline.fetch import resolve
+from pipeline.fuse import Fuse
 from pipeline.gather import Gathered, Pinned, gather, pin
 from pipeline.pack import Sizes, pack
 from pipeline.progress import Steps, steps
@@ -58,8 +59,11 @@ def build(
         admitted = admit(sources, gathered, pool, workers, bars.step("admit"))
         gathered = gather(exams, "held_out", pool, workers, bars, uncaged)
         held_out = admit(exams, gathered, pool, workers, bars.step("held out"))
-        decode("decode", admitted, pool, workers, bars, uncaged)
-        decode("held_out", held_out, pool, workers, bars, uncaged)
+        bounds = {source.name: source.max_refused for source in recipe.sources}
+        fuse = Fuse(bounds, ledger.users(pool, admitted))
+        decode("decode", admitted, pool, workers, bars, uncaged, fuse)
+        decode("held_out", held_out, pool, workers, bars, uncaged, Fuse({}, {}))
+        fuse.check(recipe_path)
         compare(admitted, held_out, pool, workers, bars)
         find_leaks(recipe, admitted, pool, workers, bars)
         find_twins(recipe, admitted, pool, workers, bars)
@@ -116,15 +120,20 @@ def decode(
     workers: Workers,
     bars: Steps,
     uncaged: bool,
+    fuse: Fuse,
 ) -> None:
     """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
     wanted = ledger.wanted_media(pool, list(admitted.values()))
-    finished = ledger.finished_media(pool, stage)
+    finished: set[str] = set()
+    for receipt in pool.receipts(stage):
+        finished.update(receipt.inputs)
+        fuse.note(pool, receipt)
     rows = [row for row in wanted if row["clip_id"] not in finished]
-    units = [
+    units = (
         stages.MediaUnit(pool=pool.store.url, stage=stage, rows=unit, uncaged=uncaged)
         for unit in ledger.units(rows)
-    ]
+        if fuse.lets_pass(unit)
+    )
     note = f"{len(wanted) - len(rows)} were done before" if len(wanted) > len(rows) else ""
     with bars.step(stage.replace("_", " ")) as step:
         step.begin(len(rows), note)
@@ -133,6 +142,7 @@ def decode(
             if isinstance(result, Died):
                 died.append(result.unit)
             else:
+                fuse.note(pool, result)
                 step.advance(result.counts["media"])
         for unit in alone(died):
             decode_alone(unit, workers)

@@ -24,6 +24,7 @@ from mixtures.strict_yaml import load_yaml
 from pipeline import fetch, media, stages
 from pipeline.build import admit, decode, each
 from pipeline.cluster import connect
+from pipeline.fuse import Fuse
 from pipeline.gather import Pinned, gather, pin
 from pipeline.leaks import GRAM
 from pipeline.progress import steps
@@ -92,7 +93,7 @@ def build_index(path: str, out: str, address: str | None = None, *, uncaged: boo
     with connect(address) as workers, steps() as bars:
         gathered = gather(pinned, "held_out", pool, workers, bars, uncaged)
         admitted = admit(pinned, gathered, pool, workers, bars.step("admit"))
-        decode("held_out", admitted, pool, workers, bars, uncaged)
+        decode("held_out", admitted, pool, workers, bars, uncaged, Fuse({}, {}))
         with bars.step("questions") as step:
             step.begin(len(pinned))
             asked = list(each(workers, questions, [_unit(one, pool) for one in pinned], step))

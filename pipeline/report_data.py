@@ -69,9 +69,10 @@ class Build:
 
     @cached_property
     def chosen(self) -> list[Name]:
-        """Every sample that the plan may draw, source by source."""
+        """Every conversation that the plan may draw, source by source."""
         tables = zip(self.manifest.names, self.manifest.tables, strict=True)
-        return [(name, key.tobytes().hex()) for name, table in tables for key in table["key"]]
+        samples = ((name, key.tobytes().hex()) for name, table in tables for key in table["key"])
+        return [one for sample in samples for one in conversations(self.manifest, sample)]
 
     @cached_property
     def chosen_clips(self) -> list[dict[str, Any]]:
@@ -98,6 +99,11 @@ class Build:
         return found
 
 
+def conversations(manifest: Manifest, sample: Name) -> list[Name]:
+    """What of the pool a sample is made of: itself, if it is not joined."""
+    return [(sample[0], key) for key in manifest.members_of(*sample)]
+
+
 def load_build(out: str, pool_url: str) -> Build:
     """Read a folder written by `build`; UserError names the file that is missing or astray."""
     store = Store(out)
@@ -119,7 +125,11 @@ def load_build(out: str, pool_url: str) -> Build:
         books=tuple(Books(**values) for values in _json(store, "books.json")),
         refused=refused.to_pylist(),
         source_at=np.array([number[name] for name in index["source"]], np.int64),
-        drawn=Counter(zip(index["source"], index["key"], strict=True)),
+        drawn=Counter(
+            one
+            for sample in zip(index["source"], index["key"], strict=True)
+            for one in conversations(manifest, sample)
+        ),
         shards=len(receipt["shards"]),
         pool=pool,
         samples={(row["source"], row["key"]): row | {"at": n} for n, row in enumerate(samples)},
@@ -140,7 +150,7 @@ def _published(store: Store) -> tuple[Manifest, dict[str, Any]]:
         if not store.exists(name):
             remedy = f"run `python -m pipeline build RECIPE --out {store.url}` first"
             raise UserError(f"{store.path(name)}: not there; {remedy}")
-    manifest = Manifest.load(store.path("manifest.json"))
+    manifest = Manifest.load(f"{store.url.rstrip('/')}/manifest.json")
     name = "shards/receipt.json"
     receipt: dict[str, Any] = _json(store, name)
     if receipt["manifest_id"] != manifest.manifest_id:

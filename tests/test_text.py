@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,6 +50,18 @@ def test_counts_are_the_length_of_what_is_rendered(
     visual = sum(slot.n for layout in layouts for slot in layout)
     rendered = CODEC.render(turns, layouts)
     assert sum(CODEC.count_turns(turns)) + visual == len(rendered.ids) == len(rendered.supervised)
+
+
+@settings(deadline=None)
+@given(conversations())
+def test_a_clip_that_is_mentioned_again_is_not_shown_again(
+    made: tuple[tuple[Turn, ...], list[list[Slot]]],
+) -> None:
+    turns, layouts = made
+    visual = sum(slot.n for layout in layouts for slot in layout)
+    once, twice = CODEC.render(turns, layouts), CODEC.render(turns * 2, layouts)
+    assert len(twice.ids) == 2 * len(once.ids) - visual
+    assert np.array_equal(twice.visual, once.visual)
 
 
 @settings(deadline=None)

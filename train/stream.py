@@ -64,7 +64,8 @@ class Stream:
         self.global_batch, self.micro_batch = global_batch, micro_batch
         self.rank, self.world_size, self.workers = rank, world_size, workers
         self.step = start
-        self.reader = open_data(data, None if node is None else node.folder)
+        folder = None if node is None else node.folder
+        self.reader = open_data(data, folder, manifest.members_of)
         self._manifest, self._clips, self._rooms = manifest, ClipCache(cache_bytes), Rooms()
         self._stand_ins = StandIns(manifest)
         self._node = None if node is None or self.reader.extents.store.is_local else node
