@@ -34,19 +34,23 @@ pack_window: 64
 sources:
 """
 SOURCE = """\
-  - {{name: {name}, dataset: d, format: llava_json, annotations: a, licence: mit, repeat: 1}}
+  - {{name: {name}, dataset: d, format: llava_json, annotations: a, licence: mit, {ratio}}}
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """`count` clips of `frames` frames; sides in pixels are drawn from `sides`; `grain`: noise."""
+    """`count` clips of `frames` frames; sides in pixels are drawn from `sides`; `grain`: noise.
+
+    `ratio` is the source's in the recipe.
+    """
 
     name: str
     count: int
     frames: int
     sides: Sequence[int]
     grain: int = 8
+    ratio: str = "repeat: 1"
 
 
 PICTURES = Kind(name="pictures", count=4000, frames=1, sides=(128, 192, 256, 320, 384))
@@ -65,33 +69,42 @@ class Corpus:
     shards: str
 
 
-def corpus(name: str, kinds: Sequence[Kind], pack_tokens: int = 8192) -> Corpus:
-    """The corpus `name`, made if it is not there; its manifest draws every sample once."""
+def corpus(
+    name: str, kinds: Sequence[Kind], pack_tokens: int = 8192, length: int | None = None
+) -> Corpus:
+    """The corpus `name`, made if it is not there; it draws every sample once into shards.
+
+    With a `length` its sources are drawn by weight, from the pool alone.
+    """
     home = ROOT / name
     found = Corpus(
         pool=str(home / "pool"), manifest=str(home / "manifest.json"), shards=str(home / "shards")
     )
-    if not (home / "shards/receipt.json").exists():
-        _make(home, kinds, pack_tokens, found)
+    if not (home / ("manifest.json" if length else "shards/receipt.json")).exists():
+        _make(home, kinds, pack_tokens, length, found)
     return found
 
 
-def _make(home: Path, kinds: Sequence[Kind], pack_tokens: int, made: Corpus) -> None:
+def _make(
+    home: Path, kinds: Sequence[Kind], pack_tokens: int, length: int | None, made: Corpus
+) -> None:
     home.mkdir(parents=True, exist_ok=True)
     tokenizer = home / "tokenizer.json"
     tokenizer.write_bytes(
         train_tokenizer(["What is shown? A picture, a film, number 12345."] * 8, 300)
     )
     text = RECIPE.format(name=home.name, tokenizer=tokenizer, pack_tokens=pack_tokens)
-    (home / "recipe.yaml").write_text(
-        text + "".join(SOURCE.format(name=kind.name) for kind in kinds)
-    )
+    sources = [SOURCE.format(name=kind.name, ratio=kind.ratio) for kind in kinds]
+    endless = f"length: {length}\n" if length else ""
+    (home / "recipe.yaml").write_text(endless + text + "".join(sources))
     recipe = load_recipe(home / "recipe.yaml")
     pool, codec = Pool(made.pool, recipe.profile), TextCodec(tokenizer.read_bytes())
     for number, kind in enumerate(kinds):
         commit_source(pool, codec, kind.name, _scenes(kind, seed=number))
     revisions = commit_comparison(pool, [kind.name for kind in kinds])
     build_manifest(recipe, pool, revisions).write(str(home))
+    if length:
+        return
     manifest = Manifest.load(made.manifest)
     units, _ = plan_shards(made.manifest, manifest, pool, made.shards)
     publish(Store(made.shards), manifest, [write_shard(unit) for unit in units])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -22,20 +22,31 @@ Scene = tuple[list[bytes], list[Turn]]
 """The JPEGs of a clip at 2 frames a second, and the conversation about it."""
 
 
-def commit_source(pool: Pool, codec: TextCodec, source: str, scenes: Iterable[Scene]) -> None:
-    """One clip and one sample per scene: parts, clip index, samples, lengths."""
+def commit_source(
+    pool: Pool, codec: TextCodec, source: str, scenes: Iterable[Scene], *, apart: bool = False
+) -> None:
+    """One clip and one sample per scene: parts, clip index, samples, lengths.
+
+    With `apart` every question and its answer are a sample of their own, over the scene's clip.
+    """
     samples: list[dict[str, Any]] = []
     lengths: list[dict[str, Any]] = []
     numbered = enumerate(scenes)
     while group := list(islice(numbered, CLIPS_PER_PART)):
         clips = [_clip(pool, source, number, jpegs) for number, (jpegs, _) in group]
         _commit_part(pool, source, clips, [jpegs for _, (jpegs, _) in group])
-        for clip, (number, (_, turns)) in zip(clips, group, strict=True):
-            row = _sample_row(source, number, turns, clip)
-            samples.append(row)
-            counted = {"source": source, "key": row["key"], "tokens": codec.count_turns(turns)}
-            lengths.append(counted)
+        for clip, (number, (_, scene)) in zip(clips, group, strict=True):
+            for turns in _questions(scene) if apart else [scene]:
+                row = _sample_row(source, number, turns, clip)
+                samples.append(row)
+                counted = {"source": source, "key": row["key"], "tokens": codec.count_turns(turns)}
+                lengths.append(counted)
     _commit_samples(pool, source, samples, codec.profile_id, lengths)
+
+
+def _questions(turns: Sequence[Turn]) -> Iterator[list[Turn]]:
+    for question, answer in zip(turns[::2], turns[1::2], strict=True):
+        yield [replace(question, media=((0, 0),)), answer]
 
 
 def commit_comparison(pool: Pool, sources: Sequence[str]) -> dict[str, str]:

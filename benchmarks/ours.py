@@ -25,14 +25,13 @@ from benchmarks.peers.counting import count
 from mixtures.layout import look_at
 from mixtures.manifest import Manifest
 from mixtures.order import Order
-from shards.extents import pair
 from shards.reader import ShardReader, Stored
 from shards.store import Store
-from train.frames import open_jpegs
+from train.frames import decode
 from train.node_cache import Node
 from train.stream import Stream
 
-THREADS, BATCH = 2, 256
+THREADS, BATCH = 2, 1024
 Answer = dict[str, Any]
 
 
@@ -51,9 +50,8 @@ def _members(manifest: Manifest, reader: ShardReader) -> Iterator[dict[str, Any]
         stop = min(start + BATCH, manifest.length)
         found = order.keys(start, stop).hex()
         keys = [found[at : at + 32] for at in range(0, len(found), 32)]
-        places = reader.places_of([source] * len(keys), keys)
-        for position, key, place in zip(range(start, stop), keys, places, strict=True):
-            told, frames = pair(reader.extents.read(place), place.file)
+        members = reader.members([source] * len(keys), keys)
+        for position, key, (told, frames) in zip(range(start, stop), keys, members, strict=True):
             yield {"position": position, "key": key, "json": told, "mjpeg": frames}
 
 
@@ -86,11 +84,13 @@ def frames(request: Answer) -> Answer:
         found: Stored = reader.read(one.source, one.key)
         clips = found.sample.clips
         looks = [look_at(clip, manifest.view, manifest.layout) for clip in clips]
-        pixels = [
-            open_jpegs(jpegs, look, range(len(look.frames)), clip.clip_id)
-            for jpegs, look, clip in zip(found.frames, looks, clips, strict=True)
-        ]
-        return sum(len(clip) for clip in pixels), sum(clip.size for clip in pixels)
+        frames = pixels = 0
+        for jpegs, look in zip(found.frames, looks, strict=True):
+            shown = np.empty((len(look.frames), look.height, look.width), "<u4")
+            for frame, words in zip(look.frames, shown, strict=True):
+                decode(jpegs[frame], words)
+            frames, pixels = frames + len(shown), pixels + 3 * shown.size
+        return frames, pixels
 
     with ThreadPoolExecutor(THREADS) as threads:
         started, cpu = time.perf_counter(), time.process_time()

@@ -39,8 +39,12 @@ def tiny_manifest(
     seed: int = 3,
     timestamps: str = "none",
     ratio: tuple[str, str] = ("weight: 1", "weight: 2"),
+    join: str = "",
 ) -> Path:
-    """`folder/pool` with 12 pictures and 18 clips; returns `folder/build/manifest.json`."""
+    """`folder/pool` with 12 pictures and 18 clips; returns `folder/build/manifest.json`.
+
+    With `join` (the bounds of `join_by_clip`) every question is a sample of its own in the pool.
+    """
     tokenizer = folder / "tokenizer.json"
     folder.mkdir(parents=True, exist_ok=True)
     words = [*QUESTIONS, *COLOURS, "user\n", "assistant\n"]
@@ -52,13 +56,15 @@ def tiny_manifest(
         clips=ratio[1],
         length="length: 60" if ratio[0].startswith("weight") else "",
     )
+    text += f"join_by_clip: {{{join}}}\n" if join else ""
     path = folder / "recipe.yaml"
     path.write_text(text.replace("seed: 3", f"seed: {seed}"))
     recipe = load_recipe(path)
     pool = Pool(str(folder / "pool"), recipe.profile)
     codec = TextCodec(tokenizer.read_bytes())
-    commit_source(pool, codec, "pictures", [_scene(i, 1) for i in range(12)])
-    commit_source(pool, codec, "clips", [_scene(i, 6) for i in range(18)])
+    apart = bool(join)
+    commit_source(pool, codec, "pictures", [_scene(i, 1) for i in range(12)], apart=apart)
+    commit_source(pool, codec, "clips", [_scene(i, 6) for i in range(18)], apart=apart)
     return _plan(recipe, pool, folder / "build")
 
 

@@ -7,6 +7,9 @@ import hashlib
 import json
 import time
 
+MOST = 1 << 20
+"""Bytes of frames that a sample has at most."""
+
 
 def count(request, open_samples, name):
     """Open and read every sample: how many, their digest, CPU seconds, seconds to the sixteenth.
@@ -14,12 +17,14 @@ def count(request, open_samples, name):
     `open_samples()` gives mappings that hold the bytes `json` and `mjpeg`; `name(sample)` is the
     sample's name, asked for only where the request wants a digest (`check`).
     """
-    started, first, samples, touched = time.perf_counter(), None, 0, 0
-    opened = open_samples()
+    started, first, samples, read = time.perf_counter(), None, 0, 0
+    opened, taken = open_samples(), memoryview(bytearray(MOST))
     cpu, digests = time.process_time(), []
     for sample in opened:
         samples += 1
-        touched += sum(memoryview(sample["mjpeg"])[::4096])  # a view costs nothing until it is read
+        size = len(sample["mjpeg"])  # read as a decoder reads it: views of a mapping cost nothing
+        taken[:size] = sample["mjpeg"]
+        read += size
         if samples == 16:
             first = time.perf_counter() - started
         if request.get("check"):
@@ -30,7 +35,7 @@ def count(request, open_samples, name):
         "samples": samples,
         "digest": hashlib.sha256(b"".join(sorted(digests))).hexdigest(),
         "first_s": first,
-        "touched": touched,
+        "bytes": read,
     }
 
 
