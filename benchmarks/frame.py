@@ -25,6 +25,7 @@ NAMES = (
     "order",
     "packing",
     "pipeline",
+    "projectors",
     "remote",
     "resume",
     "scale",

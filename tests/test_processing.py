@@ -30,6 +30,7 @@ from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import SlowFastProcessor, processor_of
 from train.packs import build_pack
 from train.render import Rules, render
+from train.saved import NEVER_SAID
 
 LAYOUT = LayoutConfig(slow_frames=2, image_token_budget=64)
 VIEW = View(fps=1, cap=4, area=16_384)
@@ -65,7 +66,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def model() -> SlowFastForConditionalGeneration:
     made = tiny_model(layout=LAYOUT, vocab_size=CODEC.vocab_size)
-    made.config.visual_token_ids = MARKS
+    made.config.visual_token_ids = [CODEC.token_id(name) for name in NEVER_SAID]
     made.generation_config.suppress_tokens = MARKS
     return made
 
@@ -243,6 +244,26 @@ def test_a_batch_answers_as_one_by_one_greedy_sampled_and_streamed(
     assert processor.tokenizer.decode(together[0]).strip() == capsys.readouterr().out.strip()
     with pytest.raises(UserError, match="2 sequences per prompt"):
         made.generate(**batch, **options, do_sample=True, num_return_sequences=2)
+
+
+@torch.no_grad()
+def test_ids_that_were_cut_after_the_processor_name_the_sample_and_both_counts(
+    processor: SlowFastProcessor,
+) -> None:
+    part = {"type": "image", "image": picture()}
+    one, both = inputs_of(processor, asked(part)), inputs_of(processor, asked(), asked(part))
+    pad = CODEC.token_id("<|image_pad|>")
+    pads = int((both["input_ids"] == pad).sum())
+    assert pads > 2
+    for batch, sample in ((one, 0), (both, 1)):
+        at = (batch["input_ids"][sample] == pad).nonzero()[0]
+        batch["input_ids"][sample, at] = CODEC.token_id("<|im_end|>")
+        with pytest.raises(ValueError, match=f"sample {sample}: {pads - 1} placeholders, {pads} f"):
+            model().generate(**batch, max_new_tokens=1)
+    one["input_ids"] = one["input_ids"][:, :4]
+    one["attention_mask"] = one["attention_mask"][:, :4]
+    with pytest.raises(ValueError, match=rf"sample 0: \d placeholders, {pads} features"):
+        model().generate(**one, max_new_tokens=1)
 
 
 @torch.no_grad()

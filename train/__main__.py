@@ -23,6 +23,8 @@ EPILOG = {
     "model": "example: python -m train model --size 1b",
 }
 
+RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit the question"
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `python -m train`."""
@@ -46,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         choices=("both", "none", "slow", "fast"),
         help="visual blocks to show (default: those of training; others are masks, named so)",
     )
+    score.add_argument("--relevance", type=Path, help=RELEVANCE)
     score.add_argument("--out", type=Path, required=True, help="scores as JSON")
     ask = commands.add_parser("chat", help="ask about one file", epilog=EPILOG["chat"])
     ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
@@ -53,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     media.add_argument("--video", type=Path, help="the video to ask about")
     media.add_argument("--image", type=Path, help="the image to ask about")
     ask.add_argument("--question", required=True, help="what to ask")
+    ask.add_argument("--relevance", type=Path, help=RELEVANCE)
     paper = commands.add_parser("model", help="a published size on paper", epilog=EPILOG["model"])
     paper.add_argument("--size", required=True, choices=("1b", "3b", "7b"), help="which one")
     return top
@@ -80,7 +84,8 @@ def run(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     from train.evaluation.evaluate import evaluate
 
-    evaluate(arguments.model, arguments.tasks, arguments.pathways, arguments.out, Console())
+    tasks, pathways, relevance = arguments.tasks, arguments.pathways, arguments.relevance
+    evaluate(arguments.model, tasks, pathways, arguments.out, Console(), relevance)
 
 
 def chat(arguments: argparse.Namespace) -> None:
@@ -88,7 +93,7 @@ def chat(arguments: argparse.Namespace) -> None:
 
     kind = "video" if arguments.video else "image"
     path = arguments.video or arguments.image
-    reply = chat(arguments.model, kind, path, arguments.question)
+    reply = chat(arguments.model, kind, path, arguments.question, arguments.relevance)
     width, height = reply.size
     sys.stdout.write(f"{reply.answer}\n")
     sys.stdout.write(f"looked at {len(reply.times)} frames of {width}x{height}: ")

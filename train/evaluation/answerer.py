@@ -15,8 +15,8 @@ import torch
 from mixtures.layout import Look, look_at
 from mixtures.text import IM_END
 from shards.profile import Profile
-from shards.sample import Clip
 from train.evaluation.door import Seen, see_files
+from train.evaluation.relevance import Relevance, wants_scores
 from train.evaluation.tasks import Medium, question_turn
 from train.frames import ClipCache, Frames, open_jpegs
 from train.model.modeling import SlowFastForConditionalGeneration
@@ -31,13 +31,21 @@ DOOR_GROUP = 16  # media that are decoded together
 
 
 class Answerer:
-    """Model, rules and media profile of an OUT/model folder."""
+    """Model, rules and media profile of an OUT/model folder.
 
-    def __init__(self, folder: Path) -> None:
+    With `relevance`, a folder for train.evaluation.relevance, videos of more frames than the cap
+    show those that fit the question.
+    """
+
+    def __init__(self, folder: Path, relevance: Path | None = None) -> None:
         saved = load_saved(folder)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model: SlowFastForConditionalGeneration = saved.model.eval().to(device)
         self.rules: Rules = saved.rules
+        self.relevance = None if relevance is None else Relevance(relevance)
+        if self.relevance is not None:
+            view = replace(saved.rules.view, selection="query")
+            self.rules = replace(saved.rules, view=view)
         self.profile: Profile = saved.profile
         self.manifest_id = saved.manifest_id
         self.cache = ClipCache(CACHE_BYTES)
@@ -51,9 +59,16 @@ class Answerer:
             seen = threads.map(partial(see_group, profile=self.profile), groups)
             return dict(zip(distinct, itertools.chain.from_iterable(seen), strict=True))
 
-    def look(self, clip: Clip) -> Look:
-        """What the model is shown of a clip: frames, times, size."""
-        return look_at(clip, self.rules.view, self.rules.layout)
+    def look(self, seen: Seen, question: str) -> Look:
+        """What the model is shown of a medium for this question: frames, times, size."""
+        scores = self.scores(seen, question)
+        return look_at(seen.clip, self.rules.view, self.rules.layout, scores=scores)
+
+    def scores(self, seen: Seen, question: str) -> Sequence[int]:
+        """How well each stored frame fits the question; empty where the view does not ask."""
+        if self.relevance is None or not wants_scores(seen.clip, self.rules.view):
+            return ()
+        return self.relevance(seen.jpegs, question)
 
     def answer(
         self, asked: Sequence[tuple[Seen | None, str]], pathways: str, max_new_tokens: int = 16
@@ -76,6 +91,7 @@ class Answerer:
                 partial(self._frames, seen),
                 rules,
                 answer=True,
+                scores={} if seen is None else {0: self.scores(seen, text)},
             )
             for i, (seen, text) in enumerate(asked)
         ]
@@ -91,7 +107,7 @@ class Answerer:
 
     def _frames(self, seen: Seen | None, _: int, look: Look, used: Sequence[int]) -> Frames:
         assert seen is not None  # a question without a medium has no clip to open
-        key = (seen.clip.clip_id, look.width, look.height, tuple(used))
+        key = (seen.clip.clip_id, look.width, look.height, tuple(look.frames[i] for i in used))
         frames = self.cache.get(key)
         if frames is None:
             frames = open_jpegs(seen.jpegs, look, used, seen.clip.clip_id)

@@ -20,14 +20,14 @@ class Reply:
     size: tuple[int, int]
 
 
-def chat(model: Path, kind: str, path: Path, question: str) -> Reply:
-    """Ask a saved model; `kind` is "image" or "video"."""
+def chat(model: Path, kind: str, path: Path, question: str, relevance: Path | None = None) -> Reply:
+    """Ask a saved model; `kind` is "image" or "video", `relevance` as for `Answerer`."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give --{kind} FILE")
-    answerer = Answerer(model)
+    answerer = Answerer(model, relevance)
     medium = Medium(kind=kind, name=path.name, path=path.resolve())
     seen = answerer.see([medium])[medium]
-    look = answerer.look(seen.clip)
+    look = answerer.look(seen, question)
     answer = answerer.answer([(seen, question)], answerer.rules.layout.pathways, 64)[0]
     times = tuple(time_text(second) for second in look.seconds)
     return Reply(answer=answer, times=times, size=(look.width, look.height))

@@ -17,15 +17,21 @@ from train.evaluation.tasks import Question, read_tasks
 
 
 def evaluate(
-    model: Path, tasks: Sequence[Path], pathways: Sequence[str], out: Path, console: Console
+    model: Path,
+    tasks: Sequence[Path],
+    pathways: Sequence[str],
+    out: Path,
+    console: Console,
+    relevance: Path | None = None,
 ) -> dict[str, Any]:
     """Score a saved model; media are decoded once, however many pathways are asked for.
 
     No `pathways` means those the model was trained with. Others are masks over the same weights
-    ("masked": true): a floor of this model, not of one trained that way.
+    ("masked": true): a floor of this model, not of one trained that way. `relevance` is as for
+    `Answerer`.
     """
     questions = {f"{path.parent.name}/{path.stem}": read_tasks(path) for path in tasks}
-    answerer = Answerer(model)
+    answerer = Answerer(model, relevance)
     trained = answerer.rules.layout.pathways
     every = [question for asked in questions.values() for question in asked]
     wanted = list(pathways) or [trained]
@@ -35,6 +41,7 @@ def evaluate(
         "model": str(model),
         "manifest_id": answerer.manifest_id,
         "trained_pathways": trained,
+        "selection": answerer.rules.view.selection,
         "pathways": {},
     }
     for shown in wanted:

@@ -14,8 +14,8 @@ from train.model.vision import OryxVisionConfig
 class SlowFastConfig(PreTrainedConfig):
     """Tower, projector by name, decoder, and the token rule they were trained with.
 
-    `layout` is the manifest's layout as plain JSON; `visual_token_ids` are the ids that stand for
-    visual rows and frames of them: never generated. `packed_attention` is one of
+    `layout` is the manifest's layout as plain JSON; `visual_token_ids` are never generated: start
+    and end of a medium, then the pads that stand for its rows. `packed_attention` is one of
     train.model.attention.NAMES; `pool_before_projection` false projects every patch, then pools.
     """
 

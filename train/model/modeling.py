@@ -51,6 +51,19 @@ def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> dict[str, Any
     }
 
 
+def check_placeholders(pads: Tensor, slots: SlotTensors, memory: MemoryTensors) -> None:
+    """ValueError names the sample of a batch whose pads, bool [B, T], and features disagree.
+
+    The processor and the packer cannot disagree; ids that were cut or edited afterwards can.
+    """
+    batch, length = pads.shape
+    at = torch.cat([slots.position.cpu(), memory.position.cpu()]) // max(length, 1)
+    wanted = torch.bincount(at.clamp(max=batch - 1), minlength=batch)
+    for sample, (given, features) in enumerate(zip(pads.sum(1), wanted, strict=True)):
+        if given != features:
+            raise ValueError(f"sample {sample}: {given} placeholders, {features} features")
+
+
 class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
     """Tower, projector and a causal language model of transformers."""
 
@@ -190,6 +203,9 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if inputs_embeds is None and patches is not None:
             slots = SlotTensors(**{name: t.to(self.device) for name, t in slots.items()})
             memory = MemoryTensors(**memory)
+            if self.config.visual_token_ids:
+                pads = torch.tensor(self.config.visual_token_ids[2:])
+                check_placeholders(torch.isin(input_ids.cpu(), pads), slots, memory)
             rows = self.embed(input_ids.flatten(), patches, grids, slots, seconds, memory)
             inputs_embeds, input_ids = rows.view(*input_ids.shape, -1), None
         return self.language_model(

@@ -8,7 +8,7 @@ control token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from shards.errors import UserError
 from shards.profile import Profile
 from shards.sample import ROLES, Turn
 from train.evaluation.door import Seen, see_files, see_frames, see_image
+from train.evaluation.relevance import wants_scores
 from train.frames import Frames, open_jpegs
 from train.packs import MemoryFrames, Pack, RenderedSample, VisualSlots, build_pack
 from train.render import Rules, render
@@ -57,9 +58,12 @@ class SlowFastProcessor(ProcessorMixin):
 
     A message's content is a text, or a list of parts: {"type": "text", "text": ...}, {"type":
     "image", "image": path or PIL image}, {"type": "video", "video": path}, or {"type": "video",
-    "video": frames uint8 [N, H, W, 3], "seconds": times}. A video may carry "scores", one integer
-    per frame, for rules that select frames by "query".
+    "video": frames uint8 [N, H, W, 3], "seconds": times}. Rules that select frames by "query" need
+    scores, one integer per frame: a video's own "scores", or what `relevance` (such as
+    train.evaluation.relevance.Relevance) makes of its JPEGs and the message's text.
     """
+
+    relevance: Callable[[Sequence[bytes], str], Sequence[int]] | None = None
 
     def __init__(
         self,
@@ -150,8 +154,8 @@ class SlowFastProcessor(ProcessorMixin):
     ) -> RenderedSample:
         seen: list[Seen] = []
         turns = [self._turn(key, message, seen) for message in messages]
-        scores = {i: one for i, one in enumerate(_scores_of(messages)) if one is not None}
         clips = [one.clip for one in seen]
+        scores = self._scores(messages, turns, seen)
 
         def opened(number: int, look: Look, used: Sequence[int]) -> Frames:
             return open_jpegs(seen[number].jpegs, look, used, clips[number].clip_id)
@@ -160,6 +164,18 @@ class SlowFastProcessor(ProcessorMixin):
             return render(key, turns, clips, opened, self.rules, answer=answer, scores=scores)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
+
+    def _scores(
+        self, messages: Sequence[dict[str, Any]], turns: Sequence[Turn], seen: Sequence[Seen]
+    ) -> dict[int, Sequence[int]]:
+        """By medium, where it carries scores, or they are wanted and can be made."""
+        scores = {i: one for i, one in enumerate(_scores_of(messages)) if one is not None}
+        asked = {medium: turn.text for turn in turns for medium, _ in turn.media}
+        for number, one in enumerate(seen):
+            wanted = number not in scores and wants_scores(one.clip, self.rules.view)
+            if wanted and self.relevance is not None:
+                scores[number] = self.relevance(one.jpegs, asked[number])
+        return scores
 
     def _turn(self, key: str, message: dict[str, Any], seen: list[Seen]) -> Turn:
         """One message; its media join `seen`."""

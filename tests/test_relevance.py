@@ -1,0 +1,153 @@
+"""Selection by the question, end to end: a small SigLIP that learnt colours chooses the frames."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
+from torch.nn.functional import logsigmoid
+from transformers import (
+    AutoProcessor,
+    PreTrainedTokenizerFast,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+    SiglipProcessor,
+)
+
+from shards.errors import UserError
+from tests.test_evaluation import pair, write_json
+from tests.test_loop import TINY
+from tests.tiny_pool import COLOURS, tiny_manifest
+from train.evaluation.chat import chat
+from train.evaluation.evaluate import evaluate
+from train.evaluation.relevance import Relevance
+from train.loop import run
+from train.model import register
+
+WORDS = ("[PAD]", "[UNK]", "when", "is", "it", *COLOURS)
+SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+FRAMES = 16
+RED = (10, 11)
+"""Which of 16 frames, two a second, are red; the others turn from green to blue."""
+
+
+def processor() -> SiglipProcessor:
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return SiglipProcessor(
+        SiglipImageProcessorPil(size={"height": 32, "width": 32}),
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]"),
+    )
+
+
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has learnt which word goes with which colour, saved by transformers."""
+    torch.manual_seed(0)
+    text = SIZES | {"num_attention_heads": 2, "vocab_size": len(WORDS)}
+    text |= {"max_position_embeddings": 8, "projection_size": 16}
+    vision = SIZES | {"num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    model, made = SiglipModel(SiglipConfig(text_config=text, vision_config=vision)), processor()
+    frames = [np.full((32, 32, 3), colour, np.uint8) for colour in COLOURS.values()]
+    words = [f"when is it {name}" for name in COLOURS]
+    inputs = made(
+        text=words, images=frames, padding="max_length", max_length=8, return_tensors="pt"
+    )
+    inputs.pop("attention_mask", None)
+    signs = 2 * torch.eye(len(words)) - 1
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(120):
+        logits = model(**inputs).logits_per_image
+        (-logsigmoid(signs * logits).mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert logits.argmax(0).tolist() == logits.argmax(1).tolist() == [0, 1, 2]
+    folder = tmp_path_factory.mktemp("siglip")
+    model.save_pretrained(folder)
+    made.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    manifest = tiny_manifest(folder)
+    run(TINY, manifest, str(folder / "pool"), folder / "out")
+    return folder / "out" / "model"
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shown = ["red" if i in RED else ("green", "blue")[i // 8] for i in range(FRAMES)]
+    frames = np.stack([np.full((64, 64, 3), COLOURS[name], np.uint8) for name in shown])
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    command = "ffmpeg -v error -f rawvideo -pix_fmt rgb24 -s 64x64 -r 2 -i - -pix_fmt yuv420p -y"
+    subprocess.run([*command.split(), str(path)], input=frames.tobytes(), check=True)
+    return path
+
+
+def test_chat_looks_at_the_frames_that_the_question_is_about(
+    trained: Path, siglip: Path, film: Path
+) -> None:
+    wanted = {f"{frame / 2}s" for frame in RED}
+    plain = chat(trained, "video", film, "When is it red?")
+    assert plain.times == ("0.0s", "2.0s", "4.0s", "6.0s") and not wanted & set(plain.times)
+    asked = chat(trained, "video", film, "When is it red?", siglip)
+    assert len(asked.times) == 4 and wanted <= set(asked.times)
+    green = chat(trained, "video", film, "When is it green?", siglip)
+    assert sum(float(time[:-1]) < 4 for time in green.times) >= 2
+    assert green.times != asked.times
+
+
+def test_questions_about_one_video_are_each_shown_their_own_frames(
+    trained: Path, siglip: Path, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = [turn for name in COLOURS for turn in pair(f"When is it {name}?", name)]
+    row = {"id": "v", "video": film.name, "conversations": turns}
+    (tmp_path / film.name).write_bytes(film.read_bytes())
+    tasks = [write_json(tmp_path / "test.json", [row])]
+    encoded = []
+    encode = Relevance._encode
+    monkeypatch.setattr(Relevance, "_encode", lambda s, j: encoded.append(len(j)) or encode(s, j))
+    quiet = Console(file=io.StringIO())
+    result = evaluate(trained, tasks, [], tmp_path / "asked.json", quiet, siglip)
+    assert result["selection"] == "query"
+    assert encoded == [FRAMES]
+    assert evaluate(trained, tasks, [], tmp_path / "plain.json", quiet)["selection"] == "uniform"
+    rows = json.loads((tmp_path / "asked.json").read_text())["pathways"]["both"]["tasks"]
+    for asked in rows[f"{tmp_path.name}/test"]["answers"]:
+        reply = chat(trained, "video", film, asked["question"], siglip)
+        assert asked["said"] == reply.answer[: len(asked["said"])]
+
+
+def test_a_processor_asks_for_the_scores_that_its_rules_want(
+    trained: Path, siglip: Path, film: Path
+) -> None:
+    register()
+    asking = AutoProcessor.from_pretrained(trained)
+    asking.frames = asking.frames | {"selection": "query"}
+    content = [{"type": "video", "video": str(film)}, {"type": "text", "text": "When is it red?"}]
+    conversation = [{"role": "user", "content": content}]
+    with pytest.raises(ValueError, match=r"conversation 0: .* query needs 16 scores, .* has 0"):
+        asking.apply_chat_template(conversation, tokenize=True)
+    asking.relevance = Relevance(siglip)
+    inputs = asking.apply_chat_template(conversation, tokenize=True)
+    assert {frame / 2 for frame in RED} <= set(inputs["seconds"].tolist())
+
+
+def test_a_folder_that_holds_no_siglip_is_named(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not a model folder of transformers \(no config.json\)"):
+        Relevance(tmp_path)
+    write_json(tmp_path / "config.json", {"model_type": "gpt2"})
+    with pytest.raises(UserError, match="a model of type 'gpt2'; use one of siglip, siglip2"):
+        Relevance(tmp_path)
