@@ -40,7 +40,7 @@ def request_of(name: str, made: Corpus) -> dict[str, Any]:
 
 
 def side(name: str, request: dict[str, Any]) -> dict[str, Any]:
-    return ask_ours(request) if name == "ours" else ask(name, request, timeout=120)[0]
+    return ask_ours(request) if name == "ours" else ask(name, request, timeout=300)[0]
 
 
 def prepare(name: str, made: Corpus) -> None:

@@ -231,7 +231,7 @@ def video_pack(frames: int, side: int, layout: LayoutConfig) -> Pack:
         ids = [*ids, *[{"start": START, "end": END, "time": 5}.get(slot.kind, PAD)] * slot.n]
     tokens = torch.tensor(ids, dtype=torch.int32).numpy()
     pixels = torch.randint(0, 256, (frames, *grids[0], 768), dtype=torch.uint8).numpy()
-    text = Rendered(ids=tokens, supervised=tokens < 0, visual=visual)
+    text = Rendered(ids=tokens, supervised=tokens < 0, visual=torch.tensor(visual).numpy())
     sample = RenderedSample(
         key="video",
         text=text,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixtures.layout import START, LayoutConfig, Slot, frames_used, grid_of, visual_layout
+from mixtures.layout import START, Layout, LayoutConfig, Slot, frames_used, grid_of, visual_layout
 from mixtures.text import Rendered
 from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
@@ -74,7 +74,7 @@ def tiny_sample(
     random = np.random.default_rng(seed)
     seconds = [i / 2 for i in range(frames)]
     grids = [grid_of(*sides)] * frames
-    slots = visual_layout(grids, seconds, kind, layout, len) if kind else []
+    slots = visual_layout(grids, seconds, kind, layout, len) if kind else Layout()
     prompt = random.integers(4, VOCABULARY, question).tolist()
     ids, visual = _expand(prompt[:2], slots, _id_of)
     reply = random.integers(4, VOCABULARY, answer).tolist()
@@ -86,7 +86,7 @@ def tiny_sample(
         text=Rendered(
             ids=np.array(ids, np.int32),
             supervised=np.arange(len(ids)) >= len(ids) - answer,
-            visual=visual,
+            visual=np.array(visual, np.int64).reshape(-1, 3),
         ),
         layouts=[slots] if kind else [],
         frames=[patches_of(pixels)] if kind else [],

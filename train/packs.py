@@ -8,28 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.layout import (
-    IMAGE,
-    LEARNED,
-    MEMORY,
-    POOLED,
-    LayoutConfig,
-    Slot,
-    frames_used,
-    pool_cells,
-)
+from mixtures.layout import LEARNED, Layout, LayoutConfig, frames_used
 from mixtures.text import Rendered
 from train.frames import PATCH_VALUES, Frames
+from train.wiring import counts_of, wire
 
 IGNORED = -100
-WIRED = frozenset((*POOLED, *LEARNED))
-VISUAL = WIRED | {MEMORY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +91,7 @@ class RenderedSample:
 
     key: str
     text: Rendered
-    layouts: Sequence[Sequence[Slot]]
+    layouts: Sequence[Layout]
     frames: Sequence[Frames]
     seconds: Sequence[Sequence[float]]
 
@@ -210,7 +198,7 @@ def _sample_pack(sample: RenderedSample, config: LayoutConfig) -> Pack:
     labels = np.full(len(ids), IGNORED, np.int64)
     labels[:-1] = np.where(wanted[1:], ids[1:], IGNORED)
     _check(sample)
-    beyond = [_memory_frames(slots) for slots in sample.layouts]
+    beyond = [counts_of(layout).beyond for layout in sample.layouts]
     pairs = list(zip(sample.frames, sample.seconds, beyond, strict=True))
     shown = [(frames[: len(frames) - n], times[: len(times) - n]) for frames, times, n in pairs]
     rest = [(frames[len(frames) - n :], times[len(times) - n :]) for frames, times, n in pairs]
@@ -256,18 +244,32 @@ def _check(sample: RenderedSample) -> None:
             f"sample {sample.key}: {len(sample.layouts)} clips laid out, "
             f"{len(sample.frames)} of frames, {len(sample.seconds)} of times"
         )
-    for clip, slots in enumerate(sample.layouts):
-        mentions = sum(c == clip and index == 0 for _, c, index in sample.text.visual)
-        places = sum(slot.n for _, slot in _placed(sample, clip))
-        features = sum(slot.n for slot in slots if slot.kind in VISUAL) * max(mentions, 1)
+    for clip, layout in enumerate(sample.layouts):
+        counts, placed = counts_of(layout), _placed(sample, clip)
+        mentions = np.count_nonzero(_mentioned(sample, clip)[:, 2] == 0)
+        places = counts.tokens[placed[:, 2]].sum()
+        features = counts.tokens[counts.visual].sum() * max(mentions, 1)
         _agree(sample.key, clip, "placeholders", places, "features", features)
-        used, given = len(frames_used(slots)), len(sample.frames[clip])
+        used, given = len(frames_used(layout)), len(sample.frames[clip])
         _agree(sample.key, clip, "frames", given, "frames in the layout", used)
         _agree(sample.key, clip, "frames", given, "times", len(sample.seconds[clip]))
 
 
-def _memory_frames(slots: Sequence[Slot]) -> int:
-    return sum(slot.frames for slot in slots if slot.kind == MEMORY)
+def _mentioned(sample: RenderedSample, clip: int) -> NDArray[np.int64]:
+    """The rows of `visual` of one clip, in reading order."""
+    return sample.text.visual[sample.text.visual[:, 1] == clip]
+
+
+def _placed(sample: RenderedSample, clip: int) -> NDArray[np.int64]:
+    """Those whose slots are visual."""
+    rows = _mentioned(sample, clip)
+    return rows[counts_of(sample.layouts[clip]).visual[rows[:, 2]]]
+
+
+def _runs(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """start, start + 1, ... of each run, one after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
 
 
 def _frame_grids(
@@ -284,8 +286,12 @@ def _sample_memory(
     clips = [_rows(frames) for frames, _ in rest]
     counts = np.array([len(frames) for frames, _ in rest], np.int64)
     kept = np.flatnonzero(counts)
-    placed = [pair for clip in kept.tolist() for pair in _placed(sample, clip)]
-    position = [np.arange(at, at + slot.n) for at, slot in placed if slot.kind == MEMORY]
+    position = [
+        np.arange(at, at + counts_of(sample.layouts[clip]).tokens[slot])
+        for clip in kept.tolist()
+        for at, _, slot in _placed(sample, clip)
+        if counts_of(sample.layouts[clip]).memory[slot]
+    ]
     if len(position) != len(kept):
         raise ValueError(
             f"sample {sample.key}: {len(kept)} clips with a memory, mentioned {len(position)} times"
@@ -299,56 +305,9 @@ def _sample_memory(
     )
 
 
-def _placed(sample: RenderedSample, clip: int) -> list[tuple[int, Slot]]:
-    """Row of the first token, and slot, of each visual slot of a clip, in reading order."""
-    slots = sample.layouts[clip]
-    placed = [(at, slots[index]) for at, c, index in sample.text.visual if c == clip]
-    return [(at, slot) for at, slot in placed if slot.kind in VISUAL]
-
-
 def _agree(key: str, clip: int, what: str, a: int, other: str, b: int) -> None:
     if a != b:
         raise ValueError(f"sample {key}, clip {clip}: {a} {what}, {b} {other}")
-
-
-class _Wiring(NamedTuple):
-    """VisualSlots of one clip, counted from its own first row, patch and pooled token."""
-
-    feature: NDArray[np.int64]
-    patch: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    frame: NDArray[np.int64]
-    kind: NDArray[np.int64]
-
-
-@lru_cache(maxsize=1024)
-def _wire_clip(
-    slots: tuple[Slot, ...], grid: tuple[int, int], config: LayoutConfig, images: int
-) -> _Wiring:
-    """The wiring of visual slots over frames of one grid; frames are numbered as encoded."""
-    place = {frame: i for i, frame in enumerate(frames_used(slots))}
-    feature: list[int] = []
-    frame: list[int] = []
-    kind: list[int] = []
-    cells: list[NDArray[np.int64]] = []
-    for slot in slots:
-        frame += [place.get(slot.frame, -1)] * slot.n
-        if slot.kind in LEARNED:
-            feature += [LEARNED.index(slot.kind)] * slot.n
-            continue
-        row = pool_cells(grid, slot.kind, slot.row, config, images)
-        if len(row) != slot.n:
-            raise ValueError(f"a {slot.kind} row of {slot.n} tokens over {len(row)} pooled cells")
-        feature += range(len(LEARNED) + len(cells), len(LEARNED) + len(cells) + slot.n)
-        cells += [cell + place[slot.frame] * grid[0] * grid[1] for cell in row]
-        kind += [POOLED.index(slot.kind)] * slot.n
-    return _Wiring(
-        np.array(feature, np.int64),
-        np.concatenate([np.zeros(0, np.int64), *cells]),
-        np.array([len(cell) for cell in cells], np.int64),
-        np.array(frame, np.int64),
-        np.array(kind, np.int64),
-    )
 
 
 def _sample_slots(
@@ -356,19 +315,20 @@ def _sample_slots(
     clips: Sequence[tuple[NDArray[np.uint8], tuple[int, int]]],
     config: LayoutConfig,
 ) -> VisualSlots:
-    images = sum(any(slot.kind == IMAGE for slot in slots) for slots in sample.layouts)
+    images = sum(counts_of(layout).is_image for layout in sample.layouts)
     columns: dict[str, list[NDArray[np.int64]]] = {
         field.name: [np.zeros(0, np.int64)] for field in fields(VisualSlots)
     }
     patches = pooled = frames = 0
     for clip, (own, grid) in enumerate(clips):
-        placed = [pair for pair in _placed(sample, clip) if pair[1].kind in WIRED]
+        layout, rows = sample.layouts[clip], _mentioned(sample, clip)
+        rows = rows[counts_of(layout).wired[rows[:, 2]]]
         try:
-            wiring = _wire_clip(tuple(slot for _, slot in placed), grid, config, images)
+            wiring = wire(layout, rows[:, 2].tobytes(), grid, config, images)
         except ValueError as error:
             raise ValueError(f"sample {sample.key}, clip {clip}: {error}") from error
         learned = wiring.feature < len(LEARNED)
-        columns["position"] += [np.arange(at, at + slot.n) for at, slot in placed]
+        columns["position"].append(_runs(rows[:, 0], counts_of(layout).tokens[rows[:, 2]]))
         columns["feature"].append(np.where(learned, wiring.feature, wiring.feature + pooled))
         columns["patch"].append(wiring.patch + patches)
         columns["sizes"].append(wiring.sizes)

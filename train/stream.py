@@ -106,37 +106,44 @@ class Stream:
 
     def steps(self) -> Iterator[list[Pack]]:
         """Step by step from the current one; a finite order ends on every rank at once."""
-        with self._fetching() as fetch:
+        with self._caching() as cache:
             if self.workers:
-                yield from self._ahead(fetch)
+                yield from self._ahead(cache)
                 return
             while _has_step(self.order, self.global_batch, self.step):
-                dealt = self._deal(self.step)
-                self.step += 1
-                yield [
-                    self._join([self._sample(fetch, *one) for one in self._with_room(drawn)])
-                    for drawn in dealt
+                packs = [
+                    self._join([self._sample(cache, *one) for one in self._with_room(drawn)])
+                    for drawn in self._deal(self.step)
                 ]
+                self._advance(cache)
+                yield packs
 
-    def _ahead(self, fetch: Fetch | None) -> Iterator[list[Pack]]:
+    def _ahead(self, cache: NodeCache | None) -> Iterator[list[Pack]]:
         threads = ThreadPoolExecutor(self.workers, "packs")
         try:
-            ahead = deque(self._begin(threads, fetch, self.step + i) for i in range(STEPS_AHEAD))
+            ahead = deque(self._begin(threads, cache, self.step + i) for i in range(STEPS_AHEAD))
             while _has_step(self.order, self.global_batch, self.step):
-                ahead.append(self._begin(threads, fetch, self.step + STEPS_AHEAD))
+                ahead.append(self._begin(threads, cache, self.step + STEPS_AHEAD))
                 ready = [future.result() for future in ahead.popleft()]
-                self.step += 1
+                self._advance(cache)
                 yield ready
         finally:
+            if cache is not None:
+                cache.leave()
             threads.shutdown(wait=True, cancel_futures=True)
 
+    def _advance(self, cache: NodeCache | None) -> None:
+        self.step += 1
+        if cache is not None:
+            cache.publish()
+
     def _begin(
-        self, threads: ThreadPoolExecutor, fetch: Fetch | None, step: int
+        self, threads: ThreadPoolExecutor, cache: NodeCache | None, step: int
     ) -> list[Future[Pack]]:
         """Threads take tasks in this order, so whoever joins waits only for samples begun."""
         begun = []
         for drawn in self._deal(step):
-            samples = [threads.submit(self._sample, fetch, *one) for one in self._with_room(drawn)]
+            samples = [threads.submit(self._sample, cache, *one) for one in self._with_room(drawn)]
             begun.append(threads.submit(self._join_all, samples))
         return begun
 
@@ -162,10 +169,10 @@ class Stream:
             yield one, rows[start : start + one.patches]
             start += one.patches
 
-    def _sample(self, fetch: Fetch | None, drawn: Drawn, rows: Rows) -> RenderedSample:
+    def _sample(self, cache: NodeCache | None, drawn: Drawn, rows: Rows) -> RenderedSample:
         self._stand_ins.count()
         try:
-            return self._read(fetch, rows, drawn)
+            return self._read(None if cache is None else cache.read, rows, drawn)
         except DamagedData as error:
             return self._stand_ins.replace(drawn, error, partial(self._read, None, rows))
 
@@ -188,7 +195,7 @@ class Stream:
         self._clips.put(key, frames)
         return frames
 
-    def _fetching(self) -> AbstractContextManager[Fetch | None]:
+    def _caching(self) -> AbstractContextManager[NodeCache | None]:
         """Straight from the store, or through the cache that this node's ranks share."""
         if self._node is None:
             return nullcontext()
