@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 NAME ?= all
 export PYTHONHASHSEED ?= 0
 
-.PHONY: setup demo test check faults bench bench-setup tools
+.PHONY: setup demo test check faults bench bench-setup tools test-tools
 .DEFAULT_GOAL := help
 
 help:
@@ -26,10 +26,13 @@ $(READY): pyproject.toml constraints.txt
 tools:
 	@sh examples/install_tools.sh
 
+test-tools:
+	@sh tests/install_tools.sh
+
 demo: setup
 	$(BIN)/python -m examples.demo --out runs/demo
 
-test: setup
+test: setup test-tools
 	$(BIN)/python -m pytest -m 'not faults' --durations=10
 
 check: setup
@@ -37,7 +40,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-faults: setup
+faults: setup test-tools
 	$(BIN)/python -m pytest -m faults --timeout 1800
 
 bench: setup

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from benchmarks.made_source import Scene, commit_comparison, commit_source
 from mixtures.manifest import Manifest
 from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
 from mixtures.text import TextCodec, train_tokenizer
 from pipeline.pack import plan_shards, publish, write_shard
-from shards.ids import short_hash
-from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, PAIRS, REFUSED, SAMPLES, table_of
 from shards.pool import Pool
-from shards.sample import Clip, Turn, digest_turns, key_of, turns_to_json
+from shards.sample import Turn
 from shards.store import Store
-from shards.writer import clip_members, tar_bytes
 
 ROOT = Path("runs/bench")
-CLIPS_PER_PART = 256
 RECIPE = """
 name: {name}
 seed: 11
@@ -38,19 +34,23 @@ pack_window: 64
 sources:
 """
 SOURCE = """\
-  - {{name: {name}, dataset: d, format: llava_json, annotations: a, licence: mit, repeat: 1}}
+  - {{name: {name}, dataset: d, format: llava_json, annotations: a, licence: mit, {ratio}}}
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """`count` clips of `frames` frames; sides in pixels are drawn from `sides`; `grain`: noise."""
+    """`count` clips of `frames` frames; sides in pixels are drawn from `sides`; `grain`: noise.
+
+    `ratio` is the source's in the recipe.
+    """
 
     name: str
     count: int
     frames: int
     sides: Sequence[int]
     grain: int = 8
+    ratio: str = "repeat: 1"
 
 
 PICTURES = Kind(name="pictures", count=4000, frames=1, sides=(128, 192, 256, 320, 384))
@@ -69,41 +69,48 @@ class Corpus:
     shards: str
 
 
-def corpus(name: str, kinds: Sequence[Kind], pack_tokens: int = 8192) -> Corpus:
-    """The corpus `name`, made if it is not there; its manifest draws every sample once."""
+def corpus(
+    name: str, kinds: Sequence[Kind], pack_tokens: int = 8192, length: int | None = None
+) -> Corpus:
+    """The corpus `name`, made if it is not there; it draws every sample once into shards.
+
+    With a `length` its sources are drawn by weight, from the pool alone.
+    """
     home = ROOT / name
     found = Corpus(
         pool=str(home / "pool"), manifest=str(home / "manifest.json"), shards=str(home / "shards")
     )
-    if not (home / "shards/receipt.json").exists():
-        _make(home, kinds, pack_tokens, found)
+    if not (home / ("manifest.json" if length else "shards/receipt.json")).exists():
+        _make(home, kinds, pack_tokens, length, found)
     return found
 
 
-def _make(home: Path, kinds: Sequence[Kind], pack_tokens: int, made: Corpus) -> None:
+def _make(
+    home: Path, kinds: Sequence[Kind], pack_tokens: int, length: int | None, made: Corpus
+) -> None:
     home.mkdir(parents=True, exist_ok=True)
     tokenizer = home / "tokenizer.json"
     tokenizer.write_bytes(
         train_tokenizer(["What is shown? A picture, a film, number 12345."] * 8, 300)
     )
     text = RECIPE.format(name=home.name, tokenizer=tokenizer, pack_tokens=pack_tokens)
-    (home / "recipe.yaml").write_text(
-        text + "".join(SOURCE.format(name=kind.name) for kind in kinds)
-    )
+    sources = [SOURCE.format(name=kind.name, ratio=kind.ratio) for kind in kinds]
+    endless = f"length: {length}\n" if length else ""
+    (home / "recipe.yaml").write_text(endless + text + "".join(sources))
     recipe = load_recipe(home / "recipe.yaml")
-    pool = Pool(made.pool, recipe.profile)
+    pool, codec = Pool(made.pool, recipe.profile), TextCodec(tokenizer.read_bytes())
     for number, kind in enumerate(kinds):
-        _commit(pool, TextCodec(tokenizer.read_bytes()), kind, seed=number)
-    revisions = {kind.name: "r" for kind in kinds}
-    facts = {"clusters": PAIRS.empty_table(), "leaks": LEAKS.empty_table()}
-    pool.commit("compare", "1", {"sources": revisions, "held_out": {}}, [], facts)
+        commit_source(pool, codec, kind.name, _scenes(kind, seed=number))
+    revisions = commit_comparison(pool, [kind.name for kind in kinds])
     build_manifest(recipe, pool, revisions).write(str(home))
+    if length:
+        return
     manifest = Manifest.load(made.manifest)
     units, _ = plan_shards(made.manifest, manifest, pool, made.shards)
     publish(Store(made.shards), manifest, [write_shard(unit) for unit in units])
 
 
-def _pictures(kind: Kind, seed: int) -> Iterator[list[bytes]]:
+def _scenes(kind: Kind, seed: int) -> Iterator[Scene]:
     """JPEGs of smooth shapes under noise: about as many bytes as photographs of that size."""
     rng = np.random.default_rng(seed)
     noise = [rng.normal(0, kind.grain, (512, 512, 3)) for _ in range(8)]
@@ -115,102 +122,5 @@ def _pictures(kind: Kind, seed: int) -> Iterator[list[bytes]]:
             moved = np.roll(grain, frame * 7, 1)[top : top + side, left : left + side]
             pixels: NDArray[np.uint8] = (ramp + 40 + moved).clip(0, 255).astype(np.uint8)
             jpegs.append(simplejpeg.encode_jpeg(pixels, 90, colorsubsampling="420"))
-        yield jpegs
-
-
-def _clip(kind: Kind, number: int, jpegs: list[bytes], profile_id: str) -> Clip:
-    height, width = simplejpeg.decode_jpeg_header(jpegs[0])[:2]
-    return Clip(
-        clip_id=short_hash([kind.name, number, profile_id]),
-        kind="image" if kind.frames == 1 else "video",
-        pts=tuple(range(0, 500 * kind.frames, 500)),
-        time_base=(1, 1000),
-        duration=(kind.frames, 2),
-        width=width,
-        height=height,
-        nbytes=tuple(map(len, jpegs)),
-        rotation=0,
-        is_vfr=False,
-        source_fps=(2, 1),
-        colour="bt709",
-    )
-
-
-def _commit(pool: Pool, codec: TextCodec, kind: Kind, seed: int) -> None:
-    samples, lengths, group = [], [], []
-    for number, jpegs in enumerate(_pictures(kind, seed)):
-        clip = _clip(kind, number, jpegs, pool.profile.profile_id)
-        turns = [
-            Turn(role="user", text="What is shown?", media=((0, 0),)),
-            Turn(role="assistant", text=f"A {kind.name} number {number}."),
-        ]
-        key = key_of(turns, [clip.clip_id])
-        samples.append(_sample_row(kind, number, key, turns, clip))
-        lengths.append({"source": kind.name, "key": key, "tokens": codec.count_turns(turns)})
-        group.append((clip, jpegs))
-        if len(group) == CLIPS_PER_PART or number == kind.count - 1:
-            _commit_part(pool, kind, number, group)
-            group = []
-    counts = {"records": kind.count, "records_refused": 0}
-    admitted = pool.commit(
-        "admit",
-        "1",
-        {"source": kind.name, "dataset": "d", "revision": "r", "format": "llava_json"},
-        [kind.name],
-        {
-            "index/samples": table_of(SAMPLES, samples),
-            "index/media": MEDIA.empty_table(),
-            "refused": REFUSED.empty_table(),
-        },
-        counts=counts | {"samples": kind.count, "samples_refused": 0},
-    )
-    folder = f"lengths/{codec.profile_id}"
-    pool.commit(
-        "lengths",
-        "1",
-        {"text_profile": codec.profile_id},
-        admitted.outputs["index/samples"],
-        {folder: table_of(LENGTHS, lengths)},
-    )
-
-
-def _commit_part(
-    pool: Pool, kind: Kind, number: int, group: Sequence[tuple[Clip, list[bytes]]]
-) -> None:
-    tar, extents = tar_bytes(
-        clip_members(clip, json.dumps(asdict(clip)).encode(), jpegs) for clip, jpegs in group
-    )
-    receipt = pool.commit("part", "1", {}, [kind.name, str(number)], {}, {"clips": tar})
-    rows = [
-        asdict(clip)
-        | asdict(extent)
-        | {
-            "media_digest": clip.clip_id,
-            "codec": "mjpeg",
-            "container": "tar",
-            "source_size": [clip.width, clip.height],
-            "differences": [0] * len(clip.pts),
-            "part": receipt.outputs["clips"][0],
-        }
-        for (clip, _), extent in zip(group, extents, strict=True)
-    ]
-    table = table_of(CLIPS, rows)
-    pool.commit("decode", "1", {}, [kind.name, str(number)], {"index/clips": table})
-
-
-def _sample_row(
-    kind: Kind, number: int, key: str, turns: list[Turn], clip: Clip
-) -> dict[str, object]:
-    return {
-        "source": kind.name,
-        "revision": "r",
-        "key": key,
-        "record": f"{kind.name}-{number}",
-        "turns": json.dumps(turns_to_json(turns)),
-        "turns_digest": digest_turns(turns),
-        "clip_ids": [clip.clip_id],
-        "dataset": "d",
-        "licence": "mit",
-        "num_turns": len(turns),
-        "num_chars": sum(len(turn.text) for turn in turns),
-    }
+        question = Turn(role="user", text="What is shown?", media=((0, 0),))
+        yield jpegs, [question, Turn(role="assistant", text=f"A {kind.name} number {number}.")]

@@ -20,14 +20,17 @@ NAMES = (
     "floors",
     "hostile",
     "integrity",
+    "kills",
     "loader",
     "mixture",
     "model",
     "order",
     "packing",
+    "pipeline",
     "remote",
     "resume",
     "scale",
+    "text_twins",
 )
 
 

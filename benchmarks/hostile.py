@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -122,10 +123,8 @@ def orphans(folder: Path) -> int:
     """Processes anywhere that still hold a file of the corpus on their command line."""
     found = 0
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
             found += f"file:{folder}".encode() in path.read_bytes()
-        except OSError:  # it ended while we looked
-            continue
     return found
 
 

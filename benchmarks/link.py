@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 _PIECE = 16 << 10
@@ -28,15 +28,19 @@ class Link:
         self.root, self.latency, self.bandwidth = root.resolve(), latency, bandwidth
         self.fail_every, self.requests, self.sent = fail_every, 0, 0
         self.free_at = 0.0
+        self.serving: set[asyncio.Task[None]] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One task per client, its own: what asyncio starts for a coroutine logs every cancel."""
+        task = asyncio.create_task(self.serve(reader, writer))
+        self.serving.add(task)
+        task.add_done_callback(self.serving.discard)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        hung_up = suppress(asyncio.IncompleteReadError, ConnectionError)
+        with closing(writer), hung_up:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 await self.answer(head, writer)
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-            pass
-        finally:
-            writer.close()
 
     async def answer(self, head: bytes, writer: asyncio.StreamWriter) -> None:
         method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
@@ -95,7 +99,7 @@ def bytes_sent(address: str) -> int:
 
 async def main(root: Path, latency: float, bandwidth: float, fail_every: int) -> None:
     served = Link(root, latency, bandwidth, fail_every)
-    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(served.accept, "127.0.0.1", 0)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)

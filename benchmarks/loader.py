@@ -40,7 +40,7 @@ def request_of(name: str, made: Corpus) -> dict[str, Any]:
 
 
 def side(name: str, request: dict[str, Any]) -> dict[str, Any]:
-    return ask_ours(request) if name == "ours" else ask(name, request, timeout=120)[0]
+    return ask_ours(request) if name == "ours" else ask(name, request, timeout=300)[0]
 
 
 def prepare(name: str, made: Corpus) -> None:
@@ -60,7 +60,7 @@ def raw(console: Console, made: Corpus) -> list[Bar]:
             if name != "ours":
                 prepare(name, made)
             checked = side(name, request_of(name, made) | {"task": "raw", "check": True})
-            told = tuple(checked[field] for field in ("samples", "digest", "touched"))
+            told = tuple(checked[field] for field in ("samples", "digest", "bytes"))
             digests[name], taken[name] = told, []
         except PeerUnavailable as error:
             missing[name] = str(error)

@@ -1,7 +1,8 @@
 """A pool with a synthetic index of any size: receipts and tables as stages commit them, no media.
 
 Sizes of sources are uneven (the smallest has 1,803 samples), one sample in a hundred is a
-duplicate, and lengths, frame sizes and times vary as in image and video instruction data.
+duplicate, and lengths, frame sizes and times vary as in image and video instruction data: one video
+in ten has a variable frame rate and times of its own.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ def _decode(pool: Pool, rng: np.random.Generator, name: str, clips: np.ndarray) 
     ends = np.concatenate([[0], np.cumsum(frames)]).astype(np.int32)
     within = np.arange(ends[-1]) - np.repeat(ends[:-1], frames)
     size = np.array(SIZES)[rng.integers(0, len(SIZES), count)]
-    pts = within * np.repeat(steps, frames)
+    is_vfr = is_video & (rng.random(count) < 0.1)
+    late = rng.integers(0, 40, ends[-1]) * np.repeat(is_vfr, frames)
+    pts = within * np.repeat(steps, frames) + late * (within > 0)
     nbytes = pa.array(rng.integers(8_000, 60_000, ends[-1]), pa.int64())
     base = np.tile([1, 1000], count)
     duration = np.stack([frames, np.full(count, 2)], 1).reshape(-1)

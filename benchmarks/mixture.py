@@ -17,8 +17,7 @@ from rich.table import Table
 
 from benchmarks.frame import Bar, at_most, equal
 from benchmarks.made_manifest import made_manifest
-from benchmarks.order_peers import ask_order
-from benchmarks.peers import PeerUnavailable
+from benchmarks.peers import PeerUnavailable, ask
 from mixtures.order import Order, group_sums
 from mixtures.quotas import mean_tokens
 
@@ -131,7 +130,7 @@ def _beside(table: Table, peer: str, ours: float) -> Bar:
     try:
         weights = [[w.numerator, w.denominator] for w in WEIGHTS]
         request = {"do": "mixture", "weights": weights, "kept": KEPT, "positions": POSITIONS}
-        (answer,) = ask_order(peer, request)
+        (answer,) = ask(peer, request, "order")
     except PeerUnavailable as error:
         return Bar(what=what, value=None, bar="<= 1", holds=False, why=str(error))
     strayed = off(np.array(answer["source"]), WEIGHTS)

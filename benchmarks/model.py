@@ -230,8 +230,8 @@ def video_pack(frames: int, side: int, layout: LayoutConfig) -> Pack:
         visual.append((len(ids), 0, index))
         ids = [*ids, *[{"start": START, "end": END, "time": 5}.get(slot.kind, PAD)] * slot.n]
     tokens = torch.tensor(ids, dtype=torch.int32).numpy()
-    pixels = torch.randint(0, 256, (frames, side, side, 3), dtype=torch.uint8).numpy()
-    text = Rendered(ids=tokens, supervised=tokens < 0, visual=visual)
+    pixels = torch.randint(0, 256, (frames, *grids[0], 768), dtype=torch.uint8).numpy()
+    text = Rendered(ids=tokens, supervised=tokens < 0, visual=torch.tensor(visual).numpy())
     sample = RenderedSample(
         key="video",
         text=text,

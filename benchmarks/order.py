@@ -1,115 +1,101 @@
 """The same global batches on any number of ranks and workers, with a mixture and packing on.
 
-For each world size and number of workers, the ranks' packs of 200 steps are drawn, every worker
-with an order of its own, and put together; the sha256 of their sample keys must be one.
-MosaicML Streaming runs the same matrix over as many samples of as many sources, without packing,
-which it does not do.
+For each world size and number of workers, every rank's `Stream` reads, decodes and packs 200 steps
+with that many threads; the packs of a step are put together, and the sha256 of their sample keys
+must be one, which is also that of the order's own arithmetic.
+Beside it, without packing, which they do not do or leave to their users: MosaicML Streaming by its
+own arithmetic on the same matrix, Megatron-Energon by its own loaders on a smaller one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.corpus import Kind, corpus
 from benchmarks.frame import Bar, at_least, equal
-from benchmarks.made_index import make_index, write_recipe
-from benchmarks.order_peers import ask_order
-from benchmarks.peers import PeerUnavailable
+from benchmarks.peers import PeerUnavailable, ask
 from mixtures.manifest import Manifest
-from mixtures.order import Order, Pack
-from mixtures.plan import build_manifest
-from mixtures.recipe import load_recipe
+from mixtures.order import Order
+from train.stream import Stream
 
 WORLD_SIZES, WORKERS = (1, 2, 3, 4, 6, 8, 16), (0, 1, 2, 3, 5)
 GLOBAL_BATCH, STEPS = 48, 200
 SAMPLES, SOURCES = 60_000, 8
+PEERS: dict[str, dict[str, Sequence[int]]] = {
+    "mosaicml": {"world_sizes": WORLD_SIZES, "workers": WORKERS},
+    "energon": {"world_sizes": (1, 2, 4, 8), "workers": (0, 1, 2)},
+}
+PACK_TOKENS = 160
+KINDS = (
+    Kind(name="pictures", count=500, frames=1, sides=(32, 64), ratio="weight: 3"),
+    Kind(name="shorts", count=200, frames=2, sides=(64,), ratio="weight: 1"),
+    Kind(name="stills", count=900, frames=1, sides=(32,), ratio="weight: 5"),
+)
 
 
 def run(console: Console) -> list[Bar]:
-    manifest = planned()
+    made = corpus("mixed", KINDS, pack_tokens=PACK_TOKENS, length=30_000)
+    manifest = Manifest.load(made.manifest)
+    arithmetic = Order(manifest, GLOBAL_BATCH)
+    planned = digest(
+        [[one.key for one in pack] for pack in arithmetic.batch(step, 0, 1)]
+        for step in range(STEPS)
+    )
     found = {
-        (world, workers): digest(manifest, world, workers)
+        (world, workers): digest(streamed(manifest, made.pool, world, workers))
         for world, workers in product(WORLD_SIZES, WORKERS)
     }
-    table = Table("loader", "sha256 of 200 global batches, of how many layouts", "layouts that ran")
-    table.add_row("ours", str(len(set(found.values()))), f"{len(found)} of {len(found)}")
+    table = Table("loader", "sha256 of 200 global batches, of how many layouts", "layouts")
+    orders = {planned, *found.values()}
+    table.add_row("ours", str(len(orders)), f"{len(found)} layouts")
     bars = [
-        equal("orders found over 7 world sizes x 5 numbers of workers", len(set(found.values())), 1)
+        equal("orders found over 7 world sizes x 5 numbers of workers, and planned", len(orders), 1)
     ]
-    bars.append(_beside(table))
+    bars += [_beside(table, peer, matrix) for peer, matrix in PEERS.items()]
     console.print(table)
-    console.print(f"sha256 of the keys: {found[1, 0]}")
+    console.print(f"sha256 of the keys: {planned}")
     return bars
 
 
-def planned() -> Manifest:
-    """Eight sources with weights, in packs of 8,192 tokens."""
-    with tempfile.TemporaryDirectory() as folder:
-        pool, names = make_index(Path(folder) / "pool", SAMPLES, SOURCES)
-        weights = {name: f"weight: {i + 1}" for i, name in enumerate(names)}
-        more = ("length: 30000", "period: 36", "pack_tokens: 24576", "frames: {cap: 32}")
-        recipe = write_recipe(Path(folder) / "recipe.yaml", Path(folder) / "pool", weights, *more)
-        build_manifest(load_recipe(recipe), pool).manifest.write(folder)
-        return Manifest.load(f"{folder}/manifest.json")
+Packs = list[list[str]]
+"""The sample keys of each pack of a step."""
 
 
-def digest(manifest: Manifest, world_size: int, workers: int) -> str:
-    """sha256 of the keys of all ranks' packs, step after step, the packs of a step in order."""
-    ranks = [batches(manifest, rank, world_size, workers) for rank in range(world_size)]
+def streamed(manifest: Manifest, data: str, world_size: int, workers: int) -> Iterator[Packs]:
+    """The packs of all ranks, step by step."""
+    ranks = [
+        Stream(manifest, data, rank, world_size, workers=workers, global_batch=GLOBAL_BATCH).steps()
+        for rank in range(world_size)
+    ]
+    for _ in range(STEPS):
+        yield [list(pack.keys) for rank in ranks for pack in next(rank) if pack.keys]
+    for rank in ranks:
+        rank.close()
+
+
+def digest(steps: Iterable[Packs]) -> str:
+    """sha256 of the keys, step after step; within a step whoever was dealt a pack is left out."""
     total = hashlib.sha256()
-    for step in range(STEPS):
-        packs = [pack for rank in ranks for pack in next(rank)]
-        packs.sort(key=lambda pack: pack[0].position)
+    for packs in steps:
         if len(packs) != GLOBAL_BATCH:
-            raise AssertionError(f"step {step} has {len(packs)} packs")
-        for pack in packs:
-            total.update("".join(drawn.source + drawn.key for drawn in pack).encode() + b"|")
+            raise AssertionError(f"a step of {len(packs)} packs")
+        total.update("".join("".join(pack) + "|" for pack in sorted(packs)).encode())
     return total.hexdigest()
 
 
-def batches(manifest: Manifest, rank: int, world_size: int, workers: int) -> Iterator[list[Pack]]:
-    """A rank's packs step by step; step s is made by worker s modulo their number."""
-    orders = [Order(manifest, GLOBAL_BATCH) for _ in range(max(workers, 1))]
-
-    def make(step: int) -> list[Pack]:
-        return orders[step % len(orders)].batch(step, rank, world_size)
-
-    if not workers:
-        yield from map(make, range(STEPS))
-        return
-    threads = [ThreadPoolExecutor(1) for _ in range(workers)]
+def _beside(table: Table, peer: str, matrix: dict[str, Sequence[int]]) -> Bar:
+    """How many orders a peer gives on a matrix of layouts, without packing."""
+    what = f"orders of {peer} without packing / ours"
+    rest = {"global_batch": GLOBAL_BATCH, "steps": STEPS, "samples": SAMPLES, "sources": SOURCES}
     try:
-        steps = [threads[step % workers].submit(make, step) for step in range(STEPS)]
-        yield from (step.result() for step in steps)
-    finally:
-        for thread in threads:
-            thread.shutdown()
-
-
-def _beside(table: Table) -> Bar:
-    """How many orders MosaicML Streaming gives on the same matrix, without packing."""
-    what = "orders of mosaicml on the same matrix, without packing, / ours"
-    request = {
-        "do": "order",
-        "world_sizes": WORLD_SIZES,
-        "workers": WORKERS,
-        "global_batch": GLOBAL_BATCH,
-        "steps": STEPS,
-        "samples": SAMPLES,
-        "sources": SOURCES,
-    }
-    try:
-        answers = ask_order("mosaicml", request)
+        answers = ask(peer, {"do": "order"} | matrix | rest, "order")
     except PeerUnavailable as error:
         return Bar(what=what, value=None, bar=">= 1", holds=False, why=str(error))
-    found = {answer["digest"] for answer in answers if "digest" in answer}
-    ran = f"{sum('digest' in answer for answer in answers)} of {len(answers)}"
-    table.add_row("mosaicml, without packing", str(len(found)), ran)
+    found = {answer["digest"] for answer in answers}
+    table.add_row(f"{peer}, without packing", str(len(found)), f"{len(answers)} layouts")
     return at_least(what, len(found), 1)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -21,55 +21,38 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from benchmarks.peers.counting import count
 from mixtures.layout import look_at
 from mixtures.manifest import Manifest
 from mixtures.order import Order
-from shards.extents import pair
 from shards.reader import ShardReader, Stored
 from shards.store import Store
-from train.frames import open_jpegs
+from train.frames import decode
 from train.node_cache import Node
 from train.stream import Stream
 
-THREADS, BATCH = 2, 256
+THREADS, BATCH = 2, 1024
 Answer = dict[str, Any]
 
 
 def raw(request: Answer) -> Answer:
-    started, first, samples, touched = time.perf_counter(), 0.0, 0, 0
-    manifest = Manifest.load(request["manifest"])
-    reader, digests = ShardReader(Store(request["shards"])), []
-    cpu = time.process_time()
-    for name, told, frames in _members(manifest, reader):
-        samples += 1
-        touched += sum(frames[::4096])
-        if samples == 16:
-            first = time.perf_counter() - started
-        if request.get("check"):
-            digests.append(hashlib.sha256(b"".join((name().encode(), told, frames))).digest())
-    cpu = time.process_time() - cpu
-    digest = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-    return {
-        "samples": samples,
-        "digest": digest,
-        "cpu_s": cpu,
-        "first_s": first,
-        "touched": touched,
-    }
+    def opened() -> Iterator[dict[str, Any]]:
+        manifest = Manifest.load(request["manifest"])
+        return _members(manifest, ShardReader(Store(request["shards"])))
+
+    return count(request, opened, lambda one: f"{one['position']:012d}_{one['key']}")
 
 
-def _members(
-    manifest: Manifest, reader: ShardReader
-) -> Iterator[tuple[Callable[[], str], memoryview, memoryview]]:
-    """(name of the sample, .json, .mjpeg) of every position; shards hold one source."""
+def _members(manifest: Manifest, reader: ShardReader) -> Iterator[dict[str, Any]]:
+    """Every sample in the manifest's order; shards hold one source."""
     order, (source,) = Order(manifest), manifest.names
     for start in range(0, manifest.length, BATCH):
         stop = min(start + BATCH, manifest.length)
         found = order.keys(start, stop).hex()
         keys = [found[at : at + 32] for at in range(0, len(found), 32)]
-        for n, place in enumerate(reader.places_of([source] * len(keys), keys)):
-            told, frames = pair(reader.extents.read(place), place.file)
-            yield lambda n=n, start=start, keys=keys: f"{start + n:012d}_{keys[n]}", told, frames
+        members = reader.members([source] * len(keys), keys)
+        for position, key, (told, frames) in zip(range(start, stop), keys, members, strict=True):
+            yield {"position": position, "key": key, "json": told, "mjpeg": frames}
 
 
 def _drawn(request: Answer) -> tuple[Manifest, list[Any]]:
@@ -101,11 +84,13 @@ def frames(request: Answer) -> Answer:
         found: Stored = reader.read(one.source, one.key)
         clips = found.sample.clips
         looks = [look_at(clip, manifest.view, manifest.layout) for clip in clips]
-        pixels = [
-            open_jpegs(jpegs, look, range(len(look.frames)), clip.clip_id)
-            for jpegs, look, clip in zip(found.frames, looks, clips, strict=True)
-        ]
-        return sum(len(clip) for clip in pixels), sum(clip.size for clip in pixels)
+        frames = pixels = 0
+        for jpegs, look in zip(found.frames, looks, strict=True):
+            shown = np.empty((len(look.frames), look.height, look.width), "<u4")
+            for frame, words in zip(look.frames, shown, strict=True):
+                decode(jpegs[frame], words)
+            frames, pixels = frames + len(shown), pixels + 3 * shown.size
+        return frames, pixels
 
     with ThreadPoolExecutor(THREADS) as threads:
         started, cpu = time.perf_counter(), time.process_time()

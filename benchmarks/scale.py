@@ -1,7 +1,9 @@
 """Planning 10^6 and 10^7 samples from 40 sources, a second recipe, and memory while training.
 
 The index is synthetic (`benchmarks/made_index.py`), everything after it is the shipped code: each
-plan is a `python -m mixtures plan` of its own, held to one core. Seconds are CPU seconds.
+plan is a `python -m mixtures plan` of its own, held to one core. Seconds are CPU seconds. Every
+recipe prices a timestamp as text per frame (`timestamps: per_frame_text`) but for the one that says
+`no timestamps`; `join by clip` joins the conversations over one clip.
 """
 
 from __future__ import annotations
@@ -51,6 +53,8 @@ def run(console: Console) -> list[Bar]:
         first[samples] = plan(table, folder, "weights", samples)
     second = plan(table, folder, "other_weights", LARGE)
     finite = plan(table, folder, "repeat", LARGE)
+    plan(table, folder, "no_timestamps", LARGE)
+    joined = plan(table, folder, "join_by_clip", LARGE)
     console.print(table)
     held = json.loads(measured([sys.executable, "-m", "benchmarks.hold", str(second.out)])[0])
     console.print(f"while training: {held}")
@@ -65,6 +69,7 @@ def run(console: Console) -> list[Bar]:
         at_most("10^7 / 10^6, CPU seconds", large.cpu_s / first[SMALL].cpu_s, 12),
         at_most("second recipe over the same pool, CPU seconds", second.cpu_s, 20),
         at_most("second recipe, every sample once, CPU seconds", finite.cpu_s, 20),
+        at_most("second recipe that joins by clip, CPU seconds", joined.cpu_s, 20),
         at_most("manifest.json, MB", size / 1e6, 5),
         at_most("resident bytes per sample while training", held["resident"] / LARGE, 60),
     ]
@@ -77,10 +82,14 @@ def make(samples: int) -> None:
     length = f"length: {samples}"
     weights = {name: f"weight: {i % 7 + 1}" for i, name in enumerate(names)}
     others = weights | {names[-1]: "weight: 5", names[-2]: "weight: 4"}
+    stamped = "layout: {timestamps: per_frame_text}"
+    once = dict.fromkeys(names, "repeat: 1")
     for name, ratios, more in (
-        ("weights", weights, (length, SHARES)),
-        ("other_weights", others, (length, SHARES)),
-        ("repeat", dict.fromkeys(names, "repeat: 1"), ()),
+        ("weights", weights, (length, SHARES, stamped)),
+        ("other_weights", others, (length, SHARES, stamped)),
+        ("repeat", once, (stamped,)),
+        ("no_timestamps", once, ("layout: {timestamps: none}",)),
+        ("join_by_clip", once, (stamped, "join_by_clip: {max_turns: 40, max_tokens: 32768}")),
     ):
         write_recipe(folder / f"{name}.yaml", folder / "pool", ratios, *more)
 

@@ -125,7 +125,8 @@ def run(console: Console, group: Sequence[Step]) -> None:
 def begin_beside(
     console: Console, name: str, command: Sequence[str]
 ) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start a step whose output goes to its log."""
+    """Start a step whose output goes to its log, with what the step beside it leaves of the cores:
+    threads of two trainings that wait for each other cost both more than they compute."""
     console.print(
         f"\n[bold]{name}[/bold] (beside the next, see {log_of(name)})\n"
         f"$ python -m {' '.join(command)}",
@@ -133,7 +134,9 @@ def begin_beside(
     )
     with log_of(name).open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT
+            ["nice", "-n", "19", sys.executable, "-m", *command],
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     return name, process
 

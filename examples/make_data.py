@@ -61,9 +61,9 @@ class Scale:
 
     digits: int = 1797
     digits_test: int = 297
-    boards: int = 1000
+    boards: int = 1600
     spots: int = 400
-    clips: int = 500
+    clips: int = 720
     clips_test: int = 50
 
 

@@ -19,7 +19,7 @@ kind     question                      answers                     clip
 ======== ============================= =========================== ==========
 first    which digit came first        0 .. 9                      pair
 seconds  seconds between the digits    1 .. 4                      pair
-flashes  how many flashes              1 .. 4                      flash
+flashes  how many flashes              1, 3, 5, 7                  flash
 detail   which digits are on the board 4 digits in reading order   flash
 motion   which way the digit moved     4 directions                motion
 ======== ============================= =========================== ==========
@@ -51,6 +51,7 @@ CORNERS = ("top left", "top right", "bottom left", "bottom right")
 
 FLASH = np.array([235, 205, 30], np.float32)
 GAPS = (2, 4, 6, 8)  # steps without a digit: 1 to 4 seconds
+FLASHES = (1, 3, 5, 7)
 SHOWN = 3  # steps that each digit of a pair is shown at least
 
 Pixels = NDArray[np.uint8]
@@ -214,9 +215,9 @@ def pair_clip(digits: Scans, seed: int, index: int) -> Scene:
 
 
 def flash_clip(digits: Scans, seed: int, index: int) -> Scene:
-    """A board of four digits all the time, and 1 to 4 flashes, no two of them neighbours."""
+    """A board of four digits all the time, and 1 to 7 flashes, no two of them neighbours."""
     rng = _rng(seed, "flas", index)
-    count = 1 + _balanced(seed, "coun", index, 4)
+    count = FLASHES[_balanced(seed, "coun", index, len(FLASHES))]
     labels = _board_labels(seed, "cli", index)
     board = _board(digits, rng, labels)
     frames = np.repeat(board[None], STEPS, axis=0)

@@ -82,7 +82,9 @@ def run_plan(arguments: argparse.Namespace) -> None:
 
 def books_table(books: Sequence[Books]) -> Table:
     """The accounts of each source as a table for people."""
-    columns = "records records_refused samples samples_refused not_chosen chosen drawn repeats"
+    columns = (
+        "records records_refused samples samples_refused not_chosen chosen joined drawn repeats"
+    )
     table = Table("source", *(name.replace("_", " ") for name in columns.split()), box=None)
     for one in books:
         table.add_row(one.source, *(str(getattr(one, name)) for name in columns.split()))

@@ -1,9 +1,10 @@
-"""Which receipts of a pool a recipe stands on: one revision of each source, and its comparison."""
+"""Which receipts of a pool a recipe stands on: one revision of each source, and its comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from mixtures.columns import find, ids_of
 from mixtures.facts import REMEDY, Clips
 from mixtures.recipe import HeldOut, Recipe, Source
-from mixtures.verdict import Comparison, compared
+from mixtures.verdict import Comparison, Leak, compared
 from shards.errors import UserError
-from shards.index import LEAKS, PAIRS, REFUSED
+from shards.index import LEAKED_TEXTS, LEAKS, PAIRS, REFUSED, TEXT_PAIRS
+from shards.leak_index import LeakIndex, open_index
 from shards.pool import Pool, Receipt
 
 
@@ -102,6 +104,7 @@ def comparison(
     held_out: Mapping[str, str],
     clips: Clips,
     wanted: NDArray[np.bool_],
+    index: LeakIndex | None,
 ) -> Comparison:
     """Duplicates and leaks of the clips `wanted`, from comparisons that covered all of them."""
     revisions = {each.name: each.revision for each in sources}
@@ -121,10 +124,80 @@ def comparison(
     ends = np.unique(ends[:, wanted[ends].all(0) & (ends >= 0).all(0)], axis=1)
     leaks = pool.table(receipts, "leaks", LEAKS)
     leaks = leaks.filter(pc.is_in(leaks["benchmark"], value_set=pa.array(held_out, pa.string())))
+    if index:
+        own = _index_matches(recipe, pool, index, "leak_media", _shown(pool, clips, wanted))
+        leaks = pa.concat_tables([leaks, pool.table(own, "leaks", LEAKS)])
     places = find(clips.ids, ids_of(leaks["clip_id"])).tolist()
-    found: dict[int, tuple[str, str]] = {}
-    for clip, row in zip(places, leaks.to_pylist(), strict=True):
-        if clip >= 0 and wanted[clip]:
-            place = (row["benchmark"], row["held_out"])
-            found[clip] = min(found.get(clip, place), place)
+    found = [
+        (clip, Leak(row["benchmark"], row["held_out"], row["relation"]))
+        for clip, row in zip(places, leaks.to_pylist(), strict=True)
+        if clip >= 0 and wanted[clip]
+    ]
     return compared(len(clips.ids), ends.T.tolist(), found)
+
+
+def leak_index(recipe: Recipe) -> LeakIndex | None:
+    """The leak index that the recipe names, opened."""
+    return open_index(recipe.leaks.index) if recipe.leaks else None
+
+
+def _shown(pool: Pool, clips: Clips, wanted: NDArray[np.bool_]) -> dict[str, str]:
+    """Tables of fingerprints that hold clips `wanted` -> the first of those clips."""
+    found: dict[str, str] = {}
+    for receipt in pool.receipts("decode"):
+        at = find(clips.ids, ids_of(pa.array(receipt.inputs, pa.string())))
+        shown = np.flatnonzero((at >= 0) & wanted[at])
+        if len(shown):
+            found |= dict.fromkeys(
+                receipt.outputs["index/fingerprints"], f"clip {receipt.inputs[shown[0]]}"
+            )
+    return found
+
+
+def _index_matches(
+    recipe: Recipe, pool: Pool, index: LeakIndex, stage: str, needed: Mapping[str, str]
+) -> list[Receipt]:
+    """The receipts of matches of the tables `needed` with the index; UserError if one lacks."""
+    receipts = [
+        receipt
+        for receipt in pool.receipts(stage)
+        if receipt.parameters["index"] == index.index_id and needed.keys() & set(receipt.inputs)
+    ]
+    missing = needed.keys() - {name for receipt in receipts for name in receipt.inputs}
+    if missing:
+        raise UserError(
+            f"{recipe.path}: leaks: {needed[min(missing)]} was never compared with the leak index "
+            f"{index.index_id} in {pool.store.url}; {REMEDY}"
+        )
+    return receipts
+
+
+def leaked_texts(recipe: Recipe, pool: Pool, source: Admitted, index: LeakIndex | None) -> pa.Table:
+    """Rows of LEAKED_TEXTS: which samples of a source ask what a benchmark of the index asks."""
+    if index is None:
+        return LEAKED_TEXTS.empty_table()
+    tables = [name for one in source.receipts for name in one.outputs["index/samples"]]
+    needed = dict.fromkeys(tables, f"the text of {source.name!r}")
+    receipts = _index_matches(recipe, pool, index, "leak_text", needed)
+    return pool.table(receipts, "leaks/text", LEAKED_TEXTS)
+
+
+def text_pairs(recipe: Recipe, pool: Pool, sources: Sequence[Admitted]) -> pa.Table:
+    """Rows of TEXT_PAIRS at least as alike as the recipe says.
+
+    Which pairs are looked at depends on all texts that are compared, so only a comparison of
+    exactly these sources counts.
+    """
+    if recipe.near_text is None:
+        return TEXT_PAIRS.empty_table()
+    revisions = {each.name: each.revision for each in sources}
+    receipts = [one for one in pool.receipts("twins") if one.parameters["sources"] == revisions]
+    if {one.parameters["part"] for one in receipts} != set(
+        range(receipts[0].parameters["parts"] if receipts else 1)
+    ):
+        raise UserError(
+            f"{recipe.path}: near_text: the texts of {sorted(revisions)} were never compared with "
+            f"each other in {pool.store.url}; {REMEDY}"
+        )
+    pairs = pool.table(receipts, "clusters/text", TEXT_PAIRS)
+    return pairs.filter(pc.greater_equal(pairs["permille"], ceil(recipe.near_text * 1000)))

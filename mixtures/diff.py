@@ -25,6 +25,7 @@ _RULES = (
     "permutation",
     "batch",
     "pack",
+    "join",
     "frames",
     "layout",
     "text",
@@ -57,7 +58,7 @@ def _rules(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
     """`section.key` -> the two values, for every rule that differs."""
     found = {}
     for name in _RULES:
-        ours, theirs = (m.value[name] for m in (a, b))
+        ours, theirs = (m.value.get(name, {}) for m in (a, b))
         if not isinstance(ours, dict):
             ours, theirs = {"": ours}, {"": theirs}
         for key in sorted(ours | theirs):
@@ -78,6 +79,7 @@ def _source(a: Manifest, b: Manifest, i: int | None, j: int | None) -> dict[str,
         "share": [_share(m, at, "samples") for m, at in sides],
         "token_share": [_share(m, at, "tokens") for m, at in sides],
         "kept": [len(ours[0]), len(theirs[0])],
+        "conversations": [_conversations(*side) for side in sides],
         "in_both": int(both.sum()),
         "same_order": contents[0] is not None and contents[0] == contents[1],
         "drawn": [int(ours[1].sum()), int(theirs[1].sum())],
@@ -95,6 +97,14 @@ def _shown(manifest: Manifest, i: int | None) -> tuple[NDArray[np.void], NDArray
     last = np.arange(visits // len(keys) * len(keys), visits)
     counts[drawn_rows(manifest.seed, manifest.content_ids[i], len(keys), last)[0]] += 1
     return keys, counts
+
+
+def _conversations(manifest: Manifest, i: int | None) -> int:
+    """What is kept of a source before any of it is joined."""
+    if i is None:
+        return 0
+    kept = manifest.value["sources"][i]["kept"]
+    return int(kept.get("conversations", kept["samples"]))
 
 
 def _share(manifest: Manifest, i: int | None, what: str) -> str:
@@ -129,6 +139,7 @@ def explain(
     """The packs of a rank at a step, each a list of samples: where drawn, at what cost, what of.
 
     With the pool, each names its record, its own licence and its clips; else those of its source.
+    A joined sample names the records of its conversations in order.
     """
     if step < 0 or global_batch < 1 or not 0 <= rank < world_size:
         raise UserError(
@@ -157,19 +168,31 @@ def _origins(
     """Licence, origin, record and clips of drawn samples."""
     found = {}
     for source in manifest.value["sources"]:
-        keys = sorted({one.key for one in drawn if one.source == source["name"]})
-        unknown = {name: source[name] for name in ("dataset", "revision", "licence")}
-        about = [unknown | {"record": "", "clip_ids": []} for _ in keys]
-        if pool is not None and keys:
-            about = _rows_of(pool, source, keys)
-        for key, one in zip(keys, about, strict=True):
-            found[source["name"], key] = {
+        name = source["name"]
+        members = {
+            one.key: manifest.members_of(name, one.key) for one in drawn if one.source == name
+        }
+        known = _known(pool, source, sorted({key for keys in members.values() for key in keys}))
+        for key, conversations in members.items():
+            one = known[conversations[0]]
+            found[name, key] = {
                 "licence": one["licence"],
                 "origin": f"{one['dataset']}@{one['revision']}",
-                "record": one["record"],
+                "record": " + ".join(known[each]["record"] for each in conversations),
                 "clips": one["clip_ids"],
+                "conversations": conversations,
             }
     return found
+
+
+def _known(
+    pool: Pool | None, source: dict[str, Any], keys: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """What the pool, or else the manifest's entry of their source, says of conversations."""
+    if pool is not None and keys:
+        return dict(zip(keys, _rows_of(pool, source, keys), strict=True))
+    unknown = {name: source[name] for name in ("dataset", "revision", "licence")}
+    return dict.fromkeys(keys, unknown | {"record": "", "clip_ids": []})
 
 
 def _rows_of(pool: Pool, source: dict[str, Any], keys: Sequence[str]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ their own (stage `facts`), so a second recipe over the same pool reads them and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from shards.ids import short_hash, work_id
 from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_table
 from shards.pool import Pool, Receipt
 
-FACTS_VERSION = "1"
+FACTS_VERSION = "2"
 REMEDY = "run `python -m pipeline build` with this recipe and pool first"
 _CLIP_FACTS = pa.schema(
     [
@@ -43,6 +44,7 @@ _SAMPLE_FACTS = pa.schema(
         ("key", ID),
         ("turns", ID),
         ("tokens", pa.uint32()),
+        ("num_turns", pa.int32()),
         ("licence", pa.dictionary(pa.int32(), pa.string())),
         ("clips", pa.list_(pa.int32())),
     ]
@@ -92,6 +94,7 @@ class Samples:
     key: Ids
     turns: Ids
     tokens: NDArray[np.uint32]
+    num_turns: NDArray[np.int32]
     licence: NDArray[np.int32]
     licences: list[str]
     clips: NDArray[np.int32]
@@ -164,10 +167,8 @@ def _remembered(
         folders = done.outputs.items()
         return name, {folder: pool.read(f"{folder}/{files[0]}") for folder, files in folders}
     tables = make()
-    try:
+    with suppress(PermissionError):  # a pool that may only be read serves as well, only slower
         pool.commit("facts", FACTS_VERSION, parameters, inputs, tables)
-    except PermissionError:  # a pool that may only be read serves as well, only slower
-        pass
     return name, tables
 
 
@@ -279,6 +280,7 @@ def read_samples(
         key=ids_of(table["key"]),
         turns=ids_of(table["turns"]),
         tokens=table["tokens"].to_numpy(),
+        num_turns=table["num_turns"].to_numpy(),
         licence=np.asarray(_one(licences).indices, np.int32),
         licences=_one(licences).dictionary.to_pylist(),
         clips=np.asarray(used.values, np.int32),
@@ -294,7 +296,7 @@ def _sample_tables(
     codec: TextCodec,
     clips: Clips,
 ) -> dict[str, pa.Table]:
-    rows = admitted_rows(pool, receipts, "turns_digest licence clip_ids")
+    rows = admitted_rows(pool, receipts, "turns_digest num_turns licence clip_ids")
     keys = ids_of(rows["key"])
     used = _one(rows["clip_ids"])
     ids = ids_of(used.values)
@@ -309,6 +311,7 @@ def _sample_tables(
         "key": as_column(keys),
         "turns": as_column(ids_of(rows["turns_digest"])),
         "tokens": pa.array(_text_tokens(pool, name, counted, codec, keys), pa.uint32()),
+        "num_turns": rows["num_turns"],
         "licence": rows["licence"].dictionary_encode(),
         "clips": pa.ListArray.from_arrays(used.offsets, pa.array(at, pa.int32())),
     }

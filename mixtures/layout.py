@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, lru_cache
 from math import isqrt
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +103,17 @@ class Slot:
     frames: int = 1
 
 
+class Layout(tuple[Slot, ...]):
+    """The slots of one clip in order. Its hash is computed once, so that caches find it at once."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 def fit_size(width: int, height: int, *, area: int, multiple: int) -> tuple[int, int]:
     """(width, height) scaled down to `area` if larger, each side floored to the multiple.
 
@@ -160,9 +172,17 @@ def slow_indices(frames: int, cfg: LayoutConfig) -> list[int]:
     return spread(frames, cfg.slow_frames)
 
 
+Integers = TypeVar("Integers", int, NDArray[np.int64])
+
+
+def tenths_of(numerator: Integers, denominator: int) -> Integers:
+    """What a timestamp shows of a time in seconds: tenths, halves rounded up."""
+    return (20 * numerator + denominator) // (2 * denominator)
+
+
 def time_text(seconds: Fraction | float) -> str:
     """A timestamp as text: `12.5s` under an hour, `h:mm:ss` from there on."""
-    tenths = (Fraction(seconds) * 20 + 1) // 2
+    tenths = int(tenths_of(*Fraction(seconds).as_integer_ratio()))
     if tenths < 36_000:
         return f"{tenths // 10}.{tenths % 10}s"
     minutes, rest = divmod(tenths // 10, 60)
@@ -176,27 +196,23 @@ def visual_layout(
     cfg: LayoutConfig,
     count_text: Callable[[str], int],
     images: int = 1,
-) -> list[Slot]:
+) -> Layout:
     """The slots of one clip in order; `grids` and `seconds` have one entry per frame of the view.
 
     A video with fewer than `slow_frames` frames shows them all in the slow block; the fast block
     always shows all. ValueError for a video without frames.
     """
     if cfg.pathways == "none":
-        return []
+        return Layout()
     if kind == "image":
         rows = _rows(IMAGE, 0, grids[0], cfg, images)
-        return [Slot(kind=START), *rows, Slot(kind=END)]
+        return Layout([Slot(kind=START), *rows, Slot(kind=END)])
     if not grids:
         raise ValueError("a video of 0 frames, at least 1 is needed")
     shown = _Shown(grids, seconds, cfg, count_text, images)
     body = {"gsf": _grouped, "isf": _interleaved, "v1": _bare, "queries": _queried}
-    return [
-        *_sentence(shown),
-        Slot(kind=START),
-        *body[cfg.arrangement](shown),
-        Slot(kind=END),
-    ]
+    slots = [*_sentence(shown), Slot(kind=START), *body[cfg.arrangement](shown), Slot(kind=END)]
+    return Layout(slots)
 
 
 class _Shown(NamedTuple):
@@ -222,7 +238,7 @@ class _Shown(NamedTuple):
         if self.cfg.timestamps != "per_frame_text":
             return []
         text = time_text(self.seconds[frame])
-        return [Slot(kind=TIME, n=self.count_text(text), text=text)]
+        return [Slot(kind=TIME, n=self.count_text(text), frame=frame, text=text)]
 
     def rows(self, kind: str, frame: int) -> list[Slot]:
         return _rows(kind, frame, self.grids[frame], self.cfg, self.images)
@@ -366,20 +382,21 @@ def look_at(
 
 def layout_of(
     look: Look, kind: str, cfg: LayoutConfig, count_text: Callable[[str], int], images: int = 1
-) -> list[Slot]:
+) -> Layout:
     """`visual_layout` of a clip as it is looked at; the memory comes first."""
     shown = len(look.frames) - look.memory
     grids = [look.grid] * shown
     slots = visual_layout(grids, look.seconds[:shown], kind, cfg, count_text, images)
-    if look.memory:
-        start = next(i for i, slot in enumerate(slots) if slot.kind == START) + 1
-        memory = Slot(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=look.memory)
-        slots.insert(start, memory)
-    return slots
+    if not look.memory:
+        return slots
+    start = next(i for i, slot in enumerate(slots) if slot.kind == START) + 1
+    memory = Slot(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=look.memory)
+    return Layout([*slots[:start], memory, *slots[start:]])
 
 
-def frames_used(slots: Sequence[Slot]) -> list[int]:
+@lru_cache(maxsize=256)
+def frames_used(layout: Layout) -> tuple[int, ...]:
     """Frames of the view that the vision tower has to see, ascending."""
     kinds = (*POOLED, MEMORY)
-    seen = (range(s.frame, s.frame + s.frames) for s in slots if s.kind in kinds)
-    return sorted({frame for frames in seen for frame in frames})
+    seen = (range(s.frame, s.frame + s.frames) for s in layout if s.kind in kinds)
+    return tuple(sorted({frame for frames in seen for frame in frames}))

@@ -9,8 +9,9 @@ parts, where it lies, or which version wrote it.
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.joining import JOIN_ALGO, MEMBER
 from mixtures.layout import LAYOUT_VERSION, LayoutConfig, View
 from mixtures.order import BATCH_ALGO, DEAL_ALGO, PATCHES_PER_TOKEN, Order
 from mixtures.packing import PACK_ALGO
@@ -48,7 +50,8 @@ class Manifest:
     """A manifest and its tables.
 
     `tables` holds per source its kept samples, rows of ROW sorted by key; `source_at` the source at
-    every position of a finite order; `packs_per_window` those inside `length`.
+    every position of a finite order; `packs_per_window` those inside `length`; `members` per source
+    the conversations of its joined samples, rows of MEMBER sorted by key (empty: no recipe joins).
     """
 
     value: dict[str, Any]
@@ -56,6 +59,7 @@ class Manifest:
     source_at: NDArray[np.unsignedinteger] | None
     packs_per_window: NDArray[np.uint32]
     tokenizer: bytes
+    members: list[NDArray[np.void]] = field(default_factory=list)
 
     @property
     def manifest_id(self) -> str:
@@ -117,6 +121,15 @@ class Manifest:
         name = tokenizer_name(rule["tokenizer_sha256"])
         return TextCodec(self.tokenizer, rule["template"], name)
 
+    def members_of(self, source: str, key: str) -> list[str]:
+        """The keys of the conversations that a sample is made of; its own, if it is not joined."""
+        if not self.members:
+            return [key]
+        table, wanted = self.members[self.names.index(source)], bytes.fromhex(key)
+        first = bisect_left(table, wanted, key=_key_of)
+        stop = bisect_right(table, wanted, first, key=_key_of)
+        return [row["member"].tobytes().hex() for row in table[first:stop]] or [key]
+
     @classmethod
     def load(cls, path: str | Path) -> Manifest:
         """Read and verify a manifest and the files beside it; the errors name what differs."""
@@ -135,6 +148,7 @@ class Manifest:
                 source_at=_table(store, value["schedule"]["table"]),
                 packs_per_window=open_npy(store, npy_name(value["packs_per_window"])),
                 tokenizer=_tokenizer(store, value["text"]["tokenizer_sha256"]),
+                members=[_members(store, each) for each in value["sources"] if "join" in value],
             )
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             if isinstance(error, UserError):
@@ -152,6 +166,8 @@ class Manifest:
         arrays[self.value["packs_per_window"]] = self.packs_per_window
         if self.source_at is not None:
             arrays[self.value["schedule"]["table"]] = self.source_at
+        for source, members in zip(self.value["sources"], self.members, strict=False):
+            arrays[source["kept"]["members"]] = members
         for digest, array in arrays.items():
             store.put(npy_name(digest), npy_bytes(array))
         store.put(tokenizer_name(self.value["text"]["tokenizer_sha256"]), self.tokenizer)
@@ -166,6 +182,20 @@ def _kept(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
             "plan again"
         )
     return table
+
+
+def _members(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
+    members = open_npy(store, npy_name(source["kept"]["members"]))
+    if members.dtype != MEMBER:
+        raise DamagedData(
+            f"{store.url}: the members of {source['name']!r} are another table; plan again"
+        )
+    return members
+
+
+def _key_of(row: np.void) -> bytes:
+    key: bytes = row["key"].tobytes()
+    return key
 
 
 def _table(store: Store, digest: str) -> NDArray[np.unsignedinteger] | None:
@@ -189,6 +219,7 @@ def check_version(value: Mapping[str, Any], where: str) -> None:
         rules |= {
             f"{part}.{name}": v for part, own in ALGORITHMS.items() for name, v in own.items()
         }
+        rules |= {"join.algo": JOIN_ALGO} if "join" in value else {}
     for path, known in rules.items():
         found: Any = value
         for name in path.split("."):

@@ -18,31 +18,40 @@ from mixtures.admission import (
     Admitted,
     admitted_sources,
     comparison,
+    leak_index,
+    leaked_texts,
     read_tokenizer,
     refused_before,
+    text_pairs,
 )
+from mixtures.checks import check_view
 from mixtures.facts import Clips, Samples, passing, read_clips, read_samples, rows_at
+from mixtures.joining import JOIN_ALGO, join_by_clip
 from mixtures.manifest import ALGORITHMS, MANIFEST_VERSION, Manifest, identity, order_digest
 from mixtures.order import Order, group_sums
 from mixtures.price import Pricer
 from mixtures.quotas import bounded_length, schedule_for
-from mixtures.recipe import Recipe, Source, check_view
+from mixtures.recipe import Recipe, Source
 from mixtures.schedule import SCHEDULE_ALGO, first_repeat
 from mixtures.tables import content_id, npy_bytes
 from mixtures.text import TextCodec
 from mixtures.verdict import (
     Verdicts,
+    match_table,
     refusal_table,
     refuse_broken,
     refuse_duplicates,
     refuse_filtered,
+    refuse_leaked_texts,
     refuse_leaks,
     refuse_licences,
     refuse_long,
+    refuse_near_duplicates,
 )
 from shards.errors import UserError
 from shards.ids import canonical_json, sha256_hex
 from shards.index import REFUSED, write_table
+from shards.leak_index import LeakIndex
 from shards.outcome import Books
 from shards.pool import Pool
 from shards.store import Store
@@ -53,16 +62,21 @@ TOTALS = ("tokens", "patches", "frames", "clips", "millis", "nbytes")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a recipe over a pool comes to; `refusals` has the columns of REFUSED."""
+    """What a recipe over a pool comes to.
+
+    `refusals` has the columns of REFUSED, `matches` (with evaluation data) those of MATCHES.
+    """
 
     manifest: Manifest
     refusals: pa.Table
+    matches: pa.Table
     books: list[Books]
 
     def write(self, folder: str) -> None:
-        """Every refusal and the books, then the plan's tables, `manifest.json` last."""
+        """Every refusal, match and the books, then the plan's tables, `manifest.json` last."""
         store = Store(folder)
         store.put("refused.parquet", write_table(self.refusals))
+        store.put("leaks.parquet", write_table(self.matches))
         store.put("books.json", canonical_json([asdict(books) for books in self.books]))
         self.manifest.write(folder)
 
@@ -79,14 +93,22 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     sources, held_out = admitted_sources(recipe, pool, admitted or {})
     clips, lengths = read_clips(pool), pool.receipts("lengths")
     samples = [read_samples(pool, s.name, s.receipts, lengths, codec, clips) for s in sources]
-    verdicts, tables = _choose(recipe, pool, codec, sources, held_out, clips, samples)
-    draft = _draft(recipe, codec, sources, verdicts, tables, tokenizer)
+    index = leak_index(recipe)
+    chosen = _choose(recipe, pool, codec, sources, held_out, clips, samples, index)
+    verdicts = chosen.verdicts
+    tables, members = _join(recipe, verdicts, chosen.rows)
+    draft = _draft(recipe, codec, sources, verdicts, tables, members, tokenizer, index)
     manifest = _freeze(draft)
     refused = refused_before(pool, sources)
-    drawn = manifest.schedule.visits(manifest.length)
-    books = [_books(*each) for each in zip(sources, verdicts, refused, drawn, strict=True)]
+    counts = zip(manifest.schedule.visits(manifest.length), map(len, tables), strict=True)
+    books = [_books(*each) for each in zip(sources, verdicts, refused, counts, strict=True)]
     refused += [_refusals(pool, *each) for each in zip(sources, verdicts, strict=True)]
-    return Plan(manifest=manifest, refusals=pa.concat_tables(refused), books=books)
+    return Plan(
+        manifest=manifest,
+        refusals=pa.concat_tables(refused),
+        matches=pa.concat_tables(chosen.matches),
+        books=books,
+    )
 
 
 def _check_profile(recipe: Recipe, pool: Pool) -> None:
@@ -98,6 +120,15 @@ def _check_profile(recipe: Recipe, pool: Pool) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """Per source: who stays and why not, the rows of those that stay, what matches evaluation."""
+
+    verdicts: list[Verdicts]
+    rows: list[NDArray[np.void]]
+    matches: list[pa.Table]
+
+
 def _choose(
     recipe: Recipe,
     pool: Pool,
@@ -106,31 +137,56 @@ def _choose(
     held_out: Mapping[str, str],
     clips: Clips,
     samples: Sequence[Samples],
-) -> tuple[list[Verdicts], list[NDArray[np.void]]]:
-    """Per source: who stays and why not, and the rows of those that stay."""
+    index: LeakIndex | None,
+) -> _Chosen:
     used = np.zeros(len(clips.ids), bool)
     for own_samples in samples:
         used[own_samples.clips] = True
-    found = comparison(recipe, pool, sources, held_out, clips, used)
+    found = comparison(recipe, pool, sources, held_out, clips, used, index)
+    leaked = [leaked_texts(recipe, pool, source, index) for source in sources]
     pricer = Pricer(recipe, codec, clips, pool)
     rows = [pricer.rows(own_samples) for own_samples in samples]
     verdicts = [Verdicts(own_samples) for own_samples in samples]
-    for source, own, admission, each in zip(recipe.sources, verdicts, sources, rows, strict=True):
+    for source, own, admission, each, asked in zip(
+        recipe.sources, verdicts, sources, rows, leaked, strict=True
+    ):
         refuse_broken(own, clips)
         refuse_licences(own, recipe.allow_licences)
         for rule in source.filters:
             passes = passing(pool, admission.receipts, own.samples, clips, rule)
             refuse_filtered(own, rule, passes)
         refuse_leaks(own, clips, found)
+        if recipe.leaks and recipe.leaks.text == "refuse":
+            refuse_leaked_texts(own, asked)
         refuse_long(own, each, recipe.pack)
     refuse_duplicates(verdicts, found)
+    refuse_near_duplicates(verdicts, found, text_pairs(recipe, pool, sources))
     for source, own in zip(recipe.sources, verdicts, strict=True):
         if not own.stays.any():
             raise UserError(
                 f"{recipe.path}: nothing of the source {source.name!r} is left ({own.why()}); "
                 "remove it, or mend what refuses it"
             )
-    return verdicts, [each[own.stays] for each, own in zip(rows, verdicts, strict=True)]
+    return _Chosen(
+        verdicts=verdicts,
+        rows=[each[own.stays] for each, own in zip(rows, verdicts, strict=True)],
+        matches=[
+            match_table(own, found, asked) for own, asked in zip(verdicts, leaked, strict=True)
+        ],
+    )
+
+
+def _join(
+    recipe: Recipe, verdicts: Sequence[Verdicts], tables: list[NDArray[np.void]]
+) -> tuple[list[NDArray[np.void]], list[NDArray[np.void]]]:
+    """Per source the rows of its samples, joined where the recipe says so, and their members."""
+    if recipe.join_by_clip is None:
+        return tables, []
+    joined = [
+        join_by_clip(own.samples, np.flatnonzero(own.stays), rows, recipe.join_by_clip)
+        for own, rows in zip(verdicts, tables, strict=True)
+    ]
+    return [rows for rows, _ in joined], [members for _, members in joined]
 
 
 def _draft(
@@ -139,13 +195,17 @@ def _draft(
     sources: Sequence[Admitted],
     verdicts: Sequence[Verdicts],
     tables: list[NDArray[np.void]],
+    members: list[NDArray[np.void]],
     tokenizer: bytes,
+    index: LeakIndex | None,
 ) -> Manifest:
     """The manifest but for what only its order knows."""
     schedule = schedule_for(recipe, tables)
     is_finite = recipe.ratio != "weight"
     source_at = schedule.periods[0].source if is_finite else None
     value = _rules(recipe, codec)
+    if index and recipe.leaks:
+        value["recipe"]["leaks"] = {"index": index.index_id, "text": recipe.leaks.text}
     value["schedule"] = {
         "algo": SCHEDULE_ALGO,
         "table": "" if source_at is None else sha256_hex(npy_bytes(source_at)),
@@ -158,6 +218,9 @@ def _draft(
         _source(recipe, *each)
         for each in zip(recipe.sources, sources, verdicts, tables, strict=True)
     ]
+    for source, verdict, own in zip(value["sources"], verdicts, members, strict=False):
+        source["kept"]["conversations"] = int(verdict.stays.sum())
+        source["kept"]["members"] = sha256_hex(npy_bytes(own))
     value["length"] = len(schedule.periods[0]) if is_finite else 0
     draft = Manifest(
         value=value,
@@ -165,6 +228,7 @@ def _draft(
         source_at=source_at,
         packs_per_window=np.empty(0, np.uint32),
         tokenizer=tokenizer,
+        members=members,
     )
     if not is_finite:
         asked = recipe.length and _positions(recipe, draft)
@@ -181,6 +245,8 @@ def _rules(recipe: Recipe, codec: TextCodec) -> dict[str, Any]:
         "tokenizer_sha256": codec.tokenizer_sha256,
         "template": recipe.text.template,
     }
+    if recipe.join_by_clip is not None:
+        rules["join"] = {"algo": JOIN_ALGO} | asdict(recipe.join_by_clip)
     return rules | {
         "manifest_version": MANIFEST_VERSION,
         "tool": {"name": "slowfast-mix", "version": _tool_version()},
@@ -275,9 +341,15 @@ def _walk(draft: Manifest) -> tuple[list[int], NDArray[np.int64]]:
     return packs, drawn
 
 
-def _books(admitted: Admitted, verdicts: Verdicts, refused: pa.Table, visits: int) -> Books:
-    """The accounts of a source, checked against what was written down; UserError if they differ."""
+def _books(
+    admitted: Admitted, verdicts: Verdicts, refused: pa.Table, counts: tuple[int, int]
+) -> Books:
+    """The accounts of a source, checked against what was written down; UserError if they differ.
+
+    `counts` are its visits, and its samples after joining.
+    """
     chosen = int(verdicts.stays.sum())
+    visits, samples = counts
     books = Books(
         source=admitted.name,
         records=admitted.records,
@@ -286,8 +358,9 @@ def _books(admitted: Admitted, verdicts: Verdicts, refused: pa.Table, visits: in
         samples_refused=admitted.samples_refused + verdicts.broken,
         not_chosen=len(verdicts.stays) - verdicts.broken - chosen,
         chosen=chosen,
-        drawn=min(visits, chosen),
-        repeats=max(visits - chosen, 0),
+        joined=chosen - samples,
+        drawn=min(visits, samples),
+        repeats=max(visits - samples, 0),
     )
     # Admission writes refused records and refused samples into one table: its sum is checked.
     books.check(

@@ -1,6 +1,7 @@
 """What a sample costs under a recipe's view, layout and text rule, for many samples at once.
 
-The cost of a clip depends on its kind, size and times only: each distinct look is laid out once.
+A clip costs what its frames cost, which kind, size and number of frames decide: each distinct look
+is laid out once. Timestamps come on top; which frames carry one depends on their number alone.
 """
 
 from __future__ import annotations
@@ -12,28 +13,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtures.columns import segment_sums
-from mixtures.facts import IMAGE, Clips, Differences, Samples, Timing, read_differences
+from mixtures.facts import IMAGE, VIDEO, Clips, Samples, Timing, read_differences
 from mixtures.layout import (
+    TIME,
     VIDEO_MULTIPLE,
     LayoutConfig,
     Look,
+    Slot,
     frames_used,
     grid_of,
     layout_of,
     look_at,
+    tenths_of,
+    time_text,
     view_size,
 )
 from mixtures.recipe import Recipe
-from mixtures.selection import SCORED
+from mixtures.selection import SCORED, at_rates
 from mixtures.tables import ROW
 from mixtures.text import TextCodec
 from shards.pool import Pool
 from shards.sample import Clip
 
 Cost = tuple[int, int, int]
-"""(tokens, patches, frames) of one clip."""
+"""(tokens, patches, frames) of one clip, timestamps left out."""
 _BITS = (2, 17, 17, 26)
-"""Kind, width, height and times of a clip in one number."""
+"""Kind, width, height and look of a clip in one number."""
 
 
 class Pricer:
@@ -42,34 +47,88 @@ class Pricer:
     def __init__(self, recipe: Recipe, codec: TextCodec, clips: Clips, pool: Pool) -> None:
         self._recipe, self._codec, self._clips = recipe, codec, clips
         self._known: dict[tuple[str, int, tuple[int, int], int], Cost] = {}
-        self._by_times = recipe.layout.timestamps != "none"
-        self._looks: list[Look] = []
-        self._differences: Differences | None = None
-        last: NDArray[np.integer]
-        if self._by_times and recipe.frames.selection in SCORED:
-            self._differences = read_differences(pool, clips)  # each clip has a look of its own
-            last = np.arange(len(clips.ids))
-        elif self._by_times or not len(clips.bases):
-            last = clips.timing
-        else:
-            last = self._timeless()[clips.timing]
+        shown = at_rates(clips.bases, clips.pts, clips.ends, recipe.frames.fps)
+        self._frames = np.flatnonzero(shown)
+        self._ends = np.concatenate([[0], np.cumsum(shown)])[clips.ends]
+        self._looks, look = self._distinct_looks()
+        self._stamps = self._stamp_tokens(pool)
         packed = np.zeros(len(clips.ids), np.int64)
-        for column, bits in zip((clips.kind, clips.width, clips.height, last), _BITS, strict=True):
+        number = look[clips.timing] if len(look) else clips.timing
+        columns: tuple[NDArray[np.integer], ...] = (clips.kind, clips.width, clips.height, number)
+        for column, bits in zip(columns, _BITS, strict=True):
             packed = packed << bits | np.maximum(column, 0).astype(np.int64)
         self._forms, self._form = np.unique(packed, return_inverse=True)
 
-    def _timeless(self) -> NDArray[np.int64]:
-        """For each timing: which of the distinct looks, their times left out, it gives."""
+    def _distinct_looks(self) -> tuple[list[Look], NDArray[np.int64]]:
+        """The distinct looks, their times left out, and which of them each timing gives.
+
+        So many stored frames at the view's rate give so many shown ones, by any selection.
+        """
+        view = replace(self._recipe.frames, selection="uniform")
+        _, first, group = np.unique(np.diff(self._ends), return_index=True, return_inverse=True)
         known: dict[Look, int] = {}
-        found, view = [], replace(self._recipe.frames, selection="uniform")  # as many by any
-        for timing in range(len(self._clips.bases)):
-            clip = _clip("video", VIDEO_MULTIPLE, VIDEO_MULTIPLE, self._clips.times(timing))
-            look = look_at(clip, view, self._recipe.layout)
+        found = []
+        for timing in first.tolist():
+            look = look_at(self._square(timing), view, self._recipe.layout)
             shown = len(look.frames)
             look = replace(look, frames=tuple(range(shown)), seconds=(Fraction(0),) * shown)
             found.append(known.setdefault(look, len(known)))
-        self._looks = list(known)
-        return np.array(found, np.int64)
+        return list(known), np.array(found, np.int64)[group]
+
+    def _stamp_tokens(self, pool: Pool) -> NDArray[np.int64]:
+        """Tokens of the timestamps of each clip."""
+        clips, view = self._clips, self._recipe.frames
+        videos = np.flatnonzero(clips.kind == VIDEO)
+        found = np.zeros(len(clips.ids), np.int64)
+        if self._recipe.layout.timestamps not in ("sentence", "per_frame_text"):
+            return found
+        if view.selection in SCORED:  # each clip has a look of its own
+            differences = read_differences(pool, clips)
+            for clip in videos.tolist():
+                square = self._square(int(clips.timing[clip]))
+                found[clip] = self._stamps_of(replace(square, differences=differences.of(clip)))
+            return found
+        timings = np.unique(clips.timing[videos])
+        tokens = np.zeros(len(clips.bases), np.int64)
+        if self._recipe.layout.timestamps == "sentence":
+            for timing in timings.tolist():
+                tokens[timing] = self._stamps_of(self._square(timing))
+        else:
+            counts = np.diff(self._ends)[timings]
+            for count in np.unique(counts).tolist():
+                alike = timings[counts == count]
+                tokens[alike] = self._stamps_of_alike(alike, count)
+        found[videos] = tokens[clips.timing[videos]]
+        return found
+
+    def _stamps_of(self, clip: Clip) -> int:
+        return sum(slot.n for slot in self._layout(clip) if slot.kind == TIME)
+
+    def _stamps_of_alike(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Tokens of the timestamps of timings with `count` frames at the view's rate."""
+        first = self._square(int(timings[0]))
+        look = look_at(first, self._recipe.frames, self._recipe.layout)
+        stamped = [slot.frame for slot in self._layout(first) if slot.kind == TIME]
+        of_first = self._frames[self._ends[timings[0]] :][:count] - self._clips.ends[timings[0]]
+        chosen = np.searchsorted(of_first, np.array(look.frames, np.int64)[stamped])
+        frames = self._frames[self._ends[timings][:, None] + chosen]
+        numerators, denominators = self._clips.bases[timings].T[..., None]
+        tenths, which = np.unique(
+            tenths_of(self._clips.pts[frames] * numerators, denominators), return_inverse=True
+        )
+        texts = (time_text(Fraction(each, 10)) for each in tenths.tolist())
+        tokens = np.array([self._codec.count(text) for text in texts], np.int64)
+        sums: NDArray[np.int64] = tokens[which.reshape(frames.shape)].sum(1)
+        return sums
+
+    def _layout(self, clip: Clip) -> list[Slot]:
+        layout = self._recipe.layout
+        look = look_at(clip, self._recipe.frames, layout)
+        return layout_of(look, clip.kind, layout, self._codec.count)
+
+    def _square(self, timing: int) -> Clip:
+        """A small video with these times."""
+        return _clip("video", VIDEO_MULTIPLE, VIDEO_MULTIPLE, self._clips.times(timing))
 
     def rows(self, samples: Samples) -> NDArray[np.void]:
         """One row of ROW per sample; its refused clips cost nothing."""
@@ -86,7 +145,7 @@ class Pricer:
         tokens, patches, frames = costs[:, look]
         found = np.empty(len(samples.key), ROW)
         found["key"], found["clips"] = samples.key, np.diff(ends)
-        found["tokens"] = samples.tokens + segment_sums(tokens, ends)
+        found["tokens"] = samples.tokens + segment_sums(tokens + self._stamps[used], ends)
         found["patches"] = segment_sums(patches, ends)
         found["frames"] = segment_sums(frames, ends)
         found["millis"] = segment_sums(clips.millis[used], ends)
@@ -99,30 +158,17 @@ class Pricer:
         for bits in reversed(_BITS):
             left, value = divmod(left, 1 << bits)
             fields.append(value)
-        last, height, width, kind = fields
+        number, height, width, kind = fields
         if not kind:
             return 0, 0, 0
         recipe, name = self._recipe, "image" if kind == IMAGE else "video"
         clip = _clip(name, width, height, ((1, 1), (0,)))
         grid = grid_of(*view_size(clip, recipe.frames, recipe.layout, images), recipe.layout.patch)
-        known = self._known.get((name, last, grid, images))
+        known = self._known.get((name, number, grid, images))
         if known is None:
-            if self._by_times:
-                clip = self._timed(clip, last)
-                look = look_at(clip, recipe.frames, recipe.layout, images)
-            else:
-                look = self._looks[last]
-            known = _cost_of(replace(look, grid=grid), name, recipe.layout, self._codec, images)
-            self._known[name, last, grid, images] = known
+            known = _cost_of(replace(self._looks[number], grid=grid), name, recipe.layout, images)
+            self._known[name, number, grid, images] = known
         return known
-
-    def _timed(self, clip: Clip, last: int) -> Clip:
-        """The clip with its times, and with the scores that its selection reads."""
-        if self._differences is None:
-            base, pts = self._clips.times(last)
-            return replace(clip, time_base=base, pts=pts)
-        base, pts = self._clips.times(int(self._clips.timing[last]))
-        return replace(clip, time_base=base, pts=pts, differences=self._differences.of(last))
 
 
 def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
@@ -144,7 +190,7 @@ def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
     )
 
 
-def _cost_of(look: Look, kind: str, layout: LayoutConfig, codec: TextCodec, images: int) -> Cost:
-    slots = layout_of(look, kind, layout, codec.count, max(images, 1))
+def _cost_of(look: Look, kind: str, layout: LayoutConfig, images: int) -> Cost:
+    slots = layout_of(look, kind, layout, lambda _: 0, max(images, 1))
     frames = len(frames_used(slots))
     return sum(slot.n for slot in slots), frames * look.grid[0] * look.grid[1], frames

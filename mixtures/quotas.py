@@ -12,8 +12,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.checks import check_period
 from mixtures.permutation import drawn_rows
-from mixtures.recipe import Recipe, Source, check_period
+from mixtures.recipe import Recipe, Source
 from mixtures.schedule import MAX_LENGTH, Schedule, period_of, quotas_of
 from mixtures.tables import content_id
 from shards.errors import UserError

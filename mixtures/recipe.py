@@ -6,21 +6,20 @@ Paths in a recipe are relative to the current directory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from mixtures import rules
+from mixtures.checks import RATIOS, check
 from mixtures.filters import Filter, filters
+from mixtures.joining import JoinRule
 from mixtures.layout import ARRANGEMENTS, TIMESTAMPS, VIDEO_MULTIPLE, LayoutConfig, View
-from mixtures.schedule import MAX_PERIOD, fitting_period, misfit
+from mixtures.schedule import MAX_PERIOD
 from mixtures.strict_yaml import load_yaml
-from shards.errors import UserError
 from shards.profile import Profile
 
-RATIOS = ("weight", "repeat", "budget")
 UNITS = ("samples", "tokens")
 
 
@@ -41,7 +40,8 @@ class Source:
 
     `weight` is a share, `repeat` how often each sample is seen, `budget` an amount; weights and
     budgets count in the recipe's unit. No sample is seen more than `max_repeats` times: a ratio
-    that asks for more is an error, or with `allow_short` is cut.
+    that asks for more is an error, or with `allow_short` is cut. A larger share of media in a row
+    refused with one code than `max_refused` stops the source (pipeline.fuse).
     `format`, `annotations`, `media` and `archives` may be left to the catalogue's entry `dataset`.
     """
 
@@ -57,6 +57,7 @@ class Source:
     budget: int | None = None
     max_repeats: int | None = None
     allow_short: bool = False
+    max_refused: Fraction = Fraction(1, 5)
     filters: tuple[Filter, ...] = ()
     revision: str = ""
 
@@ -73,6 +74,17 @@ class HeldOut:
     archives: tuple[Archive, ...] = ()
     licence: str = "unknown"
     revision: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakRule:
+    """The folder of a leak index; samples that ask a benchmark's question are flagged or refused.
+
+    Samples whose media match a benchmark's are refused in any case.
+    """
+
+    index: str
+    text: str = "flag"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +118,7 @@ class Recipe:
     """A mixture as intended.
 
     `length` counts samples or tokens, as `unit` says; None means as far as no source repeats.
+    Of samples over the same media whose texts are at least `near_text` alike, one is kept.
     """
 
     path: Path
@@ -113,6 +126,8 @@ class Recipe:
     seed: int
     sources: tuple[Source, ...]
     held_out: tuple[HeldOut, ...]
+    leaks: LeakRule | None
+    near_text: Fraction | None
     profile: Profile
     frames: View
     layout: LayoutConfig
@@ -124,11 +139,13 @@ class Recipe:
     stages: tuple[StageRule, ...]
     allow_licences: tuple[str, ...] | None
     max_shard_bytes: int | None
+    join_by_clip: JoinRule | None
 
     @property
     def ratio(self) -> str:
         """What every source gives: weight, repeat or budget."""
-        return _ratio_of(self.sources[0])
+        first = self.sources[0]
+        return next((name for name in RATIOS if getattr(first, name) is not None), RATIOS[0])
 
     def weights(self) -> list[tuple[int, list[Fraction]]]:
         """(start, weight of each source) of the stages of a weight recipe, the first from 0."""
@@ -148,9 +165,7 @@ class Recipe:
             "unit": self.unit,
             "length": self.length,
             "max_repeats": {
-                source.name: source.max_repeats
-                for source in self.sources
-                if source.max_repeats is not None
+                s.name: s.max_repeats for s in self.sources if s.max_repeats is not None
             },
             "allow_short": [source.name for source in self.sources if source.allow_short],
             "filters": {
@@ -161,7 +176,7 @@ class Recipe:
             "held_out": [held_out.name for held_out in self.held_out],
             "allow_licences": None if self.allow_licences is None else list(self.allow_licences),
             "max_shard_bytes": self.max_shard_bytes,
-        }
+        } | ({} if self.near_text is None else {"near_text": str(self.near_text)})
 
 
 def _addresses(value: Any, where: str) -> tuple[str, ...]:
@@ -179,7 +194,7 @@ def _archive(value: Any, where: str) -> Archive:
     return found
 
 
-def _held_out(**values: Any) -> HeldOut:
+def held_out(**values: Any) -> HeldOut:
     return HeldOut(**({"dataset": values["name"]} | values))
 
 
@@ -199,6 +214,7 @@ _FRAMES = {
     "selection": rules.one_of("uniform", "uniform_last", "scene", "difference"),
     "memory": rules.integer(1, 65_536),
 }
+_LEAKS = {"index": rules.text, "text": rules.one_of("flag", "refuse")}
 _LAYOUT = {
     "patch": rules.one_of(8, 16),
     "slow_frames": rules.integer(1, 65_536),
@@ -215,7 +231,7 @@ _LAYOUT = {
     "memory_tokens": rules.integer(0, 65_536),
 }
 _TEXT = {"tokenizer": rules.text, "revision": rules.text, "template": rules.one_of("chatml")}
-_HELD_OUT: dict[str, rules.Rule] = {
+HELD_OUT: dict[str, rules.Rule] = {
     "name": rules.name,
     "format": rules.name,
     "annotations": _addresses,
@@ -225,14 +241,16 @@ _HELD_OUT: dict[str, rules.Rule] = {
     "licence": rules.text,
     "revision": rules.text,
 }
-_SOURCE = _HELD_OUT | {
+_SOURCE = HELD_OUT | {
     "weight": rules.positive,
     "repeat": rules.positive,
     "budget": rules.integer(1, 10**12),
     "max_repeats": rules.integer(1, 10**6),
     "allow_short": rules.yes_or_no,
+    "max_refused": rules.share("0", "1"),
     "filters": filters,
 }
+_JOIN = {"max_turns": rules.integer(2, 65_536), "max_tokens": rules.integer(16, 1 << 24)}
 _STAGE: dict[str, rules.Rule] = {
     "start": rules.integer(0, 10**12),
     "weights": rules.named(rules.positive_or_zero),
@@ -241,7 +259,9 @@ _RECIPE: dict[str, rules.Rule] = {
     "name": rules.name,
     "seed": rules.integer(0, (1 << 63) - 1),
     "sources": rules.entries(rules.section(Source, _SOURCE, "name dataset licence")),
-    "held_out": rules.entries(rules.section(_held_out, _HELD_OUT, "name")),
+    "held_out": rules.entries(rules.section(held_out, HELD_OUT, "name")),
+    "leaks": rules.section(LeakRule, _LEAKS, "index"),
+    "near_text": rules.share("0.8", "1"),
     "profile": rules.section(Profile, _PROFILE),
     "frames": rules.section(View, _FRAMES),
     "layout": rules.section(LayoutConfig, _LAYOUT),
@@ -255,6 +275,7 @@ _RECIPE: dict[str, rules.Rule] = {
     "period": rules.integer(1, MAX_PERIOD),
     "allow_licences": rules.entries(rules.text),
     "max_shard_bytes": rules.integer(1, 1 << 60),
+    "join_by_clip": rules.section(JoinRule, _JOIN, "max_turns max_tokens"),
 }
 
 
@@ -270,6 +291,8 @@ def load_recipe(path: Path) -> Recipe:
     }
     defaults: dict[str, Any] = {
         "held_out": (),
+        "leaks": None,
+        "near_text": None,
         "profile": Profile(),
         "frames": View(),
         "layout": LayoutConfig(),
@@ -279,102 +302,8 @@ def load_recipe(path: Path) -> Recipe:
         "period": 1000,
         "allow_licences": None,
         "max_shard_bytes": None,
+        "join_by_clip": None,
     }
     recipe = Recipe(path=path, pack=PackRule(**budgets), **(defaults | values))
-    _check_names(recipe)
-    _check_ratio(recipe)
-    check_view(recipe.frames, recipe.profile, str(path))
+    check(recipe)
     return recipe
-
-
-def _check_names(recipe: Recipe) -> None:
-    if not recipe.sources:
-        raise UserError(f"{recipe.path}: sources: empty; name at least one source")
-    for key, entries in (("sources", recipe.sources), ("held_out", recipe.held_out)):
-        names = [entry.name for entry in entries]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise UserError(f"{recipe.path}: {key}: two are named {twice!r}; rename one")
-
-
-def _ratio_of(source: Source) -> str:
-    return next((ratio for ratio in RATIOS if getattr(source, ratio) is not None), "weight")
-
-
-def _check_ratio(recipe: Recipe) -> None:
-    wanted = recipe.ratio
-    for i, source in enumerate(recipe.sources):
-        given = [ratio for ratio in RATIOS if getattr(source, ratio) is not None]
-        if given != [wanted]:
-            raise UserError(
-                f"{recipe.path}: sources[{i}] ({source.name}): gives {given or 'no ratio'}; every "
-                f"source must give exactly one of weight, repeat, budget, here {wanted!r}"
-            )
-        if source.allow_short and source.max_repeats is None and wanted != "budget":
-            raise UserError(
-                f"{recipe.path}: sources[{i}] ({source.name}): allow_short: nothing can run short "
-                "without `max_repeats`; add it, or remove allow_short"
-            )
-    if wanted == "weight":
-        _check_stages(recipe)
-        return
-    for key in ("length", "stages"):
-        if getattr(recipe, key):
-            raise UserError(f"{recipe.path}: {key}: a {wanted} recipe has its own; remove it")
-    if wanted == "repeat" and recipe.unit != "samples":
-        raise UserError(f"{recipe.path}: unit: a repeat recipe counts samples; remove it")
-
-
-def _check_stages(recipe: Recipe) -> None:
-    names = [source.name for source in recipe.sources]
-    last = -1
-    for i, stage in enumerate(recipe.stages):
-        where = f"{recipe.path}: stages[{i}]"
-        unknown = next((name for name in stage.weights if name not in names), None)
-        if unknown is not None:
-            raise UserError(
-                f"{where}: weights: no source is named {unknown!r}; name one of {names}"
-            )
-        if stage.start <= last:
-            raise UserError(f"{where}: start: {stage.start} is not after {last}; order the stages")
-        if stage.start % recipe.period:
-            better = -(-stage.start // recipe.period) * recipe.period
-            raise UserError(
-                f"{where}: start: {stage.start} is no multiple of the period {recipe.period}; "
-                f"use `start: {better}`"
-            )
-        last = stage.start
-    for start, weights in recipe.weights():
-        if not any(weights):
-            raise UserError(f"{recipe.path}: stages: from {start} on every weight is 0; raise one")
-        if recipe.unit == "samples":
-            check_period(recipe, weights, start)
-
-
-def check_period(recipe: Recipe, weights: Sequence[Fraction], start: int) -> None:
-    """Raise UserError where the period cannot represent the shares of samples `weights`."""
-    worst = misfit(weights, recipe.period)
-    if worst is None:
-        return
-    better = fitting_period(weights, recipe.period)
-    remedy = f"use `period: {better}`" if better else "choose rounder weights"
-    stage = f" from position {start} on" if start else ""
-    raise UserError(
-        f"{recipe.path}: sources[{worst}] ({recipe.sources[worst].name}): weight{stage}: a period "
-        f"of {recipe.period} cannot represent it within 0.1 %; {remedy}"
-    )
-
-
-def check_view(view: View, profile: Profile, where: str) -> None:
-    """Raise UserError where a view asks for more than a pool of this profile holds."""
-    pairs = (
-        ("fps", view.fps, profile.fps),
-        ("cap", view.cap, profile.frame_cap),
-        ("area", view.area, profile.video_area),
-    )
-    for key, wanted, held in pairs:
-        if wanted > held:
-            raise UserError(
-                f"{where}: frames: {key}: the view asks for {wanted}, the pool's profile holds "
-                f"{held}; lower it, or raise the profile and build another pool"
-            )

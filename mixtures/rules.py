@@ -63,6 +63,18 @@ def positive(value: Any, where: str) -> Fraction:
     return Fraction(value)
 
 
+def share(low: str, high: str) -> Rule:
+    """A rule for a number from `low` to `high`, exact."""
+
+    def check(value: Any, where: str) -> Fraction:
+        is_number = type(value) is int or (isinstance(value, Decimal) and value.is_finite())
+        if not is_number or not Decimal(low) <= value <= Decimal(high):
+            raise UserError(f"{where}: must be a number from {low} to {high}, not {value!s}")
+        return Fraction(value)
+
+    return check
+
+
 def positive_or_zero(value: Any, where: str) -> Fraction:
     return Fraction(0) if type(value) is int and value == 0 else positive(value, where)
 

@@ -25,14 +25,31 @@ def at_rate(clip: Clip, fps: int) -> list[int]:
     """
     if not clip.pts:
         raise ValueError(f"clip {clip.clip_id}: a video of 0 frames, at least 1 is needed")
-    numerator, denominator = clip.time_base
-    times = np.array(clip.pts, np.int64) * (numerator * fps)  # in 1 / (fps * denominator) s
-    steps = np.arange((2 * int(times[-1]) + denominator - 1) // (2 * denominator) + 1)
-    targets = steps.astype(np.int64) * denominator
-    after = np.searchsorted(times, targets).clip(0, len(times) - 1)
-    before = (after - 1).clip(0)
-    nearest = np.where(abs(targets - times[before]) <= abs(times[after] - targets), before, after)
-    return sorted(set(nearest.tolist()))
+    bases, ends = np.array([clip.time_base], np.int64), np.array([0, len(clip.pts)])
+    shown: list[int] = np.flatnonzero(
+        at_rates(bases, np.array(clip.pts, np.int64), ends, fps)
+    ).tolist()
+    return shown
+
+
+def at_rates(
+    bases: NDArray[np.int64], pts: NDArray[np.int64], ends: NDArray[np.int64], fps: int
+) -> NDArray[np.bool_]:
+    """`at_rate` of many clips: which of `pts` are shown.
+
+    Clip i has `pts[ends[i]:ends[i + 1]]`, ascending, at least one, in units of `bases[i]` seconds.
+    """
+    lengths = np.diff(ends)
+    step = np.repeat(2 * bases[:, 1], lengths)
+    twice = pts * np.repeat(2 * fps * bases[:, 0], lengths)  # k / fps is at k * step
+    until = np.empty_like(twice)  # the last k that this frame is nearest to: up to half way
+    until[:-1] = (twice[:-1] + twice[1:]) // (2 * step[:-1])
+    last = ends[1:] - 1
+    until[last] = (2 * twice[last] + step[last] - 2) // (2 * step[last])
+    before = np.empty_like(until)
+    before[1:], before[ends[:-1]] = until[:-1], -1
+    shown: NDArray[np.bool_] = until > before
+    return shown
 
 
 def spread(count: int, most: int) -> list[int]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +18,10 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from mixtures.layout import END, IMAGE, START, TIME, Slot
+from mixtures.layout import END, IMAGE, START, TIME, Layout
 from shards.errors import UserError
 from shards.ids import sha256_hex, short_hash
-from shards.sample import Turn
+from shards.sample import ROLES, Turn
 
 TEXT_VERSION = "chatml/1"
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
@@ -38,12 +40,12 @@ _WORDS = (
 class Rendered:
     """Token ids int32[T], supervised bool[T] (the answers), and where each visual slot starts.
 
-    `visual` holds (position of the slot's first token, clip index, slot index).
+    `visual` int64 [S, 3]: position of the slot's first token, clip index, slot index.
     """
 
     ids: NDArray[np.int32]
     supervised: NDArray[np.bool_]
-    visual: list[tuple[int, int, int]]
+    visual: NDArray[np.int64]
 
 
 class TextCodec:
@@ -97,56 +99,72 @@ class TextCodec:
     def count_turns(self, turns: Sequence[Turn]) -> list[int]:
         """Tokens per turn, template pieces included, visual slots excluded."""
         return [
-            len(self._head(turn.role))
+            len(self._heads[turn.role])
             + sum(self.count(piece) for piece, _ in pieces_of(turn))
-            + len(self._tail())
+            + len(self._tail)
             for turn in turns
         ]
 
     def render(
-        self, turns: Sequence[Turn], layouts: Sequence[Sequence[Slot]], *, answer: bool = False
+        self, turns: Sequence[Turn], layouts: Sequence[Layout], *, answer: bool = False
     ) -> Rendered:
-        """The ids of a conversation over clips with these layouts; `answer` opens a reply."""
-        ids: list[int] = []
-        supervised: list[bool] = []
-        visual: list[tuple[int, int, int]] = []
+        """The ids of a conversation over clips with these layouts; `answer` opens a reply.
+
+        A clip is shown where it is first mentioned, and there alone.
+        """
+        shown: set[int] = set()
+        pieces: list[tuple[Sequence[int], bool]] = [([], False)]
+        visual = [np.empty((0, 3), np.int64)]
+        at = 0
 
         def add(more: Sequence[int], learn: bool = False) -> None:
-            ids.extend(more)
-            supervised.extend([learn] * len(more))
+            nonlocal at
+            pieces.append((more, learn))
+            at += len(more)
 
         for turn in turns:
             learn = turn.role == "assistant"
-            add(self._head(turn.role))
+            add(self._heads[turn.role])
             for text, clip in pieces_of(turn):
                 add(self.encode(text), learn)
-                if clip is None:
+                if clip is None or clip in shown:
                     continue
-                for index, piece in enumerate(self._slots(layouts[clip])):
-                    visual.append((len(ids), clip, index))
-                    add(piece)
-            add(self._tail()[:1], learn)
-            add(self._tail()[1:])
+                shown.add(clip)
+                ids, starts = _block(self, layouts[clip])
+                indices = np.arange(len(starts))
+                visual.append(np.stack([at + starts, np.full_like(starts, clip), indices], 1))
+                add(ids)
+            add(self._tail[:1], learn)
+            add(self._tail[1:])
         if answer:
-            add(self._head("assistant"))
+            add(self._heads["assistant"])
         return Rendered(
-            ids=np.array(ids, np.int32), supervised=np.array(supervised, np.bool_), visual=visual
+            ids=np.concatenate([np.asarray(ids, np.int32) for ids, _ in pieces]),
+            supervised=np.concatenate([np.full(len(ids), learn) for ids, learn in pieces]),
+            visual=np.concatenate(visual),
         )
 
-    def _head(self, role: str) -> list[int]:
-        return [self.token_id(IM_START), *self.encode(f"{role}\n")]
+    @cached_property
+    def _heads(self) -> dict[str, list[int]]:
+        return {role: [self.token_id(IM_START), *self.encode(f"{role}\n")] for role in ROLES}
 
+    @cached_property
     def _tail(self) -> list[int]:
         return [self.token_id(IM_END), *self.encode("\n")]
 
-    def _slots(self, layout: Sequence[Slot]) -> list[list[int]]:
-        is_image = any(slot.kind == IMAGE for slot in layout)
-        pad = self.token_id(IMAGE_PAD if is_image else VIDEO_PAD)
-        special = {START: self.token_id(VISION_START), END: self.token_id(VISION_END)}
-        return [
-            self.encode(slot.text) if slot.kind == TIME else [special.get(slot.kind, pad)] * slot.n
-            for slot in layout
-        ]
+
+@lru_cache(maxsize=256)
+def _block(codec: TextCodec, layout: Layout) -> tuple[Any, NDArray[np.int64]]:
+    """The ids of a clip's slots, and where each slot starts among them."""
+    is_image = any(slot.kind == IMAGE for slot in layout)
+    pad = codec.token_id(IMAGE_PAD if is_image else VIDEO_PAD)
+    special = {START: codec.token_id(VISION_START), END: codec.token_id(VISION_END)}
+    slots = [
+        codec.encode(slot.text) if slot.kind == TIME else [special.get(slot.kind, pad)] * slot.n
+        for slot in layout
+    ]
+    ends = np.cumsum([0, *map(len, slots)])
+    return np.array([one for ids in slots for one in ids], np.int32), ends[:-1]
 
 
 def pieces_of(turn: Turn) -> list[tuple[str, int | None]]:

@@ -8,19 +8,20 @@ one that stands first by (source order in the recipe, key, record) of those not 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mixtures.columns import halves, hex_of
+from mixtures.columns import find, halves, hex_of, ids_of, sorting
 from mixtures.facts import Clips, Samples
 from mixtures.filters import Filter
 from mixtures.recipe import PackRule
-from shards.index import REFUSED
+from shards.index import MATCHES, REFUSED
 from shards.outcome import CODES
 
 Named = TypeVar("Named", int, str)
@@ -43,16 +44,24 @@ def components(pairs: Iterable[tuple[Named, Named]]) -> dict[Named, Named]:
     return {clip: root(clip) for clip in list(parent)}
 
 
+class Leak(NamedTuple):
+    """What a clip matches: a benchmark, something held out of it, and how they are related."""
+
+    benchmark: str
+    held_out: str
+    relation: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """What comparing the recipe's clips found, by their place in Clips.
 
-    `cluster` names each clip's cluster by its least clip; `leaks` maps a cluster to
-    (benchmark, held-out clip).
+    `cluster` names each clip's cluster by its least clip; `leaks` maps a cluster to the least leak
+    of each benchmark, sorted.
     """
 
     cluster: NDArray[np.int64]
-    leaks: dict[int, tuple[str, str]]
+    leaks: dict[int, list[Leak]]
 
     @property
     def leaked(self) -> Bools:
@@ -61,17 +70,17 @@ class Comparison:
 
 
 def compared(
-    clips: int, pairs: Iterable[tuple[int, int]], leaks: Mapping[int, tuple[str, str]]
+    clips: int, pairs: Iterable[tuple[int, int]], leaks: Iterable[tuple[int, Leak]]
 ) -> Comparison:
     """Pairs of duplicates and leaks of single clips, as clusters among `clips` clips."""
     cluster = np.arange(clips)
     for clip, least in components(pairs).items():
         cluster[clip] = least
-    leaked: dict[int, tuple[str, str]] = {}
-    for clip, place in leaks.items():
-        name = int(cluster[clip])
-        leaked[name] = min(leaked.get(name, place), place)
-    return Comparison(cluster=cluster, leaks=leaked)
+    leaked: dict[int, dict[str, Leak]] = defaultdict(dict)
+    for clip, leak in leaks:
+        known = leaked[int(cluster[clip])]
+        known[leak.benchmark] = min(known.get(leak.benchmark, leak), leak)
+    return Comparison(cluster=cluster, leaks={c: sorted(of.values()) for c, of in leaked.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,11 +174,30 @@ def refuse_leaks(verdicts: Verdicts, clips: Clips, found: Comparison) -> None:
     samples = verdicts.samples
     places, details = verdicts.staying(samples.per_sample(found.leaked)), []
     for place in places.tolist():
-        own = _clips_of(samples, place)
-        clip = next(clip for clip in own if int(found.cluster[clip]) in found.leaks)
-        benchmark, held_out = found.leaks[int(found.cluster[clip])]
-        details.append(f"clip {clips.ids[clip].tobytes().hex()} matches {held_out} of {benchmark}")
+        clip, leaks = next(leaks_of(samples, place, found))
+        name = clips.ids[clip].tobytes().hex()
+        details.append(f"clip {name} matches {leaks[0].held_out} of {leaks[0].benchmark}")
     verdicts.refuse(places, "LEAK_MEDIA", details)
+
+
+def leaks_of(samples: Samples, place: int, found: Comparison) -> Iterator[tuple[int, list[Leak]]]:
+    """(clip, its cluster's leaks) of each clip of a sample that has any."""
+    for clip in _clips_of(samples, place):
+        if leaks := found.leaks.get(int(found.cluster[clip])):
+            yield clip, leaks
+
+
+def refuse_leaked_texts(verdicts: Verdicts, leaked: pa.Table) -> None:
+    """Samples that share a 12-gram with a held-out question; a shorter question proves nothing."""
+    long = leaked.filter(pc.greater(leaked["shared"], 0)).sort_by(
+        [("key", "ascending"), ("benchmark", "ascending")]
+    )
+    keys = ids_of(long["key"])
+    at = find(keys, np.ascontiguousarray(verdicts.samples.key))
+    places = verdicts.staying(at >= 0)
+    rows = long.take(pa.array(at[places])).to_pylist()
+    details = [f"asks {row['held_out']} of {row['benchmark']}" for row in rows]
+    verdicts.refuse(places, "LEAK_TEXT", details)
 
 
 def refuse_long(verdicts: Verdicts, rows: NDArray[np.void], budget: PackRule) -> None:
@@ -198,6 +226,34 @@ def refuse_duplicates(all_verdicts: Sequence[Verdicts], found: Comparison) -> No
                 places.append(place)
                 details.append(f"the same as {survivor}")
         verdicts.refuse(np.array(places, np.int64), "DUPLICATE_SAMPLE", details)
+
+
+def refuse_near_duplicates(
+    all_verdicts: Sequence[Verdicts], found: Comparison, pairs: pa.Table
+) -> None:
+    """Samples over the clusters of an earlier one that stays and whose text a pair connects."""
+    ends = [ids_of(pairs[name]) for name in ("text_a", "text_b")]
+    alike: dict[bytes, set[bytes]] = defaultdict(set)
+    for one, other in zip(*(each.tolist() for each in ends), strict=True):
+        alike[one].add(other)
+        alike[other].add(one)
+    paired = np.concatenate(ends)
+    paired = paired[sorting(paired)]
+    kept: dict[bytes, dict[bytes, tuple[int, str]]] = defaultdict(dict)
+    for verdicts in all_verdicts:
+        samples, places, details = verdicts.samples, [], []
+        turns = np.ascontiguousarray(samples.turns)
+        for place in verdicts.staying(find(paired, turns) >= 0).tolist():
+            text = turns[place].tobytes()
+            mates = kept[found.cluster[_clips_of(samples, place)].tobytes()]
+            twins = alike[text] & mates.keys()
+            if twins:
+                places.append(place)
+                details.append(f"nearly the same as {min(mates[twin] for twin in twins)[1]}")
+            else:
+                name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
+                mates[text] = (len(mates), name)
+        verdicts.refuse(np.array(places, np.int64), "DUPLICATE_NEAR", details)
 
 
 def _among(numbers: NDArray[np.uint64], few: NDArray[np.uint64]) -> Bools:
@@ -236,3 +292,26 @@ def refusal_table(verdicts: Verdicts, origins: pa.Table) -> pa.Table:
         ],
         schema=REFUSED,
     )
+
+
+def match_table(verdicts: Verdicts, found: Comparison, leaked: pa.Table) -> pa.Table:
+    """Rows of MATCHES: every sample of a source that matches evaluation data, refused or not."""
+    samples, code = verdicts.samples, dict[int, str]()
+    for each in verdicts.refusals:
+        code |= dict.fromkeys(each.places.tolist(), each.code)
+    media = np.flatnonzero(samples.per_sample(found.leaked)).tolist()
+    matches = [
+        (place, "media", *leak)
+        for place in media
+        for leak in sorted({leak for _, leaks in leaks_of(samples, place, found) for leak in leaks})
+    ]
+    places = find(np.ascontiguousarray(samples.key), ids_of(leaked["key"])).tolist()
+    rows = leaked.select(["benchmark", "held_out", "relation"]).to_pylist()
+    matches += [(at, "text", *row.values()) for at, row in zip(places, rows, strict=True)]
+    keys = [samples.key[place].tobytes().hex() for place, *_ in matches]
+    codes = [code.get(place, "") for place, *_ in matches]
+    rest = [pa.array([match[i] for match in matches], pa.string()) for i in range(1, 5)]
+    names = pa.array([samples.name] * len(matches), pa.string())
+    columns = [names, pa.array(keys, pa.string()), *rest, pa.array(codes, pa.string())]
+    order = [(name, "ascending") for name in MATCHES.names]
+    return pa.table(columns, schema=MATCHES).sort_by(order)

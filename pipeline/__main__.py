@@ -6,6 +6,7 @@ Examples:
   python -m pipeline pack OUT/manifest.json --data POOL --out SHARDS
   python -m pipeline report OUT
   python -m pipeline sources
+  python -m pipeline leaks build BENCHMARKS.yaml --out INDEX
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from rich.table import Column, Table
 
 from pipeline.build import Built, build
 from pipeline.cluster import connect
+from pipeline.leak_index import build_index
 from pipeline.media import check_tools
 from pipeline.pack import Sizes, pack
 from pipeline.progress import steps
@@ -28,9 +30,7 @@ from shards.pool import Pool
 
 def main() -> None:
     arguments = parser().parse_args()
-    {"build": run_build, "pack": run_pack, "report": run_report, "sources": run_sources}[
-        arguments.command
-    ](arguments)
+    arguments.run(arguments)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,15 +48,30 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--uncaged", action="store_true", help="decode where no layer of the media cage works"
     )
+    command.set_defaults(run=run_build)
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
     command.add_argument("manifest")
     command.add_argument("--data", required=True, help="the pool")
     command.add_argument("--out", required=True, help="folder for the shards")
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
+    command.set_defaults(run=run_pack)
     command = commands.add_parser("report", help="write OUT/report.html, one page for people")
     command.add_argument("out", help="a folder written by build")
     command.add_argument("--pool", help="the pool it was built from (default: OUT/pool)")
-    commands.add_parser("sources", help="list the catalogue of public datasets")
+    command.set_defaults(run=run_report)
+    command = commands.add_parser("sources", help="list the catalogue of public datasets")
+    command.set_defaults(run=run_sources)
+    leaks = commands.add_parser("leaks", help="an index of evaluation data, for recipes to avoid")
+    command = leaks.add_subparsers(required=True).add_parser(
+        "build", help="local copies of benchmarks -> a leak index"
+    )
+    command.add_argument("benchmarks", help="a YAML file that names the copies: docs/leaks.md")
+    command.add_argument("--out", required=True, help="folder for the index")
+    command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
+    command.add_argument(
+        "--uncaged", action="store_true", help="decode where no layer of the media cage works"
+    )
+    command.set_defaults(run=run_leaks_build)
     return top
 
 
@@ -101,6 +116,19 @@ def run_sources(_: argparse.Namespace) -> None:
     )
 
 
+def run_leaks_build(arguments: argparse.Namespace) -> None:
+    index = build_index(
+        arguments.benchmarks, arguments.out, arguments.address, uncaged=arguments.uncaged
+    )
+    counts = "records records_refused without_media questions media media_refused".split()
+    table = Table("benchmark", *(name.replace("_", " ") for name in counts), box=None)
+    for books in index.benchmarks:
+        table.add_row(books["name"], *(str(books[name]) for name in counts))
+    console = Console()
+    console.print(table)
+    console.print(f"{arguments.out}/index.json: {index.index_id}", highlight=False, soft_wrap=True)
+
+
 def show(built: Built, page: str) -> None:
     console = Console()
     table = Table(title="books", title_justify="left")
@@ -112,6 +140,7 @@ def show(built: Built, page: str) -> None:
         "refused",
         "not chosen",
         "chosen",
+        "joined",
         "drawn",
         "repeats",
     ):
@@ -124,11 +153,18 @@ def show(built: Built, page: str) -> None:
             books.samples_refused,
             books.not_chosen,
             books.chosen,
+            books.joined,
             books.drawn,
             books.repeats,
         )
         table.add_row(books.source, *map(str, counts))
     console.print(table)
+    for each in built.matches:
+        console.print(
+            f"{each.benchmark}: {each.media} samples match its media ({each.media_refused} "
+            f"refused), {each.text} ask its questions ({each.text_refused} refused)",
+            highlight=False,
+        )
     show_sizes(console, built.sizes)
     console.print(f"manifest_id {built.manifest_id}\nreport      {page}", highlight=False)
 

@@ -16,14 +16,16 @@ from typing import Any
 
 from mixtures.plan import build_manifest
 from mixtures.recipe import Recipe, load_recipe
-from pipeline import comparing, ledger, media, stages
+from pipeline import comparing, leaks, ledger, media, stages, text_twins
 from pipeline.admit import SourceUnit
 from pipeline.admit import admit as stage_admit
 from pipeline.cluster import Died, Workers, connect
 from pipeline.fetch import resolve
+from pipeline.fuse import Fuse
 from pipeline.gather import Gathered, Pinned, gather, pin
 from pipeline.pack import Sizes, pack
 from pipeline.progress import Steps, steps
+from pipeline.report_data import Matched, by_benchmark
 from shards.errors import UserError
 from shards.outcome import Books
 from shards.pool import Pool, Receipt
@@ -32,10 +34,11 @@ from shards.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """What a build published."""
+    """What a build published; `matches` counts those with evaluation data by benchmark."""
 
     manifest_id: str
     books: tuple[Books, ...]
+    matches: tuple[Matched, ...]
     sizes: Sizes
 
 
@@ -45,6 +48,8 @@ def build(
     """Run the recipe: everything a person can have got wrong is refused before any work."""
     recipe = load_recipe(Path(recipe_path))
     media.check_tools(uncaged=uncaged)
+    if recipe.leaks:
+        leaks.index_of(recipe.leaks.index)
     sources, exams = pin_sources(recipe, recipe_path)
     Store(out).check_writable()
     Store(pool_url).check_writable()
@@ -54,9 +59,14 @@ def build(
         admitted = admit(sources, gathered, pool, workers, bars.step("admit"))
         gathered = gather(exams, "held_out", pool, workers, bars, uncaged)
         held_out = admit(exams, gathered, pool, workers, bars.step("held out"))
-        decode("decode", admitted, pool, workers, bars, uncaged)
-        decode("held_out", held_out, pool, workers, bars, uncaged)
+        bounds = {source.name: source.max_refused for source in recipe.sources}
+        fuse = Fuse(bounds, ledger.users(pool, admitted))
+        decode("decode", admitted, pool, workers, bars, uncaged, fuse)
+        decode("held_out", held_out, pool, workers, bars, uncaged, Fuse({}, {}))
+        fuse.check(recipe_path)
         compare(admitted, held_out, pool, workers, bars)
+        find_leaks(recipe, admitted, pool, workers, bars)
+        find_twins(recipe, admitted, pool, workers, bars)
         count_lengths(recipe, admitted, pool, workers, bars)
         with bars.step("plan"):
             plan = build_manifest(recipe, pool, revisions(admitted | held_out))
@@ -64,7 +74,8 @@ def build(
         with bars.step("pack") as step:
             sizes = pack(f"{out}/manifest.json", pool, f"{out}/shards", workers, step)
     manifest_id = plan.manifest.manifest_id
-    return Built(manifest_id=manifest_id, books=tuple(plan.books), sizes=sizes)
+    matches = tuple(by_benchmark(plan.matches.to_pylist()))
+    return Built(manifest_id=manifest_id, books=tuple(plan.books), matches=matches, sizes=sizes)
 
 
 def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]:
@@ -109,15 +120,20 @@ def decode(
     workers: Workers,
     bars: Steps,
     uncaged: bool,
+    fuse: Fuse,
 ) -> None:
     """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
     wanted = ledger.wanted_media(pool, list(admitted.values()))
-    finished = ledger.finished_media(pool, stage)
+    finished: set[str] = set()
+    for receipt in pool.receipts(stage):
+        finished.update(receipt.inputs)
+        fuse.note(pool, receipt)
     rows = [row for row in wanted if row["clip_id"] not in finished]
-    units = [
+    units = (
         stages.MediaUnit(pool=pool.store.url, stage=stage, rows=unit, uncaged=uncaged)
         for unit in ledger.units(rows)
-    ]
+        if fuse.lets_pass(unit)
+    )
     note = f"{len(wanted) - len(rows)} were done before" if len(wanted) > len(rows) else ""
     with bars.step(stage.replace("_", " ")) as step:
         step.begin(len(rows), note)
@@ -126,6 +142,7 @@ def decode(
             if isinstance(result, Died):
                 died.append(result.unit)
             else:
+                fuse.note(pool, result)
                 step.advance(result.counts["media"])
         for unit in alone(died):
             decode_alone(unit, workers)
@@ -177,6 +194,42 @@ def compare(
         list(each(workers, comparing.compare, [facts], step))
 
 
+def find_leaks(
+    recipe: Recipe, admitted: dict[str, Receipt], pool: Pool, workers: Workers, bars: Steps
+) -> None:
+    """Matches of the recipe's clips and questions with its leak index, if it names one."""
+    if recipe.leaks is None:
+        return
+    clips = (row["clip_id"] for row in ledger.wanted_media(pool, list(admitted.values())))
+    index = leaks.index_of(recipe.leaks.index)
+    with bars.step("leaks") as step:
+        units = leaks.units(pool, index, clips, sample_tables(admitted))
+        step.begin(len(units))
+        list(each(workers, leaks.match, units, step))
+
+
+def find_twins(
+    recipe: Recipe, admitted: dict[str, Receipt], pool: Pool, workers: Workers, bars: Steps
+) -> None:
+    """Pairs of nearly equal conversations, if the recipe keeps one of such."""
+    if recipe.near_text is None:
+        return
+    url, tables = pool.store.url, sample_tables(admitted)
+    with bars.step("texts") as step:
+        step.begin(len(tables))
+        units = [text_twins.TextsUnit(pool=url, table=table) for table in tables]
+        texts = list(each(workers, text_twins.sketch, units, step))
+    with bars.step("twins") as step:
+        parts = text_twins.parted(url, texts, revisions(admitted))
+        step.begin(len(parts))
+        list(each(workers, text_twins.twins, parts, step))
+
+
+def sample_tables(admitted: dict[str, Receipt]) -> list[str]:
+    """The tables of samples of these admissions."""
+    return [name for one in admitted.values() for name in one.outputs["index/samples"]]
+
+
 def count_lengths(
     recipe: Recipe, admitted: dict[str, Receipt], pool: Pool, workers: Workers, bars: Steps
 ) -> None:
@@ -189,8 +242,7 @@ def count_lengths(
             tokenizer=tokenizer,
             template=recipe.text.template,
         )
-        for receipt in admitted.values()
-        for table in receipt.outputs["index/samples"]
+        for table in sample_tables(admitted)
     ]
     with bars.step("lengths") as step:
         step.begin(len(units))

@@ -26,8 +26,10 @@ CROWD = 64
 SEEDS = 4  # pairs of pictures per pair of clips and view
 
 
-def candidates(asking: Prints, stored: Hashed, wanted: Collection[str]) -> pa.Table:
-    """Rows of shards.index.CANDIDATES; at least one clip of each pair is among the `wanted`."""
+def candidates(
+    asking: Prints, stored: Hashed, ours: Collection[str], others: Collection[str]
+) -> pa.Table:
+    """Rows of shards.index.CANDIDATES: of each pair one clip is of `ours`, one of `others`."""
     hashes, picture, view = _asked(asking)
     first, group = distinct(hashes)
     known, crowd = distinct(stored.hashes)
@@ -35,7 +37,7 @@ def candidates(asking: Prints, stored: Hashed, wanted: Collection[str]) -> pa.Ta
     members = _members(group, len(first)), _members(crowd, len(known), CROWD)
     hit, one, other = _expanded(pairs.queries, pairs.stored, *members)
     found = np.stack([picture[one], view[one], other, pairs.bits[hit]])
-    return _table(asking, stored, found, wanted)
+    return _table(asking, stored, found, (ours, others))
 
 
 def _asked(asking: Prints) -> tuple[Hashes, Ints, Ints]:
@@ -74,14 +76,18 @@ def _expanded(
     return pair, one, right[0][right[1][columns][pair] + at % wide[pair]]
 
 
-def _table(asking: Prints, stored: Hashed, found: Ints, wanted: Collection[str]) -> pa.Table:
+def _table(
+    asking: Prints, stored: Hashed, found: Ints, sides: tuple[Collection[str], Collection[str]]
+) -> pa.Table:
     """The nearest SEEDS of each pair of clips and view, one for each picture that asks."""
     picture, view, other, bits = found
     a, b = asking.clip[picture], stored.clip[other]
     names, others = np.array(asking.clips, object), np.array(stored.clips, object)
-    ours = np.isin(names, list(wanted))[a] | np.isin(others, list(wanted))[b]
+    one, other_one = (np.isin(names, list(side))[a] for side in sides)
+    two, other_two = (np.isin(others, list(side))[b] for side in sides)
+    wanted = (one & other_two) | (other_one & two)
     far = np.where(asking.video[a], FAR, IMAGE_FAR)
-    keep = (names[a] != others[b]) & (asking.video[a] == stored.video[b]) & ours & (bits <= far)
+    keep = (names[a] != others[b]) & (asking.video[a] == stored.video[b]) & wanted & (bits <= far)
     places = picture - asking.first[a], stored.picture[other]
     rows = np.stack([a, b, view, places[0], bits, places[1]])[:, keep]
     rows = _nearest(rows, 4, 1)

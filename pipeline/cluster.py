@@ -1,20 +1,28 @@
 """Run plain functions over Ray: a local cluster started here, or one that is running.
 
 The only `import ray` outside train/on_ray.py. Ray never retries on its own (a task has side effects
-and its own books): a unit whose worker died is tried again here, and given up after three deaths.
+and its own books): a unit whose worker died is tried again here, and given up after three deaths. A
+machine that went away is nobody's fault and counts apart.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import ray
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from shards.errors import UserError
 
@@ -22,6 +30,7 @@ Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 
 DEATHS = 3
+LOSSES = 10  # of machines under one unit: past that the unit is what takes them down
 _STORE_BYTES = 256 << 20
 
 
@@ -32,35 +41,63 @@ class Died(Generic[Unit]):
     unit: Unit
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt(Generic[Unit]):
+    unit: Unit
+    deaths: int = 0
+    losses: int = 0
+
+
 class Workers:
     """The processes that do the work; made by `connect`."""
 
-    def __init__(self) -> None:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        self.count = max(1, int(resources.get("CPU", 1)))
-
     def map(
-        self, function: Callable[[Unit], Result], units: Sequence[Unit]
+        self, function: Callable[[Unit], Result], units: Iterable[Unit]
     ) -> Iterator[Result | Died[Unit]]:
         """function(unit) for each unit, as they finish; at most two per worker are in flight."""
         remote = ray.remote(max_retries=0, num_cpus=1)(function)
-        waiting = [(unit, 0) for unit in reversed(units)]
-        running: dict[Any, tuple[Unit, int]] = {}
-        while waiting or running:
-            while waiting and len(running) < 2 * self.count:
-                unit, deaths = waiting.pop()
-                running[remote.remote(unit)] = (unit, deaths)
+        fresh = (_Attempt(unit=unit) for unit in units)
+        again: list[_Attempt[Unit]] = []
+        running: dict[Any, _Attempt[Unit]] = {}
+        while True:
+            while len(running) < 2 * _cpus():
+                attempt = again.pop() if again else next(fresh, None)
+                if attempt is None:
+                    break
+                running[remote.remote(attempt.unit)] = attempt
+            if not running:
+                return
             done, _ = ray.wait(list(running), num_returns=1)
-            unit, deaths = running.pop(done[0])
-            try:
-                yield ray.get(done[0])
-            except WorkerCrashedError:
-                if deaths + 1 == DEATHS:
-                    yield Died(unit=unit)
-                else:
-                    waiting.append((unit, deaths + 1))
-            except RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, UserError) else error) from None
+            found = _outcome(done[0], running.pop(done[0]))
+            if isinstance(found, _Attempt):
+                again.append(found)
+            else:
+                yield found
+
+
+def _cpus() -> int:
+    """What the cluster has now: it grows with what waits, and loses machines."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, int(resources.get("CPU", 1)))
+
+
+def _outcome(reference: Any, attempt: _Attempt[Unit]) -> Any:
+    """The result, the next attempt, or Died; a UserError of the function is raised as it was."""
+    try:
+        return ray.get(reference)
+    except (WorkerCrashedError, OutOfMemoryError):
+        attempt = replace(attempt, deaths=attempt.deaths + 1)
+    except (NodeDiedError, ObjectLostError):
+        attempt = replace(attempt, losses=attempt.losses + 1)
+    except LocalRayletDiedError as error:
+        raise UserError(
+            "Ray's node on this machine died (was it killed, is memory short?); run the same "
+            "command again: what was finished is not repeated"
+        ) from error
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, UserError) else error) from None
+    is_over = attempt.deaths == DEATHS or attempt.losses == LOSSES
+    return Died(unit=attempt.unit) if is_over else attempt
 
 
 @contextmanager

@@ -46,7 +46,8 @@ Row = dict[str, Any]
 def duplicate_pairs(fingerprints: pa.Table) -> pa.Table:
     """Rows of shards.index.PAIRS for a table of shards.index.FINGERPRINTS, each pair once."""
     prints = prints_of(fingerprints)
-    return same(candidates(prints, hashed_of(fingerprints), prints.clips), prints)
+    every = set(prints.clips)
+    return same(candidates(prints, hashed_of(fingerprints), every, every), prints)
 
 
 def leak_matches(
@@ -59,7 +60,7 @@ def leak_matches(
     """
     ours, every = set(fingerprints["clip_id"].to_pylist()), [held_out, fingerprints]
     prints, hashed = prints_of(pa.concat_tables(every)), hashed_of(pa.concat_tables(every))
-    return leaks(same(candidates(prints, hashed, ours), prints), ours, benchmark)
+    return leaks(same(candidates(prints, hashed, ours, set(benchmark)), prints), ours, benchmark)
 
 
 def duplicates(pairs: pa.Table, ours: Collection[str]) -> pa.Table:

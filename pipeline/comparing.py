@@ -81,7 +81,7 @@ def candidates(unit: CompareUnit) -> Receipt:
     asking = {name for name in every if _falls_to(name, unit.part)}
     asks = prints_of(_fingerprints(pool, unit, asking))
     stored = hashed_of(_fingerprints(pool, unit, every, HASHED))
-    found = candidates_of(asks, stored, unit.clip_ids)
+    found = candidates_of(asks, stored, set(unit.clip_ids), every)
     return _commit(pool, unit, "candidates", found)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any
 
@@ -18,6 +19,15 @@ def wanted_media(pool: Pool, admitted: Sequence[Receipt]) -> list[dict[str, Any]
     rows = pool.table(admitted, "index/media", MEDIA).to_pylist()
     by_id = {row["clip_id"]: row for row in reversed(rows)}
     return [by_id[name] for name in sorted(by_id)]
+
+
+def users(pool: Pool, admitted: Mapping[str, Receipt]) -> dict[str, list[str]]:
+    """The sources that name each clip."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, receipt in admitted.items():
+        for clip in pool.table([receipt], "index/media", MEDIA)["clip_id"].to_pylist():
+            found[clip].append(name)
+    return found
 
 
 def finished_media(pool: Pool, stage: str) -> set[str]:

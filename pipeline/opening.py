@@ -3,7 +3,7 @@
     file:/path                   a file of a media folder
     folder:/path@FPS             a folder of pictures
     range:PLACE#AT:N,N,...[@FPS] pieces of a file: one picture, or a video of pictures
-    parquet:PLACE#ROW/INDEX      the INDEX-th media of a row
+    parquet:PLACE#ROW/INDEX      the INDEX-th media of a row; /COLUMN may follow
     member:PLACE#NAME[@FPS]      a member of an archive: there only while the archive is streamed
 
 PLACE is a local path or the pinned address of a fetched file (pipeline.fetch).
@@ -97,13 +97,13 @@ def _pieces(place: str, home: Path) -> Path | Stills:
 def _embedded(place: str, home: Path) -> Path:
     """The bytes of one medium in a Parquet file."""
     where, _, spot = place.rpartition("#")
-    row, index = (int(number) for number in spot.split("/"))
+    row, index, name = (*spot.split("/", 2), "")[:3]
     try:
         path = fetch.local(where).path
         starts = _group_starts(path)
-        group = max(i for i, start in enumerate(starts) if start <= row)
-        value = _column(path, group)[row - starts[group]].as_py()
-        medium = value[index] if isinstance(value, list) else value
+        group = max(i for i, start in enumerate(starts) if start <= int(row))
+        value = _column(path, group, name)[int(row) - starts[group]].as_py()
+        medium = value[int(index)] if isinstance(value, list) else value
         data = medium["bytes"] if isinstance(medium, dict) else medium
         (home / "medium").write_bytes(data)
     except (pa.ArrowException, OSError, IndexError, KeyError, UserError) as error:
@@ -119,8 +119,8 @@ def _group_starts(path: Path) -> list[int]:
 
 
 @functools.lru_cache(maxsize=1)
-def _column(path: Path, group: int) -> pa.ChunkedArray:
+def _column(path: Path, group: int, name: str) -> pa.ChunkedArray:
     """The embedded media of one row group; the next medium asked for is most often in it too."""
     with pq.ParquetFile(path) as file:
-        column = next(name for name in EMBEDDED_IN if name in file.schema_arrow.names)
+        column = name or next(each for each in EMBEDDED_IN if each in file.schema_arrow.names)
         return file.read_row_group(group, columns=[column]).column(0)

@@ -75,7 +75,7 @@ def sample_sizes(manifest: Manifest, pool: Pool) -> tuple[list[int], Sizes]:
     order = Order(manifest)
     sizes, used, packed = [], set(), 0
     for drawn in order.samples(0, manifest.length):
-        names = clips_of[drawn.source, drawn.key]
+        names = clips_of[drawn.source, manifest.members_of(drawn.source, drawn.key)[0]]
         used.update(names)
         packed += len(names)
         sizes.append(_SAMPLE_OVERHEAD + sum(extents[name] for name in names))
@@ -97,7 +97,8 @@ def plan_shards(
         raise UserError(
             f"{out}: shards of {total.shard_bytes} bytes outgrow the bound of {bound} bytes "
             f"(the pool's clips hold {total.pool_bytes}); train from the pool (--data POOL), "
-            "lower `length`, or raise `max_shard_bytes` in the recipe"
+            "lower `length`, join conversations (`join_by_clip`), or raise `max_shard_bytes` in "
+            "the recipe"
         )
     prefix = manifest.manifest_id[:12]
     return [
@@ -118,7 +119,8 @@ def write_shard(unit: ShardUnit) -> str:
     out = Store(unit.out)
     if not (out.exists(unit.name) and out.exists(_part_of(unit.name))):
         drawn = list(_order(unit.manifest).samples(unit.start, unit.stop))
-        stored = [_reader(unit.pool).read(each.source, each.key) for each in drawn]
+        reader = _reader(unit.manifest, unit.pool)
+        stored = [reader.read(each.source, each.key) for each in drawn]
         data, index = shard_of(unit.name, drawn, stored)
         out.put_once(unit.name, data)
         out.put_once(_part_of(unit.name), write_table(index))
@@ -186,10 +188,15 @@ def _part_of(name: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _order(manifest_path: str) -> Order:
-    return Order(Manifest.load(manifest_path))
+def _manifest(path: str) -> Manifest:
+    return Manifest.load(path)
 
 
 @lru_cache(maxsize=1)
-def _reader(pool: str) -> PoolReader:
-    return PoolReader(Pool(pool))
+def _order(manifest_path: str) -> Order:
+    return Order(_manifest(manifest_path))
+
+
+@lru_cache(maxsize=1)
+def _reader(manifest_path: str, pool: str) -> PoolReader:
+    return PoolReader(Pool(pool), members=_manifest(manifest_path).members_of)

@@ -130,9 +130,12 @@ def spoken_text(value: Any, what: str) -> str | Problem:
     return value.replace(NOISE, "").strip()
 
 
-def embedded(path: Path, row: int, index: int) -> str:
-    """The address of the bytes in row `row` of a Parquet file, the `index`-th of a list."""
-    return f"parquet:{path.resolve()}#{row:09d}/{index}"
+def embedded(path: Path, row: int, index: int, column: str = "") -> str:
+    """The address of the bytes in row `row` of a Parquet file, the `index`-th of a list.
+
+    `column` names theirs where it is not one that every publisher uses.
+    """
+    return f"parquet:{path.resolve()}#{row:09d}/{index}" + (f"/{column}" if column else "")
 
 
 def read_span(value: Any) -> tuple[int, int] | Problem | None:

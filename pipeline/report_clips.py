@@ -13,7 +13,7 @@ from mixtures.selection import spread
 from mixtures.text import pieces_of
 from mixtures.verdict import components
 from pipeline.charts import number
-from pipeline.report_data import Build, Name, frames_of
+from pipeline.report_data import Build, Name, by_benchmark, frames_of
 from pipeline.report_page import Picture, Section, picture, section
 from shards.sample import Turn, turns_from_json
 
@@ -150,13 +150,14 @@ def _facts(row: Mapping[str, Any]) -> list[str]:
 def duplicates(build: Build) -> Section:
     clusters = clusters_of(build.pairs)
     found = Counter(pair["relation"] for pair in build.pairs)
-    refused = {name for name, code in build.verdicts.items() if code == "DUPLICATE_SAMPLE"}
+    refused = {name for name, code in build.verdicts.items() if code.startswith("DUPLICATE_")}
     lead = {clip for name in refused if name in build.samples
             for clip in build.samples[name]["clip_ids"]}  # fmt: skip
     shown = [_cluster(build, cluster) for cluster in of_every_kind(clusters, _CLUSTERS, lead)]
     note = (
         "Clips whose frames match, whatever was done to them. Media alone never remove a sample: "
-        "one is refused only where its media and its turns both equal another's."
+        "one is refused only where its media and its turns both equal another's (nearly equal "
+        "turns count where the recipe says so)."
     )
     return section(
         "Duplicate clusters",
@@ -214,8 +215,11 @@ def leaks(build: Build) -> Section:
         | {"uses": _uses(build, row["clip_id"])}
         for row in build.leaks[:_LEAKS]
     ]  # fmt: skip
+    recipe = build.manifest.value["recipe"]
     note = (
-        "Training clips that match held-out clips. Every sample of such a cluster is refused. "
+        "Training clips that match held-out clips, and conversations that ask a held-out question. "
+        "Every sample of such a clip's cluster is refused; a question alone is "
+        f"{'refused' if recipe.get('leaks', {}).get('text') == 'refuse' else 'flagged'}. "
         "Held-out media leave no frames in the pool, so only the training side can be shown."
     )
     return section(
@@ -226,5 +230,6 @@ def leaks(build: Build) -> Section:
         leaks=rows,
         total=len(build.leaks),
         refused=sum(code == "LEAK_MEDIA" for code in build.verdicts.values()),
-        held_out=build.manifest.value["recipe"]["held_out"],
+        benchmarks=by_benchmark(build.matches),
+        avoided=bool(recipe["held_out"] or "leaks" in recipe),
     )

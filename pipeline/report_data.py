@@ -29,7 +29,10 @@ from shards.sample import Clip, split_frames
 from shards.store import Store
 
 WINDOW = 100
-FILES = "manifest.json books.json refused.parquet shards/index.parquet shards/receipt.json".split()
+FILES = (
+    "manifest.json books.json refused.parquet leaks.parquet shards/index.parquet "
+    "shards/receipt.json"
+).split()
 
 Name = tuple[str, str]
 """A sample of a build: (source, key)."""
@@ -56,6 +59,7 @@ class Build:
     clips: dict[str, dict[str, Any]]
     pairs: list[dict[str, Any]]
     leaks: list[dict[str, Any]]
+    matches: list[dict[str, Any]]
     tools: tuple[str, ...]
 
     @property
@@ -65,9 +69,10 @@ class Build:
 
     @cached_property
     def chosen(self) -> list[Name]:
-        """Every sample that the plan may draw, source by source."""
+        """Every conversation that the plan may draw, source by source."""
         tables = zip(self.manifest.names, self.manifest.tables, strict=True)
-        return [(name, key.tobytes().hex()) for name, table in tables for key in table["key"]]
+        samples = ((name, key.tobytes().hex()) for name, table in tables for key in table["key"])
+        return [one for sample in samples for one in conversations(self.manifest, sample)]
 
     @cached_property
     def chosen_clips(self) -> list[dict[str, Any]]:
@@ -94,16 +99,21 @@ class Build:
         return found
 
 
+def conversations(manifest: Manifest, sample: Name) -> list[Name]:
+    """What of the pool a sample is made of: itself, if it is not joined."""
+    return [(sample[0], key) for key in manifest.members_of(*sample)]
+
+
 def load_build(out: str, pool_url: str) -> Build:
     """Read a folder written by `build`; UserError names the file that is missing or astray."""
     store = Store(out)
     manifest, receipt = _published(store)
-    refused, index = (read_table(store.get(name), store.path(name)) for name in FILES[2:4])
+    refused, matches, index = (read_table(store.get(name), store.path(name)) for name in FILES[2:5])
     index = index.select(["position", "source", "key"]).sort_by("position").to_pydict()
     number = {name: i for i, name in enumerate(manifest.names)}
     pool = Pool(pool_url)
     revisions = {source["name"]: source["revision"] for source in manifest.value["sources"]}
-    compared, held_out = _compared(pool, revisions), manifest.value["recipe"]["held_out"]
+    compared = _compared(pool, revisions)
     admitted = _admitted(pool, revisions)
     samples = admitted.drop_columns(["turns"]).to_pylist()
     decoded = pool.receipts("decode")
@@ -115,16 +125,19 @@ def load_build(out: str, pool_url: str) -> Build:
         books=tuple(Books(**values) for values in _json(store, "books.json")),
         refused=refused.to_pylist(),
         source_at=np.array([number[name] for name in index["source"]], np.int64),
-        drawn=Counter(zip(index["source"], index["key"], strict=True)),
+        drawn=Counter(
+            one
+            for sample in zip(index["source"], index["key"], strict=True)
+            for one in conversations(manifest, sample)
+        ),
         shards=len(receipt["shards"]),
         pool=pool,
         samples={(row["source"], row["key"]): row | {"at": n} for n, row in enumerate(samples)},
         turns=admitted["turns"],
         clips={row["clip_id"]: row for row in clips if row["clip_id"] in wanted},
         pairs=_facts(pool.table(compared, "clusters", PAIRS), {"clip_a": wanted, "clip_b": wanted}),
-        leaks=_facts(
-            pool.table(compared, "leaks", LEAKS), {"clip_id": wanted, "benchmark": held_out}
-        ),
+        leaks=_facts(_leaks(pool, compared, manifest.value["recipe"]), {"clip_id": wanted}),
+        matches=matches.to_pylist(),
         tools=tuple(sorted({each.tools for each in decoded if wanted & set(each.inputs)})),
     )
     _check_pool(build)
@@ -137,7 +150,7 @@ def _published(store: Store) -> tuple[Manifest, dict[str, Any]]:
         if not store.exists(name):
             remedy = f"run `python -m pipeline build RECIPE --out {store.url}` first"
             raise UserError(f"{store.path(name)}: not there; {remedy}")
-    manifest = Manifest.load(store.path("manifest.json"))
+    manifest = Manifest.load(f"{store.url.rstrip('/')}/manifest.json")
     name = "shards/receipt.json"
     receipt: dict[str, Any] = _json(store, name)
     if receipt["manifest_id"] != manifest.manifest_id:
@@ -182,6 +195,16 @@ def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:
     if not found:
         raise UserError(f"{pool.store.url}: never compared these sources; is --pool the right one?")
     return found
+
+
+def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Mapping[str, Any]) -> pa.Table:
+    """Matches of clips with the recipe's held-out sets, and with its leak index."""
+    held_out = pa.array(recipe["held_out"], pa.string())
+    own = pool.table(compared, "leaks", LEAKS)
+    index = recipe.get("leaks", {}).get("index")
+    matched = [one for one in pool.receipts("leak_media") if one.parameters["index"] == index]
+    own = own.filter(pc.is_in(own["benchmark"], value_set=held_out))
+    return pa.concat_tables([own, pool.table(matched, "leaks", LEAKS)])
 
 
 def _facts(table: pa.Table, within: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
@@ -271,3 +294,28 @@ def reasons(refused: Sequence[dict[str, Any]], source: str, most: int) -> list[R
         for (stage, code), rows in groups.items()
     ]
     return sorted(found, key=lambda reason: (-reason.count, reason.stage, reason.code))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """How many samples match a benchmark by their media and by their text."""
+
+    benchmark: str
+    media: int = 0
+    media_refused: int = 0
+    text: int = 0
+    text_refused: int = 0
+
+
+def by_benchmark(matches: Sequence[Mapping[str, Any]]) -> list[Matched]:
+    """Samples that match each benchmark, and how many of them are refused, for whatever reason."""
+    found: dict[str, dict[str, set[Name]]] = defaultdict(lambda: defaultdict(set))
+    for match in matches:
+        name, kind = (match["source"], match["key"]), match["kind"]
+        found[match["benchmark"]][kind].add(name)
+        if match["code"]:
+            found[match["benchmark"]][f"{kind}_refused"].add(name)
+    return [
+        Matched(benchmark=benchmark, **{kind: len(names) for kind, names in of.items()})
+        for benchmark, of in sorted(found.items())
+    ]

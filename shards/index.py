@@ -135,6 +135,53 @@ LEAKS = pa.schema(
 )
 """Matches of training clips with held-out clips."""
 
+LEAKED_TEXTS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("benchmark", pa.string()),
+        ("held_out", pa.string()),
+        ("relation", pa.string()),
+        ("shared", pa.int32()),
+    ]
+)
+"""Samples that ask what a benchmark asks, each benchmark once: relation is `whole` or `12-gram`,
+`shared` counts the distinct 12-grams in common (0: the question is shorter)."""
+
+LEAK_MEDIA = pa.schema([(name, pa.string()) for name in "clip_id benchmark record".split()])
+"""Of a leak index: which clips are a benchmark's, each with the first record that shows it."""
+
+LEAK_QUESTIONS = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("record", pa.string()),
+        ("words", pa.int32()),
+        ("whole", pa.uint64()),
+        ("grams", pa.list_(pa.uint64())),
+    ]
+)
+"""Of a leak index: each distinct question, hashed as a whole and as 12-grams of its words."""
+
+TEXTS = pa.schema(
+    [
+        ("turns_digest", pa.string()),
+        ("sketch", pa.binary(192)),
+        ("asked", pa.list_(pa.uint32())),
+        ("said", pa.list_(pa.uint32())),
+    ]
+)
+"""Each distinct conversation of a table of samples: a MinHash sketch of its shingles, and the
+shingles of its questions and of its answers, ascending."""
+
+TEXT_PAIRS = pa.schema([("text_a", pa.string()), ("text_b", pa.string()), ("permille", pa.int32())])
+"""Conversations nearly alike, text_a < text_b (digests of turns): the lesser of the Jaccard
+similarities of their questions and of their answers."""
+
+MATCHES = pa.schema(
+    [(name, pa.string()) for name in "source key kind benchmark held_out relation code".split()]
+)
+"""Samples of a recipe that match evaluation data: kind is `media` or `text`; `code` is that of the
+sample's refusal, whatever it was refused for, or empty."""
+
 LENGTHS = pa.schema(
     [("source", pa.string()), ("key", pa.string()), ("tokens", pa.list_(pa.int32()))]
 )

@@ -86,7 +86,9 @@ CODES: Mapping[str, str] = {
     "LICENCE_REFUSED": "the licence is not on the recipe's list",
     "FILTER_REFUSED": "a filter of the recipe excludes it",
     "DUPLICATE_SAMPLE": "another sample of the recipe has the same media and the same turns",
+    "DUPLICATE_NEAR": "another sample of the recipe has the same media and nearly the same turns",
     "LEAK_MEDIA": "the media match held-out media",
+    "LEAK_TEXT": "the conversation asks a held-out question",
     "SAMPLE_TOO_LONG": "the sample does not fit into one pack",
 }
 
@@ -110,7 +112,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """The four accounts of one source (data model, "Books"); counts of records or samples."""
+    """The accounts of one source (data model, "Books"); counts of records or samples.
+
+    `joined` of the chosen samples are in another one; `drawn` and `repeats` count what is left.
+    """
 
     source: str
     records: int
@@ -121,6 +126,7 @@ class Books:
     chosen: int
     drawn: int
     repeats: int
+    joined: int = 0
 
     @property
     def parsed(self) -> int:
@@ -134,6 +140,7 @@ class Books:
         """Raise UserError unless the accounts equal the refusals that were written down."""
         pairs = (
             ("records refused", self.records_refused, refused_records),
+            ("samples", self.samples, self.parsed),
             ("samples refused", self.samples_refused, refused_samples),
             ("not chosen", self.not_chosen, verdicts),
             ("chosen", self.chosen, self.admitted - self.not_chosen),
@@ -144,5 +151,5 @@ class Books:
                     f"the books of {self.source!r} do not balance: {what} {counted}, "
                     f"written down {written}; nothing was published"
                 )
-        if not 0 <= self.drawn <= self.chosen:
+        if not 0 <= self.drawn <= self.chosen - self.joined <= self.chosen:
             raise UserError(f"the books of {self.source!r} do not balance: drawn {self.drawn}")

@@ -6,7 +6,7 @@ A reader knows where bytes lie; they come straight from the store, or through a 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,12 +26,16 @@ from shards.sample import (
     Origin,
     Sample,
     clip_from_json,
+    joined,
     sample_from_json,
     split_frames,
     turns_from_json,
 )
 from shards.store import Store
 from shards.verify import read_receipt
+
+Members = Callable[[str, str], Sequence[str]]
+"""(source, key) -> the keys in the pool of the conversations that a sample is made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +60,20 @@ class Reader(Protocol):
         ...
 
 
-def open_data(url: str, folder: Path | None = None) -> Reader:
+def alone(_: str, key: str) -> Sequence[str]:
+    """The Members of samples none of which is joined."""
+    return [key]
+
+
+def open_data(url: str, folder: Path | None = None, members: Members = alone) -> Reader:
     """A reader for a pool or a folder of shards, told apart by what lies there.
 
-    `folder` on this node's disk holds the memory-mapped index that its processes share.
+    `folder` on this node's disk holds the memory-mapped index that its processes share; `members`
+    says of which conversations of a pool a sample is made.
     """
     store = Store(url)
     if store.exists("profile.json"):
-        return PoolReader(Pool(url), folder)
+        return PoolReader(Pool(url), folder, members)
     if store.exists("receipt.json"):
         return ShardReader(store, folder)
     raise UserError(f"{url}: neither a pool (profile.json) nor shards (receipt.json); check --data")
@@ -82,7 +92,7 @@ class _Places:
         """The places of these rows."""
         file, *rest = (column[rows].tolist() for column in self._columns)
         names = [self.files[number] for number in file]
-        return [Place(*values) for values in zip(names, *rest, strict=True)]
+        return list(map(Place._make, zip(names, *rest, strict=True)))
 
 
 def _places_table(ids: Ids, files: pa.ChunkedArray, rows: pa.Table, **metadata: Any) -> pa.Table:
@@ -116,6 +126,17 @@ class ShardReader:
         names = sources.dictionary.to_pylist()
         return _places_table(ids, rows["shard"], rows, sources=names)
 
+    def members(
+        self, sources: Sequence[str], keys: Sequence[str]
+    ) -> Iterator[tuple[memoryview, memoryview]]:
+        """The `.json` and the `.mjpeg` of each sample, verified and not copied.
+
+        Shards lie in draw order, so a run of positions takes few reads.
+        """
+        places = self.places_of(sources, keys)
+        for place, extent in zip(places, self.extents.read_all(places), strict=True):
+            yield pair(extent, place.file)
+
     def places_of(self, sources: Sequence[str], keys: Sequence[str]) -> list[Place]:
         """Where these samples lie; MissingData names the first one that these shards lack."""
         numbers = [self._number.get(source, -1) for source in sources]
@@ -148,8 +169,8 @@ def stored_in(extent: bytes, where: str) -> Stored:
 class PoolReader:
     """Conversations from the pool's index, clips from its parts."""
 
-    def __init__(self, pool: Pool, folder: Path | None = None) -> None:
-        self.pool = pool
+    def __init__(self, pool: Pool, folder: Path | None = None, members: Members = alone) -> None:
+        self.pool, self._members = pool, members
         self.extents = Extents(pool.store)
         self._samples = KeyIndex(self._open(folder, "admit", "index/samples", self._sample_table))
         self._clips = _Places(self._open(folder, "decode", "index/clips", self._clip_table))
@@ -180,19 +201,19 @@ class PoolReader:
         )
 
     def places(self, source: str, key: str) -> list[Place]:
-        return self._clip_places(self._row(source, key)["clip_ids"])
+        return self._clip_places(self._row(source, self._members(source, key)[0])["clip_ids"])
 
     def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
-        row = self._row(source, key)
+        rows = [self._row(source, member) for member in self._members(source, key)]
         clips, frames = [], []
-        for place in self._clip_places(row["clip_ids"]):
+        for place in self._clip_places(rows[0]["clip_ids"]):
             where = self.extents.where(place)
             described, payload = pair((fetch or self.extents.read)(place), where)
             clips.append(clip_of(json.loads(bytes(described))))
             frames += split_frames(clips[-1:], payload, where)
-        return Stored(
-            sample=sample_of(row | {"source": source, "key": key}, tuple(clips)), frames=frames
-        )
+        named = {"source": source, "key": key}
+        conversations = [sample_of(row | named, tuple(clips)) for row in rows]
+        return Stored(sample=joined(conversations, key), frames=frames)
 
     def _row(self, source: str, key: str) -> dict[str, Any]:
         number = self._number.get(source)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from shards.errors import DamagedData
@@ -21,7 +21,10 @@ ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One utterance; `media` holds (clip index, offset into `text`) in order of appearance."""
+    """One utterance; `media` holds (clip index, offset into `text`) in order of appearance.
+
+    A conversation shows a clip where it first mentions it, and there alone.
+    """
 
     role: str
     text: str
@@ -85,6 +88,14 @@ def digest_turns(turns: Sequence[Turn]) -> str:
 def key_of(turns: Sequence[Turn], clip_ids: Sequence[str]) -> str:
     """The sample key of a conversation over these clips."""
     return sample_key(digest_turns(turns), clip_ids)
+
+
+def joined(conversations: Sequence[Sample], key: str) -> Sample:
+    """Conversations of one source over the same clips as one, each after the other."""
+    first = conversations[0]
+    records = " + ".join(one.origin.record for one in conversations)
+    turns = tuple(turn for one in conversations for turn in one.turns)
+    return replace(first, key=key, turns=turns, origin=replace(first.origin, record=records))
 
 
 def turns_to_json(turns: Sequence[Turn]) -> list[dict[str, Any]]:

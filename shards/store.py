@@ -28,7 +28,8 @@ class Store:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
-        filesystem, root = fsspec.core.url_to_fs(self.url)
+        # other processes write here: a listing that is remembered hides what they wrote
+        filesystem, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         self.filesystem: Any = filesystem
         self.root: str = root
         self.is_local = isinstance(filesystem, LocalFileSystem)
@@ -37,9 +38,13 @@ class Store:
         return f"{self.root.rstrip('/')}/{name}"
 
     def check_writable(self) -> None:
-        """Raise UserError before any work if nothing can be written here."""
+        """Raise UserError before any work if nothing can be written here; makes no folder."""
+        store = self
+        if self.is_local:
+            root = Path(self.root)
+            store = Store(next(path for path in (root, *root.parents) if path.exists()))
         try:
-            self.put(f"write-test-{secrets.token_hex(4)}", b"", keep=False)
+            store.put(f"write-test-{secrets.token_hex(4)}", b"", keep=False)
         except OSError as error:
             raise UserError(f"{self.url}: cannot write here: {error.strerror or error}") from error
 

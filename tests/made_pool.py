@@ -9,7 +9,17 @@ from typing import Any
 
 from mixtures.text import TextCodec, train_tokenizer
 from shards.ids import sample_key, sha256_hex
-from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, PAIRS, REFUSED, SAMPLES, table_of
+from shards.index import (
+    CLIPS,
+    FINGERPRINTS,
+    LEAKS,
+    LENGTHS,
+    MEDIA,
+    PAIRS,
+    REFUSED,
+    SAMPLES,
+    table_of,
+)
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.sample import Turn, digest_turns, turns_to_json
@@ -137,6 +147,7 @@ class MadePool:
 
     def _decode(self, pool: Pool, clips: list[str]) -> None:
         tables = {
+            "index/fingerprints": FINGERPRINTS.empty_table(),
             "index/clips": table_of(CLIPS, [clip_row(c) for c in clips if c not in self.broken]),
             "refused": table_of(
                 REFUSED,

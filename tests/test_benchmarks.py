@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from benchmarks import demo, peers
 from benchmarks.frame import NAMES, Bar, at_least, at_most, conclude, load
+from benchmarks.link import link
 from shards.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,3 +64,15 @@ def test_benchmarks_of_the_demo_ask_for_it_first(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="make demo"):
         demo.run(Console())
+
+
+def test_a_link_closes_quietly_while_a_client_waits(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(1 << 20))
+    with link(tmp_path, latency=0.0, bandwidth=1e5) as address:
+        client = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+        client.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+    client.close()
+    assert capfd.readouterr().err == ""

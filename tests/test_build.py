@@ -99,6 +99,23 @@ def test_the_books_balance(world: World) -> None:
         assert row["records"] - refused == row["chosen"] == row["drawn"]
 
 
+def test_a_build_whose_count_was_tampered_with_publishes_nothing(
+    world: World, tmp_path: Path
+) -> None:
+    other = World(tmp_path, world.recipe)
+    shutil.copytree(world.pool, other.pool)
+    for path in (other.pool / "receipts").iterdir():
+        receipt = json.loads(path.read_bytes())
+        if receipt["parameters"].get("source") == "films":
+            receipt["counts"]["records"] += 1
+            path.write_text(json.dumps(receipt))
+    done = build(other)
+    assert done.returncode == 2
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "books of 'films' do not balance" in said and "nothing was published" in said
+    assert not any(other.out.iterdir())
+
+
 def index_of(world: World) -> list[dict[str, object]]:
     path = world.out / "shards/index.parquet"
     rows: list[dict[str, object]] = read_table(path.read_bytes(), str(path)).to_pylist()
@@ -206,7 +223,7 @@ def test_a_wrong_recipe_is_one_line_and_nothing_is_written(
     world: World, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     old, new = (part.format(root=world.root) for part in change)
-    recipe = tmp_path / "wrong.yaml"
+    recipe = world.root / "wrong.yaml"
     recipe.write_text(world.recipe.read_text().replace(old, new))
     wrong = World(tmp_path, recipe)
     done = build(wrong)

@@ -144,7 +144,7 @@ def test_pathways_choose_blocks() -> None:
     assert kinds["both"][SLOW] == kinds["slow"][SLOW] and kinds["both"][FAST] == kinds["fast"][FAST]
     assert kinds["slow"]["separator"] == kinds["fast"]["separator"] == 0
     slow_only = laid_out((4, 4), 6, LayoutConfig(slow_frames=2, pathways="slow"))
-    assert frames_used(slow_only) == [0, 3]
+    assert frames_used(slow_only) == (0, 3)
 
 
 def test_an_image_has_rows_and_newlines() -> None:
@@ -266,7 +266,7 @@ def test_a_look_is_what_the_layout_is_of() -> None:
     look = look_at(clip, View(fps=1, cap=3), STAMPED)
     assert look.grid == (4, 8) and look.frames == (0, 2, 4)
     slots = layout_of(look, clip.kind, STAMPED, count)
-    assert frames_used(slots) == [0, 1, 2]
+    assert frames_used(slots) == (0, 1, 2)
     assert slots[2].text == time_text(look.seconds[0])
 
 
@@ -354,6 +354,6 @@ def test_frames_beyond_the_cap_stand_behind_one_memory_slot() -> None:
     assert not set(look.frames[:4]) & set(look.frames[4:])
     slots = layout_of(look, "video", cfg, count)
     assert [(s.n, s.frame, s.frames) for s in slots if s.kind == MEMORY] == [(8, 4, 6)]
-    assert frames_used(slots) == list(range(10))
+    assert frames_used(slots) == tuple(range(10))
     short = look_at(clip, View(fps=1, cap=64), cfg)
     assert short.memory == 0 and MEMORY not in kinds_of(layout_of(short, "video", cfg, count))

@@ -145,12 +145,16 @@ def test_the_books_balance_and_count_repeats(tmp_path: Path) -> None:
     assert len(plan.refusals) == 2 + 2
 
 
-def test_a_pool_that_lost_refusals_is_not_published(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", ["records", "records_refused", "samples", "samples_refused"])
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_pool_whose_counts_were_tampered_with_is_not_published(
+    tmp_path: Path, count: str, change: int
+) -> None:
     pool = made().make(tmp_path / "pool")
     for path in (tmp_path / "pool" / "receipts").iterdir():
         value = json.loads(path.read_bytes())
         if value["stage"] == "admit" and value["parameters"]["source"] == "a":
-            value["counts"]["records_refused"] = 0
+            value["counts"][count] += change
             path.write_bytes(canonical_json(value))
     with pytest.raises(UserError, match="books of 'a' do not balance"):
         build_manifest(load_recipe(write_recipe(tmp_path, RATIOS)), pool)
@@ -192,6 +196,7 @@ def test_weights_change_the_mixture_and_leave_each_source_in_its_order(tmp_path:
         "share": ["3/4", "31/61"],
         "token_share": found["sources"]["a"]["token_share"],
         "kept": [60, 60],
+        "conversations": [60, 60],
         "in_both": 60,
         "same_order": True,
         "drawn": [60, 31],

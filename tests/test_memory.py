@@ -47,10 +47,10 @@ def long_sample(frames: int, layout: LayoutConfig = MEMORY, key: str = "long") -
         text=Rendered(
             ids=np.array(ids, np.int32),
             supervised=np.arange(len(ids)) >= len(ids) - 2,
-            visual=visual,
+            visual=np.array(visual, np.int64),
         ),
         layouts=[slots],
-        frames=[random.integers(0, 256, (len(frames_used(slots)), 64, 64, 3), np.uint8)],
+        frames=[random.integers(0, 256, (len(frames_used(slots)), 4, 4, 768), np.uint8)],
         seconds=[[float(look.seconds[i]) for i in frames_used(slots)]],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -18,7 +19,7 @@ from shards.extents import Place
 from tests.test_stream import fingerprint
 from tests.tiny_pool import tiny_manifest
 from train.forecast import NEVER, Forecast
-from train.node_cache import RANGE_BYTES, WASTE, Node, coalesce, this_node
+from train.node_cache import PATIENCE_SECONDS, RANGE_BYTES, WASTE, Node, coalesce, this_node
 from train.stream import Stream
 
 
@@ -163,6 +164,22 @@ def test_a_cache_smaller_than_a_step_is_slow_but_right(
 ) -> None:
     alone = take(streams(built, str(built.parent.parent / "pool"), tmp_path, 0, ranks=1)[0])
     assert take(streams(built, f"{served}/pool", tmp_path / "n", 4096, ranks=1)[0]) == alone
+
+
+def test_a_rank_that_reads_nothing_more_holds_up_nobody(
+    built: Path, served: str, tmp_path: Path
+) -> None:
+    first, second = streams(built, f"{served}/pool", tmp_path / "node", 20_000)
+    ahead = second.steps()
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(lambda: [next(ahead) for _ in range(2)])
+        steps, started = first.steps(), time.monotonic()
+        next(steps)
+        other.result()
+        ahead.close()
+        assert len(list(islice(steps, 12))) == 12
+        steps.close()
+    assert time.monotonic() - started < PATIENCE_SECONDS / 2
 
 
 def test_launchers_say_which_ranks_share_a_node(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mixtures.layout import LEARNED, LayoutConfig
 from tests.tiny_model import LAYOUT, PAD, mixed_samples, tiny_sample
-from train.packs import Pack, build_pack, empty_pack, join, patchify
+from train.packs import Pack, build_pack, empty_pack, join
 
 
 def same(a: Pack, b: Pack) -> bool:
@@ -23,18 +23,17 @@ def same(a: Pack, b: Pack) -> bool:
     return all(np.array_equal(x, y) for x, y in pairs)
 
 
-def test_patches_are_in_channel_row_column_order() -> None:
-    frame = np.arange(32 * 48 * 3, dtype=np.int64).reshape(32, 48, 3).astype(np.uint8)
-    patches, grid = patchify(frame)
-    assert grid == (2, 3)
-    assert patches.shape == (6, 768)
-    expected = frame[16:32, 32:48].transpose(2, 0, 1).ravel()
-    assert np.array_equal(patches[5], expected)
-
-
-def test_a_frame_that_is_not_whole_patches_is_refused() -> None:
-    with pytest.raises(ValueError, match="30 x 32"):
-        patchify(np.zeros((30, 32, 3), np.uint8))
+def test_samples_written_into_one_array_are_packed_without_a_copy() -> None:
+    samples = mixed_samples()
+    frames = [frame for sample in samples for frame in sample.frames]
+    room = np.concatenate([frame.reshape(-1, 768) for frame in frames])
+    parts = np.split(room, np.cumsum([frame.size // 768 for frame in frames])[:-1])
+    given = iter([p.reshape(f.shape) for p, f in zip(parts, frames, strict=True)])
+    placed = [replace(s, frames=[next(given) for _ in s.frames]) for s in samples]
+    pack = build_pack(placed, LAYOUT)
+    assert np.shares_memory(pack.patches, room) and same(pack, build_pack(samples, LAYOUT))
+    apart = build_pack([placed[0], *placed[2:]], LAYOUT)
+    assert same(apart, build_pack([samples[0], *samples[2:]], LAYOUT))
 
 
 def test_labels_name_the_next_token_and_never_cross_samples() -> None:

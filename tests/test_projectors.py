@@ -228,7 +228,7 @@ def test_a_projector_of_another_layout_is_refused(name: str, arrangement: str, s
 
 def test_grids_that_pooling_does_not_divide_are_named_with_sample_and_numbers() -> None:
     sample = tiny_sample("odd-one", "video", frames=2)
-    narrow = replace(sample, frames=[np.zeros((2, 64, 48, 3), np.uint8)])
+    narrow = replace(sample, frames=[np.zeros((2, 4, 3, 768), np.uint8)])
     with pytest.raises(
         ValueError, match=r"odd-one, clip 0: a \(4, 3\) grid does not divide by .* 2"
     ):

@@ -16,15 +16,15 @@ from pipeline.records import (
     once_each,
     read_turns,
 )
-from pipeline.sources.json_rows import parse_row
-from pipeline.sources.llava_json import row_record
+from pipeline.sources import llava_json
+from pipeline.sources.json_rows import parse_row, row_record
 from shards.outcome import CODES
 from shards.sample import Turn
 from tests.hostile.rows import BASE, KEPT, REFUSED, changed, turn
 
 
 def outcome(line: bytes) -> Record | RowRefusal:
-    return row_record(parse_row(line), 0)
+    return row_record(parse_row(line), 0, llava_json.record, "id")
 
 
 @pytest.mark.parametrize("line", KEPT.values(), ids=KEPT.keys())
@@ -82,14 +82,14 @@ def test_role_and_content_are_read_and_a_system_turn_may_come_first() -> None:
             {"role": "assistant", "content": "A cat."},
         ]
     }
-    found = row_record(row, 0)
+    found = llava_json.record(str(row["id"]), row)
     assert isinstance(found, Record)
     assert [t.role for t in found.turns] == ["system", "user", "assistant"]
 
 
 def test_a_row_without_media_is_text_only() -> None:
     row = {"id": "t", "model": "", "conversations": [turn("human", "Hi?"), turn("gpt", "Hi.")]}
-    found = row_record(row, 0)
+    found = llava_json.record(str(row["id"]), row)
     assert isinstance(found, Record) and found.media == ()
 
 

@@ -360,6 +360,8 @@ def test_duplicates_and_leaks_say_what_became_of_them(bodies: dict[str, str]) ->
         assert word in found
     leaks = bodies["Leaks from evaluation data"]
     assert "LEAK_MEDIA" in leaks and "held-out-clip-id" in leaks and "exam" in leaks
+    cells = [cell.split("<")[0] for cell in leaks.split('<td class="n">')[1:5]]
+    assert cells == ["1", "1", "0", "0"] and "Matches by benchmark" in leaks
 
 
 def test_the_same_build_gives_the_same_page(built: tuple[str, str], text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtures.layout import LayoutConfig, View, look_at
-from mixtures.selection import SELECTIONS, select
+from mixtures.selection import SELECTIONS, at_rates, select
 from tests.test_layout import clip_of
 
 SCORES = st.lists(st.integers(0, 255), min_size=1, max_size=300)
@@ -78,3 +79,31 @@ def test_the_chosen_times_are_returned() -> None:
         clip, View(fps=1, cap=2, selection="query"), LayoutConfig(), scores=[*range(40)]
     )
     assert asked.frames == (36, 38)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(1, 60), max_size=30).map(lambda s: [0, *np.cumsum(s).tolist()]),
+            st.tuples(st.integers(1, 3), st.integers(1, 50)),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.integers(1, 7),
+)
+def test_a_rate_shows_the_frame_nearest_to_each_of_its_times(
+    clips: list[tuple[list[int], tuple[int, int]]], fps: int
+) -> None:
+    pts = np.array([time for times, _ in clips for time in times], np.int64)
+    ends = np.cumsum([0, *(len(times) for times, _ in clips)])
+    found = at_rates(np.array([base for _, base in clips], np.int64), pts, ends, fps)
+    wanted = []
+    for times, base in clips:
+        seconds = [Fraction(time * base[0], base[1]) for time in times]
+        nearest, k = set(), 0
+        while Fraction(k, fps) < seconds[-1] + Fraction(1, 2 * fps):
+            nearest.add(min(range(len(times)), key=lambda i: abs(seconds[i] - Fraction(k, fps))))
+            k += 1
+        wanted += [i in nearest for i in range(len(times))]
+    assert found.tolist() == wanted

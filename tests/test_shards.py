@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mixtures.order import Drawn
 from pipeline.pack import cut, shard_of
 from shards.errors import DamagedData, MissingData, UserError
+from shards.extents import pair
 from shards.ids import sha256_hex
 from shards.index import REFUSED, read_table, table_of, write_table
 from shards.key_index import KeyIndex, ids_of, indexed
@@ -99,6 +100,24 @@ def test_shards_are_read_back_sample_by_sample(tmp_path: Path) -> None:
     with pytest.raises(MissingData, match="train from the pool"):
         reader.read("s", "0" * 32)
     assert not list(damage(str(tmp_path)))
+
+
+def test_members_of_many_samples_come_with_few_reads_and_are_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = ShardReader(folder(tmp_path, shards=2, each=5))
+    keys = [sample(number).sample.key for number in (*range(10), 3, 3, 7)]
+    sources, sizes, raw = ["s"] * len(keys), [], reader.extents.raw
+    monkeypatch.setattr(reader.extents, "raw", lambda *place: sizes.append(place[2]) or raw(*place))
+    places = [place for key in keys for place in reader.places("s", key)]
+    found = [(bytes(a), bytes(b)) for a, b in reader.members(sources, keys)]
+    single = [pair(reader.extents.read(place), "") for place in places]
+    assert found == [(bytes(a), bytes(b)) for a, b in single]
+    assert len(sizes) - len(keys) == 5  # two whole shards, then three samples out of order
+    shard, at = tmp_path / places[2].file, places[2].offset + places[2].extent // 2
+    shard.write_bytes(flip(shard.read_bytes(), 8 * at))
+    with pytest.raises(DamagedData, match=f"at byte {places[2].offset}:"):
+        list(reader.members(sources, keys))
 
 
 def flip(data: bytes, bit: int) -> bytes:

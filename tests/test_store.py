@@ -41,6 +41,11 @@ def test_a_missing_name_says_where(tmp_path: Path) -> None:
         Store(tmp_path).get("nothing")
 
 
+def test_asking_whether_a_folder_is_writable_makes_none(tmp_path: Path) -> None:
+    Store(tmp_path / "new" / "deeper").check_writable()
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unwritable_root_is_refused_before_work(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"")

@@ -53,6 +53,18 @@ def test_counts_are_the_length_of_what_is_rendered(
 
 @settings(deadline=None)
 @given(conversations())
+def test_a_clip_that_is_mentioned_again_is_not_shown_again(
+    made: tuple[tuple[Turn, ...], list[list[Slot]]],
+) -> None:
+    turns, layouts = made
+    visual = sum(slot.n for layout in layouts for slot in layout)
+    once, twice = CODEC.render(turns, layouts), CODEC.render(turns * 2, layouts)
+    assert len(twice.ids) == 2 * len(once.ids) - visual
+    assert twice.visual == once.visual
+
+
+@settings(deadline=None)
+@given(conversations())
 def test_control_tokens_stand_where_the_template_and_the_slots_put_them(
     made: tuple[tuple[Turn, ...], list[list[Slot]]],
 ) -> None:

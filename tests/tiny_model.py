@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from mixtures.layout import START, LayoutConfig, Slot, frames_used, grid_of, visual_layout
+from mixtures.layout import START, Layout, LayoutConfig, Slot, frames_used, grid_of, visual_layout
 from mixtures.text import Rendered
 from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
@@ -73,7 +74,7 @@ def tiny_sample(
     random = np.random.default_rng(seed)
     seconds = [i / 2 for i in range(frames)]
     grids = [grid_of(*sides)] * frames
-    slots = visual_layout(grids, seconds, kind, layout, len) if kind else []
+    slots = visual_layout(grids, seconds, kind, layout, len) if kind else Layout()
     prompt = random.integers(4, VOCABULARY, question).tolist()
     ids, visual = _expand(prompt[:2], slots, _id_of)
     reply = random.integers(4, VOCABULARY, answer).tolist()
@@ -85,12 +86,19 @@ def tiny_sample(
         text=Rendered(
             ids=np.array(ids, np.int32),
             supervised=np.arange(len(ids)) >= len(ids) - answer,
-            visual=visual,
+            visual=np.array(visual, np.int64).reshape(-1, 3),
         ),
         layouts=[slots] if kind else [],
-        frames=[pixels] if kind else [],
+        frames=[patches_of(pixels)] if kind else [],
         seconds=[[seconds[i] for i in shown]] if kind else [],
     )
+
+
+def patches_of(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frames [F, H, W, 3] -> [F, gh, gw, 768]: patches in (c, ph, pw) order."""
+    count, height, width = frames.shape[:3]
+    cells = frames.reshape(count, height // 16, 16, width // 16, 16, 3)
+    return cells.transpose(0, 1, 3, 5, 2, 4).reshape(count, height // 16, width // 16, 768)
 
 
 def _expand(

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import DamagedData, UserError
-from shards.extents import Extents, Fetch, Place
+from shards.extents import Extents, Place
 from shards.ids import short_hash
-from train.forecast import Forecast
+from train.forecast import NEVER, Forecast
 
 IN_FLIGHT = 32
 RANGE_BYTES = 512 << 10
@@ -93,7 +93,7 @@ def coalesce(places: Sequence[Place]) -> list[Request]:
 
 
 class NodeCache:
-    """A context: inside it the node's first rank fetches ahead; its value reads one place."""
+    """A context: inside it the node's first rank fetches ahead for all that are inside theirs."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class NodeCache:
         self.stop = Event()
         self.leader = Thread(target=self._lead, name="node-cache", daemon=True)
 
-    def __enter__(self) -> Fetch:
+    def __enter__(self) -> NodeCache:
         start = self.step()
         if self.mine == 0:
             self.progress[:] = start
@@ -121,19 +121,27 @@ class NodeCache:
         elif self.leading == GONE:  # of an earlier run; this one's leader is about to come
             self.leading[:] = AWAITED
         self.progress[self.mine] = start
-        return self.read
+        return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop.set()
+        self.leave()
         if self.mine == 0:
             self.leader.join()
+
+    def leave(self) -> None:
+        """This rank reads nothing more that matters: nobody waits for it, nor it for anybody."""
+        self.progress[self.mine] = NEVER
+        self.stop.set()
+
+    def publish(self) -> None:
+        """Tell the node at which step this rank is, whether it reads anything there or not."""
+        self.progress[self.mine] = self.step()
 
     def read(self, place: Place) -> bytes:
         """The verified bytes of a place, as soon as they are here; else straight from the store."""
         path = self.folder / name_of(self.extents, place)
         patience = time.monotonic() + PATIENCE_SECONDS
         while True:
-            self.progress[self.mine] = self.step()
             try:
                 data = path.read_bytes()
                 self.extents.check(place, data)
@@ -141,7 +149,8 @@ class NodeCache:
             except DamagedData:
                 return self.extents.read(place)
             except FileNotFoundError:
-                if self.leading == GONE or time.monotonic() > patience:
+                alone = self.stop.is_set() or self.leading == GONE
+                if alone or time.monotonic() > patience:
                     return self.extents.read(place)
             time.sleep(POLL_SECONDS)
 

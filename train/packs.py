@@ -8,30 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.layout import (
-    IMAGE,
-    LEARNED,
-    MEMORY,
-    POOLED,
-    LayoutConfig,
-    Slot,
-    frames_used,
-    pool_cells,
-)
+from mixtures.layout import LEARNED, Layout, LayoutConfig, frames_used
 from mixtures.text import Rendered
+from train.frames import PATCH_VALUES, Frames
+from train.wiring import counts_of, wire
 
-PATCH = 16
-PATCH_VALUES = 3 * PATCH * PATCH
-_ROW_OF_PATCH = np.dtype(f"V{PATCH}")
 IGNORED = -100
-WIRED = frozenset((*POOLED, *LEARNED))
-VISUAL = WIRED | {MEMORY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,37 +84,16 @@ class Pack:
 class RenderedSample:
     """A sample ready to pack; `layouts`, `frames` and `seconds` have one entry per clip.
 
-    `frames[c]` is uint8 [F, H, W, 3]: the frames of `frames_used(layouts[c])`, in that order, at
-    the recipe's size; `seconds[c]` their presentation times. A clip whose layout is empty has none.
+    `frames[c]` is uint8 [F, gh, gw, 768]: the frames of `frames_used(layouts[c])` in that order, at
+    the recipe's size, as gh x gw patches in (c, ph, pw) order; `seconds[c]` their presentation
+    times. A clip whose layout is empty has none.
     """
 
     key: str
     text: Rendered
-    layouts: Sequence[Sequence[Slot]]
-    frames: Sequence[NDArray[np.uint8]]
+    layouts: Sequence[Layout]
+    frames: Sequence[Frames]
     seconds: Sequence[Sequence[float]]
-
-
-def patchify(frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """A frame [H, W, 3] -> patches [gh * gw, 768] in (c, ph, pw) order and its grid (gh, gw)."""
-    return _patchify_clip(frame[None])
-
-
-def _patchify_clip(frames: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    if not len(frames):
-        return np.zeros((0, PATCH_VALUES), np.uint8), (0, 0)
-    count, height, width = frames.shape[:3]
-    if height % PATCH or width % PATCH:
-        raise ValueError(f"a frame of {height} x {width} pixels is not whole patches of {PATCH}")
-    rows, columns = height // PATCH, width // PATCH
-    patches = np.empty((count, rows, columns, 3, PATCH), _ROW_OF_PATCH)
-    for frame, cells in zip(frames, patches, strict=True):
-        for channel in range(
-            3
-        ):  # two copies of whole rows are twice as fast as one of single bytes
-            plane = np.ascontiguousarray(frame[..., channel]).view(_ROW_OF_PATCH)
-            cells[:, :, channel] = plane.reshape(rows, PATCH, columns).swapaxes(1, 2)
-    return patches.view(np.uint8).reshape(-1, PATCH_VALUES), (rows, columns)
 
 
 def build_pack(samples: Sequence[RenderedSample], config: LayoutConfig) -> Pack:
@@ -178,7 +143,7 @@ def join(packs: Sequence[Pack]) -> Pack:
         labels=np.concatenate([pack.labels for pack in packs]),
         positions=np.concatenate([pack.positions for pack in packs]),
         cu_seqlens=np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
-        patches=np.concatenate([pack.patches for pack in packs]),
+        patches=_stacked([pack.patches for pack in packs]),
         grids=np.concatenate([pack.grids for pack in packs]),
         slots=_join_slots(packs),
         times=np.concatenate([pack.times for pack in packs]),
@@ -233,17 +198,17 @@ def _sample_pack(sample: RenderedSample, config: LayoutConfig) -> Pack:
     labels = np.full(len(ids), IGNORED, np.int64)
     labels[:-1] = np.where(wanted[1:], ids[1:], IGNORED)
     _check(sample)
-    beyond = [_memory_frames(slots) for slots in sample.layouts]
+    beyond = [counts_of(layout).beyond for layout in sample.layouts]
     pairs = list(zip(sample.frames, sample.seconds, beyond, strict=True))
     shown = [(frames[: len(frames) - n], times[: len(times) - n]) for frames, times, n in pairs]
     rest = [(frames[len(frames) - n :], times[len(times) - n :]) for frames, times, n in pairs]
-    clips = [_patchify_clip(frames) for frames, _ in shown]
+    clips = [_rows(frames) for frames, _ in shown]
     return Pack(
         tokens=ids,
         labels=labels,
         positions=np.arange(len(ids)),
         cu_seqlens=np.array([0, len(ids)]),
-        patches=np.concatenate([_NO_MEMORY.patches, *(c[0] for c in clips)]),
+        patches=_stacked([patches for patches, _ in clips]),
         grids=_frame_grids(clips, [len(frames) for frames, _ in shown]),
         slots=_sample_slots(sample, clips, config),
         times=np.array([t for _, times in shown for t in times], np.float32),
@@ -252,24 +217,59 @@ def _sample_pack(sample: RenderedSample, config: LayoutConfig) -> Pack:
     )
 
 
+def _rows(frames: Frames) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Frames as patch rows [P, 768], and the grid of each."""
+    return frames.reshape(-1, PATCH_VALUES), (frames.shape[1], frames.shape[2])
+
+
+def _stacked(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The rows of all parts: as they lie if they follow one another in one array, else a copy."""
+    filled = [part for part in parts if len(part)] or [_NO_MEMORY.patches]
+    room, start = filled[0].base, filled[0].ctypes.data
+    at = start
+    for part in filled:
+        if part.base is not room or part.ctypes.data != at:
+            return np.concatenate(filled)
+        at += part.nbytes
+    if room is None or room.shape[1:] != (PATCH_VALUES,):
+        return np.concatenate(filled)
+    first = (start - room.ctypes.data) // PATCH_VALUES
+    rows: NDArray[np.uint8] = room[first : first + (at - start) // PATCH_VALUES]
+    return rows
+
+
 def _check(sample: RenderedSample) -> None:
     if not len(sample.layouts) == len(sample.frames) == len(sample.seconds):
         raise ValueError(
             f"sample {sample.key}: {len(sample.layouts)} clips laid out, "
             f"{len(sample.frames)} of frames, {len(sample.seconds)} of times"
         )
-    for clip, slots in enumerate(sample.layouts):
-        mentions = sum(c == clip and index == 0 for _, c, index in sample.text.visual)
-        places = sum(slot.n for _, slot in _placed(sample, clip))
-        features = sum(slot.n for slot in slots if slot.kind in VISUAL) * max(mentions, 1)
+    for clip, layout in enumerate(sample.layouts):
+        counts, placed = counts_of(layout), _placed(sample, clip)
+        mentions = np.count_nonzero(_mentioned(sample, clip)[:, 2] == 0)
+        places = counts.tokens[placed[:, 2]].sum()
+        features = counts.tokens[counts.visual].sum() * max(mentions, 1)
         _agree(sample.key, clip, "placeholders", places, "features", features)
-        used, given = len(frames_used(slots)), len(sample.frames[clip])
+        used, given = len(frames_used(layout)), len(sample.frames[clip])
         _agree(sample.key, clip, "frames", given, "frames in the layout", used)
         _agree(sample.key, clip, "frames", given, "times", len(sample.seconds[clip]))
 
 
-def _memory_frames(slots: Sequence[Slot]) -> int:
-    return sum(slot.frames for slot in slots if slot.kind == MEMORY)
+def _mentioned(sample: RenderedSample, clip: int) -> NDArray[np.int64]:
+    """The rows of `visual` of one clip, in reading order."""
+    return sample.text.visual[sample.text.visual[:, 1] == clip]
+
+
+def _placed(sample: RenderedSample, clip: int) -> NDArray[np.int64]:
+    """Those whose slots are visual."""
+    rows = _mentioned(sample, clip)
+    return rows[counts_of(sample.layouts[clip]).visual[rows[:, 2]]]
+
+
+def _runs(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """start, start + 1, ... of each run, one after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
 
 
 def _frame_grids(
@@ -283,11 +283,15 @@ def _sample_memory(
     sample: RenderedSample, rest: Sequence[tuple[NDArray[np.uint8], Sequence[float]]]
 ) -> MemoryFrames:
     """The frames beyond the cap of every clip that has some, and where they stand."""
-    clips = [_patchify_clip(frames) for frames, _ in rest]
+    clips = [_rows(frames) for frames, _ in rest]
     counts = np.array([len(frames) for frames, _ in rest], np.int64)
     kept = np.flatnonzero(counts)
-    placed = [pair for clip in kept.tolist() for pair in _placed(sample, clip)]
-    position = [np.arange(at, at + slot.n) for at, slot in placed if slot.kind == MEMORY]
+    position = [
+        np.arange(at, at + counts_of(sample.layouts[clip]).tokens[slot])
+        for clip in kept.tolist()
+        for at, _, slot in _placed(sample, clip)
+        if counts_of(sample.layouts[clip]).memory[slot]
+    ]
     if len(position) != len(kept):
         raise ValueError(
             f"sample {sample.key}: {len(kept)} clips with a memory, mentioned {len(position)} times"
@@ -301,56 +305,9 @@ def _sample_memory(
     )
 
 
-def _placed(sample: RenderedSample, clip: int) -> list[tuple[int, Slot]]:
-    """Row of the first token, and slot, of each visual slot of a clip, in reading order."""
-    slots = sample.layouts[clip]
-    placed = [(at, slots[index]) for at, c, index in sample.text.visual if c == clip]
-    return [(at, slot) for at, slot in placed if slot.kind in VISUAL]
-
-
 def _agree(key: str, clip: int, what: str, a: int, other: str, b: int) -> None:
     if a != b:
         raise ValueError(f"sample {key}, clip {clip}: {a} {what}, {b} {other}")
-
-
-class _Wiring(NamedTuple):
-    """VisualSlots of one clip, counted from its own first row, patch and pooled token."""
-
-    feature: NDArray[np.int64]
-    patch: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    frame: NDArray[np.int64]
-    kind: NDArray[np.int64]
-
-
-@lru_cache(maxsize=1024)
-def _wire_clip(
-    slots: tuple[Slot, ...], grid: tuple[int, int], config: LayoutConfig, images: int
-) -> _Wiring:
-    """The wiring of visual slots over frames of one grid; frames are numbered as encoded."""
-    place = {frame: i for i, frame in enumerate(frames_used(slots))}
-    feature: list[int] = []
-    frame: list[int] = []
-    kind: list[int] = []
-    cells: list[NDArray[np.int64]] = []
-    for slot in slots:
-        frame += [place.get(slot.frame, -1)] * slot.n
-        if slot.kind in LEARNED:
-            feature += [LEARNED.index(slot.kind)] * slot.n
-            continue
-        row = pool_cells(grid, slot.kind, slot.row, config, images)
-        if len(row) != slot.n:
-            raise ValueError(f"a {slot.kind} row of {slot.n} tokens over {len(row)} pooled cells")
-        feature += range(len(LEARNED) + len(cells), len(LEARNED) + len(cells) + slot.n)
-        cells += [cell + place[slot.frame] * grid[0] * grid[1] for cell in row]
-        kind += [POOLED.index(slot.kind)] * slot.n
-    return _Wiring(
-        np.array(feature, np.int64),
-        np.concatenate([np.zeros(0, np.int64), *cells]),
-        np.array([len(cell) for cell in cells], np.int64),
-        np.array(frame, np.int64),
-        np.array(kind, np.int64),
-    )
 
 
 def _sample_slots(
@@ -358,19 +315,20 @@ def _sample_slots(
     clips: Sequence[tuple[NDArray[np.uint8], tuple[int, int]]],
     config: LayoutConfig,
 ) -> VisualSlots:
-    images = sum(any(slot.kind == IMAGE for slot in slots) for slots in sample.layouts)
+    images = sum(counts_of(layout).is_image for layout in sample.layouts)
     columns: dict[str, list[NDArray[np.int64]]] = {
         field.name: [np.zeros(0, np.int64)] for field in fields(VisualSlots)
     }
     patches = pooled = frames = 0
     for clip, (own, grid) in enumerate(clips):
-        placed = [pair for pair in _placed(sample, clip) if pair[1].kind in WIRED]
+        layout, rows = sample.layouts[clip], _mentioned(sample, clip)
+        rows = rows[counts_of(layout).wired[rows[:, 2]]]
         try:
-            wiring = _wire_clip(tuple(slot for _, slot in placed), grid, config, images)
+            wiring = wire(layout, rows[:, 2].tobytes(), grid, config, images)
         except ValueError as error:
             raise ValueError(f"sample {sample.key}, clip {clip}: {error}") from error
         learned = wiring.feature < len(LEARNED)
-        columns["position"] += [np.arange(at, at + slot.n) for at, slot in placed]
+        columns["position"].append(_runs(rows[:, 0], counts_of(layout).tokens[rows[:, 2]]))
         columns["feature"].append(np.where(learned, wiring.feature, wiring.feature + pooled))
         columns["patch"].append(wiring.patch + patches)
         columns["sizes"].append(wiring.sizes)

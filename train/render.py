@@ -7,17 +7,19 @@ laid out exactly as what it was trained on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
 from types import MappingProxyType
 
-from mixtures.layout import LayoutConfig, Look, Slot, View, frames_used, layout_of, look_at
+from mixtures.layout import Layout, LayoutConfig, Look, View, frames_used, layout_of, look_at
 from mixtures.text import TextCodec
 from shards.sample import Clip, Turn
 from train.frames import Frames
 from train.packs import RenderedSample
 
 Opener = Callable[[int, Look, Sequence[int]], Frames]
-"""(clip number, its look, which frames of the view) -> uint8 [F, H, W, 3]."""
+"""(clip number, its look, which frames of the view) -> the frames as patches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ def render(
         for number, clip in enumerate(clips)
     ]
     layouts = [
-        layout_of(look, clip.kind, rules.layout, rules.codec.count, images)
+        _laid_out(_without_times(look, rules.layout), clip.kind, rules.layout, rules.codec, images)
         for look, clip in zip(looks, clips, strict=True)
     ]
     used = [frames_used(slots) for slots in layouts]
@@ -63,6 +65,19 @@ def render(
     )
 
 
-def seconds_of(look: Look, slots: Sequence[Slot]) -> list[float]:
+def _without_times(look: Look, layout: LayoutConfig) -> Look:
+    """The look, but for what its layout does not depend on: clips of one size share that."""
+    count = len(look.frames)
+    told = layout.timestamps in ("sentence", "per_frame_text")
+    seconds = look.seconds if told else (Fraction(0),) * count
+    return replace(look, frames=tuple(range(count)), seconds=seconds)
+
+
+@lru_cache(maxsize=256)
+def _laid_out(look: Look, kind: str, layout: LayoutConfig, codec: TextCodec, images: int) -> Layout:
+    return layout_of(look, kind, layout, codec.count, images)
+
+
+def seconds_of(look: Look, slots: Layout) -> list[float]:
     """Presentation times of the frames that the layout uses."""
     return [float(look.seconds[frame]) for frame in frames_used(slots)]

@@ -14,13 +14,16 @@ from functools import partial
 from itertools import count, takewhile
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mixtures.layout import Look
 from mixtures.manifest import Manifest
 from mixtures.order import Drawn, Order
 from shards.errors import DamagedData, UserError
 from shards.extents import Fetch, Place
 from shards.reader import Stored, open_data
-from train.frames import ClipCache, Frames, open_jpegs
+from train.frames import ClipCache, Frames, Room, Rooms, open_jpegs
 from train.node_cache import Node, NodeCache
 from train.packs import Pack, RenderedSample, build_pack, empty_pack
 from train.render import Rules, render
@@ -28,6 +31,7 @@ from train.stand_ins import StandIns
 
 STATE_VERSION = 1
 STEPS_AHEAD = 2
+Rows = NDArray[np.uint8]
 
 
 class Stream:
@@ -60,8 +64,9 @@ class Stream:
         self.global_batch, self.micro_batch = global_batch, micro_batch
         self.rank, self.world_size, self.workers = rank, world_size, workers
         self.step = start
-        self.reader = open_data(data, None if node is None else node.folder)
-        self._manifest, self._clips = manifest, ClipCache(cache_bytes)
+        folder = None if node is None else node.folder
+        self.reader = open_data(data, folder, manifest.members_of)
+        self._manifest, self._clips, self._rooms = manifest, ClipCache(cache_bytes), Rooms()
         self._stand_ins = StandIns(manifest)
         self._node = None if node is None or self.reader.extents.store.is_local else node
 
@@ -101,34 +106,44 @@ class Stream:
 
     def steps(self) -> Iterator[list[Pack]]:
         """Step by step from the current one; a finite order ends on every rank at once."""
-        with self._fetching() as fetch:
+        with self._caching() as cache:
             if self.workers:
-                yield from self._ahead(fetch)
+                yield from self._ahead(cache)
                 return
             while _has_step(self.order, self.global_batch, self.step):
-                dealt = self._deal(self.step)
-                self.step += 1
-                yield [self._join([self._sample(fetch, one) for one in each]) for each in dealt]
+                packs = [
+                    self._join([self._sample(cache, *one) for one in self._with_room(drawn)])
+                    for drawn in self._deal(self.step)
+                ]
+                self._advance(cache)
+                yield packs
 
-    def _ahead(self, fetch: Fetch | None) -> Iterator[list[Pack]]:
+    def _ahead(self, cache: NodeCache | None) -> Iterator[list[Pack]]:
         threads = ThreadPoolExecutor(self.workers, "packs")
         try:
-            ahead = deque(self._begin(threads, fetch, self.step + i) for i in range(STEPS_AHEAD))
+            ahead = deque(self._begin(threads, cache, self.step + i) for i in range(STEPS_AHEAD))
             while _has_step(self.order, self.global_batch, self.step):
-                ahead.append(self._begin(threads, fetch, self.step + STEPS_AHEAD))
+                ahead.append(self._begin(threads, cache, self.step + STEPS_AHEAD))
                 ready = [future.result() for future in ahead.popleft()]
-                self.step += 1
+                self._advance(cache)
                 yield ready
         finally:
+            if cache is not None:
+                cache.leave()
             threads.shutdown(wait=True, cancel_futures=True)
 
+    def _advance(self, cache: NodeCache | None) -> None:
+        self.step += 1
+        if cache is not None:
+            cache.publish()
+
     def _begin(
-        self, threads: ThreadPoolExecutor, fetch: Fetch | None, step: int
+        self, threads: ThreadPoolExecutor, cache: NodeCache | None, step: int
     ) -> list[Future[Pack]]:
         """Threads take tasks in this order, so whoever joins waits only for samples begun."""
         begun = []
         for drawn in self._deal(step):
-            samples = [threads.submit(self._sample, fetch, one) for one in drawn]
+            samples = [threads.submit(self._sample, cache, *one) for one in self._with_room(drawn)]
             begun.append(threads.submit(self._join_all, samples))
         return begun
 
@@ -147,29 +162,40 @@ class Stream:
             for start in starts
         ]
 
-    def _sample(self, fetch: Fetch | None, drawn: Drawn) -> RenderedSample:
+    def _with_room(self, drawn: Sequence[Drawn]) -> Iterator[tuple[Drawn, Rows]]:
+        """Each sample of a pack, and its part of the array that will be the pack's patches."""
+        rows, start = self._rooms.empty(sum(one.patches for one in drawn)), 0
+        for one in drawn:
+            yield one, rows[start : start + one.patches]
+            start += one.patches
+
+    def _sample(self, cache: NodeCache | None, drawn: Drawn, rows: Rows) -> RenderedSample:
         self._stand_ins.count()
         try:
-            return self._read(fetch, drawn)
+            return self._read(None if cache is None else cache.read, rows, drawn)
         except DamagedData as error:
-            return self._stand_ins.replace(drawn, error, partial(self._read, None))
+            return self._stand_ins.replace(drawn, error, partial(self._read, None, rows))
 
-    def _read(self, fetch: Fetch | None, drawn: Drawn) -> RenderedSample:
+    def _read(self, fetch: Fetch | None, rows: Rows, drawn: Drawn) -> RenderedSample:
         stored = self.reader.read(drawn.source, drawn.key, fetch)
         sample = stored.sample
-        frames = partial(self._frames, stored)
+        frames = partial(self._frames, stored, Room(rows))
         return render(drawn.key, sample.turns, sample.clips, frames, self.rules)
 
-    def _frames(self, stored: Stored, number: int, look: Look, used: Sequence[int]) -> Frames:
+    def _frames(
+        self, stored: Stored, room: Room, number: int, look: Look, used: Sequence[int]
+    ) -> Frames:
         clip = stored.sample.clips[number]
         key = (clip.clip_id, look.width, look.height, tuple(look.frames[i] for i in used))
-        frames = self._clips.get(key)
-        if frames is None:
-            frames = open_jpegs(stored.frames[number], look, used, clip.clip_id)
-            self._clips.put(key, frames)
+        kept = self._clips.get(key)
+        if kept is not None:
+            return kept
+        out = room.take(len(used), look)
+        frames = open_jpegs(stored.frames[number], look, used, clip.clip_id, out)
+        self._clips.put(key, frames)
         return frames
 
-    def _fetching(self) -> AbstractContextManager[Fetch | None]:
+    def _caching(self) -> AbstractContextManager[NodeCache | None]:
         """Straight from the store, or through the cache that this node's ranks share."""
         if self._node is None:
             return nullcontext()

@@ -9,7 +9,6 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
-sys.path.pop(0)  # beside this file lies one named as the package it imports
 from litdata import CombinedStreamingDataset, StreamingDataset
 from litdata.streaming.cache import Cache
 

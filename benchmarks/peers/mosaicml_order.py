@@ -10,18 +10,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.pop(0)  # beside this file lies one named as a package
 import numpy as np
-import torch
-
-OPERATORS = torch.library.Library("torchvision", "DEF")
-for name in ("nms", "qnms"):  # the CPU build of torch has no torchvision operators to register
-    OPERATORS.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-from streaming import MDSWriter, Stream, StreamingDataset  # noqa: E402
-from streaming.base.batching import generate_work  # noqa: E402
-from streaming.base.util import clean_stale_shared_memory  # noqa: E402
-from streaming.base.world import World  # noqa: E402
+import torchvision_operators  # noqa: F401  before `streaming` imports torchvision
+from streaming import MDSWriter, Stream, StreamingDataset
+from streaming.base.batching import generate_work
+from streaming.base.util import clean_stale_shared_memory
+from streaming.base.world import World
 
 
 def opened(folder, kept, weights, epoch_size, batch_size):

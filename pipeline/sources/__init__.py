@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.records import Record, RowRefusal
 from pipeline.sources import (
     activitynet_qa,
+    benchmark_questions,
     cinepile,
     finevideo,
     image_urls,
@@ -35,6 +36,7 @@ FORMATS: dict[str, Adapter] = {
     "parquet_images": parquet_images.read,
     "nextqa_csv": nextqa_csv.read,
     "activitynet_qa": activitynet_qa.read,
+    "benchmark_questions": benchmark_questions.read,
     "cinepile": cinepile.read,
     "finevideo": finevideo.read,
     "image_urls": image_urls.read,

@@ -10,26 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import pyarrow as pa
-
 from pipeline.records import Problem, Record, RowRefusal, refusal
 from pipeline.sources.parquet_rows import Row, rows
 from pipeline.sources.questions import asked, lettered, video_file
-from shards.errors import UserError
 
 COLUMNS = ("yt_clip_link", "question", "choices", "answer_key_position")
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a Parquet file, or of every `*.parquet` of a folder in order of their names."""
-    for path, number, row in rows(annotations, _columns, 256):
+    for path, number, row in rows(annotations, [COLUMNS], 256):
         yield _record(f"{path.stem}#{number}", row)
-
-
-def _columns(schema: pa.Schema, path: Path) -> tuple[str, ...]:
-    if set(COLUMNS) <= set(schema.names):
-        return COLUMNS
-    raise UserError(f"{path}: columns {schema.names}; this format needs {COLUMNS}")
 
 
 def _record(name: str, row: Row | Problem) -> Record | RowRefusal:

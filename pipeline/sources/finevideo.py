@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.records import (
     MAX_TURNS,
     MediaRef,
@@ -24,7 +22,6 @@ from pipeline.records import (
 )
 from pipeline.sources.parquet_rows import Row, rows
 from pipeline.sources.questions import DESCRIBE
-from shards.errors import UserError
 from shards.sample import Turn
 
 COLUMNS = ("mp4", "json")
@@ -32,14 +29,8 @@ COLUMNS = ("mp4", "json")
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a Parquet file or a folder of them, one row in memory: a row is a whole video."""
-    for path, number, row in rows(annotations, _columns, 1):
+    for path, number, row in rows(annotations, [COLUMNS], 1):
         yield _record(path, number, row)
-
-
-def _columns(schema: pa.Schema, path: Path) -> tuple[str, ...]:
-    if set(COLUMNS) <= set(schema.names):
-        return COLUMNS
-    raise UserError(f"{path}: columns {schema.names}; this format needs {COLUMNS}")
 
 
 def _record(path: Path, number: int, row: Row | Problem) -> Record | RowRefusal:

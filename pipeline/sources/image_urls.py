@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-
 from pipeline.records import MediaRef, Problem, Record, RowRefusal, refusal
 from pipeline.sources.parquet_rows import Row, rows
 from pipeline.sources.questions import asked
-from shards.errors import UserError
 
 CAPTIONS = ("image_url", "caption")
 QUESTIONS = ("image_url", "question", "answer")
@@ -23,15 +20,8 @@ DESCRIBE = "Describe this image in detail."
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a Parquet file, or of every `*.parquet` of a folder in order of their names."""
-    for path, number, row in rows(annotations, _columns, 256):
+    for path, number, row in rows(annotations, [QUESTIONS, CAPTIONS], 256):
         yield _record(f"{path.stem}#{number}", row)
-
-
-def _columns(schema: pa.Schema, path: Path) -> tuple[str, ...]:
-    for columns in (QUESTIONS, CAPTIONS):
-        if set(columns) <= set(schema.names):
-            return columns
-    raise UserError(f"{path}: columns {schema.names}; this format needs {CAPTIONS} or {QUESTIONS}")
 
 
 def _record(name: str, row: Row | Problem) -> Record | RowRefusal:

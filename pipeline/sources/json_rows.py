@@ -1,20 +1,21 @@
 """Rows of published JSON: strictly parsed, bounded, and each row a value of its own.
 
-A `.jsonl` file holds one object per line; any other holds one list of objects. A bad row is a
-`Problem`; a file that is cut or is no such file at all raises UserError with its name.
+A `.jsonl` file holds one object per line; any other holds one list of objects. A bad row is
+refused on its own; a file that is cut or is no such file at all raises UserError with its name.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.records import Problem
+from pipeline.records import Problem, Record, RowRefusal, read_id, refusal
 from shards.errors import UserError
 
+Row = dict[str, Any]
 MAX_ROW_BYTES = 4_000_000
 WINDOW = 16 << 20  # bytes of a list that are read at once
 
@@ -53,7 +54,7 @@ def json_problem(error: ValueError | RecursionError) -> Problem:
     return Problem("ROW_NOT_JSON", str(error)[:200])
 
 
-def parse_row(line: bytes) -> dict[str, Any] | Problem:
+def parse_row(line: bytes) -> Row | Problem:
     """The object on one line of JSON, parsed strictly; a byte order mark is allowed."""
     if len(line) > MAX_ROW_BYTES:
         return Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
@@ -70,7 +71,7 @@ def parse_row(line: bytes) -> dict[str, Any] | Problem:
     return object_of(value)
 
 
-def object_of(value: Any) -> dict[str, Any] | Problem:
+def object_of(value: Any) -> Row | Problem:
     """`value` if it is an object."""
     if isinstance(value, dict):
         return value
@@ -82,12 +83,33 @@ _LENIENT = json.JSONDecoder(strict=False, parse_int=len)
 _SPACE = " \t\r\n"
 
 
-def rows(path: Path) -> Iterator[dict[str, Any] | Problem]:
+RecordOf = Callable[[str, Row], Record | RowRefusal]
+"""Makes a record of a row's name and its fields."""
+
+
+def records(path: Path, record_of: RecordOf, id_field: str = "") -> Iterator[Record | RowRefusal]:
+    """The record of each row; a row is named by its `id_field` or, without one, by its number."""
+    for number, row in enumerate(rows(path)):
+        yield row_record(row, number, record_of, id_field)
+
+
+def row_record(
+    row: Row | Problem, number: int, record_of: RecordOf, id_field: str
+) -> Record | RowRefusal:
+    """The record of one parsed row; `#<number>` names it until its id is known."""
+    label = f"#{number}"
+    if isinstance(row, Problem):
+        return refusal(label, row)
+    name = read_id(row[id_field]) if id_field in row else label
+    return refusal(label, name) if isinstance(name, Problem) else record_of(name, row)
+
+
+def rows(path: Path) -> Iterator[Row | Problem]:
     """Each row of a `.jsonl` file, or of a file that holds one list."""
     return _lines(path) if path.suffix == ".jsonl" else _elements(path)
 
 
-def whole(path: Path) -> dict[str, Any]:
+def whole(path: Path) -> Row:
     """A file that is one object, parsed as strictly as a row."""
     text = _text(path)
     try:
@@ -99,7 +121,7 @@ def whole(path: Path) -> dict[str, Any]:
     return found
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any] | Problem]:
+def _lines(path: Path) -> Iterator[Row | Problem]:
     """Each line of a JSONL file; an endless line is skipped in pieces, never held."""
     with path.open("rb") as file:
         while line := file.readline(MAX_ROW_BYTES + 1):
@@ -144,7 +166,7 @@ class _Window:
         return self._gone + self.at
 
 
-def _elements(path: Path) -> Iterator[dict[str, Any] | Problem]:
+def _elements(path: Path) -> Iterator[Row | Problem]:
     """Each element of a JSON list, decoded one by one; the file is never held as a whole."""
     with path.open("rb") as file:
         window = _Window(path, file)
@@ -166,7 +188,7 @@ def _elements(path: Path) -> Iterator[dict[str, Any] | Problem]:
             )
 
 
-def _element(window: _Window) -> dict[str, Any] | Problem:
+def _element(window: _Window) -> Row | Problem:
     """The next element; a syntax error leaves no way to find the one behind it."""
     window.sign()
     while True:

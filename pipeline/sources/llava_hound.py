@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pipeline.records import Problem, Record, RowRefusal
-from pipeline.sources.json_rows import rows
-from pipeline.sources.llava_json import Media, Row, named_media, row_record
+from pipeline.sources.json_rows import Row, records
+from pipeline.sources.llava_json import Media, named_media, record
 
 FPS = 2
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of the JSONL of instructions."""
-    for number, row in enumerate(rows(annotations)):
-        yield row_record(row, number, _folders)
+    return records(annotations, partial(record, read_media=_folders), "id")
 
 
 def _folders(row: Row) -> Media:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from pipeline.records import (
     MediaRef,
@@ -17,34 +16,26 @@ from pipeline.records import (
     RowRefusal,
     check,
     field_problem,
-    read_id,
     read_name,
     read_span,
     read_turns,
     refusal,
 )
-from pipeline.sources.json_rows import rows
+from pipeline.sources.json_rows import Row, records
 
-Row = dict[str, Any]
 Media = tuple[MediaRef, ...] | Problem
 PREFERENCES = ("chosen", "rejected")
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a `.json` list or a `.jsonl` file of one object per line."""
-    for number, row in enumerate(rows(annotations)):
-        yield row_record(row, number)
+    return records(annotations, record, "id")
 
 
-def row_record(
-    row: Row | Problem, number: int, read_media: Callable[[Row], Media] | None = None
+def record(
+    name: str, row: Row, read_media: Callable[[Row], Media] | None = None
 ) -> Record | RowRefusal:
-    """The record of one parsed row; `number` names it until its id is known."""
-    if isinstance(row, Problem):
-        return refusal(f"#{number}", row)
-    name = read_id(row["id"]) if "id" in row else f"#{number}"
-    if isinstance(name, Problem):
-        return refusal(f"#{number}", name)
+    """The record of one row; `read_media` finds its media where they are not named as usual."""
     if found := [key for key in PREFERENCES if key in row]:
         return refusal(name, Problem("ROW_PREFERENCE", f"holds {' and '.join(found)} answers"))
     if problem := field_problem(row, ["id", "conversations"]):

@@ -8,12 +8,13 @@ issue tracker, and cannot be put right: prefer the originals.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.records import MediaRef, Problem, Record, RowRefusal, read_name
-from pipeline.sources.json_rows import rows
-from pipeline.sources.llava_json import Media, Row, named_media, row_record
+from pipeline.sources.json_rows import Row, records
+from pipeline.sources.llava_json import Media, named_media, record
 
 FPS = 1
 MAX_PICTURES = 65_536
@@ -21,8 +22,7 @@ MAX_PICTURES = 65_536
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a list of Oryx rows."""
-    for number, row in enumerate(rows(annotations)):
-        yield row_record(row, number, _pieces)
+    return records(annotations, partial(record, read_media=_pieces), "id")
 
 
 def _pieces(row: Row) -> Media:

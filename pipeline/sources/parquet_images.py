@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.records import (
     MAX_TURNS,
     MediaRef,
@@ -29,30 +27,19 @@ from pipeline.records import (
     refusal,
 )
 from pipeline.sources.parquet_rows import Row, rows
-from shards.errors import UserError
 from shards.sample import Turn
 
 CONVERSATIONS = ("id", "image", "conversations")
 TEXTS = ("images", "texts")
+FORMS = [CONVERSATIONS, (*TEXTS, "id"), TEXTS]
 _BATCH = 64
 _STRAY = re.compile(r"<image>\n?")
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a Parquet file, or of every `*.parquet` of a folder in order of their names."""
-    for path, number, row in rows(annotations, _columns, _BATCH):
+    for path, number, row in rows(annotations, FORMS, _BATCH):
         yield _record(path, number, row)
-
-
-def _columns(schema: pa.Schema, path: Path) -> tuple[str, ...]:
-    if set(CONVERSATIONS) <= set(schema.names):
-        return CONVERSATIONS
-    if set(TEXTS) <= set(schema.names):
-        return (*TEXTS, "id") if "id" in schema.names else TEXTS
-    raise UserError(
-        f"{path}: columns {schema.names}; this format needs {CONVERSATIONS} or {TEXTS}, "
-        "choose another 'format' in the recipe"
-    )
 
 
 def _record(path: Path, number: int, row: Row | Problem) -> Record | RowRefusal:

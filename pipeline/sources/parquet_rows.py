@@ -16,12 +16,16 @@ Row = dict[str, Any]
 
 
 def rows(
-    annotations: Path, choose: Callable[[pa.Schema, Path], Sequence[str]], at_a_time: int
+    annotations: Path,
+    forms: Sequence[tuple[str, ...]],
+    at_a_time: int,
+    besides: Callable[[pa.Field], bool] = lambda _: False,
 ) -> Iterator[tuple[Path, int, Row | Problem]]:
     """(file, row number in it, row) of a file, or of every `*.parquet` of a folder by name.
 
-    `choose` names the columns to read out of a file's schema, or raises UserError; columns and the
-    fields of structs are found by name, for publishers order them differently.
+    Of a file are read the columns of the first of `forms` that it holds, and `besides` any column
+    that answers to it; they and the fields of structs are found by name, for publishers order them
+    differently.
     """
     files = sorted(annotations.glob("*.parquet")) if annotations.is_dir() else [annotations]
     if not files:
@@ -30,7 +34,8 @@ def rows(
         number = 0
         try:
             with pq.ParquetFile(path) as file:
-                columns = list(choose(file.schema_arrow, path))
+                form = _form(file.schema_arrow.names, forms, path)
+                columns = [*form, *(f.name for f in file.schema_arrow if besides(f))]
                 for batch in file.iter_batches(batch_size=at_a_time, columns=columns):
                     for i in range(batch.num_rows):
                         yield path, number, _row(batch, i)
@@ -39,6 +44,17 @@ def rows(
             raise UserError(
                 f"{path}: not readable as Parquet: {error}; download it again"
             ) from error
+
+
+def _form(found: list[str], forms: Sequence[tuple[str, ...]], path: Path) -> tuple[str, ...]:
+    for columns in forms:
+        if set(columns) <= set(found):
+            return columns
+    needed = " or ".join(map(str, forms))
+    raise UserError(
+        f"{path}: columns {found}; this format needs {needed}, "
+        "choose another 'format' in the recipe"
+    )
 
 
 def _row(batch: pa.RecordBatch, i: int) -> Row | Problem:

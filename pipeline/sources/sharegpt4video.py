@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pipeline.records import (
     MediaRef,
@@ -16,11 +15,10 @@ from pipeline.records import (
     Record,
     RowRefusal,
     field_problem,
-    read_id,
     read_name,
     refusal,
 )
-from pipeline.sources.json_rows import rows
+from pipeline.sources.json_rows import Row, records
 from pipeline.sources.questions import DESCRIBE, asked
 
 WHOLE = "-1"
@@ -28,16 +26,10 @@ WHOLE = "-1"
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """One record per video: its whole caption."""
-    for number, row in enumerate(rows(annotations)):
-        yield _record(row, number)
+    return records(annotations, _record, "video_id")
 
 
-def _record(row: dict[str, Any] | Problem, number: int) -> Record | RowRefusal:
-    if isinstance(row, Problem):
-        return refusal(f"#{number}", row)
-    name = read_id(row["video_id"]) if "video_id" in row else f"#{number}"
-    if isinstance(name, Problem):
-        return refusal(f"#{number}", name)
+def _record(name: str, row: Row) -> Record | RowRefusal:
     if problem := field_problem(row, ["video_id", "video_path", "captions"]):
         return refusal(name, problem)
     captions = row["captions"]

@@ -17,28 +17,21 @@ from pipeline.records import (
     Record,
     RowRefusal,
     check,
-    read_id,
     read_name,
     read_turns,
     refusal,
 )
-from pipeline.sources.json_rows import rows
+from pipeline.sources.json_rows import Row, records
 
 _PLACE = re.compile("<(image|video)>")
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a list or of JSONL; a row without an id is named by its number."""
-    for number, row in enumerate(rows(annotations)):
-        yield _record(row, number)
+    return records(annotations, _record, "id")
 
 
-def _record(row: dict[str, Any] | Problem, number: int) -> Record | RowRefusal:
-    if isinstance(row, Problem):
-        return refusal(f"#{number}", row)
-    name = read_id(row["id"]) if "id" in row else f"#{number}"
-    if isinstance(name, Problem):
-        return refusal(f"#{number}", name)
+def _record(name: str, row: Row) -> Record | RowRefusal:
     talk = row.get("messages", row.get("conversations"))
     if talk is None:
         return refusal(name, Problem("ROW_MISSING_FIELD", "no messages"))
@@ -51,7 +44,7 @@ def _record(row: dict[str, Any] | Problem, number: int) -> Record | RowRefusal:
     return check(Record(record=name, turns=turns, media=media))
 
 
-def _media(row: dict[str, Any], talk: Any) -> tuple[MediaRef, ...] | Problem:
+def _media(row: Row, talk: Any) -> tuple[MediaRef, ...] | Problem:
     """The media in the order in which the questions name them; unnamed ones stand last."""
     named: dict[str, list[MediaRef]] = {"image": [], "video": []}
     for kind, found in named.items():

@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from pipeline.records import Problem, Record, RowRefusal, field_problem, refusal
-from pipeline.sources.json_rows import rows
+from pipeline.records import Record, RowRefusal, field_problem, refusal
+from pipeline.sources.json_rows import Row, records
 from pipeline.sources.questions import asked, video_file
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """One record per question, named `<video_id>#<number>`: rows have no ids."""
-    for number, row in enumerate(rows(annotations)):
-        yield _record(row, number)
+    return records(annotations, _record)
 
 
-def _record(row: dict[str, Any] | Problem, number: int) -> Record | RowRefusal:
-    if isinstance(row, Problem):
-        return refusal(f"#{number}", row)
+def _record(label: str, row: Row) -> Record | RowRefusal:
     if problem := field_problem(row, ["video_id", "q", "a"]):
-        return refusal(f"#{number}", problem)
-    return asked(f"{row['video_id']}#{number}", video_file(row["video_id"]), row["q"], row["a"])
+        return refusal(label, problem)
+    return asked(f"{row['video_id']}{label}", video_file(row["video_id"]), row["q"], row["a"])

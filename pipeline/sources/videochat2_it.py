@@ -20,22 +20,19 @@ from pipeline.records import (
     refusal,
     spoken_text,
 )
-from pipeline.sources.json_rows import rows
+from pipeline.sources.json_rows import Row, records
 from pipeline.sources.llava_json import named_media
 from shards.sample import Turn
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """One record per row, named by its medium and its number: rows have no ids."""
-    for number, row in enumerate(rows(annotations)):
-        yield _record(row, number)
+    return records(annotations, _record)
 
 
-def _record(row: dict[str, Any] | Problem, number: int) -> Record | RowRefusal:
-    if isinstance(row, Problem):
-        return refusal(f"#{number}", row)
+def _record(label: str, row: Row) -> Record | RowRefusal:
     named = row.get("video", row.get("image"))
-    name = f"{named}#{number}" if isinstance(named, str) else f"#{number}"
+    name = f"{named}{label}" if isinstance(named, str) else label
     if problem := field_problem(row, ["QA"]):
         return refusal(name, problem)
     media = named_media(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image
 from mixtures.layout import VIDEO_MULTIPLE
 from pipeline.decoded import Decoded, placed
 from pipeline.fingerprints import differences
-from pipeline.media import MediaRefusal, decode
+from pipeline.media import MediaRefusal, decode_all
 from pipeline.video import MAX_ASPECT_STORED
 from shards.errors import UserError
 from shards.ids import short_hash
@@ -35,22 +35,16 @@ class Seen:
     jpegs: tuple[bytes, ...]
 
 
-def see_path(path: Path, kind: str, profile: Profile, name: str = "") -> Seen:
-    """An image or video file; UserError names it (as `name`) where the door refuses it."""
-    decoded = decode(path, kind, profile)
-    if isinstance(decoded, MediaRefusal):
-        shown = name or path.name
-        raise UserError(f"{shown}: {decoded.code}: {decoded.detail}; give another file")
-    return _seen(decoded, short_hash([kind, name, str(path)]))
-
-
-def see_bytes(data: bytes, kind: str, profile: Profile, name: str) -> Seen:
-    """The bytes of an image or video file."""
-    with tempfile.NamedTemporaryFile(suffix=".media") as file:
-        file.write(data)
-        file.flush()
-        seen = see_path(Path(file.name), kind, profile, name)
-    return replace(seen, clip=replace(seen.clip, clip_id=short_hash([kind, name])))
+def see_files(files: Sequence[tuple[Path, str, str]], profile: Profile) -> list[Seen]:
+    """(path, "image" or "video", name) of each file, decoded together; UserError names the first
+    that the door refuses."""
+    seen = []
+    every = decode_all([(path, kind, None) for path, kind, _ in files], profile)
+    for (path, kind, name), decoded in zip(files, every, strict=True):
+        if isinstance(decoded, MediaRefusal):
+            raise UserError(f"{name}: {decoded.code}: {decoded.detail}; give another file")
+        seen.append(_seen(decoded, short_hash([kind, name, str(path)])))
+    return seen
 
 
 def see_image(image: Image.Image, profile: Profile, name: str) -> Seen:
@@ -58,7 +52,7 @@ def see_image(image: Image.Image, profile: Profile, name: str) -> Seen:
     with tempfile.NamedTemporaryFile(suffix=".png") as file:
         image.save(file, "PNG")
         file.flush()
-        return see_path(Path(file.name), "image", profile, name)
+        return see_files([(Path(file.name), "image", name)], profile)[0]
 
 
 def see_frames(

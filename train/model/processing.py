@@ -24,7 +24,7 @@ from mixtures.text import IM_END, TextCodec
 from shards.errors import UserError
 from shards.profile import Profile
 from shards.sample import ROLES, Turn
-from train.evaluation.door import Seen, see_frames, see_image, see_path
+from train.evaluation.door import Seen, see_files, see_frames, see_image
 from train.frames import Frames, open_jpegs
 from train.packs import MemoryFrames, Pack, RenderedSample, VisualSlots, build_pack
 from train.render import Rules, render
@@ -181,7 +181,8 @@ class SlowFastProcessor(ProcessorMixin):
         kind = part.get("type")
         medium = part.get(kind, part.get("path")) if kind in ("image", "video") else None
         if isinstance(medium, str | Path):
-            return see_path(Path(medium).absolute(), str(kind), profile, f"{name} ({medium})")
+            path = Path(medium).absolute()
+            return see_files([(path, str(kind), f"{name} ({medium})")], profile)[0]
         if kind == "image" and isinstance(medium, Image.Image):
             return see_image(medium, profile, name)
         if kind == "video" and isinstance(medium, np.ndarray) and "seconds" in part:

@@ -9,6 +9,7 @@ P patches, C their width, D the language model's width, M pooled tokens, V visua
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -62,7 +63,7 @@ def attend(scores: Tensor, slots: SlotTensors) -> Tensor:
     return (powers / summed(powers, slots).index_select(0, slots.segment)).to(scores.dtype)
 
 
-class Projector(nn.Module):
+class Projector(nn.Module, ABC):
     """Learned vectors and an MLP; a subclass says how patches become pooled tokens.
 
     `width` is C, `hidden` is D, `heads` those of a subclass that attends.
@@ -75,9 +76,9 @@ class Projector(nn.Module):
         self.times = TimeEmbedding(hidden) if layout.timestamps == "learned" else None
         self.layout, self.width, self.heads = layout, width, heads
 
+    @abstractmethod
     def tokens(self, features: Tensor, grids: Tensor, slots: SlotTensors) -> Tensor:
         """Patch features [P, C] -> pooled tokens [M, D]."""
-        raise NotImplementedError
 
     def forward(
         self, features: Tensor, grids: Tensor, slots: SlotTensors, seconds: Tensor

@@ -5,48 +5,29 @@ frames  every frame decoded by Pillow in DataLoader workers
 resume  no state of its own: a DataLoader replays what was consumed
 """
 
-import hashlib
 import io
 import json
 import sys
 import time
 
-sys.path.pop(0)  # this file is named as the package it imports
 import numpy
+import torch
 import webdataset
+from counting import count
+from PIL import Image
+from torch.utils.data import DataLoader
 
 
-def opened(request, shuffle=1000):
+def opened(request):
     shards = webdataset.WebDataset(request["shards"], shardshuffle=False, empty_check=False)
-    return shards.shuffle(shuffle) if shuffle else shards
+    return shards.shuffle(1000)
 
 
 def raw(request):
-    started, first, samples, touched = time.perf_counter(), None, 0, 0
-    cpu = time.process_time()
-    digests = []
-    for sample in opened(request, 1000 if request.get("shuffle", True) else 0):
-        samples += 1
-        touched += sum(memoryview(sample["mjpeg"])[::4096])  # a view costs nothing until it is read
-        if samples == 16:
-            first = time.perf_counter() - started
-        if request.get("check"):
-            parts = (sample["__key__"].encode(), sample["json"], sample["mjpeg"])
-            digests.append(hashlib.sha256(b"".join(parts)).digest())
-    cpu = time.process_time() - cpu
-    digest = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-    return {
-        "samples": samples,
-        "digest": digest,
-        "cpu_s": cpu,
-        "first_s": first,
-        "touched": touched,
-    }
+    return count(request, lambda: opened(request), lambda sample: sample["__key__"])
 
 
 def frames_of(sample):
-    from PIL import Image
-
     sizes = [n for clip in json.loads(sample["json"])["clips"] for n in clip["nbytes"]]
     found, at = [], 0
     for size in sizes:
@@ -56,8 +37,6 @@ def frames_of(sample):
 
 
 def frames(request):
-    from torch.utils.data import DataLoader
-
     shards = webdataset.WebDataset(
         request["shards"], shardshuffle=False, empty_check=False, workersplitter=split
     )
@@ -71,8 +50,6 @@ def frames(request):
 
 def split(source):
     """Every worker reads all shards and keeps its own samples' shards: few shards, two workers."""
-    import torch
-
     worker = torch.utils.data.get_worker_info()
     shards = list(source)
     yield from shards if worker is None else shards[worker.id :: worker.num_workers]

@@ -1,7 +1,8 @@
 """Peers: other people's libraries, each in its own virtual environment, speaking JSON lines.
 
-A peer is `peers/NAME.txt` (its pinned packages) and `peers/NAME.py` (reads one JSON request from
-standard input, answers with JSON lines). Several peers need packages that we do not want.
+A peer is `NAME.txt` (its pinned packages) and the scripts `NAME_read.py` and `NAME_order.py`, which
+read one JSON request from standard input and answer with JSON lines. Several peers need packages
+that we do not want.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent / "peers"
+HERE = Path(__file__).resolve().parent
 ENVIRONMENTS = HERE.parent.parent / ".venv-peers"
 
 
@@ -44,12 +45,14 @@ def install(name: str) -> None:
     (home / "ready").touch()
 
 
-def ask(name: str, request: dict[str, Any], timeout: float = 600) -> list[dict[str, Any]]:
-    """Run the peer on one request; its answers, one a line."""
+def ask(
+    name: str, request: dict[str, Any], what: str = "read", timeout: float = 900
+) -> list[dict[str, Any]]:
+    """Run the peer's script `NAME_WHAT.py` on one request; its answers, one a line."""
     home = ENVIRONMENTS / name
     if not (home / "ready").exists():
         raise PeerUnavailable(f"{name} is not installed; run make bench-setup")
-    return _run(name, [str(home / "bin/python"), str(HERE / f"{name}.py")], request, timeout)
+    return _run(name, [str(home / "bin/python"), str(HERE / f"{name}_{what}.py")], request, timeout)
 
 
 def ask_ours(request: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
@@ -72,7 +75,8 @@ def _run(
     except subprocess.TimeoutExpired as error:
         raise PeerUnavailable(f"{name}: no answer in {timeout:.0f} s") from error
     if done.returncode:
-        raise PeerUnavailable(f"{name}: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip() or f"status {done.returncode}"
+        raise PeerUnavailable(f"{name}: {said.splitlines()[-1]}")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

@@ -5,15 +5,14 @@ resume  state, topology
 """
 
 import contextlib
-import hashlib
+import io
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
-sys.path.pop(0)  # beside this file lies one named as a package
 import torch
+from counting import count, resumed
 from megatron.energon import (
     BaseWebdatasetFactory,
     DefaultTaskEncoder,
@@ -76,50 +75,28 @@ def opened(request, workers, repeat):
 
 
 def raw(request):
-    started, first, samples, touched = time.perf_counter(), None, 0, 0
-    loader = get_savable_loader(opened(request, 0, repeat=False))
-    cpu, digests = time.process_time(), []
-    for sample in loader:
-        samples += 1
-        touched += sum(memoryview(sample["mjpeg"])[::4096])  # a view costs nothing until it is read
-        if samples == 16:
-            first = time.perf_counter() - started
-        if request.get("check"):
-            key = sample["__key__"].rpartition("/")[2].encode()
-            digests.append(hashlib.sha256(key + sample["json"] + sample["mjpeg"]).digest())
-    cpu = time.process_time() - cpu
-    digest = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
-    return {
-        "samples": samples,
-        "digest": digest,
-        "cpu_s": cpu,
-        "first_s": first,
-        "touched": touched,
-    }
+    return count(
+        request,
+        lambda: get_savable_loader(opened(request, 0, repeat=False)),
+        lambda sample: sample["__key__"].rpartition("/")[2],
+    )
 
 
 def resume(request):
-    """Consume `skip` samples and save; restore in a new loader: `keys` of the next 8 batches."""
-    first = get_savable_loader(opened(request, request["workers"], repeat=True))
-    batches = iter(first)
-    for _ in range(max(1, request["skip"] // 16)):
-        next(batches)
-    state = first.save_state_rank()
-    size = Path(request["home"]) / "state.pt"
-    torch.save(state, size)
-    del batches, first
-    second = get_savable_loader(opened(request, request["workers_after"], repeat=True))
-    started = time.perf_counter()
-    second.restore_state_rank(state)
-    batches = iter(second)
-    batch = next(batches)
-    seconds = time.perf_counter() - started
-    keys = [[one["__key__"] for one in b] for b in (batch, *(next(batches) for _ in range(7)))]
-    return {
-        "first_s": seconds,
-        "state_bytes": size.stat().st_size,
-        "digest": hashlib.sha256(json.dumps(keys).encode()).hexdigest(),
-    }
+    return resumed(
+        request,
+        lambda workers: get_savable_loader(opened(request, workers, repeat=True)),
+        lambda batch: [sample["__key__"] for sample in batch],
+        "save_state_rank",
+        "restore_state_rank",
+        stored_bytes,
+    )
+
+
+def stored_bytes(state):
+    stored = io.BytesIO()
+    torch.save(state, stored)
+    return stored.tell()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,167 @@
+"""What is stopped: a source whose media fail in a row, and a medium that kills its worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pipeline.fuse
+from mixtures.recipe import load_recipe
+from pipeline import admit, build, gather, ledger
+from pipeline.cluster import DEATHS, Workers
+from pipeline.fuse import Fuse
+from pipeline.progress import steps
+from shards.errors import UserError
+from shards.index import CLIPS, REFUSED
+from shards.pool import Pool
+from tests import small_world
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Here(Workers):
+    """Units one after the other, in this process."""
+
+    def map(self, function: Callable[[Any], Any], units: Iterable[Any]) -> Iterator[Any]:
+        return map(function, units)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sixteen pictures of which every other is a web page, in units of four; a fuse of eight."""
+    recipe = small_world.make(tmp_path, pictures=16)
+    for number in range(0, 16, 2):
+        page = f"<!DOCTYPE html><title>{number}</title>"
+        (tmp_path / f"pictures/{number}.jpg").write_text(page)
+    monkeypatch.setattr(ledger, "IMAGES_PER_PART", 4)
+    monkeypatch.setattr(pipeline.fuse, "WINDOW", 8)
+    return recipe
+
+
+def decoded(recipe_path: Path) -> tuple[Fuse, Pool]:
+    """Admit and decode as a build does."""
+    recipe = load_recipe(recipe_path)
+    pool = Pool(str(recipe_path.parent / "pool"), recipe.profile)
+    pinned = [gather.pin(source, str(recipe_path)) for source in recipe.sources]
+    admitted = {
+        each.source.name: admit.admit(build.source_unit(each, None, pool)) for each in pinned
+    }
+    bounds = {source.name: source.max_refused for source in recipe.sources}
+    fuse = Fuse(bounds, ledger.users(pool, admitted))
+    with steps() as bars:
+        build.decode("decode", admitted, pool, Here(), bars, False, fuse)
+    return fuse, pool
+
+
+def judged(pool: Pool) -> tuple[set[str], set[str]]:
+    """(clips decoded, clips refused)."""
+    receipts = pool.receipts("decode")
+    clips = pool.table(receipts, "index/clips", CLIPS)["clip_id"].to_pylist()
+    return set(clips), set(pool.table(receipts, "refused", REFUSED)["key"].to_pylist())
+
+
+def test_a_source_that_fails_in_a_row_is_stopped_and_the_others_are_not(world: Path) -> None:
+    fuse, pool = decoded(world)
+    with pytest.raises(UserError, match=r"of 8 media of 'pictures' in a row \d were refused with"):
+        fuse.check("recipe.yaml")
+    clips, refused = judged(pool)
+    assert len(clips | refused) == 8 + 6  # two units of pictures, and all films
+    again, _ = decoded(world)
+    assert again.blown == fuse.blown and judged(pool) == (clips, refused)
+
+
+def test_what_a_person_allows_is_decoded_to_its_end(world: Path) -> None:
+    text = world.read_text().replace("CC0-1.0, weight: 3", "CC0-1.0, max_refused: 0.9, weight: 3")
+    world.write_text(text)
+    fuse, pool = decoded(world)
+    fuse.check("recipe.yaml")
+    assert sum(map(len, judged(pool))) == 16 + 4 + 6
+
+
+@given(st.lists(st.sampled_from(["", "", "", "A", "B"]), max_size=60), st.fractions(0, 1))
+def test_a_fuse_blows_where_a_window_holds_too_many_of_one_code(
+    codes: list[str], bound: Fraction
+) -> None:
+    window = 10
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.fuse, "WINDOW", window)
+        patch.setattr(pipeline.fuse, "CODES", {"A": "a", "B": "b"})
+        patch.setattr(Pool, "table", lambda _, receipts, *__: receipts[0])
+        fuse = Fuse({"s": bound}, {str(n): ["s"] for n in range(len(codes))})
+        for number, code in enumerate(codes):
+            fuse.note(*one_medium(str(number), code))
+    windows = [codes[start : start + window] for start in range(len(codes) - window + 1)]
+    expected = any(
+        held.count(code) > bound * window and held[-1] for held in windows for code in "AB"
+    )
+    assert bool(fuse.blown) == expected
+
+
+def one_medium(clip: str, code: str) -> tuple[Pool, Any]:
+    """A pool that is not asked, and a receipt that is its own table of refusals."""
+
+    class Column(list):
+        def to_pylist(self) -> list[str]:
+            return self
+
+    @dataclasses.dataclass
+    class Made:
+        inputs: tuple[str, ...]
+        counts: dict[str, int]
+
+        def __getitem__(self, name: str) -> Column:
+            return Column([clip if name == "key" else code])
+
+    return object.__new__(Pool), Made((clip,), {"refused": int(bool(code))})
+
+
+KILLER = """
+import os, signal, sys
+from pipeline import build, stages
+
+decode, log = stages.decode, sys.argv.pop()
+
+def dies_of_poison(unit):
+    if any(row["address"].endswith("/3.jpg") for row in unit.rows):
+        with open(log, "a") as file:
+            file.write(f"{len(unit.rows)}\\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return decode(unit)
+
+stages.decode = dies_of_poison
+from pipeline.__main__ import main
+main()
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_medium_that_kills_its_worker_is_refused_and_its_neighbours_are_kept(
+    tmp_path: Path,
+) -> None:
+    recipe, out, log = small_world.make(tmp_path), tmp_path / "out", tmp_path / "log"
+    words = ["build", str(recipe), "--out", str(out), str(log)]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert log.read_text().split() == ["18"] * DEATHS + ["1"] * DEATHS
+    rows = json.loads((out / "books.json").read_text())
+    assert rows[0]["not_chosen"] == 3 and rows[0]["chosen"] == 14
+    refused = [
+        row
+        for row in Pool(str(out / "pool")).table(
+            Pool(str(out / "pool")).receipts("decode"), "refused", REFUSED
+        ).to_pylist()
+        if row["code"] == "MEDIA_KILLED_WORKER"
+    ]  # fmt: skip
+    assert len(refused) == 1 and refused[0]["origin"].endswith("pictures/3.jpg")
