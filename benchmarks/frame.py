@@ -14,7 +14,9 @@ from rich.table import Table
 NAMES = (
     "archives",
     "decode",
+    "dedupe_scale",
     "demo",
+    "duplicates",
     "floors",
     "hostile",
     "integrity",

@@ -16,7 +16,7 @@ from typing import Any
 
 from mixtures.plan import build_manifest
 from mixtures.recipe import Recipe, load_recipe
-from pipeline import leaks, ledger, media, stages, text_twins
+from pipeline import comparing, leaks, ledger, media, stages, text_twins
 from pipeline.admit import SourceUnit
 from pipeline.admit import admit as stage_admit
 from pipeline.cluster import Died, Workers, connect
@@ -174,15 +174,24 @@ def compare(
         for name, receipt in held_out.items()
         for row in ledger.wanted_media(pool, [receipt])
     }
-    unit = stages.CompareUnit(
+    clips = tuple(row["clip_id"] for row in ledger.wanted_media(pool, list(admitted.values())))
+    unit = comparing.CompareUnit(
         pool=pool.store.url,
         sources=revisions(admitted),
         held_out=revisions(held_out),
-        clip_ids=tuple(r["clip_id"] for r in ledger.wanted_media(pool, list(admitted.values()))),
+        clip_ids=clips,
         benchmark=benchmark,
     )
     with bars.step("compare") as step:
-        list(each(workers, stages.compare, [unit], step))
+        if comparing.finished(unit):
+            return
+        parts = comparing.parts(unit)
+        step.begin(2 * len(parts) + 1)
+        asked = list(each(workers, comparing.candidates, parts, step))
+        told = [replace(part, found=comparing.tables(asked)) for part in parts]
+        same = list(each(workers, comparing.same, told, step))
+        facts = replace(unit, found=comparing.tables(same))
+        list(each(workers, comparing.compare, [facts], step))
 
 
 def find_leaks(

@@ -1,9 +1,9 @@
 """What a clip looks like, small enough to compare with every other clip.
 
-A kept frame's fingerprint is a PDQ hash (256 bits, finds candidates) and a 16 x 16 luma picture
-(256 bytes, decides). Both are made from the stored frame's luma at one fixed size, since PDQ at
-another size is another hash: measured on 64 x 64 digit scans, the same picture scaled by 0.75 and
-1.5 lies at most 40 bits away when hashed at 128 x 128, and up to 56 when hashed at 64 x 64.
+A picture's fingerprint is its luma at 32 x 32 (1 KB, decides) and 256 bits (finds candidates): the
+signs of its 16 x 16 lowest DCT frequencies against their median, as PDQ takes them of 64 x 64. They
+are taken of the stored picture, so that every view of it (mirrored, turned, cropped) can be hashed
+whenever somebody asks (pipeline.views), and nothing but the picture itself has to be stored.
 """
 
 from __future__ import annotations
@@ -12,43 +12,80 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pdqhash
 import simplejpeg
 from PIL import Image
 
 from pipeline.decoded import Decoded
 
-HASH_SIDE = 128
-THUMBNAIL_SIDE = 16
-MOST = 16  # fingerprints per clip: a pool of 10^6 videos then has at most 1.6 * 10^7 hashes
+SIDE = 32
+MOST_HASHES = 16  # a pool of 10^6 videos then has at most 1.6 * 10^7
+MOST_PICTURES = 64
+_REDUCED = 4 * SIDE  # libjpeg leaves out frequencies that a picture of 32 x 32 does not hold
+_GRADIENT = 45  # PDQ's 90 of 64 x 64: half as many steps across an edge, and a quarter of the cells
 
 Luma = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Hashes = npt.NDArray[np.uint64]
+
+_WAVES: Floats = np.cos(
+    np.pi / (2 * SIDE) * np.arange(1, 17)[:, None] * (2 * np.arange(SIDE) + 1)
+).astype(np.float32)
 
 
-def fingerprint(clip_id: str, decoded: Decoded) -> list[dict[str, Any]]:
-    """Rows of shards.index.FINGERPRINTS: at most 16 frames, evenly by time; 1 for an image."""
-    return [_row(clip_id, decoded, frame) for frame in evenly(decoded.pts, MOST)]
-
-
-def _row(clip_id: str, decoded: Decoded, frame: int) -> dict[str, Any]:
-    shown = Image.fromarray(luma(decoded.frames[frame]))
-    side = (HASH_SIDE, HASH_SIDE)
-    square = np.asarray(shown.resize(side, Image.Resampling.BICUBIC))
-    bits, quality = pdqhash.compute(square[..., None].repeat(3, axis=2))
-    small = shown.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+def fingerprint(clip_id: str, decoded: Decoded) -> dict[str, Any]:
+    """The row of shards.index.FINGERPRINTS: pictures evenly by time, some of them hashed."""
+    frames = evenly(decoded.pts, MOST_PICTURES)
+    pictures = np.stack([picture(decoded.frames[frame]) for frame in frames])
+    hashed = evenly([decoded.pts[frame] for frame in frames], MOST_HASHES)
     numerator, denominator = decoded.time_base
     return {
         "clip_id": clip_id,
         "kind": decoded.kind,
-        "frame": frame,
-        "micros": decoded.pts[frame] * 1_000_000 * numerator // denominator,
-        "quality": int(quality),
-        "hash": np.packbits(bits).tobytes(),
-        "thumbnail": small.tobytes(),
+        "micros": [decoded.pts[f] * 1_000_000 * numerator // denominator for f in frames],
+        "quality": quality(pictures).tolist(),
+        "pictures": pictures.tobytes(),
+        "hashed": hashed,
+        "hashes": hashes_of(frequencies(pictures[hashed].astype(np.float32))).tobytes(),
     }
 
 
-def evenly(pts: tuple[int, ...], most: int) -> list[int]:
+def picture(jpeg: bytes) -> Luma:
+    """uint8[32, 32]: the mean luma of each cell of one of our own JPEGs."""
+    plane = simplejpeg.decode_jpeg(
+        jpeg, "GRAY", min_height=_REDUCED, min_width=_REDUCED, min_factor=1
+    )[..., 0]
+    small = Image.fromarray(plane).resize((SIDE, SIDE), Image.Resampling.BOX)
+    return np.asarray(small)
+
+
+def frequencies(
+    pictures: Floats, down: Floats | None = None, across: Floats | None = None
+) -> Floats:
+    """float32[n, 16, 16]: the DCT frequencies 1 to 16 of pictures [n, 32, 32].
+
+    `down` and `across` [32, 32] resample rows and columns first (a crop).
+    """
+    left = _WAVES if down is None else _WAVES @ down
+    right = _WAVES if across is None else _WAVES @ across
+    return np.asarray(left @ pictures @ right.T, np.float32)
+
+
+def hashes_of(waves: Floats) -> Hashes:
+    """uint64[n, 4]: which of the frequencies [n, 16, 16] lie above their median."""
+    flat = waves.reshape(-1, 256)
+    bits = flat > np.median(flat, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(np.uint64)
+
+
+def quality(pictures: Luma) -> npt.NDArray[np.int64]:
+    """0 (nothing to see) to 100 of each picture [n, 32, 32]: PDQ's sum of steps between cells."""
+    cells = pictures.astype(np.int64)
+    steps = [abs(np.diff(cells, axis=axis)) * 100 // 255 for axis in (1, 2)]
+    total = sum(step.sum(axis=(1, 2)) for step in steps)
+    return np.asarray(np.minimum(total // _GRADIENT, 100))
+
+
+def evenly(pts: Any, most: int) -> list[int]:
     """Indexes of at most `most` frames: those nearest to evenly spaced times, ends included."""
     if len(pts) <= most:
         return list(range(len(pts)))

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline import stages
+from pipeline import comparing, stages
 from pipeline.clusters import leak_matches
 from pipeline.shingles import Hashes, ngrams, wholes, words_of
 from shards.errors import UserError
@@ -28,7 +28,7 @@ from shards.index import LEAKED_TEXTS, LEAKS, table_of
 from shards.leak_index import LeakIndex, open_index
 from shards.pool import Pool, Receipt
 
-MEDIA_VERSION = f"1/{stages.COMPARE_VERSION}"
+MEDIA_VERSION = f"1/{comparing.VERSION}"
 TEXT_VERSION = "1"
 GRAM = 12  # words; datatrove's choice for decontamination
 TABLES_PER_UNIT = 64

@@ -2,7 +2,6 @@
 
     decode    some media -> clips in one part of the pool, their index and fingerprints, refusals
     lengths   one table of samples -> tokens per turn under a tokenizer and template
-    compare   fingerprints of a recipe's clips -> duplicate pairs and leak matches (facts)
 
 A stage whose receipt exists returns it and does nothing else.
 """
@@ -10,28 +9,24 @@ A stage whose receipt exists returns it and does nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mixtures.text import TextCodec
 from pipeline import media
-from pipeline.clusters import duplicate_pairs, leak_matches
 from pipeline.fingerprints import differences, fingerprint
 from pipeline.opening import open_address
 from pipeline.stills import decode_all
-from shards.ids import sha256_hex, short_hash, work_id
+from shards.ids import sha256_hex, work_id
 from shards.index import (
     CLIPS,
     FINGERPRINTS,
-    LEAKS,
     LENGTHS,
-    PAIRS,
     REFUSED,
     table_of,
 )
@@ -40,9 +35,8 @@ from shards.pool import Pool, Receipt
 from shards.sample import Clip, turns_from_json
 from shards.writer import clip_members, tar_bytes
 
-DECODE_VERSION = "2"
+DECODE_VERSION = "3"
 LENGTHS_VERSION = "1"
-COMPARE_VERSION = "1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +74,7 @@ def decode(unit: MediaUnit) -> Receipt:
             refused.append(_media_refusal(row, decoded.code, decoded.detail))
         else:
             clips.append((row, decoded))
-            prints += fingerprint(row["clip_id"], decoded)
+            prints.append(fingerprint(row["clip_id"], decoded))
     return _commit_decoded(pool, unit, clips, prints, refused)
 
 
@@ -184,38 +178,3 @@ def count_lengths(unit: TextUnit) -> Receipt:
     )
     tables = {f"lengths/{codec.profile_id}": table_of(LENGTHS, counted)}
     return pool.commit("lengths", LENGTHS_VERSION, parameters, [unit.table], tables)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareUnit:
-    """The clips of a recipe, and the held-out clips with their benchmark's name."""
-
-    pool: str
-    sources: dict[str, str]
-    held_out: dict[str, str]
-    clip_ids: tuple[str, ...]
-    benchmark: dict[str, str]
-
-
-def compare(unit: CompareUnit) -> Receipt:
-    """Duplicate pairs among the recipe's clips, and their matches with held-out clips."""
-    pool = Pool(unit.pool)
-    parameters = {"sources": unit.sources, "held_out": unit.held_out}
-    inputs = [short_hash(sorted(unit.clip_ids)), short_hash(sorted(unit.benchmark.items()))]
-    done = pool.receipt(work_id("compare", COMPARE_VERSION, parameters, inputs))
-    if done:
-        return done
-    ours = _fingerprints(pool, "decode", unit.clip_ids)
-    theirs = _fingerprints(pool, "held_out", unit.benchmark)
-    tables = {
-        "clusters": duplicate_pairs(ours).cast(PAIRS),
-        "leaks": leak_matches(ours, theirs, unit.benchmark).cast(LEAKS),
-    }
-    return pool.commit("compare", COMPARE_VERSION, parameters, inputs, tables)
-
-
-def _fingerprints(pool: Pool, stage: str, clip_ids: Iterable[str]) -> pa.Table:
-    table = pool.table(pool.receipts(stage), "index/fingerprints", FINGERPRINTS)
-    wanted = pa.array(sorted(clip_ids), pa.string())
-    table = table.filter(pc.is_in(table["clip_id"], value_set=wanted))
-    return table.sort_by([("clip_id", "ascending"), ("frame", "ascending")])

@@ -92,14 +92,27 @@ FINGERPRINTS = pa.schema(
     [
         ("clip_id", pa.string()),
         ("kind", pa.string()),
-        ("frame", pa.int32()),
-        ("micros", pa.int64()),
-        ("quality", pa.int32()),
-        ("hash", pa.binary(32)),
-        ("thumbnail", pa.binary()),
+        ("micros", pa.list_(pa.int64())),
+        ("quality", pa.list_(pa.int32())),
+        ("pictures", pa.binary()),
+        ("hashed", pa.list_(pa.int32())),
+        ("hashes", pa.binary()),
     ]
 )
-"""At most 16 rows per clip (1 per image): a 256-bit hash of a frame, and a small luma picture."""
+"""One row per clip: at most 64 pictures (32 x 32 luma, 1 KB each) with their times, and the hashes
+(256 bits each) of at most 16 of them; one picture and one hash of an image."""
+
+CANDIDATES = pa.schema(
+    [
+        ("asking", pa.string()),
+        ("stored", pa.string()),
+        ("view", pa.int32()),
+        ("bits", pa.int32()),
+        ("asking_picture", pa.int32()),
+        ("stored_picture", pa.int32()),
+    ]
+)
+"""Pictures of two clips whose hashes are near, in a view of the asking one (pipeline.views)."""
 
 PAIRS = pa.schema(
     [

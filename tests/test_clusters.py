@@ -59,10 +59,10 @@ def found(rows: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
 
 @pytest.fixture(scope="module")
 def scans() -> list[dict[str, Any]]:
-    rows = []
-    for index in range(len(SCANS)):
-        rows += fingerprint(f"{index:04d}", clip([as_door(scan_image(index))], "image"))
-    return rows
+    return [
+        fingerprint(f"{index:04d}", clip([as_door(scan_image(index))], "image"))
+        for index in range(len(SCANS))
+    ]
 
 
 def test_no_two_of_1797_digit_scans_pair(scans: list[dict[str, Any]]) -> None:
@@ -75,7 +75,7 @@ def test_every_copy_of_a_digit_scan_pairs_with_its_scan_only(scans: list[dict[st
         name = list(COPIES)[index // 30 % 4]
         change, relation = COPIES[name]
         pixels = as_door(change(scan_image(index)))
-        rows += fingerprint(f"{index:04d} {name}", clip([pixels], "image"))
+        rows.append(fingerprint(f"{index:04d} {name}", clip([pixels], "image")))
         expected[f"{index:04d}", f"{index:04d} {name}"] = relation
     assert found(rows) == expected
 
@@ -98,7 +98,7 @@ def scene(seed: int, *, board: int | None = None) -> list[Pixels]:
 
 
 def prints(name: str, frames: list[Pixels]) -> list[dict[str, Any]]:
-    return fingerprint(name, clip(frames))
+    return [fingerprint(name, clip(frames))]
 
 
 def test_videos_of_different_scans_do_not_pair_and_cuts_are_contained() -> None:
@@ -138,8 +138,8 @@ def test_a_cut_that_stands_still_and_black_frames_prove_nothing() -> None:
 def test_equal_frames_at_equal_times_are_exact_and_an_image_is_no_video() -> None:
     frames = scene(5)
     rows = prints("a", frames) + prints("b", frames)
-    rows += fingerprint("c", clip([PHOTOGRAPH], "image"))
-    rows += fingerprint("d", clip([PHOTOGRAPH], "image")) + prints("e", [PHOTOGRAPH])
+    rows.append(fingerprint("c", clip([PHOTOGRAPH], "image")))
+    rows += [fingerprint("d", clip([PHOTOGRAPH], "image")), *prints("e", [PHOTOGRAPH])]
     assert found(rows) == {("a", "b"): "exact", ("c", "d"): "exact"}
 
 
@@ -152,13 +152,13 @@ def test_the_result_does_not_depend_on_the_order_of_rows(random: Any) -> None:
     expected = duplicate_pairs(table_of(FINGERPRINTS, rows))
     random.shuffle(rows)
     assert duplicate_pairs(table_of(FINGERPRINTS, rows)).equals(expected)
-    assert expected["relation"].to_pylist() == ["contained", "mirrored"]
+    assert expected["relation"].to_pylist() == ["contained", "mirrored", "contained"]
 
 
 def test_leaks_are_found_by_benchmark_and_an_empty_side_has_none(
     scans: list[dict[str, Any]],
 ) -> None:
-    held = fingerprint("h1", clip([as_door(recompressed(scan_image(3)))], "image"))
+    held = [fingerprint("h1", clip([as_door(recompressed(scan_image(3)))], "image"))]
     held += prints("h2", scene(8)[3:12])
     mine = scans[:50] + prints("v", scene(8)) + prints("w", scene(9))
     matches = leak_matches(
@@ -185,7 +185,7 @@ def test_encoded_copies_of_a_video_pair_after_the_door(tmp_path: Path) -> None:
         subprocess.run(command, input=said, check=True)
         decoded = media.decode(path, "video", Profile())
         assert isinstance(decoded, Decoded), decoded
-        return fingerprint(name, decoded)
+        return [fingerprint(name, decoded)]
 
     frames = scene(10)
     rows = encoded("a", frames, "-crf", "18") + encoded("z", scene(11), "-crf", "18")
