@@ -18,7 +18,6 @@ from statistics import median
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import peers
 from benchmarks.frame import Bar, at_least, at_most, equal
@@ -40,21 +39,22 @@ def run(console: Console) -> list[Bar]:
     with tempfile.TemporaryDirectory(prefix="slowfast-") as home:
         pool = Pool(f"{home}/pool", Profile())
         tables = [commit(pool, number) for number in range(TABLES)]
-        sketched, texts = timed(lambda: [sketch(pool, name) for name in tables])
+        sketched, texts = timed(
+            console, f"sketches of {TEXTS:,}", lambda: [sketch(pool, name) for name in tables]
+        )
         units = text_twins.parted(pool.store.url, texts, {"made": "1"})
-        compared, done = timed(lambda: [text_twins.twins(unit) for unit in units])
+        compared, done = timed(console, "twins", lambda: [text_twins.twins(unit) for unit in units])
         pairs = pool.table(done, "clusters/text", TEXT_PAIRS)
         index = made_index(f"{home}/index")
-        matched, found = timed(lambda: [match(pool, index, name) for name in tables])
+        matched, found = timed(
+            console,
+            f"{QUESTIONS:,} questions",
+            lambda: [match(pool, index, name) for name in tables],
+        )
         leaked = pool.table(found, "leaks/text", LEAKED_TEXTS)
     recall, false = judged(pairs)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    table = Table("step", "CPU seconds", "of")
-    table.add_row("sketches", f"{sketched:.1f}", f"{TEXTS:,} conversations")
-    table.add_row("twins", f"{compared:.1f}", f"{len(units)} parts, {len(pairs):,} pairs")
-    table.add_row("leaked questions", f"{matched:.1f}", f"{QUESTIONS:,} questions")
-    console.print(table)
-    console.print(f"peak memory {peak:,.0f} MB")
+    console.print(f"{len(units)} parts, {len(pairs):,} pairs; peak memory {peak:,.0f} MB")
     asks = {row["key"] for row in leaked.to_pylist() if row["shared"]}
     planted = {str(n) for n in range(1, TEXTS, EVERY)}
     return [
@@ -70,10 +70,13 @@ def run(console: Console) -> list[Bar]:
     ]
 
 
-def timed(work: Callable[[], list]) -> tuple[float, list]:
+def timed(console: Console, what: str, work: Callable[[], list]) -> tuple[float, list]:
+    """CPU seconds of some work, and what it returns."""
     started = time.process_time()
     result = work()
-    return time.process_time() - started, result
+    seconds = time.process_time() - started
+    console.print(f"{what}: {seconds:.1f} CPU seconds")
+    return seconds, result
 
 
 def sketch(pool: Pool, table: str):
@@ -168,7 +171,7 @@ def beside(console: Console) -> list[Bar]:
     ratios = []
     try:
         for _ in range(ROUNDS):
-            ours, pairs = timed(lambda: pairs_of(talks))
+            ours, pairs = timed(console, f"{BESIDE:,} beside datasketch", lambda: pairs_of(talks))
             (theirs,) = peers.ask("datasketch", request, "twins")
             ratios.append(ours / theirs["seconds"])
     except peers.PeerUnavailable as error:

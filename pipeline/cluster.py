@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import ray
 from ray.exceptions import (
+    LocalRayletDiedError,
     NodeDiedError,
     ObjectLostError,
     OutOfMemoryError,
@@ -88,6 +89,11 @@ def _outcome(reference: Any, attempt: _Attempt[Unit]) -> Any:
         attempt = replace(attempt, deaths=attempt.deaths + 1)
     except (NodeDiedError, ObjectLostError):
         attempt = replace(attempt, losses=attempt.losses + 1)
+    except LocalRayletDiedError as error:
+        raise UserError(
+            "Ray's node on this machine died (was it killed, is memory short?); run the same "
+            "command again: what was finished is not repeated"
+        ) from error
     except RayTaskError as error:
         raise (error.cause if isinstance(error.cause, UserError) else error) from None
     is_over = attempt.deaths == DEATHS or attempt.losses == LOSSES

@@ -29,7 +29,7 @@ from pipeline.gather import Pinned, gather, pin
 from pipeline.leaks import GRAM
 from pipeline.progress import steps
 from pipeline.records import Record
-from pipeline.shingles import ngrams, wholes, words_of
+from pipeline.shingles import Ends, Hashes, ngrams, wholes, words_of
 from pipeline.sources import records
 from pipeline.sources.catalogue import ID, catalogue
 from shards.errors import UserError
@@ -148,21 +148,29 @@ def question_table(benchmark: str, found: Sequence[tuple[str, str]]) -> pa.Table
     _, first = np.unique(whole, return_index=True)
     first = np.sort(first[words.counts[first] > 0])
     grams, ends = ngrams(words, GRAM)
-    own = [np.unique(grams[ends[i] : ends[i + 1]]) for i in first]
-    of_texts = [one for i, one in zip(first, own, strict=True) if i < len(found)]
-    known, uses = np.unique(np.concatenate([np.empty(0, np.uint64), *of_texts]), return_counts=True)
-    telling = known[uses <= COMMON]
-    rows = (
-        {
-            "benchmark": benchmark,
-            "record": every[i][0],
-            "words": int(words.counts[i]),
-            "whole": int(whole[i]),
-            "grams": one[np.isin(one, telling)].tolist(),
-        }
-        for i, one in zip(first, own, strict=True)
-    )
-    return table_of(LEAK_QUESTIONS, rows)
+    row = np.repeat(np.arange(len(every)), np.diff(ends))
+    own = np.isin(row, first)
+    grams, row = _distinct(grams[own], row[own])
+    known, uses = np.unique(grams[row < len(found)], return_counts=True)
+    told = ~np.isin(grams, known[uses > COMMON])
+    grams, row = grams[told], row[told]
+    offsets = np.append(np.searchsorted(row, first), len(row))
+    columns = [
+        pa.array([benchmark] * len(first), pa.string()),
+        pa.array([every[i][0] for i in first], pa.string()),
+        pa.array(words.counts[first], pa.int32()),
+        pa.array(whole[first]),
+        pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(grams)),
+    ]
+    return pa.table(columns, schema=LEAK_QUESTIONS)
+
+
+def _distinct(grams: Hashes, row: Ends) -> tuple[Hashes, Ends]:
+    """Each 12-gram of a row once, in the order of (row, 12-gram)."""
+    order = np.lexsort((grams, row))
+    grams, row = grams[order], row[order]
+    fresh = np.append(True, (grams[1:] != grams[:-1]) | (row[1:] != row[:-1]))[: len(row)]
+    return grams[fresh], row[fresh]
 
 
 def _write(

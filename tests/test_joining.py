@@ -22,13 +22,14 @@ from mixtures.order import Order
 from mixtures.plan import Plan, build_manifest
 from mixtures.recipe import load_recipe
 from mixtures.tables import ROW
-from pipeline.pack import plan_shards, publish, write_shard
+from pipeline.report import write_report
+from pipeline.report_data import load_build
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json, short_hash
 from shards.pool import Pool
 from shards.reader import PoolReader, open_data
-from shards.store import Store
 from tests.made_pool import MadePool, MadeSample, many, name_of, write_recipe
+from tests.packed import packed
 from tests.tiny_pool import tiny_manifest
 from train.stream import Stream
 
@@ -221,9 +222,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ratio=("repeat: 1", "repeat: 1.5"),
         join="max_turns: 4, max_tokens: 200",
     )
-    out, pool = str(path.parent / "shards"), Pool(str(path.parent.parent / "pool"))
-    units, _ = plan_shards(str(path), Manifest.load(path), pool, out)
-    publish(Store(out), Manifest.load(path), [write_shard(unit) for unit in units])
+    packed(path)
     return path
 
 
@@ -237,14 +236,16 @@ def test_a_joined_sample_is_as_long_in_the_plan_as_in_the_trainer(built: Path) -
     manifest = Manifest.load(built)
     clips = manifest.names.index("clips")
     assert (len(manifest.tables[clips]), len(manifest.members[clips])) == (18, 36)
+    drawn = {one.key: one for one in Order(manifest).samples(0, manifest.length)}
     stream = Stream(manifest, str(built.parent.parent / "pool"), workers=0)
-    twice = 0
-    for drawn in Order(manifest).samples(0, manifest.length):
-        pack = stream._join([stream._read(None, drawn)])
-        assert len(pack.tokens) == drawn.tokens and len(pack.patches) == drawn.patches
-        assert pack.keys == (drawn.key,)
-        twice += len(manifest.members_of(drawn.source, drawn.key)) == 2
-    assert twice == 27
+    packs = [pack for step in stream.steps() for pack in step]
+    seen = [key for pack in packs for key in pack.keys]
+    assert Counter(seen) == Counter(one.key for one in Order(manifest).samples(0, manifest.length))
+    for pack in packs:
+        wanted = [drawn[key] for key in pack.keys]
+        assert np.diff(pack.cu_seqlens).tolist() == [one.tokens for one in wanted]
+        assert len(pack.patches) == sum(one.patches for one in wanted)
+    assert sum(len(manifest.members_of(drawn[key].source, key)) == 2 for key in seen) == 27
 
 
 def test_joined_samples_are_the_same_from_the_pool_and_from_shards(built: Path) -> None:
@@ -260,13 +261,35 @@ def test_joined_samples_are_the_same_from_the_pool_and_from_shards(built: Path) 
     assert sample.origin.record == " + ".join(one.origin.record for one in asked)
 
 
+def test_the_report_counts_conversations_and_opens(built: Path) -> None:
+    out, pool = str(built.parent), str(built.parent.parent / "pool")
+    build = load_build(out, pool)
+    assert len(build.chosen) == len(set(build.chosen)) == 12 + 2 * 18
+    assert sum(build.drawn.values()) == 12 + 2 * 27
+    assert [(one.chosen, one.joined, one.drawn) for one in build.books] == [
+        (12, 0, 12),
+        (36, 18, 18),
+    ]
+    page = Path(write_report(out, pool)).read_text()
+    assert "do not balance" not in page and "joined" in page
+
+
 def test_the_command_line_prints_both_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pool_of().make(tmp_path / "pool")
-    recipe = write_recipe(tmp_path, {"a": "weight: 1", "b": "weight: 1"}, JOIN)
-    command = ["mixtures", "plan", recipe, "--pool", tmp_path / "pool", "--out", tmp_path / "out"]
-    monkeypatch.setattr(sys, "argv", [*map(str, command)])
-    mixtures.__main__.main()
-    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.split()[:2] == ["a", "8"])
+
+    def run(*arguments: object) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["mixtures", *map(str, arguments)])
+        mixtures.__main__.main()
+        return capsys.readouterr().out.splitlines()
+
+    said = {}
+    for out, more in (("joined", (JOIN,)), ("apart", ())):
+        recipe = write_recipe(tmp_path, {"a": "weight: 1", "b": "weight: 1"}, *more)
+        said[out] = run("plan", recipe, "--pool", tmp_path / "pool", "--out", tmp_path / out)
+    (line,) = (each for each in said["joined"] if each.split()[:2] == ["a", "8"])
     assert line.split()[6:8] == ["7", "4"]
+    found = run("diff", tmp_path / "apart/manifest.json", tmp_path / "joined/manifest.json")
+    assert "a: joined from 7 | 7 conversations" in found
+    assert not any(each.startswith("b: joined") for each in found)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from shards.store import Store
 from shards.verify import damage
 from tests.tiny_pool import tiny_manifest
@@ -26,8 +28,10 @@ with connect(None) as workers, steps() as bars, bars.step("pack") as step:
 """
 
 
+@pytest.mark.timeout(300)
 def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
-    manifest, pool = tiny_manifest(tmp_path / "tiny"), tmp_path / "tiny/pool"
+    manifest = tiny_manifest(tmp_path / "tiny", ratio=("repeat: 1", "repeat: 1"))
+    pool = tmp_path / "tiny/pool"
     found = []
     for count in (1, 2, 5):
         out = tmp_path / f"out{count}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,20 @@ echo "the wrong recipe ended with $?"
 mv "$HOME/.ray/auth_token" "$HOME/token"
 ray job submit --working-dir . -- python -m pipeline sources
 echo "without the token it ended with $?"
+"""
+
+
+STRIKE = """
+import os, signal, subprocess, sys, time
+from benchmarks.killing import busy, raylet
+
+command = [sys.executable, "-m", "pipeline", "build", sys.argv[1], "--out", sys.argv[2]]
+build = subprocess.Popen(command)
+while not busy():
+    time.sleep(0.02)
+os.kill(*raylet(""), signal.SIGKILL)
+print("the build ended with", build.wait())
+print("the next one ended with", subprocess.run(command).returncode)
 """
 
 
@@ -57,3 +72,16 @@ def test_nobody_submits_without_the_token(
     done = submitted[1]
     assert "without the token it ended with 1" in done.stdout
     assert "uthentication" in done.stdout + done.stderr
+
+
+@pytest.mark.faults
+def test_the_death_of_ray_itself_is_one_line_and_the_next_build_goes_on(tmp_path: Path) -> None:
+    if private_namespace.why_not():
+        pytest.skip(private_namespace.why_not())
+    recipe, out = small_world.make(tmp_path), tmp_path / "out"
+    command = [sys.executable, "-c", STRIKE, str(recipe), str(out)]
+    done = private_namespace.run(command, tmp_path / "home", {}, seconds=600)
+    assert "the build ended with 2" in done.stdout, done.stdout + done.stderr
+    assert "error: Ray's node on this machine died" in done.stderr
+    assert "the next one ended with 0" in done.stdout, done.stderr[-4000:]
+    assert not list(damage(str(out / "shards")))

@@ -1,0 +1,18 @@
+"""The shards of a manifest over a tiny pool, without Ray's workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mixtures.manifest import Manifest
+from pipeline.pack import plan_shards, publish, write_shard
+from shards.pool import Pool
+from shards.store import Store
+
+
+def packed(path: Path) -> str:
+    """The shards of a manifest, written beside it."""
+    out, manifest = str(path.parent / "shards"), Manifest.load(path)
+    units, _ = plan_shards(str(path), manifest, Pool(str(path.parent.parent / "pool")), out)
+    publish(Store(out), manifest, [write_shard(unit) for unit in units])
+    return out
