@@ -125,7 +125,7 @@ def _spent(started: float, cpu: float) -> Answer:
 
 def resume(request: Answer) -> Answer:
     """Seconds from nothing to the first pack of `step`; the keys of the next `steps`, all ranks."""
-    started, steps = time.perf_counter(), {}
+    started, cpu, steps = time.perf_counter(), time.process_time(), {}
     for rank in range(request["world_size"]):
         stream = Stream(
             Manifest.load(request["manifest"]),
@@ -139,10 +139,12 @@ def resume(request: Answer) -> Answer:
         for step, made in enumerate(islice(stream.steps(), request["steps"])):
             if rank == step == 0:
                 first = time.perf_counter() - started
+                first_cpu = time.process_time() - cpu
             steps.setdefault(step, []).extend(key for pack in made for key in pack.keys)
     kept = [sorted(keys) for keys in steps.values()]
     return {
         "first_s": first,
+        "first_cpu_s": first_cpu,
         "state_bytes": len(json.dumps(stream.state()).encode()),
         "digest": hashlib.sha256(json.dumps(kept).encode()).hexdigest(),
         "samples": sum(map(len, kept)),

@@ -1,9 +1,10 @@
 """Time to the first batch at 90 % consumed against 0 %, bytes of state, other topologies after it.
 
-Ours: a fresh process opens the stream at a step; the keys of the next 100 global batches for other
-ranks and workers must have one digest. Peers, each in its own way and as far as it can: webdataset
-replays; the others load their state into a new loader of the same run, then into one with another
-number of workers, and the next 8 batches are compared.
+Ours: a fresh process opens the stream at a step, in CPU seconds, the least of several runs; wall
+seconds are printed. The keys of the next 100 global batches for other ranks and workers must have
+one digest. Peers, each in its own way and as far as it can: webdataset replays; the others load
+their state into a new loader of the same run, then into one with another number of workers, and the
+next 8 batches are compared.
 """
 
 from __future__ import annotations
@@ -37,16 +38,17 @@ def ours(console: Console, made: Corpus) -> list[Bar]:
     for _ in range(ROUNDS):
         begun.append(side("ours", one | {"step": 0}))
         late.append(side("ours", one | {"step": packs * 9 // 10}))
-    ratios = [b["first_s"] / a["first_s"] for a, b in zip(begun, late, strict=True)]
+    cpu = min(row["first_cpu_s"] for row in late) / min(row["first_cpu_s"] for row in begun)
+    seconds = [statistics.median(row["first_s"] for row in rows) for rows in (begun, late)]
     batch = 8
     many = request | {"steps": BATCHES, "global_batch": batch, "step": packs // batch // 10}
     digests = {
         side("ours", many | {"world_size": ranks, "workers": workers})["digest"]
         for ranks, workers in TOPOLOGIES
     }
-    console.print(f"ours: first pack after {statistics.median(r['first_s'] for r in late):.3f} s")
+    console.print("ours: first pack after {:.3f} s at 0 %, {:.3f} s at 90 %".format(*seconds))
     return [
-        at_most("first batch at 90 % / at 0 %", statistics.median(ratios), 1.1),
+        at_most("CPU seconds to the first batch at 90 % / at 0 %", cpu, 1.1),
         at_most("bytes of state", late[0]["state_bytes"], 256),
         equal("digests of the next 100 batches over ranks and workers", len(digests), 1),
     ]
