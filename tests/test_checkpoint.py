@@ -20,7 +20,6 @@ def save(root: Path, step: int, content: bytes = b"weights") -> Path:
             "step": step,
             "manifest_id": "m",
             "config": "c",
-            "world_size": 1,
             "data": {"step": step},
         },
     )
@@ -71,6 +70,13 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         checkpoint.latest(tmp_path)
 
 
+def test_a_checkpoint_of_another_version_is_named_so(tmp_path: Path) -> None:
+    note = save(tmp_path, 5) / checkpoint.COMMITTED
+    note.write_text(note.read_text().replace("checkpoint/2", "checkpoint/1"))
+    with pytest.raises(UserError, match=r"step-00000005: saved by another version, .*checkpoint/2"):
+        checkpoint.latest(tmp_path)
+
+
 def test_a_damaged_commit_note_is_refused(tmp_path: Path) -> None:
     (save(tmp_path, 5) / checkpoint.COMMITTED).write_text("{")
     with pytest.raises(DamagedData, match="damaged"):
@@ -79,14 +85,12 @@ def test_a_damaged_commit_note_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("what", "now"),
-    [("manifest", ("other", "c", 1)), ("config", ("m", "x", 1)), ("world size", ("m", "c", 2))],
+    [("manifest", ("other", "c")), ("config", ("m", "x"))],
 )
-def test_another_run_does_not_resume_here(
-    tmp_path: Path, what: str, now: tuple[str, str, int]
-) -> None:
+def test_another_run_does_not_resume_here(tmp_path: Path, what: str, now: tuple[str, str]) -> None:
     save(tmp_path, 5)
     found = checkpoint.latest(tmp_path)
     assert found is not None
-    checkpoint.check_same_run(found, "m", "c", 1)
+    checkpoint.check_same_run(found, "m", "c")
     with pytest.raises(UserError, match=f"saved with {what}"):
         checkpoint.check_same_run(found, *now)

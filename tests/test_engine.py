@@ -14,11 +14,12 @@ from mixtures.manifest import Manifest
 from shards.errors import UserError
 from tests.test_loop import CONFIG, TINY
 from tests.tiny_pool import tiny_manifest
-from train.engine import TorchEngine, distinct_weights, open_engine, set_weights
+from train.engine import TorchEngine, distinct_weights, open_engine
 from train.loop import optimize, run
 from train.packs import empty_pack
 from train.render import Rules
 from train.saved import build_model, load_saved
+from train.state import KINDS, grouped, read_state, write_state
 from train.stream import Stream
 
 
@@ -53,14 +54,39 @@ def test_an_empty_pack_takes_part_and_weighs_nothing(built: Path) -> None:
     assert padded["grad_norm"] == pytest.approx(plain["grad_norm"], rel=1e-5)
 
 
-def test_weights_go_into_a_model_of_the_same_sizes_only(built: Path) -> None:
-    _, rules = rules_of(built)
-    one, other = build_model(TINY, rules), build_model(replace(TINY, seed=5), rules)
-    set_weights(other, distinct_weights(one))
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+def test_what_an_engine_saved_goes_into_a_model_of_the_same_sizes_only(
+    built: Path, tmp_path: Path
+) -> None:
+    manifest, rules = rules_of(built)
+    packs = next(Stream(manifest, str(built.parent.parent / "pool"), global_batch=4).steps())
+    one, other = (TorchEngine(replace(TINY, seed=i), build_model(TINY, rules)) for i in (0, 5))
+    optimize(one, packs, 1e-3)
+    one.save(tmp_path)
+    other.load(tmp_path, 1)
+    rows = [optimize(engine, packs, 1e-3) for engine in (one, other)]
+    assert rows[0] == rows[1]
+    both = zip(one.model.parameters(), other.model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in both)
     deeper = replace(TINY, vision=replace(TINY.vision, num_hidden_layers=2))
-    with pytest.raises(UserError, match="the weights do not fit this model at 'vision_tower"):
-        set_weights(build_model(deeper, rules), distinct_weights(one))
+    with pytest.raises(UserError, match=r"does not fit this model at 'vision_tower\.layers\.1"):
+        TorchEngine(deeper, build_model(deeper, rules)).load(tmp_path, 1)
+    wider = replace(TINY, vision=replace(TINY.vision, intermediate_size=96))
+    with pytest.raises(UserError, match=r"does not fit this model at .*mlp"):
+        TorchEngine(wider, build_model(wider, rules)).load(tmp_path, 1)
+
+
+def test_ranks_share_the_files_of_a_state_and_its_parameters_stay_whole(tmp_path: Path) -> None:
+    whole = {name: torch.randn(3, size, 4) for name, size in (("b", 2), ("a", 50), ("c", 2))}
+    shapes = {name: kinds.shape[1:] for name, kinds in whole.items()}
+    assert grouped(shapes, most=4 * 3 * 4 * 4) == [["b"], ["a"], ["c"]]
+    assert grouped(shapes, most=4 * 3 * 4 * 52) == [["b", "a"], ["c"]]
+    for rank in (0, 1):
+        write_state(tmp_path, shapes, lambda name: list(whole[name]), rank, 2, file_bytes=4 * 3 * 4)
+        assert len(list(tmp_path.iterdir())) == (2, 3)[rank]
+    found = dict(read_state(tmp_path, shapes))
+    assert found.keys() == whole.keys()
+    for name, tensors in found.items():
+        assert len(tensors) == len(KINDS) and torch.equal(torch.stack(tensors), whole[name])
 
 
 def test_the_torch_engine_refuses_a_launch_of_several_processes(

@@ -69,6 +69,7 @@ def test_a_layout_that_differs_from_the_manifest_names_both_values() -> None:
 
 def test_the_digest_covers_what_decides_the_run() -> None:
     assert digest(Config()) == digest(Config(save_every=3, workers=0, cache_mib=1))
+    assert digest(Config()) == digest(Config(engine="deepspeed", zero_stage=3, micro_batch=1))
     assert digest(Config()) != digest(Config(seed=1))
 
 

@@ -19,6 +19,7 @@ from shards.errors import DamagedData, UserError
 from shards.ids import sha256_file
 
 COMMITTED = "COMMITTED.json"
+SCHEMA = "slowfast-mix/checkpoint/2"
 KEEP = 2
 
 
@@ -30,7 +31,6 @@ class Checkpoint:
     step: int
     manifest_id: str
     config: str
-    world_size: int
     data: dict[str, Any]
     files: dict[str, str]
 
@@ -56,7 +56,7 @@ def commit(temporary: Path, head: dict[str, Any]) -> Path:
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     _fsync(final.parent)
-    write_json(final / COMMITTED, head | {"files": digests})
+    write_json(final / COMMITTED, {"schema": SCHEMA} | head | {"files": digests})
     _prune(final.parent)
     return final
 
@@ -77,13 +77,9 @@ def latest(root: Path) -> Checkpoint | None:
     return found
 
 
-def check_same_run(found: Checkpoint, manifest_id: str, config: str, world_size: int) -> None:
-    """Raise UserError unless this checkpoint continues this very run."""
-    pairs = (
-        ("manifest", found.manifest_id, manifest_id),
-        ("config", found.config, config),
-        ("world size", found.world_size, world_size),
-    )
+def check_same_run(found: Checkpoint, manifest_id: str, config: str) -> None:
+    """Raise UserError unless this checkpoint continues this very run, on however many ranks."""
+    pairs = (("manifest", found.manifest_id, manifest_id), ("config", found.config, config))
     for what, saved, now in pairs:
         if saved != now:
             raise UserError(
@@ -107,8 +103,14 @@ def _committed(root: Path) -> list[Path]:
 
 def _read(folder: Path) -> Checkpoint:
     try:
-        return Checkpoint(folder=folder, **json.loads((folder / COMMITTED).read_text()))
-    except (TypeError, json.JSONDecodeError) as error:
+        head = json.loads((folder / COMMITTED).read_text())
+        if head.pop("schema", None) != SCHEMA:
+            raise UserError(
+                f"{folder}: saved by another version, this one reads {SCHEMA}; give another --out, "
+                "or delete it"
+            )
+        return Checkpoint(folder=folder, **head)
+    except (AttributeError, TypeError, json.JSONDecodeError) as error:
         raise DamagedData(f"{folder / COMMITTED}: damaged ({error}); delete {folder}") from error
 
 

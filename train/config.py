@@ -114,13 +114,16 @@ def load_config(path: Path) -> Config:
     return config
 
 
+_HOW_NOT_WHAT = {
+    *("engine", "zero_stage", "micro_batch", "save_every"),
+    *("workers", "cache_mib", "node_folder", "node_mib"),
+}
+"""Keys that spread the same computation over processes, memory and disks."""
+
+
 def digest(config: Config) -> str:
-    """sha256 over every value that decides what the run computes."""
-    value = {
-        name: item
-        for name, item in asdict(config).items()
-        if name not in ("save_every", "workers", "cache_mib", "node_folder", "node_mib")
-    }
+    """sha256 over every value that decides what the run computes, but for its last digits."""
+    value = {name: item for name, item in asdict(config).items() if name not in _HOW_NOT_WHAT}
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

@@ -93,7 +93,7 @@ def optimize(engine: Engine, packs: Sequence[Pack], lr: float) -> dict[str, floa
         "loss": engine.total(summed) / max(supervised, 1),
         "grad_norm": norm,
         "supervised": supervised,
-        "tokens": int(engine.total(sum(len(pack.tokens) for pack in packs))),
+        "tokens": int(engine.total(sum(len(pack.tokens) for pack in packs if pack.keys))),
         "samples": int(engine.total(sum(len(pack.keys) for pack in packs))),
     }
 
@@ -124,8 +124,8 @@ def resume(engine: Engine, stream: Stream, config: Config, out: Path) -> None:
     found = checkpoint.latest(out / "checkpoints")
     if found is None:
         return
-    checkpoint.check_same_run(found, stream.manifest_id, digest(config), engine.world_size)
-    engine.load(found.folder)
+    checkpoint.check_same_run(found, stream.manifest_id, digest(config))
+    engine.load(found.folder, found.step)
     stream.load(found.data)
 
 
@@ -139,7 +139,7 @@ def save(engine: Engine, stream: Stream, config: Config, out: Path) -> None:
     engine.barrier()
     if engine.rank == 0:
         head = {"step": stream.step, "manifest_id": stream.manifest_id, "config": digest(config)}
-        checkpoint.commit(folder, head | {"world_size": engine.world_size, "data": stream.state()})
+        checkpoint.commit(folder, head | {"data": stream.state()})
     engine.barrier()
 
 

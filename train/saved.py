@@ -46,11 +46,6 @@ class Saved:
 
 def build_model(config: Config, rules: Rules) -> SlowFastForConditionalGeneration:
     """The config's model: fresh weights from `seed`, or those of the folder `init_from`."""
-    if rules.layout.memory_tokens and (config.engine, config.zero_stage) == ("deepspeed", 3):
-        raise UserError(
-            "zero_stage: 3 does not go with a memory (the tower runs a different number of times "
-            "on each rank); use `zero_stage: 2`, or a layout without memory_tokens"
-        )
     torch.manual_seed(config.seed)
     wanted = model_config(config, rules)
     model = SlowFastForConditionalGeneration(wanted)

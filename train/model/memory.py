@@ -24,7 +24,8 @@ CHUNK_FRAMES = 16
 class MemoryTensors(NamedTuple):
     """`train.packs.MemoryFrames` as tensors on the CPU; the fields mean the same.
 
-    A device holds the patches of one chunk at a time.
+    A device holds the patches of one chunk at a time. The tower runs at least `calls` times, on no
+    rows where there are fewer chunks: ranks that share its weights must run it equally often.
     """
 
     patches: Tensor
@@ -32,6 +33,7 @@ class MemoryTensors(NamedTuple):
     times: Tensor
     clip: Tensor
     position: Tensor
+    calls: int = 1
 
 
 class LongMemory(nn.Module):
@@ -60,14 +62,22 @@ class LongMemory(nn.Module):
         return self.mlp(self.reader(padded, real[:, None, None])).flatten(0, 1)
 
 
-def frame_averages(tower: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
+def memory_calls(frames: int) -> int:
+    """How often the tower runs to see so many frames beyond the cap: at least once."""
+    return max(1, -(-frames // CHUNK_FRAMES))
+
+
+def frame_averages(tower: nn.Module, patches: Tensor, grids: Tensor, calls: int = 1) -> Tensor:
     """The tower's average feature of each frame [F, C], `CHUNK_FRAMES` at a time.
 
-    patches uint8 or float [P, 768] of 0..255, grids int64 [F, 2]. With no frame the tower still
-    runs once, on zero rows.
+    patches uint8 or float [P, 768] of 0..255, grids int64 [F, 2]. The tower runs `calls` times or
+    more, on zero rows where no frame is left.
     """
     tuned = any(parameter.requires_grad for parameter in tower.parameters())
-    chunks = grids.split(CHUNK_FRAMES) if len(grids) else [grids]
+    chunks = [
+        grids[i * CHUNK_FRAMES :][:CHUNK_FRAMES]
+        for i in range(max(calls, memory_calls(len(grids))))
+    ]
     parts = patches.split([int(chunk.prod(1).sum()) for chunk in chunks])
     pairs = zip(parts, chunks, strict=True)
     if not tuned:

@@ -5,6 +5,7 @@ T tokens of a row, P patches of N frames, D the width of the language model.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from itertools import takewhile
 from typing import Any
 
@@ -36,6 +37,7 @@ def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> dict[str, Any
         return torch.from_numpy(array).to(device, non_blocking=True)
 
     slots, memory = pack.slots, pack.memory
+    beyond: Any = {f.name: torch.from_numpy(getattr(memory, f.name)) for f in fields(memory)}
     return {
         "input_ids": moved(pack.tokens)[None],
         "labels": moved(pack.labels)[None],
@@ -45,9 +47,7 @@ def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> dict[str, Any
         "grids": torch.from_numpy(pack.grids),
         "slots": SlotTensors(*(moved(getattr(slots, name)) for name in SlotTensors._fields)),
         "seconds": moved(pack.times),
-        "memory": MemoryTensors(
-            *(torch.from_numpy(getattr(memory, name)) for name in MemoryTensors._fields)
-        ),
+        "memory": MemoryTensors(**beyond),
     }
 
 
@@ -126,7 +126,7 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if self.memory is None:
             return rows
         assert memory is not None  # `pack_inputs` always gives one
-        averages = frame_averages(self.vision_tower, memory.patches, memory.grids)
+        averages = frame_averages(self.vision_tower, memory.patches, memory.grids, memory.calls)
         times, clip, position = (
             t.to(rows.device) for t in (memory.times, memory.clip, memory.position)
         )

@@ -1,0 +1,56 @@
+"""Several runs, one after the other, in one launch of some ranks; tests/test_zero.py starts it.
+
+python -m torch.distributed.run --nproc_per_node 2 -m tests.ranks JOBS.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from tests.test_loop import TINY, pool_of
+from train import checkpoint
+from train.loop import run
+from train.model import memory
+
+STEPS = 10
+SHARED = replace(TINY, steps=STEPS, global_batch=5, save_every=2)
+
+
+def keep_until(out: Path, step: int) -> None:
+    """Forget every checkpoint after this step, as if the run had been killed there."""
+    for note in (out / "checkpoints").glob(f"step-*/{checkpoint.COMMITTED}"):
+        if int(note.parent.name.removeprefix("step-")) > step:
+            note.unlink()
+
+
+def train(number: int, job: dict[str, Any]) -> None:
+    """Go on to the last step under one ZeRO stage; keep this job's rows, and what it saved."""
+    out, manifest = Path(job["out"]), Path(job["manifest"])
+    config = replace(SHARED, engine="deepspeed", zero_stage=job["stage"])
+    run(config, manifest, pool_of(manifest), out)
+    if os.environ["RANK"] == "0":
+        shutil.copy(out / "metrics.jsonl", out / f"metrics-{number}.jsonl")
+        keep_until(out, job["keep"])
+    dist.barrier()
+
+
+def main() -> None:
+    checkpoint.KEEP = STEPS
+    memory.CHUNK_FRAMES = 2
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    for number, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
+        train(number, job)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
