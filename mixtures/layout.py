@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from math import isqrt
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,11 +172,8 @@ def slow_indices(frames: int, cfg: LayoutConfig) -> list[int]:
     return spread(frames, cfg.slow_frames)
 
 
-Integers = TypeVar("Integers", int, NDArray[np.int64])
-
-
-def tenths_of(numerator: Integers, denominator: int) -> Integers:
-    """What a timestamp shows of a time in seconds: tenths, halves rounded up."""
+def tenths_of(numerator: Any, denominator: Any) -> Any:
+    """What a timestamp shows of seconds (integers, or arrays): tenths, halves rounded up."""
     return (20 * numerator + denominator) // (2 * denominator)
 
 
