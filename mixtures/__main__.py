@@ -121,6 +121,10 @@ def run_diff(arguments: argparse.Namespace) -> None:
         order = "yes" if one["same_order"] else "no"
         table.add_row(name, *shares, *counts, order, str(one["reused"]))
     console.print(table)
+    for name, one in found["sources"].items():
+        if one["conversations"] != one["kept"]:
+            ours, theirs = one["conversations"]
+            console.print(f"{name}: joined from {ours} | {theirs} conversations")
     for rule, (ours, theirs) in found["rules"].items():
         console.print(f"{rule}: {ours} | {theirs}", soft_wrap=True)
     if found["identical"]:

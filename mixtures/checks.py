@@ -43,7 +43,7 @@ def _check_places(recipe: Recipe) -> None:
         if not remote and not any(path.is_relative_to(home) for home in homes):
             raise UserError(
                 f"{recipe.path}: {where}: {place!r} is outside the recipe's folder and the current "
-                "one; link or copy it into one of them, or give its address"
+                "one; keep the recipe beside its data, link the data there, or give their address"
             )
 
 

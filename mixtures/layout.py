@@ -384,14 +384,12 @@ def layout_of(
     look: Look, kind: str, cfg: LayoutConfig, count_text: Callable[[str], int], images: int = 1
 ) -> Layout:
     """`visual_layout` of a clip as it is looked at; the memory comes first."""
-    shown = len(look.frames) - look.memory
+    shown, beyond = len(look.frames) - look.memory, look.memory
     grids = [look.grid] * shown
     slots = visual_layout(grids, look.seconds[:shown], kind, cfg, count_text, images)
-    if not look.memory:
-        return slots
-    start = next(i for i, slot in enumerate(slots) if slot.kind == START) + 1
-    memory = Slot(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=look.memory)
-    return Layout([*slots[:start], memory, *slots[start:]])
+    memory = [Slot(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=beyond)] * (beyond > 0)
+    start = [slot.kind for slot in slots].index(START) + 1 if beyond else 0
+    return Layout([*slots[:start], *memory, *slots[start:]])
 
 
 @lru_cache(maxsize=256)

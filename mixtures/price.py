@@ -17,9 +17,9 @@ from mixtures.facts import IMAGE, VIDEO, Clips, Samples, Timing, read_difference
 from mixtures.layout import (
     TIME,
     VIDEO_MULTIPLE,
+    Layout,
     LayoutConfig,
     Look,
-    Slot,
     frames_used,
     grid_of,
     layout_of,
@@ -121,7 +121,7 @@ class Pricer:
         sums: NDArray[np.int64] = tokens[which.reshape(frames.shape)].sum(1)
         return sums
 
-    def _layout(self, clip: Clip) -> list[Slot]:
+    def _layout(self, clip: Clip) -> Layout:
         layout = self._recipe.layout
         look = look_at(clip, self._recipe.frames, layout)
         return layout_of(look, clip.kind, layout, self._codec.count)

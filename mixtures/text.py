@@ -112,9 +112,9 @@ class TextCodec:
 
         A clip is shown where it is first mentioned, and there alone.
         """
-        shown: set[int] = set()
         pieces: list[tuple[Sequence[int], bool]] = [([], False)]
         visual = [np.empty((0, 3), np.int64)]
+        shown: set[int] = set()
         at = 0
 
         def add(more: Sequence[int], learn: bool = False) -> None:

@@ -30,6 +30,8 @@ class Fuse:
 
     def note(self, pool: Pool, receipt: Receipt) -> None:
         """What became of the media of one decoding."""
+        if self.users.keys().isdisjoint(receipt.inputs):
+            return
         codes: dict[str, str] = {}
         if receipt.counts.get("refused"):
             table = pool.table([receipt], "refused", REFUSED)

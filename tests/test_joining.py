@@ -22,6 +22,8 @@ from mixtures.order import Order
 from mixtures.plan import Plan, build_manifest
 from mixtures.recipe import load_recipe
 from mixtures.tables import ROW
+from pipeline.report import write_report
+from pipeline.report_data import load_build
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json, short_hash
 from shards.pool import Pool
@@ -259,13 +261,35 @@ def test_joined_samples_are_the_same_from_the_pool_and_from_shards(built: Path) 
     assert sample.origin.record == " + ".join(one.origin.record for one in asked)
 
 
+def test_the_report_counts_conversations_and_opens(built: Path) -> None:
+    out, pool = str(built.parent), str(built.parent.parent / "pool")
+    build = load_build(out, pool)
+    assert len(build.chosen) == len(set(build.chosen)) == 12 + 2 * 18
+    assert sum(build.drawn.values()) == 12 + 2 * 27
+    assert [(one.chosen, one.joined, one.drawn) for one in build.books] == [
+        (12, 0, 12),
+        (36, 18, 18),
+    ]
+    page = Path(write_report(out, pool)).read_text()
+    assert "do not balance" not in page and "joined" in page
+
+
 def test_the_command_line_prints_both_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pool_of().make(tmp_path / "pool")
-    recipe = write_recipe(tmp_path, {"a": "weight: 1", "b": "weight: 1"}, JOIN)
-    command = ["mixtures", "plan", recipe, "--pool", tmp_path / "pool", "--out", tmp_path / "out"]
-    monkeypatch.setattr(sys, "argv", [*map(str, command)])
-    mixtures.__main__.main()
-    (line,) = (x for x in capsys.readouterr().out.splitlines() if x.split()[:2] == ["a", "8"])
+
+    def run(*arguments: object) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["mixtures", *map(str, arguments)])
+        mixtures.__main__.main()
+        return capsys.readouterr().out.splitlines()
+
+    said = {}
+    for out, more in (("joined", (JOIN,)), ("apart", ())):
+        recipe = write_recipe(tmp_path, {"a": "weight: 1", "b": "weight: 1"}, *more)
+        said[out] = run("plan", recipe, "--pool", tmp_path / "pool", "--out", tmp_path / out)
+    (line,) = (each for each in said["joined"] if each.split()[:2] == ["a", "8"])
     assert line.split()[6:8] == ["7", "4"]
+    found = run("diff", tmp_path / "apart/manifest.json", tmp_path / "joined/manifest.json")
+    assert "a: joined from 7 | 7 conversations" in found
+    assert not any(each.startswith("b: joined") for each in found)

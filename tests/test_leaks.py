@@ -356,9 +356,9 @@ def test_an_index_whose_making_is_killed_ends_the_same(indexed: Path, tmp_path: 
 def test_an_index_that_is_not_there_or_of_another_version_is_said_first(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = tmp_path / "recipe.yaml"
+    recipe = built / "no_index.yaml"
     text = (built / "recipe.yaml").read_text()
-    recipe.write_text(text.replace(f"{built}/index", f"{tmp_path}/none"))
+    recipe.write_text(text.replace(f"{built}/index", f"{built}/none"))
     done = run("build", str(recipe), "--out", f"{tmp_path}/out")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "leaks build" in done.stderr and not (tmp_path / "out").exists()

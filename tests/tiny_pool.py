@@ -71,7 +71,7 @@ def tiny_manifest(
 def _plan(recipe: Recipe, pool: Pool, out: Path) -> Path:
     revisions = commit_comparison(pool, [source.name for source in recipe.sources])
     plan = build_manifest(recipe, pool, revisions)
-    plan.manifest.write(str(out))
+    plan.write(str(out))
     return out / "manifest.json"
 
 
