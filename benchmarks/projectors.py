@@ -112,7 +112,7 @@ def written(path: Path, value: dict[str, Any]) -> Path:
 
 
 def table(found: dict[str, dict[str, Any]]) -> Table:
-    kinds = video_types(found["gsf"])
+    kinds = video_types(next(iter(found.values())))
     made = Table("projector", "images", "videos", *kinds, "minutes")
     for name, each in found.items():
         tasks = each["tasks"]
