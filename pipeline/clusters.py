@@ -125,7 +125,9 @@ class _Tried:
         self.a, self.b = (place[name] for name in names)
         number = rows[0]["view"]
         self.order = (names, number)
-        bars = in_bars(prints.pictures[prints.rows(self.a)]) if number >= 24 else []
+        bars = (
+            in_bars(prints.pictures[prints.rows(self.a)]) if number >= len(SIDES_AND_CROPS) else []
+        )
         self.view: View = [*SIDES_AND_CROPS, *bars][number]
         self.bits = min(row["bits"] for row in rows)
         self.seeds: Ints = np.array(
