@@ -87,8 +87,7 @@ class View:
     memory: int = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class Slot(NamedTuple):
     """`n` adjacent tokens of one kind; frame and row are -1 where they mean nothing.
 
     `frame` counts the frames of the view, not the stored ones; MEMORY stands for `frames` of them
