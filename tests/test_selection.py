@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -100,10 +99,10 @@ def test_a_rate_shows_the_frame_nearest_to_each_of_its_times(
     found = at_rates(np.array([base for _, base in clips], np.int64), pts, ends, fps)
     wanted = []
     for times, base in clips:
-        seconds = [Fraction(time * base[0], base[1]) for time in times]
-        nearest, k = set(), 0
-        while Fraction(k, fps) < seconds[-1] + Fraction(1, 2 * fps):
-            nearest.add(min(range(len(times)), key=lambda i: abs(seconds[i] - Fraction(k, fps))))
-            k += 1
+        ticks = (
+            np.array(times) * base[0] * fps
+        )  # of 1 / (fps * base[1]) seconds; k / fps is k * base[1]
+        steps = np.arange(-(-(2 * ticks[-1] + base[1]) // (2 * base[1]))) * base[1]
+        nearest = set(abs(ticks - steps[:, None]).argmin(1).tolist())
         wanted += [i in nearest for i in range(len(times))]
     assert found.tolist() == wanted
