@@ -45,9 +45,9 @@ def build_summary(build: Build) -> list[tuple[str, str]]:
 
 
 def _shares(build: Build) -> list[Share]:
-    return shares(
-        build.manifest.names, build.manifest.schedule.ratio(build.manifest.length), build.source_at
-    )
+    stages = build.manifest.value["schedule"]["stages"]
+    quotas = [(stage["start"], stage["quotas"]) for stage in stages]
+    return shares(build.manifest.names, quotas, build.source_at)
 
 
 def identity(build: Build) -> Section:
@@ -118,7 +118,7 @@ def ratio(build: Build) -> Section:
     note = (
         "Quotas of the manifest against the index of the shards. Deviations count samples: the "
         f"furthest that any prefix, and any window of {WINDOW} positions, strays from its exact "
-        "share. The promise is 1 for prefixes and 2 for windows."
+        "share, in each stage of the schedule. The promise is 1 for prefixes and 2 for windows."
     )
     return section(
         "Requested and realised ratio",

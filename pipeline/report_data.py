@@ -229,7 +229,6 @@ class Share:
     """One source's part of the draw order; deviations are in samples, exact."""
 
     source: str
-    quota: int
     requested: Fraction
     count: int
     realised: Fraction
@@ -237,30 +236,42 @@ class Share:
     window: Fraction
 
 
-def shares(names: Sequence[str], quotas: Sequence[int], at: NDArray[np.int64]) -> list[Share]:
+def shares(
+    names: Sequence[str], stages: Sequence[tuple[int, Sequence[int]]], at: NDArray[np.int64]
+) -> list[Share]:
     """Requested against realised; the furthest any prefix and any window strays from its share.
 
-    `at[n]` is the index of the source at position n; a window is WINDOW positions, or all.
+    `at[n]` is the index of the source at position n; `stages` are (first position, quotas). Ratios
+    hold in each stage: a prefix begins with its stage, a window of WINDOW positions (or all) lies
+    in one.
     """
-    period, n = sum(quotas), np.arange(len(at) + 1, dtype=np.int64)
-    size = min(WINDOW, len(at))
-    found = []
-    for i, (name, quota) in enumerate(zip(names, quotas, strict=True)):
-        counts = np.concatenate([[0], np.cumsum(at == i)])
-        ahead = counts * period - n * quota
-        moved = ahead[size:] - ahead[: len(ahead) - size]
+    ends = [*(start for start, _ in stages[1:]), len(at)]
+    pieces = [(at[start:end], quotas) for (start, quotas), end in zip(stages, ends, strict=True)]
+    found, total = [], max(1, len(at))
+    for i, name in enumerate(names):
+        asked = sum(len(piece) * Fraction(quotas[i], sum(quotas)) for piece, quotas in pieces)
+        astray = [_astray(piece == i, quotas[i], sum(quotas)) for piece, quotas in pieces]
+        count = int(np.count_nonzero(at == i))
         found.append(
             Share(
                 source=name,
-                quota=quota,
-                requested=Fraction(quota, period),
-                count=int(counts[-1]),
-                realised=Fraction(int(counts[-1]), max(1, len(at))),
-                prefix=Fraction(int(abs(ahead).max()), period),
-                window=Fraction(int(abs(moved).max()), period),
+                requested=Fraction(asked, total),
+                count=count,
+                realised=Fraction(count, total),
+                prefix=max(prefix for prefix, _ in astray),
+                window=max(window for _, window in astray),
             )
         )
     return found
+
+
+def _astray(shown: NDArray[np.bool_], quota: int, period: int) -> tuple[Fraction, Fraction]:
+    """How far any prefix, and any window, of these positions strays from quota / period."""
+    size = min(WINDOW, len(shown))
+    counts = np.concatenate([[0], np.cumsum(shown)])
+    ahead = counts * period - np.arange(len(counts), dtype=np.int64) * quota
+    moved = ahead[size:] - ahead[: len(ahead) - size]
+    return Fraction(int(abs(ahead).max()), period), Fraction(int(abs(moved).max()), period)
 
 
 def windowed(at: NDArray[np.int64], sources: int, most: int = 160) -> list[list[float]]:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mixtures.manifest import Manifest
@@ -408,21 +409,30 @@ def test_a_folder_or_pool_that_is_none_is_named(built: tuple[str, str], tmp_path
         report.write_report(built[0], str(tmp_path / "other"))
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 400))
-def test_shares_of_a_schedule_keep_the_promise(quotas: list[int], length: int) -> None:
-    schedule = period_of(quotas)
-    at = schedule.source[np.arange(length) % len(schedule)].astype(np.int64)
-    names = [str(i) for i in range(len(quotas))]
-    found = report_data.shares(names, quotas, at)
+@given(
+    st.lists(st.lists(st.integers(1, 9), min_size=3, max_size=3), min_size=1, max_size=3),
+    st.integers(1, 400),
+)
+def test_shares_of_a_schedule_keep_the_promise(stages: list[list[int]], length: int) -> None:
+    at = np.concatenate([drawn(quotas, length) for quotas in stages])
+    names, length = ["a", "b", "c"], len(at)
+    starts = range(0, length, length // len(stages))
+    found = report_data.shares(names, list(zip(starts, stages, strict=True)), at)
     assert sum(share.count for share in found) == length
     assert all(share.prefix < 1 and share.window < 2 for share in found)
     assert sum(share.requested for share in found) == 1
-    columns = report_data.windowed(at, len(quotas))
+    columns = report_data.windowed(at, len(names))
     assert all(sum(column) == pytest.approx(1) for column in columns)
 
 
+def drawn(quotas: list[int], length: int) -> NDArray[np.int64]:
+    """The sources at the first positions of a stage."""
+    schedule = period_of(quotas)
+    return schedule.source[np.arange(length) % len(schedule)].astype(np.int64)
+
+
 def test_a_wrong_order_shows_in_the_shares() -> None:
-    found = report_data.shares(["a", "b"], [1, 1], np.repeat([0, 1], 200))
+    found = report_data.shares(["a", "b"], [(0, [1, 1])], np.repeat([0, 1], 200))
     assert [share.prefix for share in found] == [Fraction(100), Fraction(100)]
     assert [share.window for share in found] == [Fraction(50), Fraction(50)]
 
