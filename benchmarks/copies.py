@@ -1,4 +1,4 @@
-"""Sixty short clips made by seed, twelve changed copies of each, and clips that only look alike.
+"""Sixty short clips made by seed, thirteen changed copies of each, and clips that only look alike.
 
 Clips pan and zoom over distinct photographs and page scans, show digits that come and go, or loop
 distinct crops of the real clips. Everything is encoded by ffmpeg, as files for the media door.
@@ -7,6 +7,7 @@ distinct crops of the real clips. Everything is encoded by ffmpeg, as files for 
 from __future__ import annotations
 
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def made(folder: Path) -> None:
     (folder / "ready").touch()
 
 
-class Source:
+class Source(ABC):
     """What one base clip is made of: a picture to move over, digits, or a cell of a real clip."""
 
     def __init__(self, name: str, number: int) -> None:
@@ -54,8 +55,9 @@ class Source:
         self.rate = RATES[number % len(RATES)]
         self.seconds = 8 + 7 * number / (BASES - 1)
 
+    @abstractmethod
     def write(self, path: Path) -> None:
-        raise NotImplementedError
+        """Encode the clip as this file."""
 
 
 class Moving(Source):

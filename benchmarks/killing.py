@@ -17,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,10 +69,8 @@ class Cluster:
 def processes() -> Iterator[tuple[int, str]]:
     """(pid, command line) of all that this namespace holds."""
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
             yield int(folder.name), (folder / "cmdline").read_text().replace("\0", " ")
-        except OSError:  # it ended while we looked
-            continue
 
 
 def busy() -> list[int]:
