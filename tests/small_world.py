@@ -11,16 +11,20 @@ from PIL import Image
 
 from mixtures.text import train_tokenizer
 
-RECIPE = """\
-name: small
-seed: 5
-length: 60
-period: 100
+SHOWN = """\
 frames: {{fps: 2, cap: 8, area: 16384}}
 layout: {{slow_frames: 2, image_token_budget: 64}}
 text: {{tokenizer: {root}/tokenizer.json}}
 pack_tokens: 512
 pack_patches: 4096
+"""
+RECIPE = (
+    SHOWN
+    + """\
+name: small
+seed: 5
+length: 60
+period: 100
 pack_window: 32
 max_shard_bytes: 10000000
 sources:
@@ -29,6 +33,7 @@ sources:
 held_out:
   - {{name: exam, format: llava_json, annotations: {root}/exam.json, media: {root}/exam}}
 """  # noqa: E501
+)
 
 
 def row(name: str, kind: str, media: str, question: str, answer: str) -> dict[str, object]:

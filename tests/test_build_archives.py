@@ -16,18 +16,15 @@ from mixtures.text import train_tokenizer
 from shards.index import FETCHED, MEMBERS, read_table
 from shards.pool import Pool
 from tests.fake_hub import COMMIT, REPO, serve
-from tests.small_world import film, picture, row
+from tests.small_world import SHOWN, film, picture, row
 from tests.test_archive_stream import tarred, zipped
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPE = """\
+RECIPE = (
+    SHOWN
+    + """\
 name: small
 seed: 5
-frames: {{fps: 2, cap: 8, area: 16384}}
-layout: {{slow_frames: 2, image_token_budget: 64}}
-text: {{tokenizer: {root}/tokenizer.json}}
-pack_tokens: 512
-pack_patches: 4096
 pack_window: 32
 max_shard_bytes: 10000000
 allow_licences: [CC0-1.0]
@@ -39,6 +36,7 @@ sources:
 held_out:
   - {{name: exam, dataset: exam, format: llava_json, annotations: {root}/exam.json, archives: [{{at: "{root}/exam.zip", under: exam}}]}}
 """  # noqa: E501
+)
 
 
 def make(root: Path) -> dict[str, bytes]:

@@ -19,20 +19,17 @@ import pytest
 from mixtures.text import train_tokenizer
 from shards.index import SHARD_INDEX, read_table
 from shards.verify import damage
-from tests.small_world import film, picture, row
+from tests.small_world import SHOWN, film, picture, row
 from tests.test_archive_stream import tarred
 
 ROOT = Path(__file__).resolve().parent.parent
 EACH, FILMS, FOLDERS = 200, 20, 10
 NAMES = ("pictures", "embedded", "choices", "answers", "folders")
-RECIPE = """\
+RECIPE = (
+    SHOWN
+    + """\
 name: five
 seed: 5
-frames: {{fps: 2, cap: 8, area: 16384}}
-layout: {{slow_frames: 2, image_token_budget: 64}}
-text: {{tokenizer: {root}/tokenizer.json}}
-pack_tokens: 512
-pack_patches: 4096
 max_shard_bytes: 100000000
 sources:
   - {{name: pictures, dataset: a, licence: CC0-1.0, format: llava_json, annotations: {root}/pictures.json, archives: ["{root}/pictures.tar.gz"], repeat: 1}}
@@ -41,6 +38,7 @@ sources:
   - {{name: answers, dataset: d, licence: CC0-1.0, format: activitynet_qa, annotations: [{root}/questions.json, {root}/answers.json], media: {root}/films, repeat: 1}}
   - {{name: folders, dataset: e, licence: CC0-1.0, format: llava_hound, annotations: {root}/folders.jsonl, media: {root}/folders, repeat: 1}}
 """  # noqa: E501
+)
 
 
 def jpegs(root: Path, seed: int, count: int) -> list[bytes]:
