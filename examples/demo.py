@@ -125,8 +125,8 @@ def run(console: Console, group: Sequence[Step]) -> None:
 def begin_beside(
     console: Console, name: str, command: Sequence[str]
 ) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start a step whose output goes to its log, with what the step beside it leaves of the cores:
-    threads of two trainings that wait for each other cost both more than they compute."""
+    """Start a step whose output goes to its log, with what the step that is shown leaves of the
+    cores: that one takes longest."""
     console.print(
         f"\n[bold]{name}[/bold] (beside the next, see {log_of(name)})\n"
         f"$ python -m {' '.join(command)}",

@@ -1,4 +1,4 @@
-"""Several runs, one after the other, in one launch of some ranks; tests/test_zero.py starts it.
+"""Two ranks in one launch, and several runs in it, one after the other (tests/test_zero.py).
 
 python -m torch.distributed.run --nproc_per_node 2 -m tests.ranks JOBS.json
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,13 +18,28 @@ from typing import Any
 
 import torch.distributed as dist
 
-from tests.test_loop import TINY, pool_of
+from tests.test_loop import ONE_THREAD, TINY, pool_of
 from train import checkpoint
 from train.loop import run
 from train.model import memory
 
 STEPS = 10
 SHARED = replace(TINY, steps=STEPS, global_batch=5, save_every=2)
+
+
+def launch(command: Sequence[str], seconds: float) -> None:
+    """Run `python -m COMMAND` on two ranks of one thread each."""
+    words = "-m torch.distributed.run --nproc_per_node 2 --standalone -m".split()
+    done = subprocess.run(
+        [sys.executable, *words, *command],
+        cwd=Path(__file__).parent.parent,
+        env=ONE_THREAD,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def keep_until(out: Path, step: int) -> None:

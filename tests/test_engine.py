@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import torch
 
 from mixtures.manifest import Manifest
 from shards.errors import UserError
+from tests.ranks import launch
 from tests.test_loop import CONFIG, TINY
 from tests.tiny_pool import tiny_manifest
 from train.engine import TorchEngine, distinct_weights, open_engine
@@ -104,7 +103,8 @@ def test_two_deepspeed_processes_train_as_one_torch_process_does(
     run(config, built, str(built.parent.parent / "pool"), tmp_path / "one")
     text = CONFIG.replace("global_batch: 4", "global_batch: 5")
     (tmp_path / "run.yaml").write_text(f"{text}steps: 4\nengine: deepspeed\nzero_stage: 2\n")
-    launch(tmp_path / "run.yaml", built, tmp_path / "two")
+    words = ["--manifest", str(built), "--out", str(tmp_path / "two")]
+    launch(["train", "run", str(tmp_path / "run.yaml"), *words], 110)
     one, two = (rows(tmp_path / name) for name in ("one", "two"))
     assert [row["supervised"] for row in two] == [row["supervised"] for row in one]
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-5)
@@ -113,22 +113,6 @@ def test_two_deepspeed_processes_train_as_one_torch_process_does(
     weights = [distinct_weights(load_saved(tmp_path / n / "model").model) for n in ("one", "two")]
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=2e-5)
-
-
-def launch(config: Path, manifest: Path, out: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            *"-m torch.distributed.run --nproc_per_node 2 --standalone -m train run".split(),
-            *(str(config), "--manifest", str(manifest), "--out", str(out)),
-        ],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=110,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def rows(out: Path) -> list[dict[str, Any]]:

@@ -68,9 +68,9 @@ def libraries() -> str:
 def cluster(home: Path) -> dict[str, object]:
     """The local variant as shipped, on loopback."""
     text = (ROOT / "docs/ray_cluster_local.yaml").read_text()
-    text = text.replace("/home/ubuntu/venv/bin", f"{Path(sys.executable).parent}:{TOOLS}/usr/bin")
-    text = text.replace("/home/ubuntu/slowfast-mix:", f"{home}/slowfast-mix:")
-    config: dict[str, object] = yaml.safe_load(text.replace("/home/ubuntu", str(home)))
+    there = f"/home/{yaml.safe_load(text)['auth']['ssh_user']}"
+    text = text.replace(f"{there}/venv/bin", f"{Path(sys.executable).parent}:{TOOLS}/usr/bin")
+    config: dict[str, object] = yaml.safe_load(text.replace(there, str(home)))
     _, _, environment = config["setup_commands"]  # the other two install what is here already
     key = f"{home}/.ssh/id_ed25519"
     node = "--num-cpus=1 --object-store-memory=100000000"

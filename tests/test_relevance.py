@@ -24,15 +24,14 @@ from transformers import (
 )
 
 from shards.errors import UserError
-from tests.test_evaluation import pair, write_json
-from tests.test_loop import TINY
-from tests.tiny_pool import COLOURS, tiny_manifest
+from tests.test_evaluation import pair, trained, write_json
+from tests.tiny_pool import COLOURS
 from train.evaluation.chat import chat
 from train.evaluation.evaluate import evaluate
 from train.evaluation.relevance import Relevance
-from train.loop import run
 from train.model import register
 
+__all__ = ["trained"]  # a fixture: a small model folder
 WORDS = ("[PAD]", "[UNK]", "when", "is", "it", *COLOURS)
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
 FRAMES = 16
@@ -76,14 +75,6 @@ def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     made.save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    manifest = tiny_manifest(folder)
-    run(TINY, manifest, str(folder / "pool"), folder / "out")
-    return folder / "out" / "model"
 
 
 @pytest.fixture(scope="module")
