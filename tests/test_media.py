@@ -170,6 +170,18 @@ def test_a_long_or_small_picture_is_centred_on_zeros(tmp_path: Path) -> None:
     assert placed(2000, 100, area=480 * 480, multiple=64, max_aspect=3)[0] == (768, 256)
 
 
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv444p10le", "gray"])
+def test_frames_are_what_ffmpeg_converts_to_rgb_in_one_step(pixels: str, tmp_path: Path) -> None:
+    coded = ("-pix_fmt", pixels, "-c:v", "libx265" if "10" in pixels else "libx264", "-crf", "10")
+    found = door(path := encode(tmp_path / "x.mkv", *TESTSRC, *coded))
+    flags = "bicubic+accurate_rnd+full_chroma_int+bitexact:in_color_matrix=smpte170m"
+    graph = f"scale={found.width}:{found.height}:flags={flags},format=rgb24"
+    raw = tmp_path / "first"
+    encode(raw, "-i", str(path), "-vf", graph, "-frames:v", "1", "-f", "rawvideo")
+    rgb = np.fromfile(raw, np.uint8).reshape(found.height, found.width, 3)
+    assert found.frames[0] == extract.encode_jpeg(rgb, PROFILE.jpeg_quality, "420")
+
+
 def test_hdr_is_mapped_or_refused_but_never_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
