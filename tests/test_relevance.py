@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import string
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 from rich.console import Console
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
@@ -17,6 +20,11 @@ from torch.nn.functional import logsigmoid
 from transformers import (
     AutoProcessor,
     PreTrainedTokenizerFast,
+    Siglip2Config,
+    Siglip2ImageProcessorPil,
+    Siglip2Model,
+    Siglip2Processor,
+    Siglip2Tokenizer,
     SiglipConfig,
     SiglipImageProcessorPil,
     SiglipModel,
@@ -33,34 +41,50 @@ from train.model import register
 
 __all__ = ["trained"]  # a fixture: a small model folder
 WORDS = ("[PAD]", "[UNK]", "when", "is", "it", *COLOURS)
-SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 FRAMES = 16
 RED = (10, 11)
 """Which of 16 frames, two a second, are red; the others turn from green to blue."""
 
 
-def processor() -> SiglipProcessor:
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return SiglipProcessor(
-        SiglipImageProcessorPil(size={"height": 32, "width": 32}),
-        PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]"),
-    )
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
+    words.normalizer = normalizers.Lowercase()
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]")
 
 
-@pytest.fixture(scope="module")
-def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that has learnt which word goes with which colour, saved by transformers."""
+def untaught(kind: str) -> tuple[Any, Any]:
+    """(model, processor) of one image size, or of packed patches (NaFlex)."""
     torch.manual_seed(0)
-    text = SIZES | {"num_attention_heads": 2, "vocab_size": len(WORDS)}
-    text |= {"max_position_embeddings": 8, "projection_size": 16}
-    vision = SIZES | {"num_attention_heads": 2, "image_size": 32, "patch_size": 16}
-    model, made = SiglipModel(SiglipConfig(text_config=text, vision_config=vision)), processor()
+    text = SIZES | {"vocab_size": len(WORDS), "max_position_embeddings": 8, "projection_size": 16}
+    if kind == "siglip":
+        vision = SIZES | {"image_size": 32, "patch_size": 16}
+        images = SiglipImageProcessorPil(size={"height": 32, "width": 32})
+        model = SiglipModel(SiglipConfig(text_config=text, vision_config=vision))
+        return model, SiglipProcessor(images, tokenizer())
+    characters = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *string.ascii_lowercase]
+    letters = Siglip2Tokenizer({each: i for i, each in enumerate(characters)}, padding_side="right")
+    text |= {"vocab_size": len(characters), "max_position_embeddings": 20}
+    vision = SIZES | {"num_patches": 4, "patch_size": 16}
+    naflex = Siglip2ImageProcessorPil(patch_size=16, max_num_patches=4)
+    model = Siglip2Model(Siglip2Config(text_config=text, vision_config=vision))
+    return model, Siglip2Processor(naflex, letters)
+
+
+def taught(kind: str, folder: Path) -> Path:
+    """A model that has learnt which word goes with which colour, saved by transformers."""
+    model, processor = untaught(kind)
     frames = [np.full((32, 32, 3), colour, np.uint8) for colour in COLOURS.values()]
     words = [f"when is it {name}" for name in COLOURS]
-    inputs = made(
-        text=words, images=frames, padding="max_length", max_length=8, return_tensors="pt"
+    length = model.config.text_config.max_position_embeddings
+    inputs = processor(
+        text=words, images=frames, padding="max_length", max_length=length, return_tensors="pt"
     )
     inputs.pop("attention_mask", None)
     signs = 2 * torch.eye(len(words)) - 1
@@ -71,10 +95,14 @@ def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         optimizer.step()
         optimizer.zero_grad()
     assert logits.argmax(0).tolist() == logits.argmax(1).tolist() == [0, 1, 2]
-    folder = tmp_path_factory.mktemp("siglip")
     model.save_pretrained(folder)
-    made.save_pretrained(folder)
+    processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return taught("siglip", tmp_path_factory.mktemp("siglip"))
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +126,18 @@ def test_chat_looks_at_the_frames_that_the_question_is_about(
     green = chat(trained, "video", film, "When is it green?", siglip)
     assert sum(float(time[:-1]) < 4 for time in green.times) >= 2
     assert green.times != asked.times
+
+
+def test_siglip_2_scores_frames_of_any_shape(tmp_path: Path) -> None:
+    relevance = Relevance(taught("siglip2", tmp_path))
+    shapes = [(32, 32), (64, 32), (16, 64)]
+    frames = [
+        simplejpeg.encode_jpeg(np.full((*shape, 3), colour, np.uint8), 95)
+        for shape, colour in zip(shapes, COLOURS.values(), strict=True)
+    ]
+    for i, name in enumerate(COLOURS):
+        scores = relevance(frames, f"When is it {name}?")
+        assert scores.index(max(scores)) == i
 
 
 def test_questions_about_one_video_are_each_shown_their_own_frames(
