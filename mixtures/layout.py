@@ -24,9 +24,8 @@ LAYOUT_VERSION = "slowfast-layout/1"
 
 START, END = "start", "end"
 SLOW, FAST, IMAGE = "slow", "fast", "image"
-NEWLINE, FRAME = "newline", "frame"
+NEWLINE, FRAME, TIME, MEMORY = "newline", "frame", "time", "memory"
 SLOW_BEGIN, SEPARATOR, FAST_BEGIN = "slow_begin", "separator", "fast_begin"
-TIME, MEMORY = "time", "memory"
 POOLED = (SLOW, FAST, IMAGE)
 """Kinds whose tokens are pooled patches; START and END are special tokens, TIME is text, MEMORY
 stands for the frames beyond the cap."""
@@ -342,17 +341,22 @@ def pool_cells(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One clip as a recipe shows it: stored frame indices, their times, size and grid.
+    """One clip as a recipe shows it: stored frame indices, their `pts` in units of `time_base`.
 
     The last `memory` of the frames are those beyond the cap, for the memory alone.
     """
 
     frames: tuple[int, ...]
-    seconds: tuple[Fraction, ...]
+    pts: tuple[int, ...]
+    time_base: tuple[int, int]
     width: int
     height: int
     grid: tuple[int, int]
     memory: int = 0
+
+    @property
+    def seconds(self) -> tuple[Fraction, ...]:
+        return tuple(ticks * Fraction(*self.time_base) for ticks in self.pts)
 
 
 def look_at(
@@ -360,19 +364,19 @@ def look_at(
 ) -> Look:
     """The view of one stored clip, before any token is counted; `scores` as in `view_frames`."""
     frames = view_frames(clip, view, scores)
-    beyond: list[int] = []
+    cap = len(frames)
     if clip.kind == "video" and cfg.memory_tokens and cfg.pathways != "none":
         others = sorted(set(at_rate(clip, view.fps)) - set(frames))
-        beyond = [others[i] for i in spread(len(others), view.memory)]
+        frames += [others[i] for i in spread(len(others), view.memory)]
     width, height = view_size(clip, view, cfg, images)
-    base, frames = clip.time_base, [*frames, *beyond]
     return Look(
         frames=tuple(frames),
-        seconds=tuple(Fraction(clip.pts[i] * base[0], base[1]) for i in frames),
+        pts=tuple([clip.pts[i] for i in frames]),
+        time_base=clip.time_base,
         width=width,
         height=height,
         grid=grid_of(width, height, cfg.patch),
-        memory=len(beyond),
+        memory=len(frames) - cap,
     )
 
 
@@ -381,8 +385,8 @@ def layout_of(
 ) -> Layout:
     """`visual_layout` of a clip as it is looked at; the memory comes first."""
     shown, beyond = len(look.frames) - look.memory, look.memory
-    grids = [look.grid] * shown
-    slots = visual_layout(grids, look.seconds[:shown], kind, cfg, count_text, images)
+    seconds = look.seconds[:shown]
+    slots = visual_layout([look.grid] * shown, seconds, kind, cfg, count_text, images)
     memory = [Slot(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=beyond)] * (beyond > 0)
     start = [slot.kind for slot in slots].index(START) + 1 if beyond else 0
     return Layout([*slots[:start], *memory, *slots[start:]])

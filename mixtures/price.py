@@ -71,7 +71,7 @@ class Pricer:
         for timing in first.tolist():
             look = look_at(self._square(timing), view, self._recipe.layout)
             shown = len(look.frames)
-            look = replace(look, frames=tuple(range(shown)), seconds=(Fraction(0),) * shown)
+            look = replace(look, frames=tuple(range(shown)), pts=(0,) * shown, time_base=(1, 1))
             found.append(known.setdefault(look, len(known)))
         return list(known), np.array(found, np.int64)[group]
 

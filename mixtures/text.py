@@ -48,6 +48,9 @@ class Rendered:
     visual: NDArray[np.int64]
 
 
+_NO_SLOTS = np.empty((0, 3), np.int64)
+
+
 class TextCodec:
     """A tokenizer file's bytes under a template."""
 
@@ -113,7 +116,7 @@ class TextCodec:
         A clip is shown where it is first mentioned, and there alone.
         """
         pieces: list[tuple[Sequence[int], bool]] = [([], False)]
-        visual = [np.empty((0, 3), np.int64)]
+        visual = [_NO_SLOTS]
         shown: set[int] = set()
         at = 0
 
@@ -130,9 +133,8 @@ class TextCodec:
                 if clip is None or clip in shown:
                     continue
                 shown.add(clip)
-                ids, starts = _block(self, layouts[clip])
-                indices = np.arange(len(starts))
-                visual.append(np.stack([at + starts, np.full_like(starts, clip), indices], 1))
+                ids, slots = _block(self, layouts[clip])
+                visual.append(np.add(slots, (at, clip, 0)))
                 add(ids)
             add(self._tail[:1], learn)
             add(self._tail[1:])
@@ -140,7 +142,7 @@ class TextCodec:
             add(self._heads["assistant"])
         return Rendered(
             ids=np.concatenate([np.asarray(ids, np.int32) for ids, _ in pieces]),
-            supervised=np.concatenate([np.full(len(ids), learn) for ids, learn in pieces]),
+            supervised=np.repeat([learn for _, learn in pieces], [len(ids) for ids, _ in pieces]),
             visual=np.concatenate(visual),
         )
 
@@ -155,7 +157,7 @@ class TextCodec:
 
 @lru_cache(maxsize=256)
 def _block(codec: TextCodec, layout: Layout) -> tuple[Any, NDArray[np.int64]]:
-    """The ids of a clip's slots, and where each slot starts among them."""
+    """The ids of a clip's slots, and for each slot [S, 3]: where it starts among them, 0, it."""
     is_image = any(slot.kind == IMAGE for slot in layout)
     pad = codec.token_id(IMAGE_PAD if is_image else VIDEO_PAD)
     special = {START: codec.token_id(VISION_START), END: codec.token_id(VISION_END)}
@@ -163,8 +165,9 @@ def _block(codec: TextCodec, layout: Layout) -> tuple[Any, NDArray[np.int64]]:
         codec.encode(slot.text) if slot.kind == TIME else [special.get(slot.kind, pad)] * slot.n
         for slot in layout
     ]
-    ends = np.cumsum([0, *map(len, slots)])
-    return np.array([one for ids in slots for one in ids], np.int32), ends[:-1]
+    starts = np.cumsum([0, *map(len, slots)])[:-1]
+    numbered = np.stack([starts, np.zeros_like(starts), np.arange(len(slots))], 1)
+    return np.array([one for ids in slots for one in ids], np.int32), numbered
 
 
 def pieces_of(turn: Turn) -> list[tuple[str, int | None]]:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 Ids = NDArray[np.bytes_]
 _ID = np.dtype("S18")
+NO_SOURCE = 0xFFFF
+"""A number that no source has: its ids are not found."""
 
 
 def ids_of(keys: Sequence[str], sources: Sequence[int] | NDArray[Any]) -> Ids:
@@ -65,7 +67,7 @@ class KeyIndex:
         """The row of each id, -1 where there is none."""
         if not len(self._ids):
             return np.full(len(ids), -1)
-        at = np.searchsorted(self._ids, ids).clip(max=len(self._ids) - 1)
+        at = np.minimum(self._ids.searchsorted(ids), len(self._ids) - 1)
         return np.where(self._ids[at] == ids, at, -1)
 
     def numbers(self, column: str) -> NDArray[Any]:

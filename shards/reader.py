@@ -19,7 +19,7 @@ from shards.errors import DamagedData, MissingData, UserError
 from shards.extents import Extents, Fetch, Place, pair
 from shards.ids import sha256_hex, short_hash
 from shards.index import CLIPS, SAMPLES, read_table
-from shards.key_index import Ids, KeyIndex, ids_of, indexed, numbers_of, shared
+from shards.key_index import NO_SOURCE, Ids, KeyIndex, ids_of, indexed, numbers_of, shared
 from shards.pool import Pool
 from shards.sample import (
     Clip,
@@ -139,9 +139,8 @@ class ShardReader:
 
     def places_of(self, sources: Sequence[str], keys: Sequence[str]) -> list[Place]:
         """Where these samples lie; MissingData names the first one that these shards lack."""
-        numbers = [self._number.get(source, -1) for source in sources]
-        ids = ids_of(keys, np.asarray(numbers).clip(0))
-        rows = np.where(np.asarray(numbers) < 0, -1, self._places.index.find(ids))
+        numbers = [self._number.get(source, NO_SOURCE) for source in sources]
+        rows = self._places.index.find(ids_of(keys, numbers))
         if (rows < 0).any():
             first = int(np.flatnonzero(rows < 0)[0])
             raise MissingData(
@@ -216,8 +215,8 @@ class PoolReader:
         return Stored(sample=joined(conversations, key), frames=frames)
 
     def _row(self, source: str, key: str) -> dict[str, Any]:
-        number = self._number.get(source)
-        at = -1 if number is None else int(self._samples.find(ids_of([key], [number]))[0])
+        number = self._number.get(source, NO_SOURCE)
+        at = int(self._samples.find(ids_of([key], [number]))[0])
         if at < 0:
             raise MissingData(
                 f"{self.pool.store.url}: no sample {key} of {source!r}; build it first"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mixtures.layout import LEARNED, LayoutConfig
 from tests.tiny_model import LAYOUT, PAD, mixed_samples, tiny_sample
-from train.packs import Pack, build_pack, empty_pack, join
+from train.packs import Pack, build_pack, empty_pack
 
 
 def same(a: Pack, b: Pack) -> bool:
@@ -108,8 +108,29 @@ def test_an_empty_pack_supervises_nothing_and_has_no_pixels() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=8), st.integers(0, 8))
-def test_joining_packs_equals_packing_at_once(chosen: list[int], cut: int) -> None:
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=6))
+def test_every_sample_stands_in_a_pack_as_it_does_alone(chosen: list[int]) -> None:
     samples = [mixed_samples()[i] for i in chosen]
-    halves = [build_pack(part, LAYOUT) for part in (samples[:cut], samples[cut:]) if part]
-    assert same(join(halves), build_pack(samples, LAYOUT))
+    pack = build_pack(samples, LAYOUT)
+    row = frame = pooled = use = slot = patch = 0
+    for sample in samples:
+        alone = build_pack([sample], LAYOUT)
+        rows, frames = slice(row, row + len(alone.tokens)), slice(frame, frame + len(alone.grids))
+        for name in ("tokens", "labels", "positions"):
+            assert np.array_equal(getattr(pack, name)[rows], getattr(alone, name))
+        assert np.array_equal(pack.grids[frames], alone.grids)
+        assert np.array_equal(pack.times[frames], alone.times)
+        mine, own = alone.slots, pack.slots
+        uses, slots = slice(use, use + len(mine.patch)), slice(slot, slot + len(mine.position))
+        tokens = slice(pooled, pooled + len(mine.sizes))
+        assert np.array_equal(own.position[slots], mine.position + row)
+        assert np.array_equal(own.frame[slots], np.where(mine.frame < 0, -1, mine.frame + frame))
+        learned = mine.feature < len(LEARNED)
+        assert np.array_equal(own.feature[slots], mine.feature + np.where(learned, 0, pooled))
+        assert np.array_equal(own.patch[uses], mine.patch + patch)
+        assert np.array_equal(own.segment[uses], mine.segment + pooled)
+        assert np.array_equal(own.sizes[tokens], mine.sizes)
+        assert np.array_equal(own.kind[tokens], mine.kind)
+        row, frame, pooled = rows.stop, frames.stop, tokens.stop
+        use, slot, patch = uses.stop, slots.stop, patch + len(alone.patches)
+    assert (row, frame, pooled) == (len(pack.tokens), len(pack.grids), len(pack.slots.sizes))

@@ -1,7 +1,8 @@
 """JPEGs -> frames at the size the recipe shows, cut into patches; the clips worth keeping.
 
 A frame is decoded into pixels of one word each, which numpy takes apart several times as fast as
-three bytes, and written once: into the rows of the pack that will hold it.
+three bytes, cut into patches in memory that stays in a core's cache, and written once, in one
+piece: into the rows of the pack that will hold it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Lock, local
 from typing import Any
@@ -25,6 +26,8 @@ from shards.errors import DamagedData
 PATCH = 16
 PATCH_VALUES = 3 * PATCH * PATCH
 _ROW_OF_PATCH = np.dtype(f"V{PATCH}")
+_BAND = 192 * 384
+"""Pixels cut at once: what is taken apart stays in a core's cache beside what is decoded."""
 
 Frames = NDArray[np.uint8]
 """[F, gh, gw, 768]: frames of gh x gw patches, each in (c, ph, pw) order."""
@@ -86,14 +89,26 @@ def open_jpegs(
     """
     shape = (len(used), look.height // PATCH, look.width // PATCH, PATCH_VALUES)
     frames = np.empty(shape, np.uint8) if out is None else out
-    pixels = _scratch.pixels(look.height, look.width)
-    for row, frame in enumerate(used):
+    for patches, pixels in zip(frames, decoded(jpegs, look, used, clip_id), strict=True):
+        cut(pixels, patches)
+    return frames
+
+
+def decoded(
+    jpegs: Sequence[bytes | memoryview], look: Look, used: Sequence[int], clip_id: str
+) -> Iterator[Words]:
+    """The used frames of one clip at the view's size, each in the memory of the one before.
+
+    DamagedData names what is no JPEG.
+    """
+    pixels = _scratch.take(4 * look.height * look.width, 0).view("<u4")
+    pixels = pixels.reshape(look.height, look.width)
+    for frame in used:
         try:
             decode(jpegs[look.frames[frame]], pixels)
         except ValueError as error:
             raise DamagedData(f"clip {clip_id}: frame {look.frames[frame]} is no JPEG") from error
-        cut(pixels, frames[row])
-    return frames
+        yield pixels
 
 
 def decode(jpeg: bytes | memoryview, pixels: Words) -> None:
@@ -113,34 +128,36 @@ def decode(jpeg: bytes | memoryview, pixels: Words) -> None:
 
 def cut(pixels: Words, patches: NDArray[np.uint8]) -> None:
     """Write pixels [H, W], of which nothing is left, into the patches [H / 16, W / 16, 768]."""
+    rows = max(_BAND // (PATCH * pixels.shape[1]), 1)
+    for top in range(0, len(patches), rows):
+        _cut_band(pixels[PATCH * top : PATCH * (top + rows)], patches[top : top + rows])
+
+
+def _cut_band(pixels: Words, patches: NDArray[np.uint8]) -> None:
     rows, columns = patches.shape[:2]
-    cells = patches.view(_ROW_OF_PATCH).reshape(rows, columns, 3, PATCH)
-    plane = _scratch.plane(*pixels.shape)
+    plane = _scratch.take(pixels.size, 1).reshape(pixels.shape)
     in_cells = plane.view(_ROW_OF_PATCH).reshape(rows, PATCH, columns).swapaxes(1, 2)
+    tiles = _scratch.take(3 * pixels.size, 2).reshape(patches.shape)
+    cells = tiles.view(_ROW_OF_PATCH).reshape(rows, columns, 3, PATCH)
     for channel in range(3):
         if channel:
             pixels >>= 8
         np.copyto(plane, pixels, casting="unsafe")  # the lowest byte of each word
         cells[:, :, channel] = in_cells
+    patches[:] = tiles
 
 
 class _Scratch(local):
     """Memory that a thread uses for every frame again: fresh pages cost a third of decoding."""
 
     def __init__(self) -> None:
-        self._bytes = np.empty(0, np.uint8)
+        self._arrays = [np.empty(0, np.uint8)] * 3
 
-    def pixels(self, height: int, width: int) -> Words:
-        """[H, W] words, beside the plane of that size."""
-        if len(self._bytes) < 5 * height * width:
-            self._bytes = np.empty(5 * height * width, np.uint8)
-        return self._bytes[: 4 * height * width].view("<u4").reshape(height, width)
-
-    def plane(self, height: int, width: int) -> NDArray[np.uint8]:
-        """[H, W] bytes, beside the pixels of that size."""
-        self.pixels(height, width)
-        size = height * width
-        return self._bytes[4 * size : 5 * size].reshape(height, width)
+    def take(self, nbytes: int, use: int) -> NDArray[np.uint8]:
+        """So many bytes, filled with anything; those of another `use` (0, 1, 2) lie elsewhere."""
+        if len(self._arrays[use]) < nbytes:
+            self._arrays[use] = np.empty(nbytes, np.uint8)
+        return self._arrays[use][:nbytes]
 
 
 _scratch = _Scratch()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from mixtures.layout import LEARNED, Layout, LayoutConfig, frames_used
 from mixtures.text import Rendered
 from train.frames import PATCH_VALUES, Frames
-from train.wiring import counts_of, wire
+from train.wiring import Wiring, counts_of, wire
 
 IGNORED = -100
 
@@ -102,12 +104,36 @@ def build_pack(samples: Sequence[RenderedSample], config: LayoutConfig) -> Pack:
     ValueError names the sample and the two numbers where placeholders and features, or frames and
     layout, disagree.
     """
-    return join([_sample_pack(sample, config) for sample in samples])
+    if not samples:
+        return empty_pack()
+    lengths = np.array([len(sample.text.ids) for sample in samples], np.int64)
+    starts = _before(lengths)
+    clips = [
+        _placed(sample, number, start)
+        for sample, start in zip(samples, starts.tolist(), strict=True)
+        for number in range(_clips_in(sample))
+    ]
+    tokens = np.concatenate([sample.text.ids for sample in samples], dtype=np.int64)
+    wanted = np.concatenate([sample.text.supervised for sample in samples])
+    labels = np.full(len(tokens), IGNORED, np.int64)
+    labels[:-1] = np.where(wanted[1:], tokens[1:], IGNORED)
+    labels[starts + lengths - 1] = IGNORED
+    return Pack(
+        tokens=tokens,
+        labels=labels,
+        positions=_runs(np.zeros_like(starts), lengths),
+        cu_seqlens=np.append(starts, len(tokens)),
+        patches=_stacked([clip.shown.reshape(-1, PATCH_VALUES) for clip in clips]),
+        grids=_grids([clip.shown for clip in clips]),
+        slots=_slots(clips, config),
+        times=np.array([t for clip in clips for t in clip.times], np.float32),
+        keys=tuple(sample.key for sample in samples),
+        memory=_memory([clip for clip in clips if len(clip.beyond)]),
+    )
 
 
 def empty_pack() -> Pack:
     """One unsupervised token and no pixels: a rank with nothing to do still takes its step."""
-    nothing = np.zeros(0, np.int64)
     return Pack(
         tokens=np.zeros(1, np.int64),
         labels=np.full(1, IGNORED, np.int64),
@@ -115,13 +141,16 @@ def empty_pack() -> Pack:
         cu_seqlens=np.array([0, 1]),
         patches=np.zeros((0, PATCH_VALUES), np.uint8),
         grids=np.zeros((0, 2), np.int64),
-        slots=VisualSlots(**dict.fromkeys((field.name for field in fields(VisualSlots)), nothing)),
+        slots=_NO_SLOTS,
         times=np.zeros(0, np.float32),
         keys=(),
         memory=_NO_MEMORY,
     )
 
 
+_NO_SLOTS = VisualSlots(
+    **dict.fromkeys((field.name for field in fields(VisualSlots)), np.zeros(0, np.int64))
+)
 _NO_MEMORY = MemoryFrames(
     patches=np.zeros((0, PATCH_VALUES), np.uint8),
     grids=np.zeros((0, 2), np.int64),
@@ -131,95 +160,60 @@ _NO_MEMORY = MemoryFrames(
 )
 
 
-def join(packs: Sequence[Pack]) -> Pack:
-    """Several packs as one flat row: every sample stays its own segment."""
-    if not packs:
-        return empty_pack()
-    if len(packs) == 1:
-        return packs[0]
-    lengths = [np.diff(pack.cu_seqlens) for pack in packs]
-    return Pack(
-        tokens=np.concatenate([pack.tokens for pack in packs]),
-        labels=np.concatenate([pack.labels for pack in packs]),
-        positions=np.concatenate([pack.positions for pack in packs]),
-        cu_seqlens=np.concatenate([[0], np.cumsum(np.concatenate(lengths))]),
-        patches=_stacked([pack.patches for pack in packs]),
-        grids=np.concatenate([pack.grids for pack in packs]),
-        slots=_join_slots(packs),
-        times=np.concatenate([pack.times for pack in packs]),
-        keys=tuple(key for pack in packs for key in pack.keys),
-        memory=_join_memory([pack.memory for pack in packs], [len(pack.tokens) for pack in packs]),
+class _Placed(NamedTuple):
+    """A clip in its pack, called `name`: the frames shown, and those beyond the cap.
+
+    `rows` int64 [S, 3] are those of `Rendered.visual` that mention it, in reading order, positions
+    counted from the pack's first row. `images` is the number of images in its sample.
+    """
+
+    name: str
+    layout: Layout
+    rows: NDArray[np.int64]
+    images: int
+    shown: Frames
+    times: Sequence[float]
+    beyond: Frames
+    times_beyond: Sequence[float]
+
+
+def _clips_in(sample: RenderedSample) -> int:
+    """How many clips a sample has; ValueError where layouts, frames and times disagree."""
+    if not len(sample.layouts) == len(sample.frames) == len(sample.seconds):
+        raise ValueError(
+            f"sample {sample.key}: {len(sample.layouts)} clips laid out, "
+            f"{len(sample.frames)} of frames, {len(sample.seconds)} of times"
+        )
+    return len(sample.layouts)
+
+
+def _placed(sample: RenderedSample, number: int, start: int) -> _Placed:
+    """A clip of the sample that starts at this row of the pack, checked against its layout."""
+    layout, frames = sample.layouts[number], sample.frames[number]
+    times, name = sample.seconds[number], f"sample {sample.key}, clip {number}"
+    counts, visual = counts_of(layout), sample.text.visual
+    rows = visual[visual[:, 1] == number]
+    mentions = max(np.count_nonzero(rows[:, 2] == 0), 1)
+    places = counts.features[rows[:, 2]].sum()
+    _agree(name, "placeholders", places, "features", counts.features.sum() * mentions)
+    _agree(name, "frames", len(frames), "frames in the layout", len(frames_used(layout)))
+    _agree(name, "frames", len(frames), "times", len(times))
+    shown = len(frames) - counts.beyond
+    return _Placed(
+        name=name,
+        layout=layout,
+        rows=np.add(rows, (start, 0, 0)),
+        images=sum(counts_of(one).is_image for one in sample.layouts),
+        shown=frames[:shown],
+        times=times[:shown],
+        beyond=frames[shown:],
+        times_beyond=times[shown:],
     )
 
 
-def _join_memory(parts: Sequence[MemoryFrames], rows: Sequence[int]) -> MemoryFrames:
-    clips = _offsets([len(np.unique(part.clip)) for part in parts])
-    at = _offsets(rows)
-    return MemoryFrames(
-        patches=np.concatenate([part.patches for part in parts]),
-        grids=np.concatenate([part.grids for part in parts]),
-        times=np.concatenate([part.times for part in parts]),
-        clip=np.concatenate([p.clip + before for p, before in zip(parts, clips, strict=True)]),
-        position=np.concatenate([p.position + row for p, row in zip(parts, at, strict=True)]),
-    )
-
-
-def _join_slots(packs: Sequence[Pack]) -> VisualSlots:
-    slots = [pack.slots for pack in packs]
-    rows = _offsets([len(pack.tokens) for pack in packs])
-    patches = _offsets([len(pack.patches) for pack in packs])
-    pooled = _offsets([len(part.sizes) for part in slots])
-    frames = [
-        np.where(part.frame < 0, -1, part.frame + before)
-        for part, before in zip(slots, _offsets([len(p.grids) for p in packs]), strict=True)
-    ]
-    features = [
-        np.where(part.feature < len(LEARNED), part.feature, part.feature + before)
-        for part, before in zip(slots, pooled, strict=True)
-    ]
-    return VisualSlots(
-        position=np.concatenate([s.position + at for s, at in zip(slots, rows, strict=True)]),
-        feature=np.concatenate(features),
-        patch=np.concatenate([s.patch + at for s, at in zip(slots, patches, strict=True)]),
-        segment=np.concatenate([s.segment + at for s, at in zip(slots, pooled, strict=True)]),
-        sizes=np.concatenate([s.sizes for s in slots]),
-        frame=np.concatenate(frames),
-        kind=np.concatenate([s.kind for s in slots]),
-    )
-
-
-def _offsets(sizes: Sequence[int]) -> list[int]:
-    return [0, *np.cumsum(sizes[:-1]).tolist()]
-
-
-def _sample_pack(sample: RenderedSample, config: LayoutConfig) -> Pack:
-    ids = np.asarray(sample.text.ids, np.int64)
-    wanted = np.asarray(sample.text.supervised, bool)
-    labels = np.full(len(ids), IGNORED, np.int64)
-    labels[:-1] = np.where(wanted[1:], ids[1:], IGNORED)
-    _check(sample)
-    beyond = [counts_of(layout).beyond for layout in sample.layouts]
-    pairs = list(zip(sample.frames, sample.seconds, beyond, strict=True))
-    shown = [(frames[: len(frames) - n], times[: len(times) - n]) for frames, times, n in pairs]
-    rest = [(frames[len(frames) - n :], times[len(times) - n :]) for frames, times, n in pairs]
-    clips = [_rows(frames) for frames, _ in shown]
-    return Pack(
-        tokens=ids,
-        labels=labels,
-        positions=np.arange(len(ids)),
-        cu_seqlens=np.array([0, len(ids)]),
-        patches=_stacked([patches for patches, _ in clips]),
-        grids=_frame_grids(clips, [len(frames) for frames, _ in shown]),
-        slots=_sample_slots(sample, clips, config),
-        times=np.array([t for _, times in shown for t in times], np.float32),
-        keys=(sample.key,),
-        memory=_sample_memory(sample, rest) if any(beyond) else _NO_MEMORY,
-    )
-
-
-def _rows(frames: Frames) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Frames as patch rows [P, 768], and the grid of each."""
-    return frames.reshape(-1, PATCH_VALUES), (frames.shape[1], frames.shape[2])
+def _agree(name: str, what: str, a: int, other: str, b: int) -> None:
+    if a != b:
+        raise ValueError(f"{name}: {a} {what}, {b} {other}")
 
 
 def _stacked(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -238,105 +232,74 @@ def _stacked(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return rows
 
 
-def _check(sample: RenderedSample) -> None:
-    if not len(sample.layouts) == len(sample.frames) == len(sample.seconds):
-        raise ValueError(
-            f"sample {sample.key}: {len(sample.layouts)} clips laid out, "
-            f"{len(sample.frames)} of frames, {len(sample.seconds)} of times"
-        )
-    for clip, layout in enumerate(sample.layouts):
-        counts, placed = counts_of(layout), _placed(sample, clip)
-        mentions = np.count_nonzero(_mentioned(sample, clip)[:, 2] == 0)
-        places = counts.tokens[placed[:, 2]].sum()
-        features = counts.tokens[counts.visual].sum() * max(mentions, 1)
-        _agree(sample.key, clip, "placeholders", places, "features", features)
-        used, given = len(frames_used(layout)), len(sample.frames[clip])
-        _agree(sample.key, clip, "frames", given, "frames in the layout", used)
-        _agree(sample.key, clip, "frames", given, "times", len(sample.seconds[clip]))
-
-
-def _mentioned(sample: RenderedSample, clip: int) -> NDArray[np.int64]:
-    """The rows of `visual` of one clip, in reading order."""
-    return sample.text.visual[sample.text.visual[:, 1] == clip]
-
-
-def _placed(sample: RenderedSample, clip: int) -> NDArray[np.int64]:
-    """Those whose slots are visual."""
-    rows = _mentioned(sample, clip)
-    return rows[counts_of(sample.layouts[clip]).visual[rows[:, 2]]]
+def _before(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sum of the sizes before each."""
+    return np.cumsum(sizes) - sizes
 
 
 def _runs(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """start, start + 1, ... of each run, one after the other."""
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+    return np.repeat(starts - _before(lengths), lengths) + np.arange(lengths.sum())
 
 
-def _frame_grids(
-    clips: Sequence[tuple[NDArray[np.uint8], tuple[int, int]]], frames: Sequence[int]
-) -> NDArray[np.int64]:
-    grids = np.array([grid for _, grid in clips], np.int64).reshape(-1, 2)
-    return np.repeat(grids, np.array(frames, np.int64), axis=0)
+def _grids(clips: Sequence[Frames]) -> NDArray[np.int64]:
+    """[N, 2]: the grid of each frame."""
+    grids = np.array([frames.shape[1:3] for frames in clips], np.int64).reshape(-1, 2)
+    return np.repeat(grids, [len(frames) for frames in clips], axis=0)
 
 
-def _sample_memory(
-    sample: RenderedSample, rest: Sequence[tuple[NDArray[np.uint8], Sequence[float]]]
-) -> MemoryFrames:
-    """The frames beyond the cap of every clip that has some, and where they stand."""
-    clips = [_rows(frames) for frames, _ in rest]
-    counts = np.array([len(frames) for frames, _ in rest], np.int64)
-    kept = np.flatnonzero(counts)
-    position = [
-        np.arange(at, at + counts_of(sample.layouts[clip]).tokens[slot])
-        for clip in kept.tolist()
-        for at, _, slot in _placed(sample, clip)
-        if counts_of(sample.layouts[clip]).memory[slot]
+def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
+    if not clips:
+        return _NO_SLOTS
+    wired = [clip.rows[counts_of(clip.layout).wired[clip.rows[:, 2]]] for clip in clips]
+    parts = [_wiring(clip, rows, config) for clip, rows in zip(clips, wired, strict=True)]
+    tokens = [
+        counts_of(clip.layout).tokens[rows[:, 2]] for clip, rows in zip(clips, wired, strict=True)
     ]
-    if len(position) != len(kept):
-        raise ValueError(
-            f"sample {sample.key}: {len(kept)} clips with a memory, mentioned {len(position)} times"
-        )
-    return MemoryFrames(
-        patches=np.concatenate([patches for patches, _ in clips]),
-        grids=_frame_grids(clips, counts.tolist()),
-        times=np.array([t for _, times in rest for t in times], np.float32),
-        clip=np.repeat(np.arange(len(kept)), counts[kept]),
-        position=np.concatenate(position),
+    pooled = _before(np.array([len(part.sizes) for part in parts]))
+    patches = _before(np.array([len(clip.shown) * prod(clip.shown.shape[1:3]) for clip in clips]))
+    frames = _before(np.array([len(clip.shown) for clip in clips]))
+    rows_of = [len(part.feature) for part in parts]
+    feature = np.concatenate([part.feature for part in parts])
+    frame = np.concatenate([part.frame for part in parts])
+    return VisualSlots(
+        position=_runs(np.concatenate(wired)[:, 0], np.concatenate(tokens)),
+        feature=feature + np.where(feature < len(LEARNED), 0, np.repeat(pooled, rows_of)),
+        patch=np.concatenate([p.patch + at for p, at in zip(parts, patches, strict=True)]),
+        segment=np.concatenate([p.segment + at for p, at in zip(parts, pooled, strict=True)]),
+        sizes=np.concatenate([part.sizes for part in parts]),
+        frame=frame + np.where(frame < 0, 0, np.repeat(frames, rows_of)),
+        kind=np.concatenate([part.kind for part in parts]),
     )
 
 
-def _agree(key: str, clip: int, what: str, a: int, other: str, b: int) -> None:
-    if a != b:
-        raise ValueError(f"sample {key}, clip {clip}: {a} {what}, {b} {other}")
+def _wiring(clip: _Placed, rows: NDArray[np.int64], config: LayoutConfig) -> Wiring:
+    numbers, grid = rows[:, 2].tobytes(), clip.shown.shape[1:3]
+    try:
+        return wire(clip.layout, numbers, grid, config, clip.images)
+    except ValueError as error:
+        raise ValueError(f"{clip.name}: {error}") from error
 
 
-def _sample_slots(
-    sample: RenderedSample,
-    clips: Sequence[tuple[NDArray[np.uint8], tuple[int, int]]],
-    config: LayoutConfig,
-) -> VisualSlots:
-    images = sum(counts_of(layout).is_image for layout in sample.layouts)
-    columns: dict[str, list[NDArray[np.int64]]] = {
-        field.name: [np.zeros(0, np.int64)] for field in fields(VisualSlots)
-    }
-    patches = pooled = frames = 0
-    for clip, (own, grid) in enumerate(clips):
-        layout, rows = sample.layouts[clip], _mentioned(sample, clip)
-        rows = rows[counts_of(layout).wired[rows[:, 2]]]
-        try:
-            wiring = wire(layout, rows[:, 2].tobytes(), grid, config, images)
-        except ValueError as error:
-            raise ValueError(f"sample {sample.key}, clip {clip}: {error}") from error
-        learned = wiring.feature < len(LEARNED)
-        columns["position"].append(_runs(rows[:, 0], counts_of(layout).tokens[rows[:, 2]]))
-        columns["feature"].append(np.where(learned, wiring.feature, wiring.feature + pooled))
-        columns["patch"].append(wiring.patch + patches)
-        columns["sizes"].append(wiring.sizes)
-        columns["frame"].append(np.where(wiring.frame < 0, -1, wiring.frame + frames))
-        columns["kind"].append(wiring.kind)
-        patches += len(own)
-        pooled += len(wiring.sizes)
-        frames += len(own) // max(grid[0] * grid[1], 1)
-    found = {name: np.concatenate(parts) for name, parts in columns.items()}
-    found["segment"] = np.repeat(np.arange(len(found["sizes"])), found["sizes"])
-    return VisualSlots(**found)
+def _memory(clips: Sequence[_Placed]) -> MemoryFrames:
+    """The frames beyond the cap of these clips, and where they stand."""
+    if not clips:
+        return _NO_MEMORY
+    counts = [len(clip.beyond) for clip in clips]
+    return MemoryFrames(
+        patches=np.concatenate([clip.beyond.reshape(-1, PATCH_VALUES) for clip in clips]),
+        grids=_grids([clip.beyond for clip in clips]),
+        times=np.array([t for clip in clips for t in clip.times_beyond], np.float32),
+        clip=np.repeat(np.arange(len(clips)), counts),
+        position=np.concatenate([_memory_rows(clip) for clip in clips]),
+    )
+
+
+def _memory_rows(clip: _Placed) -> NDArray[np.int64]:
+    """The rows of the pack that stand for the frames beyond the cap."""
+    counts = counts_of(clip.layout)
+    found = clip.rows[counts.memory[clip.rows[:, 2]]]
+    if len(found) != 1:
+        raise ValueError(f"{clip.name}: a memory that is mentioned {len(found)} times")
+    ((start, _, slot),) = found.tolist()
+    return np.arange(start, start + counts.tokens[slot])

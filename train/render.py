@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -68,9 +67,9 @@ def render(
 def _without_times(look: Look, layout: LayoutConfig) -> Look:
     """The look, but for what its layout does not depend on: clips of one size share that."""
     count = len(look.frames)
-    told = layout.timestamps in ("sentence", "per_frame_text")
-    seconds = look.seconds if told else (Fraction(0),) * count
-    return replace(look, frames=tuple(range(count)), seconds=seconds)
+    if layout.timestamps in ("sentence", "per_frame_text"):
+        return replace(look, frames=tuple(range(count)))
+    return replace(look, frames=tuple(range(count)), pts=(0,) * count, time_base=(1, 1))
 
 
 @lru_cache(maxsize=256)
@@ -80,4 +79,5 @@ def _laid_out(look: Look, kind: str, layout: LayoutConfig, codec: TextCodec, ima
 
 def seconds_of(look: Look, slots: Layout) -> list[float]:
     """Presentation times of the frames that the layout uses."""
-    return [float(look.seconds[frame]) for frame in frames_used(slots)]
+    numerator, denominator = look.time_base
+    return [look.pts[frame] * numerator / denominator for frame in frames_used(slots)]

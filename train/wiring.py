@@ -27,10 +27,11 @@ VISUAL = WIRED | {MEMORY}
 
 
 class Counts(NamedTuple):
-    """What the slots of a layout are: their tokens int64 [S], and which are of which kind."""
+    """What the slots of a layout are: their tokens and those that stand for features, int64 [S],
+    and which are of which kind."""
 
     tokens: NDArray[np.int64]
-    visual: NDArray[np.bool_]
+    features: NDArray[np.int64]
     wired: NDArray[np.bool_]
     memory: NDArray[np.bool_]
     beyond: int
@@ -43,7 +44,7 @@ def counts_of(layout: Layout) -> Counts:
     kinds = [slot.kind for slot in layout]
     return Counts(
         np.array([slot.n for slot in layout], np.int64),
-        np.array([kind in VISUAL for kind in kinds], bool),
+        np.array([slot.n * (slot.kind in VISUAL) for slot in layout], np.int64),
         np.array([kind in WIRED for kind in kinds], bool),
         np.array([kind == MEMORY for kind in kinds], bool),
         sum(slot.frames for slot in layout if slot.kind == MEMORY),
@@ -56,6 +57,7 @@ class Wiring(NamedTuple):
 
     feature: NDArray[np.int64]
     patch: NDArray[np.int64]
+    segment: NDArray[np.int64]
     sizes: NDArray[np.int64]
     frame: NDArray[np.int64]
     kind: NDArray[np.int64]
@@ -86,10 +88,12 @@ def wire(
         feature += range(len(LEARNED) + len(cells), len(LEARNED) + len(cells) + slot.n)
         cells += [cell + place[slot.frame] * grid[0] * grid[1] for cell in row]
         kind += [POOLED.index(slot.kind)] * slot.n
+    sizes = np.array([len(cell) for cell in cells], np.int64)
     return Wiring(
         np.array(feature, np.int64),
         np.concatenate([np.zeros(0, np.int64), *cells]),
-        np.array([len(cell) for cell in cells], np.int64),
+        np.repeat(np.arange(len(sizes)), sizes),
+        sizes,
         np.array(frame, np.int64),
         np.array(kind, np.int64),
     )
