@@ -2,7 +2,7 @@
 
 raw     every sample's members by index, crc32 checked, in the manifest's order
 bare    every frame decoded by simplejpeg alone, its bytes in memory beforehand
-frames  every frame read and decoded;  packs  whole packs of `Stream`
+frames  every frame read and decoded, as on its way into a pack;  packs  whole packs of `Stream`
 resume  a stream opened at `step`, its first pack, and the keys of the steps that follow
 """
 
@@ -27,7 +27,7 @@ from mixtures.manifest import Manifest
 from mixtures.order import Order
 from shards.reader import ShardReader, Stored
 from shards.store import Store
-from train.frames import decode
+from train.frames import decoded
 from train.node_cache import Node
 from train.stream import Stream
 
@@ -85,11 +85,9 @@ def frames(request: Answer) -> Answer:
         clips = found.sample.clips
         looks = [look_at(clip, manifest.view, manifest.layout) for clip in clips]
         frames = pixels = 0
-        for jpegs, look in zip(found.frames, looks, strict=True):
-            shown = np.empty((len(look.frames), look.height, look.width), "<u4")
-            for frame, words in zip(look.frames, shown, strict=True):
-                decode(jpegs[frame], words)
-            frames, pixels = frames + len(shown), pixels + 3 * shown.size
+        for clip, jpegs, look in zip(clips, found.frames, looks, strict=True):
+            for words in decoded(jpegs, look, range(len(look.frames)), clip.clip_id):
+                frames, pixels = frames + 1, pixels + 3 * words.size
         return frames, pixels
 
     with ThreadPoolExecutor(THREADS) as threads:

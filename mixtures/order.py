@@ -9,6 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heappop, heappush
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -200,6 +201,17 @@ class Order:
         block, first = self._block_of(k)
         return block, index - int(self._ends[first])
 
+    def has_step(self, step: int) -> bool:
+        """Whether a step has any packs: a finite order ends on every rank at once."""
+        return self._has_pack(step * self._global_batch)
+
+    def _has_pack(self, index: int) -> bool:
+        try:
+            self._find(index)
+        except IndexError:
+            return False
+        return True
+
     def pack(self, index: int) -> Pack:
         """The samples of a pack in draw order; IndexError beyond the end of a finite order."""
         block, number = self._find(index)
@@ -217,11 +229,8 @@ class Order:
     def deal(self, step: int, world_size: int) -> list[list[int]]:
         """The pack numbers of a step for each rank."""
         start, costs = step * self._global_batch, []
-        for index in range(start, start + self._global_batch):
-            try:
-                block, number = self._find(index)
-            except IndexError:
-                break
+        for index in takewhile(self._has_pack, range(start, start + self._global_batch)):
+            block, number = self._find(index)
             costs.append(int(block.costs[number]))
         seed, packs = self._manifest.seed, len(costs)
         shuffled = permute(np.arange(packs), packs, key_of(seed, "batch", step)).tolist()

@@ -110,7 +110,7 @@ class Stream:
             if self.workers:
                 yield from self._ahead(cache)
                 return
-            while _has_step(self.order, self.global_batch, self.step):
+            while self.order.has_step(self.step):
                 packs = [
                     self._join([self._sample(cache, *one) for one in self._with_room(drawn)])
                     for drawn in self._deal(self.step)
@@ -122,7 +122,7 @@ class Stream:
         threads = ThreadPoolExecutor(self.workers, "packs")
         try:
             ahead = deque(self._begin(threads, cache, self.step + i) for i in range(STEPS_AHEAD))
-            while _has_step(self.order, self.global_batch, self.step):
+            while self.order.has_step(self.step):
                 ahead.append(self._begin(threads, cache, self.step + STEPS_AHEAD))
                 ready = [future.result() for future in ahead.popleft()]
                 self._advance(cache)
@@ -206,15 +206,7 @@ class Stream:
         """What this node's ranks will read, step by step from the current one."""
         assert self._node is not None
         order = Order(self._manifest, self.global_batch)
-        for step in takewhile(partial(_has_step, order, self.global_batch), count(self.step)):
+        for step in takewhile(order.has_step, count(self.step)):
             ranks = [order.batch(step, rank, self.world_size) for rank in self._node.ranks]
             drawn = [one for packs in ranks for pack in packs for one in pack]
             yield [place for one in drawn for place in self.reader.places(one.source, one.key)]
-
-
-def _has_step(order: Order, global_batch: int, step: int) -> bool:
-    try:
-        order.pack(step * global_batch)
-    except IndexError:
-        return False
-    return True

@@ -18,6 +18,7 @@ from mixtures.layout import (
     POOLED,
     Layout,
     LayoutConfig,
+    Slot,
     frames_used,
     pool_cells,
 )
@@ -73,27 +74,50 @@ def wire(
     """
     slots = [layout[number] for number in np.frombuffer(numbers, np.int64)]
     place = {frame: i for i, frame in enumerate(frames_used(layout))}
-    feature: list[int] = []
-    frame: list[int] = []
-    kind: list[int] = []
-    cells: list[NDArray[np.int64]] = []
-    for slot in slots:
-        frame += [place.get(slot.frame, -1)] * slot.n
-        if slot.kind in LEARNED:
-            feature += [LEARNED.index(slot.kind)] * slot.n
-            continue
-        row = pool_cells(grid, slot.kind, slot.row, config, images)
-        if len(row) != slot.n:
-            raise ValueError(f"a {slot.kind} row of {slot.n} tokens over {len(row)} pooled cells")
-        feature += range(len(LEARNED) + len(cells), len(LEARNED) + len(cells) + slot.n)
-        cells += [cell + place[slot.frame] * grid[0] * grid[1] for cell in row]
-        kind += [POOLED.index(slot.kind)] * slot.n
-    sizes = np.array([len(cell) for cell in cells], np.int64)
+    pooled = [slot for slot in slots if slot.kind not in LEARNED]
+    rows = [_cells(grid, slot, config, images) for slot in pooled]
+    starts = [place[slot.frame] * grid[0] * grid[1] for slot in pooled]
+    sizes = np.concatenate([_NOTHING, *(sizes for _, sizes in rows)])
+    tokens = [slot.n for slot in slots]
+    feature = _repeated([_learned(slot.kind) for slot in slots], tokens)
+    feature[feature < 0] = len(LEARNED) + np.arange(len(sizes))
     return Wiring(
-        np.array(feature, np.int64),
-        np.concatenate([np.zeros(0, np.int64), *cells]),
-        np.repeat(np.arange(len(sizes)), sizes),
-        sizes,
-        np.array(frame, np.int64),
-        np.array(kind, np.int64),
+        feature=feature,
+        patch=np.concatenate(
+            [_NOTHING, *(cells + at for (cells, _), at in zip(rows, starts, strict=True))]
+        ),
+        segment=np.repeat(np.arange(len(sizes)), sizes),
+        sizes=sizes,
+        frame=_repeated([place.get(slot.frame, -1) for slot in slots], tokens),
+        kind=_repeated([POOLED.index(slot.kind) for slot in pooled], [slot.n for slot in pooled]),
     )
+
+
+_NOTHING = np.zeros(0, np.int64)
+
+
+def _learned(kind: str) -> int:
+    return LEARNED.index(kind) if kind in LEARNED else -1
+
+
+def _repeated(values: list[int], times: list[int]) -> NDArray[np.int64]:
+    return np.repeat(np.array(values, np.int64), times)
+
+
+def _cells(
+    grid: tuple[int, int], slot: Slot, config: LayoutConfig, images: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The patches behind a row of pooled tokens, and how many each token pools."""
+    patches, sizes = _cells_of(grid, slot.kind, slot.row, config, images)
+    if len(sizes) != slot.n:
+        raise ValueError(f"a {slot.kind} row of {slot.n} tokens over {len(sizes)} pooled cells")
+    return patches, sizes
+
+
+@lru_cache(maxsize=4096)
+def _cells_of(
+    grid: tuple[int, int], kind: str, row: int, config: LayoutConfig, images: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Kept, as clips of other times have the same rows."""
+    cells = pool_cells(grid, kind, row, config, images)
+    return np.concatenate(cells), np.array([len(cell) for cell in cells], np.int64)
