@@ -4,7 +4,8 @@ For each world size and number of workers, every rank's `Stream` reads, decodes 
 with that many threads; the packs of a step are put together, and the sha256 of their sample keys
 must be one, which is also that of the order's own arithmetic.
 Beside it, without packing, which they do not do or leave to their users: MosaicML Streaming by its
-own arithmetic on the same matrix, Megatron-Energon by its own loaders on a smaller one.
+own arithmetic on the same matrix, Megatron-Energon and litData by their own loaders on a smaller
+one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ SAMPLES, SOURCES = 60_000, 8
 PEERS: dict[str, dict[str, Sequence[int]]] = {
     "mosaicml": {"world_sizes": WORLD_SIZES, "workers": WORKERS},
     "energon": {"world_sizes": (1, 2, 4, 8), "workers": (0, 1, 2)},
+    "litdata": {"world_sizes": (1, 2, 4, 8), "workers": (0, 1, 2)},
 }
 PACK_TOKENS = 160
 KINDS = (

@@ -6,12 +6,12 @@ of it within 2; there is no randomness here.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from heapq import heappop, heappush, heappushpop
+from itertools import islice
 from math import lcm
 
 import numpy as np
@@ -165,38 +165,39 @@ def period_of(quotas: Sequence[int]) -> Period:
     """
     kind = np.uint8 if len(quotas) <= 256 else np.uint16
     source: NDArray[np.unsignedinteger] = np.empty(sum(quotas), kind)
-    waiting: list[int] = []
-    for start, keys, counts in _released(quotas):
-        taken, at = [], 0
-        for count in counts:
+    waiting: list[int] = []  # ascending: a sorted list of so few is faster than a heap
+    for start, visits, counts in _released(quotas):
+        released, taken = iter(visits.tolist()), []
+        for count in counts.tolist():
             if count == 1:
-                taken.append(heappushpop(waiting, keys[at]))
-            else:
-                for key in keys[at : at + count]:
-                    heappush(waiting, key)
-                taken.append(heappop(waiting))
-            at += count
-        source[start : start + len(taken)] = np.array(taken, np.int64) % len(quotas)
+                insort(waiting, next(released))
+            elif count:
+                for visit in islice(released, count):
+                    insort(waiting, visit)
+            taken.append(waiting.pop())
+        source[start : start + len(taken)] = -np.array(taken, np.int64) % len(quotas)
     return ranks_of(source, quotas)
 
 
-def _released(quotas: Sequence[int]) -> Iterator[tuple[int, list[int], list[int]]]:
+def _released(
+    quotas: Sequence[int],
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
     """Chunks of slots: the first, the visits released in each in slot order, and how many they are.
 
-    A visit is one integer, due * number of sources + source, so that the least is due first.
+    A visit is one integer, -(due * number of sources + source), so that the greatest is due first.
     """
     period = sum(quotas)
     for start in range(0, period, _CHUNK):
         stop = min(start + _CHUNK, period)
-        slots, keys = [], []
+        slots, visits = [], []
         for i, quota in enumerate(quotas):  # released in start..stop-1: start <= c * P / q < stop
-            visits = np.arange(-(-start * quota // period), -(-stop * quota // period))
-            slots.append(visits * period // max(quota, 1))
-            keys.append(-(-(visits + 1) * period // max(quota, 1)) * len(quotas) + i)
+            turns = np.arange(-(-start * quota // period), -(-stop * quota // period))
+            slots.append(turns * period // max(quota, 1))
+            visits.append(-(turns + 1) * period // max(quota, 1) * len(quotas) - i)
         slot = np.concatenate(slots)
         order = np.argsort(slot, kind="stable")
         counts = np.bincount(slot - start, minlength=stop - start)
-        yield start, np.concatenate(keys)[order].tolist(), counts.tolist()
+        yield start, np.concatenate(visits)[order], counts
 
 
 def ranks_of(source: NDArray[np.unsignedinteger], quotas: Sequence[int]) -> Period:
