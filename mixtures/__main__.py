@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -165,4 +166,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # a plan makes millions of tuples and no cycles: looking for some takes a tenth
     run_command(main)

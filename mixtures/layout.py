@@ -292,12 +292,10 @@ def _rows(
     rows, columns = pooled_grid(grid, kind, cfg, images)
     with_newline = {"none": (), "slow": (SLOW, IMAGE), "all": POOLED}[cfg.newlines]
     newlines = kind in with_newline and cfg.arrangement in ("gsf", "isf")
-    slots = []
-    for row in range(rows):
-        slots.append(Slot(kind=kind, n=columns, frame=frame, row=row))
-        if newlines:
-            slots.append(Slot(kind=NEWLINE, frame=frame, row=row))
-    return slots
+    found = [Slot(kind, columns, frame, row) for row in range(rows)]
+    if not newlines:
+        return found
+    return [slot for row in found for slot in (row, Slot(NEWLINE, 1, frame, row.row))]
 
 
 def pooled_grid(
@@ -356,7 +354,8 @@ class Look:
 
     @property
     def seconds(self) -> tuple[Fraction, ...]:
-        return tuple(ticks * Fraction(*self.time_base) for ticks in self.pts)
+        numerator, denominator = self.time_base
+        return tuple(Fraction(ticks * numerator, denominator) for ticks in self.pts)
 
 
 def look_at(
