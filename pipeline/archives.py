@@ -140,7 +140,7 @@ def _unpacked_members(file: Concatenated) -> Iterator[Member]:
             return data
 
         yield from _tar_members(file, read, lambda: unpacked, None)
-        while stream.read(1 << 20):  # to the end, so that gzip's checksum is compared
+        while read(1 << 20):  # to the end, so that gzip's checksum is compared
             pass
 
 

@@ -1,7 +1,8 @@
 """s3:// and gs:// addresses through fsspec: one object -> one file, in pieces, resumed, bounded.
 
-The store's credentials and endpoint are the user's (AWS_ENDPOINT_URL and the like). An object that
-changes while it is read is started again, so that two versions are never spliced.
+The store's credentials and endpoint are the user's (AWS_ENDPOINT_URL, STORAGE_EMULATOR_HOST and the
+like). An object that changes while it is read is started again, so that two versions are never
+spliced.
 """
 
 from __future__ import annotations
@@ -27,7 +28,13 @@ def pin(address: str) -> list[str]:
     if not any(sign in address for sign in "*?["):
         return [address]
     filesystem, path = _open(address)
-    found = sorted(f"{scheme}://{name}" for name in filesystem.glob(path))
+    try:
+        found = sorted(f"{scheme}://{name}" for name in filesystem.glob(path))
+    except Exception as error:  # every file system has errors of its own
+        reason = (str(error).splitlines() or [repr(error)])[0][:200]
+        raise UserError(
+            f"{address}: the store does not list it: {reason}; check its credentials and endpoint"
+        ) from error
     if not found:
         raise UserError(f"{address}: no object fits the pattern; correct it")
     return found
@@ -49,9 +56,11 @@ def download(address: str, part: Path, limits: Limits) -> None:
     for attempt in range(limits.attempts):
         try:
             return _attempt(filesystem, path, part, limits, deadline)
+        except FetchProblem:
+            raise
         except (FileNotFoundError, PermissionError) as error:
             raise FetchProblem("FETCH_REFUSED", f"{address}: {error}") from error
-        except (OSError, TimeoutError) as error:
+        except Exception as error:  # every file system has errors of its own
             failed = FetchProblem("FETCH_UNREACHABLE", f"{address}: {error}")
             if attempt + 1 == limits.attempts or time.monotonic() + pause > deadline:
                 raise failed from error

@@ -30,6 +30,7 @@ from tests.hostile.archives import (
     LINK_MODE,
     REFUSED_MEMBERS,
     bomb,
+    bomb_behind_the_end,
     empties,
     entry,
     packed,
@@ -143,7 +144,8 @@ def test_too_many_members_end_an_archive(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_what_unpacks_without_end_is_stopped(tmp_path: Path) -> None:
-    assert problem(written(tmp_path / "a.tar.gz", bomb())).code == "ARCHIVE_TOO_BIG"
+    for make in (bomb, bomb_behind_the_end):
+        assert problem(written(tmp_path / "a.tar.gz", make())).code == "ARCHIVE_TOO_BIG"
     assert problem(zipped(tmp_path / "a.zip", {"a": bytes(64 << 20)})).code == "ARCHIVE_TOO_BIG"
 
 

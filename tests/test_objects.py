@@ -1,4 +1,4 @@
-"""Object stores: a real S3 protocol server on loopback."""
+"""Object stores: real servers of S3's protocol and of Google's on loopback."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
+import gcp_storage_emulator.server as gcs
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -19,26 +20,43 @@ DATA = bytes(i * i % 251 for i in range(300_000))
 QUICK = Limits(pause=0.01, attempts=3)
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def scheme(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The scheme of a store whose server runs, where its file system finds it."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield from (s3_server if request.param == "s3" else gs_server)(patch)
+
+
+def s3_server(patch: pytest.MonkeyPatch) -> Iterator[str]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(port=0)
     server.start()
     host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
+    patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    patch.setenv("AWS_ACCESS_KEY_ID", "test")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    yield "s3"
+    server.stop()
+
+
+def gs_server(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    server = gcs.create_server("127.0.0.1", 0, in_memory=True)
+    server.start()
+    host, port = server._api._httpd.server_address
+    patch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
+    # or each call asks Google what kind of bucket it is, with credentials that are not here
+    patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    yield "gs"
     server.stop()
 
 
 @pytest.fixture
 def store(
-    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> fsspec.AbstractFileSystem:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("SLOWFAST_CACHE", str(tmp_path / "cache"))
-    filesystem = fsspec.filesystem("s3", skip_instance_cache=True)
+    filesystem = fsspec.filesystem(scheme, skip_instance_cache=True)
     if not filesystem.exists("films"):
         filesystem.mkdir("films")
     for name in ("a/1.tar", "a/2.tar"):
@@ -46,21 +64,22 @@ def store(
     return filesystem
 
 
-def test_objects_are_listed_and_fetched(store: fsspec.AbstractFileSystem) -> None:
-    assert fetch.pin("s3://films/a/*.tar", "x") == ["s3://films/a/1.tar", "s3://films/a/2.tar"]
-    found = fetch.local("s3://films/a/1.tar")
+def test_objects_are_listed_and_fetched(scheme: str, store: fsspec.AbstractFileSystem) -> None:
+    films = [f"{scheme}://films/a/{number}.tar" for number in (1, 2)]
+    assert fetch.pin(f"{scheme}://films/a/*.tar", "x") == films
+    found = fetch.local(films[0])
     assert found.path.read_bytes() == DATA + b"a/1.tar" and found.path.name == "1.tar"
     store.rm_file("films/a/1.tar")
-    assert fetch.local("s3://films/a/1.tar") == found
+    assert fetch.local(films[0]) == found
 
 
 def test_a_part_is_continued_while_the_object_is_the_same(
-    store: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scheme: str, store: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "PIECE", 100_000)
     part = tmp_path / "part"
     asked: list[int] = []
-    filesystem = fsspec.filesystem("s3")
+    filesystem = fsspec.filesystem(scheme)
     original = filesystem.cat_file
 
     def cat_file(path: str, start: int, end: int) -> bytes:
@@ -70,16 +89,16 @@ def test_a_part_is_continued_while_the_object_is_the_same(
         return bytes(original(path, start=start, end=end))
 
     monkeypatch.setattr(filesystem, "cat_file", cat_file)
-    objects.download("s3://films/a/2.tar", part, QUICK)
+    objects.download(f"{scheme}://films/a/2.tar", part, QUICK)
     assert part.read_bytes() == DATA + b"a/2.tar"
     assert asked == [0, 100_000, 200_000, 200_000, 300_000]
 
 
 def test_an_object_that_changes_is_read_again(
-    store: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scheme: str, store: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "PIECE", 200_000)
-    filesystem, calls = fsspec.filesystem("s3"), []
+    filesystem, calls = fsspec.filesystem(scheme), []
     original = filesystem.cat_file
 
     def cat_file(path: str, start: int, end: int) -> bytes:
@@ -89,18 +108,20 @@ def test_an_object_that_changes_is_read_again(
         return bytes(original(path, start=start, end=end))
 
     monkeypatch.setattr(filesystem, "cat_file", cat_file)
-    objects.download("s3://films/a/2.tar", tmp_path / "part", QUICK)
+    objects.download(f"{scheme}://films/a/2.tar", tmp_path / "part", QUICK)
     assert (tmp_path / "part").read_bytes() == DATA[::-1]
 
 
-def test_what_cannot_be_had_is_refused(store: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+def test_what_cannot_be_had_is_refused(
+    scheme: str, store: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match="no object fits"):
-        fetch.pin("s3://films/*.zip", "x")
+        fetch.pin(f"{scheme}://films/*.zip", "x")
     with pytest.raises(FetchProblem) as caught:
-        objects.download("s3://films/gone", tmp_path / "part", QUICK)
+        objects.download(f"{scheme}://films/gone", tmp_path / "part", QUICK)
     assert caught.value.code == "FETCH_REFUSED"
     with pytest.raises(FetchProblem) as caught:
-        objects.download("s3://films/a/1.tar", tmp_path / "part", Limits(max_bytes=1000))
+        objects.download(f"{scheme}://films/a/1.tar", tmp_path / "part", Limits(max_bytes=1000))
     assert caught.value.code == "FETCH_TOO_BIG"
 
 
@@ -111,3 +132,17 @@ def test_a_store_whose_package_is_not_there_names_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
     with pytest.raises(UserError, match=r"gs://bucket/\*\.tar: Please install gcsfs"):
         fetch.pin("gs://bucket/*.tar", "x")
+
+
+def test_a_store_that_does_not_answer_is_said_in_one_line(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Locked(Exception):
+        """What clients of stores raise is seldom an OSError."""
+
+    def locked(*_: object) -> None:
+        raise Locked("Unable to locate credentials")
+
+    monkeypatch.setattr(fsspec.filesystem(scheme), "glob", locked)
+    with pytest.raises(UserError, match=r"Unable to locate credentials; check its credentials"):
+        fetch.pin(f"{scheme}://films/*.tar", "x")

@@ -96,3 +96,8 @@ def bomb() -> bytes:
     """A tar.gz of 64 MB of zeros: more than 100 to 1."""
     info = entry("first.jpg", bytes(64 << 20))
     return gzip.compress(packed((info, bytes(64 << 20))))
+
+
+def bomb_behind_the_end() -> bytes:
+    """A small tar.gz whose stream goes on behind the end mark, where no member is."""
+    return gzip.compress(packed() + bytes(64 << 20))
