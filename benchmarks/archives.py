@@ -144,7 +144,7 @@ def stream_in(root: Path, archive: Path, out: Path) -> Any:
             under="",
             wanted=(names.outputs["index/wanted"][0],),
         )
-    )
+    ).receipt
 
 
 def clip_rows(pool: Pool) -> dict[str, int]:

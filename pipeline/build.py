@@ -55,14 +55,16 @@ def build(
     Store(pool_url).check_writable()
     pool = Pool(pool_url, recipe.profile)
     with connect(address) as workers, steps() as bars:
-        gathered = gather(sources, "decode", pool, workers, bars, uncaged)
-        admitted = admit(sources, gathered, pool, workers, bars.step("admit"))
-        gathered = gather(exams, "held_out", pool, workers, bars, uncaged)
-        held_out = admit(exams, gathered, pool, workers, bars.step("held out"))
         bounds = {source.name: source.max_refused for source in recipe.sources}
-        fuse = Fuse(bounds, ledger.users(pool, admitted))
+        fuse = Fuse(bounds)
+        gathered = gather(sources, "decode", pool, workers, bars, uncaged, fuse)
+        fuse.check(recipe_path)
+        admitted = admit(sources, gathered, pool, workers, bars.step("admit"))
+        gathered = gather(exams, "held_out", pool, workers, bars, uncaged, Fuse({}))
+        held_out = admit(exams, gathered, pool, workers, bars.step("held out"))
+        fuse = Fuse(bounds)
         decode("decode", admitted, pool, workers, bars, uncaged, fuse)
-        decode("held_out", held_out, pool, workers, bars, uncaged, Fuse({}, {}))
+        decode("held_out", held_out, pool, workers, bars, uncaged, Fuse({}))
         fuse.check(recipe_path)
         compare(admitted, held_out, pool, workers, bars)
         find_leaks(recipe, admitted, pool, workers, bars)
@@ -124,25 +126,30 @@ def decode(
 ) -> None:
     """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
     wanted = ledger.wanted_media(pool, list(admitted.values()))
-    finished: set[str] = set()
-    for receipt in pool.receipts(stage):
-        finished.update(receipt.inputs)
-        fuse.note(pool, receipt)
+    users = ledger.users(pool, admitted)
+
+    def note(outcomes: dict[str, str]) -> None:
+        for clip, code in outcomes.items():
+            for source in users.get(clip, ()):
+                fuse.note(source, code)
+
+    finished = ledger.outcomes(pool, pool.receipts(stage))
+    note(finished)
     rows = [row for row in wanted if row["clip_id"] not in finished]
     units = (
         stages.MediaUnit(pool=pool.store.url, stage=stage, rows=unit, uncaged=uncaged)
         for unit in ledger.units(rows)
-        if fuse.lets_pass(unit)
+        if fuse.lets_pass({source for row in unit for source in users[row["clip_id"]]})
     )
-    note = f"{len(wanted) - len(rows)} were done before" if len(wanted) > len(rows) else ""
+    before = f"{len(wanted) - len(rows)} were done before" if len(wanted) > len(rows) else ""
     with bars.step(stage.replace("_", " ")) as step:
-        step.begin(len(rows), note)
+        step.begin(len(rows), before)
         died = []
         for result in workers.map(stages.decode, units):
             if isinstance(result, Died):
                 died.append(result.unit)
             else:
-                fuse.note(pool, result)
+                note(ledger.outcomes(pool, [result]))
                 step.advance(result.counts["media"])
         for unit in alone(died):
             decode_alone(unit, workers)

@@ -7,14 +7,11 @@ nothing is published until a person has mended the source or allowed it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from fractions import Fraction
-from typing import Any
 
 from shards.errors import UserError
-from shards.index import REFUSED
 from shards.outcome import CODES
-from shards.pool import Pool, Receipt
 
 WINDOW = 1000  # media in a row, in the order in which they were done
 
@@ -22,38 +19,36 @@ WINDOW = 1000  # media in a row, in the order in which they were done
 class Fuse:
     """The last WINDOW media of each source; blown where too many were refused with one code."""
 
-    def __init__(self, bounds: Mapping[str, Fraction], users: Mapping[str, Iterable[str]]) -> None:
-        """`bounds` is a share by source, `users` the sources that name a clip."""
-        self.bounds, self.users = bounds, users
-        self.last = {name: deque[str](maxlen=WINDOW) for name in bounds}
+    def __init__(self, bounds: Mapping[str, Fraction]) -> None:
+        """`bounds` is a share by source; a source without one is not watched."""
+        self.bounds = bounds
+        self.last = {name: deque[str]() for name in bounds}
+        self.counts = {name: Counter[str]() for name in bounds}
         self.blown: dict[str, str] = {}
 
-    def note(self, pool: Pool, receipt: Receipt) -> None:
-        """What became of the media of one decoding."""
-        if self.users.keys().isdisjoint(receipt.inputs):
+    def note(self, source: str, code: str) -> None:
+        """What became of one medium: the code of its refusal, or "" if it was decoded."""
+        if source not in self.bounds:
             return
-        codes: dict[str, str] = {}
-        if receipt.counts.get("refused"):
-            table = pool.table([receipt], "refused", REFUSED)
-            codes = dict(zip(table["key"].to_pylist(), table["code"].to_pylist(), strict=True))
-        for clip in receipt.inputs:
-            for source in self.users.get(clip, ()):
-                self.last[source].append(codes.get(clip, ""))
-        for source in {s for clip in codes for s in self.users.get(clip, ())} - set(self.blown):
+        last, counts = self.last[source], self.counts[source]
+        if len(last) == WINDOW:
+            counts[last.popleft()] -= 1
+        last.append(code)
+        counts[code] += 1
+        if len(last) == WINDOW and source not in self.blown:
             self._weigh(source)
 
     def _weigh(self, source: str) -> None:
-        found = Counter(code for code in self.last[source] if code)
-        code, count = found.most_common(1)[0] if found else ("", 0)
-        if len(self.last[source]) == WINDOW and count > self.bounds[source] * WINDOW:
+        counts = self.counts[source]
+        worst = max((code for code in counts if code), key=counts.__getitem__, default="")
+        if worst and counts[worst] > self.bounds[source] * WINDOW:
             self.blown[source] = (
-                f"of {WINDOW} media of {source!r} in a row {count} were refused with {code} "
-                f"({CODES[code]})"
+                f"of {WINDOW} media of {source!r} in a row {counts[worst]} were refused with "
+                f"{worst} ({CODES[worst]})"
             )
 
-    def lets_pass(self, rows: Iterable[Mapping[str, Any]]) -> bool:
-        """Whether some source that names one of these media is still whole."""
-        sources = {source for row in rows for source in self.users.get(row["clip_id"], ())}
+    def lets_pass(self, sources: Set[str]) -> bool:
+        """Whether one of the sources that name a medium is still whole; nobody's media pass."""
         return not sources or not sources <= self.blown.keys()
 
     def check(self, where: str) -> None:

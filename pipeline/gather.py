@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from mixtures.recipe import Archive, HeldOut, Source
@@ -17,6 +18,7 @@ from pipeline import fetch, hub, links, stream
 from pipeline.archives import kind_of, ranges, whole_name
 from pipeline.cluster import Died, Workers
 from pipeline.concatenated import Concatenated
+from pipeline.fuse import Fuse
 from pipeline.progress import Steps
 from pipeline.sources import FORMATS
 from pipeline.sources.catalogue import ID, catalogue, completed
@@ -125,20 +127,32 @@ def _loose_name(archive: Archive, address: str) -> str:
 
 
 def gather(
-    pinned: Sequence[Pinned], stage: str, pool: Pool, workers: Workers, bars: Steps, uncaged: bool
+    pinned: Sequence[Pinned],
+    stage: str,
+    pool: Pool,
+    workers: Workers,
+    bars: Steps,
+    uncaged: bool,
+    fuse: Fuse,
 ) -> dict[str, Gathered]:
-    """What the archives and addresses of each source held; sources without any are left out."""
+    """What the archives and addresses of each source held; sources without any are left out.
+
+    Of a source whose fuse blows no further archive is begun: check the fuse before going on.
+    """
     needing = [each for each in pinned if each.archives or each.source.format == LINKED]
     if not needing:
         return {}
     with bars.step("names") as step:
-        wanted = _wanted(needing, pool, workers, step)
+        wanted = _wanted(needing, pool, workers, step, fuse)
     with bars.step("archives" if stage == "decode" else "held out archives") as step:
-        units = [replace(u, uncaged=uncaged) for u in _archive_units(needing, wanted, stage, pool)]
+        units = [
+            replace(unit, uncaged=uncaged, bounds=_bounds(unit, wanted, fuse))
+            for unit in _archive_units(needing, wanted, stage, pool)
+        ]
         linked_units = list(_link_units(wanted.values(), pool))
         step.begin(len(units) + len(linked_units))
-        streamed = _run(workers, units, step)
-        _run(workers, linked_units, step)
+        streamed = _run(workers, units, step, fuse)
+        _run(workers, linked_units, step, fuse)
     linked = pool.receipts("link")
     gathered = {}
     for each in needing:
@@ -152,7 +166,7 @@ def gather(
 
 
 def _wanted(
-    needing: Sequence[Pinned], pool: Pool, workers: Workers, step: Any
+    needing: Sequence[Pinned], pool: Pool, workers: Workers, step: Any, fuse: Fuse
 ) -> dict[str, Receipt]:
     units = {
         each.source.name: stream.NamesUnit(
@@ -162,7 +176,7 @@ def _wanted(
     }
     distinct = list(dict.fromkeys(units.values()))
     step.begin(len(distinct))
-    done = _run(workers, distinct, step)
+    done = _run(workers, distinct, step, fuse)
     return {name: done[unit] for name, unit in units.items()}
 
 
@@ -187,6 +201,18 @@ def _archive_units(
     return units
 
 
+def _bounds(
+    unit: stream.ArchiveUnit, wanted: Mapping[str, Receipt], fuse: Fuse
+) -> tuple[tuple[str, str, Fraction], ...]:
+    """(source, its table of what it wants, the share that may fail) of the unit's sources."""
+    tables = {name: receipt.outputs["index/wanted"][0] for name, receipt in wanted.items()}
+    return tuple(
+        (name, table, fuse.bounds[name])
+        for name, table in sorted(tables.items())
+        if table in unit.wanted and name in fuse.bounds
+    )
+
+
 def _spans(parts: tuple[str, ...]) -> list[tuple[int, int] | None]:
     """Byte ranges of a large local tar or zip; anything else is one unit."""
     kind = kind_of(parts[0].rpartition("/")[2])
@@ -208,25 +234,33 @@ def _link_units(wanted: Iterable[Receipt], pool: Pool) -> Iterable[links.LinkUni
 
 def work(
     unit: stream.NamesUnit | stream.ArchiveUnit | links.LinkUnit,
-) -> tuple[Any, Receipt]:
-    """(the unit, its receipt), whichever stage it belongs to."""
+) -> tuple[Any, stream.Passed]:
+    """(the unit, what its stage left), whichever stage it belongs to."""
     match unit:
         case stream.NamesUnit():
-            return unit, stream.names(unit)
+            return unit, stream.Passed(receipt=stream.names(unit))
         case stream.ArchiveUnit():
             return unit, stream.stream(unit)
-    return unit, links.link(unit)
+    return unit, stream.Passed(receipt=links.link(unit))
 
 
-def _run(workers: Workers, units: Sequence[Any], step: Any) -> dict[Any, Receipt]:
-    """unit -> receipt; an archive whose worker keeps dying is read again, each medium apart."""
+def _run(workers: Workers, units: Sequence[Any], step: Any, fuse: Fuse) -> dict[Any, Receipt]:
+    """unit -> receipt; an archive whose worker keeps dying is read again, each medium apart.
+
+    An archive that was left early, or not begun, for a fuse that blew has none.
+    """
     found: dict[Any, Receipt] = {}
     left = list(units)
     while left:
         again = []
-        for result in workers.map(work, left):
+        for result in workers.map(work, (each for each in left if _is_due(each, fuse))):
             if not isinstance(result, Died):
-                found |= [result]
+                unit, passed = result
+                if passed.receipt:
+                    found[unit] = passed.receipt
+                for source, codes in passed.codes.items():
+                    for code in codes:
+                        fuse.note(source, code)
             elif isinstance(result.unit, stream.ArchiveUnit) and not result.unit.alone:
                 again.append(replace(result.unit, alone=True))
                 continue
@@ -235,3 +269,9 @@ def _run(workers: Workers, units: Sequence[Any], step: Any) -> dict[Any, Receipt
             step.advance()
         left = again
     return found
+
+
+def _is_due(unit: Any, fuse: Fuse) -> bool:
+    """Whether some source of an archive is still whole; all else is always due."""
+    bounds = unit.bounds if isinstance(unit, stream.ArchiveUnit) else ()
+    return fuse.lets_pass({source for source, _, _ in bounds})

@@ -91,9 +91,9 @@ def build_index(path: str, out: str, address: str | None = None, *, uncaged: boo
     Store(out).check_writable()
     pool = Pool(f"{out.rstrip('/')}.work", Profile())
     with connect(address) as workers, steps() as bars:
-        gathered = gather(pinned, "held_out", pool, workers, bars, uncaged)
+        gathered = gather(pinned, "held_out", pool, workers, bars, uncaged, Fuse({}))
         admitted = admit(pinned, gathered, pool, workers, bars.step("admit"))
-        decode("held_out", admitted, pool, workers, bars, uncaged, Fuse({}, {}))
+        decode("held_out", admitted, pool, workers, bars, uncaged, Fuse({}))
         with bars.step("questions") as step:
             step.begin(len(pinned))
             asked = list(each(workers, questions, [_unit(one, pool) for one in pinned], step))

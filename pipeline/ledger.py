@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any
 
-from shards.index import MEDIA
+from shards.index import MEDIA, REFUSED
 from shards.pool import Pool, Receipt
 
 IMAGES_PER_PART = 128
@@ -21,18 +21,20 @@ def wanted_media(pool: Pool, admitted: Sequence[Receipt]) -> list[dict[str, Any]
     return [by_id[name] for name in sorted(by_id)]
 
 
-def users(pool: Pool, admitted: Mapping[str, Receipt]) -> dict[str, list[str]]:
+def users(pool: Pool, admitted: Mapping[str, Receipt]) -> dict[str, set[str]]:
     """The sources that name each clip."""
-    found: dict[str, list[str]] = defaultdict(list)
+    found: dict[str, set[str]] = defaultdict(set)
     for name, receipt in admitted.items():
         for clip in pool.table([receipt], "index/media", MEDIA)["clip_id"].to_pylist():
-            found[clip].append(name)
+            found[clip].add(name)
     return found
 
 
-def finished_media(pool: Pool, stage: str) -> set[str]:
-    """Clip ids that are decoded, or refused for good, under some receipt of the stage."""
-    return {name for receipt in pool.receipts(stage) for name in receipt.inputs}
+def outcomes(pool: Pool, receipts: Sequence[Receipt]) -> dict[str, str]:
+    """Clip id -> the code of its refusal, or "" if it was decoded, under these receipts."""
+    found = {name: "" for receipt in receipts for name in receipt.inputs}
+    table = pool.table([each for each in receipts if each.counts["refused"]], "refused", REFUSED)
+    return found | dict(zip(table["key"].to_pylist(), table["code"].to_pylist(), strict=True))
 
 
 def units(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], ...]]:

@@ -9,7 +9,10 @@ A stage whose receipt exists returns it and does nothing else.
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,6 +89,15 @@ def refuse_media(unit: MediaUnit, code: str, detail: str) -> Receipt:
     """Write down that these media are refused without opening them (they kill their worker)."""
     refused = [_media_refusal(row, code, detail) for row in unit.rows]
     return _commit_decoded(Pool(unit.pool), unit, [], [], refused)
+
+
+def decode_apart(unit: MediaUnit) -> Receipt:
+    """Decode in a process of its own; what kills it is refused for good."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
+        try:
+            return apart.submit(decode, unit).result()
+        except BrokenProcessPool:
+            return refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])
 
 
 def _commit_decoded(

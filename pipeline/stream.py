@@ -11,18 +11,19 @@ archive is never reopened for a record: its members pass by once, as bytes in me
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline import fetch, ledger, stages
+from pipeline import fetch, ledger, media, stages
 from pipeline.archives import ArchiveProblem, Member, MemberProblem, kind_of, members
 from pipeline.concatenated import Concatenated
+from pipeline.fuse import Fuse
 from pipeline.media_table import folder_digest
 from pipeline.opening import memory, spooled
 from pipeline.records import Record
@@ -32,7 +33,7 @@ from shards.index import MEMBERS, WANTED, table_of
 from shards.pool import Pool, Receipt
 
 NAMES_VERSION = "1"
-STREAM_VERSION = "1"
+STREAM_VERSION = "2"
 IN_MEMORY = 64 << 20  # bytes of a member that is kept in memory
 CHUNK_BYTES = 256 << 20  # bytes of members that are decoded together
 _PIECE = 1 << 20
@@ -76,7 +77,8 @@ def names(unit: NamesUnit) -> Receipt:
 class ArchiveUnit:
     """One archive, or a byte range of it, and the tables of what is wanted of it.
 
-    `parts` are pinned addresses; members lie in the folder `under` of the media's names. With
+    `parts` are pinned addresses; members lie in the folder `under` of the media's names. `bounds`
+    are (source, its table in `wanted`, the share of its media that may fail: pipeline.fuse). With
     `alone`, every medium is decoded in a process of its own, to find the one that kills.
     """
 
@@ -86,12 +88,26 @@ class ArchiveUnit:
     under: str
     wanted: tuple[str, ...]
     span: tuple[int, int] | None = None
+    bounds: tuple[tuple[str, str, Fraction], ...] = ()
     alone: bool = False
     uncaged: bool = False
 
 
-def stream(unit: ArchiveUnit) -> Receipt:
-    """Read the archive once; decode what is wanted and not yet in the pool; name what was found."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """What a unit left behind: its receipt, or None where a fuse blew in it; and what became of
+    its media, by source and in order, as pipeline.fuse notes it.
+    """
+
+    receipt: Receipt | None
+    codes: dict[str, list[str]] = field(default_factory=dict)
+
+
+def stream(unit: ArchiveUnit) -> Passed:
+    """Read the archive once; decode what is wanted and not yet in the pool; name what was found.
+
+    Of a source whose fuse blows nothing more is decoded; with no source left, reading ends.
+    """
     pool = Pool(unit.pool)
     files = [fetch.local(address) for address in unit.parts]
     nbytes = sum(file.nbytes for file in files)
@@ -107,13 +123,16 @@ def stream(unit: ArchiveUnit) -> Receipt:
     if known:
         done = pool.receipt(work_id("stream", STREAM_VERSION, parameters, [known]))
         if done:
-            return done
+            return Passed(receipt=done)
     passing = _Passing(unit, pool, files)
     digest = passing.run(known)
+    if not digest:
+        return Passed(receipt=None, codes=passing.codes)
     tables = {"index/members": table_of(MEMBERS, passing.rows())}
-    return pool.commit(
+    receipt = pool.commit(
         "stream", STREAM_VERSION, parameters, [digest], tables, counts=passing.counts
     )
+    return Passed(receipt=receipt, codes=passing.codes)
 
 
 def _known_digest(
@@ -146,11 +165,16 @@ class _Passing:
         self.unit, self.pool, self.files = unit, pool, files
         self.profile_id = pool.profile.profile_id
         self.place = unit.parts[0]
-        tables = (pool.read(f"index/wanted/{name}") for name in unit.wanted)
         self.wanted: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in (row for table in tables for row in table.to_pylist()):
-            self.wanted[row["name"]].append(row)
-        self.finished = ledger.finished_media(pool, unit.stage)
+        for name in unit.wanted:
+            sources = {source for source, table, _ in unit.bounds if table == name}
+            for row in pool.read(f"index/wanted/{name}").to_pylist():
+                self.wanted[row["name"]].append(row | {"sources": sources})
+        self.outcomes = ledger.outcomes(pool, pool.receipts(unit.stage))
+        self.pending: set[str] = set()
+        self.users: dict[str, set[str]] = defaultdict(set)
+        self.fuse = Fuse({source: share for source, _, share in unit.bounds})
+        self.codes: dict[str, list[str]] = defaultdict(list)
         self.found: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.counts = {"members": 0, "members_refused": 0, "media": 0, "bytes_read": 0}
         self.chunks: dict[str, _Chunk] = defaultdict(_Chunk)
@@ -158,7 +182,7 @@ class _Passing:
         self.open_folder: _Folder | None = None
 
     def run(self, known: str) -> str:
-        """Stream to the end; the sha256 of the bytes that this unit is about."""
+        """Stream to the end; the sha256 of the bytes of this unit, or "" where a fuse blew."""
         paths = [file.path for file in self.files]
         kind = kind_of(paths[0].name)
         with tempfile.TemporaryDirectory(prefix="slowfast-", dir=memory()) as small:
@@ -166,13 +190,15 @@ class _Passing:
                 self.scratch, self.large = Path(small), Path(large)
                 with Concatenated(paths, hashed=not known) as file:
                     self._pass(members(file, kind, *(self.unit.span or (0, None))))
-                    digest = known or file.digest(self.unit.span)
+                    digest = "" if self.fuse.blown else known or file.digest(self.unit.span)
                     self.counts["bytes_read"] = file.bytes_read
         return digest
 
     def _pass(self, passing: Iterator[Member]) -> None:
         try:
             for member in passing:
+                if not self.fuse.lets_pass(self.fuse.bounds.keys()):
+                    break
                 self.counts["members"] += 1
                 self._meet(member)
         except ArchiveProblem as problem:
@@ -206,14 +232,25 @@ class _Passing:
         parts = path.split("/")
         for start in range(len(parts)):
             name = "/".join(parts[start:])
-            if any((row["fps"] is not None) == folders for row in self.wanted.get(name, ())):
+            if self._rows(name, folders=folders):
                 return name
         return ""
 
+    def _rows(self, name: str, *, folders: bool) -> list[dict[str, Any]]:
+        """What is wanted by this name, of sources whose fuse is whole."""
+        return [
+            row
+            for row in self.wanted.get(name, ())
+            if (row["fps"] is not None) == folders and self.fuse.lets_pass(row["sources"])
+        ]
+
     def _keep(self, name: str, member: Member) -> None:
         address = f"member:{self.place}#{member.name}"
+        if member.nbytes > media.MAX_BYTES:  # not even written to disk
+            detail = f"{address[:200]}: {member.nbytes} bytes, at most {media.MAX_BYTES}"
+            raise MemberProblem("MEDIA_TOO_BIG", detail)
         path, digest = self._save(member, address)
-        rows = [row for row in self.wanted[name] if row["fps"] is None]
+        rows = self._rows(name, folders=False)
         self._take(name, rows, address, digest, path, member.nbytes)
 
     def _save(self, member: Member, address: str) -> tuple[Path, str]:
@@ -243,7 +280,11 @@ class _Passing:
         fresh = {}
         for row in rows:
             clip = clip_id(digest, row["span"], self.profile_id)
-            if clip not in self.finished:
+            new = row["sources"] - self.users[clip]
+            self.users[clip] |= new
+            if clip in self.outcomes:
+                self._note(new, self.outcomes[clip])
+            elif clip not in self.pending:
                 fresh[clip] = {
                     "clip_id": clip,
                     "media_digest": digest,
@@ -253,7 +294,7 @@ class _Passing:
                 }
         if not fresh:
             _remove(path)
-        self.finished |= set(fresh)
+        self.pending |= set(fresh)
         self.uses[path] += len(fresh)
         for kind in {row["kind"] for row in fresh.values()}:
             chunk = self.chunks[kind]
@@ -275,12 +316,22 @@ class _Passing:
             scratch=self.scratch,
             uncaged=self.unit.uncaged,
         )
-        (decode_apart if self.unit.alone else stages.decode)(unit)
+        receipt = (stages.decode_apart if self.unit.alone else stages.decode)(unit)
+        found = ledger.outcomes(self.pool, [receipt])
+        self.outcomes |= found
+        for clip, code in found.items():
+            self._note(self.users[clip], code)
         for row in chunk.rows:
             path = spooled(self.scratch, row["address"])
             self.uses[path] -= 1
             if not self.uses[path]:
                 _remove(path)
+
+    def _note(self, sources: set[str], code: str) -> None:
+        """One medium of each source, decoded or refused."""
+        for source in sources:
+            self.codes[source].append(code)
+            self.fuse.note(source, code)
 
     def _refuse(self, name: str, detail: str, code: str = "ARCHIVE_MEMBER_REFUSED") -> None:
         row = {"name": name, "media_digest": "", "address": ""}
@@ -291,7 +342,7 @@ class _Passing:
             if folder in self.found:
                 self._refuse(folder, f"the pictures of {folder} lie in several places")
                 return
-            fps = next(row["fps"] for row in self.wanted[folder] if row["fps"] is not None)
+            fps = self._rows(folder, folders=True)[0]["fps"]
             address = f"member:{self.place}#{PurePosixPath(member.name).parent}@{fps}"
             home = spooled(self.scratch, address)
             home.mkdir()
@@ -301,7 +352,7 @@ class _Passing:
     def _close_folder(self) -> None:
         folder, self.open_folder = self.open_folder, None
         if folder is not None:
-            rows = [row for row in self.wanted[folder.name] if row["fps"] is not None]
+            rows = self._rows(folder.name, folders=True)
             digest = folder_digest(folder.digests.items())
             self._take(folder.name, rows, folder.address, digest, folder.home, folder.nbytes)
 
@@ -322,11 +373,15 @@ class _Folder:
     nbytes: int = 0
 
     def add(self, member: Member) -> None:
+        self.nbytes += member.nbytes
+        if member.nbytes > IN_MEMORY or self.nbytes > media.MAX_BYTES:
+            raise MemberProblem(
+                "MEDIA_TOO_BIG", f"{self.address[:200]}: {self.nbytes} bytes and more"
+            )
         data = member.read(IN_MEMORY)
         file = PurePosixPath(member.name).name
         (self.home / file).write_bytes(data)
         self.digests[file] = hashlib.sha256(data).hexdigest()
-        self.nbytes += len(data)
 
 
 def _remove(path: Path) -> None:
@@ -338,12 +393,3 @@ def _remove(path: Path) -> None:
         path.unlink()
     else:
         path.unlink(missing_ok=True)
-
-
-def decode_apart(unit: stages.MediaUnit) -> None:
-    """Decode in a process of its own; what kills it is refused for good."""
-    process = multiprocessing.get_context("spawn").Process(target=stages.decode, args=(unit,))
-    process.start()
-    process.join()
-    if process.exitcode:
-        stages.refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])

@@ -127,6 +127,12 @@ class World:
         return int(self.pool.table([receipt], "index/samples", SAMPLES).num_rows)
 
 
+def streamed(unit: stream.ArchiveUnit) -> Receipt:
+    receipt = stream.stream(unit).receipt
+    assert receipt
+    return receipt
+
+
 @pytest.mark.parametrize("kind", ["tar.gz", "tar", "zip"])
 def test_an_archive_is_streamed_into_clips(
     tmp_path: Path, media: dict[str, bytes], kind: str, monkeypatch: pytest.MonkeyPatch
@@ -136,7 +142,7 @@ def test_an_archive_is_streamed_into_clips(
     make = zipped if kind == "zip" else tarred
     archive = make(tmp_path / f"all.{kind}", media | {"unwanted.bin": b"x" * 5000})
     world = World(tmp_path, asks(tmp_path / "a.json", [*media, "pictures/gone.jpg"]))
-    receipt = stream.stream(world.unit(archive))
+    receipt = streamed(world.unit(archive))
     assert world.members(receipt) == {name: sha256_hex(data) for name, data in media.items()}
     clips = world.clips()
     assert set(clips) == {sha256_hex(data) for data in media.values()}
@@ -154,14 +160,14 @@ def test_streaming_again_does_nothing_and_another_source_decodes_nothing_twice(
 ) -> None:
     archive = tarred(tmp_path / "all.tar.gz", media)
     world = World(tmp_path, asks(tmp_path / "a.json", list(media)[:4]))
-    first = stream.stream(world.unit(archive))
+    first = streamed(world.unit(archive))
     calls: list[int] = []
     monkeypatch.setattr(
         stream.stages, "decode", lambda unit: calls.append(len(unit.rows)) or decode(unit)
     )
-    assert stream.stream(world.unit(archive)) == first and not calls
+    assert streamed(world.unit(archive)) == first and not calls
     world.annotations = (str(asks(tmp_path / "b.json", list(media))),)
-    stream.stream(world.unit(archive))
+    streamed(world.unit(archive))
     assert sum(calls) == len(media) - 4
 
 
@@ -173,18 +179,18 @@ def test_what_was_decoded_before_a_kill_is_not_decoded_again(
     world = World(tmp_path, asks(tmp_path / "a.json", list(media)))
     done: list[MediaUnit] = []
 
-    def dies(unit: MediaUnit) -> None:
+    def dies(unit: MediaUnit) -> Receipt:
         if len(done) == 2:
             raise KeyboardInterrupt
-        decode(unit)
         done.append(unit)
+        return decode(unit)
 
     with monkeypatch.context() as patch:
         patch.setattr(stream.stages, "decode", dies)
         with pytest.raises(KeyboardInterrupt):
-            stream.stream(world.unit(archive))
+            streamed(world.unit(archive))
     assert len(world.clips()) == 4
-    stream.stream(world.unit(archive))
+    streamed(world.unit(archive))
     assert len(world.clips()) == len(media)
 
 
@@ -192,9 +198,9 @@ def test_members_lie_under_a_folder_or_behind_one(tmp_path: Path, media: dict[st
     names = [name for name in media if name.startswith("pictures")]
     world = World(tmp_path, asks(tmp_path / "a.json", [f"coco/{name}" for name in names]))
     behind = {f"deep/coco/{name}": media[name] for name in names[:3]}
-    receipt = stream.stream(world.unit(tarred(tmp_path / "behind.tar", behind)))
+    receipt = streamed(world.unit(tarred(tmp_path / "behind.tar", behind)))
     inside = {name: media[name] for name in names[3:]}
-    other = stream.stream(world.unit(tarred(tmp_path / "under.tar", inside), under="coco"))
+    other = streamed(world.unit(tarred(tmp_path / "under.tar", inside), under="coco"))
     assert world.samples(world.admit(receipt, other)) == len(names)
 
 
@@ -202,10 +208,10 @@ def test_two_media_of_one_name_answer_nothing(tmp_path: Path, media: dict[str, b
     world = World(tmp_path, asks(tmp_path / "a.json", ["pictures/0.jpg", "pictures/1.jpg"]))
     one, two = media["pictures/0.jpg"], media["pictures/1.jpg"]
     receipts = [
-        stream.stream(world.unit(tarred(tmp_path / "a.tar", {"x/pictures/0.jpg": one}))),
-        stream.stream(world.unit(tarred(tmp_path / "b.tar", {"y/pictures/0.jpg": two}))),
-        stream.stream(world.unit(tarred(tmp_path / "c.tar", {"pictures/1.jpg": two}))),
-        stream.stream(world.unit(tarred(tmp_path / "d.tar", {"pictures/1.jpg": two}))),
+        streamed(world.unit(tarred(tmp_path / "a.tar", {"x/pictures/0.jpg": one}))),
+        streamed(world.unit(tarred(tmp_path / "b.tar", {"y/pictures/0.jpg": two}))),
+        streamed(world.unit(tarred(tmp_path / "c.tar", {"pictures/1.jpg": two}))),
+        streamed(world.unit(tarred(tmp_path / "d.tar", {"pictures/1.jpg": two}))),
     ]
     assert world.codes(world.admit(*receipts)) == {"pictures/0.jpg": "MEDIA_AMBIGUOUS"}
 
@@ -214,7 +220,7 @@ def test_records_of_a_damaged_archive_say_so(tmp_path: Path, media: dict[str, by
     archive = tarred(tmp_path / "all.tar", {"pictures/0.jpg": media["pictures/0.jpg"]} | media)
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     world = World(tmp_path, asks(tmp_path / "a.json", ["pictures/0.jpg", "films/b.gif"]))
-    admitted = world.admit(stream.stream(world.unit(archive)))
+    admitted = world.admit(streamed(world.unit(archive)))
     assert world.codes(admitted) == {"films/b.gif": "ARCHIVE_DAMAGED"}
     assert world.samples(admitted) == 1
 
@@ -230,7 +236,7 @@ def test_a_refused_member_refuses_its_record(tmp_path: Path, media: dict[str, by
         info.size = len(data)
         tar.addfile(info, io.BytesIO(data))
     world = World(tmp_path, asks(tmp_path / "a.json", ["pictures/0.jpg", "pictures/1.jpg"]))
-    admitted = world.admit(stream.stream(world.unit(archive)))
+    admitted = world.admit(streamed(world.unit(archive)))
     assert world.codes(admitted) == {"pictures/1.jpg": "ARCHIVE_MEMBER_REFUSED"}
 
 
@@ -240,7 +246,7 @@ def test_ranges_of_an_archive_make_the_same_pool(tmp_path: Path, media: dict[str
     with Concatenated([archive]) as file:
         spans = ranges(file, "tar", 20_000)
     assert len(spans) > 1
-    receipts = [stream.stream(world.unit(archive, span=span)) for span in spans]
+    receipts = [streamed(world.unit(archive, span=span)) for span in spans]
     assert world.samples(world.admit(*receipts)) == len(media)
 
 
@@ -250,7 +256,7 @@ def test_large_members_go_by_disk(
     monkeypatch.setattr(stream, "IN_MEMORY", 1000)
     archive = tarred(tmp_path / "all.tar.gz", media)
     world = World(tmp_path, asks(tmp_path / "a.json", list(media)))
-    stream.stream(world.unit(archive))
+    streamed(world.unit(archive))
     assert len(world.clips()) == len(media)
 
 
@@ -266,7 +272,7 @@ def test_folders_of_pictures_are_videos_in_archives_and_on_disk(
     shots = {f"c01_{i + 1:04d}.jpeg": media[f"pictures/{i}.jpg"] for i in range(6)}
     files = {f"train/v_one/{name}": data for name, data in reversed(shots.items())}
     world = World(tmp_path, hound(tmp_path / "a.jsonl", ["v_one", "v_two"]), "llava_hound")
-    receipt = stream.stream(world.unit(tarred(tmp_path / "chunk_0.tar.gz", files)))
+    receipt = streamed(world.unit(tarred(tmp_path / "chunk_0.tar.gz", files)))
     (clip,) = world.clips().values()
     digest = folder_digest((name, sha256_hex(data)) for name, data in shots.items())
     assert (clip["media_digest"], clip["kind"], clip["codec"]) == (digest, "video", "jpeg")
@@ -291,7 +297,7 @@ def test_a_folder_that_is_scattered_is_refused(tmp_path: Path, media: dict[str, 
     data = media["pictures/0.jpg"]
     files = {"v_one/1.jpeg": data, "v_two/1.jpeg": data, "v_one/2.jpeg": data}
     world = World(tmp_path, hound(tmp_path / "a.jsonl", ["v_one", "v_two"]), "llava_hound")
-    admitted = world.admit(stream.stream(world.unit(tarred(tmp_path / "a.tar", files))))
+    admitted = world.admit(streamed(world.unit(tarred(tmp_path / "a.tar", files))))
     assert world.codes(admitted) == {"v_one": "ARCHIVE_MEMBER_REFUSED"}
 
 
@@ -330,14 +336,14 @@ def test_a_medium_that_kills_is_refused_and_its_neighbours_are_kept(
     monkeypatch.setenv("KILLER", killer)
     monkeypatch.setattr(stream.stages, "decode", decode_or_die)
     archive = tarred(tmp_path / "all.tar.gz", {name: media[name] for name in names})
-    stream.stream(world.unit(archive, alone=True))
+    streamed(world.unit(archive, alone=True))
     assert set(world.clips()) == {sha256_hex(media["pictures/0.jpg"])}
     refused = world.pool.table(world.pool.receipts("decode"), "refused", REFUSED).to_pylist()
     assert [row["code"] for row in refused] == ["MEDIA_KILLED_WORKER"]
     assert refused[0]["origin"] == f"member:{resolve(str(archive), '')}#pictures/1.jpg"
 
 
-def decode_or_die(unit: MediaUnit) -> None:
+def decode_or_die(unit: MediaUnit) -> Receipt:
     if any(row["media_digest"] == os.environ["KILLER"] for row in unit.rows):
         os.abort()
-    decode(unit)
+    return decode(unit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from shards.errors import UserError
 from shards.index import CLIPS, REFUSED
 from shards.pool import Pool
 from tests import small_world
+from tests.test_archive_stream import asks, tarred
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,8 +56,7 @@ def decoded(recipe_path: Path) -> tuple[Fuse, Pool]:
     admitted = {
         each.source.name: admit.admit(build.source_unit(each, None, pool)) for each in pinned
     }
-    bounds = {source.name: source.max_refused for source in recipe.sources}
-    fuse = Fuse(bounds, ledger.users(pool, admitted))
+    fuse = Fuse({source.name: source.max_refused for source in recipe.sources})
     with steps() as bars:
         build.decode("decode", admitted, pool, Here(), bars, False, fuse)
     return fuse, pool
@@ -96,33 +95,81 @@ def test_a_fuse_blows_where_a_window_holds_too_many_of_one_code(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.fuse, "WINDOW", window)
         patch.setattr(pipeline.fuse, "CODES", {"A": "a", "B": "b"})
-        patch.setattr(Pool, "table", lambda _, receipts, *__: receipts[0])
-        fuse = Fuse({"s": bound}, {str(n): ["s"] for n in range(len(codes))})
-        for number, code in enumerate(codes):
-            fuse.note(*one_medium(str(number), code))
+        fuse = Fuse({"s": bound})
+        for code in codes:
+            fuse.note("s", code)
+            fuse.note("somebody else's", "A")
     windows = [codes[start : start + window] for start in range(len(codes) - window + 1)]
-    expected = any(
-        held.count(code) > bound * window and held[-1] for held in windows for code in "AB"
-    )
+    expected = any(held.count(code) > bound * window for held in windows for code in "AB")
     assert bool(fuse.blown) == expected
+    assert fuse.lets_pass({"s"}) != expected and fuse.lets_pass({"s", "other"})
 
 
-def one_medium(clip: str, code: str) -> tuple[Pool, Any]:
-    """A pool that is not asked, and a receipt that is its own table of refusals."""
+ARCHIVES = """
+sources:
+  - {{name: bad, dataset: d/bad, format: llava_json, annotations: {root}/bad.json, archives: ["{root}/*.tar.gz"], licence: CC0-1.0, max_refused: {bound}, weight: 1}}
+  - {{name: good, dataset: d/good, format: llava_json, annotations: {root}/good.json, archives: ["{root}/0.tar.gz"], licence: CC0-1.0, weight: 1}}
+"""  # noqa: E501
 
-    class Column(list):
-        def to_pylist(self) -> list[str]:
-            return self
 
-    @dataclasses.dataclass
-    class Made:
-        inputs: tuple[str, ...]
-        counts: dict[str, int]
+def archived(root: Path, each: int, bound: str = "0.2") -> Path:
+    """Sixteen pictures, `each` to an archive, every other a web page, and a recipe over them.
 
-        def __getitem__(self, name: str) -> Column:
-            return Column([clip if name == "key" else code])
+    `good` names what is no page, in the first archive only.
+    """
+    media = {}
+    for number in range(16):
+        small_world.picture(root / "x.jpg", number)
+        page = f"<!DOCTYPE html><title>{number}</title>".encode()
+        media[f"{number:02d}.jpg"] = (root / "x.jpg").read_bytes() if number % 2 else page
+    names = sorted(media)
+    for start in range(0, 16, each):
+        inside = {name: media[name] for name in names[start : start + each]}
+        tarred(root / f"{start // each}.tar.gz", inside)
+    asks(root / "bad.json", names)
+    asks(root / "good.json", names[1:each:2])
+    text = small_world.RECIPE.partition("sources:")[0] + ARCHIVES
+    (root / "recipe.yaml").write_text(text.format(root=root, bound=bound))
+    (root / "tokenizer.json").write_bytes(b"")
+    return root / "recipe.yaml"
 
-    return object.__new__(Pool), Made((clip,), {"refused": int(bool(code))})
+
+def gathered(recipe_path: Path) -> tuple[Fuse, Pool, int]:
+    """Read the archives as a build does; also how many of them were read to their end."""
+    recipe = load_recipe(recipe_path)
+    pool = Pool(str(recipe_path.parent / "pool"), recipe.profile)
+    pinned = [gather.pin(source, str(recipe_path)) for source in recipe.sources]
+    fuse = Fuse({source.name: source.max_refused for source in recipe.sources})
+    with steps() as bars:
+        gather.gather(pinned, "decode", pool, Here(), bars, False, fuse)
+    return fuse, pool, len(pool.receipts("stream"))
+
+
+@pytest.fixture
+def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "IMAGES_PER_PART", 2)
+    monkeypatch.setattr(pipeline.fuse, "WINDOW", 8)
+
+
+@pytest.mark.usefixtures("small_window")
+def test_a_source_is_stopped_within_an_archive_and_its_neighbour_is_not(tmp_path: Path) -> None:
+    recipe = archived(tmp_path, each=16)
+    fuse, pool, whole = gathered(recipe)
+    assert list(fuse.blown) == ["bad"] and whole == 0
+    clips, refused = judged(pool)
+    assert (len(clips), len(refused)) == (8, 4)  # of `bad` eight in a row, of `good` all
+    again, _, _ = gathered(recipe)
+    assert again.blown == fuse.blown and judged(pool) == (clips, refused)
+    recipe.write_text(recipe.read_text().replace("max_refused: 0.2", "max_refused: 0.5"))
+    allowed, _, whole = gathered(recipe)
+    assert not allowed.blown and whole == 1 and len(set.union(*judged(pool))) == 16
+
+
+@pytest.mark.usefixtures("small_window")
+def test_no_further_archive_of_a_stopped_source_is_read(tmp_path: Path) -> None:
+    fuse, pool, whole = gathered(archived(tmp_path, each=4))
+    assert list(fuse.blown) == ["bad"] and whole == 2
+    assert len(set.union(*judged(pool))) == 8  # the window, over two archives
 
 
 KILLER = """
