@@ -2,13 +2,15 @@
 
 The corpora are made by tests/hostile. Alone: every file is kept or refused with its code, within
 10 s and 1 GB, leaving no process and no temporary file. In a build of a small world: the same
-codes stand in OUT/refused.parquet, and every good neighbour gets in.
+codes stand in OUT/refused.parquet beside those of hostile rows and archives, and every good
+neighbour gets in. Recipes are planned, and addresses judged, one by one.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,19 +27,31 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from benchmarks import strangers
 from benchmarks.frame import Bar, at_most, equal
+from mixtures.plan import build_manifest
+from mixtures.recipe import load_recipe
 from pipeline import media
+from pipeline.addresses import FetchProblem, check_address
+from shards.errors import UserError
+from shards.pool import Pool
 from shards.profile import Profile
 from tests import small_world
+from tests.hostile import addresses
+from tests.hostile.archives import CANARY
 from tests.hostile.images import IMAGES
+from tests.hostile.recipes import REFUSED
 from tests.hostile.videos import VIDEOS, plain
+from tests.made_pool import TOKENIZER, MadePool, many
 
 KEPT = "kept"
 SOURCE = (
-    "  - {{name: hostile, dataset: small/hostile, format: llava_json, licence: CC0-1.0, weight: 1, "
-    "annotations: {root}/hostile.json, media: {root}/hostile}}\nheld_out:"
+    "  - {{name: hostile, dataset: small/hostile, format: llava_json, licence: CC0-1.0, repeat: 1, "
+    "annotations: {root}/hostile.json, media: {root}/hostile}}\n"
 )
 # admission hashes every file it is given, and knows folders only as folders of media
+FINITE = re.compile(r"(length|period): \d+\n")
+NEIGHBOURS = ("pictures", "films", "exam")
 NOT_IN_BUILD = ("V46 sparse, 20 GB", "V53 folder")
 
 
@@ -69,7 +83,7 @@ def run(console: Console) -> list[Bar]:
             found = fresh.submit(judge, cases, Path(folder)).result()
         wrong = differing(console, "alone", cases, found.said)
         console.print(f"{len(cases)} files, slowest {found.slowest:.2f} s")
-        built, lost = build(cases, Path(folder))
+        built, lost, unlike_sources = build(console, cases, Path(folder))
         in_build = [case for case in cases if case.name not in NOT_IN_BUILD]
         unlike = differing(console, "built", in_build, built)
         return [
@@ -78,7 +92,11 @@ def run(console: Console) -> list[Bar]:
             at_most("largest process, MB", found.megabytes, 1000),
             equal("processes and temporary files left", found.left, 0),
             equal("verdicts that differ in a build", unlike, 0),
+            equal("sources of rows or archives unlike their tables", unlike_sources, 0),
             equal("good neighbours missing from that build", lost, 0),
+            equal("pickles that ran", int(CANARY.exists()), 0),
+            equal("addresses that are not refused", led_astray(console), 0),
+            equal("recipes that are not refused with their reason", misjudged(console), 0),
         ]
 
 
@@ -139,12 +157,15 @@ def differing(console: Console, where: str, cases: Sequence[Case], said: dict[st
     return len(wrong)
 
 
-def build(cases: Sequence[Case], folder: Path) -> tuple[dict[str, str], int]:
-    """(what a build said of every case, how many neighbours it refused without cause)."""
+def build(console: Console, cases: Sequence[Case], folder: Path) -> tuple[dict[str, str], int, int]:
+    """(what a build said of every case, neighbours that it refused, other sources misjudged)."""
     root = folder / "world"
     root.mkdir()
     recipe = small_world.make(root)
-    recipe.write_text(recipe.read_text().replace("held_out:", SOURCE.format(root=root)))
+    lines, expected = strangers.sources(root / "strangers", root / "films/0.mp4")
+    lines += SOURCE.format(root=root)
+    text = recipe.read_text().replace("held_out:", f"{lines}held_out:")
+    recipe.write_text(re.sub(r"weight: \d+", "repeat: 1", FINITE.sub("", text)))
     (root / "hostile").mkdir()
     rows = []
     for number, case in enumerate(cases):
@@ -157,6 +178,45 @@ def build(cases: Sequence[Case], folder: Path) -> tuple[dict[str, str], int]:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     refused = pq.read_table(root / "out/refused.parquet").to_pylist()
     codes = {row["record"]: row["code"] for row in refused if row["source"] == "hostile"}
-    others = Counter(row["code"] for row in refused if row["source"] != "hostile")
-    wrong = others - Counter(small_world.EXPECTED.values())
-    return {case.name: codes.get(case.name, KEPT) for case in cases}, wrong.total()
+    neighbours = Counter(row["code"] for row in refused if row["source"] in NEIGHBOURS)
+    wrong = neighbours - Counter(small_world.EXPECTED.values())
+    found = strangers.outcome(root / "out")
+    unlike = [name for name, wanted in expected.items() if found[name] != wanted]
+    for name in unlike:
+        console.print(f"{name}: {found[name]}, expected {expected[name]}", highlight=False)
+    return {case.name: codes.get(case.name, KEPT) for case in cases}, wrong.total(), len(unlike)
+
+
+def misjudged(console: Console) -> int:
+    """Recipes of table Y that are planned though bad, or refused for another reason."""
+    wrong = 0
+    with tempfile.TemporaryDirectory() as home:
+        path, pool = Path(home, "r.yaml"), Path(home, "pool")
+        Path(home, "tokenizer.json").write_bytes(TOKENIZER)
+        MadePool(sources={"a": many("a", 9), "b": many("b", 9)}).make(pool)
+        for name, (_, data, message) in REFUSED.items():
+            path.write_bytes(data)
+            said = ""
+            with chdir(home):
+                try:
+                    build_manifest(load_recipe(path), Pool(str(pool)))
+                except UserError as error:
+                    said = str(error)
+            if message not in said:
+                wrong += 1
+                console.print(f"{name}: {said!r}, expected {message!r}", highlight=False)
+    return wrong
+
+
+def led_astray(console: Console) -> int:
+    """Addresses of table U that would be resolved and connected to."""
+    wrong = 0
+    for name, url in addresses.REFUSED.items():
+        try:
+            check_address(url)
+        except FetchProblem as problem:
+            if problem.code == "FETCH_ADDRESS_REFUSED":
+                continue
+        wrong += 1
+        console.print(f"{name}: {url!r} is not refused", highlight=False)
+    return wrong

@@ -6,9 +6,15 @@ import gzip
 import io
 import stat
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.hostile.images import jpeg
+
+GOOD = jpeg()  # what good members hold
+CANARY = Path(tempfile.gettempdir()) / "slowfast-mix-canary"  # what a pickle makes if it is run
 
 
 def entry(name: str, data: bytes = b"data", kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
@@ -20,8 +26,9 @@ def entry(name: str, data: bytes = b"data", kind: bytes = tarfile.REGTYPE) -> ta
 def packed(*members: tuple[tarfile.TarInfo, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
     """A tar of a good member, these, and another good one."""
     out = io.BytesIO()
+    first, last = entry("first.jpg", GOOD), entry("last.jpg", GOOD)
     with tarfile.open(fileobj=out, mode="w", format=form) as tar:
-        for info, data in ((entry("first.jpg"), b"data"), *members, (entry("last.jpg"), b"data")):
+        for info, data in ((first, GOOD), *members, (last, GOOD)):
             tar.addfile(info, io.BytesIO(data))
     return out.getvalue()
 
@@ -79,14 +86,29 @@ REFUSED_MEMBERS: dict[str, Callable[[], bytes]] = {
 }
 
 
-def zipped(path: Path, entries: dict[str, bytes], mode: int = 0) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def zipped(entries: dict[str, bytes], mode: int = 0) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in entries.items():
             info = zipfile.ZipInfo(name)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = mode << 16
             archive.writestr(info, data)
-    return path
+    return out.getvalue()
+
+
+def encrypted() -> bytes:
+    """A zip whose entry claims to be encrypted."""
+    data = bytearray(zipped({"bad.jpg": b"data"}))
+    for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + at] |= 1
+    return bytes(data)
+
+
+def pickled() -> bytes:
+    """A member that is a pickle, which makes CANARY when it is loaded."""
+    program = f"cposix\nsystem\n(S'touch {CANARY}'\ntR.".encode()
+    return packed((entry("bad.pyd", program), program))
 
 
 LINK_MODE = stat.S_IFLNK | 0o777
@@ -94,10 +116,48 @@ LINK_MODE = stat.S_IFLNK | 0o777
 
 def bomb() -> bytes:
     """A tar.gz of 64 MB of zeros: more than 100 to 1."""
-    info = entry("first.jpg", bytes(64 << 20))
+    info = entry("bad.jpg", bytes(64 << 20))
     return gzip.compress(packed((info, bytes(64 << 20))))
 
 
 def bomb_behind_the_end() -> bytes:
     """A small tar.gz whose stream goes on behind the end mark, where no member is."""
     return gzip.compress(packed() + bytes(64 << 20))
+
+
+_GOOD = {"first.jpg": "kept", "last.jpg": "kept"}
+_BAD = _GOOD | {"bad.jpg": "ARCHIVE_MEMBER_REFUSED"}
+
+ARCHIVES: dict[str, tuple[dict[str, str], Callable[[], bytes]]] = {
+    name: (_BAD if b"bad.jpg" in make() else _GOOD, make) for name, make in REFUSED_MEMBERS.items()
+} | {
+    "second of a name": (
+        _GOOD | {"first.jpg": "ARCHIVE_MEMBER_REFUSED"},
+        REFUSED_MEMBERS["second of a name"],
+    ),
+    "pickle": (_GOOD | {"bad.pyd": "MEDIA_UNREADABLE"}, pickled),
+    "more than 100 to 1": (
+        {"first.jpg": "kept", "bad.jpg": "ARCHIVE_TOO_BIG", "last.jpg": "ARCHIVE_TOO_BIG"},
+        bomb,
+    ),
+    "no end behind the end": (_GOOD | {"bad.jpg": "ARCHIVE_TOO_BIG"}, bomb_behind_the_end),
+    "cut": (
+        {"first.jpg": "kept", "last.jpg": "ARCHIVE_DAMAGED"},
+        lambda: packed()[: 1024 + len(GOOD)],
+    ),
+    "a web page": ({"first.jpg": "ARCHIVE_DAMAGED"}, lambda: b"<html>429</html>" * 64),
+    "zip with a climbing name": (
+        _GOOD,
+        lambda: zipped({"first.jpg": GOOD, "../../evil.jpg": b"data", "last.jpg": GOOD}),
+    ),
+    "zip of a link": (
+        {"bad.jpg": "ARCHIVE_MEMBER_REFUSED"},
+        lambda: zipped({"bad.jpg": b"/etc/passwd"}, LINK_MODE),
+    ),
+    "encrypted zip": ({"bad.jpg": "ARCHIVE_MEMBER_REFUSED"}, encrypted),
+    "zip of more than 100 to 1": (
+        {"first.jpg": "ARCHIVE_TOO_BIG", "bad.jpg": "ARCHIVE_TOO_BIG"},
+        lambda: zipped({"first.jpg": GOOD, "bad.jpg": bytes(64 << 20)}),
+    ),
+}
+"""Each archive, and what must become of records that name these members of it."""

@@ -111,3 +111,15 @@ REFUSED: dict[str, tuple[str, bytes]] = {
         changed(video=None, image="a.jpg", span=[0, 1]).replace(b"<video>", b"<image>"),
     ),
 }
+
+ACROSS: tuple[tuple[str, bytes], ...] = (
+    ("kept", BASE_LINE),
+    ("ROW_DUPLICATE", BASE_LINE),
+    ("ROW_ID_CONFLICT", talk(Q, turn("gpt", "A dog."))),
+    ("kept", changed(id="caf\u00e9", conversations=[Q, turn("gpt", "Composed.")])),
+    ("ROW_ID_CONFLICT", changed(id="cafe\u0301", conversations=[Q, turn("gpt", "In two signs.")])),
+    ("SPAN_OUTSIDE", changed(id="beyond", span=[90, 95])),
+    ("MEDIA_MISSING", changed(id="absent", video="x/gone.mp4")),
+    ("kept", changed(id="last", conversations=[Q, turn("gpt", "The last row.")])),
+)
+"""What becomes of rows that follow each other, where x/a.mp4 lasts a few seconds."""
