@@ -100,6 +100,16 @@ def _outcome(reference: Any, attempt: _Attempt[Unit]) -> Any:
     return Died(unit=attempt.unit) if is_over else attempt
 
 
+def _not_started(address: str | None, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:300]
+    if address:
+        return f"no Ray cluster at {address!r}: {reason}; check --address"
+    return (
+        f"Ray did not start on this machine: {reason} Is it busy (Ray waits 30 seconds), is memory "
+        "short? Run the same command again: what was finished is not repeated"
+    )
+
+
 @contextmanager
 def connect(address: str | None) -> Iterator[Workers]:
     """Workers at `address` (or RAY_ADDRESS, which `ray job submit` sets), else started here."""
@@ -118,8 +128,8 @@ def connect(address: str | None) -> Iterator[Workers]:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-    except (ConnectionError, RuntimeError) as error:
-        raise UserError(f"no Ray cluster at {address!r}: {error}; check --address") from error
+    except Exception as error:  # a node that is too slow to start is a bare one
+        raise UserError(_not_started(address, error)) from error
     try:
         yield Workers()
     finally:
