@@ -258,6 +258,14 @@ def test_pixmo_rows_name_an_address(tmp_path: Path) -> None:
         tmp_path / "q.parquet", [{"image_url": url, "question": "Who?", "answer": "A cat."}]
     )
     assert said(one("image_urls", asked)) == ["Who?", "A cat."]
+    counts = [
+        {"label": label, "count": 3, "points": [{"x": 1.5, "y": 2.0}]} for label in ("cup", "")
+    ]
+    counted = table(tmp_path / "n.parquet", [row | {"image_url": url} for row in counts])
+    found = read("image_urls", counted)[0]
+    assert isinstance(found, Record) and found.turns[0].text.startswith('How many of "cup" are')
+    assert said(found)[1] == "3"
+    assert codes("image_urls", counted) == ["", "ROW_WRONG_TYPE"]
 
 
 def test_an_address_that_is_not_public_is_refused_when_it_is_looked_up() -> None:

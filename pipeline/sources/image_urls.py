@@ -1,7 +1,8 @@
 """PixMo: Parquet rows that name an image by its address on the web.
 
-`image_url, caption` or `image_url, question, answer`; rows without an id are named by file and
-number. Addresses rot: what cannot be fetched is refused row by row.
+`image_url, question, answer`, or `image_url, caption`, or `image_url, label, count`
+(PixMo-Points and -Count: how many there are is asked, where they are is not). Rows without an id
+are named by file and number. Addresses rot: what cannot be fetched is refused row by row.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ from pathlib import Path
 
 from pipeline.records import MediaRef, Problem, Record, RowRefusal, refusal
 from pipeline.sources.parquet_rows import Row, rows
-from pipeline.sources.questions import asked
+from pipeline.sources.questions import BRIEFLY, asked
 
-CAPTIONS = ("image_url", "caption")
 QUESTIONS = ("image_url", "question", "answer")
+CAPTIONS = ("image_url", "caption")
+COUNTS = ("image_url", "label", "count")
 DESCRIBE = "Describe this image in detail."
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a Parquet file, or of every `*.parquet` of a folder in order of their names."""
-    for path, number, row in rows(annotations, [QUESTIONS, CAPTIONS], 256):
+    for path, number, row in rows(annotations, [QUESTIONS, CAPTIONS, COUNTS], 256):
         yield _record(f"{path.stem}#{number}", row)
 
 
@@ -32,4 +34,12 @@ def _record(name: str, row: Row | Problem) -> Record | RowRefusal:
     media = MediaRef(kind="image", url=row["image_url"])
     if "caption" in row:
         return asked(name, media, DESCRIBE, row["caption"])
+    if "count" in row:
+        return _counted(name, media, row["label"], row["count"])
     return asked(name, media, row["question"], row["answer"])
+
+
+def _counted(name: str, media: MediaRef, label: object, count: object) -> Record | RowRefusal:
+    if not isinstance(label, str) or not label.strip() or type(count) is not int:
+        return refusal(name, Problem("ROW_WRONG_TYPE", "label is no text, or count no number"))
+    return asked(name, media, f'How many of "{label.strip()}" are there?\n{BRIEFLY}', str(count))
