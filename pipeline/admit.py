@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline import fetch
-from pipeline.media_table import MediaTable, folder_table, joined
-from pipeline.records import Problem, Record, RowRefusal, once_each
+from pipeline.media_table import Found, MediaTable, folder_table, joined
+from pipeline.records import MediaRef, Problem, Record, RowRefusal, once_each
 from pipeline.sources import records
 from shards.ids import clip_id, sample_key, sha256_file, short_hash, work_id
 from shards.index import FETCHED, MEDIA, REFUSED, SAMPLES, table_of
@@ -92,6 +92,7 @@ class _Admission:
         self.profile_id = pool.profile.profile_id
         self.samples: dict[str, dict[str, Any]] = {}
         self.media: dict[str, dict[str, Any]] = {}
+        self.pieces: dict[str, Found | Problem] = {}
         self.refused: list[Refused] = []
         self.counts: Counter[str] = Counter()
 
@@ -126,7 +127,7 @@ class _Admission:
     def _admit(self, record: Record) -> None:
         clip_ids = []
         for ref in record.media:
-            place = self.names.find(ref)
+            place = self._find(ref)
             if isinstance(place, Problem):
                 self.counts["samples_refused"] += 1
                 self._refuse(record.record, "", place.code, place.detail, stage="fetch")
@@ -141,6 +142,15 @@ class _Admission:
                 "span": None if ref.span is None else list(ref.span),
             }
         self._keep(record, clip_ids)
+
+    def _find(self, ref: MediaRef) -> Found | Problem:
+        """Where the medium is; pieces of a file are hashed once, however many records name them."""
+        if not ref.sizes:
+            return self.names.find(ref)
+        name = short_hash([ref.name, ref.fps, ref.start, *ref.sizes])
+        if name not in self.pieces:
+            self.pieces[name] = self.names.find(ref)
+        return self.pieces[name]
 
     def _portable(self, address: str) -> str:
         """An address that another machine can open: of the published file, not of its copy here."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline import stream
+from pipeline import media_table, stream
 from pipeline.admit import SourceUnit, admit
 from pipeline.archives import ranges
 from pipeline.concatenated import Concatenated
@@ -301,7 +301,14 @@ def test_a_folder_that_is_scattered_is_refused(tmp_path: Path, media: dict[str, 
     assert world.codes(admitted) == {"v_one": "ARCHIVE_MEMBER_REFUSED"}
 
 
-def test_byte_ranges_of_a_patch_are_decoded(tmp_path: Path, media: dict[str, bytes]) -> None:
+def test_byte_ranges_of_a_patch_are_decoded(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    pieces = media_table._pieces
+    monkeypatch.setattr(
+        media_table, "_pieces", lambda file, ref: hashed.append(ref.kind) or pieces(file, ref)
+    )
     shots = [media[f"pictures/{i}.jpg"] for i in range(4)]
     (tmp_path / "media").mkdir()
     (tmp_path / "media/patch_000000").write_bytes(b"other" + b"".join(shots))
@@ -313,13 +320,19 @@ def test_byte_ranges_of_a_patch_are_decoded(tmp_path: Path, media: dict[str, byt
     asked = row("", "image", "", "What?", "that")["conversations"]
     rows = [
         {"id": "v", "video": spot, "conversations": talk},
+        {
+            "id": "w",
+            "video": spot,
+            "conversations": row("", "video", "", "Who?", "she")["conversations"],
+        },
         {"id": "i", "image": single, "conversations": asked},
         {"id": "p", "video": past, "conversations": talk},
     ]
     (tmp_path / "a.json").write_text(json.dumps(rows))
     world = World(tmp_path, tmp_path / "a.json", "oryx_patches")
     admitted = world.admit(media=str(tmp_path / "media"))
-    assert world.codes(admitted) == {"p": "MEDIA_TRUNCATED"}
+    assert world.codes(admitted) == {"p": "MEDIA_TRUNCATED"} and world.samples(admitted) == 3
+    assert hashed == ["video", "image", "video"]  # each piece once
     wanted = world.pool.table([admitted], "index/media", MEDIA).to_pylist()
     decode(MediaUnit(pool=world.pool.store.url, stage="decode", rows=tuple(wanted)))
     clips = world.clips()
