@@ -27,10 +27,12 @@ from pipeline.records import path_problems
 from shards.errors import UserError
 
 MAX_MEMBERS = 900_000
+MAX_DIRECTORY = 64 << 20  # bytes of a zip's directory, which its reader holds as a whole
 MAX_RATIO = 100  # unpacked to packed bytes
 SLACK = 10 << 20  # bytes that any archive may unpack to
 MAX_EXTRA = 1 << 20  # bytes of an extended header
 BLOCK = 512
+_ZIP_END = 22  # bytes of the record that ends a zip
 _KIND = re.compile(r"\.(tar\.gz|tgz|tar|zip)(?:[._-]?part[._-]?\w+|[._][a-z]{2}|[._]\d{2,3})?$")
 _VOLUME = re.compile(r"\.z\d\d$")
 _NESTED = (".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".zst")
@@ -291,9 +293,31 @@ def _tar_starts(file: Concatenated) -> Iterator[int]:
 # zip -------------------------------------------------------------------------------
 
 
+def _directory_nbytes(file: Concatenated) -> int:
+    """Bytes of the central directory, found where zipfile looks; 0 where there is none."""
+    file.seek(max(0, file.nbytes - _ZIP_END - (1 << 16)))
+    tail = file.read()
+    at = len(tail) - _ZIP_END
+    if tail[at : at + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
+        at = tail.rfind(b"PK\5\6")
+    if at < 0:
+        return 0
+    if tail[max(0, at - 20) : at].startswith(b"PK\6\7"):
+        return int.from_bytes(tail[max(0, at - 36) : max(0, at - 28)], "little")
+    return int.from_bytes(tail[at + 12 : at + 16], "little")
+
+
+def _opened(file: Concatenated) -> zipfile.ZipFile:
+    nbytes = _directory_nbytes(file)
+    if nbytes > MAX_DIRECTORY:
+        detail = f"{file.name}: its directory has {nbytes} bytes, at most {MAX_DIRECTORY}"
+        raise ArchiveProblem("ARCHIVE_TOO_BIG", detail)
+    return zipfile.ZipFile(file)
+
+
 def _zip_members(file: Concatenated, start: int, stop: int | None) -> Iterator[Member]:
     """The entries in order of their place, after the central directory as a whole was judged."""
-    with zipfile.ZipFile(file) as archive:
+    with _opened(file) as archive:
         entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
         if len(entries) > MAX_MEMBERS:
             raise ArchiveProblem("ARCHIVE_TOO_BIG", f"more than {MAX_MEMBERS} members")
@@ -312,13 +336,22 @@ def _zip_members(file: Concatenated, start: int, stop: int | None) -> Iterator[M
             if refusal:
                 yield Member(name=name, refusal=refusal)
                 continue
-            with archive.open(entry) as stream:
+            yield Member(name=name, nbytes=entry.file_size, read=_reader(file, archive, entry))
 
-                def read(size: int, stream: IO[bytes] = stream) -> bytes:
-                    with _typed(file, MemberProblem):
-                        return stream.read(size)
 
-                yield Member(name=name, nbytes=entry.file_size, read=read)
+def _reader(
+    file: Concatenated, archive: zipfile.ZipFile, entry: zipfile.ZipInfo
+) -> Callable[[int], bytes]:
+    """How to read on in an entry, which is opened at the first call: most are passed over."""
+    stream: IO[bytes] | None = None
+
+    def read(size: int) -> bytes:
+        nonlocal stream
+        with _typed(file, MemberProblem):
+            stream = stream or archive.open(entry)
+            return stream.read(size)
+
+    return read
 
 
 def _entry_refusal(entry: zipfile.ZipInfo) -> str:
@@ -333,7 +366,7 @@ def _entry_refusal(entry: zipfile.ZipInfo) -> str:
 
 
 def _zip_starts(file: Concatenated) -> list[int]:
-    with zipfile.ZipFile(file) as archive:
+    with _opened(file) as archive:
         return sorted(entry.header_offset for entry in archive.infolist())
 
 

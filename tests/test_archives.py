@@ -32,6 +32,7 @@ from tests.hostile.archives import (
     REFUSED_MEMBERS,
     bomb,
     bomb_behind_the_end,
+    crowded,
     empties,
     encrypted,
     entry,
@@ -141,6 +142,23 @@ def test_too_many_members_end_an_archive(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(contents(written(tmp_path / "b.tar", empties(5_000)))) == 5_000
 
 
+def test_a_directory_that_no_memory_holds_ends_a_zip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path / "a.zip", crowded(1_000))
+    with Concatenated([path]) as file:
+        assert len(list(members(file, "zip"))) == 1_000
+    monkeypatch.setattr(archives, "MAX_DIRECTORY", 10_000)
+    assert problem(path).code == "ARCHIVE_TOO_BIG"
+    with Concatenated([path]) as file:
+        assert ranges(file, "zip", 100) == [(0, path.stat().st_size)]
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.comment = b"x" * 30_000
+        for number in range(1_000):
+            archive.writestr(f"{number}.jpg", b"")
+    assert problem(tmp_path / "b.zip").code == "ARCHIVE_TOO_BIG"
+
+
 def test_what_unpacks_without_end_is_stopped(tmp_path: Path) -> None:
     for make in (bomb, bomb_behind_the_end):
         assert problem(written(tmp_path / "a.tar.gz", make())).code == "ARCHIVE_TOO_BIG"
@@ -236,13 +254,14 @@ def test_names_tell_the_kind(tmp_path: Path) -> None:
         kind_of("a.rar")
 
 
-def test_a_damaged_entry_of_a_zip_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [b"picture", b"a.jpg"], ids=["bytes", "header"])
+def test_a_damaged_entry_of_a_zip_is_found(tmp_path: Path, damaged: bytes) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a.jpg", b"the bytes of a picture")
         archive.writestr("b.jpg", b"another")
     data = bytearray(path.read_bytes())
-    data[data.index(b"picture")] ^= 1
+    data[data.index(damaged)] ^= 1
     with Concatenated([written(path, bytes(data))]) as file:
         first, second = [(m, _code(m)) for m in members(file, "zip")]
     assert first[1] == "ARCHIVE_DAMAGED" and second[1] == ""

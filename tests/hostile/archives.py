@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -95,6 +96,18 @@ def zipped(entries: dict[str, bytes], mode: int = 0) -> bytes:
             info.external_attr = mode << 16
             archive.writestr(info, data)
     return out.getvalue()
+
+
+def crowded(count: int) -> bytes:
+    """A zip64 of `count` empty entries that share their one place."""
+    place = struct.pack("<4s5H3L2H", b"PK\3\4", 20, *[0] * 7, 8, 0) + b"00000000"
+    entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, *[0] * 7, 8, *[0] * 6)
+    directory = b"".join(entry + b"%08d" % number for number in range(count))
+    size, at = len(directory), len(place)
+    record = struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, at)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, at + size, 1)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, (1 << 32) - 1, (1 << 32) - 1, 0)
+    return place + directory + record + locator + end
 
 
 def encrypted() -> bytes:

@@ -204,6 +204,13 @@ def _renamed_gif(_: Path, folder: Path) -> Path:
     return encode(folder / "x.gif", *TESTSRC).rename(folder / "x.mp4")
 
 
+def _sibling(ok: Path, folder: Path) -> Path:
+    """A list of the good file beside it, which a decoder that follows it would show."""
+    (folder / "ok.mp4").write_bytes(ok.read_bytes())
+    (folder / "x.mp4").write_bytes(b"ffconcat version 1.0\nfile ok.mp4\n")
+    return folder / "x.mp4"
+
+
 def _text_as_pictures(_: Path, folder: Path) -> Path:
     (folder / "sec.nfo").write_text("secret\n")
     (folder / "x.mp4").write_bytes(b"ffconcat version 1.0\nfile sec.nfo\n")
@@ -285,9 +292,7 @@ VIDEOS = {
     "V36 HLS to the metadata address": _bytes(
         lambda _: _HLS % b"http://169.254.169.254/x.ts", "MEDIA_FORMAT_REFUSED"
     ),
-    "V37 ffconcat": _bytes(
-        lambda _: b"ffconcat version 1.0\nfile ok.mp4\n", "MEDIA_FORMAT_REFUSED"
-    ),
+    "V37 ffconcat": Case("MEDIA_FORMAT_REFUSED", _sibling),
     "V38 ffconcat of a text": Case("MEDIA_FORMAT_REFUSED", _text_as_pictures),
     "V39 SVG": _bytes(
         lambda _: b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///a"/></svg>',
