@@ -49,9 +49,9 @@ SOURCE = (
     "  - {{name: hostile, dataset: small/hostile, format: llava_json, licence: CC0-1.0, repeat: 1, "
     "annotations: {root}/hostile.json, media: {root}/hostile}}\n"
 )
-# admission hashes every file it is given, and knows folders only as folders of media
 FINITE = re.compile(r"(length|period): \d+\n")
 NEIGHBOURS = ("pictures", "films", "exam")
+# admission hashes every file it is given, and knows folders only as folders of media
 NOT_IN_BUILD = ("V46 sparse, 20 GB", "V53 folder")
 
 

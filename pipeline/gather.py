@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -253,7 +253,7 @@ def _run(workers: Workers, units: Sequence[Any], step: Any, fuse: Fuse) -> dict[
     left = list(units)
     while left:
         again = []
-        for result in workers.map(work, (each for each in left if _is_due(each, fuse))):
+        for result in workers.map(work, _due(left, fuse)):
             if not isinstance(result, Died):
                 unit, passed = result
                 if passed.receipt:
@@ -271,7 +271,12 @@ def _run(workers: Workers, units: Sequence[Any], step: Any, fuse: Fuse) -> dict[
     return found
 
 
-def _is_due(unit: Any, fuse: Fuse) -> bool:
-    """Whether some source of an archive is still whole; all else is always due."""
-    bounds = unit.bounds if isinstance(unit, stream.ArchiveUnit) else ()
-    return fuse.lets_pass({source for source, _, _ in bounds})
+def _due(units: Iterable[Any], fuse: Fuse) -> Iterator[Any]:
+    """The units without the archives of stopped sources; shared ones are told who is stopped."""
+    for each in units:
+        if not isinstance(each, stream.ArchiveUnit):
+            yield each
+            continue
+        sources = {source for source, _, _ in each.bounds}
+        if fuse.lets_pass(sources):
+            yield replace(each, stopped=tuple(sorted(sources & fuse.blown.keys())))

@@ -78,8 +78,9 @@ class ArchiveUnit:
     """One archive, or a byte range of it, and the tables of what is wanted of it.
 
     `parts` are pinned addresses; members lie in the folder `under` of the media's names. `bounds`
-    are (source, its table in `wanted`, the share of its media that may fail: pipeline.fuse). With
-    `alone`, every medium is decoded in a process of its own, to find the one that kills.
+    are (source, its table in `wanted`, the share of its media that may fail: pipeline.fuse),
+    `stopped` those whose fuse blew before. With `alone`, every medium is decoded in a process of
+    its own, to find the one that kills.
     """
 
     pool: str
@@ -89,6 +90,7 @@ class ArchiveUnit:
     wanted: tuple[str, ...]
     span: tuple[int, int] | None = None
     bounds: tuple[tuple[str, str, Fraction], ...] = ()
+    stopped: tuple[str, ...] = ()
     alone: bool = False
     uncaged: bool = False
 
@@ -174,6 +176,7 @@ class _Passing:
         self.pending: set[str] = set()
         self.users: dict[str, set[str]] = defaultdict(set)
         self.fuse = Fuse({source: share for source, _, share in unit.bounds})
+        self.fuse.blown |= dict.fromkeys(unit.stopped, "")
         self.codes: dict[str, list[str]] = defaultdict(list)
         self.found: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self.counts = {"members": 0, "members_refused": 0, "media": 0, "bytes_read": 0}

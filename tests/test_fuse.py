@@ -107,15 +107,15 @@ def test_a_fuse_blows_where_a_window_holds_too_many_of_one_code(
 
 ARCHIVES = """
 sources:
-  - {{name: bad, dataset: d/bad, format: llava_json, annotations: {root}/bad.json, archives: ["{root}/*.tar.gz"], licence: CC0-1.0, max_refused: {bound}, weight: 1}}
-  - {{name: good, dataset: d/good, format: llava_json, annotations: {root}/good.json, archives: ["{root}/0.tar.gz"], licence: CC0-1.0, weight: 1}}
+  - {{name: bad, dataset: d/bad, format: llava_json, annotations: {root}/bad.json, archives: ["{root}/*.tar.gz"], licence: CC0-1.0, max_refused: 0.2, weight: 1}}
+  - {{name: good, dataset: d/good, format: llava_json, annotations: {root}/good.json, archives: ["{root}/{shared}.tar.gz"], licence: CC0-1.0, weight: 1}}
 """  # noqa: E501
 
 
-def archived(root: Path, each: int, bound: str = "0.2") -> Path:
+def archived(root: Path, each: int, shared: str) -> Path:
     """Sixteen pictures, `each` to an archive, every other a web page, and a recipe over them.
 
-    `good` names what is no page, in the first archive only.
+    `good` names what is no page, in the `shared` archives.
     """
     media = {}
     for number in range(16):
@@ -127,9 +127,9 @@ def archived(root: Path, each: int, bound: str = "0.2") -> Path:
         inside = {name: media[name] for name in names[start : start + each]}
         tarred(root / f"{start // each}.tar.gz", inside)
     asks(root / "bad.json", names)
-    asks(root / "good.json", names[1:each:2])
+    asks(root / "good.json", names[1::2] if shared == "*" else names[1:each:2])
     text = small_world.RECIPE.partition("sources:")[0] + ARCHIVES
-    (root / "recipe.yaml").write_text(text.format(root=root, bound=bound))
+    (root / "recipe.yaml").write_text(text.format(root=root, shared=shared))
     (root / "tokenizer.json").write_bytes(b"")
     return root / "recipe.yaml"
 
@@ -153,7 +153,7 @@ def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_window")
 def test_a_source_is_stopped_within_an_archive_and_its_neighbour_is_not(tmp_path: Path) -> None:
-    recipe = archived(tmp_path, each=16)
+    recipe = archived(tmp_path, each=16, shared="0")
     fuse, pool, whole = gathered(recipe)
     assert list(fuse.blown) == ["bad"] and whole == 0
     clips, refused = judged(pool)
@@ -167,9 +167,17 @@ def test_a_source_is_stopped_within_an_archive_and_its_neighbour_is_not(tmp_path
 
 @pytest.mark.usefixtures("small_window")
 def test_no_further_archive_of_a_stopped_source_is_read(tmp_path: Path) -> None:
-    fuse, pool, whole = gathered(archived(tmp_path, each=4))
+    fuse, pool, whole = gathered(archived(tmp_path, each=4, shared="0"))
     assert list(fuse.blown) == ["bad"] and whole == 2
     assert len(set.union(*judged(pool))) == 8  # the window, over two archives
+
+
+@pytest.mark.usefixtures("small_window")
+def test_a_stopped_source_gets_nothing_more_of_an_archive_that_it_shares(tmp_path: Path) -> None:
+    fuse, pool, whole = gathered(archived(tmp_path, each=4, shared="*"))
+    assert list(fuse.blown) == ["bad"] and whole == 2
+    clips, refused = judged(pool)
+    assert (len(clips), len(refused)) == (8, 4)
 
 
 KILLER = """
