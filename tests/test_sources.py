@@ -16,6 +16,7 @@ from pipeline.sources import FORMATS, json_rows
 from pipeline.sources.json_rows import MAX_ROW_BYTES
 from shards.errors import UserError
 from shards.ids import sha256_hex
+from tests.hostile.rows import parquet_bomb
 
 HUMAN = {"from": "human", "value": "<image>\nWhat?"}
 GPT = {"from": "gpt", "value": "A cat."}
@@ -257,6 +258,14 @@ def test_bytes_that_are_not_utf8_refuse_their_csv_row(tmp_path: Path) -> None:
 def test_a_csv_without_the_header_is_an_error_with_its_name(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"val\.csv: not a NExT-QA table"):
         outcomes("nextqa_csv", written(tmp_path / "val.csv", text))
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+def test_a_table_that_unpacks_without_end_is_an_error(tmp_path: Path, repeated: bool) -> None:
+    path = parquet_bomb(tmp_path / "a.parquet", repeated=repeated)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(UserError, match=r"a\.parquet: its \d+ bytes unpack to more than 100 times"):
+        list(FORMATS["parquet_images"](path))
 
 
 # All ---------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from shards.sample import Turn
 IDS = ("question_id", "questionId", "qid", "id", "uid", "pid")
 VIDEOS = ("video_path", "videoID", "video_name", "video", "video_id")
 UNREAD = "(not read)"
-_BATCH = 64
+_BATCH = 8  # rows in memory: of a hostile file each may be large
 _MARKERS = re.compile(r"<(?:image|video)(?: \d+)?>\n?")
 
 

@@ -32,7 +32,7 @@ from shards.sample import Turn
 CONVERSATIONS = ("id", "image", "conversations")
 TEXTS = ("images", "texts")
 FORMS = [CONVERSATIONS, (*TEXTS, "id"), TEXTS]
-_BATCH = 64
+_BATCH = 8  # rows in memory: of a hostile file each may be large
 _STRAY = re.compile(r"<image>\n?")
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 BASE: dict[str, Any] = {
     "id": "a1",
@@ -123,3 +127,16 @@ ACROSS: tuple[tuple[str, bytes], ...] = (
     ("kept", changed(id="last", conversations=[Q, turn("gpt", "The last row.")])),
 )
 """What becomes of rows that follow each other, where x/a.mp4 lasts a few seconds."""
+
+
+def parquet_bomb(path: Path, *, repeated: bool) -> Path:
+    """Images of zeros in a few kB: one megabyte that a dictionary repeats, or 64 MB at once."""
+    rows, size = (64, 1 << 20) if repeated else (1, 64 << 20)
+    image = {"bytes": bytes(size), "path": "x.jpg"}
+    said = [turn("human", "<image>\nWhat?"), turn("gpt", "This.")]
+    table = pa.Table.from_pylist(
+        [{"id": str(number), "image": image, "conversations": said} for number in range(rows)]
+    )
+    limit = 4 << 20
+    pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=limit)
+    return path
