@@ -71,7 +71,9 @@ class Moving(Source):
         with Image.open(self.picture) as opened:
             shown = opened.convert("RGBA")
         white = Image.new("RGBA", shown.size, "white")
-        write_frames(path, self.frames(Image.alpha_composite(white, shown).convert("RGB")), self)
+        write_frames(
+            path, self.frames(Image.alpha_composite(white, shown).convert("RGB")), self.rate
+        )
 
     def frames(self, picture: Image.Image) -> Iterator[Frames]:
         count = int(self.seconds * self.rate)
@@ -94,7 +96,7 @@ class Digits(Source):
         self.board = np.random.Generator(np.random.Philox(key=number if board is None else board))
 
     def write(self, path: Path) -> None:
-        write_frames(path, self.frames(), self)
+        write_frames(path, self.frames(), self.rate)
 
     def frames(self) -> Iterator[Frames]:
         scans = load_digits().images / 16
@@ -149,8 +151,8 @@ def sources() -> list[Source]:
     return found
 
 
-def write_frames(path: Path, frames: Iterator[Frames], source: Source) -> None:
-    raw = f"-f rawvideo -pix_fmt rgb24 -s {SIZE[0]}x{SIZE[1]} -r {source.rate} -i -".split()
+def write_frames(path: Path, frames: Iterator[Frames], rate: int) -> None:
+    raw = f"-f rawvideo -pix_fmt rgb24 -s {SIZE[0]}x{SIZE[1]} -r {rate} -i -".split()
     command = [*QUIET, *raw, *H264, "-crf", "20", str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
@@ -237,7 +239,7 @@ def write_look_alikes(folder: Path) -> None:
         scene = Digits("same board", 100 + number, board=100)
         scene.write(folder / f"look-alike-board-{number}.mp4")
     for number in range(4):
-        write_frames(folder / f"look-alike-slate-{number}.mp4", slate(number), Source("", number))
+        write_frames(folder / f"look-alike-slate-{number}.mp4", slate(number), RATES[number % 3])
     shots = {"carphone_pristine": ((0, 2.2), (2.4, 2.4)), "bigbuckbunny": ((0, 2.2), (2.8, 2.4))}
     for clip in CLIPS:
         for number, (start, seconds) in enumerate(shots.get(clip.name, ())):

@@ -78,6 +78,8 @@ def run_plan(arguments: argparse.Namespace) -> None:
         f"{totals['tokens']} tokens, {totals['frames']} frames, {totals['patches']} patches, "
         f"{totals['seconds']} seconds of video, {totals['nbytes']} bytes"
     )
+    if recipe.canonical_clips:
+        console.print(f"{len(plan.manifest.copies)} clips are shown as larger copies of them")
     console.print(f"{folder}/manifest.json: {plan.manifest.manifest_id}", soft_wrap=True)
 
 
@@ -151,9 +153,13 @@ def run_explain(arguments: argparse.Namespace) -> None:
     table = Table(*columns.split(), box=None)
     for pack in found:
         for one in pack:
-            cells = {**one, "clips": " ".join(one["clips"])}
+            cells = {**one, "clips": " ".join(map(_spelled, one["clips"], one["named"]))}
             table.add_row(*(str(cells[name]) for name in columns.split()))
     Console(highlight=False).print(table, soft_wrap=True)
+
+
+def _spelled(shown: str, named: str) -> str:
+    return shown if shown == named else f"{shown} (for {named})"
 
 
 def _write_json(value: Any) -> None:

@@ -121,7 +121,9 @@ def comparison(
         )
     pairs = pool.table(receipts, "clusters", PAIRS)
     ends = np.stack([find(clips.ids, ids_of(pairs[name])) for name in ("clip_a", "clip_b")])
-    ends = np.unique(ends[:, wanted[ends].all(0) & (ends >= 0).all(0)], axis=1)
+    whole = np.asarray(pc.is_in(pairs["relation"], value_set=pa.array(["exact", "near"])), bool)
+    facts = np.vstack([ends, whole])[:, wanted[ends].all(0) & (ends >= 0).all(0)]
+    facts = np.unique(facts, axis=1)
     leaks = pool.table(receipts, "leaks", LEAKS)
     leaks = leaks.filter(pc.is_in(leaks["benchmark"], value_set=pa.array(held_out, pa.string())))
     if index:
@@ -133,7 +135,7 @@ def comparison(
         for clip, row in zip(places, leaks.to_pylist(), strict=True)
         if clip >= 0 and wanted[clip]
     ]
-    return compared(len(clips.ids), ends.T.tolist(), found)
+    return compared(len(clips.ids), facts[:2], facts[2] > 0, found)
 
 
 def leak_index(recipe: Recipe) -> LeakIndex | None:

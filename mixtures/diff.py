@@ -26,6 +26,7 @@ _RULES = (
     "batch",
     "pack",
     "join",
+    "canonical",
     "frames",
     "layout",
     "text",
@@ -139,7 +140,8 @@ def explain(
     """The packs of a rank at a step, each a list of samples: where drawn, at what cost, what of.
 
     With the pool, each names its record, its own licence and its clips; else those of its source.
-    A joined sample names the records of its conversations in order.
+    A joined sample names the records of its conversations in order. `clips` are shown, `named` are
+    those of its record: others where near copies are shown as one.
     """
     if step < 0 or global_batch < 1 or not 0 <= rank < world_size:
         raise UserError(
@@ -179,7 +181,8 @@ def _origins(
                 "licence": one["licence"],
                 "origin": f"{one['dataset']}@{one['revision']}",
                 "record": " + ".join(known[each]["record"] for each in conversations),
-                "clips": one["clip_ids"],
+                "clips": list(manifest.shown(one["clip_ids"])),
+                "named": one["clip_ids"],
                 "conversations": conversations,
             }
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.canonical import CANONICAL_ALGO, SHOWN
 from mixtures.joining import JOIN_ALGO, MEMBER
 from mixtures.layout import LAYOUT_VERSION, LayoutConfig, View
 from mixtures.order import BATCH_ALGO, DEAL_ALGO, PATCHES_PER_TOKEN, Order
@@ -51,7 +52,8 @@ class Manifest:
 
     `tables` holds per source its kept samples, rows of ROW sorted by key; `source_at` the source at
     every position of a finite order; `packs_per_window` those inside `length`; `members` per source
-    the conversations of its joined samples, rows of MEMBER sorted by key (empty: no recipe joins).
+    the conversations of its joined samples, rows of MEMBER sorted by key (empty: no recipe joins);
+    `copies` the clips that are shown in place of others, rows of SHOWN sorted by clip.
     """
 
     value: dict[str, Any]
@@ -60,6 +62,7 @@ class Manifest:
     packs_per_window: NDArray[np.uint32]
     tokenizer: bytes
     members: list[NDArray[np.void]] = field(default_factory=list)
+    copies: NDArray[np.void] = field(default_factory=lambda: np.empty(0, SHOWN))
 
     @property
     def manifest_id(self) -> str:
@@ -130,6 +133,20 @@ class Manifest:
         stop = bisect_right(table, wanted, first, key=_key_of)
         return [row["member"].tobytes().hex() for row in table[first:stop]] or [key]
 
+    def shown(self, clip_ids: Sequence[str]) -> Sequence[str]:
+        """The clips that stand for these of one sample; its own, where two would become one."""
+        found = (
+            [self._stands_for(clip_id) for clip_id in clip_ids] if len(self.copies) else clip_ids
+        )
+        return found if len(set(found)) == len(found) else clip_ids
+
+    def _stands_for(self, clip_id: str) -> str:
+        wanted = bytes.fromhex(clip_id)
+        at = bisect_left(self.copies, wanted, key=_clip_of)
+        if at == len(self.copies) or _clip_of(self.copies[at]) != wanted:
+            return clip_id
+        return str(self.copies[at]["shown"].tobytes().hex())
+
     @classmethod
     def load(cls, path: str | Path) -> Manifest:
         """Read and verify a manifest and the files beside it; the errors name what differs."""
@@ -149,6 +166,7 @@ class Manifest:
                 packs_per_window=open_npy(store, npy_name(value["packs_per_window"])),
                 tokenizer=_tokenizer(store, value["text"]["tokenizer_sha256"]),
                 members=[_members(store, each) for each in value["sources"] if "join" in value],
+                copies=_copies(store, value.get("canonical")),
             )
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             if isinstance(error, UserError):
@@ -168,6 +186,8 @@ class Manifest:
             arrays[self.value["schedule"]["table"]] = self.source_at
         for source, members in zip(self.value["sources"], self.members, strict=False):
             arrays[source["kept"]["members"]] = members
+        if "canonical" in self.value:
+            arrays[self.value["canonical"]["table"]] = self.copies
         for digest, array in arrays.items():
             store.put(npy_name(digest), npy_bytes(array))
         store.put(tokenizer_name(self.value["text"]["tokenizer_sha256"]), self.tokenizer)
@@ -191,6 +211,18 @@ def _members(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
             f"{store.url}: the members of {source['name']!r} are another table; plan again"
         )
     return members
+
+
+def _copies(store: Store, rule: Mapping[str, Any] | None) -> NDArray[np.void]:
+    copies = open_npy(store, npy_name(rule["table"])) if rule else np.empty(0, SHOWN)
+    if copies.dtype != SHOWN:
+        raise DamagedData(f"{store.url}: the clips shown for others are another table; plan again")
+    return copies
+
+
+def _clip_of(row: np.void) -> bytes:
+    clip: bytes = row["clip"].tobytes()
+    return clip
 
 
 def _key_of(row: np.void) -> bytes:
@@ -220,6 +252,7 @@ def check_version(value: Mapping[str, Any], where: str) -> None:
             f"{part}.{name}": v for part, own in ALGORITHMS.items() for name, v in own.items()
         }
         rules |= {"join.algo": JOIN_ALGO} if "join" in value else {}
+        rules |= {"canonical.algo": CANONICAL_ALGO} if "canonical" in value else {}
     for path, known in rules.items():
         found: Any = value
         for name in path.split("."):

@@ -24,6 +24,7 @@ from mixtures.admission import (
     refused_before,
     text_pairs,
 )
+from mixtures.canonical import CANONICAL_ALGO, NO_PAIRS, show_canonical
 from mixtures.checks import check_view
 from mixtures.facts import Clips, Samples, passing, read_clips, read_samples, rows_at
 from mixtures.joining import JOIN_ALGO, join_by_clip
@@ -39,6 +40,7 @@ from mixtures.verdict import (
     Verdicts,
     match_table,
     refusal_table,
+    refuse_beyond,
     refuse_broken,
     refuse_duplicates,
     refuse_filtered,
@@ -97,7 +99,7 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     chosen = _choose(recipe, pool, codec, sources, held_out, clips, samples, index)
     verdicts = chosen.verdicts
     tables, members = _join(recipe, verdicts, chosen.rows)
-    draft = _draft(recipe, codec, sources, verdicts, tables, members, tokenizer, index)
+    draft = _draft(recipe, codec, sources, chosen, tables, members, tokenizer, index)
     manifest = _freeze(draft)
     refused = refused_before(pool, sources)
     counts = zip(manifest.schedule.visits(manifest.length), map(len, tables), strict=True)
@@ -122,11 +124,13 @@ def _check_profile(recipe: Recipe, pool: Pool) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chosen:
-    """Per source: who stays and why not, the rows of those that stay, what matches evaluation."""
+    """Per source: who stays and why not, the rows of those that stay, what matches evaluation;
+    and which clips are shown in place of others."""
 
     verdicts: list[Verdicts]
     rows: list[NDArray[np.void]]
     matches: list[pa.Table]
+    copies: NDArray[np.void]
 
 
 def _choose(
@@ -144,11 +148,9 @@ def _choose(
         used[own_samples.clips] = True
     found = comparison(recipe, pool, sources, held_out, clips, used, index)
     leaked = [leaked_texts(recipe, pool, source, index) for source in sources]
-    pricer = Pricer(recipe, codec, clips, pool)
-    rows = [pricer.rows(own_samples) for own_samples in samples]
     verdicts = [Verdicts(own_samples) for own_samples in samples]
-    for source, own, admission, each, asked in zip(
-        recipe.sources, verdicts, sources, rows, leaked, strict=True
+    for source, own, admission, asked in zip(
+        recipe.sources, verdicts, sources, leaked, strict=True
     ):
         refuse_broken(own, clips)
         refuse_licences(own, recipe.allow_licences)
@@ -158,9 +160,15 @@ def _choose(
         refuse_leaks(own, clips, found)
         if recipe.leaks and recipe.leaks.text == "refuse":
             refuse_leaked_texts(own, asked)
+    copies = show_canonical(verdicts, clips, found.copies if recipe.canonical_clips else NO_PAIRS)
+    pricer = Pricer(recipe, codec, clips, pool)
+    rows = [pricer.rows(own.samples) for own in verdicts]
+    for own, each in zip(verdicts, rows, strict=True):
         refuse_long(own, each, recipe.pack)
     refuse_duplicates(verdicts, found)
     refuse_near_duplicates(verdicts, found, text_pairs(recipe, pool, sources))
+    if recipe.max_samples_per_clip is not None:
+        refuse_beyond(verdicts, recipe.max_samples_per_clip, clips)
     for source, own in zip(recipe.sources, verdicts, strict=True):
         if not own.stays.any():
             raise UserError(
@@ -173,6 +181,7 @@ def _choose(
         matches=[
             match_table(own, found, asked) for own, asked in zip(verdicts, leaked, strict=True)
         ],
+        copies=copies,
     )
 
 
@@ -193,7 +202,7 @@ def _draft(
     recipe: Recipe,
     codec: TextCodec,
     sources: Sequence[Admitted],
-    verdicts: Sequence[Verdicts],
+    chosen: _Chosen,
     tables: list[NDArray[np.void]],
     members: list[NDArray[np.void]],
     tokenizer: bytes,
@@ -216,11 +225,14 @@ def _draft(
     }
     value["sources"] = [
         _source(recipe, *each)
-        for each in zip(recipe.sources, sources, verdicts, tables, strict=True)
+        for each in zip(recipe.sources, sources, chosen.verdicts, tables, strict=True)
     ]
-    for source, verdict, own in zip(value["sources"], verdicts, members, strict=False):
+    for source, verdict, own in zip(value["sources"], chosen.verdicts, members, strict=False):
         source["kept"]["conversations"] = int(verdict.stays.sum())
         source["kept"]["members"] = sha256_hex(npy_bytes(own))
+    if recipe.canonical_clips:
+        table = {"clips": len(chosen.copies), "table": sha256_hex(npy_bytes(chosen.copies))}
+        value["canonical"] = {"algo": CANONICAL_ALGO} | table
     value["length"] = len(schedule.periods[0]) if is_finite else 0
     draft = Manifest(
         value=value,
@@ -229,6 +241,7 @@ def _draft(
         packs_per_window=np.empty(0, np.uint32),
         tokenizer=tokenizer,
         members=members,
+        copies=chosen.copies,
     )
     if not is_finite:
         asked = recipe.length and _positions(recipe, draft)

@@ -118,7 +118,9 @@ class Recipe:
     """A mixture as intended.
 
     `length` counts samples or tokens, as `unit` says; None means as far as no source repeats.
-    Of samples over the same media whose texts are at least `near_text` alike, one is kept.
+    Of samples over the same media whose texts are at least `near_text` alike, one is kept. With
+    `canonical_clips` near copies of a clip are shown as one (mixtures.canonical); of the samples
+    over one clip `max_samples_per_clip` are kept.
     """
 
     path: Path
@@ -140,6 +142,8 @@ class Recipe:
     allow_licences: tuple[str, ...] | None
     max_shard_bytes: int | None
     join_by_clip: JoinRule | None
+    canonical_clips: bool
+    max_samples_per_clip: int | None
 
     @property
     def ratio(self) -> str:
@@ -159,7 +163,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """What of the recipe a manifest remembers: choices only, no path, no label of bytes."""
-        return {
+        always = {
             "name": self.name,
             "ratio": self.ratio,
             "unit": self.unit,
@@ -176,7 +180,13 @@ class Recipe:
             "held_out": [held_out.name for held_out in self.held_out],
             "allow_licences": None if self.allow_licences is None else list(self.allow_licences),
             "max_shard_bytes": self.max_shard_bytes,
-        } | ({} if self.near_text is None else {"near_text": str(self.near_text)})
+        }
+        asked = {
+            "near_text": None if self.near_text is None else str(self.near_text),
+            "canonical_clips": self.canonical_clips or None,
+            "max_samples_per_clip": self.max_samples_per_clip,
+        }
+        return always | {name: value for name, value in asked.items() if value is not None}
 
 
 def _addresses(value: Any, where: str) -> tuple[str, ...]:
@@ -276,6 +286,8 @@ _RECIPE: dict[str, rules.Rule] = {
     "allow_licences": rules.entries(rules.text),
     "max_shard_bytes": rules.integer(1, 1 << 60),
     "join_by_clip": rules.section(JoinRule, _JOIN, "max_turns max_tokens"),
+    "canonical_clips": rules.yes_or_no,
+    "max_samples_per_clip": rules.integer(1, 10**6),
 }
 
 
@@ -303,6 +315,8 @@ def load_recipe(path: Path) -> Recipe:
         "allow_licences": None,
         "max_shard_bytes": None,
         "join_by_clip": None,
+        "canonical_clips": False,
+        "max_samples_per_clip": None,
     }
     recipe = Recipe(path=path, pack=PackRule(**budgets), **(defaults | values))
     check(recipe)

@@ -56,11 +56,13 @@ class Leak(NamedTuple):
 class Comparison:
     """What comparing the recipe's clips found, by their place in Clips.
 
-    `cluster` names each clip's cluster by its least clip; `leaks` maps a cluster to the least leak
-    of each benchmark, sorted.
+    `cluster` names each clip's cluster by its least clip; `copies` [2, n] are the pairs that show
+    the same, upright and from beginning to end; `leaks` maps a cluster to the least leak of each
+    benchmark, sorted.
     """
 
     cluster: NDArray[np.int64]
+    copies: NDArray[np.int64]
     leaks: dict[int, list[Leak]]
 
     @property
@@ -70,17 +72,27 @@ class Comparison:
 
 
 def compared(
-    clips: int, pairs: Iterable[tuple[int, int]], leaks: Iterable[tuple[int, Leak]]
+    clips: int,
+    pairs: NDArray[np.int64],
+    whole: Bools,
+    leaks: Iterable[tuple[int, Leak]],
 ) -> Comparison:
-    """Pairs of duplicates and leaks of single clips, as clusters among `clips` clips."""
+    """Pairs of duplicates [2, n] and leaks of single clips, as clusters among `clips` clips.
+
+    `whole` says which of the pairs are copies from beginning to end.
+    """
     cluster = np.arange(clips)
-    for clip, least in components(pairs).items():
+    for clip, least in components(pairs.T.tolist()).items():
         cluster[clip] = least
     leaked: dict[int, dict[str, Leak]] = defaultdict(dict)
     for clip, leak in leaks:
         known = leaked[int(cluster[clip])]
         known[leak.benchmark] = min(known.get(leak.benchmark, leak), leak)
-    return Comparison(cluster=cluster, leaks={c: sorted(of.values()) for c, of in leaked.items()})
+    return Comparison(
+        cluster=cluster,
+        copies=pairs[:, whole],
+        leaks={c: sorted(of.values()) for c, of in leaked.items()},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +266,28 @@ def refuse_near_duplicates(
                 name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
                 mates[text] = (len(mates), name)
         verdicts.refuse(np.array(places, np.int64), "DUPLICATE_NEAR", details)
+
+
+def refuse_beyond(all_verdicts: Sequence[Verdicts], most: int, clips: Clips) -> None:
+    """Samples over a clip that `most` samples before them show, in the order of the recipe."""
+    uses = np.zeros(len(clips.ids), np.int64)
+    for each in all_verdicts:
+        shown = np.repeat(each.stays, np.diff(each.samples.ends))
+        uses += np.bincount(each.samples.clips[shown], minlength=len(uses))
+    crowded = uses > most
+    left = dict.fromkeys(np.flatnonzero(crowded).tolist(), most)
+    for verdicts in all_verdicts:
+        samples, places, details = verdicts.samples, [], []
+        for place in verdicts.staying(samples.per_sample(crowded)).tolist():
+            own = {clip for clip in _clips_of(samples, place) if clip in left}
+            full = [clip for clip in own if not left[clip]]
+            if full:
+                name = clips.ids[min(full)].tobytes().hex()
+                places.append(place)
+                details.append(f"{most} samples before it show clip {name}")
+            else:
+                left.update((clip, left[clip] - 1) for clip in own)
+        verdicts.refuse(np.array(places, np.int64), "CLIP_CAPPED", details)
 
 
 def _among(numbers: NDArray[np.uint64], few: NDArray[np.uint64]) -> Bools:

@@ -73,9 +73,11 @@ def sample_sizes(manifest: Manifest, pool: Pool) -> tuple[list[int], Sizes]:
     pairs = zip(samples["source"].to_pylist(), samples["key"].to_pylist(), strict=True)
     clips_of = dict(zip(pairs, samples["clip_ids"].to_pylist(), strict=True))
     order = Order(manifest)
-    sizes, used, packed = [], set(), 0
+    sizes, packed = [], 0
+    used: set[str] = set()
     for drawn in order.samples(0, manifest.length):
-        names = clips_of[drawn.source, manifest.members_of(drawn.source, drawn.key)[0]]
+        first = manifest.members_of(drawn.source, drawn.key)[0]
+        names = manifest.shown(clips_of[drawn.source, first])
         used.update(names)
         packed += len(names)
         sizes.append(_SAMPLE_OVERHEAD + sum(extents[name] for name in names))
@@ -199,4 +201,4 @@ def _order(manifest_path: str) -> Order:
 
 @lru_cache(maxsize=1)
 def _reader(manifest_path: str, pool: str) -> PoolReader:
-    return PoolReader(Pool(pool), members=_manifest(manifest_path).members_of)
+    return PoolReader(Pool(pool), made=_manifest(manifest_path))

@@ -83,17 +83,18 @@ def _first_keys(build: Build, source: str, most: int) -> list[Name]:
 
 def _example(build: Build, name: Name) -> dict[str, Any]:
     row = build.samples[name]
-    most = max(1, _FRAMES_OF_EXAMPLE // max(1, len(row["clip_ids"])))
+    shown = build.manifest.shown(row["clip_ids"])
+    most = max(1, _FRAMES_OF_EXAMPLE // max(1, len(shown)))
     clips = [
         _clip(build, clip_id, most, f"clip {n}")
-        for n, clip_id in enumerate(row["clip_ids"][:_FRAMES_OF_EXAMPLE], start=1)
+        for n, clip_id in enumerate(shown[:_FRAMES_OF_EXAMPLE], start=1)
     ]
     turns = turns_from_json(json.loads(build.turns[row["at"]].as_py()))
     return {
         "key": row["key"],
         "record": row["record"],
         "clips": clips,
-        "left_out": len(row["clip_ids"]) - len(clips),
+        "left_out": len(shown) - len(clips),
         "turns": [(turn.role, _pieces(turn)) for turn in turns[:_TURNS]],
         "turns_left_out": max(0, len(turns) - _TURNS),
         "drawn": build.drawn[name],

@@ -76,8 +76,9 @@ class Build:
 
     @cached_property
     def chosen_clips(self) -> list[dict[str, Any]]:
-        """The clips that the chosen samples name, each once."""
-        names = {clip_id for name in self.chosen for clip_id in self.samples[name]["clip_ids"]}
+        """The clips that the chosen samples show, each once."""
+        shown = (self.manifest.shown(self.samples[name]["clip_ids"]) for name in self.chosen)
+        names = {clip_id for clip_ids in shown for clip_id in clip_ids}
         return [self.clips[clip_id] for clip_id in sorted(names)]
 
     @cached_property

@@ -87,6 +87,7 @@ CODES: Mapping[str, str] = {
     "FILTER_REFUSED": "a filter of the recipe excludes it",
     "DUPLICATE_SAMPLE": "another sample of the recipe has the same media and the same turns",
     "DUPLICATE_NEAR": "another sample of the recipe has the same media and nearly the same turns",
+    "CLIP_CAPPED": "as many samples as the recipe allows show its clip already",
     "LEAK_MEDIA": "the media match held-out media",
     "LEAK_TEXT": "the conversation asks a held-out question",
     "SAMPLE_TOO_LONG": "the sample does not fit into one pack",

@@ -6,7 +6,7 @@ A reader knows where bytes lie; they come straight from the store, or through a 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,8 +34,27 @@ from shards.sample import (
 from shards.store import Store
 from shards.verify import read_receipt
 
-Members = Callable[[str, str], Sequence[str]]
-"""(source, key) -> the keys in the pool of the conversations that a sample is made of."""
+
+class Composition(Protocol):
+    """What a manifest makes of the samples of a pool."""
+
+    def members_of(self, source: str, key: str) -> Sequence[str]:
+        """The keys in the pool of the conversations that a sample is made of."""
+        ...
+
+    def shown(self, clip_ids: Sequence[str]) -> Sequence[str]:
+        """The clips that stand for those that a conversation names."""
+        ...
+
+
+class AsAdmitted:
+    """Samples as they are in the pool: none is joined, each shows its own clips."""
+
+    def members_of(self, source: str, key: str) -> Sequence[str]:  # noqa: ARG002
+        return [key]
+
+    def shown(self, clip_ids: Sequence[str]) -> Sequence[str]:
+        return clip_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,20 +79,15 @@ class Reader(Protocol):
         ...
 
 
-def alone(_: str, key: str) -> Sequence[str]:
-    """The Members of samples none of which is joined."""
-    return [key]
-
-
-def open_data(url: str, folder: Path | None = None, members: Members = alone) -> Reader:
+def open_data(url: str, folder: Path | None = None, made: Composition | None = None) -> Reader:
     """A reader for a pool or a folder of shards, told apart by what lies there.
 
-    `folder` on this node's disk holds the memory-mapped index that its processes share; `members`
-    says of which conversations of a pool a sample is made.
+    `folder` on this node's disk holds the memory-mapped index that its processes share; `made` says
+    what becomes of a pool's samples (default: nothing).
     """
     store = Store(url)
     if store.exists("profile.json"):
-        return PoolReader(Pool(url), folder, members)
+        return PoolReader(Pool(url), folder, made)
     if store.exists("receipt.json"):
         return ShardReader(store, folder)
     raise UserError(f"{url}: neither a pool (profile.json) nor shards (receipt.json); check --data")
@@ -168,8 +182,10 @@ def stored_in(extent: bytes, where: str) -> Stored:
 class PoolReader:
     """Conversations from the pool's index, clips from its parts."""
 
-    def __init__(self, pool: Pool, folder: Path | None = None, members: Members = alone) -> None:
-        self.pool, self._members = pool, members
+    def __init__(
+        self, pool: Pool, folder: Path | None = None, made: Composition | None = None
+    ) -> None:
+        self.pool, self._made = pool, made or AsAdmitted()
         self.extents = Extents(pool.store)
         self._samples = KeyIndex(self._open(folder, "admit", "index/samples", self._sample_table))
         self._clips = _Places(self._open(folder, "decode", "index/clips", self._clip_table))
@@ -200,10 +216,11 @@ class PoolReader:
         )
 
     def places(self, source: str, key: str) -> list[Place]:
-        return self._clip_places(self._row(source, self._members(source, key)[0])["clip_ids"])
+        first = self._made.members_of(source, key)[0]
+        return self._clip_places(self._row(source, first)["clip_ids"])
 
     def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
-        rows = [self._row(source, member) for member in self._members(source, key)]
+        rows = [self._row(source, member) for member in self._made.members_of(source, key)]
         clips, frames = [], []
         for place in self._clip_places(rows[0]["clip_ids"]):
             where = self.extents.where(place)
@@ -223,7 +240,8 @@ class PoolReader:
             )
         return self._samples.row(at)
 
-    def _clip_places(self, clip_ids: Sequence[str]) -> list[Place]:
+    def _clip_places(self, named: Sequence[str]) -> list[Place]:
+        clip_ids = self._made.shown(named)
         rows = self._clips.index.find(ids_of(clip_ids, np.zeros(len(clip_ids))))
         if (rows < 0).any():
             clip_id = clip_ids[int(np.flatnonzero(rows < 0)[0])]

@@ -62,9 +62,11 @@ def many(source: str, count: int) -> list[MadeSample]:
 
 
 def clip_row(name: str) -> dict[str, Any]:
-    """A row of the clip index: names starting with `video` have 8 frames at 2 fps, else images."""
+    """A row of the clip index: names starting with `video` have 8 frames at 2 fps (`video long`:
+    12), others are images; `large` in a name doubles its sides."""
     is_video = name.startswith("video")
-    frames = 8 if is_video else 1
+    frames = (12 if name.startswith("video long") else 8) if is_video else 1
+    side = 128 if "large" in name else 64
     return {
         "clip_id": name_of(name),
         "media_digest": sha256_hex(name.encode()),
@@ -76,8 +78,8 @@ def clip_row(name: str) -> dict[str, Any]:
         "pts": list(range(frames)),
         "time_base": [1, 2],
         "duration": [frames - 1, 2],
-        "width": 64,
-        "height": 64,
+        "width": side,
+        "height": side,
         "nbytes": [10] * frames,
         "rotation": 0,
         "is_vfr": False,
@@ -98,6 +100,7 @@ class MadePool:
     held_out: dict[str, list[MadeSample]] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     pairs: list[tuple[str, str]] = field(default_factory=list)
+    relation: str = "near"
     leaks: list[tuple[str, str, str]] = field(default_factory=list)
     rows_refused: int = 1
     profile: Profile = field(default_factory=Profile)
@@ -163,7 +166,8 @@ class MadePool:
     def _compare(self, pool: Pool) -> None:
         ends = [sorted((name_of(a), name_of(b))) for a, b in self.pairs]
         pairs = [
-            {"clip_a": a, "clip_b": b, "relation": "near", "distance": 1} for a, b in sorted(ends)
+            {"clip_a": a, "clip_b": b, "relation": self.relation, "distance": 1}
+            for a, b in sorted(ends)
         ]
         leaks = [
             {

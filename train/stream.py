@@ -65,7 +65,7 @@ class Stream:
         self.rank, self.world_size, self.workers = rank, world_size, workers
         self.step = start
         folder = None if node is None else node.folder
-        self.reader = open_data(data, folder, manifest.members_of)
+        self.reader = open_data(data, folder, manifest)
         self._manifest, self._clips, self._rooms = manifest, ClipCache(cache_bytes), Rooms()
         self._stand_ins = StandIns(manifest)
         self._node = None if node is None or self.reader.extents.store.is_local else node
