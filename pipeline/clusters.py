@@ -32,13 +32,14 @@ from pipeline.registration import (
     smoothed,
     warped,
 )
-from pipeline.sequences import Film, film, laid_over, relation
+from pipeline.sequences import Film, Fit, film, fits, laid_over, relation
 from pipeline.views import SIDES_AND_CROPS, View, in_bars, seen, start
 from shards.index import LEAKS, PAIRS, table_of
 
 VIEWS_TRIED = 4
 LIKELY = (128.0, 24.0, 0.8)  # Likeness.same of images that registration may still bring together
-_AT_ONCE = 512  # images registered together
+NEARLY = (80.0, 16.0, 0.8)  # after two steps of it; copies: at most 12, 2 and at least 0.99
+_AT_ONCE = 256  # pairs of clips registered together
 
 Row = dict[str, Any]
 
@@ -94,17 +95,16 @@ def same(candidates: pa.Table, prints: Prints) -> pa.Table:
         for each in islice(group, VIEWS_TRIED)
     ]
     found: dict[tuple[str, str], tuple[str, int]] = {}
-    for each in tried:
-        if each.pair not in found and each.exact(prints):
-            found[each.pair] = ("exact", 0)
-    images = [each for each in tried if each.pair not in found and not prints.video[each.a]]
-    for each in _same_images(images, prints):
+    for pair, each in {each.pair: each for each in tried}.items():
+        if each.exact(prints):
+            found[pair] = ("exact", 0)
+    rest = [each for each in tried if each.pair not in found]
+    for each in _same_images([each for each in rest if not prints.video[each.a]], prints):
         found.setdefault(each.pair, ("near" if each.view.upright else "mirrored", each.bits))
-    for each in tried:
-        if each.pair not in found and prints.video[each.a]:
-            kind = each.relation(prints)
-            if kind:
-                found[each.pair] = (kind, each.bits)
+    for each, fit in _fitting([each for each in rest if prints.video[each.a]], prints):
+        kind = "" if each.pair in found else each.relation(prints, fit)
+        if kind:
+            found[each.pair] = (kind, each.bits)
     rows = [(*pair, *found[pair]) for pair in sorted(found)]
     return table_of(PAIRS, (dict(zip(PAIRS.names, row, strict=True)) for row in rows))
 
@@ -141,12 +141,11 @@ class _Tried:
             prints.pictures[a], prints.pictures[b]
         )
 
-    def relation(self, prints: Prints) -> str:
-        """What two videos are to each other, "" for nothing."""
+    def relation(self, prints: Prints, fit: Fit) -> str:
+        """What two videos are to each other where one lies so in the other, "" for nothing."""
         ours, theirs = (_film(prints, clip) for clip in (self.a, self.b))
         shown = replace(ours, pictures=seen(ours.pictures, self.view))
-        laid = laid_over(shown, theirs, start(self.view), self.seeds)
-        kind = relation(laid) if laid else ""
+        kind = relation(laid_over(shown, theirs, fit))
         return "mirrored" if kind == "near" and not self.view.upright else kind
 
 
@@ -159,20 +158,34 @@ def _same_images(tried: list[_Tried], prints: Prints) -> Iterable[_Tried]:
     """Those whose pictures are the same after registration."""
     for at in range(0, len(tried), _AT_ONCE):
         some = tried[at : at + _AT_ONCE]
-        ours, theirs, places = _pictures(some, prints)
+        ours, theirs, places, _ = _pictures(some, prints)
         near = np.flatnonzero(likeness(warped(ours, places), theirs, inside(places)).same(*LIKELY))
-        ours, theirs, places = ours[near], theirs[near], places[near]
-        found = registered(ours, theirs, places)
-        like = likeness(warped(ours, found), theirs, inside(found))
-        yield from (some[each] for each in near[like.same(*FITS) & plausible(found, places)])
+        for steps, limits in ((2, NEARLY), (8, FITS)):
+            before = places[near]
+            found = registered(ours[near], theirs[near], before, steps)
+            like = likeness(warped(ours[near], found), theirs[near], inside(found))
+            near = near[like.same(*limits) & plausible(found, before)]
+        yield from (some[each] for each in near)
 
 
-def _pictures(tried: list[_Tried], prints: Prints) -> tuple[Floats, Floats, Floats]:
-    """Of each: the asking clip's first picture as it is seen, the stored one's, where they lie."""
-    ours = [
-        seen(prints.pictures[prints.first[each.a]][None].astype(np.float32), each.view)
-        for each in tried
-    ]
-    theirs = prints.pictures[[prints.first[each.b] for each in tried]].astype(np.float32)
-    places = np.concatenate([start(each.view) for each in tried])
-    return smoothed(np.concatenate(ours)), smoothed(theirs), places
+def _fitting(tried: list[_Tried], prints: Prints) -> Iterable[tuple[_Tried, Fit]]:
+    """Those whose videos lie in each other, and where."""
+    for at in range(0, len(tried), _AT_ONCE):
+        some = tried[at : at + _AT_ONCE]
+        yield from ((some[number], fit) for number, fit in fits(*_pictures(some, prints)))
+
+
+def _pictures(tried: list[_Tried], prints: Prints) -> tuple[Floats, Floats, Floats, Ints]:
+    """The pictures of all seeds: the asking clip's as they are seen, the stored one's, where they
+    lie, and the number of the pair of clips."""
+    owner = np.repeat(np.arange(len(tried)), [len(each.seeds) for each in tried])
+    starts = np.array([(prints.first[each.a], prints.first[each.b]) for each in tried])
+    ours, theirs = (np.concatenate([each.seeds for each in tried]) + starts[owner]).T
+    pictures = prints.pictures[ours].astype(np.float32)
+    views = list(dict.fromkeys(each.view for each in tried))
+    number = np.array([views.index(each.view) for each in tried])[owner]
+    for at, view in enumerate(views):
+        pictures[number == at] = seen(pictures[number == at], view)
+    places = np.concatenate([start(view) for view in views])[number]
+    others = prints.pictures[theirs].astype(np.float32)
+    return smoothed(pictures), smoothed(others), places, owner

@@ -60,10 +60,12 @@ def registered(pictures: Floats, others: Floats, start: Floats, steps: int = 8) 
         ways = np.empty((len(found), 4, SIDE, SIDE), np.float32)
         ways[:, 1], ways[:, 3] = (down @ slope @ across for slope in slopes)
         ways[:, 0], ways[:, 2] = ways[:, 1] * _OFFSETS[:, None], ways[:, 3] * _OFFSETS
-        pulled = (ways * weight[:, None]).reshape(len(found), 4, -1)
-        normal = pulled @ ways.reshape(len(found), 4, -1).transpose(0, 2, 1)
+        pulled = (ways * weight[:, None]).reshape(len(found), 4, SIDE * SIDE)
+        normal = pulled @ ways.reshape(len(found), 4, SIDE * SIDE).transpose(0, 2, 1)
         normal = normal * (1 + _DAMPING * np.eye(4, dtype=np.float32)) + 1e-3 * np.eye(4)
-        moved = np.linalg.solve(normal, pulled @ missing.reshape(len(found), -1, 1))[..., 0]
+        moved = np.linalg.solve(normal, pulled @ missing.reshape(len(found), SIDE * SIDE, 1))[
+            ..., 0
+        ]
         found = (found + moved).astype(np.float32)
     return found
 

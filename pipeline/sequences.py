@@ -9,12 +9,14 @@ still the other may not show something else, and no picture may match out of ord
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.fingerprints import Floats
+from pipeline.logos import grown
 from pipeline.registration import (
     FITS,
     HERE,
@@ -38,8 +40,9 @@ MOVED = 0.95  # correlation below which a picture is another piece of evidence
 MIN_DISTINCT = 3  # different pictures in a row; a still picture is no evidence of a shared origin
 CHANGES = 0.35  # correlation of what changes; copies: at least 0.5
 LEAST_SHARE = 0.6  # of the pictures along the line
-PATCH, PATCH_SHARE = 24.0, 0.12  # luma and share of cells: a logo that stays where it is
+PATCH, PATCH_SHARE = 24.0, 0.16  # luma and share of cells: a logo that stays where it is
 FAIR = 8.0  # mean luma difference, at most PATCH a cell; copies: at most 5.7
+LIKELY = 12.0  # the same after one step of registration; what ends below FAIR: at most 9.6
 PATCH_TIMES = 0.25  # share of the pictures in which a logo shows
 PEAK, ABOVE = 0.75, 0.2  # correlation of a picture, and by how much it exceeds all others'
 MAX_STILL_GAP = 1_100_000  # µs; between pictures further apart, a still clip may have moved
@@ -83,23 +86,49 @@ class Line:
     offset: float
 
 
-def laid_over(film: Film, other: Film, start: Floats, seeds: Ints) -> Laid | None:
-    """Lay the first over the second by pairs of pictures [k, 2] that look alike; None if they do
-    not fit."""
-    ours, theirs = film.pictures[seeds[:, 0]], other.pictures[seeds[:, 1]]
-    places = registered(ours, theirs, np.repeat(start, len(seeds), axis=0))
-    fits = plausible(places, start)
-    shown = warped(ours, places)
-    off = abs(shown - theirs)
-    fair = np.where(fits, np.minimum(off, PATCH).mean(axis=(1, 2)), np.inf)
-    best = int(fair.argmin())
-    if fair[best] > FAIR:
-        return None
-    patch: Bools = np.asarray((off[fits] > PATCH).mean(axis=0) > 0.5, np.bool_)
-    if patch.mean() > PATCH_SHARE:
-        return None
-    place, counted = places[best : best + 1], (~_grown(patch))[None].astype(np.float32)
-    if place[0, 0] * place[0, 2] < 1:  # compare on the coarser of the two grids
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Where one video lies in another: a place [1, 4], and the cells [32, 32] of a logo on one."""
+
+    place: Floats
+    patch: Bools
+
+
+def fits(pictures: Floats, others: Floats, start: Floats, pair: Ints) -> Iterator[tuple[int, Fit]]:
+    """Which videos fit over each other, by pictures of them that look alike.
+
+    `pictures` and `others` [k, 32, 32] are smoothed, sought from `start` [k, 4]; `pair` [k],
+    ascending, is the number of the two videos that each belongs to.
+    """
+    as_asked = _fair(abs(warped(pictures, start) - others))
+    after_one = _fair(abs(warped(pictures, registered(pictures, others, start, 1)) - others))
+    some = np.isin(pair, pair[np.minimum(as_asked, after_one) <= LIKELY])
+    pictures, others, start, pair = pictures[some], others[some], start[some], pair[some]
+    places = registered(pictures, others, start)
+    near = plausible(places, start)
+    astray = ~near & (as_asked[some] <= FAIR)  # pulled away by a logo; it was right at the start
+    places = np.where(astray[:, None], start, places)
+    near |= astray
+    off = abs(warped(pictures, places) - others)
+    fair = np.where(near, _fair(off), np.inf)
+    for number in np.unique(pair).tolist():
+        own = slice(*np.searchsorted(pair, [number, number + 1]))
+        best = own.start + int(fair[own].argmin())
+        if fair[best] <= FAIR:
+            patch = (off[own][near[own]] > PATCH).mean(axis=0) > 0.5
+            if patch.mean() <= PATCH_SHARE:
+                yield number, Fit(places[best : best + 1], np.asarray(patch, np.bool_))
+
+
+def _fair(off: Floats) -> Floats:
+    """The mean difference of cells, a logo's cells hardly counted."""
+    return np.asarray(np.minimum(off, PATCH).mean(axis=(1, 2)))
+
+
+def laid_over(film: Film, other: Film, fit: Fit) -> Laid:
+    """Lay the first over the second, on the coarser of their two grids."""
+    place, counted = fit.place, (~grown(fit.patch))[None].astype(np.float32)
+    if place[0, 0] * place[0, 2] < 1:
         back = inverse(place)
         counted = np.round(warped(counted, back)) * inside(back, margin=1.0)
         other = replace(other, pictures=warped(other.pictures, back))
@@ -107,13 +136,6 @@ def laid_over(film: Film, other: Film, start: Floats, seeds: Ints) -> Laid | Non
         film = replace(film, pictures=warped(film.pictures, place))
         counted = counted * inside(place)
     return Laid(film, other, counted, _correlations(film.pictures, other.pictures, counted))
-
-
-def _grown(cells: Bools) -> Bools:
-    """The cells and their neighbours."""
-    wide = np.pad(cells, 1)
-    rows = wide[:-2] | wide[1:-1] | wide[2:]
-    return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
 
 
 def _correlations(pictures: Floats, others: Floats, counted: Floats) -> Floats:
@@ -138,37 +160,44 @@ def _lines(laid: Laid) -> list[Line]:
     if not len(rows):
         return []
     weight = 1 / np.bincount(rows, minlength=len(ours))[rows]
-    cell = max(laid.film.step, laid.other.step) / 2
-    scored = []
-    for speed in SPEEDS:
-        offsets = theirs[columns] - speed * ours[rows]
-        places = np.round(offsets / cell).astype(np.int64)
-        names, group = np.unique(places, return_inverse=True)
-        votes = np.bincount(group, weights=weight)
-        for name in names[np.lexsort((abs(names), -votes))[:OFFSETS_TRIED]].tolist():
-            line = Line(float(speed), float(np.median(offsets[places == name])))
-            scored.append((_score(laid, line), -abs(np.log(speed)), line))
-    scored.sort(key=lambda each: (-round(each[0], 2), -each[1], each[2].offset))
-    best = [line for _, _, line in scored[:LINES_TRIED]]
-    plain = [line for _, _, line in scored if line.speed == 1.0][:1]
+    speeds = np.array(SPEEDS)[:, None]
+    offsets = theirs[columns] - speeds * ours[rows]
+    places = np.round(offsets / (max(laid.film.step, laid.other.step) / 2)).astype(np.int64)
+    lowest, span = places.min(), int(np.ptp(places)) + 1
+    names = np.arange(len(SPEEDS))[:, None] * span + places - lowest
+    names, group, count = np.unique(names.ravel(), return_inverse=True, return_counts=True)
+    votes = np.bincount(group, weights=np.tile(weight, len(SPEEDS)))
+    speed, place = names // span, names % span + lowest
+    order = np.lexsort((abs(place), -votes, speed))
+    first = np.searchsorted(speed[order], speed[order])
+    chosen = order[np.arange(len(order)) - first < OFFSETS_TRIED]
+    of_group = offsets.ravel()[np.lexsort((offsets.ravel(), group))]
+    middle = (np.cumsum(count) - count)[chosen] + np.stack([count - 1, count])[:, chosen] // 2
+    medians = of_group[middle].mean(axis=0)
+    tried = [
+        Line(SPEEDS[at], offset)
+        for at, offset in zip(speed[chosen].tolist(), medians.tolist(), strict=True)
+    ]
+    scores = zip(_scores(laid, tried).tolist(), tried, strict=True)
+    scored = sorted(scores, key=lambda e: (-round(e[0], 2), abs(np.log(e[1].speed)), e[1].offset))
+    best = [line for _, line in scored[:LINES_TRIED]]
+    plain = [line for _, line in scored if line.speed == 1.0][:1]
     return [better for line in [*plain, *best] for better in _fitted(laid, line)]
 
 
-def _score(laid: Laid, line: Line) -> float:
-    """The mean correlation along the line, of the pictures that lie within both videos, times the
-    share of the shorter one that does."""
-    at = laid.film.micros * line.speed + line.offset
-    theirs = laid.other.micros
-    slack = max(laid.film.step * line.speed, laid.other.step)
+def _scores(laid: Laid, lines: list[Line]) -> Floats:
+    """Of each line the mean correlation along it, of the pictures that lie within both videos,
+    times the share of the shorter one that does."""
+    speed, offset = np.array([(line.speed, line.offset) for line in lines]).T[..., None]
+    at, theirs = laid.film.micros * speed + offset, laid.other.micros
+    slack = np.maximum(laid.film.step * speed, laid.other.step)
     within = (at >= theirs[0] - slack) & (at <= theirs[-1] + slack)
-    if not within.any():
-        return 0.0
-    covered = within.mean(), ((theirs >= at[0] - slack) & (theirs <= at[-1] + slack)).mean()
-    after = np.searchsorted(theirs, at[within]).clip(1, max(1, len(theirs) - 1))
-    after = after.clip(max=len(theirs) - 1)
-    rows = np.flatnonzero(within)
+    back = (theirs >= at[:, :1] - slack) & (theirs <= at[:, -1:] + slack)
+    after = np.searchsorted(theirs, at).clip(min(1, len(theirs) - 1), len(theirs) - 1)
+    rows = np.arange(at.shape[1])
     alike = np.maximum(laid.alike[rows, after], laid.alike[rows, (after - 1).clip(0)])
-    return float(alike.mean() * max(covered))
+    mean = (alike * within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
+    return np.asarray(mean * np.maximum(within.mean(axis=1), back.mean(axis=1)))
 
 
 def _fitted(laid: Laid, line: Line) -> list[Line]:
@@ -312,7 +341,7 @@ def _without_patch(difference: Floats) -> Floats:
     """float32[1, 32, 32]: 0 for the cells that differ time and again, if they are few: a logo."""
     patch = (difference > PATCH).mean(axis=0) > PATCH_TIMES
     few = patch.mean() <= PATCH_SHARE
-    return (~_grown(patch) if few else np.ones_like(patch))[None].astype(np.float32)
+    return (~grown(patch) if few else np.ones_like(patch))[None].astype(np.float32)
 
 
 def _peaks(alike: Floats, likest: Floats) -> Bools:

@@ -46,6 +46,7 @@ SIDES_AND_CROPS = [
     for crop in CROPS
 ]
 """The 24 views of every clip; the first three are upright."""
+AS_IT_IS = 0
 
 
 def in_bars(pictures: Luma) -> list[View]:
