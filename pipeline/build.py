@@ -176,11 +176,7 @@ def compare(
     bars: Steps,
 ) -> None:
     """Fingerprints of the recipe's clips -> duplicate pairs and leak matches."""
-    benchmark = {
-        row["clip_id"]: name
-        for name, receipt in held_out.items()
-        for row in ledger.wanted_media(pool, [receipt])
-    }
+    benchmark = held_out_clips(pool, held_out)
     clips = tuple(row["clip_id"] for row in ledger.wanted_media(pool, list(admitted.values())))
     unit = comparing.CompareUnit(
         pool=pool.store.url,
@@ -199,6 +195,21 @@ def compare(
         same = list(each(workers, comparing.same, told, step))
         facts = replace(unit, found=comparing.tables(same))
         list(each(workers, comparing.compare, [facts], step))
+
+
+def held_out_clips(pool: Pool, held_out: dict[str, Receipt]) -> dict[str, str]:
+    """Clip id -> name of its held-out set; UserError for a set without media."""
+    found = {}
+    for name, receipt in held_out.items():
+        clips = [row["clip_id"] for row in ledger.wanted_media(pool, [receipt])]
+        if not clips:
+            raise UserError(
+                f"held_out: {name}: none of its {receipt.counts['samples']} samples has media, and "
+                "only media are compared; make a leak index of its questions (`python -m pipeline "
+                "leaks build`) and name that one as `leaks`"
+            )
+        found |= dict.fromkeys(clips, name)
+    return found
 
 
 def find_leaks(
