@@ -199,7 +199,7 @@ def compare(
 
 def held_out_clips(pool: Pool, held_out: dict[str, Receipt]) -> dict[str, str]:
     """Clip id -> name of its held-out set; UserError for a set without media."""
-    found = {}
+    found: dict[str, str] = {}
     for name, receipt in held_out.items():
         clips = [row["clip_id"] for row in ledger.wanted_media(pool, [receipt])]
         if not clips:
