@@ -79,7 +79,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
         f"{totals['seconds']} seconds of video, {totals['nbytes']} bytes"
     )
     if recipe.canonical_clips:
-        console.print(f"{len(plan.manifest.copies)} clips are shown as larger copies of them")
+        console.print(f"{len(plan.manifest.copies)} clips are shown as copies of them")
     console.print(f"{folder}/manifest.json: {plan.manifest.manifest_id}", soft_wrap=True)
 
 

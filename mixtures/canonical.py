@@ -21,9 +21,7 @@ EQUALLY_LONG = 500
 """ms: a step of the default profile; timestamps and spans in a text stay true within it."""
 SHOWN = np.dtype([("clip", "V16"), ("shown", "V16")])
 """A clip that samples name, and the clip that is shown in its place."""
-
-
-NO_PAIRS: NDArray[np.int64] = np.empty((2, 0), np.int64)
+NONE_SHOWN: NDArray[np.void] = np.empty(0, SHOWN)
 
 
 def show_canonical(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.canonical import CANONICAL_ALGO, SHOWN
+from mixtures.canonical import CANONICAL_ALGO, NONE_SHOWN, SHOWN
 from mixtures.joining import JOIN_ALGO, MEMBER
 from mixtures.layout import LAYOUT_VERSION, LayoutConfig, View
 from mixtures.order import BATCH_ALGO, DEAL_ALGO, PATCHES_PER_TOKEN, Order
@@ -62,7 +62,7 @@ class Manifest:
     packs_per_window: NDArray[np.uint32]
     tokenizer: bytes
     members: list[NDArray[np.void]] = field(default_factory=list)
-    copies: NDArray[np.void] = field(default_factory=lambda: np.empty(0, SHOWN))
+    copies: NDArray[np.void] = field(default_factory=lambda: NONE_SHOWN)
 
     @property
     def manifest_id(self) -> str:
@@ -214,7 +214,7 @@ def _members(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
 
 
 def _copies(store: Store, rule: Mapping[str, Any] | None) -> NDArray[np.void]:
-    copies = open_npy(store, npy_name(rule["table"])) if rule else np.empty(0, SHOWN)
+    copies = open_npy(store, npy_name(rule["table"])) if rule else NONE_SHOWN
     if copies.dtype != SHOWN:
         raise DamagedData(f"{store.url}: the clips shown for others are another table; plan again")
     return copies

@@ -24,7 +24,7 @@ from mixtures.admission import (
     refused_before,
     text_pairs,
 )
-from mixtures.canonical import CANONICAL_ALGO, NO_PAIRS, show_canonical
+from mixtures.canonical import CANONICAL_ALGO, NONE_SHOWN, show_canonical
 from mixtures.checks import check_view
 from mixtures.facts import Clips, Samples, passing, read_clips, read_samples, rows_at
 from mixtures.joining import JOIN_ALGO, join_by_clip
@@ -160,7 +160,9 @@ def _choose(
         refuse_leaks(own, clips, found)
         if recipe.leaks and recipe.leaks.text == "refuse":
             refuse_leaked_texts(own, asked)
-    copies = show_canonical(verdicts, clips, found.copies if recipe.canonical_clips else NO_PAIRS)
+    copies = NONE_SHOWN
+    if recipe.canonical_clips:
+        copies = show_canonical(verdicts, clips, found.copies)
     pricer = Pricer(recipe, codec, clips, pool)
     rows = [pricer.rows(own.samples) for own in verdicts]
     for own, each in zip(verdicts, rows, strict=True):

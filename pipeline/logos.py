@@ -30,9 +30,9 @@ def still(pictures: Floats) -> Bools:
     change = pictures.std(axis=0)
     usual = float(np.median(change))
     cells = change < STANDS_STILL * usual
-    if usual < LEAST_CHANGE or cells.mean() > MOST_STILL:
-        return np.zeros((SIDE, SIDE), np.bool_)
-    return grown(cells)
+    logo = grown(cells)
+    is_scene = usual < LEAST_CHANGE or cells.mean() > MOST_STILL or logo.mean() > 2 * MOST_STILL
+    return np.zeros_like(logo) if is_scene else logo
 
 
 def grown(cells: Bools) -> Bools:

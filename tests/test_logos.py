@@ -92,8 +92,9 @@ def test_a_filled_cell_is_the_mean_of_its_neighbours() -> None:
         pan(1, 15)[:2],
         np.repeat(pan(1, 15)[:1], TIMES, axis=0),
         under(pan(1, 15), (slice(0, 32), slice(0, 20)), 100, 1),
+        under(pan(1, 15), (slice(0, 32, 3), slice(0, 32, 3)), 100, 1),
     ],
-    ids=["two pictures", "a still", "half of it stands still"],
+    ids=["two pictures", "a still", "half of it stands still", "what stands still is everywhere"],
 )
 def test_a_scene_is_no_logo(pictures: Floats) -> None:
     assert not still(pictures).any()
