@@ -51,17 +51,25 @@ def near(queries: Hashes, stored: Hashes | None, limit: int) -> Near:
     asking = np.ascontiguousarray(queries.T)
     kept = None if stored is None else np.ascontiguousarray(stored.T)
     others = queries if stored is None else stored
-    found, compared = [np.empty((3, 0), np.int64)], 0
+    found, compared, once = [np.empty((3, 0), np.int64)], 0, 0
     for table in range(TABLES):
         for rows, columns in _table(asking, kept, table):
             bits = np.bitwise_count(queries[rows] ^ others[columns]).sum(axis=1, dtype=np.int64)
             close = bits <= limit
             found.append(np.stack([rows[close], columns[close], bits[close]]))
             compared += len(rows)
-    pairs = np.concatenate(found, axis=1)
-    _, first = np.unique(pairs[0] * max(1, len(others)) + pairs[1], return_index=True)
-    rows, columns, bits = pairs[:, first]
+        if sum(pairs.shape[1] for pairs in found) > 4 * once + _PIECE:
+            found = [_once(found, len(others))]
+            once = found[0].shape[1]
+    rows, columns, bits = _once(found, len(others))
     return Near(rows, columns, bits, compared)
+
+
+def _once(found: list[Ints], stored: int) -> Ints:
+    """Each of the pairs [3, n] once, sorted: equal hashes are found in every table."""
+    pairs = np.concatenate(found, axis=1)
+    _, first = np.unique(pairs[0] * max(1, stored) + pairs[1], return_index=True)
+    return np.asarray(pairs[:, first])
 
 
 def distinct(hashes: Hashes) -> tuple[Ints, Ints]:
