@@ -151,14 +151,19 @@ def _output(source: _Source) -> Any:
     if window.seek:
         options["ss"] = f"{window.seek}us"
     node = ffmpeg.input(f"file:{plan.path}", noaccurate_seek=None, bitexact=None, **options)
-    node = node[str(stream.index)].filter("settb", str(stream.time_base))
+    every = source.every.fileno()
+    # the number makes the nodes of two spans of one file different: ffmpeg-python joins equal ones
+    node = node[str(stream.index)].filter("metadata", "add", key="every", value=every)
+    node = node.filter("settb", str(stream.time_base))
     if stream.interlaced:
         node = node.filter("yadif", deint="interlaced").filter("settb", str(stream.time_base))
     if window.start is not None:
         node = node.filter("trim", start_pts=window.start, end_pts=window.end)
-    node = _noted(node, "every", source.every.fileno())
+    node = _noted(node, "every", every)
     node = node.filter("select", frames.select_expression(plan.rule))
-    node = _noted(_pictured(node, plan, source.profile), "kept", source.kept.fileno())
+    node = _pictured(node, plan, source.profile)
+    node = node.filter("metadata", "add", key="kept", value=1)
+    node = _noted(node, "kept", source.kept.fileno())
     return node.output(
         f"pipe:{source.outlet.writer}",
         format="rawvideo",
@@ -169,8 +174,7 @@ def _output(source: _Source) -> Any:
 
 
 def _noted(node: Any, key: str, descriptor: int) -> Any:
-    """Write the time of every passing frame to a descriptor, in ticks of the link's time base."""
-    node = node.filter("metadata", "add", key=key, value=1)
+    """Write the times of frames with the key to a descriptor, in ticks of the link's time base."""
     return node.filter("metadata", "print", key=key, file=f"pipe:{descriptor}")
 
 
