@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 from collections.abc import Callable, Sequence
@@ -149,9 +150,11 @@ def frames_off(path: Path, decoded: Decoded) -> float:
 
 def fixed_cost() -> float:
     """Of 16 small files in one unit of work: CPU seconds per file, decoding included."""
-    path = FOLDER / "small.mp4"
-    ffmpeg("-f", "lavfi", "-i", "testsrc=size=64x64:rate=8:duration=8", str(path))
-    items = [(path, "video", None)] * 16
+    paths = [FOLDER / f"small{number:02}.mp4" for number in range(16)]
+    ffmpeg("-f", "lavfi", "-i", "testsrc=size=64x64:rate=8:duration=8", str(paths[0]))
+    for path in paths[1:]:
+        shutil.copy(paths[0], path)
+    items = [(path, "video", None) for path in paths]
     return statistics.median(
         cpu(lambda: media.decode_all(items, Profile())) / len(items) for _ in range(RUNS)
     )
