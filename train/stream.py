@@ -140,15 +140,32 @@ class Stream:
     def _begin(
         self, threads: ThreadPoolExecutor, cache: NodeCache | None, step: int
     ) -> list[Future[Pack]]:
-        """Threads take tasks in this order, so whoever joins waits only for samples begun."""
         begun = []
         for drawn in self._deal(step):
             samples = [threads.submit(self._sample, cache, *one) for one in self._with_room(drawn)]
-            begun.append(threads.submit(self._join_all, samples))
+            begun.append(self._joined(samples))
         return begun
 
-    def _join_all(self, samples: Sequence[Future[RenderedSample]]) -> Pack:
-        return self._join([sample.result() for sample in samples])
+    def _joined(self, samples: list[Future[RenderedSample]]) -> Future[Pack]:
+        """The pack of these samples, joined by the thread that ends the last: none waits for it."""
+        pack: Future[Pack] = Future()
+        if not samples:
+            pack.set_result(empty_pack())
+        unfinished = iter(range(len(samples))[::-1])
+
+        def ended(_: Future[RenderedSample]) -> None:
+            if next(unfinished, 0):
+                return
+            try:
+                pack.set_result(self._join([sample.result() for sample in samples]))
+            except Exception as error:
+                pack.set_exception(error)
+            finally:
+                samples.clear()  # they hold this function, which holds them and their arrays
+
+        for sample in list(samples):
+            sample.add_done_callback(ended)
+        return pack
 
     def _join(self, samples: Sequence[RenderedSample]) -> Pack:
         return build_pack(samples, self.rules.layout) if samples else empty_pack()
