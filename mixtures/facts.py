@@ -177,11 +177,10 @@ def _columns(
 ) -> list[pa.Table]:
     """These columns of every table that the receipts put into a folder."""
     names = [name for receipt in receipts for name in receipt.outputs.get(folder, [])]
+    files = [f"{folder}/{name}" for name in dict.fromkeys(names)]
     return [columns.empty_table()] + [
-        read_table(
-            pool.store.get(f"{folder}/{name}"), pool.store.path(f"{folder}/{name}"), columns.names
-        )
-        for name in dict.fromkeys(names)
+        read_table(data, pool.store.path(file), columns.names)
+        for file, data in zip(files, pool.store.get_all(files), strict=True)
     ]
 
 

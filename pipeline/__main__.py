@@ -5,6 +5,7 @@ Examples:
   ray job submit --working-dir . -- python -m pipeline build RECIPE --out OUT --pool POOL
   python -m pipeline pack OUT/manifest.json --data POOL --out SHARDS
   python -m pipeline report OUT
+  python -m pipeline compact POOL
   python -m pipeline sources
   python -m pipeline leaks build BENCHMARKS.yaml --out INDEX
 """
@@ -59,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("out", help="a folder written by build")
     command.add_argument("--pool", help="the pool it was built from (default: OUT/pool)")
     command.set_defaults(run=run_report)
+    command = commands.add_parser("compact", help="put a pool's receipts into one file")
+    command.add_argument("pool", help="the pool, a folder or s3://...; builds may be running on it")
+    command.set_defaults(run=run_compact)
     command = commands.add_parser("sources", help="list the catalogue of public datasets")
     command.set_defaults(run=run_sources)
     leaks = commands.add_parser("leaks", help="an index of evaluation data, for recipes to avoid")
@@ -94,6 +98,12 @@ def run_pack(arguments: argparse.Namespace) -> None:
 def run_report(arguments: argparse.Namespace) -> None:
     page = write_report(arguments.out, arguments.pool or f"{arguments.out}/pool")
     Console().print(f"wrote {page}")
+
+
+def run_compact(arguments: argparse.Namespace) -> None:
+    copied = Pool(arguments.pool).ledger.compact()
+    text = f"{arguments.pool}: {copied} loose receipts are now in a snapshot"
+    Console().print(text, highlight=False, soft_wrap=True)
 
 
 def run_sources(_: argparse.Namespace) -> None:

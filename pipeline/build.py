@@ -29,6 +29,7 @@ from pipeline.report_data import Matched, by_benchmark
 from shards.errors import UserError
 from shards.outcome import Books
 from shards.pool import Pool, Receipt
+from shards.receipts import MANY
 from shards.store import Store
 
 
@@ -66,6 +67,7 @@ def build(
         decode("decode", admitted, pool, workers, bars, uncaged, fuse)
         decode("held_out", held_out, pool, workers, bars, uncaged, Fuse({}))
         fuse.check(recipe_path)
+        pool.ledger.compact(MANY)
         compare(admitted, held_out, pool, workers, bars)
         find_leaks(recipe, admitted, pool, workers, bars)
         find_twins(recipe, admitted, pool, workers, bars)
@@ -133,7 +135,7 @@ def decode(
             for source in users.get(clip, ()):
                 fuse.note(source, code)
 
-    finished = ledger.outcomes(pool, pool.receipts(stage))
+    finished = ledger.Known(pool, stage).outcomes([row["clip_id"] for row in wanted])
     note(finished)
     rows = [row for row in wanted if row["clip_id"] not in finished]
     units = (
@@ -149,7 +151,7 @@ def decode(
             if isinstance(result, Died):
                 died.append(result.unit)
             else:
-                note(ledger.outcomes(pool, [result]))
+                note(ledger.outcomes(pool, result))
                 step.advance(result.counts["media"])
         for unit in alone(died):
             decode_alone(unit, workers)

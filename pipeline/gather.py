@@ -25,6 +25,7 @@ from pipeline.sources.catalogue import ID, catalogue, completed
 from shards.errors import UserError
 from shards.index import WANTED
 from shards.pool import Pool, Receipt
+from shards.receipts import MANY
 
 RANGE_BYTES = 1 << 30  # of a plain tar or zip, for one worker
 URLS_PER_UNIT = 256
@@ -151,8 +152,8 @@ def gather(
         ]
         linked_units = list(_link_units(wanted.values(), pool))
         step.begin(len(units) + len(linked_units))
-        streamed = _run(workers, units, step, fuse)
-        _run(workers, linked_units, step, fuse)
+        streamed = _run(workers, units, step, fuse, pool)
+        _run(workers, linked_units, step, fuse, pool)
     linked = pool.receipts("link")
     gathered = {}
     for each in needing:
@@ -176,7 +177,7 @@ def _wanted(
     }
     distinct = list(dict.fromkeys(units.values()))
     step.begin(len(distinct))
-    done = _run(workers, distinct, step, fuse)
+    done = _run(workers, distinct, step, fuse, pool)
     return {name: done[unit] for name, unit in units.items()}
 
 
@@ -244,13 +245,16 @@ def work(
     return unit, stream.Passed(receipt=links.link(unit))
 
 
-def _run(workers: Workers, units: Sequence[Any], step: Any, fuse: Fuse) -> dict[Any, Receipt]:
+def _run(
+    workers: Workers, units: Sequence[Any], step: Any, fuse: Fuse, pool: Pool
+) -> dict[Any, Receipt]:
     """unit -> receipt; an archive whose worker keeps dying is read again, each medium apart.
 
-    An archive that was left early, or not begun, for a fuse that blew has none.
+    An archive that was left early, or not begun, for a fuse that blew has none. Each archive reads
+    what is in the pool when it begins, so receipts are compacted as they come.
     """
     found: dict[Any, Receipt] = {}
-    left = list(units)
+    left, parts = list(units), 0
     while left:
         again = []
         for result in workers.map(work, _due(left, fuse)):
@@ -258,6 +262,10 @@ def _run(workers: Workers, units: Sequence[Any], step: Any, fuse: Fuse) -> dict[
                 unit, passed = result
                 if passed.receipt:
                     found[unit] = passed.receipt
+                parts += passed.parts
+                if parts >= MANY:
+                    pool.ledger.compact()
+                    parts = 0
                 for source, codes in passed.codes.items():
                     for code in codes:
                         fuse.note(source, code)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mixtures.columns import ids_of, sorting
 from shards.index import MEDIA, REFUSED
 from shards.pool import Pool, Receipt
 
@@ -30,11 +36,51 @@ def users(pool: Pool, admitted: Mapping[str, Receipt]) -> dict[str, set[str]]:
     return found
 
 
-def outcomes(pool: Pool, receipts: Sequence[Receipt]) -> dict[str, str]:
-    """Clip id -> the code of its refusal, or "" if it was decoded, under these receipts."""
-    found = {name: "" for receipt in receipts for name in receipt.inputs}
-    table = pool.table([each for each in receipts if each.counts["refused"]], "refused", REFUSED)
-    return found | dict(zip(table["key"].to_pylist(), table["code"].to_pylist(), strict=True))
+def outcomes(pool: Pool, receipt: Receipt) -> dict[str, str]:
+    """Clip id -> the code of its refusal, or "" if it was decoded, under this receipt."""
+    found = dict.fromkeys(receipt.inputs, "")
+    if receipt.counts["refused"]:
+        table = pool.table([receipt], "refused", REFUSED)
+        found |= zip(table["key"].to_pylist(), table["code"].to_pylist(), strict=True)
+    return found
+
+
+class Known:
+    """What became of media before, under every receipt of a stage: some 24 bytes a clip.
+
+    Tables of refusals are read when somebody asks for a clip of theirs.
+    """
+
+    def __init__(self, pool: Pool, stage: str) -> None:
+        rows = pool.ledger.table(stage)
+        ids = ids_of(pc.list_flatten(rows["inputs"]))
+        order = sorting(ids)
+        self._ids = ids[order].view("S16")
+        self._rows = np.asarray(pc.list_parent_indices(rows["inputs"]))[order]
+        self._refusals = [
+            json.loads(outputs)["refused"][0] if json.loads(counts)["refused"] else ""
+            for outputs, counts in zip(
+                rows["outputs"].to_pylist(), rows["counts"].to_pylist(), strict=True
+            )
+        ]
+        self._pool = pool
+        self._codes: dict[str, dict[str, str]] = {"": {}}
+
+    def outcomes(self, clips: Sequence[str]) -> dict[str, str]:
+        """As `ledger.outcomes`, of those of these clips that any receipt names."""
+        wanted = ids_of(pa.array(clips, pa.string())).view("S16")
+        first, behind = (np.searchsorted(self._ids, wanted, side) for side in ("left", "right"))
+        names = [self._refusals[row] for row in self._rows[first[first < behind]]]
+        there = [clip for clip, known in zip(clips, first < behind, strict=True) if known]
+        self._read(sorted({*names} - self._codes.keys()))
+        return {
+            clip: self._codes[name].get(clip, "") for clip, name in zip(there, names, strict=True)
+        }
+
+    def _read(self, names: Sequence[str]) -> None:
+        for name, table in self._pool.tables("refused", names):
+            keys, codes = table["key"].to_pylist(), table["code"].to_pylist()
+            self._codes[name] = dict(zip(keys, codes, strict=True))
 
 
 def units(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], ...]]:

@@ -70,9 +70,6 @@ def names(unit: NamesUnit) -> Receipt:
     return pool.commit("names", NAMES_VERSION, parameters, inputs, tables)
 
 
-# archives --------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveUnit:
     """One archive, or a byte range of it, and the tables of what is wanted of it.
@@ -97,11 +94,12 @@ class ArchiveUnit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passed:
-    """What a unit left behind: its receipt, or None where a fuse blew in it; and what became of
-    its media, by source and in order, as pipeline.fuse notes it.
+    """What a unit left behind: its receipt, or None where a fuse blew in it; what became of its
+    media, by source and in order, as pipeline.fuse notes it; how many parts it decoded.
     """
 
     receipt: Receipt | None
+    parts: int = 0
     codes: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -129,12 +127,12 @@ def stream(unit: ArchiveUnit) -> Passed:
     passing = _Passing(unit, pool, files)
     digest = passing.run(known)
     if not digest:
-        return Passed(receipt=None, codes=passing.codes)
+        return Passed(receipt=None, parts=passing.parts, codes=passing.codes)
     tables = {"index/members": table_of(MEMBERS, passing.rows())}
     receipt = pool.commit(
         "stream", STREAM_VERSION, parameters, [digest], tables, counts=passing.counts
     )
-    return Passed(receipt=receipt, codes=passing.codes)
+    return Passed(receipt=receipt, parts=passing.parts, codes=passing.codes)
 
 
 def _known_digest(
@@ -172,7 +170,8 @@ class _Passing:
             sources = {source for source, table, _ in unit.bounds if table == name}
             for row in pool.read(f"index/wanted/{name}").to_pylist():
                 self.wanted[row["name"]].append(row | {"sources": sources})
-        self.outcomes = ledger.outcomes(pool, pool.receipts(unit.stage))
+        self.known = ledger.Known(pool, unit.stage)
+        self.outcomes: dict[str, str] = {}
         self.pending: set[str] = set()
         self.users: dict[str, set[str]] = defaultdict(set)
         self.fuse = Fuse({source: share for source, _, share in unit.bounds})
@@ -182,6 +181,7 @@ class _Passing:
         self.counts = {"members": 0, "members_refused": 0, "media": 0, "bytes_read": 0}
         self.chunks: dict[str, _Chunk] = defaultdict(_Chunk)
         self.uses: Counter[Path] = Counter()
+        self.parts = 0
         self.open_folder: _Folder | None = None
 
     def run(self, known: str) -> str:
@@ -281,8 +281,9 @@ class _Passing:
         place = {"name": name, "media_digest": digest, "address": address}
         self.found[name].append(place | {"code": "", "detail": ""})
         fresh = {}
-        for row in rows:
-            clip = clip_id(digest, row["span"], self.profile_id)
+        clips = [clip_id(digest, row["span"], self.profile_id) for row in rows]
+        self.outcomes |= self.known.outcomes([one for one in clips if one not in self.outcomes])
+        for row, clip in zip(rows, clips, strict=True):
             new = row["sources"] - self.users[clip]
             self.users[clip] |= new
             if clip in self.outcomes:
@@ -320,7 +321,8 @@ class _Passing:
             uncaged=self.unit.uncaged,
         )
         receipt = (stages.decode_apart if self.unit.alone else stages.decode)(unit)
-        found = ledger.outcomes(self.pool, [receipt])
+        found = ledger.outcomes(self.pool, receipt)
+        self.parts += 1
         self.outcomes |= found
         for clip, code in found.items():
             self._note(self.users[clip], code)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.errors import DamagedData
+from shards.ids import sha256_hex
 
 _FRACTION = pa.list_(pa.int64(), 2)
 
@@ -187,6 +188,15 @@ LENGTHS = pa.schema(
 )
 """Tokens per turn, template pieces included, visual slots excluded."""
 
+RECEIPTS = pa.schema(
+    [
+        *((name, pa.string()) for name in "work_id stage version parameters".split()),
+        ("inputs", pa.list_(pa.string())),
+        *((name, pa.string()) for name in "outputs counts tools".split()),
+    ]
+)
+"""Of snapshots: shards.receipts.Receipt; parameters, outputs and counts are JSON."""
+
 REFUSED = pa.schema(
     [(name, pa.string()) for name in "source record key stage code detail origin".split()]
 )
@@ -217,6 +227,16 @@ def write_table(table: pa.Table) -> bytes:
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+def read_named(data: bytes, where: str) -> pa.Table:
+    """The table in a pool's file; DamagedData unless its bytes are those that its name says."""
+    if not where.endswith(f"/{sha256_hex(data)}.parquet"):
+        raise DamagedData(
+            f"{where}: not the bytes that its name says; restore it, or remove it, the receipt "
+            "that names it and snapshots/, and build again"
+        )
+    return read_table(data, where)
 
 
 def read_table(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from shards.errors import DamagedData, UserError
+from shards.errors import UserError
 from shards.ids import canonical_json, sha256_hex, work_id
-from shards.index import read_table, write_table
+from shards.index import read_named, write_table
 from shards.profile import Profile
+from shards.receipts import Receipt as Receipt
+from shards.receipts import Receipts
 from shards.store import Store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
-    """A finished piece of work: a pure function of (stage, version, parameters, inputs).
-
-    `outputs` maps a folder of the pool to the names of the files this work put there; `tools` names
-    the programs that did it (an ffmpeg build), and is not part of the work id.
-    """
-
-    work_id: str
-    stage: str
-    version: str
-    parameters: dict[str, Any]
-    inputs: tuple[str, ...]
-    outputs: dict[str, list[str]]
-    counts: dict[str, int]
-    tools: str
 
 
 class Pool:
@@ -40,6 +23,7 @@ class Pool:
     def __init__(self, url: str, profile: Profile | None = None) -> None:
         """Open a pool; given a profile, make it if it is new, and refuse another profile."""
         self.store = Store(url)
+        self.ledger = Receipts(self.store)
         if profile is not None:
             self.store.put_once("profile.json", canonical_json(profile.to_json()))
         if not self.store.exists("profile.json"):
@@ -54,15 +38,11 @@ class Pool:
 
     def receipt(self, name: str) -> Receipt | None:
         """The receipt of this work id, or None if the work is not done."""
-        if not self.store.exists(f"receipts/{name}.json"):
-            return None
-        return self._read_receipt(f"receipts/{name}.json")
+        return self.ledger.read(name)
 
     def receipts(self, stage: str) -> list[Receipt]:
         """All receipts of a stage, in the order of their work ids."""
-        names = self.store.list("receipts")
-        read = (self._read_receipt(f"receipts/{name}") for name in names if name.endswith(".json"))
-        return [receipt for receipt in read if receipt.stage == stage]
+        return self.ledger.of(stage)
 
     def commit(
         self,
@@ -98,25 +78,20 @@ class Pool:
     def table(self, receipts: Sequence[Receipt], folder: str, schema: pa.Schema) -> pa.Table:
         """The rows that these receipts put into `folder`, in the receipts' order."""
         names = [name for receipt in receipts for name in receipt.outputs.get(folder, [])]
-        tables = [self.read(f"{folder}/{name}") for name in dict.fromkeys(names)]
+        tables = (table for _, table in self.tables(folder, [*dict.fromkeys(names)]))
         return pa.concat_tables([schema.empty_table(), *tables])
+
+    def tables(self, folder: str, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """(name, table) of these files of a folder; as `read`, but many are asked for at once."""
+        files = [f"{folder}/{name}" for name in names]
+        for name, file, data in zip(names, files, self.store.get_all(files), strict=True):
+            yield name, read_named(data, self.store.path(file))
 
     def read(self, name: str) -> pa.Table:
         """One Parquet table of the pool; DamagedData unless its bytes are those of its name."""
-        data, where = self.store.get(name), self.store.path(name)
-        if f"{sha256_hex(data)}.parquet" != name.rpartition("/")[2]:
-            raise DamagedData(f"{where}: not the bytes that its name says; delete it and rebuild")
-        return read_table(data, where)
+        return read_named(self.store.get(name), self.store.path(name))
 
     def _put(self, folder: str, data: bytes, suffix: str) -> str:
         name = f"{sha256_hex(data)}.{suffix}"
         self.store.put_once(f"{folder}/{name}", data)
         return name
-
-    def _read_receipt(self, name: str) -> Receipt:
-        try:
-            value = json.loads(self.store.get(name))
-            return Receipt(**(value | {"inputs": tuple(value["inputs"])}))
-        except (TypeError, KeyError, json.JSONDecodeError) as error:
-            where = self.store.path(name)
-            raise DamagedData(f"{where}: not a receipt ({error}); delete it and rerun") from error
