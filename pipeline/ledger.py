@@ -46,7 +46,7 @@ def outcomes(pool: Pool, receipt: Receipt) -> dict[str, str]:
 
 
 class Known:
-    """What became of media before, under every receipt of a stage: some 24 bytes a clip.
+    """What became of media before, under every receipt of a stage: some 20 bytes a clip.
 
     Tables of refusals are read when somebody asks for a clip of theirs.
     """
@@ -56,7 +56,7 @@ class Known:
         ids = ids_of(pc.list_flatten(rows["inputs"]))
         order = sorting(ids)
         self._ids = ids[order].view("S16")
-        self._rows = np.asarray(pc.list_parent_indices(rows["inputs"]))[order]
+        self._rows = np.asarray(pc.list_parent_indices(rows["inputs"]), np.int32)[order]
         self._refusals = [
             json.loads(outputs)["refused"][0] if json.loads(counts)["refused"] else ""
             for outputs, counts in zip(

@@ -11,13 +11,12 @@ can lose or double anything. A receipt that lies in no snapshot is loose, and re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from shards.errors import DamagedData, MissingData
 from shards.ids import sha256_hex
@@ -56,7 +55,6 @@ class Receipts:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._snapshots: dict[str, pa.Table] = {}
         self._loose: dict[str, Receipt] = {}
 
     def read(self, work_id: str) -> Receipt | None:
@@ -72,50 +70,40 @@ class Receipts:
 
     def table(self, stage: str) -> pa.Table:
         """The same as rows of RECEIPTS, for where they are too many to be objects."""
-        folded = self._update()
-        loose = _rows(one for one in self._loose.values() if one.stage == stage)
-        folded = folded.filter(pc.equal(folded["stage"], stage))
-        return pa.concat_tables([folded, loose]).sort_by("work_id").combine_chunks()
+        there, snapshots = self._look()
+        return _once(there, [*snapshots.values(), _rows(self._loose.values())], stage)
 
     def compact(self, many: int = 1) -> int:
         """Copy the loose receipts into a snapshot, if there are so `many`; how many were copied."""
-        folded = self._update()
+        there, snapshots = self._look()
         copied = len(self._loose)
         if copied < many:
             return 0
-        old = self._snapshots.keys() if len(self._snapshots) >= MOST_SNAPSHOTS else ()
-        rows = [_rows(self._loose.values()), *([folded] if old else ())]
-        order = [("stage", "ascending"), ("work_id", "ascending")]
-        data = write_table(pa.concat_tables(rows).sort_by(order).combine_chunks())
-        name = f"{SNAPSHOTS}/{sha256_hex(data)}.parquet"
-        self._store.put_once(name, data)
-        for each in old:
-            self._store.remove(each)
+        old = snapshots if len(snapshots) >= MOST_SNAPSHOTS else {}
+        data = write_table(_once(there, [*old.values(), _rows(self._loose.values())]))
+        self._store.put_once(f"{SNAPSHOTS}/{sha256_hex(data)}.parquet", data)
+        for name in old:
+            self._store.remove(name)
         return copied
 
-    def _update(self) -> pa.Table:
-        """Look again at what is there; the rows of all snapshots, each receipt once."""
+    def _look(self) -> tuple[set[str], dict[str, pa.Table]]:
+        """(the work ids that are there, the snapshots); the loose ones are read if they are new."""
         files = (name for name in self._store.list("receipts") if name.endswith(".json"))
         there = {name.removesuffix(".json") for name in files}
-        names = [f"{SNAPSHOTS}/{name}" for name in self._store.list(SNAPSHOTS)]
-        self._snapshots = dict(self._read_snapshots(names))
-        folded = pa.concat_tables([RECEIPTS.empty_table(), *self._snapshots.values()])
-        first: dict[str, int] = {}
-        for row, work_id in enumerate(folded["work_id"].to_pylist()):
-            if work_id in there:
-                first.setdefault(work_id, row)
-        loose = sorted(there - first.keys())
+        snapshots = dict(self._read_snapshots())
+        held = {name for table in snapshots.values() for name in table["work_id"].to_pylist()}
+        loose = sorted(there - held)
         fresh = [_file(name) for name in loose if name not in self._loose]
         found = map(self._parsed, fresh, self._store.get_all(fresh))
         known = self._loose | {one.work_id: one for one in found}
         self._loose = {name: known[name] for name in loose}
-        return folded.take(pa.array(first.values(), pa.int64()))
+        return there, snapshots
 
-    def _read_snapshots(self, names: Iterable[str]) -> Iterable[tuple[str, pa.Table]]:
-        for name in names:
+    def _read_snapshots(self) -> Iterator[tuple[str, pa.Table]]:
+        for each in self._store.list(SNAPSHOTS):
+            name = f"{SNAPSHOTS}/{each}"
             with suppress(MissingData):  # another one took its place since it was listed
-                known = self._snapshots.get(name)
-                yield name, known or read_named(self._store.get(name), self._store.path(name))
+                yield name, read_named(self._store.get(name), self._store.path(name))
 
     def _parsed(self, name: str, data: bytes) -> Receipt:
         try:
@@ -133,6 +121,18 @@ def _file(work_id: str) -> str:
 def _rows(receipts: Iterable[Receipt]) -> pa.Table:
     values = ({name: getattr(one, name) for name in RECEIPTS.names} for one in receipts)
     return table_of(RECEIPTS, (row | {n: json.dumps(row[n]) for n in _JSON} for row in values))
+
+
+def _once(there: set[str], tables: Sequence[pa.Table], stage: str | None = None) -> pa.Table:
+    """The rows of a stage, or all, that are still there: each once, in order of the work ids."""
+    table = pa.concat_tables([RECEIPTS.empty_table(), *tables])
+    pairs = zip(table["work_id"].to_pylist(), table["stage"].to_pylist(), strict=True)
+    rows = {
+        name: row
+        for row, (name, its_stage) in enumerate(pairs)
+        if name in there and stage in (None, its_stage)
+    }
+    return table.take(pa.array([rows[name] for name in sorted(rows)], pa.int64())).combine_chunks()
 
 
 def _receipt(row: dict[str, Any]) -> Receipt:
