@@ -28,6 +28,7 @@ NAMES = (
     "packing",
     "pipeline",
     "projectors",
+    "receipts",
     "remote",
     "resume",
     "scale",
