@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline import fetch
+from pipeline.digests import Digests
 from pipeline.media_table import Found, MediaTable, folder_table, joined
 from pipeline.records import MediaRef, Problem, Record, RowRefusal, once_each
 from pipeline.sources import records
-from shards.ids import clip_id, sample_key, sha256_file, short_hash, work_id
+from shards.ids import clip_id, sample_key, short_hash, work_id
 from shards.index import FETCHED, MEDIA, REFUSED, SAMPLES, table_of
 from shards.outcome import Refused
 from shards.pool import Pool, Receipt
@@ -46,8 +47,10 @@ class SourceUnit:
 def admit(unit: SourceUnit) -> Receipt:
     """Every published record becomes one sample or one refusal."""
     pool = Pool(unit.pool)
-    files = [_hashed(fetch.local(address)) for address in unit.annotations]
-    table = _media_of(unit, pool)
+    hashed = Digests([unit.annotations, unit.media, unit.loose])
+    files = [_hashed(fetch.local(address), hashed) for address in unit.annotations]
+    table = _media_of(unit, pool, hashed)
+    hashed.save()
     digests = {name: digest for name, (digest, _) in sorted(table.files.items())} | {
         name: place.code if isinstance(place, Problem) else place.digest
         for name, place in sorted(table.members.items())
@@ -67,14 +70,14 @@ def admit(unit: SourceUnit) -> Receipt:
     )
 
 
-def _hashed(file: fetch.Local) -> fetch.Local:
-    return file if file.digest else replace(file, digest=sha256_file(file.path))
+def _hashed(file: fetch.Local, hashed: Digests) -> fetch.Local:
+    return file if file.digest else replace(file, digest=hashed.of(file.path))
 
 
-def _media_of(unit: SourceUnit, pool: Pool) -> MediaTable:
+def _media_of(unit: SourceUnit, pool: Pool, hashed: Digests) -> MediaTable:
     """The folder's files, and what the archives and addresses of the source held."""
-    table = folder_table(fetch.resolve(unit.media, "media") if unit.media else None)
-    loose = {name: _hashed(fetch.local(address)) for name, address in unit.loose}
+    table = folder_table(fetch.resolve(unit.media, "media") if unit.media else None, hashed.of)
+    loose = {name: _hashed(fetch.local(address), hashed) for name, address in unit.loose}
     files = dict(table.files) | {name: (file.digest, file.path) for name, file in loose.items()}
     if not unit.members:
         return replace(table, files=files)

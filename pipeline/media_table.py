@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -107,7 +107,7 @@ def _pieces(file: tuple[str, Path], ref: MediaRef) -> Found | Problem:
     return Found(digest.hexdigest(), f"range:{path}#{ref.start}:{sizes}{rate}")
 
 
-def folder_table(root: Path | None) -> MediaTable:
+def folder_table(root: Path | None, digest_of: Callable[[Path], str] = sha256_file) -> MediaTable:
     """Every regular file under `root`, hashed; links, pipes and devices are never opened.
 
     None stands for a source without a media folder (embedded images, or text only).
@@ -123,7 +123,7 @@ def folder_table(root: Path | None) -> MediaTable:
         name = path.relative_to(root).as_posix()
         mode = path.lstat().st_mode
         if stat.S_ISREG(mode):
-            files[name] = (sha256_file(path), path)
+            files[name] = (digest_of(path), path)
         elif not stat.S_ISDIR(mode):
             irregular.add(name)
     return MediaTable(files, frozenset(irregular))
