@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import ledger
+from pipeline import gather, ledger
 from shards import receipts
 from shards.errors import DamagedData
 from shards.index import REFUSED, table_of
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import SNAPSHOTS, Receipt
+from tests.test_fuse import archived, gathered
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("decode", "admit")
@@ -188,6 +189,20 @@ def test_the_command_compacts_a_pool(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "not a pool" in done.stderr
+
+
+def test_a_long_gathering_compacts_as_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four archives of two parts each; every archive reads what the pool holds when it begins."""
+    monkeypatch.setattr(ledger, "IMAGES_PER_PART", 2)
+    monkeypatch.setattr(gather, "MANY", 3)
+    recipe = archived(tmp_path, each=4, shared="*")
+    recipe.write_text(recipe.read_text().replace("max_refused: 0.2", "max_refused: 0.5"))
+    _, pool, whole = gathered(recipe)
+    assert (whole, len(pool.store.list(SNAPSHOTS))) == (4, 2)
+    names = {clip for receipt in pool.receipts("decode") for clip in receipt.inputs}
+    assert len(names) == 16
 
 
 CLIPS = st.integers(0, 9).map(lambda number: bytes([number] * 15 + [0]).hex())
