@@ -107,7 +107,7 @@ def _make(
         return
     manifest = Manifest.load(made.manifest)
     units, _ = plan_shards(made.manifest, manifest, pool, made.shards)
-    publish(Store(made.shards), manifest, [write_shard(unit) for unit in units])
+    publish(Store(made.shards), manifest, dict(map(write_shard, units)))
 
 
 def _scenes(kind: Kind, seed: int) -> Iterator[Scene]:

@@ -179,7 +179,7 @@ def compare(
 ) -> None:
     """Fingerprints of the recipe's clips -> duplicate pairs and leak matches."""
     benchmark = held_out_clips(pool, held_out)
-    clips = tuple(row["clip_id"] for row in ledger.wanted_media(pool, list(admitted.values())))
+    clips = tuple(ledger.clip_ids(pool, list(admitted.values())))
     unit = comparing.CompareUnit(
         pool=pool.store.url,
         sources=revisions(admitted),
@@ -203,7 +203,7 @@ def held_out_clips(pool: Pool, held_out: dict[str, Receipt]) -> dict[str, str]:
     """Clip id -> name of its held-out set; UserError for a set without media."""
     found: dict[str, str] = {}
     for name, receipt in held_out.items():
-        clips = [row["clip_id"] for row in ledger.wanted_media(pool, [receipt])]
+        clips = ledger.clip_ids(pool, [receipt])
         if not clips:
             raise UserError(
                 f"held_out: {name}: none of its {receipt.counts['samples']} samples has media, and "
@@ -220,7 +220,7 @@ def find_leaks(
     """Matches of the recipe's clips and questions with its leak index, if it names one."""
     if recipe.leaks is None:
         return
-    clips = (row["clip_id"] for row in ledger.wanted_media(pool, list(admitted.values())))
+    clips = ledger.clip_ids(pool, list(admitted.values()))
     index = leaks.index_of(recipe.leaks.index)
     with bars.step("leaks") as step:
         units = leaks.units(pool, index, clips, sample_tables(admitted))

@@ -28,6 +28,7 @@ from pipeline.addresses import FetchProblem, check_address
 from pipeline.download import Limits, Request, check_first_bytes, download
 from shards.errors import UserError
 from shards.ids import canonical_json, sha256_file, short_hash
+from shards.store import Store
 
 LIMITS = Limits()
 
@@ -130,8 +131,7 @@ def _known(entry: Path) -> Local | None:
 def _fetch(address: str, entry: Path, limits: Limits, media: bool) -> Local:
     """Download, check, then name by content; the entry comes last."""
     part = cache() / "parts" / entry.stem
-    for folder in (part.parent, entry.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
     with _alone(part), _room(part):
         known = _known(entry)
         if known:
@@ -150,9 +150,7 @@ def _fetch(address: str, entry: Path, limits: Limits, media: bool) -> Local:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(final)
-        temporary = entry.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(canonical_json(value))
-        temporary.replace(entry)
+        Store(entry.parent).put(entry.name, canonical_json(value))
     return Local(address=address, path=final, digest=found, nbytes=nbytes)
 
 

@@ -27,11 +27,16 @@ def wanted_media(pool: Pool, admitted: Sequence[Receipt]) -> list[dict[str, Any]
     return [by_id[name] for name in sorted(by_id)]
 
 
+def clip_ids(pool: Pool, admitted: Sequence[Receipt]) -> list[str]:
+    """The ids of those media."""
+    return sorted(set(pool.table(admitted, "index/media", MEDIA)["clip_id"].to_pylist()))
+
+
 def users(pool: Pool, admitted: Mapping[str, Receipt]) -> dict[str, set[str]]:
     """The sources that name each clip."""
     found: dict[str, set[str]] = defaultdict(set)
     for name, receipt in admitted.items():
-        for clip in pool.table([receipt], "index/media", MEDIA)["clip_id"].to_pylist():
+        for clip in clip_ids(pool, [receipt]):
             found[clip].add(name)
     return found
 

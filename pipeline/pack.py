@@ -7,7 +7,7 @@ shard that exists is finished. `index.parquet` and `receipt.json` come last; rea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -116,17 +116,21 @@ def plan_shards(
     ], total
 
 
-def write_shard(unit: ShardUnit) -> str:
-    """Write one tar and, after it, its part of the index; does nothing if both are there."""
+def write_shard(unit: ShardUnit) -> tuple[str, str]:
+    """Write one tar and, after it, its part of the index, unless both are there.
+
+    Its name and the sha256 of its bytes.
+    """
     out = Store(unit.out)
-    if not (out.exists(unit.name) and out.exists(_part_of(unit.name))):
-        drawn = list(_order(unit.manifest).samples(unit.start, unit.stop))
-        reader = _reader(unit.manifest, unit.pool)
-        stored = [reader.read(each.source, each.key) for each in drawn]
-        data, index = shard_of(unit.name, drawn, stored)
-        out.put_once(unit.name, data)
-        out.put_once(_part_of(unit.name), write_table(index))
-    return unit.name
+    if out.exists(unit.name) and out.exists(_part_of(unit.name)):
+        return unit.name, sha256_hex(out.get(unit.name))
+    drawn = list(_order(unit.manifest).samples(unit.start, unit.stop))
+    reader = _reader(unit.manifest, unit.pool)
+    stored = [reader.read(each.source, each.key) for each in drawn]
+    data, index = shard_of(unit.name, drawn, stored)
+    out.put_once(unit.name, data)
+    out.put_once(_part_of(unit.name), write_table(index))
+    return unit.name, sha256_hex(data)
 
 
 def shard_of(name: str, drawn: Sequence[Drawn], stored: Sequence[Stored]) -> tuple[bytes, pa.Table]:
@@ -156,26 +160,31 @@ def pack(manifest_path: str, pool: Pool, out: str, workers: Workers, step: Any) 
     manifest = Manifest.load(manifest_path)
     units, sizes = plan_shards(manifest_path, manifest, pool, out)
     step.begin(len(units))
-    for name in workers.map(write_shard, units):
-        if isinstance(name, Died):
+    digests = {}
+    for written in workers.map(write_shard, units):
+        if isinstance(written, Died):
             raise UserError(
-                f"{out}/{name.unit.name}: its writer died three times; is memory short?"
+                f"{out}/{written.unit.name}: its writer died three times; is memory short?"
             )
+        name, digests[name] = written
         step.advance()
-    publish(Store(out), manifest, [unit.name for unit in units])
+    publish(Store(out), manifest, digests)
     return sizes
 
 
-def publish(out: Store, manifest: Manifest, names: Sequence[str]) -> None:
-    """index.parquet, then receipt.json; shards of other manifests in this folder are removed."""
-    parts = [read_table(out.get(_part_of(name)), _part_of(name)) for name in names]
+def publish(out: Store, manifest: Manifest, digests: Mapping[str, str]) -> None:
+    """index.parquet, then receipt.json; shards of other manifests in this folder are removed.
+
+    `digests` are the sha256 of the shards by name.
+    """
+    names = [_part_of(name) for name in sorted(digests)]
+    parts = map(read_table, out.get_all(names), names)
     index = write_table(pa.concat_tables([SHARD_INDEX.empty_table(), *parts]))
-    digests = {name: sha256_hex(out.get(name)) for name in names}
     receipt = {
         "manifest_id": manifest.manifest_id,
         "samples": manifest.length,
         "index": sha256_hex(index),
-        "shards": digests,
+        "shards": dict(digests),
     }
     out.put("index.parquet", index)
     out.put("receipt.json", sign_receipt(receipt))

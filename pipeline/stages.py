@@ -61,6 +61,9 @@ def decode(unit: MediaUnit) -> Receipt:
     """Open each medium at the one door; one part, one index table, one table of fingerprints."""
     media.check_tools(uncaged=unit.uncaged)  # a worker's machine is not the driver's
     pool = Pool(unit.pool)
+    done = pool.receipt(work_id(*_work(pool, unit)))
+    if done:
+        return done
     clips, prints, refused = [], [], []
     with ExitStack() as stack:
         items = [
@@ -116,15 +119,18 @@ def _commit_decoded(
         data, index = _part(clips)
         tables["index/clips"], parts["clips"] = index, data
     return pool.commit(
-        unit.stage,
-        DECODE_VERSION,
-        {"profile": pool.profile.profile_id},
-        [row["clip_id"] for row in unit.rows],
+        *_work(pool, unit),
         tables,
         parts,
         counts={"media": len(unit.rows), "refused": len(refused)},
         tools=media.check_tools(uncaged=unit.uncaged),
     )
+
+
+def _work(pool: Pool, unit: MediaUnit) -> tuple[str, str, dict[str, str], list[str]]:
+    """What names the receipt: stage, version, parameters, inputs."""
+    clips = [row["clip_id"] for row in unit.rows]
+    return unit.stage, DECODE_VERSION, {"profile": pool.profile.profile_id}, clips
 
 
 def _part(clips: Sequence[tuple[dict[str, Any], media.Decoded]]) -> tuple[bytes, pa.Table]:

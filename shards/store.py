@@ -50,7 +50,9 @@ class Store:
             root = Path(self.root)
             store = Store(next(path for path in (root, *root.parents) if path.exists()))
         try:
-            store.put(f"write-test-{secrets.token_hex(4)}", b"", keep=False)
+            name = f"write-test-{secrets.token_hex(4)}"
+            store.put(name, b"")
+            store.remove(name)
         except OSError as error:
             raise UserError(f"{self.url}: cannot write here: {error.strerror or error}") from error
 
@@ -66,14 +68,12 @@ class Store:
             return False
         return True
 
-    def put(self, name: str, data: bytes, *, keep: bool = True) -> None:
-        """Write or replace `name` in one step; `keep=False` removes it again."""
+    def put(self, name: str, data: bytes) -> None:
+        """Write or replace `name` in one step."""
         if self.is_local:
             self._commit(name, data, replace=True)
         else:
             self.filesystem.pipe_file(self.path(name), data)
-        if not keep:
-            self.filesystem.rm_file(self.path(name))
 
     def get(self, name: str, offset: int = 0, nbytes: int | None = None) -> bytes:
         """The bytes of `name`, or `nbytes` of them from `offset`; MissingData if it is gone."""

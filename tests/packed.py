@@ -14,5 +14,5 @@ def packed(path: Path) -> str:
     """The shards of a manifest, written beside it."""
     out, manifest = str(path.parent / "shards"), Manifest.load(path)
     units, _ = plan_shards(str(path), manifest, Pool(str(path.parent.parent / "pool")), out)
-    publish(Store(out), manifest, [write_shard(unit) for unit in units])
+    publish(Store(out), manifest, dict(map(write_shard, units)))
     return out

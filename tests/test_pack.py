@@ -16,9 +16,7 @@ from tests.tiny_pool import tiny_manifest
 
 
 def packed(path: Path, out: str, units: list[ShardUnit]) -> dict[str, bytes]:
-    for unit in units:
-        write_shard(unit)
-    publish(Store(out), Manifest.load(path), sorted(unit.name for unit in units))
+    publish(Store(out), Manifest.load(path), dict(map(write_shard, units)))
     store = Store(out)
     names = [name for name in store.list("") if name != "index"]
     return {name: store.get(name) for name in names}

@@ -239,7 +239,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     shards = Store(f"{out.url}/shards")
     shards.put(name, data)
     shards.put(f"index/{name.removesuffix('.tar')}.parquet", index.write_table(table))
-    pack.publish(shards, manifest, [name])
+    pack.publish(shards, manifest, {name: sha256_hex(data)})
     return out.url, pool.store.url
 
 

@@ -55,7 +55,7 @@ def test_a_pool_and_shards_in_an_object_store_give_the_same_packs(
     manifest, pool = Manifest.load(path), tmp_path / "tiny/pool"
     bucket.put(str(pool), "data/pool", recursive=True)
     units, _ = plan_shards(str(path), manifest, Pool(str(pool)), "s3://data/shards")
-    publish(Store("s3://data/shards"), manifest, [write_shard(unit) for unit in units])
+    publish(Store("s3://data/shards"), manifest, dict(map(write_shard, units)))
     wanted = taken(manifest, str(pool))
     assert len({key for keys, *_ in wanted for key in keys}) > 10
     for data in ("s3://data/pool", "s3://data/shards"):
