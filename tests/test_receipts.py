@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import gather, ledger
+from pipeline import gather, ledger, stages
 from shards import receipts
 from shards.errors import DamagedData
 from shards.index import REFUSED, table_of
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import SNAPSHOTS, Receipt
+from tests import small_world
 from tests.test_fuse import archived, gathered
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -230,3 +231,17 @@ def test_tables_from_afar_come_in_their_order(monkeypatch: pytest.MonkeyPatch) -
     rows = pool.table(done, "refused", REFUSED)
     assert rows["code"].to_pylist() == [f"CODE_{n}" for n in range(7)]
     assert isinstance(rows, pa.Table)
+
+
+def test_a_decode_that_was_done_opens_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, picture = pool_at(tmp_path / "pool"), tmp_path / "0.jpg"
+    small_world.picture(picture, 0)
+    row = {"clip_id": "0" * 32, "media_digest": "", "kind": "image", "span": None}
+    rows = (row | {"address": f"file:{picture}"},)
+    unit = stages.MediaUnit(pool=pool.store.url, stage="decode", rows=rows)
+    first = stages.decode(unit)
+    assert first.counts == {"media": 1, "refused": 0}
+    monkeypatch.setattr(stages, "decode_all", None)
+    assert stages.decode(unit) == first
