@@ -20,6 +20,7 @@ from shards.errors import UserError
 from shards.index import LEAKED_TEXTS, LEAKS, PAIRS, REFUSED, TEXT_PAIRS
 from shards.leak_index import LeakIndex, open_index
 from shards.pool import Pool, Receipt
+from shards.receipts import latest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +120,7 @@ def comparison(
             f"{recipe.path}: the clips of {sorted(revisions)} were never compared with each "
             f"other and with {sorted(held_out)} in {pool.store.url}; {REMEDY}"
         )
+    receipts = latest(receipts)
     pairs = pool.table(receipts, "clusters", PAIRS)
     ends = np.stack([find(clips.ids, ids_of(pairs[name])) for name in ("clip_a", "clip_b")])
     whole = np.asarray(pc.is_in(pairs["relation"], value_set=pa.array(["exact", "near"])), bool)
@@ -160,11 +162,8 @@ def _index_matches(
     recipe: Recipe, pool: Pool, index: LeakIndex, stage: str, needed: Mapping[str, str]
 ) -> list[Receipt]:
     """The receipts of matches of the tables `needed` with the index; UserError if one lacks."""
-    receipts = [
-        receipt
-        for receipt in pool.receipts(stage)
-        if receipt.parameters["index"] == index.index_id and needed.keys() & set(receipt.inputs)
-    ]
+    found = [one for one in pool.receipts(stage) if one.parameters["index"] == index.index_id]
+    receipts = latest([one for one in found if needed.keys() & set(one.inputs)])
     missing = needed.keys() - {name for receipt in receipts for name in receipt.inputs}
     if missing:
         raise UserError(
@@ -193,7 +192,8 @@ def text_pairs(recipe: Recipe, pool: Pool, sources: Sequence[Admitted]) -> pa.Ta
     if recipe.near_text is None:
         return TEXT_PAIRS.empty_table()
     revisions = {each.name: each.revision for each in sources}
-    receipts = [one for one in pool.receipts("twins") if one.parameters["sources"] == revisions]
+    found = [one for one in pool.receipts("twins") if one.parameters["sources"] == revisions]
+    receipts = latest(found)
     if {one.parameters["part"] for one in receipts} != set(
         range(receipts[0].parameters["parts"] if receipts else 1)
     ):

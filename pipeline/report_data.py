@@ -25,6 +25,7 @@ from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES, read_table
 from shards.outcome import Books
 from shards.pool import Pool, Receipt
 from shards.reader import clip_of
+from shards.receipts import latest
 from shards.sample import Clip, split_frames
 from shards.store import Store
 
@@ -195,7 +196,7 @@ def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:
     ]
     if not found:
         raise UserError(f"{pool.store.url}: never compared these sources; is --pool the right one?")
-    return found
+    return latest(found)
 
 
 def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Mapping[str, Any]) -> pa.Table:
@@ -203,7 +204,8 @@ def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Mapping[str, Any]) -
     held_out = pa.array(recipe["held_out"], pa.string())
     own = pool.table(compared, "leaks", LEAKS)
     index = recipe.get("leaks", {}).get("index")
-    matched = [one for one in pool.receipts("leak_media") if one.parameters["index"] == index]
+    found = [one for one in pool.receipts("leak_media") if one.parameters["index"] == index]
+    matched = latest(found)
     own = own.filter(pc.is_in(own["benchmark"], value_set=held_out))
     return pa.concat_tables([own, pool.table(matched, "leaks", LEAKS)])
 

@@ -11,6 +11,7 @@ can lose or double anything. A receipt that lies in no snapshot is loose, and re
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,6 +113,12 @@ class Receipts:
         except (TypeError, KeyError, json.JSONDecodeError) as error:
             where = self._store.path(name)
             raise DamagedData(f"{where}: not a receipt ({error}); delete it and rerun") from error
+
+
+def latest(receipts: Sequence[Receipt]) -> list[Receipt]:
+    """Those of the latest version: what two versions of the code found together, neither would."""
+    numbers = [tuple(map(int, re.findall(r"\d+", one.version))) for one in receipts]
+    return [one for one, number in zip(receipts, numbers, strict=True) if number == max(numbers)]
 
 
 def _file(work_id: str) -> str:

@@ -197,7 +197,7 @@ def built(tmp_path: Path) -> Manifest:
     pairs = table_of(PAIRS, [dict(zip(PAIRS.names, row, strict=True)) for row in rows])
     (known,) = pool.receipts("compare")
     facts = {"clusters": pairs, "leaks": LEAKS.empty_table()}
-    pool.commit("compare", "1", known.parameters, ["of copies"], facts)
+    pool.commit("compare", known.version, known.parameters, ["of copies"], facts)
     plan = build_manifest(load_recipe(tmp_path / "recipe.yaml"), pool, known.parameters["sources"])
     plan.write(str(tmp_path / "copies"))
     packed(tmp_path / "copies/manifest.json")

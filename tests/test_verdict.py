@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from mixtures.plan import Plan, build_manifest
 from mixtures.recipe import load_recipe
 from mixtures.verdict import components
+from shards import index
 from shards.outcome import Refused
+from shards.pool import Pool
 from tests.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
 RATIOS = {"a": "weight: 1", "b": "weight: 1"}
@@ -40,6 +42,16 @@ def test_the_same_question_over_copies_of_a_clip_is_a_duplicate(tmp_path: Path) 
     assert refused(plan) == {("b", "what"): ("plan", "DUPLICATE_SAMPLE")}
     (found,) = [r for r in refusals(plan) if r.code == "DUPLICATE_SAMPLE"]
     assert pool.sources["a"][-1].key in found.detail and found.detail.endswith(" of a")
+
+
+def test_of_two_versions_of_the_comparison_only_the_later_one_counts(tmp_path: Path) -> None:
+    made = pool_with([MadeSample("what", ["x"])], [MadeSample("what", ["y"])], pairs=[("x", "y")])
+    assert len(refused(plan_of(tmp_path, made))) == 1
+    pool = Pool(str(tmp_path / "pool"))
+    (first,) = pool.receipts("compare")
+    facts = {"clusters": index.PAIRS.empty_table(), "leaks": index.LEAKS.empty_table()}
+    pool.commit("compare", "10", first.parameters, [], facts)
+    assert refused(build_manifest(load_recipe(tmp_path / "recipe.yaml"), pool)) == {}
 
 
 def test_another_question_over_a_copy_is_kept(tmp_path: Path) -> None:
