@@ -13,7 +13,7 @@ from mixtures.layout import LayoutConfig, Look, View, look_at
 from shards.errors import DamagedData
 from tests.test_layout import clip_of
 from tests.tiny_model import patches_of
-from train.frames import _BAND, Room, Rooms, open_jpegs
+from train.frames import Room, Rooms, open_jpegs
 
 
 def jpeg(seed: int, width: int, height: int) -> bytes:
@@ -37,13 +37,6 @@ def test_patches_hold_what_pillow_decodes_and_scales(area: int) -> None:
     found = open_jpegs(jpegs, look, [0, 1, 2], "c")
     assert np.array_equal(found, expected)
     assert np.array_equal(open_jpegs(jpegs, look, [2, 0], "c"), expected[[2, 0]])
-
-
-def test_a_picture_that_is_cut_in_pieces_is_whole() -> None:
-    look, picture = look_of(448, 320, 1, 448 * 320), jpeg(0, 448, 320)
-    assert 448 * 320 % _BAND and 448 * 320 > _BAND  # the last piece is a smaller one
-    shown = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
-    assert np.array_equal(open_jpegs([picture], look, [0], "c"), patches_of(shown[None]))
 
 
 def test_clips_take_the_rows_of_their_room_in_turn() -> None:

@@ -26,9 +26,6 @@ from shards.errors import DamagedData
 PATCH = 16
 PATCH_VALUES = 3 * PATCH * PATCH
 _ROW_OF_PATCH = np.dtype(f"V{PATCH}")
-_BAND = 192 * 384
-"""Pixels cut at once: what is taken apart stays in a core's cache beside what is decoded."""
-
 Frames = NDArray[np.uint8]
 """[F, gh, gw, 768]: frames of gh x gw patches, each in (c, ph, pw) order."""
 Words = NDArray[np.uint32]
@@ -128,12 +125,6 @@ def decode(jpeg: bytes | memoryview, pixels: Words) -> None:
 
 def cut(pixels: Words, patches: NDArray[np.uint8]) -> None:
     """Write pixels [H, W], of which nothing is left, into the patches [H / 16, W / 16, 768]."""
-    rows = max(_BAND // (PATCH * pixels.shape[1]), 1)
-    for top in range(0, len(patches), rows):
-        _cut_band(pixels[PATCH * top : PATCH * (top + rows)], patches[top : top + rows])
-
-
-def _cut_band(pixels: Words, patches: NDArray[np.uint8]) -> None:
     rows, columns = patches.shape[:2]
     plane = _scratch.take(pixels.size, 1).reshape(pixels.shape)
     in_cells = plane.view(_ROW_OF_PATCH).reshape(rows, PATCH, columns).swapaxes(1, 2)
