@@ -8,7 +8,6 @@ the pool (`pipeline.ledger.Known`). The plain loop parses every receipt and does
 from __future__ import annotations
 
 import json
-import logging
 import os
 import random
 import shutil
@@ -20,7 +19,6 @@ from pathlib import Path
 from unittest.mock import patch
 
 import fsspec
-from moto.server import ThreadedMotoServer
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +27,7 @@ from pipeline.ledger import Known
 from shards.ids import canonical_json, work_id
 from shards.pool import Pool
 from shards.profile import Profile
+from tests.s3_server import s3_server
 
 HOME = Path("runs/benchmarks/receipts")
 LOCAL, REMOTE = 10**5, 10**4
@@ -106,17 +105,6 @@ def put(pool: Pool, number: int) -> None:
 @contextmanager
 def lake() -> Iterator[str]:
     """A bucket on an S3 server of this process."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "made",
-        "AWS_SECRET_ACCESS_KEY": "made",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with patch.dict(os.environ, variables):
+    with s3_server() as variables, patch.dict(os.environ, variables):
         fsspec.filesystem("s3").mkdir("lake")
         yield "s3://lake/pool"
-    server.stop()

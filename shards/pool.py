@@ -27,7 +27,7 @@ class Pool:
         if profile is not None:
             self.store.put_once("profile.json", canonical_json(profile.to_json()))
         if not self.store.exists("profile.json"):
-            raise UserError(f"{url}: not a pool (no profile.json); give --pool, or build it first")
+            raise UserError(f"{url}: not a pool (no profile.json); name one that a build wrote")
         where = self.store.path("profile.json")
         self.profile = Profile.from_json(json.loads(self.store.get("profile.json")), where)
         if profile is not None and profile != self.profile:

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from mixtures.manifest import Manifest
 from mixtures.text import TextCodec, train_tokenizer
-from shards.ids import sample_key, sha256_hex
+from shards.errors import DamagedData, UserError
+from shards.ids import canonical_json, sample_key, sha256_hex
 from shards.index import (
     CLIPS,
     FINGERPRINTS,
@@ -236,3 +240,17 @@ def write_recipe(folder: Path, ratios: dict[str, str], *more: str, held_out: str
     path = folder / "recipe.yaml"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def check_guarded(manifest: Path, table: Path, part: str) -> None:
+    """Fails unless the bytes of `table` and the version of `part` are checked on reading."""
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(DamagedData, match=table.name):
+        Manifest.load(manifest)
+    table.write_bytes(whole)
+    value = json.loads(manifest.read_bytes())
+    value[part]["algo"] = "other/1"
+    manifest.write_bytes(canonical_json(value))
+    with pytest.raises(UserError, match=rf"{part}\.algo is 'other/1', this version knows"):
+        Manifest.load(manifest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -15,10 +14,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from shards.verify import damage
 from tests import small_world
+from tests.s3_server import s3_server
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,23 +40,12 @@ class Lake:
 
 @pytest.fixture(scope="module")
 def lake() -> Iterator[Lake]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    variables = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
+    with s3_server() as variables, pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
         files = fsspec.filesystem("s3", skip_instance_cache=True)
         files.mkdir("lake")
         yield Lake(os.environ | variables, files)
-    server.stop()
 
 
 def command(recipe: Path, out: str) -> list[str]:

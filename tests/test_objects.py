@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import gcp_storage_emulator.server as gcs
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pipeline import fetch, objects
 from pipeline.addresses import FetchProblem
 from pipeline.download import Limits
 from shards.errors import UserError
+from tests.s3_server import s3_server
 
 DATA = bytes(i * i % 251 for i in range(300_000))
 QUICK = Limits(pause=0.01, attempts=3)
@@ -24,23 +23,17 @@ QUICK = Limits(pause=0.01, attempts=3)
 def scheme(request: pytest.FixtureRequest) -> Iterator[str]:
     """The scheme of a store whose server runs, where its file system finds it."""
     with pytest.MonkeyPatch.context() as patch:
-        yield from (s3_server if request.param == "s3" else gs_server)(patch)
+        yield from (s3 if request.param == "s3" else gs)(patch)
 
 
-def s3_server(patch: pytest.MonkeyPatch) -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    patch.setenv("AWS_ACCESS_KEY_ID", "test")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    yield "s3"
-    server.stop()
+def s3(patch: pytest.MonkeyPatch) -> Iterator[str]:
+    with s3_server() as variables:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield "s3"
 
 
-def gs_server(patch: pytest.MonkeyPatch) -> Iterator[str]:
+def gs(patch: pytest.MonkeyPatch) -> Iterator[str]:
     server = gcs.create_server("127.0.0.1", 0, in_memory=True)
     server.start()
     host, port = server._api._httpd.server_address

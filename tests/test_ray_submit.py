@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
@@ -68,7 +68,7 @@ def libraries() -> str:
 def cluster(home: Path) -> dict[str, object]:
     """The local variant as shipped, on loopback."""
     text = (ROOT / "docs/ray_cluster_local.yaml").read_text()
-    there = f"/home/{yaml.safe_load(text)['auth']['ssh_user']}"
+    there = str(PurePosixPath(next(iter(yaml.safe_load(text)["file_mounts"]))).parent)
     text = text.replace(f"{there}/venv/bin", f"{Path(sys.executable).parent}:{TOOLS}/usr/bin")
     config: dict[str, object] = yaml.safe_load(text.replace(there, str(home)))
     _, _, environment = config["setup_commands"]  # the other two install what is here already

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import s3fs
-from moto.server import ThreadedMotoServer
 
 from mixtures.manifest import Manifest
 from pipeline.pack import plan_shards, publish, write_shard
 from shards.errors import MissingData
 from shards.pool import Pool
 from shards.store import Store
+from tests.s3_server import s3_server
 from tests.tiny_pool import tiny_manifest
 from train.node_cache import Node
 from train.packs import Pack
@@ -24,20 +23,14 @@ from train.stream import Stream
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[s3fs.S3FileSystem]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()  # of servers that are gone
-    filesystem = s3fs.S3FileSystem()
-    filesystem.makedirs("data", exist_ok=True)
-    yield filesystem
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+    with s3_server() as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # of servers that are gone
+        filesystem = s3fs.S3FileSystem()
+        filesystem.makedirs("data", exist_ok=True)
+        yield filesystem
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 def taken(manifest: Manifest, data: str, node: Node | None = None) -> list[tuple[object, ...]]:

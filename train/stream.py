@@ -25,7 +25,7 @@ from shards.extents import Fetch, Place
 from shards.reader import Stored, open_data
 from train.frames import ClipCache, Frames, Room, Rooms, open_jpegs
 from train.node_cache import Node, NodeCache
-from train.packs import Pack, RenderedSample, build_pack, empty_pack
+from train.packs import Pack, RenderedSample, build_pack
 from train.render import Rules, render
 from train.stand_ins import StandIns
 
@@ -150,7 +150,7 @@ class Stream:
         """The pack of these samples, joined by the thread that ends the last: none waits for it."""
         pack: Future[Pack] = Future()
         if not samples:
-            pack.set_result(empty_pack())
+            pack.set_result(self._join([]))
         unfinished = iter(range(len(samples))[::-1])
 
         def ended(_: Future[RenderedSample]) -> None:
@@ -168,7 +168,7 @@ class Stream:
         return pack
 
     def _join(self, samples: Sequence[RenderedSample]) -> Pack:
-        return build_pack(samples, self.rules.layout) if samples else empty_pack()
+        return build_pack(samples, self.rules.layout)
 
     def _deal(self, step: int) -> list[list[Drawn]]:
         """This rank's samples of a step, `micro_batch` packs at a time; maybe none in the last."""

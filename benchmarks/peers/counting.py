@@ -6,6 +6,7 @@ Peers run as scripts beside this file, each with the packages of its own environ
 import hashlib
 import json
 import time
+from itertools import chain
 
 MOST = 1 << 20
 """Bytes of frames that a sample has at most."""
@@ -67,3 +68,19 @@ def resumed(request, open_loader, keys, save="state_dict", load="load_state_dict
         "state_bytes": size(state),
         "digest": hashlib.sha256(told.encode()).hexdigest(),
     }
+
+
+def ordered(request, batches):
+    """The digest of the samples of each global batch, for each world size and number of workers.
+
+    `batches(rank, world_size, workers, size, steps)` are the samples of a rank's batches.
+    """
+    for world_size in request["world_sizes"]:
+        for workers in request["workers"]:
+            size, wanted = request["global_batch"] // world_size, request["steps"]
+            ranks = [batches(r, world_size, workers, size, wanted) for r in range(world_size)]
+            steps = [sorted(chain(*step)) for step in zip(*ranks, strict=True)]
+            if len(steps) != wanted:
+                raise RuntimeError(f"{len(steps)} steps of {wanted}")
+            digest = hashlib.sha256(json.dumps(steps).encode()).hexdigest()
+            yield {"world_size": world_size, "workers": workers, "digest": digest}

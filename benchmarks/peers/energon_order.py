@@ -4,14 +4,15 @@ order  the digest of the global batches for each world size and number of worker
 """
 
 import contextlib
-import hashlib
 import io
 import json
 import sys
 import tarfile
 import tempfile
+from functools import partial
 from pathlib import Path
 
+from counting import ordered
 from energon_read import YAML, Raw
 from megatron.energon import (
     BaseWebdatasetFactory,
@@ -62,18 +63,7 @@ def batches(path, rank, world_size, workers, size, steps):
 
 def order(request, folder):
     path = make(folder, request["samples"], request["sources"])
-    for world_size in request["world_sizes"]:
-        for workers in request["workers"]:
-            size = request["global_batch"] // world_size
-            ranks = [
-                batches(path, rank, world_size, workers, size, request["steps"])
-                for rank in range(world_size)
-            ]
-            steps = [
-                sorted(key for each in step for key in each) for step in zip(*ranks, strict=True)
-            ]
-            digest = hashlib.sha256(json.dumps(steps).encode()).hexdigest()
-            yield {"world_size": world_size, "workers": workers, "digest": digest}
+    yield from ordered(request, partial(batches, path))
 
 
 if __name__ == "__main__":

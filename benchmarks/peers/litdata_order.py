@@ -4,14 +4,15 @@ order    the digest of the global batches for each world size and number of work
 mixture  the source of each sample of `CombinedStreamingDataset`, until one source is exhausted
 """
 
-import hashlib
 import json
 import os
 import sys
 import tempfile
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
+from counting import ordered
 from litdata import CombinedStreamingDataset, StreamingDataLoader, StreamingDataset
 from litdata.streaming.cache import Cache
 
@@ -44,18 +45,7 @@ def batches(homes, rank, world_size, workers, size, steps):
 
 def order(request, folder):
     homes = make(folder, [request["samples"] // request["sources"]] * request["sources"])
-    for world_size in request["world_sizes"]:
-        for workers in request["workers"]:
-            size = request["global_batch"] // world_size
-            ranks = [
-                batches(homes, rank, world_size, workers, size, request["steps"])
-                for rank in range(world_size)
-            ]
-            steps = [sorted(chain(*step)) for step in zip(*ranks, strict=True)]
-            if len(steps) != request["steps"]:
-                raise RuntimeError(f"{len(steps)} steps of {request['steps']}")
-            digest = hashlib.sha256(json.dumps(steps).encode()).hexdigest()
-            yield {"world_size": world_size, "workers": workers, "digest": digest}
+    yield from ordered(request, partial(batches, homes))
 
 
 def mixture(request, folder):
