@@ -54,10 +54,10 @@ class Kind:
 
 
 PICTURES = Kind(name="pictures", count=4000, frames=1, sides=(128, 192, 256, 320, 384))
-FILMS = Kind(name="films", count=240, frames=16, sides=(384,))
+FILMS = Kind(name="films", count=600, frames=16, sides=(384,))
 DENSE = Kind(name="dense", count=1500, frames=1, sides=(256,), grain=60)
 """Many bytes for few pixels, where the link is to be the limit and not the decoder."""
-STILLS = Kind(name="stills", count=240, frames=1, sides=(384,))
+STILLS = Kind(name="stills", count=600, frames=1, sides=(384,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

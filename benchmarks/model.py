@@ -26,7 +26,7 @@ from shards.errors import UserError
 from train.model.config import SlowFastConfig
 from train.model.modeling import VISUAL_INPUTS, SlowFastForConditionalGeneration, pack_inputs
 from train.model.sizes import TEXT
-from train.model.vision import Block, OryxVisionConfig, OryxVisionTower, plan_groups
+from train.model.vision import Block, OryxVisionConfig, OryxVisionTower, normalised, plan_groups
 from train.on_paper import READINGS, VIDEOS, video_tokens
 from train.packs import Pack, RenderedSample, build_pack
 
@@ -182,7 +182,7 @@ def share(console: Console) -> list[Bar]:
     kept: list[Tensor] = []
 
     def tower() -> None:
-        kept[:] = [model.vision_tower(patches.float() / 127.5 - 1, grids)]
+        kept[:] = [model.vision_tower(normalised(patches, seconds), grids)]
 
     def project_and_splice() -> None:
         rows = model.get_input_embeddings()(inputs["input_ids"][0])

@@ -166,8 +166,8 @@ def test_a_picture_of_1_by_60_pixels_stands_on_a_canvas(processor: SlowFastProce
     inputs = inputs_of(processor, asked({"type": "image", "image": picture(1, 60)}))
     (height, width) = inputs["grids"][0].tolist()
     assert (height, width) == (2, 2)
-    columns = inputs["patches"].view(height, width, 3, 16, 16).float()
-    assert columns[:, 0, :, :, :8].max() < 20 and columns.max() > 50
+    columns = inputs["patches"].view(height, width, 16, 16, 3).float()
+    assert columns[:, 0, :, :8].max() < 20 and columns.max() > 50
 
 
 @pytest.mark.parametrize("mark", ["<|im_end|>", "<|video_pad|>", "<|im_start|>assistant\n"])

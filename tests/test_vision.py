@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,8 +16,9 @@ from torch.nn.functional import interpolate, layer_norm, linear, pad
 from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
 from shards.errors import UserError
+from tests.tiny_model import patches_of
 from train.model.convert import PREFIX, from_oryx, from_siglip2, read_published, to_oryx
-from train.model.vision import SIGLIP2, OryxVisionConfig, OryxVisionTower, patchify
+from train.model.vision import SIGLIP2, OryxVisionConfig, OryxVisionTower, normalised, patchify
 
 ROOT = Path(__file__).parents[1]
 
@@ -149,6 +151,18 @@ def test_odd_sides_are_zero_padded_right_and_bottom() -> None:
     assert torch.equal(patches, patchify([explicit])[0])
     conv = explicit.unfold(1, 16, 16).unfold(2, 16, 16)[:, 2, 1].reshape(-1)
     assert torch.equal(patches[2 * 3 + 1], conv)
+
+
+def test_what_a_pack_holds_is_sorted_by_channel_and_normalised_like_images() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 48, 32, 3), np.uint8)
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2) / 127.5 - 1
+    packed = torch.from_numpy(patches_of(frames)).view(-1, 768)
+    for dtype in (torch.float32, torch.bfloat16):
+        wanted = patchify(list(pixels))[0]
+        torch.testing.assert_close(
+            normalised(packed, torch.empty(0, dtype=dtype)).float(), wanted, rtol=0, atol=0.01
+        )
+    assert torch.equal(normalised(packed, torch.empty(0)), wanted)
 
 
 def test_the_table_is_unchanged_at_its_own_grid_and_plain_bilinear_elsewhere() -> None:

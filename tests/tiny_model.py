@@ -95,10 +95,10 @@ def tiny_sample(
 
 
 def patches_of(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Frames [F, H, W, 3] -> [F, gh, gw, 768]: patches in (c, ph, pw) order."""
+    """Frames [F, H, W, 3] -> [F, gh, gw, 768]: patches in (ph, pw, c) order."""
     count, height, width = frames.shape[:3]
     cells = frames.reshape(count, height // 16, 16, width // 16, 16, 3)
-    return cells.transpose(0, 1, 3, 5, 2, 4).reshape(count, height // 16, width // 16, 768)
+    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(count, height // 16, width // 16, 768)
 
 
 def _expand(

@@ -61,7 +61,7 @@ class Pack:
 
     `labels[t]` is the target predicted at row t, that is the next token of the same sample, or -100
     where it is not supervised; the last row of a sample is always -100. `positions` restart at 0.
-    `patches` uint8 [P, 768] in (c, ph, pw) order, `grids` int64 [N, 2] patches per frame (rows,
+    `patches` uint8 [P, 768] in (ph, pw, c) order, `grids` int64 [N, 2] patches per frame (rows,
     columns), `times` float32 [N] seconds. `keys` names the samples in order.
     """
 
@@ -87,7 +87,7 @@ class RenderedSample:
     """A sample ready to pack; `layouts`, `frames` and `seconds` have one entry per clip.
 
     `frames[c]` is uint8 [F, gh, gw, 768]: the frames of `frames_used(layouts[c])` in that order, at
-    the recipe's size, as gh x gw patches in (c, ph, pw) order; `seconds[c]` their presentation
+    the recipe's size, as gh x gw patches in (ph, pw, c) order; `seconds[c]` their presentation
     times. A clip whose layout is empty has none.
     """
 

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from train.model.resamplers import QFormer
 from train.model.times import TimeEmbedding
+from train.model.vision import normalised
 
 CHUNK_FRAMES = 16
 
@@ -91,8 +92,7 @@ def frame_averages(tower: nn.Module, patches: Tensor, grids: Tensor, calls: int 
 
 
 def _averages(tower: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
-    weight = next(tower.parameters())
-    features = tower(patches.to(weight.device, weight.dtype) / 127.5 - 1, grids)
+    features = tower(normalised(patches, next(tower.parameters())), grids)
     sizes = grids.prod(1).to(features.device)
     frame = torch.repeat_interleave(sizes)
     zeros = features.new_zeros(len(grids), features.shape[1])

@@ -23,7 +23,7 @@ from train.model.config import SlowFastConfig
 from train.model.memory import LongMemory, MemoryTensors, frame_averages
 from train.model.projectors import LEARNED_STD, Projector, SlotTensors, build_projector
 from train.model.resamplers import QUERY_STD, Perceiver
-from train.model.vision import Embeddings, OryxVisionTower
+from train.model.vision import Embeddings, OryxVisionTower, normalised
 from train.packs import Pack
 
 register_attention()
@@ -129,11 +129,11 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ) -> Tensor:
         """Rows of the language model [T, D]: embedded tokens, visual rows in place of their pads.
 
-        tokens int64 [T]; patches uint8 [P, 768], made into x / 127.5 - 1 here; seconds [N]. With no
+        tokens int64 [T]; patches uint8 [P, 768] as packs hold them; seconds [N]. With no
         patch at all the tower and the projector still run, on zero rows.
         """
         rows = self.get_input_embeddings()(tokens)
-        features = self.vision_tower(patches.to(rows.device, rows.dtype) / 127.5 - 1, grids)
+        features = self.vision_tower(normalised(patches, rows), grids)
         visual = self.projector(features, grids, slots, seconds.to(rows.device))
         rows = rows.index_copy(0, slots.position, visual.to(rows.dtype))
         if self.memory is None:

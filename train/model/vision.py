@@ -67,6 +67,13 @@ def patchify(images: Sequence[Tensor], patch_size: int = 16) -> tuple[Tensor, Te
     return torch.cat(patches), torch.tensor(grids, dtype=torch.int64).reshape(-1, 2)
 
 
+def normalised(patches: Tensor, like: Tensor) -> Tensor:
+    """Patches [P, 3 * p * p] of 0..255 in (ph, pw, c) order, as packs hold them -> what the tower
+    takes: x / 127.5 - 1 in (c, ph, pw) order, on the device and in the dtype of `like`."""
+    channels = patches.to(like.device).unflatten(1, (-1, 3)).transpose(1, 2)
+    return channels.flatten(1).to(like.dtype) / 127.5 - 1
+
+
 class Group(NamedTuple):
     """Frames of one grid, adjacent in the tower's order: how many, rows and columns."""
 
