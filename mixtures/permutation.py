@@ -27,7 +27,9 @@ def key_of(*parts: Any) -> int:
 
 def permute(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
     """The images of `indices` (each in 0..size-1) under the permutation that `key` names."""
-    half = max((max(size - 1, 1).bit_length() + 1) // 2, 1)
+    if size < 2:
+        return np.zeros(len(indices), np.int64)
+    half = ((size - 1).bit_length() + 1) // 2
     keys = [(key + r * _GOLDEN) & _MASK for r in range(ROUNDS)]
     round_keys = splitmix(np.array(keys, np.uint64))
     walking = np.asarray(indices).astype(np.uint64)

@@ -1,8 +1,8 @@
 """JPEGs -> frames at the size the recipe shows, cut into patches; the clips worth keeping.
 
 A patch is sixteen runs of sixteen pixels as the decoder leaves them: the channels are sorted on the
-device, where it costs nothing. A frame is cut in memory that stays in a core's cache and written
-once, in one piece: into the rows of the pack that will hold it.
+device, where it costs nothing. A frame is decoded into memory that stays in a core's cache, and
+from there each run goes straight into the rows of the pack that will hold it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shards.errors import DamagedData
 
 PATCH = 16
 PATCH_VALUES = 3 * PATCH * PATCH
-_ROW_OF_PATCH = np.dtype(f"V{3 * PATCH}")
+_RUN = np.dtype(f"V{3 * PATCH}")
 Frames = NDArray[np.uint8]
 """[F, gh, gw, 768]: frames of gh x gw patches, each in (ph, pw, c) order."""
 Pixels = NDArray[np.uint8]
@@ -86,8 +86,9 @@ def open_jpegs(
     """
     shape = (len(used), look.height // PATCH, look.width // PATCH, PATCH_VALUES)
     frames = np.empty(shape, np.uint8) if out is None else out
-    for patches, pixels in zip(frames, decoded(jpegs, look, used, clip_id), strict=True):
-        cut(pixels, patches)
+    pixels = decoded(jpegs, look, used, clip_id)
+    for patches, shown in zip(frames.view(_RUN), pixels, strict=True):
+        patches[:] = shown.reshape(len(patches), PATCH, -1).view(_RUN).swapaxes(1, 2)
     return frames
 
 
@@ -98,7 +99,7 @@ def decoded(
 
     DamagedData names what is no JPEG.
     """
-    pixels = _scratch.take(3 * look.height * look.width, 0).reshape(look.height, look.width, 3)
+    pixels = _scratch.take(3 * look.height * look.width).reshape(look.height, look.width, 3)
     for frame in used:
         try:
             decode(jpegs[look.frames[frame]], pixels)
@@ -120,14 +121,6 @@ def decode(jpeg: bytes | memoryview, pixels: Pixels) -> None:
     pixels[:] = np.asarray(stored.resize(pixels.shape[1::-1], Image.Resampling.BICUBIC))
 
 
-def cut(pixels: Pixels, patches: NDArray[np.uint8]) -> None:
-    """Write pixels [H, W, 3] into the patches [H / 16, W / 16, 768]."""
-    runs = pixels.reshape(len(patches), PATCH, -1).view(_ROW_OF_PATCH)
-    tiles = _scratch.take(pixels.size, 1).reshape(patches.shape)
-    tiles.view(_ROW_OF_PATCH)[:] = runs.swapaxes(1, 2)
-    patches[:] = tiles
-
-
 class _Scratch(local):
     """Memory that a thread uses for every frame again: fresh pages cost a third of decoding.
 
@@ -136,13 +129,13 @@ class _Scratch(local):
     """
 
     def __init__(self) -> None:
-        self._arrays = [np.empty(0, np.uint8)] * 2
+        self._array = np.empty(0, np.uint8)
 
-    def take(self, nbytes: int, use: int) -> NDArray[np.uint8]:
-        """So many bytes, filled with anything; those of another `use` (0, 1) lie elsewhere."""
-        if len(self._arrays[use]) < nbytes:
-            self._arrays[use] = np.empty(nbytes + 8, np.uint8)[8:]
-        return self._arrays[use][:nbytes]
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        """So many bytes, filled with anything."""
+        if len(self._array) < nbytes:
+            self._array = np.empty(nbytes + 8, np.uint8)[8:]
+        return self._array[:nbytes]
 
 
 _scratch = _Scratch()

@@ -7,7 +7,7 @@ the next step that the consumer has not been given.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -112,7 +112,7 @@ class Stream:
                 return
             while self.order.has_step(self.step):
                 packs = [
-                    self._join([self._sample(cache, *one) for one in self._with_room(drawn)])
+                    self._join(self._samples(cache, self._with_room(drawn)))
                     for drawn in self._deal(self.step)
                 ]
                 self._advance(cache)
@@ -142,29 +142,31 @@ class Stream:
     ) -> list[Future[Pack]]:
         begun = []
         for drawn in self._deal(step):
-            samples = [threads.submit(self._sample, cache, *one) for one in self._with_room(drawn)]
-            begun.append(self._joined(samples))
+            samples = list(self._with_room(drawn))
+            each = max(1, -(-len(samples) // self.workers))
+            runs = [samples[start : start + each] for start in range(0, len(samples), each)]
+            begun.append(self._joined([threads.submit(self._samples, cache, run) for run in runs]))
         return begun
 
-    def _joined(self, samples: list[Future[RenderedSample]]) -> Future[Pack]:
+    def _joined(self, runs: list[Future[list[RenderedSample]]]) -> Future[Pack]:
         """The pack of these samples, joined by the thread that ends the last: none waits for it."""
         pack: Future[Pack] = Future()
-        if not samples:
+        if not runs:
             pack.set_result(self._join([]))
-        unfinished = iter(range(len(samples))[::-1])
+        unfinished = iter(range(len(runs))[::-1])
 
-        def ended(_: Future[RenderedSample]) -> None:
+        def ended(_: Future[list[RenderedSample]]) -> None:
             if next(unfinished, 0):
                 return
             try:
-                pack.set_result(self._join([sample.result() for sample in samples]))
+                pack.set_result(self._join([sample for run in runs for sample in run.result()]))
             except Exception as error:
                 pack.set_exception(error)
             finally:
-                samples.clear()  # they hold this function, which holds them and their arrays
+                runs.clear()  # they hold this function, which holds them and their arrays
 
-        for sample in list(samples):
-            sample.add_done_callback(ended)
+        for run in list(runs):
+            run.add_done_callback(ended)
         return pack
 
     def _join(self, samples: Sequence[RenderedSample]) -> Pack:
@@ -185,6 +187,11 @@ class Stream:
         for one in drawn:
             yield one, rows[start : start + one.patches]
             start += one.patches
+
+    def _samples(
+        self, cache: NodeCache | None, drawn: Iterable[tuple[Drawn, Rows]]
+    ) -> list[RenderedSample]:
+        return [self._sample(cache, *one) for one in drawn]
 
     def _sample(self, cache: NodeCache | None, drawn: Drawn, rows: Rows) -> RenderedSample:
         self._stand_ins.count()
