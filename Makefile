@@ -33,7 +33,7 @@ demo: setup
 	$(BIN)/python -m examples.demo --out runs/demo
 
 test: setup test-tools
-	$(BIN)/python -m pytest -m 'not faults' --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not faults' -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
 check: setup
 	$(BIN)/ruff format --check .

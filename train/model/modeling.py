@@ -22,7 +22,7 @@ from train.model.attention import Blocks, plan_blocks, register_attention, with_
 from train.model.config import SlowFastConfig
 from train.model.memory import LongMemory, MemoryTensors, frame_averages
 from train.model.projectors import LEARNED_STD, Projector, SlotTensors, build_projector
-from train.model.resamplers import QUERY_STD, Perceiver
+from train.model.resamplers import QUERY_STD, Perceiver, PerceiverLayer, QFormerLayer
 from train.model.vision import Embeddings, OryxVisionTower, normalised
 from train.packs import Pack
 
@@ -105,6 +105,8 @@ class SlowFastForConditionalGeneration(PreTrainedModel, GenerationMixin):
             init.normal_(module.learned, std=LEARNED_STD)
         elif isinstance(module, Perceiver):
             init.normal_(module.queries, std=QUERY_STD)
+        elif isinstance(module, PerceiverLayer | QFormerLayer):
+            module.cross.ask_as_asked()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()

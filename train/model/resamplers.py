@@ -1,15 +1,63 @@
-"""Learned queries that look at all patches of a frame: a fixed number of rows for any grid."""
+"""Learned queries that look at all patches of a frame: a fixed number of rows for any grid.
+
+Queries and patches have places in the frame, fixed sinusoids, as in the resampler of Qwen-VL
+(arXiv 2308.12966, section 2.1), and asking starts as the same map as being asked: from the first
+step a query looks around its own place. Without either all queries see the average of the frame,
+and nothing tells them apart.
+"""
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import initialization as init
 
 from train.model.vision import NORM_EPS, plan_groups
 
 DEPTH = 2
 QUERY_STD = 0.02
+PLACE_SCALE = 2.0
+HIGHEST_WAVE = 16
+"""Half periods of the fastest sinusoid along a frame; the slowest has half a one."""
+
+
+class Places(NamedTuple):
+    """What is added to each query [Q, C] and to each row of the context [L, C]."""
+
+    queries: Tensor | float
+    context: Tensor | float
+
+
+NOWHERE = Places(0.0, 0.0)
+
+
+def places_of(grid: tuple[int, int], queries: Tensor) -> Places:
+    """For patches of this grid (rows, columns), and queries [Q, C] that share the frame evenly."""
+    count, width = queries.shape
+    rows = math.isqrt(count - 1) + 1
+    columns = -(-count // rows)
+    return Places(
+        waves_at((rows, columns), width)[:count].to(queries),
+        waves_at(grid, width).to(queries),
+    )
+
+
+def waves_at(grid: tuple[int, int], width: int) -> Tensor:
+    """[rows * columns, width]: sines and cosines of the cells' centres along both axes."""
+    waves = torch.logspace(-1, math.log2(HIGHEST_WAVE), -(-width // 4), base=2) * math.pi
+    down, right = ((torch.arange(size) + 0.5) / size for size in grid)
+    angles = torch.cat(
+        [
+            down.repeat_interleave(grid[1])[:, None] * waves,
+            right.repeat(grid[0])[:, None] * waves,
+        ],
+        dim=1,
+    )
+    return PLACE_SCALE * torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
 
 
 class Attention(nn.Module):
@@ -20,6 +68,10 @@ class Attention(nn.Module):
         self.heads = heads
         self.query, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
+
+    def ask_as_asked(self) -> None:
+        """Queries are made by the map that makes keys."""
+        init.copy_(self.query.weight, self.kv.weight[: len(self.query.weight)])
 
     def forward(self, rows: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
         k, v = self.kv(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -50,9 +102,12 @@ class PerceiverLayer(nn.Module):
         self.norm, self.about = (nn.LayerNorm(width, eps=NORM_EPS) for _ in range(2))
         self.cross, self.feed = Attention(width, heads), Feed(width)
 
-    def forward(self, rows: Tensor, context: Tensor) -> Tensor:
-        asked = self.norm(rows)
-        seen = torch.cat([self.about(context), asked], dim=1)
+    def forward(
+        self, rows: Tensor, context: Tensor, places: Places, mask: Tensor | None = None
+    ) -> Tensor:
+        assert mask is None  # every patch of a frame is there
+        asked = self.norm(rows) + places.queries
+        seen = torch.cat([self.about(context) + places.context, asked], dim=1)
         return self.feed(rows + self.cross(asked, seen))
 
 
@@ -65,15 +120,18 @@ class QFormerLayer(nn.Module):
         self.own, self.cross = Attention(width, heads), Attention(width, heads)
         self.feed = Feed(width)
 
-    def forward(self, rows: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, rows: Tensor, context: Tensor, places: Places, mask: Tensor | None = None
+    ) -> Tensor:
         own, asked, about = self.norms
         normed = own(rows)
         rows = rows + self.own(normed, normed)
-        return self.feed(rows + self.cross(asked(rows), about(context), mask))
+        asking, seen = asked(rows) + places.queries, about(context) + places.context
+        return self.feed(rows + self.cross(asking, seen, mask))
 
 
 class Perceiver(nn.Module):
-    """Context [F, L, C] -> [F, queries, C]."""
+    """Context [F, L, C], of frames of one grid if it is given -> [F, queries, C]."""
 
     Layer: type[PerceiverLayer] | type[QFormerLayer] = PerceiverLayer
 
@@ -82,10 +140,16 @@ class Perceiver(nn.Module):
         self.queries = nn.Parameter(torch.randn(queries, width) * QUERY_STD)
         self.layers = nn.ModuleList(self.Layer(width, heads) for _ in range(DEPTH))
 
-    def forward(self, context: Tensor, *mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        context: Tensor,
+        grid: tuple[int, int] | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         rows = self.queries.expand(len(context), -1, -1)
+        places = NOWHERE if grid is None else places_of(grid, self.queries)
         for layer in self.layers:
-            rows = layer(rows, context, *mask)
+            rows = layer(rows, context, places, mask)
         return rows
 
 
@@ -107,7 +171,7 @@ def resample(resampler: Perceiver, features: Tensor, grids: Tensor) -> Tensor:
         return resampler(features.view(0, 1, features.shape[1]))
     parts = features.split([group.frames * group.height * group.width for group in groups])
     made = [
-        resampler(part.unflatten(0, (group.frames, -1)))
+        resampler(part.unflatten(0, (group.frames, -1)), (group.height, group.width))
         for part, group in zip(parts, groups, strict=True)
     ]
     rows, back = torch.cat(made), frame_order(grids)
