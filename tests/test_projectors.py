@@ -156,6 +156,19 @@ def test_queries_see_their_own_frame_and_no_other(name: str) -> None:
     torch.testing.assert_close(before[3:4], projector.mlp(alone), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["perceiver", "qformer"])
+def test_a_new_query_looks_around_its_own_place(name: str) -> None:
+    projector = projector_for(name, width=96, queries=4)
+    for layer in projector.resampler.layers:
+        layer.cross.ask_as_asked()
+    features = torch.randn(64, 96, requires_grad=True)  # 8 x 8 patches, a query for each quarter
+    rows = resample(projector.resampler, features, torch.tensor([[8, 8]]))[0]
+    for query, row in enumerate(rows):
+        (felt,) = torch.autograd.grad(row.square().sum(), features, retain_graph=True)
+        quarters = felt.norm(dim=1).view(2, 4, 2, 4).sum((1, 3)).flatten()
+        assert quarters.argmax() == query and quarters[query] > 0.4 * quarters.sum()
+
+
 @pytest.mark.parametrize("name", PROJECTORS)
 def test_every_projector_gives_one_row_per_visual_slot_and_every_weight_a_gradient(
     name: str,

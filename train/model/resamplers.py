@@ -20,8 +20,8 @@ from train.model.vision import NORM_EPS, plan_groups
 
 DEPTH = 2
 QUERY_STD = 0.02
-PLACE_SCALE = 2.0
-HIGHEST_WAVE = 16
+PLACE_SCALE = 3.0
+HIGHEST_WAVE = 8
 """Half periods of the fastest sinusoid along a frame; the slowest has half a one."""
 
 
