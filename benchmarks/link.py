@@ -2,7 +2,8 @@
 
 `python -m benchmarks.link ROOT LATENCY_S BYTES_PER_S [FAIL_EVERY]` prints its port and serves until
 its standard input closes. `GET /bytes-sent` answers how many bytes of files it has sent; a folder
-answers with links to what is in it. Every FAIL_EVERY-th ranged request is answered by 503.
+answers with links to what is in it. Every FAIL_EVERY-th ranged request is answered by 503, but no
+range twice.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Link:
     def __init__(self, root: Path, latency: float, bandwidth: float, fail_every: int = 0) -> None:
         self.root, self.latency, self.bandwidth = root.resolve(), latency, bandwidth
         self.fail_every, self.requests, self.sent = fail_every, 0, 0
-        self.free_at = 0.0
+        self.free_at, self.refused = 0.0, set[tuple[str, str]]()
         self.serving: set[asyncio.Task[None]] = set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -55,7 +56,7 @@ class Link:
             return await self.reply(writer, 200, links.encode(), method)
         size, wanted = file.stat().st_size, _RANGE.search(head)
         self.requests += wanted is not None
-        if wanted and self.fail_every and self.requests % self.fail_every == 0:
+        if wanted and self.fails(path, wanted[0].decode()):
             return await self.reply(writer, 503, b"", method)
         start = int(wanted[1]) if wanted else 0
         stop = min(int(wanted[2]) + 1, size) if wanted and wanted[2] else size
@@ -65,6 +66,13 @@ class Link:
         extra = f"Content-Range: bytes {start}-{stop - 1}/{size}\r\n" if wanted else ""
         self.sent += len(body) if method == "GET" else 0
         await self.reply(writer, 206 if wanted else 200, body, method, extra)
+
+    def fails(self, path: str, wanted: str) -> bool:
+        due = self.fail_every and self.requests % self.fail_every == 0
+        if not due or (path, wanted) in self.refused:
+            return False
+        self.refused.add((path, wanted))
+        return True
 
     async def reply(
         self, writer: asyncio.StreamWriter, status: int, body: bytes, method: str, extra: str = ""
