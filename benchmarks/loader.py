@@ -114,11 +114,11 @@ def decoded(console: Console, made: Corpus) -> list[Bar]:
         ]
         table.add_row(name, f"{rate:.0f}", f"{statistics.median(cpu):.3f}" if cpu else "in workers")
     console.print(table)
-    what = "frames per second, ours / webdataset + Pillow + DataLoader(2)"
+    what = "frames per second in packs / webdataset + Pillow + DataLoader(2)"
     peer = (
         Bar(what=what, value=None, bar=">= 1.15", holds=False, why=why)
         if why
-        else at_least(what, ratio(rounds, "frames", "webdataset"), 1.15)
+        else at_least(what, ratio(rounds, "packs", "webdataset"), 1.15)
     )
     return [
         at_least(

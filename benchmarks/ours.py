@@ -27,6 +27,7 @@ from mixtures.manifest import Manifest
 from mixtures.order import Order
 from shards.reader import ShardReader, Stored
 from shards.store import Store
+from train.config import Config
 from train.frames import decoded
 from train.node_cache import Node
 from train.stream import Stream
@@ -102,7 +103,8 @@ def frames(request: Answer) -> Answer:
 def packs(request: Answer) -> Answer:
     opened = time.perf_counter()
     manifest = Manifest.load(request["manifest"])
-    stream = Stream(manifest, request["shards"], workers=THREADS)
+    cache = Config().cache_mib << 20
+    stream = Stream(manifest, request["shards"], workers=THREADS, cache_bytes=cache)
     seen = pixels = samples = 0
     started, cpu = time.perf_counter(), time.process_time()
     for pack in stream:

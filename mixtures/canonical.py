@@ -2,7 +2,8 @@
 
 A copy that is turned, cut, or played at another speed would make an answer wrong: only clips that
 show the same from beginning to end (relations exact and near) and last equally long stand for each
-other. No sample is lost, and its key still names the clips that it was published with.
+other. No sample is lost but one that outgrows a pack over the shown clip, and its key still names
+the clips that it was published with.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from mixtures.facts import Clips, Samples
 from mixtures.verdict import Verdicts, components
 
-CANONICAL_ALGO = "largest-near/1"
+CANONICAL_ALGO = "largest-near/2"
 EQUALLY_LONG = 500
 """ms: a step of the default profile; timestamps and spans in a text stay true within it."""
 SHOWN = np.dtype([("clip", "V16"), ("shown", "V16")])
@@ -49,7 +50,7 @@ def canonical(
     """Which clip is shown in place of each clip of the pool, by place; most stand for themselves.
 
     `copies` [2, n] are pairs of exact and near copies. Of those that are `used` the one with most
-    pixels a frame is shown, then most bytes, then the least id.
+    pixels a frame is shown, then most bytes, then the least id, in place of those as long as it.
     """
     apart = abs(np.diff(clips.millis[copies].astype(np.int64), axis=0))[0]
     pairs = copies[:, used[copies].all(axis=0) & (apart <= EQUALLY_LONG)]
@@ -62,7 +63,9 @@ def canonical(
     for clip, group in groups.items():
         of_group[group] = min(of_group.get(group, clip), clip, key=lambda each: int(best[each]))
     for clip, group in groups.items():
-        shown[clip] = of_group[group]
+        apart = int(clips.millis[clip]) - int(clips.millis[of_group[group]])
+        if abs(apart) <= EQUALLY_LONG:  # a chain of copies can drift further
+            shown[clip] = of_group[group]
     return shown
 
 

@@ -226,7 +226,7 @@ _FRAMES = {
 }
 _LEAKS = {"index": rules.text, "text": rules.one_of("flag", "refuse")}
 _LAYOUT = {
-    "patch": rules.one_of(8, 16),
+    "patch": rules.one_of(16),
     "slow_frames": rules.integer(1, 65_536),
     "slow_stride": rules.one_of(1, 2, 4),
     "fast_mode": rules.one_of("stride", "tokens"),

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixtures.layout import LEARNED, LayoutConfig
+from mixtures.text import Rendered
 from tests.tiny_model import LAYOUT, PAD, mixed_samples, tiny_sample
-from train.packs import Pack, build_pack, empty_pack
+from train.packs import Pack, RenderedSample, build_pack, empty_pack
 
 
 def same(a: Pack, b: Pack) -> bool:
@@ -105,6 +106,18 @@ def test_an_empty_pack_supervises_nothing_and_has_no_pixels() -> None:
     pack = empty_pack()
     assert (pack.supervised, len(pack.patches), len(pack.grids), pack.keys) == (0, 0, 0, ())
     assert same(build_pack([], LAYOUT), pack)
+
+
+def test_a_conversation_without_a_word_is_a_pack_without_rows() -> None:
+    nothing = Rendered(
+        ids=np.zeros(0, np.int32),
+        supervised=np.zeros(0, bool),
+        visual=np.zeros((0, 3), np.int64),
+    )
+    pack = build_pack(
+        [RenderedSample(key="k", text=nothing, layouts=[], frames=[], seconds=[])], LAYOUT
+    )
+    assert (len(pack.tokens), pack.supervised, pack.cu_seqlens.tolist()) == (0, 0, [0, 0])
 
 
 @settings(max_examples=30, deadline=None)

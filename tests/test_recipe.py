@@ -96,7 +96,7 @@ def test_the_demo_ablations_differ_in_pathways_only() -> None:
             "seed: 7\nlayout: {timestamps: rope}",
             "timestamps: must be one of none, sentence",
         ),
-        ("seed: 7", "seed: 7\nlayout: {patch: 14}", "layout: patch: must be one of 8, 16"),
+        ("seed: 7", "seed: 7\nlayout: {patch: 14}", "layout: patch: must be one of 16"),
         ("seed: 7", "seed: 7\nlayout: [1]", "layout: must be a mapping"),
         ("seed: 7", "seed: 7\nheld_out: {name: x}", "held_out: must be a list"),
         ("seed: 7", "seed: 7\nallow_licences: MIT", "allow_licences: must be a list"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from mixtures.manifest import Manifest
 from shards.errors import UserError
 from tests.tiny_pool import tiny_manifest
-from train.frames import ClipCache
+from train.frames import ClipCache, Frames
 from train.packs import Pack
 from train.stream import Stream
 
@@ -42,6 +43,21 @@ def test_the_number_of_workers_changes_nothing(built: Path) -> None:
     ]
     assert taken[0] == taken[1] == taken[2]
     assert len({key for packs in taken[0] for pack in packs for key in pack[0]}) > 10
+
+
+def test_clips_that_come_again_are_taken_from_the_cache_and_change_nothing(built: Path) -> None:
+    again = []
+
+    class Counting(ClipCache):
+        def get(self, key: tuple[Any, ...]) -> Frames | None:
+            found = super().get(key)
+            again.append(found is not None)
+            return found
+
+    plain = fingerprint(list(islice(open_stream(built).steps(), 20)))
+    with patch("train.stream.ClipCache", Counting):
+        kept = fingerprint(list(islice(open_stream(built, cache_bytes=1 << 26).steps(), 20)))
+    assert any(again) and kept == plain
 
 
 def test_packs_carry_pixels_text_and_times(built: Path) -> None:
@@ -107,12 +123,23 @@ def test_a_finite_order_ends_on_all_ranks_at_once_and_visits_everything(tmp_path
 def test_the_cache_stays_under_its_bound_and_drops_the_oldest_use() -> None:
     cache = ClipCache(limit=300)
     frames = [np.full((1, 10, 10, 1), i, np.uint8) for i in range(4)]
-    for i in range(3):
+    for i in (0, 1, 2, 3, 0, 1, 2):
+        assert cache.get((i,)) is None  # nothing is kept the first time
         cache.put((i,), frames[i])
     assert cache.get((0,)) is frames[0]
     cache.put((3,), frames[3])
     assert cache.held == 300
     assert cache.get((1,)) is None
     assert cache.get((0,)) is frames[0]
-    cache.put(("large",), np.zeros(301, np.uint8))
+    for _ in range(2):
+        cache.put(("large",), np.zeros(301, np.uint8))
     assert cache.held == 300
+
+
+def test_a_thread_that_panics_ends_the_stream(tmp_path: Path) -> None:
+    class Panic(BaseException):
+        pass
+
+    stream = open_stream(tiny_manifest(tmp_path), workers=1)
+    with patch.object(Stream, "_read", side_effect=Panic), pytest.raises(Panic):
+        next(iter(stream))

@@ -141,13 +141,21 @@ class _Scratch(local):
 _scratch = _Scratch()
 
 
+MOST_SEEN = 1 << 16
+
+
 @dataclass(slots=True)
 class ClipCache:
-    """Frames of clips, least recently used first out, bounded in bytes; safe between threads."""
+    """Frames of clips, least recently used first out, bounded in bytes; safe between threads.
+
+    A clip is kept from its second time on: keeping one costs a copy, and of millions in a shuffled
+    order most do not come again in time. `MOST_SEEN` clips are remembered as seen.
+    """
 
     limit: int
     held: int = 0
     _items: OrderedDict[tuple[Any, ...], Frames] = field(default_factory=OrderedDict)
+    _seen: set[int] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
     def get(self, key: tuple[Any, ...]) -> Frames | None:
@@ -157,10 +165,21 @@ class ClipCache:
             return self._items.get(key)
 
     def put(self, key: tuple[Any, ...], frames: Frames) -> None:
+        if frames.nbytes > self.limit or not self._again(hash(key)):
+            return
+        own = frames if frames.base is None else frames.copy()  # not its pack too
         with self._lock:
-            if key in self._items or frames.nbytes > self.limit:
+            if key in self._items:
                 return
-            self._items[key] = frames if frames.base is None else frames.copy()  # not its pack too
-            self.held += frames.nbytes
+            self._items[key] = own
+            self.held += own.nbytes
             while self.held > self.limit:
                 self.held -= self._items.popitem(last=False)[1].nbytes
+
+    def _again(self, number: int) -> bool:
+        with self._lock:
+            again = number in self._seen
+            if len(self._seen) >= MOST_SEEN:
+                self._seen.clear()
+            self._seen.add(number)
+        return again

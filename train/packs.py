@@ -117,7 +117,7 @@ def build_pack(samples: Sequence[RenderedSample], config: LayoutConfig) -> Pack:
     wanted = np.concatenate([sample.text.supervised for sample in samples])
     labels = np.full(len(tokens), IGNORED, np.int64)
     labels[:-1] = np.where(wanted[1:], tokens[1:], IGNORED)
-    labels[starts + lengths - 1] = IGNORED
+    labels[(starts + lengths - 1)[lengths > 0]] = IGNORED
     return Pack(
         tokens=tokens,
         labels=labels,

@@ -160,7 +160,7 @@ class Stream:
                 return
             try:
                 pack.set_result(self._join([sample for run in runs for sample in run.result()]))
-            except Exception as error:
+            except BaseException as error:  # also a panic of a library: whoever waits must know
                 pack.set_exception(error)
             finally:
                 runs.clear()  # they hold this function, which holds them and their arrays
@@ -211,13 +211,15 @@ class Stream:
     ) -> Frames:
         clip = stored.sample.clips[number]
         key = (clip.clip_id, look.width, look.height, tuple(look.frames[i] for i in used))
-        kept = self._clips.get(key)
-        if kept is not None:
+        out, kept = room.take(len(used), look), self._clips.get(key)
+        if kept is None:
+            frames = open_jpegs(stored.frames[number], look, used, clip.clip_id, out)
+            self._clips.put(key, frames)
+            return frames
+        if out is None:
             return kept
-        out = room.take(len(used), look)
-        frames = open_jpegs(stored.frames[number], look, used, clip.clip_id, out)
-        self._clips.put(key, frames)
-        return frames
+        out[:] = kept
+        return out
 
     def _caching(self) -> AbstractContextManager[NodeCache | None]:
         """Straight from the store, or through the cache that this node's ranks share."""

@@ -38,10 +38,9 @@ NOWHERE = Places(0.0, 0.0)
 def places_of(grid: tuple[int, int], queries: Tensor) -> Places:
     """For patches of this grid (rows, columns), and queries [Q, C] that share the frame evenly."""
     count, width = queries.shape
-    rows = math.isqrt(count - 1) + 1
-    columns = -(-count // rows)
+    rows = next(rows for rows in range(math.isqrt(count), 0, -1) if count % rows == 0)
     return Places(
-        waves_at((rows, columns), width)[:count].to(queries),
+        waves_at((rows, count // rows), width).to(queries),
         waves_at(grid, width).to(queries),
     )
 
