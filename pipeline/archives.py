@@ -33,6 +33,7 @@ SLACK = 10 << 20  # bytes that any archive may unpack to
 MAX_EXTRA = 1 << 20  # bytes of an extended header
 BLOCK = 512
 _ZIP_END = 22  # bytes of the record that ends a zip
+_ZIP64_END = 76  # bytes of the two records in front of it where it is large
 _KIND = re.compile(r"\.(tar\.gz|tgz|tar|zip)(?:[._-]?part[._-]?\w+|[._][a-z]{2}|[._]\d{2,3})?$")
 _VOLUME = re.compile(r"\.z\d\d$")
 _NESTED = (".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".zst")
@@ -295,15 +296,16 @@ def _tar_starts(file: Concatenated) -> Iterator[int]:
 
 def _directory_nbytes(file: Concatenated) -> int:
     """Bytes of the central directory, found where zipfile looks; 0 where there is none."""
-    file.seek(max(0, file.nbytes - _ZIP_END - (1 << 16)))
+    file.seek(max(0, file.nbytes - _ZIP64_END - _ZIP_END - (1 << 16)))
     tail = file.read()
     at = len(tail) - _ZIP_END
-    if tail[at : at + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
-        at = tail.rfind(b"PK\5\6")
+    if tail[max(0, at) : at + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
+        at = tail.rfind(b"PK\5\6", max(0, at - (1 << 16)))
     if at < 0:
         return 0
-    if tail[max(0, at - 20) : at].startswith(b"PK\6\7"):
-        return int.from_bytes(tail[max(0, at - 36) : max(0, at - 28)], "little")
+    wide = tail[max(0, at - _ZIP64_END) : at]
+    if wide[-20:].startswith(b"PK\6\7") and wide.startswith(b"PK\6\6"):
+        return int.from_bytes(wide[40:48], "little")
     return int.from_bytes(tail[at + 12 : at + 16], "little")
 
 

@@ -63,12 +63,13 @@ def build(
         admitted = admit(sources, gathered, pool, workers, bars.step("admit"))
         gathered = gather(exams, "held_out", pool, workers, bars, uncaged, Fuse({}))
         held_out = admit(exams, gathered, pool, workers, bars.step("held out"))
+        benchmark = held_out_clips(pool, held_out)
         fuse = Fuse(bounds)
         decode("decode", admitted, pool, workers, bars, uncaged, fuse)
         decode("held_out", held_out, pool, workers, bars, uncaged, Fuse({}))
         fuse.check(recipe_path)
         pool.ledger.compact(MANY)
-        compare(admitted, held_out, pool, workers, bars)
+        compare(admitted, held_out, benchmark, pool, workers, bars)
         find_leaks(recipe, admitted, pool, workers, bars)
         find_twins(recipe, admitted, pool, workers, bars)
         count_lengths(recipe, admitted, pool, workers, bars)
@@ -135,7 +136,9 @@ def decode(
             for source in users.get(clip, ()):
                 fuse.note(source, code)
 
-    finished = ledger.Known(pool, stage).outcomes([row["clip_id"] for row in wanted])
+    # in the order in which they are decoded, so that a stretch of failures stays one
+    order = [row["clip_id"] for unit in ledger.units(wanted) for row in unit]
+    finished = ledger.Known(pool, stage).outcomes(order)
     note(finished)
     rows = [row for row in wanted if row["clip_id"] not in finished]
     units = (
@@ -173,12 +176,12 @@ def decode_alone(unit: stages.MediaUnit, workers: Workers) -> None:
 def compare(
     admitted: dict[str, Receipt],
     held_out: dict[str, Receipt],
+    benchmark: dict[str, str],
     pool: Pool,
     workers: Workers,
     bars: Steps,
 ) -> None:
     """Fingerprints of the recipe's clips -> duplicate pairs and leak matches."""
-    benchmark = held_out_clips(pool, held_out)
     clips = tuple(ledger.clip_ids(pool, list(admitted.values())))
     unit = comparing.CompareUnit(
         pool=pool.store.url,

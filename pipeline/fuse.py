@@ -1,7 +1,8 @@
 """A fuse per source: media that fail in a row with one code are not worth days of decoding.
 
-A blown fuse stops its source, not the run: the other sources are decoded to their end, and then
-nothing is published until a person has mended the source or allowed it.
+A blown fuse stops its source, not the step: archives of the other sources are read to their end, or
+their files decoded to theirs. Then the build ends, and nothing is published until a person has
+mended the source or allowed it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
+
+import pyarrow.compute as pc
 
 from mixtures.recipe import Archive, HeldOut, Source
 from pipeline import fetch, hub, links, stream
@@ -91,6 +94,9 @@ def _with_id(source: Source | HeldOut, name: str) -> Source | HeldOut:
 def _pinned(source: Source | HeldOut, where: str) -> Pinned:
     key = f"{where}: annotations of {source.name}"
     annotations = [file for each in source.annotations for file in fetch.pin(each, key)]
+    for file in annotations:
+        if not fetch.is_remote(file) and Path(file).is_dir():
+            raise UserError(f"{file}: a folder, named by {key}; name the files in it: {file}/*")
     archives: dict[tuple[str, str], list[str]] = defaultdict(list)
     loose = []
     for archive in source.archives:
@@ -198,8 +204,14 @@ def _archive_units(
             under=under,
             wanted=tuple(sorted(set(names))),
         )
-        units += [replace(whole, span=span) for span in _spans(parts)]
+        cut = not any(_has_folders(pool, name) for name in whole.wanted)
+        units += [replace(whole, span=span) for span in (_spans(parts) if cut else [None])]
     return units
+
+
+def _has_folders(pool: Pool, wanted: str) -> bool:
+    """Whether folders of pictures are wanted, which no range may cut in two."""
+    return bool(pc.any(pc.is_valid(pool.read(f"index/wanted/{wanted}")["fps"])).as_py())
 
 
 def _bounds(

@@ -87,7 +87,7 @@ def units(
 
 
 def _is_of(receipt: Receipt, index: LeakIndex) -> bool:
-    return bool(receipt.parameters["index"] == index.index_id)
+    return bool(receipt.version == MEDIA_VERSION and receipt.parameters["index"] == index.index_id)
 
 
 def match(unit: MediaLeakUnit | TextLeakUnit) -> Receipt:

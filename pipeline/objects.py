@@ -7,6 +7,7 @@ spliced.
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from pathlib import Path
@@ -61,6 +62,8 @@ def download(address: str, part: Path, limits: Limits) -> None:
         except (FileNotFoundError, PermissionError) as error:
             raise FetchProblem("FETCH_REFUSED", f"{address}: {error}") from error
         except Exception as error:  # every file system has errors of its own
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
             failed = FetchProblem("FETCH_UNREACHABLE", f"{address}: {error}")
             if attempt + 1 == limits.attempts or time.monotonic() + pause > deadline:
                 raise failed from error

@@ -11,12 +11,14 @@ PLACE is a local path or the pinned address of a fetched file (pipeline.fetch).
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,23 +30,25 @@ from shards.errors import MissingData, UserError
 from shards.ids import short_hash
 
 ROOM = 1 << 30  # bytes that must be free in memory; containers often have 64 MB there
+_SCRATCH = "slowfast-scratch-"
+_NEW_SECONDS = 60
 EMBEDDED_IN = ("images", "image", "mp4")  # the columns of published bytes
 
 
 @contextmanager
-def open_address(address: str, scratch: Path | None = None) -> Iterator[Path | Stills]:
+def open_address(address: str, members: Path | None = None) -> Iterator[Path | Stills]:
     """A local file, or pictures that make up a video; temporary ones are gone afterwards.
 
-    `scratch` holds the members of an archive that is being streamed.
+    `members` is the scratch folder of an archive that is being streamed.
     """
     scheme, _, place = address.partition(":")
     if scheme in ("parquet", "range"):
-        with tempfile.TemporaryDirectory(prefix="slowfast-", dir=memory()) as home:
-            yield (_embedded if scheme == "parquet" else _pieces)(place, Path(home))
+        with scratch(memory()) as home:
+            yield (_embedded if scheme == "parquet" else _pieces)(place, home)
         return
     fps = 0
     if scheme == "member":
-        path = spooled(scratch or Path("/nowhere"), address).resolve()
+        path = spooled(members or Path("/nowhere"), address).resolve()
         fps = _with_fps(place)[1]
     elif scheme == "folder":
         place, fps = _with_fps(place)
@@ -64,16 +68,52 @@ def pictures_in(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(Path(entry.path) for entry in entries))
 
 
-def memory() -> str | None:
+def memory() -> str:
     """A folder in memory where the machine has room in one, for bytes that are decoded at once."""
     folder = Path("/dev/shm")  # noqa: S108
     roomy = folder.is_dir() and shutil.disk_usage(folder).free > ROOM
-    return str(folder) if roomy else None
+    return str(folder) if roomy else tempfile.gettempdir()
+
+
+@contextmanager
+def scratch(within: str) -> Iterator[Path]:
+    """A folder that is gone afterwards; what killed workers left behind there goes before."""
+    for left in Path(within).glob(f"{_SCRATCH}*"):
+        _sweep(left)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=within) as made:
+        held = os.open(made, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)  # let go when this process ends, however it ends
+            yield Path(made)
+        finally:
+            os.close(held)
+
+
+def _sweep(left: Path) -> None:
+    """Remove a folder that nobody holds; a new one is given a minute to be taken hold of."""
+    with suppress(OSError):
+        if time.time() - left.stat().st_mtime < _NEW_SECONDS:
+            return
+        held = os.open(left, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(held)
 
 
 def spooled(scratch: Path, address: str) -> Path:
     """Where a member's bytes lie in a scratch folder; a video's ending says if it is a GIF."""
     return scratch / (short_hash(address) + (".gif" if address.lower().endswith(".gif") else ""))
+
+
+def drop(path: Path) -> None:
+    """Remove a spooled member or folder, and what it points to on disk."""
+    target = path.resolve()
+    if target.is_dir():
+        shutil.rmtree(target)
+    for each in (target, path):
+        each.unlink(missing_ok=True)
 
 
 def _with_fps(place: str) -> tuple[str, int]:

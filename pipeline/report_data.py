@@ -204,8 +204,11 @@ def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Mapping[str, Any]) -
     held_out = pa.array(recipe["held_out"], pa.string())
     own = pool.table(compared, "leaks", LEAKS)
     index = recipe.get("leaks", {}).get("index")
-    found = [one for one in pool.receipts("leak_media") if one.parameters["index"] == index]
-    matched = latest(found)
+    by_table = defaultdict(list)
+    for one in pool.receipts("leak_media"):
+        if one.parameters["index"] == index:
+            by_table[one.inputs].append(one)
+    matched = [one for found in by_table.values() for one in latest(found)]
     own = own.filter(pc.is_in(own["benchmark"], value_set=held_out))
     return pa.concat_tables([own, pool.table(matched, "leaks", LEAKS)])
 

@@ -235,7 +235,7 @@ def _judged(laid: Laid, line: Line) -> str:
     if one.contradicts(other) or other.contradicts(one):
         return ""
     found = min((one.found, other.found), key=len)
-    if found.mean() < LEAST_SHARE:
+    if len(found) and found.mean() < LEAST_SHARE:
         return ""
     whole = bool(inner and outer)
     if _changes_alike(laid, grid, likest):

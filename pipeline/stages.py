@@ -13,7 +13,7 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from shards.pool import Pool, Receipt
 from shards.sample import Clip, turns_from_json
 from shards.writer import clip_members, tar_bytes
 
+DEATHS_APART = 3  # as often as a unit is tried on the cluster
 DECODE_VERSION = "3"
 LENGTHS_VERSION = "1"
 
@@ -95,12 +96,12 @@ def refuse_media(unit: MediaUnit, code: str, detail: str) -> Receipt:
 
 
 def decode_apart(unit: MediaUnit) -> Receipt:
-    """Decode in a process of its own; what kills it is refused for good."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
-        try:
-            return apart.submit(decode, unit).result()
-        except BrokenProcessPool:
-            return refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])
+    """Decode in a process of its own; what kills three of them is refused for good."""
+    for _ in range(DEATHS_APART):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
+            with suppress(BrokenProcessPool):
+                return apart.submit(decode, unit).result()
+    return refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])
 
 
 def _commit_decoded(

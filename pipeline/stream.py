@@ -11,7 +11,6 @@ archive is never reopened for a record: its members pass by once, as bytes in me
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -25,7 +24,7 @@ from pipeline.archives import ArchiveProblem, Member, MemberProblem, kind_of, me
 from pipeline.concatenated import Concatenated
 from pipeline.fuse import Fuse
 from pipeline.media_table import folder_digest
-from pipeline.opening import memory, spooled
+from pipeline.opening import drop, memory, scratch, spooled
 from pipeline.records import Record
 from pipeline.sources import records
 from shards.ids import clip_id, sha256_file, work_id
@@ -33,7 +32,7 @@ from shards.index import MEMBERS, WANTED, table_of
 from shards.pool import Pool, Receipt
 
 NAMES_VERSION = "1"
-STREAM_VERSION = "2"
+STREAM_VERSION = "3"
 IN_MEMORY = 64 << 20  # bytes of a member that is kept in memory
 CHUNK_BYTES = 256 << 20  # bytes of members that are decoded together
 _PIECE = 1 << 20
@@ -106,7 +105,7 @@ class Passed:
 def stream(unit: ArchiveUnit) -> Passed:
     """Read the archive once; decode what is wanted and not yet in the pool; name what was found.
 
-    Of a source whose fuse blows nothing more is decoded; with no source left, reading ends.
+    Of a source whose fuse blows nothing more is kept; with no source left, reading ends.
     """
     pool = Pool(unit.pool)
     files = [fetch.local(address) for address in unit.parts]
@@ -188,13 +187,11 @@ class _Passing:
         """Stream to the end; the sha256 of the bytes of this unit, or "" where a fuse blew."""
         paths = [file.path for file in self.files]
         kind = kind_of(paths[0].name)
-        with tempfile.TemporaryDirectory(prefix="slowfast-", dir=memory()) as small:
-            with tempfile.TemporaryDirectory(prefix="slowfast-") as large:
-                self.scratch, self.large = Path(small), Path(large)
-                with Concatenated(paths, hashed=not known) as file:
-                    self._pass(members(file, kind, *(self.unit.span or (0, None))))
-                    digest = "" if self.fuse.blown else known or file.digest(self.unit.span)
-                    self.counts["bytes_read"] = file.bytes_read
+        with scratch(memory()) as self.scratch, scratch(tempfile.gettempdir()) as self.large:
+            with Concatenated(paths, hashed=not known) as file:
+                self._pass(members(file, kind, *(self.unit.span or (0, None))))
+                digest = "" if self.fuse.blown else known or file.digest(self.unit.span)
+                self.counts["bytes_read"] = file.bytes_read
         return digest
 
     def _pass(self, passing: Iterator[Member]) -> None:
@@ -213,9 +210,10 @@ class _Passing:
     def _meet(self, member: Member) -> None:
         """Keep the member if a record names it, or names the folder that it lies in."""
         name = str(PurePosixPath(self.unit.under) / member.name)
-        folder = self._match(str(PurePosixPath(name).parent), folders=True)
-        if self.open_folder and self.open_folder.name != folder:
+        parent = str(PurePosixPath(name).parent)
+        if self.open_folder and self.open_folder.parent != parent:
             self._close_folder()
+        folder = self._match(parent, folders=True)
         wanted = self._match(name, folders=False)
         if member.refusal:
             self.counts["members_refused"] += 1
@@ -226,7 +224,7 @@ class _Passing:
             if wanted:
                 self._keep(wanted, member)
             elif folder:
-                self._add_picture(folder, member)
+                self._add_picture(folder, parent, member)
         except MemberProblem as problem:
             self._refuse(wanted or folder, problem.detail, problem.code)
 
@@ -260,10 +258,14 @@ class _Passing:
         """(where the bytes are now, their sha256)."""
         path, digest = spooled(self.scratch, address), hashlib.sha256()
         target = path if member.nbytes <= IN_MEMORY else spooled(self.large, address)
-        with target.open("wb") as file:
-            while data := member.read(_PIECE):
-                digest.update(data)
-                file.write(data)
+        try:
+            with target.open("wb") as file:
+                while data := member.read(_PIECE):
+                    digest.update(data)
+                    file.write(data)
+        except MemberProblem:
+            target.unlink()
+            raise
         if target != path:
             path.symlink_to(target)
         return path, digest.hexdigest()
@@ -297,7 +299,7 @@ class _Passing:
                     "span": row["span"],
                 }
         if not fresh:
-            _remove(path)
+            drop(path)
         self.pending |= set(fresh)
         self.uses[path] += len(fresh)
         for kind in {row["kind"] for row in fresh.values()}:
@@ -330,7 +332,7 @@ class _Passing:
             path = spooled(self.scratch, row["address"])
             self.uses[path] -= 1
             if not self.uses[path]:
-                _remove(path)
+                drop(path)
 
     def _note(self, sources: set[str], code: str) -> None:
         """One medium of each source, decoded or refused."""
@@ -342,16 +344,17 @@ class _Passing:
         row = {"name": name, "media_digest": "", "address": ""}
         self.found[name].append(row | {"code": code, "detail": detail})
 
-    def _add_picture(self, folder: str, member: Member) -> None:
+    def _add_picture(self, folder: str, parent: str, member: Member) -> None:
         if self.open_folder is None:
             if folder in self.found:
                 self._refuse(folder, f"the pictures of {folder} lie in several places")
                 return
             fps = self._rows(folder, folders=True)[0]["fps"]
             address = f"member:{self.place}#{PurePosixPath(member.name).parent}@{fps}"
-            home = spooled(self.scratch, address)
+            home = spooled(self.large, address)
             home.mkdir()
-            self.open_folder = _Folder(folder, address, home)
+            spooled(self.scratch, address).symlink_to(home)
+            self.open_folder = _Folder(folder, parent, address, home)
         self.open_folder.add(member)
 
     def _close_folder(self) -> None:
@@ -359,7 +362,8 @@ class _Passing:
         if folder is not None:
             rows = self._rows(folder.name, folders=True)
             digest = folder_digest(folder.digests.items())
-            self._take(folder.name, rows, folder.address, digest, folder.home, folder.nbytes)
+            path = spooled(self.scratch, folder.address)
+            self._take(folder.name, rows, folder.address, digest, path, folder.nbytes)
 
     def rows(self) -> Iterable[dict[str, Any]]:
         """What became of each wanted name that was met, in order of the names."""
@@ -372,6 +376,7 @@ class _Folder:
     """A folder of pictures while they pass by; in an archive they lie side by side."""
 
     name: str
+    parent: str
     address: str
     home: Path
     digests: dict[str, str] = field(default_factory=dict)
@@ -387,14 +392,3 @@ class _Folder:
         file = PurePosixPath(member.name).name
         (self.home / file).write_bytes(data)
         self.digests[file] = hashlib.sha256(data).hexdigest()
-
-
-def _remove(path: Path) -> None:
-    """Remove a spooled member, and what it points to on disk."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    elif path.is_symlink():
-        path.resolve().unlink(missing_ok=True)
-        path.unlink()
-    else:
-        path.unlink(missing_ok=True)

@@ -53,8 +53,10 @@ class Store:
             name = f"write-test-{secrets.token_hex(4)}"
             store.put(name, b"")
             store.remove(name)
-        except OSError as error:
-            raise UserError(f"{self.url}: cannot write here: {error.strerror or error}") from error
+        except Exception as error:  # every file system has errors of its own
+            why = getattr(error, "strerror", None) or error
+            remedy = "" if self.is_local else "; check its credentials and endpoint"
+            raise UserError(f"{self.url}: cannot write here: {why}{remedy}") from error
 
     def put_once(self, name: str, data: bytes) -> bool:
         """Write `name` unless it exists; True if this call wrote it. The first writer wins."""

@@ -8,12 +8,13 @@ import os
 import tarfile
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from pipeline import media_table, stream
+from pipeline import gather, media_table, stream
 from pipeline.admit import SourceUnit, admit
 from pipeline.archives import ranges
 from pipeline.concatenated import Concatenated
@@ -301,6 +302,52 @@ def test_a_folder_that_is_scattered_is_refused(tmp_path: Path, media: dict[str, 
     assert world.codes(admitted) == {"v_one": "ARCHIVE_MEMBER_REFUSED"}
 
 
+def test_two_folders_of_one_name_side_by_side_are_refused(
+    tmp_path: Path, media: dict[str, bytes]
+) -> None:
+    files = {f"{at}/v_one/{n}.jpeg": media[f"pictures/{n}.jpg"] for at in "ab" for n in range(2)}
+    world = World(tmp_path, hound(tmp_path / "a.jsonl", ["v_one"]), "llava_hound")
+    admitted = world.admit(streamed(world.unit(tarred(tmp_path / "a.tar", files))))
+    assert world.codes(admitted) == {"v_one": "ARCHIVE_MEMBER_REFUSED"}
+
+
+def test_no_range_cuts_a_folder_of_pictures(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "RANGE_BYTES", 20_000)
+    found = {}
+    for form, make, end in (("llava_hound", hound, "jsonl"), ("llava_json", asks, "json")):
+        archive = str(tarred(tmp_path / f"{form}.tar", media))
+        world = World(tmp_path / form, make(tmp_path / f"{form}.{end}", ["pictures"]), form)
+        names = stream.names(
+            stream.NamesUnit(pool=world.pool.store.url, format=form, annotations=world.annotations)
+        )
+        source = SimpleNamespace(source=SimpleNamespace(name="a"), archives=(((archive,), ""),))
+        units = gather._archive_units([source], {"a": names}, "decode", world.pool)
+        found[form] = [unit.span for unit in units]
+    assert found["llava_hound"] == [None] and len(found["llava_json"]) > 1
+
+
+def test_a_damaged_member_takes_no_room_while_the_archive_passes(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[str] = []
+
+    def kept(self: stream._Passing, *more: Any) -> None:
+        left.extend(path.name for path in self.scratch.iterdir())
+        refuse(self, *more)
+
+    refuse = stream._Passing._refuse
+    monkeypatch.setattr(stream._Passing, "_refuse", kept)
+    archive = zipped(tmp_path / "a.zip", {"pictures/0.jpg": media["pictures/0.jpg"]})
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 1
+    archive.write_bytes(data)
+    world = World(tmp_path, asks(tmp_path / "a.json", ["pictures/0.jpg"]))
+    admitted = world.admit(streamed(world.unit(archive)))
+    assert world.codes(admitted) == {"pictures/0.jpg": "ARCHIVE_DAMAGED"} and not left
+
+
 def test_byte_ranges_of_a_patch_are_decoded(
     tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,16 +394,20 @@ def test_a_medium_that_kills_is_refused_and_its_neighbours_are_kept(
     world = World(tmp_path, asks(tmp_path / "a.json", names))
     killer = sha256_hex(media["pictures/1.jpg"])
     monkeypatch.setenv("KILLER", killer)
+    monkeypatch.setenv("DEATHS", str(tmp_path / "deaths"))
     monkeypatch.setattr(stream.stages, "decode", decode_or_die)
     archive = tarred(tmp_path / "all.tar.gz", {name: media[name] for name in names})
     streamed(world.unit(archive, alone=True))
     assert set(world.clips()) == {sha256_hex(media["pictures/0.jpg"])}
     refused = world.pool.table(world.pool.receipts("decode"), "refused", REFUSED).to_pylist()
     assert [row["code"] for row in refused] == ["MEDIA_KILLED_WORKER"]
+    assert len((tmp_path / "deaths").read_bytes()) == 3
     assert refused[0]["origin"] == f"member:{resolve(str(archive), '')}#pictures/1.jpg"
 
 
 def decode_or_die(unit: MediaUnit) -> Receipt:
     if any(row["media_digest"] == os.environ["KILLER"] for row in unit.rows):
+        with Path(os.environ["DEATHS"]).open("ab") as deaths:
+            deaths.write(b"x")
         os.abort()
     return decode(unit)

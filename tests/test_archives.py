@@ -159,6 +159,19 @@ def test_a_directory_that_no_memory_holds_ends_a_zip(
     assert problem(tmp_path / "b.zip").code == "ARCHIVE_TOO_BIG"
 
 
+def test_a_forged_record_hides_no_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(1_000):
+            entry = zipfile.ZipInfo(f"{number}.jpg")
+            entry.comment = b"PK\6\7" + bytes(16) if number == 999 else b""
+            archive.writestr(entry, b"")
+    monkeypatch.setattr(archives, "MAX_DIRECTORY", 10_000)
+    assert problem(path).code == "ARCHIVE_TOO_BIG"
+
+
 def test_what_unpacks_without_end_is_stopped(tmp_path: Path) -> None:
     for make in (bomb, bomb_behind_the_end):
         assert problem(written(tmp_path / "a.tar.gz", make())).code == "ARCHIVE_TOO_BIG"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import gather
 from pipeline.fetch import resolve
 from pipeline.media_table import Found, folder_table
 from pipeline.opening import open_address
@@ -90,3 +92,9 @@ def test_paths_of_a_recipe_are_checked_with_the_key_that_names_them(tmp_path: Pa
     file.write_bytes(b"")
     with pytest.raises(UserError, match="not a folder"):
         folder_table(file)
+
+
+def test_annotations_are_files_and_a_folder_is_refused_by_name(tmp_path: Path) -> None:
+    source = SimpleNamespace(name="a", annotations=(str(tmp_path),), archives=())
+    with pytest.raises(UserError, match=r"a folder, named by r\.yaml: annotations of a; name the"):
+        gather._pinned(source, "r.yaml")  # type: ignore[arg-type]

@@ -311,7 +311,7 @@ def test_the_same_copies_give_the_same_index_wherever_they_lie(
 
 
 def test_tables_compared_together_or_alone_leave_the_same_receipts(
-    built: Path, tmp_path: Path
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def receipts(pool: Pool, stage: str) -> dict[str, dict[str, list[str]]]:
         return {one.work_id: one.outputs for one in pool.receipts(stage)}
@@ -334,6 +334,9 @@ def test_tables_compared_together_or_alone_leave_the_same_receipts(
         leaks.match(leaks.TextLeakUnit(pool=together.pool, index=index.url, table=name))
     assert [receipts(pool, stage) for stage in ("leak_media", "leak_text")] == before
     assert leaks.units(pool, index, clips, []) == []
+    monkeypatch.setattr(leaks, "MEDIA_VERSION", "2/0")  # of another version: matched again
+    (again,) = leaks.units(pool, index, clips, [])
+    assert isinstance(again, leaks.MediaLeakUnit) and set(again.tables) == set(tables)
 
 
 @pytest.mark.faults

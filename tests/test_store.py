@@ -53,6 +53,17 @@ def test_an_unwritable_root_is_refused_before_work(tmp_path: Path) -> None:
         Store(file).check_writable()
 
 
+def test_a_store_that_does_not_answer_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(UserError, match=r"cannot write here: .*; check its credentials"):
+        Store("s3://nobody/out").check_writable()
+
+
 def test_leftovers_of_a_killed_writer_are_not_listed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.put_once("folder/done", b"1")
