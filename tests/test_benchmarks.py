@@ -73,6 +73,12 @@ def test_nothing_measured_never_holds() -> None:
         Bar(what="a", value=None, bar=">= 1", holds=True)
 
 
+def test_every_peer_has_packages_and_a_script() -> None:
+    names = {path.stem for path in peers.HERE.glob("*.txt")}
+    scripts = {path.stem.rpartition("_")[0] for path in peers.HERE.glob("*_*.py")}
+    assert names and names <= scripts
+
+
 def test_a_peer_that_is_not_installed_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
