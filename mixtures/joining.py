@@ -78,17 +78,24 @@ def _begins(
     text: NDArray[np.int64],
     clips: NDArray[np.int64],
     rule: JoinRule,
-) -> list[bool]:
+) -> NDArray[np.bool_]:
     """Which conversations begin a sample: the first of a group, and whatever no longer fits."""
-    columns = (column.tolist() for column in (fresh, turns, text, clips))
-    begins, turns_left, tokens_left = [], 0, 0
+    starts = np.flatnonzero(fresh)
+    sums = (np.add.reduceat(column.astype(np.int64), starts) for column in (turns, text))
+    bounds = (rule.max_turns, rule.max_tokens - clips[starts])
+    outgrown = np.any([found > most for found, most in zip(sums, bounds, strict=True)], axis=0)
+    some = np.flatnonzero(np.repeat(outgrown, np.diff(np.append(starts, len(fresh)))))
+    columns = (column[some].tolist() for column in (fresh, turns, text, clips))
+    begun, turns_left, tokens_left = [], 0, 0
     for begin, own_turns, own_text, of_clips in zip(*columns, strict=True):
         begin = begin or own_turns > turns_left or own_text > tokens_left
         if begin:
             turns_left, tokens_left = rule.max_turns, rule.max_tokens - of_clips
         turns_left -= own_turns
         tokens_left -= own_text
-        begins.append(begin)
+        begun.append(begin)
+    begins = fresh.copy()
+    begins[some] = begun
     return begins
 
 
@@ -96,11 +103,13 @@ def _keys(keys: NDArray[np.void], sizes: NDArray[np.int64]) -> NDArray[np.void]:
     """The key of each run of conversations: its own if it is one, else H of theirs in order."""
     ends = np.cumsum(sizes)
     found: NDArray[np.void] = keys[ends - sizes]
-    names = hex_of(keys).to_pylist()
-    for i in np.flatnonzero(sizes > 1).tolist():
-        listed = '","'.join(names[ends[i] - sizes[i] : ends[i]])
-        spelled = f'["{JOIN_ALGO}",["{listed}"]]'  # canonical JSON, in a fifth of the time
-        found[i] = np.void(sha256(spelled.encode()).digest()[:16])
+    names, many = hex_of(keys).to_pylist(), np.flatnonzero(sizes > 1)
+    runs = zip((ends - sizes)[many].tolist(), ends[many].tolist(), strict=True)
+    listed = ('","'.join(names[start:stop]) for start, stop in runs)
+    # canonical JSON, in a fifth of the time
+    spelled = (f'["{JOIN_ALGO}",["{each}"]]' for each in listed)
+    digests = b"".join(sha256(each.encode()).digest()[:16] for each in spelled)
+    found[many] = np.frombuffer(digests, "V16")
     return found
 
 
