@@ -34,7 +34,7 @@ from pipeline.progress import Step, Steps
 from pipeline.report import write_report
 from shards.pool import Pool, Receipt
 
-ROUNDS, FILMS = 8, 96
+ROUNDS, FILMS = 8, 192
 
 
 def run(console: Console) -> list[Bar]:
