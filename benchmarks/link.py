@@ -3,7 +3,7 @@
 `python -m benchmarks.link ROOT LATENCY_S BYTES_PER_S [FAIL_EVERY]` prints its port and serves until
 its standard input closes. `GET /bytes-sent` answers how many bytes of files it has sent; a folder
 answers with links to what is in it. Every FAIL_EVERY-th ranged request is answered by 503, but no
-range twice.
+range more often than a client tries again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+
+from shards.store import RETRY_SECONDS
 
 _PIECE = 16 << 10
 _RANGE = re.compile(rb"range: bytes=(\d+)-(\d*)", re.I)
@@ -28,7 +31,7 @@ class Link:
     def __init__(self, root: Path, latency: float, bandwidth: float, fail_every: int = 0) -> None:
         self.root, self.latency, self.bandwidth = root.resolve(), latency, bandwidth
         self.fail_every, self.requests, self.sent = fail_every, 0, 0
-        self.free_at, self.refused = 0.0, set[tuple[str, str]]()
+        self.free_at, self.refused = 0.0, Counter[tuple[str, str]]()
         self.serving: set[asyncio.Task[None]] = set()
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,9 +72,9 @@ class Link:
 
     def fails(self, path: str, wanted: str) -> bool:
         due = self.fail_every and self.requests % self.fail_every == 0
-        if not due or (path, wanted) in self.refused:
+        if not due or self.refused[path, wanted] == len(RETRY_SECONDS):
             return False
-        self.refused.add((path, wanted))
+        self.refused[path, wanted] += 1
         return True
 
     async def reply(

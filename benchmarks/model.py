@@ -182,7 +182,7 @@ def share(console: Console) -> list[Bar]:
     kept: list[Tensor] = []
 
     def tower() -> None:
-        kept[:] = [model.vision_tower(normalised(patches, seconds), grids)]
+        kept[:] = [model.vision_tower(normalised(patches, next(model.parameters())), grids)]
 
     def project_and_splice() -> None:
         rows = model.get_input_embeddings()(inputs["input_ids"][0])

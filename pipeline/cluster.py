@@ -25,11 +25,11 @@ from ray.exceptions import (
 )
 
 from shards.errors import UserError
+from shards.outcome import DEATHS
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 
-DEATHS = 3
 LOSSES = 10  # of machines under one unit: past that the unit is what takes them down
 _STORE_BYTES = 256 << 20
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,7 @@ def _archive_units(
     for each in needing:
         for archive in each.archives:
             tables[archive] += wanted[each.source.name].outputs["index/wanted"]
+    folders = {name for name in {*chain(*tables.values())} if _has_folders(pool, name)}
     units = []
     for (parts, under), names in tables.items():
         whole = stream.ArchiveUnit(
@@ -204,8 +206,8 @@ def _archive_units(
             under=under,
             wanted=tuple(sorted(set(names))),
         )
-        cut = not any(_has_folders(pool, name) for name in whole.wanted)
-        units += [replace(whole, span=span) for span in (_spans(parts) if cut else [None])]
+        spans = [None] if folders & set(names) else _spans(parts)
+        units += [replace(whole, span=span) for span in spans]
     return units
 
 

@@ -33,12 +33,11 @@ from shards.index import (
     REFUSED,
     table_of,
 )
-from shards.outcome import Refused
+from shards.outcome import DEATHS, Refused
 from shards.pool import Pool, Receipt
 from shards.sample import Clip, turns_from_json
 from shards.writer import clip_members, tar_bytes
 
-DEATHS_APART = 3  # as often as a unit is tried on the cluster
 DECODE_VERSION = "3"
 LENGTHS_VERSION = "1"
 
@@ -96,8 +95,8 @@ def refuse_media(unit: MediaUnit, code: str, detail: str) -> Receipt:
 
 
 def decode_apart(unit: MediaUnit) -> Receipt:
-    """Decode in a process of its own; what kills three of them is refused for good."""
-    for _ in range(DEATHS_APART):
+    """Decode in a process of its own; what kills DEATHS of them is refused for good."""
+    for _ in range(DEATHS):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
             with suppress(BrokenProcessPool):
                 return apart.submit(decode, unit).result()

@@ -9,6 +9,9 @@ from shards.errors import UserError
 
 STAGES = ("fetch", "admit", "decode", "plan")
 
+DEATHS = 3
+"""Of workers, on one unit of work, after which it is given up."""
+
 CODES: Mapping[str, str] = {
     "ROW_NOT_JSON": "the record is not one JSON object",
     "ROW_NOT_UTF8": "the record is not UTF-8 text",

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 import pipeline.fuse
 from mixtures.recipe import load_recipe
 from pipeline import admit, build, gather, ledger
-from pipeline.cluster import DEATHS, Workers
+from pipeline.cluster import Workers
 from pipeline.fuse import Fuse
 from pipeline.progress import steps
 from shards.errors import UserError
 from shards.index import CLIPS, REFUSED
+from shards.outcome import DEATHS
 from shards.pool import Pool
 from tests import small_world
 from tests.test_archive_stream import asks, tarred

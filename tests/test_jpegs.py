@@ -13,7 +13,7 @@ from mixtures.layout import LayoutConfig, Look, View, look_at
 from shards.errors import DamagedData
 from tests.test_layout import clip_of
 from tests.tiny_model import patches_of
-from train.frames import Room, Rooms, open_jpegs
+from train.frames import Room, Rooms, decoded, open_jpegs
 
 
 def jpeg(seed: int, width: int, height: int) -> bytes:
@@ -53,6 +53,12 @@ def test_what_is_no_jpeg_is_damage_and_says_which_frame() -> None:
     look = look_of(64, 64, 2, 64 * 64)
     with pytest.raises(DamagedData, match="clip c: frame 1 is no JPEG"):
         open_jpegs([jpeg(0, 64, 64), b"no"], look, [0, 1], "c")
+
+
+def test_frames_are_decoded_where_the_decoder_writes_through_the_cache() -> None:
+    for side in (64, 144, 384):
+        (pixels,) = decoded([jpeg(0, side, side)], look_of(side, side, 1, side * side), [0], "c")
+        assert all(row.ctypes.data % 16 == 8 for row in pixels)
 
 
 def test_an_array_is_used_again_once_nobody_holds_a_part_of_it() -> None:

@@ -139,8 +139,6 @@ class _Scratch(local):
 
 
 _scratch = _Scratch()
-
-
 MOST_SEEN = 1 << 16
 
 

@@ -60,7 +60,7 @@ class LongMemory(nn.Module):
         padded = pad_sequence(list(rows.split(counts)), batch_first=True)
         steps = torch.arange(padded.shape[1], device=rows.device)
         real = steps < torch.tensor(counts, device=rows.device)[:, None]
-        return self.mlp(self.reader(padded, mask=real[:, None, None])).flatten(0, 1)
+        return self.mlp(self.reader(padded, real[:, None, None])).flatten(0, 1)
 
 
 def memory_calls(frames: int) -> int:

@@ -101,10 +101,7 @@ class PerceiverLayer(nn.Module):
         self.norm, self.about = (nn.LayerNorm(width, eps=NORM_EPS) for _ in range(2))
         self.cross, self.feed = Attention(width, heads), Feed(width)
 
-    def forward(
-        self, rows: Tensor, context: Tensor, places: Places, mask: Tensor | None = None
-    ) -> Tensor:
-        assert mask is None  # every patch of a frame is there
+    def forward(self, rows: Tensor, context: Tensor, places: Places) -> Tensor:
         asked = self.norm(rows) + places.queries
         seen = torch.cat([self.about(context) + places.context, asked], dim=1)
         return self.feed(rows + self.cross(asked, seen))
@@ -140,15 +137,12 @@ class Perceiver(nn.Module):
         self.layers = nn.ModuleList(self.Layer(width, heads) for _ in range(DEPTH))
 
     def forward(
-        self,
-        context: Tensor,
-        grid: tuple[int, int] | None = None,
-        mask: Tensor | None = None,
+        self, context: Tensor, *mask: Tensor, grid: tuple[int, int] | None = None
     ) -> Tensor:
         rows = self.queries.expand(len(context), -1, -1)
         places = NOWHERE if grid is None else places_of(grid, self.queries)
         for layer in self.layers:
-            rows = layer(rows, context, places, mask)
+            rows = layer(rows, context, places, *mask)
         return rows
 
 
@@ -170,7 +164,7 @@ def resample(resampler: Perceiver, features: Tensor, grids: Tensor) -> Tensor:
         return resampler(features.view(0, 1, features.shape[1]))
     parts = features.split([group.frames * group.height * group.width for group in groups])
     made = [
-        resampler(part.unflatten(0, (group.frames, -1)), (group.height, group.width))
+        resampler(part.unflatten(0, (group.frames, -1)), grid=(group.height, group.width))
         for part, group in zip(parts, groups, strict=True)
     ]
     rows, back = torch.cat(made), frame_order(grids)
