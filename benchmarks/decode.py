@@ -1,12 +1,15 @@
 """Probe, cage, decode, sample, scale and JPEG at the media door, against `ffmpeg -f null`.
 
-Both sides use one thread of the same ffmpeg on the same files, interleaved, five runs each; the
-ratio is of the medians of CPU seconds, children included. The files are 63 s of a real clip in four
-codecs and three sizes. Every time that the door keeps is compared with a full decode's times.
+Both sides use one thread of the same ffmpeg on the same files, interleaved, five runs each, on one
+CPU (a second one, where ours encodes while ffmpeg decodes, may be the other half of the same core,
+and then each slows the other); the ratio is of the medians of CPU seconds, children included. The
+files are 63 s of a real clip in four codecs and three sizes. Every time that the door keeps is
+compared with a full decode's times.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -14,7 +17,7 @@ import resource
 import shutil
 import statistics
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -97,9 +100,10 @@ def ffmpeg(*arguments: str) -> None:
 def measure(path: Path) -> Measured:
     decoded = door(path)
     ours, theirs = [], []
-    for _ in range(RUNS):
-        theirs.append(cpu(lambda: null(path)))
-        ours.append(cpu(lambda: door(path)))
+    with one_cpu():
+        for _ in range(RUNS):
+            theirs.append(cpu(lambda: null(path)))
+            ours.append(cpu(lambda: door(path)))
     return Measured(ours=ours, theirs=theirs, frames_off=frames_off(path, decoded))
 
 
@@ -112,6 +116,17 @@ def door(path: Path) -> Decoded:
 
 def null(path: Path) -> None:
     ffmpeg("-threads", "1", "-i", str(path), "-map", "0:v:0", "-threads", "1", "-f", "null", "-")
+
+
+@contextlib.contextmanager
+def one_cpu() -> Iterator[None]:
+    """This thread and the processes that it starts stay on one CPU."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def cpu(work: Callable[[], object]) -> float:

@@ -8,11 +8,9 @@ rate and damage are judged by what came out of the decoder, not by what the head
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
-import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,12 +22,16 @@ import simplejpeg
 
 from pipeline import cage, frames
 from pipeline.decoded import Broken
-from pipeline.probe import Stream, check_exit, guards
+from pipeline.probe import RGB, Stream, check_exit, guards
 from shards.profile import Profile
 
 DECODE_SECONDS = 60  # and one second more for each second of video
 HDR = ("smpte2084", "arib-std-b67")
+_EXACT = "bicubic+accurate_rnd+full_chroma_int+bitexact"
+_SAME = {"color_primaries": "bt709", "color_trc": "bt709"}  # on both sides: never converted
 _HARMLESS = re.compile(r"not on whitelist|Last message repeated")  # streams that are not decoded
+Size = tuple[int, int]  # width, height
+Plane = np.ndarray[Any, np.dtype[np.uint8]]
 _TIME = re.compile(rb"^frame:(\d+) +pts:(-?\d+|NOPTS)", re.MULTILINE)
 
 
@@ -45,14 +47,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to take out of one video; `stored` is the size of a frame, `inner` of its picture."""
+    """What to take out of one video; `stored` is the size of a frame, `inner` of its picture.
+
+    The sides of both are even.
+    """
 
     path: Path
     stream: Stream
     window: Window
     rule: frames.Cells
-    stored: tuple[int, int]
-    inner: tuple[int, int]
+    stored: Size
+    inner: Size
 
     @property
     def pixels(self) -> int:
@@ -77,10 +82,10 @@ class _Source:
         self.plan, self.profile = plan, profile
         self.jpegs: list[bytes] = []
         self.every, self.kept = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-        width, height = plan.stored
-        size = width * height * 3
+        width, height = plan.inner
+        self._size = width * height * 3 // 2
         self.outlet = cage.Outlet(
-            self._encode, piece=size, max_bytes=(profile.frame_cap + 1) * size
+            self._encode, piece=self._size, max_bytes=(profile.frame_cap + 1) * self._size
         )
 
     def close(self) -> None:
@@ -89,10 +94,10 @@ class _Source:
         self.outlet.close()
 
     def _encode(self, raw: memoryview) -> None:
-        width, height = self.plan.stored
-        if len(raw) == width * height * 3:
-            pixels = np.frombuffer(raw, np.uint8).reshape(height, width, 3)
-            self.jpegs.append(encode_jpeg(pixels, self.profile.jpeg_quality, "420"))
+        if len(raw) == self._size:
+            planes = _planes(raw, self.plan.inner, self.plan.stored)
+            quality = self.profile.jpeg_quality
+            self.jpegs.append(simplejpeg.encode_jpeg_yuv_planes(*planes, quality))
 
 
 def extract(plans: Sequence[Plan], profile: Profile) -> list[Extracted]:
@@ -119,10 +124,24 @@ def extract(plans: Sequence[Plan], profile: Profile) -> list[Extracted]:
     return found
 
 
-def encode_jpeg(pixels: np.ndarray[Any, np.dtype[np.uint8]], quality: int, chroma: str) -> bytes:
-    """JPEG bytes of RGB uint8[height, width, 3]; `chroma` is "420" or "444"."""
-    data: bytes = simplejpeg.encode_jpeg(pixels, quality, "RGB", chroma)
-    return data
+def _planes(raw: memoryview, inner: Size, stored: Size) -> Iterator[Plane]:
+    """The three planes of a 4:2:0 picture, centred on black where the stored size is larger."""
+    pixels = np.frombuffer(raw, np.uint8)
+    for parts, black in ((1, 0), (2, 128), (2, 128)):  # chroma has half of each side
+        width, height = (side // parts for side in inner)
+        plane = pixels[: width * height].reshape(height, width)
+        pixels = pixels[plane.size :]
+        if inner != stored:
+            pairs = list(zip(inner, stored, strict=True))
+            rows, columns = (_margins(side, whole, parts) for side, whole in reversed(pairs))
+            plane = np.pad(plane, (rows, columns), constant_values=black)
+        yield plane
+
+
+def _margins(side: int, whole: int, parts: int) -> tuple[int, int]:
+    """Before and after, in samples of `parts` pixels; chroma starts where luma does."""
+    before = (whole - side) // 4 * 2 // parts
+    return before, (whole - side) // parts - before
 
 
 def _times(log: IO[bytes]) -> list[int]:
@@ -167,7 +186,7 @@ def _output(source: _Source) -> Any:
     return node.output(
         f"pipe:{source.outlet.writer}",
         format="rawvideo",
-        pix_fmt="rgb24",
+        pix_fmt="yuv420p",
         fps_mode="passthrough",
         bitexact=None,
     )
@@ -179,34 +198,37 @@ def _noted(node: Any, key: str, descriptor: int) -> Any:
 
 
 def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:
-    """Scale (square pixels), map HDR to BT.709, centre on zeros: RGB of the stored size."""
-    stream, stored, inner = plan.stream, plan.stored, plan.inner
-    flags = "bicubic+accurate_rnd+full_chroma_int+bitexact"
+    """Scale (square pixels) and map to the colours of JPEG: full-range BT.601, 4:2:0.
+
+    zscale scales in integers, for an eighth of what swscale takes; matrices it would apply in
+    floating point, which differs between processors, so the integers of `colorspace` do that.
+    """
+    stream, matrix = plan.stream, plan.stream.matrix
+    full = "pc" if stream.full_range else "tv"
+    if matrix == RGB:
+        matrix, full = "bt470bg", "pc"
+        node = node.filter("scale", flags=_EXACT, out_color_matrix=matrix, out_range=full)
+        node = node.filter("format", "yuv444p")
+    elif any(side % 2 for side in stream.size):  # zscale wants whole chroma samples
+        node = node.filter("scale", flags=_EXACT, in_range=full, out_range=full)
+        node = node.filter("format", "yuv444p|yuv444p12")
+    size = {
+        "w": plan.inner[0],
+        "h": plan.inner[1],
+        "filter": "bicubic",
+        "param_a": 0,
+        "param_b": 0.5,
+    }
     if stream.transfer in HDR:
-        if not has_zscale():
-            raise Broken("COLOUR_REFUSED", f"{stream.transfer}: this ffmpeg has no zscale filter")
-        node = node.filter("scale", *inner, flags=flags)
+        node = node.filter("zscale", **size)
         node = node.filter("zscale", transfer="linear", npl=100).filter("format", "gbrpf32le")
         node = node.filter("zscale", primaries="bt709")
         node = node.filter("tonemap", profile.tone_map, desat=0)
-        node = node.filter("zscale", transfer="bt709", matrix="bt709", range="full")
-        node = node.filter("format", "rgb24")
+        node = node.filter("zscale", transfer="bt709", matrix="470bg", range="full")
+        node = node.filter("format", "yuv420p")
     else:
-        node = node.filter("scale", *inner, flags=flags, in_color_matrix=stream.matrix)
-        # the same bytes as rgb24 at once, for a quarter of the time: planes have a SIMD path
-        node = node.filter("format", "gbrp").filter("format", "rgb24")
+        node = node.filter("setparams", colorspace=matrix, range=full, **_SAME)
+        node = node.filter("zscale", **size, chromal="center").filter("format", "yuv420p")
+        node = node.filter("colorspace", all="bt709", space="bt470bg", range="pc")
     node = node.filter("setsar", "1")
-    if inner != stored:
-        node = node.filter("pad", *stored, "(ow-iw)/2", "(oh-ih)/2", "black")
     return node
-
-
-@functools.cache
-def has_zscale() -> bool:
-    """Whether this ffmpeg can map HDR; asked once per process."""
-    said = subprocess.run(
-        [cage.tool("ffmpeg"), "-hide_banner", "-v", "error", "-filters"],
-        capture_output=True,
-        check=False,
-    )
-    return b" zscale " in said.stdout

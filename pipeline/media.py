@@ -8,6 +8,7 @@ files do.
 from __future__ import annotations
 
 import functools
+import re
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -87,18 +88,35 @@ def check_tools(*, uncaged: bool = False) -> str:
             "no layer of the media cage works here (setpriv, unshare, prlimit); "
             "install util-linux, or give --uncaged for data that you trust"
         )
+    lacking = {"zscale", "colorspace"} - _filters()
+    if lacking:
+        raise UserError(
+            f"{cage.tool('ffmpeg')}: built without the filters {', '.join(sorted(lacking))}; "
+            "install one that has them (Debian, Ubuntu: apt-get install ffmpeg)"
+        )
     return f"ffmpeg {_version()}, cage: {' '.join(active) or 'none'}"
 
 
 @functools.cache
 def _version() -> str:
     """The ffmpeg build, asked once per process: every unit of work records it."""
-    said = subprocess.run(
-        [cage.tool("ffmpeg"), "-version"], capture_output=True, check=False, text=True
-    )
-    words = said.stdout.split()
-    if said.returncode != 0 or len(words) < 3:
-        raise UserError(
-            f"{cage.tool('ffmpeg')}: does not run: {said.stderr.strip()[:200]}; reinstall ffmpeg"
-        )
+    words = _said("-version").split()
+    if len(words) < 3:
+        raise UserError(f"{cage.tool('ffmpeg')}: has no version; reinstall ffmpeg")
     return words[2]
+
+
+@functools.cache
+def _filters() -> set[str]:
+    """The filters of this ffmpeg, asked once per process."""
+    return set(re.findall(r"^ \S+ (\w+) ", _said("-v", "error", "-filters"), re.MULTILINE))
+
+
+def _said(*question: str) -> str:
+    command = [cage.tool("ffmpeg"), "-hide_banner", *question]
+    said = subprocess.run(command, capture_output=True, check=False, text=True)
+    if said.returncode != 0:
+        raise UserError(
+            f"{command[0]}: does not run: {said.stderr.strip()[:200]}; reinstall ffmpeg"
+        )
+    return said.stdout

@@ -30,6 +30,7 @@ MAX_SECONDS = 4 * 3600
 MAX_FPS = 240
 PROBE_SECONDS = 15
 
+RGB = "rgb"  # the matrix of a stream that has none
 _LISTS = (b"#EXTM3U", b"ffconcat ")
 _MATRICES = {"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c"}
 _INTERLACED = ("tt", "bb", "tb", "bt")
@@ -62,6 +63,7 @@ class Stream:
     interlaced: bool
     transfer: str
     matrix: str
+    full_range: bool
     codec: str
     container: str
 
@@ -152,7 +154,8 @@ def stream_of(found: dict[str, Any], gif: bool) -> Stream:
         fps=fps,
         interlaced=raw.get("field_order") in _INTERLACED,
         transfer=raw.get("color_transfer", "unknown"),
-        matrix=_matrix(raw.get("color_space", "unknown"), height),
+        matrix=_matrix(raw, height),
+        full_range=_full_range(raw),
         codec=codec,
         container=found["format"]["format_name"].split(",")[0],
     )
@@ -211,8 +214,18 @@ def _fraction(text: str | None) -> Fraction:
         return Fraction(0)
 
 
-def _matrix(named: str, height: int) -> str:
+def _matrix(raw: dict[str, Any], height: int) -> str:
     """The YUV matrix; where the file names none, what players assume: BT.709 from 720 lines on."""
+    if re.match(r"rgb|bgr|gbr|[a0]rgb|[a0]bgr|pal8", raw.get("pix_fmt", "")):
+        return RGB
+    named = raw.get("color_space", "unknown")
     if named in _MATRICES:
-        return named
+        return str(named)
     return "bt709" if height >= 720 else "smpte170m"
+
+
+def _full_range(raw: dict[str, Any]) -> bool:
+    """Whether black is 0; where the file does not say, ffmpeg writes only grey ones so."""
+    if raw.get("color_range") in ("pc", "tv"):
+        return bool(raw["color_range"] == "pc")
+    return re.match(r"gray|yuvj", raw.get("pix_fmt", "")) is not None

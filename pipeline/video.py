@@ -84,7 +84,7 @@ def plan_video(path: Path, profile: Profile, span: Span) -> Plan:
         window=window,
         rule=frames.cells(between, stream.time_base, capped=capped),
         stored=stored,
-        inner=inner,
+        inner=(inner[0] + inner[0] % 2, inner[1] + inner[1] % 2),  # whole chroma samples
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from shards.errors import UserError
 from shards.ids import short_hash
 
-DOOR_VERSION = "media-door/1"
+DOOR_VERSION = "media-door/2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

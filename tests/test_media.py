@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+from PIL import Image
 
-from pipeline import cage, extract, media, stages
+from pipeline import cage, media, stages
 from pipeline.decoded import Decoded, MediaRefusal, placed
 from shards.errors import UserError
 from shards.pool import Pool
@@ -171,26 +172,44 @@ def test_a_long_or_small_picture_is_centred_on_zeros(tmp_path: Path) -> None:
     assert placed(2000, 100, area=480 * 480, multiple=64, max_aspect=3)[0] == (768, 256)
 
 
-@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv444p10le", "gray"])
-def test_frames_are_what_ffmpeg_converts_to_rgb_in_one_step(pixels: str, tmp_path: Path) -> None:
-    coded = ("-pix_fmt", pixels, "-c:v", "libx265" if "10" in pixels else "libx264", "-crf", "10")
-    found = door(path := encode(tmp_path / "x.mkv", *TESTSRC, *coded))
-    flags = "bicubic+accurate_rnd+full_chroma_int+bitexact:in_color_matrix=smpte170m"
-    graph = f"scale={found.width}:{found.height}:flags={flags},format=rgb24"
-    raw = tmp_path / "first"
-    encode(raw, "-i", str(path), "-vf", graph, "-frames:v", "1", "-f", "rawvideo")
-    rgb = np.fromfile(raw, np.uint8).reshape(found.height, found.width, 3)
-    assert found.frames[0] == extract.encode_jpeg(rgb, PROFILE.jpeg_quality, "420")
+X264, X265, VP9 = "libx264 -crf 1", "libx265 -crf 1", "libvpx-vp9 -crf 4 -b:v 0"
+CODED = {  # how a picture of known colours is coded, and what the file says of it
+    "709": (X264, "yuv420p", "bt709", "tv", "256x128"),
+    "601": (X264, "yuv420p", "smpte170m", "tv", "256x128"),
+    "240m": (X264, "yuv420p", "smpte240m", "tv", "256x128"),
+    "fcc, 422": (X264, "yuv422p", "fcc", "tv", "256x128"),
+    "full range": (X264, "yuvj420p", "bt709", "pc", "256x128"),
+    "full range, 444": (X264, "yuvj444p", "smpte170m", "pc", "256x128"),
+    "10 bits": (X265, "yuv420p10le", "bt2020nc", "tv", "256x128"),
+    "12 bits, odd": (X265, "yuv444p12le", "bt709", "tv", "213x107"),
+    "odd": (VP9, "yuv420p", "bt709", "tv", "213x107"),
+    "motion jpeg, odd": ("mjpeg -q:v 1", "yuvj422p", "bt470bg", "pc", "213x107"),
+    "rgb": ("libx264rgb -crf 1", "rgb24", "", "pc", "256x128"),
+    "rgb, odd": (VP9, "gbrp", "", "pc", "213x107"),
+}
 
 
-def test_hdr_is_mapped_or_refused_but_never_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = VIDEOS["HDR10"].make(tmp_path, tmp_path)
-    assert "tone-mapped" in door(path).colour
-    monkeypatch.setattr(extract, "has_zscale", lambda: False)
-    found = media.decode(path, "video", PROFILE)
-    assert isinstance(found, MediaRefusal) and found.code == "MEDIA_COLOUR_REFUSED"
+@pytest.mark.parametrize("case", CODED)
+def test_colours_are_those_that_were_coded(case: str, tmp_path: Path) -> None:
+    codec, pixels, matrix, span, size = CODED[case]
+    smooth = "geq=r=255*X/W:g=255*Y/H:b=255*(1-X/W)*(1-Y/H)"
+    convert = f"scale=out_color_matrix={matrix}:out_range={span}," if matrix else ""
+    graph = f"color=s={size}:r=2:d=1,format=gbrp,{smooth},{convert}format={pixels}"
+    named = ("-colorspace", matrix, "-color_range", span) if matrix else ()
+    coded = ("-f", "lavfi", "-i", graph, *named, "-c:v", *codec.split())
+    found = door(encode(tmp_path / "x.mkv", *coded))
+    width, height = (int(side) for side in size.split("x"))
+    x, y = np.meshgrid(np.arange(width) / width, np.arange(height) / height)
+    picture = (255 * np.stack([x, y, (1 - x) * (1 - y)], -1)).round().astype(np.uint8)
+    sides = found.width, found.height
+    expected = np.asarray(Image.fromarray(picture).resize(sides, Image.Resampling.BICUBIC))
+    off = abs(simplejpeg.decode_jpeg(found.frames[0]).astype(int) - expected)[:, :-4]
+    assert off.mean() < 1.1 and off.max() <= 9  # ffmpeg writes the last odd column too dark
+    assert (found.colour == "rgb") == (matrix == "")
+
+
+def test_hdr_is_mapped(tmp_path: Path) -> None:
+    assert "tone-mapped" in door(VIDEOS["HDR10"].make(tmp_path, tmp_path)).colour
 
 
 def test_the_cage_has_no_network_no_environment_and_no_input() -> None:
@@ -259,6 +278,25 @@ def test_missing_tools_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UserError, match="apt-get install ffmpeg"):
         media.check_tools()
     cage.tool.cache_clear()
+
+
+def test_an_ffmpeg_without_the_filters_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, script in {
+        "ffmpeg": "echo 'ffmpeg version 7.1'; echo ' T. colorspace  V->V  Convert'",
+        "ffprobe": "exit 0",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    asked = (cage.tool, media._version, media._filters)
+    for answer in asked:
+        answer.cache_clear()
+    with pytest.raises(UserError, match="built without the filters zscale; install one"):
+        media.check_tools()
+    for answer in asked:
+        answer.cache_clear()
 
 
 def test_a_worker_without_a_cage_refuses_unless_told(
