@@ -27,11 +27,11 @@ from shards.profile import Profile
 
 DECODE_SECONDS = 60  # and one second more for each second of video
 HDR = ("smpte2084", "arib-std-b67")
+Size = tuple[int, int]  # width, height
+Plane = np.ndarray[Any, np.dtype[np.uint8]]
 _EXACT = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 _SAME = {"color_primaries": "bt709", "color_trc": "bt709"}  # on both sides: never converted
 _HARMLESS = re.compile(r"not on whitelist|Last message repeated")  # streams that are not decoded
-Size = tuple[int, int]  # width, height
-Plane = np.ndarray[Any, np.dtype[np.uint8]]
 _TIME = re.compile(rb"^frame:(\d+) +pts:(-?\d+|NOPTS)", re.MULTILINE)
 
 
@@ -209,7 +209,9 @@ def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:
         matrix, full = "bt470bg", "pc"
         node = node.filter("scale", flags=_EXACT, out_color_matrix=matrix, out_range=full)
         node = node.filter("format", "yuv444p")
-    elif any(side % 2 for side in stream.size):  # zscale wants whole chroma samples
+    elif any(
+        side % stream.chroma_step for side in stream.size
+    ):  # zscale wants whole chroma samples
         node = node.filter("scale", flags=_EXACT, in_range=full, out_range=full)
         node = node.filter("format", "yuv444p|yuv444p12")
     size = {

@@ -47,6 +47,7 @@ _ENTRIES = (
 class Stream:
     """What the header says of the video stream, already within the bounds.
 
+    `chroma_step` is how many pixels share a chroma sample, at most, along a side.
     `seconds` is the stream's own duration; `longest` is the file's where that is longer, as in
     variable-rate files whose own duration counts decoding steps.
     """
@@ -64,6 +65,7 @@ class Stream:
     transfer: str
     matrix: str
     full_range: bool
+    chroma_step: int
     codec: str
     container: str
 
@@ -156,6 +158,7 @@ def stream_of(found: dict[str, Any], gif: bool) -> Stream:
         transfer=raw.get("color_transfer", "unknown"),
         matrix=_matrix(raw, height),
         full_range=_full_range(raw),
+        chroma_step=4 if re.match(r"yuvj?41", raw.get("pix_fmt", "")) else 2,
         codec=codec,
         container=found["format"]["format_name"].split(",")[0],
     )

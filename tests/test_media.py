@@ -208,6 +208,19 @@ def test_colours_are_those_that_were_coded(case: str, tmp_path: Path) -> None:
     assert (found.colour == "rgb") == (matrix == "")
 
 
+def test_four_pixels_that_share_their_chroma_need_not_fill_the_width(tmp_path: Path) -> None:
+    y, x = np.mgrid[0:128, 0:254]
+    picture = np.stack([x, 2 * y, 255 - x], -1).astype(np.uint8)
+    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), 95, "RGB", "411")
+    (tmp_path / "x.mjpeg").write_bytes(4 * jpeg)
+    still = ("-f", "mjpeg", "-framerate", "2", "-i", str(tmp_path / "x.mjpeg"), "-c", "copy")
+    found = door(encode(tmp_path / "x.mkv", *still))
+    sides = found.width, found.height
+    expected = np.asarray(Image.fromarray(picture).resize(sides, Image.Resampling.BICUBIC))
+    off = abs(simplejpeg.decode_jpeg(found.frames[0]).astype(int) - expected)[:, 4:-4]
+    assert off.mean() < 1.5
+
+
 def test_hdr_is_mapped(tmp_path: Path) -> None:
     assert "tone-mapped" in door(VIDEOS["HDR10"].make(tmp_path, tmp_path)).colour
 
