@@ -180,7 +180,7 @@ def test_joined_conversations_are_the_same_whatever_the_pool_was_cut_into(tmp_pa
     assert ids == {GOLDEN_ID}
 
 
-GOLDEN_ID = "cdfa378172b4b2416cb2f87cd142d2f3b6667b6e11424fc65edcf6924bffffa6"
+GOLDEN_ID = "25961dbf18aa4ca12a0a903110476200623a8dcef4e81295a1948828969402db"
 
 
 @pytest.mark.parametrize(

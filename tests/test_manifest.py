@@ -21,7 +21,7 @@ from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json
 from tests.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
-GOLDEN_ID = "6380eac8535311bf2c9dc0f1c5d74adcbb52e0837948a3aa2a5d0ff43de2be02"
+GOLDEN_ID = "343c1e4a48f731dc67bf8c7258a1d61bc33913e1c82e0b385dbdf9bf3abdf18b"
 RATIOS = {"a": "weight: 3", "b": "weight: 1"}
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.plan_made import written
 
 ROOT = Path(__file__).parent.parent
-GOLDEN = "8ffc57e4a69732221834906d55fbea31eafe2029f00e9a5fa531f330b9bbdbea"
+GOLDEN = "461a1da5bf89b0604303ea0c6b55adafe42f1f7b863cf438277161c77bc87767"
 NEEDED = "import fsspec, numpy, pyarrow, tokenizers, yaml"
 
 
