@@ -24,7 +24,7 @@ from shards.ids import short_hash, work_id
 from shards.index import CANDIDATES, FINGERPRINTS, PAIRS
 from shards.pool import Pool, Receipt
 
-VERSION = "3"
+VERSION = "4"
 CLIPS_PER_PART = 4096
 
 

@@ -47,8 +47,9 @@ PATCH_TIMES = 0.25  # share of the pictures in which a logo shows
 PEAK, ABOVE = 0.75, 0.2  # correlation of a picture, and by how much it exceeds all others'
 MAX_STILL_GAP = 1_100_000  # µs; between pictures further apart, a still clip may have moved
 SAME_TIME = 60_000  # µs; encoders shift by a frame of 25 fps
+TIE = 0.01  # of correlations; while a video stands still, noise says which picture is the likest
 LINES_TRIED = 2
-OFFSETS_TRIED = 2  # per speed
+OFFSETS_TRIED = 3  # per speed; a clip that repeats fits as well a repetition later
 
 Ints = npt.NDArray[np.int64]
 
@@ -206,11 +207,13 @@ def _fitted(laid: Laid, line: Line) -> list[Line]:
     reach = 1.5 * max(laid.film.step * line.speed, laid.other.step)
     near = abs(at[:, None] - laid.other.micros) <= reach
     alike = np.where(near, laid.alike, -1)
-    best = alike.argmax(axis=1)
-    good = alike[np.arange(len(at)), best] >= 0.9
-    ours, theirs = laid.film.micros[good], laid.other.micros[best[good]]
+    best = alike.max(axis=1)
+    good = best >= 0.9
     if good.sum() < 3:
         return [line]
+    likest = alike >= best[:, None] - TIE
+    middle = (likest * laid.other.micros).sum(axis=1) / likest.sum(axis=1)
+    ours, theirs = laid.film.micros[good], middle[good]
     moved = Line(line.speed, float(np.mean(theirs - line.speed * ours)))
     speed, offset = np.polyfit(ours, theirs, 1)
     free = [Line(float(speed), float(offset))] if line.speed != 1 and 0.45 <= speed <= 2.2 else []

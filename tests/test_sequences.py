@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pipeline.fingerprints import SIDE
 from pipeline.registration import HERE, smoothed, warped
-from pipeline.sequences import fits
+from pipeline.sequences import Film, Fit, film, fits, laid_over, relation
 from tests.test_logos import pan, under
 
 
@@ -34,3 +35,20 @@ def test_pairs_fit_together_as_they_fit_alone() -> None:
 def test_nothing_fits_nothing() -> None:
     none = np.empty((0, SIDE, SIDE), np.float32)
     assert list(fits(none, none, np.empty((0, 4), np.float32), np.empty(0, np.int64))) == []
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.25])
+def test_pictures_that_stand_still_do_not_pull_the_clocks_apart(speed: float) -> None:
+    """Shown for 0.8 s and seen each half second, pictures come twice: noise says which is liker."""
+    for seed in range(8):
+        draw = np.random.Generator(np.random.Philox(seed))
+        shown = smoothed(draw.uniform(0, 255, (14, SIDE, SIDE)).astype(np.float32))
+
+        def seen(rate: float, draw=draw, shown=shown) -> Film:
+            micros = np.arange(0, int(11e6 / rate), 500_000)
+            pictures = shown[(micros * rate / 800_000).astype(int)]
+            return film(micros, pictures + draw.normal(0, 0.5, pictures.shape).astype(np.float32))
+
+        nowhere = np.zeros((SIDE, SIDE), np.bool_)
+        laid = laid_over(seen(1.0), seen(speed), Fit(HERE, nowhere))
+        assert relation(laid), (seed, speed)
