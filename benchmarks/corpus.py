@@ -11,7 +11,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from benchmarks.made_source import Scene, commit_comparison, commit_source
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
 from mixtures.text import TextCodec, train_tokenizer
@@ -105,7 +105,7 @@ def _make(
     build_manifest(recipe, pool, revisions).write(str(home))
     if length:
         return
-    manifest = Manifest.load(made.manifest)
+    manifest = load_manifest(made.manifest)
     units, _ = plan_shards(made.manifest, manifest, pool, made.shards)
     publish(Store(made.shards), manifest, dict(map(write_shard, units)))
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from mixtures.order import Order
 
 
@@ -28,7 +28,7 @@ def held() -> dict[str, int]:
 
 def main() -> None:
     before, start = held(), time.process_time()
-    manifest = Manifest.load(Path(sys.argv[1]) / "manifest.json")
+    manifest = load_manifest(Path(sys.argv[1]) / "manifest.json")
     order = Order(manifest, 48)
     loaded = time.process_time() - start
     last = manifest.value["packs"] // 48 - 1

@@ -20,7 +20,7 @@ from rich.table import Table
 from benchmarks.corpus import Kind, corpus
 from benchmarks.frame import Bar, at_least, equal
 from benchmarks.peers import PeerUnavailable, ask
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from mixtures.order import Order
 from train.stream import Stream
 
@@ -42,7 +42,7 @@ KINDS = (
 
 def run(console: Console) -> list[Bar]:
     made = corpus("mixed", KINDS, pack_tokens=PACK_TOKENS, length=30_000)
-    manifest = Manifest.load(made.manifest)
+    manifest = load_manifest(made.manifest)
     arithmetic = Order(manifest, GLOBAL_BATCH)
     planned = digest(
         [[one.key for one in pack] for pack in arithmetic.batch(step, 0, 1)]

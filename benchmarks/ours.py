@@ -23,7 +23,7 @@ import simplejpeg
 
 from benchmarks.peers.counting import count
 from mixtures.layout import look_at
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from mixtures.order import Order
 from shards.reader import ShardReader, Stored
 from shards.store import Store
@@ -38,7 +38,7 @@ Answer = dict[str, Any]
 
 def raw(request: Answer) -> Answer:
     def opened() -> Iterator[dict[str, Any]]:
-        manifest = Manifest.load(request["manifest"])
+        manifest = load_manifest(request["manifest"])
         return _members(manifest, ShardReader(Store(request["shards"])))
 
     return count(request, opened, lambda one: f"{one['position']:012d}_{one['key']}")
@@ -57,7 +57,7 @@ def _members(manifest: Manifest, reader: ShardReader) -> Iterator[dict[str, Any]
 
 
 def _drawn(request: Answer) -> tuple[Manifest, list[Any]]:
-    manifest = Manifest.load(request["manifest"])
+    manifest = load_manifest(request["manifest"])
     return manifest, Order(manifest).samples(0, request["samples"])
 
 
@@ -102,7 +102,7 @@ def frames(request: Answer) -> Answer:
 
 def packs(request: Answer) -> Answer:
     opened = time.perf_counter()
-    manifest = Manifest.load(request["manifest"])
+    manifest = load_manifest(request["manifest"])
     cache = Config().cache_mib << 20
     stream = Stream(manifest, request["shards"], workers=THREADS, cache_bytes=cache)
     seen = pixels = samples = 0
@@ -128,7 +128,7 @@ def resume(request: Answer) -> Answer:
     started, cpu, steps = time.perf_counter(), time.process_time(), {}
     for rank in range(request["world_size"]):
         stream = Stream(
-            Manifest.load(request["manifest"]),
+            load_manifest(request["manifest"]),
             request["shards"],
             rank,
             request["world_size"],
@@ -157,7 +157,7 @@ def remote(request: Answer) -> Answer:
         folder=Path(request["folder"]), limit=request["limit"], ranks=range(*request["ranks"])
     )
     stream = Stream(
-        Manifest.load(request["manifest"]),
+        load_manifest(request["manifest"]),
         request["address"],
         request["rank"],
         request["world_size"],

@@ -20,7 +20,7 @@ from benchmarks.corpus import DENSE, ROOT, corpus
 from benchmarks.frame import Bar, at_least, at_most, equal
 from benchmarks.link import bytes_sent, link
 from benchmarks.peers import ask_ours
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from mixtures.order import Order
 from shards.extents import Place
 from shards.reader import open_data
@@ -32,7 +32,7 @@ CACHE = 0.10
 
 def run(console: Console) -> list[Bar]:
     made = corpus("dense", [DENSE])
-    manifest = Manifest.load(made.manifest)
+    manifest = load_manifest(made.manifest)
     needs = [list(reads(manifest, made.shards, node)) for node in range(NODES)]
     step_bytes = [
         sum(place.extent for node in needs for place in node[step]) for step in range(len(needs[0]))

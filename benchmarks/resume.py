@@ -17,7 +17,7 @@ from benchmarks.corpus import Corpus, Kind, corpus
 from benchmarks.frame import Bar, at_most, equal
 from benchmarks.loader import prepare, request_of, side
 from benchmarks.peers import PeerUnavailable
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 
 TINY = Kind(name="tiny", count=12_000, frames=1, sides=(32, 64))
 TOPOLOGIES = ((1, 1), (1, 0), (2, 2), (3, 1), (4, 3), (6, 1), (8, 1))
@@ -31,7 +31,7 @@ def run(console: Console) -> list[Bar]:
 
 
 def ours(console: Console, made: Corpus) -> list[Bar]:
-    packs = int(sum(Manifest.load(made.manifest).packs_per_window.tolist()))
+    packs = int(sum(load_manifest(made.manifest).packs_per_window.tolist()))
     request = request_of("ours", made) | {"task": "resume", "global_batch": GLOBAL_BATCH}
     one = request | {"workers": 1, "world_size": 1, "steps": 1}
     begun, late = [], []

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mixtures.diff import diff, explain
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
 from shards.errors import run_command
@@ -109,7 +109,7 @@ def ratio_table(manifest: Manifest) -> Table:
 
 
 def run_diff(arguments: argparse.Namespace) -> None:
-    found = diff(Manifest.load(arguments.a), Manifest.load(arguments.b))
+    found = diff(load_manifest(arguments.a), load_manifest(arguments.b))
     if arguments.json:
         _write_json(found)
         return
@@ -139,7 +139,7 @@ def run_diff(arguments: argparse.Namespace) -> None:
 
 def run_explain(arguments: argparse.Namespace) -> None:
     found = explain(
-        Manifest.load(arguments.manifest),
+        load_manifest(arguments.manifest),
         arguments.step,
         arguments.rank,
         arguments.world_size,

@@ -147,51 +147,50 @@ class Manifest:
             return clip_id
         return str(self.copies[at]["shown"].tobytes().hex())
 
-    @classmethod
-    def load(cls, path: str | Path) -> Manifest:
-        """Read and verify a manifest and the files beside it; the errors name what differs."""
-        folder, _, name = str(path).rpartition("/")
-        store = Store(folder or "/" * str(path).startswith("/") or ".")
-        try:
-            value = json.loads(store.get(name))
-            check_version(value, str(path))
-            if identity(value) != value["manifest_id"]:
-                raise DamagedData(
-                    f"{path}: its content is not what its manifest_id says; plan again"
-                )
-            manifest = cls(
-                value=value,
-                tables=[_kept(store, source) for source in value["sources"]],
-                source_at=_table(store, value["schedule"]["table"]),
-                packs_per_window=open_npy(store, npy_name(value["packs_per_window"])),
-                tokenizer=_tokenizer(store, value["text"]["tokenizer_sha256"]),
-                members=[_members(store, each) for each in value["sources"] if "join" in value],
-                copies=_copies(store, value.get("canonical")),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise DamagedData(f"{path}: not a manifest ({error!r}); plan again") from error
-        if order_digest(manifest) != manifest.value["order_digest"]:
-            raise UserError(f"{path}: this version draws another order; use the one that wrote it")
-        return manifest
 
-    def write(self, folder: str) -> None:
-        """Tables first, `manifest.json` last."""
-        store = Store(folder)
-        digests = [source["kept"]["table"] for source in self.value["sources"]]
-        arrays: dict[str, NDArray[Any]] = dict(zip(digests, self.tables, strict=True))
-        arrays[self.value["packs_per_window"]] = self.packs_per_window
-        if self.source_at is not None:
-            arrays[self.value["schedule"]["table"]] = self.source_at
-        for source, members in zip(self.value["sources"], self.members, strict=False):
-            arrays[source["kept"]["members"]] = members
-        if "canonical" in self.value:
-            arrays[self.value["canonical"]["table"]] = self.copies
-        for digest, array in arrays.items():
-            store.put(npy_name(digest), npy_bytes(array))
-        store.put(tokenizer_name(self.value["text"]["tokenizer_sha256"]), self.tokenizer)
-        store.put("manifest.json", canonical_json(self.value))
+def load_manifest(path: str | Path) -> Manifest:
+    """Read and verify a manifest and the files beside it; the errors name what differs."""
+    folder, _, name = str(path).rpartition("/")
+    store = Store(folder or "/" * str(path).startswith("/") or ".")
+    try:
+        value = json.loads(store.get(name))
+        check_version(value, str(path))
+        if identity(value) != value["manifest_id"]:
+            raise DamagedData(f"{path}: its content is not what its manifest_id says; plan again")
+        manifest = Manifest(
+            value=value,
+            tables=[_kept(store, source) for source in value["sources"]],
+            source_at=_table(store, value["schedule"]["table"]),
+            packs_per_window=open_npy(store, npy_name(value["packs_per_window"])),
+            tokenizer=_tokenizer(store, value["text"]["tokenizer_sha256"]),
+            members=[_members(store, each) for each in value["sources"] if "join" in value],
+            copies=_copies(store, value.get("canonical")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise DamagedData(f"{path}: not a manifest ({error!r}); plan again") from error
+    if order_digest(manifest) != manifest.value["order_digest"]:
+        raise UserError(f"{path}: this version draws another order; use the one that wrote it")
+    return manifest
+
+
+def write_manifest(manifest: Manifest, folder: str) -> None:
+    """Tables first, `manifest.json` last."""
+    store = Store(folder)
+    digests = [source["kept"]["table"] for source in manifest.value["sources"]]
+    arrays: dict[str, NDArray[Any]] = dict(zip(digests, manifest.tables, strict=True))
+    arrays[manifest.value["packs_per_window"]] = manifest.packs_per_window
+    if manifest.source_at is not None:
+        arrays[manifest.value["schedule"]["table"]] = manifest.source_at
+    for source, members in zip(manifest.value["sources"], manifest.members, strict=False):
+        arrays[source["kept"]["members"]] = members
+    if "canonical" in manifest.value:
+        arrays[manifest.value["canonical"]["table"]] = manifest.copies
+    for digest, array in arrays.items():
+        store.put(npy_name(digest), npy_bytes(array))
+    store.put(tokenizer_name(manifest.value["text"]["tokenizer_sha256"]), manifest.tokenizer)
+    store.put("manifest.json", canonical_json(manifest.value))
 
 
 def _kept(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:

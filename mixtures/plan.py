@@ -28,7 +28,14 @@ from mixtures.canonical import CANONICAL_ALGO, NONE_SHOWN, show_canonical
 from mixtures.checks import check_view
 from mixtures.facts import Clips, Samples, passing, read_clips, read_samples, rows_at
 from mixtures.joining import JOIN_ALGO, join_by_clip
-from mixtures.manifest import ALGORITHMS, MANIFEST_VERSION, Manifest, identity, order_digest
+from mixtures.manifest import (
+    ALGORITHMS,
+    MANIFEST_VERSION,
+    Manifest,
+    identity,
+    order_digest,
+    write_manifest,
+)
 from mixtures.order import Order, group_sums
 from mixtures.price import Pricer
 from mixtures.quotas import bounded_length, schedule_for
@@ -80,7 +87,7 @@ class Plan:
         store.put("refused.parquet", write_table(self.refusals))
         store.put("leaks.parquet", write_table(self.matches))
         store.put("books.json", canonical_json([asdict(books) for books in self.books]))
-        self.manifest.write(folder)
+        write_manifest(self.manifest, folder)
 
 
 def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | None = None) -> Plan:

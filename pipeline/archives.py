@@ -88,19 +88,19 @@ def members(
 
     Raises ArchiveProblem where it cannot be read on; what came before is good.
     """
-    with _typed(file, ArchiveProblem):
+    with typed(file, ArchiveProblem):
         if kind == "zip":
-            yield from _zip_members(file, start, stop)
+            yield from zip_members(file, start, stop)
         elif kind == "tar":
             file.seek(start)
             last = stop is None or stop >= file.nbytes  # which must end with an end mark
-            yield from _tar_members(file, file.read, file.tell, None if last else stop)
+            yield from tar_members(file, file.read, file.tell, None if last else stop)
         else:
-            yield from _unpacked_members(file)
+            yield from unpacked_members(file)
 
 
 @contextmanager
-def _typed(file: Concatenated, problem: type[ArchiveProblem]) -> Iterator[None]:
+def typed(file: Concatenated, problem: type[ArchiveProblem]) -> Iterator[None]:
     """What the decoders raise over broken bytes, as an ArchiveProblem; faults of the disk stay."""
     try:
         yield
@@ -118,8 +118,8 @@ def ranges(file: Concatenated, kind: str, nbytes: int) -> list[tuple[int, int]]:
     cuts = [0]
     if kind == "tar.gz" or file.nbytes <= nbytes:
         return [(0, file.nbytes)]
-    with suppress(ArchiveProblem), _typed(file, ArchiveProblem):
-        for start in _zip_starts(file) if kind == "zip" else _tar_starts(file):
+    with suppress(ArchiveProblem), typed(file, ArchiveProblem):
+        for start in zip_starts(file) if kind == "zip" else tar_starts(file):
             if start - cuts[-1] >= nbytes:
                 cuts.append(start)
     return list(pairwise([*cuts, file.nbytes]))
@@ -128,7 +128,7 @@ def ranges(file: Concatenated, kind: str, nbytes: int) -> list[tuple[int, int]]:
 # tar -------------------------------------------------------------------------------
 
 
-def _unpacked_members(file: Concatenated) -> Iterator[Member]:
+def unpacked_members(file: Concatenated) -> Iterator[Member]:
     """The members of a tar.gz; what unpacks beyond the bound ends it."""
     unpacked = 0
     with gzip.GzipFile(fileobj=file) as stream:
@@ -142,12 +142,12 @@ def _unpacked_members(file: Concatenated) -> Iterator[Member]:
                 raise ArchiveProblem("ARCHIVE_TOO_BIG", detail)
             return data
 
-        yield from _tar_members(file, read, lambda: unpacked, None)
+        yield from tar_members(file, read, lambda: unpacked, None)
         while read(1 << 20):  # to the end, so that gzip's checksum is compared
             pass
 
 
-def _tar_members(
+def tar_members(
     file: Concatenated, read: Callable[[int], bytes], tell: Callable[[], int], stop: int | None
 ) -> Iterator[Member]:
     """Walk the headers from here to the end mark, or to `stop`."""
@@ -164,12 +164,12 @@ def _tar_members(
         rest = _Rest(read, info.size if info.type not in _EMPTY else 0)
 
         def piece(size: int, rest: _Rest = rest) -> bytes:
-            with _typed(file, ArchiveProblem):
+            with typed(file, ArchiveProblem):
                 return rest.read(size)
 
         if info.type != tarfile.DIRTYPE:
             refusal = refusal or _type_refusal(info) or name_refusal(info.name, seen)
-            yield Member(name=_plain(info.name), nbytes=info.size, read=piece, refusal=refusal)
+            yield Member(name=plain_name(info.name), nbytes=info.size, read=piece, refusal=refusal)
         rest.skip()
 
 
@@ -277,7 +277,7 @@ def _type_refusal(info: tarfile.TarInfo) -> str:
     return kinds.get(info.type, f"neither file nor folder (type {info.type!r})")
 
 
-def _tar_starts(file: Concatenated) -> Iterator[int]:
+def tar_starts(file: Concatenated) -> Iterator[int]:
     """Where each member of a plain tar begins, its extended headers included; only headers read."""
     at = 0
     while True:
@@ -317,7 +317,7 @@ def _opened(file: Concatenated) -> zipfile.ZipFile:
     return zipfile.ZipFile(file)
 
 
-def _zip_members(file: Concatenated, start: int, stop: int | None) -> Iterator[Member]:
+def zip_members(file: Concatenated, start: int, stop: int | None) -> Iterator[Member]:
     """The entries in order of their place, after the central directory as a whole was judged."""
     with _opened(file) as archive:
         entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
@@ -334,7 +334,7 @@ def _zip_members(file: Concatenated, start: int, stop: int | None) -> Iterator[M
             if not inside or entry.is_dir():
                 continue
             refusal = _entry_refusal(entry) or name_refusal(entry.filename, seen)
-            name = _plain(entry.filename)
+            name = plain_name(entry.filename)
             if refusal:
                 yield Member(name=name, refusal=refusal)
                 continue
@@ -349,7 +349,7 @@ def _reader(
 
     def read(size: int) -> bytes:
         nonlocal stream
-        with _typed(file, MemberProblem):
+        with typed(file, MemberProblem):
             stream = stream or archive.open(entry)
             return stream.read(size)
 
@@ -367,7 +367,7 @@ def _entry_refusal(entry: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _zip_starts(file: Concatenated) -> list[int]:
+def zip_starts(file: Concatenated) -> list[int]:
     with _opened(file) as archive:
         return sorted(entry.header_offset for entry in archive.infolist())
 
@@ -375,7 +375,7 @@ def _zip_starts(file: Concatenated) -> list[int]:
 # names -----------------------------------------------------------------------------
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     return str(PurePosixPath(name)) if name else name
 
 
@@ -384,7 +384,7 @@ def name_refusal(name: str, seen: set[str]) -> str:
     problem = next(path_problems(name), None)
     if problem is not None:
         return problem.detail
-    plain = _plain(name)
+    plain = plain_name(name)
     if plain.lower().endswith(_NESTED):
         return "an archive within the archive"
     if plain in seen:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from mixtures.order import Drawn, Order
 from pipeline.cluster import Died, Workers
 from shards.errors import UserError
@@ -122,14 +122,14 @@ def write_shard(unit: ShardUnit) -> tuple[str, str]:
     Its name and the sha256 of its bytes.
     """
     out = Store(unit.out)
-    if out.exists(unit.name) and out.exists(_part_of(unit.name)):
+    if out.exists(unit.name) and out.exists(part_of(unit.name)):
         return unit.name, sha256_hex(out.get(unit.name))
     drawn = list(_order(unit.manifest).samples(unit.start, unit.stop))
     reader = _reader(unit.manifest, unit.pool)
     stored = [reader.read(each.source, each.key) for each in drawn]
     data, index = shard_of(unit.name, drawn, stored)
     out.put_once(unit.name, data)
-    out.put_once(_part_of(unit.name), write_table(index))
+    out.put_once(part_of(unit.name), write_table(index))
     return unit.name, sha256_hex(data)
 
 
@@ -157,7 +157,7 @@ def shard_of(name: str, drawn: Sequence[Drawn], stored: Sequence[Stored]) -> tup
 
 def pack(manifest_path: str, pool: Pool, out: str, workers: Workers, step: Any) -> Sizes:
     """Write all shards of a manifest to `out` and publish them; `step` is told of each."""
-    manifest = Manifest.load(manifest_path)
+    manifest = load_manifest(manifest_path)
     units, sizes = plan_shards(manifest_path, manifest, pool, out)
     step.begin(len(units))
     digests = {}
@@ -177,7 +177,7 @@ def publish(out: Store, manifest: Manifest, digests: Mapping[str, str]) -> None:
 
     `digests` are the sha256 of the shards by name.
     """
-    names = [_part_of(name) for name in sorted(digests)]
+    names = [part_of(name) for name in sorted(digests)]
     parts = map(read_table, out.get_all(names), names)
     index = write_table(pa.concat_tables([SHARD_INDEX.empty_table(), *parts]))
     receipt = {
@@ -191,16 +191,16 @@ def publish(out: Store, manifest: Manifest, digests: Mapping[str, str]) -> None:
     for name in out.list(""):
         if _SHARD_NAME.fullmatch(name) and name not in digests:
             out.remove(name)
-            out.remove(_part_of(name))
+            out.remove(part_of(name))
 
 
-def _part_of(name: str) -> str:
+def part_of(name: str) -> str:
     return f"index/{name.removesuffix('.tar')}.parquet"
 
 
 @lru_cache(maxsize=1)
 def _manifest(path: str) -> Manifest:
-    return Manifest.load(path)
+    return load_manifest(path)
 
 
 @lru_cache(maxsize=1)

@@ -38,7 +38,7 @@ NOISE = "QA_GT_caption_based_noisy"
 SPECIAL = re.compile(
     r"<\|[A-Za-z0-9_]{1,40}\|>|<(?:image|video|im_start|im_end|im_patch|vid_start|vid_end)>"
 )
-_DIRECTION = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -248,7 +248,7 @@ def _problems(record: Record) -> Iterator[Problem]:
     yield from _id_problems(record.record)
     yield from _turn_problems(record.turns)
     for number, turn in enumerate(record.turns):
-        yield from _text_problems(turn.text, f"turn {number}", MAX_TEXT)
+        yield from text_problems(turn.text, f"turn {number}", MAX_TEXT)
         if found := SPECIAL.search(turn.text):
             yield Problem("TEXT_SPECIAL_TOKEN", f"turn {number} spells {found[0]}")
     for ref in record.media:
@@ -258,7 +258,7 @@ def _problems(record: Record) -> Iterator[Problem]:
         yield Problem("MEDIA_PLACEHOLDER_COUNT", f"places {places}, {len(record.media)} media")
 
 
-def _text_problems(text: str, what: str, bound: int) -> Iterator[Problem]:
+def text_problems(text: str, what: str, bound: int) -> Iterator[Problem]:
     if "\0" in text:
         yield Problem("TEXT_NUL", f"{what} holds a NUL")
     if _SURROGATE.search(text):
@@ -270,8 +270,8 @@ def _text_problems(text: str, what: str, bound: int) -> Iterator[Problem]:
 def _id_problems(name: str) -> Iterator[Problem]:
     if not name.strip():
         yield Problem("ROW_EMPTY_ID", "the id is blank")
-    yield from _text_problems(name, "the id", MAX_ID)
-    if any(c in _DIRECTION or unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in name):
+    yield from text_problems(name, "the id", MAX_ID)
+    if any(c in DIRECTION_MARKS or unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in name):
         yield Problem("ROW_BAD_ID", "the id holds control or direction characters")
 
 
@@ -294,7 +294,7 @@ def _turn_problems(turns: Sequence[Turn]) -> Iterator[Problem]:
 
 def _media_problems(ref: MediaRef) -> Iterator[Problem]:
     if ref.url:
-        yield from _text_problems(ref.url, "the media address", MAX_PATH)
+        yield from text_problems(ref.url, "the media address", MAX_PATH)
     elif ref.data is None:
         for name in (ref.name, *ref.also):
             yield from path_problems(name)
@@ -309,12 +309,12 @@ def _media_problems(ref: MediaRef) -> Iterator[Problem]:
 
 def path_problems(name: str) -> Iterator[Problem]:
     """A path must stay inside the media folder and mean nothing to ffmpeg, a shell or Windows."""
-    yield from _text_problems(name[: MAX_PATH + 1], "the media path", MAX_PATH)
+    yield from text_problems(name[: MAX_PATH + 1], "the media path", MAX_PATH)
     if not name or name == "." or name.startswith(("/", "-", "~")) or _SCHEME.match(name):
         yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} is not a relative path")
     if "\\" in name or ".." in name.split("/"):
         yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} may leave the media folder")
-    if any(unicodedata.category(c) == "Cc" or c in _DIRECTION for c in name):
+    if any(unicodedata.category(c) == "Cc" or c in DIRECTION_MARKS for c in name):
         yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} holds control characters")
 
 

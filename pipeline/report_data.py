@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from shards.errors import DamagedData, UserError
 from shards.extents import Extents, Place, pair
 from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES, read_table
@@ -152,7 +152,7 @@ def _published(store: Store) -> tuple[Manifest, dict[str, Any]]:
         if not store.exists(name):
             remedy = f"run `python -m pipeline build RECIPE --out {store.url}` first"
             raise UserError(f"{store.path(name)}: not there; {remedy}")
-    manifest = Manifest.load(f"{store.url.rstrip('/')}/manifest.json")
+    manifest = load_manifest(f"{store.url.rstrip('/')}/manifest.json")
     name = "shards/receipt.json"
     receipt: dict[str, Any] = _json(store, name)
     if receipt["manifest_id"] != manifest.manifest_id:

@@ -39,7 +39,7 @@ FLOOR = 800  # per mille; recipes ask for as much or more
 WINDOW = 16
 ROWS_PER_PART = 1 << 18
 _SLACK = 0.12  # three standard deviations of a sketch's estimate at 0.8, and some
-_AT_ONCE = 1 << 15
+AT_ONCE = 1 << 15
 _SAID = np.uint64(0xA24BAED4963EE407)  # keeps the shingles of answers apart from those of questions
 
 Rows = NDArray[np.int64]
@@ -86,8 +86,8 @@ def _letters(texts: Sequence[str]) -> Words:
 def sketches(asked: Sets, said: Sets) -> Sketches:
     """The least 8 bits of 192 MinHash values of each conversation: uint8[n, 192]."""
     found = [np.empty((0, ROWS * BANDS), np.uint8)]
-    for start in range(0, len(asked.sizes), _AT_ONCE):
-        rows = np.arange(start, min(start + _AT_ONCE, len(asked.sizes)))
+    for start in range(0, len(asked.sizes), AT_ONCE):
+        rows = np.arange(start, min(start + AT_ONCE, len(asked.sizes)))
         hashes, ends = _joined(_taken(asked, rows), _taken(said, rows))
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(
             hashes, ends.astype(np.uint64), ROWS * BANDS, SEED
@@ -132,10 +132,10 @@ def sketch(unit: TextsUnit) -> Receipt:
     if done:
         return done
     samples = pool.read(f"index/samples/{unit.table}").select(["turns_digest", "turns"])
-    distinct = samples.take(_first_of_each(ids_of(samples["turns_digest"])))
+    distinct = samples.take(first_of_each(ids_of(samples["turns_digest"])))
     rows = [TEXTS.empty_table()]
-    for start in range(0, len(distinct), _AT_ONCE):
-        some = distinct.slice(start, _AT_ONCE)
+    for start in range(0, len(distinct), AT_ONCE):
+        some = distinct.slice(start, AT_ONCE)
         talks = [_said(json.loads(turns)) for turns in some["turns"].to_pylist()]
         sets = [shingles([talk[i] for talk in talks]) for i in (0, 1)]
         rows.append(text_table(some["turns_digest"], *sets))
@@ -207,7 +207,7 @@ def pairs_among(read: Callable[[], Iterable[pa.Table]], part: int = 0, parts: in
     pairs = candidates(rows, part, parts)
     wanted, pairs = np.unique(pairs, return_inverse=True)
     near = pa.concat_tables([TEXTS.empty_table(), *(_only(each, ids[wanted]) for each in read())])
-    near = near.take(_first_of_each(ids_of(near["turns_digest"])))
+    near = near.take(first_of_each(ids_of(near["turns_digest"])))
     pairs = pairs.reshape(2, -1)
     alike = np.minimum(*(similarity(_sets(near[name]), pairs) for name in ("asked", "said")))
     kept = alike >= FLOOR
@@ -225,11 +225,11 @@ def _distinct(tables: Iterable[pa.Table]) -> tuple[Ids, Sketches]:
             data = np.frombuffer(chunk.buffers()[1], np.uint8, count * width, chunk.offset * width)
             rows.append(data.reshape(count, width))
     every = np.concatenate(ids)
-    first = _first_of_each(every)
+    first = first_of_each(every)
     return every[first], np.concatenate(rows)[first]
 
 
-def _first_of_each(ids: Ids) -> Rows:
+def first_of_each(ids: Ids) -> Rows:
     """Places of the first of equal ids, in the order of the ids."""
     order = sorting(ids)
     first: Rows = order[np.append(True, ids[order][1:] != ids[order][:-1])[: len(ids)]]
@@ -250,8 +250,8 @@ def candidates(rows: Sketches, part: int = 0, parts: int = 1) -> Rows:
     """Pairs (lesser row above) that share a bucket of the part and whose sketches look alike."""
     found = [np.empty((2, 0), np.int64)]
     for pairs in _neighbours(rows, part, parts):
-        for start in range(0, pairs.shape[1], _AT_ONCE):
-            some = pairs[:, start : start + _AT_ONCE]
+        for start in range(0, pairs.shape[1], AT_ONCE):
+            some = pairs[:, start : start + AT_ONCE]
             same = (rows[some[0]] == rows[some[1]]).mean(axis=1)
             found.append(some[:, same >= FLOOR / 1000 - _SLACK])
     return np.unique(np.sort(np.concatenate(found, axis=1), axis=0), axis=1)
@@ -275,14 +275,14 @@ def _neighbours(rows: Sketches, part: int, parts: int) -> Iterator[Rows]:
 def similarity(sets: Sets, pairs: Rows) -> NDArray[np.int64]:
     """Jaccard similarity of each pair of sets, in whole per mille, rounded down."""
     found = np.zeros(pairs.shape[1], np.int64)
-    for start in range(0, pairs.shape[1], _AT_ONCE):
-        some = pairs[:, start : start + _AT_ONCE]
+    for start in range(0, pairs.shape[1], AT_ONCE):
+        some = pairs[:, start : start + AT_ONCE]
         both = [_keyed(_taken(sets, rows)) for rows in some]
         keys = np.sort(np.concatenate(both))
         twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
         shared = np.bincount(twice.astype(np.int64), minlength=some.shape[1])
         union = sets.sizes[some].sum(axis=0) - shared
-        found[start : start + _AT_ONCE] = 1000 * shared // union
+        found[start : start + AT_ONCE] = 1000 * shared // union
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from mixtures.text import TextCodec, train_tokenizer
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json, sample_key, sha256_hex
@@ -247,10 +247,10 @@ def check_guarded(manifest: Path, table: Path, part: str) -> None:
     whole = table.read_bytes()
     table.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DamagedData, match=table.name):
-        Manifest.load(manifest)
+        load_manifest(manifest)
     table.write_bytes(whole)
     value = json.loads(manifest.read_bytes())
     value[part]["algo"] = "other/1"
     manifest.write_bytes(canonical_json(value))
     with pytest.raises(UserError, match=rf"{part}\.algo is 'other/1', this version knows"):
-        Manifest.load(manifest)
+        load_manifest(manifest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from pipeline.pack import plan_shards, publish, write_shard
 from shards.pool import Pool
 from shards.store import Store
@@ -12,7 +12,7 @@ from shards.store import Store
 
 def packed(path: Path) -> str:
     """The shards of a manifest, written beside it."""
-    out, manifest = str(path.parent / "shards"), Manifest.load(path)
+    out, manifest = str(path.parent / "shards"), load_manifest(path)
     units, _ = plan_shards(str(path), manifest, Pool(str(path.parent.parent / "pool")), out)
     publish(Store(out), manifest, dict(map(write_shard, units)))
     return out

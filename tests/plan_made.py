@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+from mixtures.manifest import write_manifest
 from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
 from shards.ids import canonical_json, sha256_hex
@@ -33,9 +34,8 @@ def written(folder: Path) -> dict[str, str]:
     asked = [MadeSample(f"which {i}", [f"video-c{i // 4}"]) for i in range(40)]
     sources = {"a": many("a", 60), "b": many("video-b", 30), "c": asked}
     recipe = load_recipe(write_recipe(folder, RATIOS, *MORE))
-    build_manifest(recipe, MadePool(sources=sources).make(folder / "pool")).manifest.write(
-        str(folder / "out")
-    )
+    plan = build_manifest(recipe, MadePool(sources=sources).make(folder / "pool"))
+    write_manifest(plan.manifest, str(folder / "out"))
     paths = sorted(path for path in (folder / "out").rglob("*") if path.is_file())
     found = {}
     for path in paths:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from mixtures.order import Order
 from shards.index import REFUSED, read_table
 from shards.pool import Pool
@@ -123,7 +123,7 @@ def index_of(world: World) -> list[dict[str, object]]:
 
 
 def test_pool_and_shards_hold_the_same_samples_in_draw_order(world: World) -> None:
-    manifest = Manifest.load(str(world.out / "manifest.json"))
+    manifest = load_manifest(str(world.out / "manifest.json"))
     order, pool = Order(manifest), PoolReader(Pool(str(world.pool)))
     shards = ShardReader(Store(world.out / "shards"))
     assert manifest.length == len(index_of(world)) == 60
@@ -157,7 +157,7 @@ def test_stock_webdataset_reads_every_sample(world: World, tmp_path: Path) -> No
         [sys.executable, "-c", STOCK, *urls], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    manifest = Manifest.load(str(world.out / "manifest.json"))
+    manifest = load_manifest(str(world.out / "manifest.json"))
     drawn = Order(manifest).samples(0, manifest.length)
     assert done.stdout.split("\n")[:-1] == [
         f"{each.position:012d}_{each.key} {each.source} {each.key}" for each in drawn
@@ -198,7 +198,7 @@ def test_an_ablation_needs_no_build_and_shares_the_order(world: World) -> None:
         [sys.executable, "-m", "mixtures", *words], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    ours, theirs = Manifest.load(str(manifest)), Manifest.load(str(world.out / "manifest.json"))
+    ours, theirs = load_manifest(str(manifest)), load_manifest(str(world.out / "manifest.json"))
     assert ours.manifest_id != theirs.manifest_id
     assert ours.content_ids == theirs.content_ids
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from shards.errors import UserError
 from tests.ranks import launch
 from tests.test_loop import CONFIG, TINY
@@ -28,7 +28,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rules_of(built: Path) -> tuple[Manifest, Rules]:
-    manifest = Manifest.load(built)
+    manifest = load_manifest(built)
     return manifest, Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
 
 

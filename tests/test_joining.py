@@ -17,7 +17,7 @@ import mixtures.__main__
 from mixtures.diff import diff, explain
 from mixtures.facts import Samples
 from mixtures.joining import JOIN_ALGO, JoinRule, join_by_clip
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from mixtures.order import Order
 from mixtures.plan import Plan, build_manifest
 from mixtures.recipe import load_recipe
@@ -218,13 +218,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def taken(path: Path, data: str) -> list[tuple[object, ...]]:
-    stream = Stream(Manifest.load(path), str(path.parent / data), workers=0)
+    stream = Stream(load_manifest(path), str(path.parent / data), workers=0)
     packs = [pack for step in islice(stream.steps(), 8) for pack in step]
     return [(p.keys, p.tokens.tobytes(), p.labels.tobytes(), p.patches.tobytes()) for p in packs]
 
 
 def test_a_joined_sample_is_as_long_in_the_plan_as_in_the_trainer(built: Path) -> None:
-    manifest = Manifest.load(built)
+    manifest = load_manifest(built)
     clips = manifest.names.index("clips")
     assert (len(manifest.tables[clips]), len(manifest.members[clips])) == (18, 36)
     drawn = {one.key: one for one in Order(manifest).samples(0, manifest.length)}
@@ -241,7 +241,7 @@ def test_a_joined_sample_is_as_long_in_the_plan_as_in_the_trainer(built: Path) -
 
 def test_joined_samples_are_the_same_from_the_pool_and_from_shards(built: Path) -> None:
     assert taken(built, "../pool") == taken(built, "shards")
-    manifest = Manifest.load(built)
+    manifest = load_manifest(built)
     reader = PoolReader(Pool(str(built.parent.parent / "pool")))
     shards = open_data(str(built.parent / "shards"))
     drawn = next(d for d in Order(manifest).samples(0, 39) if d.source == "clips")

@@ -13,7 +13,7 @@ import pytest
 
 from mixtures.__main__ import main
 from mixtures.diff import diff, explain
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from mixtures.order import Order
 from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
@@ -33,7 +33,7 @@ def planned(folder: Path, pool: MadePool, *more: str, ratios: dict[str, str] = R
     folder.mkdir(exist_ok=True)
     recipe = load_recipe(write_recipe(folder, ratios, *more))
     build_manifest(recipe, pool.make(folder / "pool")).write(str(folder))
-    return Manifest.load(folder / "manifest.json")
+    return load_manifest(folder / "manifest.json")
 
 
 def test_the_id_does_not_depend_on_how_the_pool_is_cut_or_where_it_lies(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_written_manifest_loads_as_it_was_built(tmp_path: Path) -> None:
     recipe = load_recipe(write_recipe(tmp_path, RATIOS))
     plan = build_manifest(recipe, made().make(tmp_path / "pool"))
     plan.write(str(tmp_path / "out"))
-    loaded = Manifest.load(str(tmp_path / "out" / "manifest.json"))
+    loaded = load_manifest(str(tmp_path / "out" / "manifest.json"))
     assert loaded.value == plan.manifest.value
     assert loaded.names == ["a", "b"] and loaded.layout == recipe.layout
     assert loaded.view == recipe.frames and loaded.pack == recipe.pack
@@ -68,7 +68,7 @@ def test_a_changed_manifest_is_refused(tmp_path: Path) -> None:
     value = manifest.value | {"seed": 6}
     (tmp_path / "manifest.json").write_bytes(canonical_json(value))
     with pytest.raises(DamagedData, match="manifest_id"):
-        Manifest.load(tmp_path / "manifest.json")
+        load_manifest(tmp_path / "manifest.json")
 
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
@@ -78,14 +78,14 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     data[-1] ^= 1
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DamagedData, match=name):
-        Manifest.load(tmp_path / "manifest.json")
+        load_manifest(tmp_path / "manifest.json")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"manifest_version": 1}', "\xff"])
 def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=r"manifest\.json"):
-        Manifest.load(tmp_path / "manifest.json")
+        load_manifest(tmp_path / "manifest.json")
 
 
 def test_a_manifest_of_another_algorithm_is_refused(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_manifest_of_another_algorithm_is_refused(tmp_path: Path) -> None:
     value["pack"]["algo"] = "bfd-window/9"
     (tmp_path / "manifest.json").write_bytes(canonical_json(value))
     with pytest.raises(UserError, match=r"pack\.algo is 'bfd-window/9'"):
-        Manifest.load(tmp_path / "manifest.json")
+        load_manifest(tmp_path / "manifest.json")
 
 
 def test_the_default_length_stops_before_a_source_repeats(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_the_command_line_plans_explains_and_diffs(
         return capsys.readouterr().out
 
     said = run("plan", recipe, "--pool", tmp_path / "pool", "--out", out)
-    assert Manifest.load(out).manifest_id in said
+    assert load_manifest(out).manifest_id in said
     assert (out.parent / "refused.parquet").exists()
     assert json.loads(run("diff", out, out, "--json"))["identical"] is True
     assert "same manifest" in run("diff", out, out)
@@ -323,10 +323,10 @@ def test_every_fault_of_every_file_of_a_manifest_is_refused(
         whole = path.read_bytes()
         fault(path)
         with pytest.raises(UserError) as refused:
-            Manifest.load(tmp_path / "manifest.json")
+            load_manifest(tmp_path / "manifest.json")
         assert path.name in str(refused.value) and "\n" not in str(refused.value)
         path.write_bytes(whole)
-    assert Manifest.load(tmp_path / "manifest.json").value == manifest.value
+    assert load_manifest(tmp_path / "manifest.json").value == manifest.value
 
 
 @pytest.mark.parametrize("version", [1, 3])
@@ -337,7 +337,7 @@ def test_an_older_and_a_newer_manifest_are_refused_before_anything_else(
     value = {"manifest_version": version, "manifest_id": "x", "what": ["it", "may", "hold"]}
     (tmp_path / "manifest.json").write_bytes(canonical_json(value))
     with pytest.raises(UserError, match=f"manifest_version is {version}, this version knows 2"):
-        Manifest.load(tmp_path / "manifest.json")
+        load_manifest(tmp_path / "manifest.json")
 
 
 def test_a_manifest_beside_the_tables_of_another_is_refused(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_manifest_beside_the_tables_of_another_is_refused(tmp_path: Path) -> N
     data = (tmp_path / "one" / "manifest.json").read_bytes()
     (tmp_path / "two" / "manifest.json").write_bytes(data)
     with pytest.raises(UserError, match="not there; restore it, or plan again"):
-        Manifest.load(tmp_path / "two" / "manifest.json")
+        load_manifest(tmp_path / "two" / "manifest.json")
 
 
 @pytest.mark.parametrize("part", ["schedule", "permutation", "batch", "pack", "layout", "text"])
@@ -358,7 +358,7 @@ def test_a_manifest_names_every_algorithm_and_another_one_is_refused(
     value[part][name] = "other/1"
     (tmp_path / "manifest.json").write_bytes(canonical_json(value))
     with pytest.raises(UserError, match=f"{part}.{name} is 'other/1', this version knows"):
-        Manifest.load(tmp_path / "manifest.json")
+        load_manifest(tmp_path / "manifest.json")
 
 
 def test_totals_say_what_is_drawn_of_each_source(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.link import bytes_sent, link
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from shards.errors import UserError
 from shards.extents import Place
 from tests.test_stream import fingerprint
@@ -121,7 +121,7 @@ def test_requests_bring_every_place_once_and_waste_little(places: list[Place]) -
 
 
 def streams(built: Path, data: str, home: Path, limit: int, ranks: int = 2) -> list[Stream]:
-    manifest = Manifest.load(built)
+    manifest = load_manifest(built)
     node = Node(folder=home, limit=limit, ranks=range(ranks))
     return [
         Stream(manifest, data, rank, ranks, workers=2, global_batch=6, node=node if limit else None)

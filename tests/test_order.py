@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from mixtures.order import DEAL_ALGO, Drawn, Order, deal
 from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
@@ -26,7 +26,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     recipe = load_recipe(write_recipe(folder, RATIOS, "length: 512"))
     plan = build_manifest(recipe, MadePool(sources=sources).make(folder / "pool"))
     plan.write(str(folder))
-    return Manifest.load(folder / "manifest.json")
+    return load_manifest(folder / "manifest.json")
 
 
 def test_every_prefix_and_window_keeps_the_ratio(manifest: Manifest) -> None:

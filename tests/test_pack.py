@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import pipeline.pack
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from pipeline.pack import ShardUnit, plan_shards, publish, write_shard
 from shards.pool import Pool
 from shards.store import Store
@@ -16,7 +16,7 @@ from tests.tiny_pool import tiny_manifest
 
 
 def packed(path: Path, out: str, units: list[ShardUnit]) -> dict[str, bytes]:
-    publish(Store(out), Manifest.load(path), dict(map(write_shard, units)))
+    publish(Store(out), load_manifest(path), dict(map(write_shard, units)))
     store = Store(out)
     names = [name for name in store.list("") if name != "index"]
     return {name: store.get(name) for name in names}
@@ -27,7 +27,7 @@ def test_the_order_of_writing_and_what_was_there_before_change_no_byte(
 ) -> None:
     monkeypatch.setattr(pipeline.pack, "SHARD_BYTES", 100_000)
     path = tiny_manifest(tmp_path / "tiny", ratio=("repeat: 1", "repeat: 1"))
-    manifest, pool = Manifest.load(path), Pool(str(tmp_path / "tiny/pool"))
+    manifest, pool = load_manifest(path), Pool(str(tmp_path / "tiny/pool"))
     outs = [str(tmp_path / "one"), f"memory://{tmp_path.name}/two"]
     units = [plan_shards(str(path), manifest, pool, out)[0] for out in outs]
     assert len(units[0]) > 3

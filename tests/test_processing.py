@@ -15,7 +15,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, TextStreamer
 
 from mixtures.layout import LayoutConfig, View
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from mixtures.order import Order
 from mixtures.text import SPECIALS, TextCodec, pieces_of, train_tokenizer
 from shards.errors import UserError
@@ -309,7 +309,7 @@ def test_lora_trains_few_weights_and_merges_into_the_same_model(
 
 def test_processor_and_trainer_agree_on_every_sample_of_a_manifest(tmp_path: Path) -> None:
     path = tiny_manifest(tmp_path, timestamps="per_frame_text")
-    manifest = Manifest.load(path)
+    manifest = load_manifest(path)
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
     reader = open_data(str(tmp_path / "pool"))
     tokenizer = str(tmp_path / "tokenizer.json")

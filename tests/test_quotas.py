@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest, write_manifest
 from mixtures.order import Order
 from mixtures.permutation import drawn_rows
 from mixtures.plan import build_manifest
@@ -103,8 +103,8 @@ def test_stages_change_the_ratio_where_they_start(tmp_path: Path, pool: Path) ->
     manifest = planned(tmp_path, pool, {"a": "weight: 3", "b": "weight: 1"}, stages, "length: 300")
     source = Order(manifest).draw(0, 300).source
     assert [int((source[i : i + 100] == 0).sum()) for i in (0, 100, 200)] == [75, 50, 0]
-    manifest.write(str(tmp_path / "out"))
-    again = Manifest.load(tmp_path / "out" / "manifest.json")
+    write_manifest(manifest, str(tmp_path / "out"))
+    again = load_manifest(tmp_path / "out" / "manifest.json")
     assert Order(again).keys(50, 300) == Order(manifest).keys(50, 300)
     calm = planned(tmp_path, pool, {"a": "weight: 3", "b": "weight: 1"}, "length: 300")
     assert Order(calm).keys(0, 100) == Order(manifest).keys(0, 100)

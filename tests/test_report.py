@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from mixtures.order import Order
 from mixtures.plan import build_manifest
 from mixtures.recipe import load_recipe
@@ -232,7 +232,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     )
     out = Store(root / "out")
     plan.write(out.url)
-    manifest = Manifest.load(f"{out.url}/manifest.json")
+    manifest = load_manifest(f"{out.url}/manifest.json")
     drawn, reader = Order(manifest).samples(0, manifest.length), PoolReader(pool)
     name = f"{manifest.manifest_id[:12]}-000000.tar"
     data, table = pack.shard_of(name, drawn, [reader.read(each.source, each.key) for each in drawn])

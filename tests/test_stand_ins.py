@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import train.stand_ins
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from mixtures.order import Drawn, Order
 from shards.errors import DamagedData
 from shards.reader import open_data
@@ -40,7 +40,7 @@ def keys(built: Path, workers: int = 0, world_size: int = 1) -> list[list[str]]:
     steps: list[list[str]] = [[] for _ in range(4)]
     for rank in range(world_size):
         stream = Stream(
-            Manifest.load(built), pool_of(built), rank, world_size, 0, workers, global_batch=4
+            load_manifest(built), pool_of(built), rank, world_size, 0, workers, global_batch=4
         )
         for step, packs in enumerate(islice(stream.steps(), 4)):
             steps[step] += [key for pack in packs for key in pack.keys]
@@ -48,7 +48,7 @@ def keys(built: Path, workers: int = 0, world_size: int = 1) -> list[list[str]]:
 
 
 def first_of(built: Path, source: str) -> Drawn:
-    drawn = Order(Manifest.load(built)).samples(0, 32)
+    drawn = Order(load_manifest(built)).samples(0, 32)
     return next(one for one in drawn if one.source == source)
 
 
@@ -63,14 +63,14 @@ def test_only_the_damaged_sample_changes_and_the_change_is_counted_and_logged(
         lost = before.count(victim.key)
         assert len(before) == len(after) and victim.key not in after
         assert len(set(before) - set(after)) <= lost
-    stream = Stream(Manifest.load(built), pool_of(built), global_batch=4)
+    stream = Stream(load_manifest(built), pool_of(built), global_batch=4)
     list(islice(stream.steps(), 4))
     assert stream.replaced == sum(step.count(victim.key) for step in whole) > 0
     assert f"position {victim.position}: " in caplog.text and "stands in" in caplog.text
 
 
 def test_a_stand_in_is_of_the_same_source_and_no_larger(built: Path) -> None:
-    manifest = Manifest.load(built)
+    manifest = load_manifest(built)
     stand_ins = train.stand_ins.StandIns(manifest)
     order = Order(manifest)
     for drawn in order.samples(0, 60):
@@ -96,7 +96,7 @@ def test_past_the_limit_the_run_stops_and_says_what_to_do(
 
 
 def test_a_source_without_a_whole_sample_stops_the_run(built: Path) -> None:
-    manifest = Manifest.load(built)
+    manifest = load_manifest(built)
     for drawn in Order(manifest).samples(0, 60):
         if drawn.source == "pictures":
             part = (

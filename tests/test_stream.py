@@ -8,7 +8,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import load_manifest
 from shards.errors import UserError
 from tests.tiny_pool import tiny_manifest
 from train.frames import ClipCache, Frames
@@ -23,7 +23,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def open_stream(path: Path, **choices: Any) -> Stream:
     defaults = {"global_batch": 5, "micro_batch": 2, "data": str(path.parent.parent / "pool")}
-    return Stream(Manifest.load(path), **(defaults | choices))
+    return Stream(load_manifest(path), **(defaults | choices))
 
 
 def fingerprint(steps: list[list[Pack]]) -> list[list[tuple[Any, ...]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import s3fs
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from pipeline.pack import plan_shards, publish, write_shard
 from shards.errors import MissingData
 from shards.pool import Pool
@@ -45,7 +45,7 @@ def test_a_pool_and_shards_in_an_object_store_give_the_same_packs(
     bucket: s3fs.S3FileSystem, tmp_path: Path
 ) -> None:
     path = tiny_manifest(tmp_path / "tiny", ratio=("repeat: 1", "repeat: 1"))
-    manifest, pool = Manifest.load(path), tmp_path / "tiny/pool"
+    manifest, pool = load_manifest(path), tmp_path / "tiny/pool"
     bucket.put(str(pool), "data/pool", recursive=True)
     units, _ = plan_shards(str(path), manifest, Pool(str(pool)), "s3://data/shards")
     publish(Store("s3://data/shards"), manifest, dict(map(write_shard, units)))
@@ -61,7 +61,7 @@ def test_a_pool_and_shards_in_an_object_store_give_the_same_packs(
 def test_an_object_that_is_gone_is_named(bucket: s3fs.S3FileSystem, tmp_path: Path) -> None:
     path = tiny_manifest(tmp_path / "tiny")
     bucket.put(str(tmp_path / "tiny/pool"), "data/gone", recursive=True)
-    manifest = Manifest.load(path)
+    manifest = load_manifest(path)
     stream = Stream(manifest, "s3://data/gone", global_batch=4)
     for part in bucket.ls("data/gone/clips", detail=False):
         bucket.rm_file(part)

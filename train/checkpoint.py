@@ -51,11 +51,11 @@ def commit(temporary: Path, head: dict[str, Any]) -> Path:
     files = sorted(path for path in temporary.rglob("*") if path.is_file())
     digests = {str(path.relative_to(temporary)): sha256_file(path) for path in files}
     for path in [*files, *(p for p in temporary.rglob("*") if p.is_dir()), temporary]:
-        _fsync(path)
+        fsync(path)
     final = temporary.parent / f"step-{head['step']:08d}"
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-    _fsync(final.parent)
+    fsync(final.parent)
     write_json(final / COMMITTED, {"schema": SCHEMA} | head | {"files": digests})
     _prune(final.parent)
     return final
@@ -92,9 +92,9 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write or replace a JSON file in one durable step."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    _fsync(temporary)
+    fsync(temporary)
     temporary.replace(path)
-    _fsync(path.parent)
+    fsync(path.parent)
 
 
 def _committed(root: Path) -> list[Path]:
@@ -120,7 +120,7 @@ def _prune(root: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

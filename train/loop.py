@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mixtures.manifest import Manifest
+from mixtures.manifest import Manifest, load_manifest
 from shards.errors import UserError
 from train import checkpoint
 from train.config import Config, check_layout, digest
@@ -35,7 +35,7 @@ METRICS = "metrics.jsonl"
 
 def run(config: Config, manifest_path: Path, data: str, out: Path) -> None:
     """Train `config` on a manifest's order, its bytes found in `data`; results under `out`."""
-    manifest = Manifest.load(manifest_path)
+    manifest = load_manifest(manifest_path)
     check_layout(config, manifest.layout, str(manifest_path))
     check_length(config, manifest, str(manifest_path))
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
