@@ -31,7 +31,7 @@ def main() -> None:
         install_all()
     elif arguments.name is None:
         for name in NAMES:
-            console.print(f"{name:<10} {load(name)[0]}", highlight=False, soft_wrap=True)
+            console.print(f"{name:<12} {load(name)[0]}", highlight=False, soft_wrap=True)
     else:
         for name in NAMES if arguments.name == "all" else (arguments.name,):
             run(console, name)

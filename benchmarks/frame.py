@@ -11,29 +11,26 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 from rich.table import Table
 
-NAMES = (
-    "archives",
-    "decode",
-    "dedupe_scale",
-    "demo",
-    "duplicates",
-    "floors",
-    "hostile",
-    "integrity",
-    "kills",
-    "loader",
-    "mixture",
-    "model",
-    "order",
-    "packing",
-    "pipeline",
-    "projectors",
-    "receipts",
-    "remote",
-    "resume",
-    "scale",
-    "text_twins",
-)
+GROUPS = {
+    "curation": (
+        "archives",
+        "decode",
+        "dedupe_scale",
+        "duplicates",
+        "hostile",
+        "kills",
+        "pipeline",
+        "receipts",
+        "text_twins",
+    ),
+    "mixing": ("mixture", "order", "packing", "scale"),
+    "loading": ("integrity", "loader", "remote", "resume"),
+    "training": ("demo", "floors", "model", "projectors"),
+}
+"""The folders of `benchmarks/`, and the modules in each that measure; the rest serves these."""
+
+MODULES = {name: f"benchmarks.{group}.{name}" for group in GROUPS for name in GROUPS[group]}
+NAMES = tuple(sorted(MODULES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +62,7 @@ def equal(what: str, value: float, bar: float) -> Bar:
 
 def load(name: str) -> tuple[str, Callable[[Console], list[Bar]]]:
     """The one-line purpose of a benchmark, and the function that runs it."""
-    module = importlib.import_module(f"benchmarks.{name}")
+    module = importlib.import_module(MODULES[name])
     return (module.__doc__ or "").strip().splitlines()[0], module.run
 
 

@@ -1,6 +1,6 @@
 """The 1,797 digit scans of scikit-learn as pictures, split into train and held-out by content.
 
-No two scans are equal, and none is a near copy of another as pipeline.clusters compares them.
+No two scans are equal, and none is a near copy of another as pipeline.dedup.verify compares them.
 """
 
 from __future__ import annotations

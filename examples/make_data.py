@@ -34,9 +34,9 @@ from examples.encode import Style, encode, style_of
 from examples.photos import DESCRIBE, PHOTOS, package_folder
 from examples.planted import Planted, Row, llava_row
 from examples.scenes import Scene, board_image, flash_clip, motion_clip, pair_clip, spot_image
-from mixtures.text import train_tokenizer
-from pipeline.records import Record
+from mixtures.tokens.text import train_tokenizer
 from pipeline.sources import FORMATS
+from pipeline.sources.records import Record
 
 MARKER = "made.json"
 VOCABULARY = 512

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.outcome import IMAGES, VIDEOS, Planted, floors, images_scored
-from pipeline.report import (
+from pipeline.report.page import (
     PlantedRow,
     ScoreRow,
     Section,

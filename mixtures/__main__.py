@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mixtures.diff import diff, explain
-from mixtures.manifest import Manifest, load_manifest
-from mixtures.plan import build_manifest
-from mixtures.recipe import load_recipe
+from mixtures.manifest.files import load_manifest
+from mixtures.manifest.manifest import Manifest
+from mixtures.plan.build_manifest import build_manifest
+from mixtures.recipe.load import load_recipe
 from shards.errors import run_command
 from shards.ids import canonical_json
 from shards.outcome import Books

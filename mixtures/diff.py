@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.columns import find, hex_of, ids_of
-from mixtures.facts import admitted_rows
-from mixtures.manifest import Manifest
-from mixtures.order import Drawn, Order
-from mixtures.permutation import drawn_rows
+from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.sampler import Drawn, Order
+from mixtures.order.permutation import drawn_rows
+from mixtures.pool.columns import admitted_rows
+from mixtures.pool.id_arrays import find, hex_of, ids_of
 from shards.errors import UserError
 from shards.pool import Pool
 

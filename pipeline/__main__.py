@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from pipeline.build import Built, build
-from pipeline.cluster import connect
-from pipeline.leak_index import build_index
-from pipeline.media import check_tools
-from pipeline.pack import Sizes, pack
-from pipeline.progress import steps
-from pipeline.report import write_report
+from pipeline.jobs.leak_index import build_index
+from pipeline.jobs.progress import steps
+from pipeline.jobs.ray_executor import connect
+from pipeline.jobs.write_shards import Sizes, pack
+from pipeline.media.decode import check_tools
+from pipeline.report.page import write_report
 from pipeline.sources.catalogue import CATALOGUE, catalogue
 from shards.errors import run_command
 from shards.pool import Pool

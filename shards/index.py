@@ -39,7 +39,7 @@ MEDIA = pa.schema(
         ("span", pa.list_(pa.int64())),
     ]
 )
-"""Where a clip's original bytes are: an address for pipeline.fetch; span in µs, or null."""
+"""Where a clip's original bytes are: an address that pipeline.fetch knows; span in µs, or null."""
 
 WANTED = pa.schema(
     [
@@ -113,7 +113,7 @@ CANDIDATES = pa.schema(
         ("stored_picture", pa.int32()),
     ]
 )
-"""Pictures of two clips whose hashes are near, in a view of the asking one (pipeline.views)."""
+"""Pictures of two clips whose hashes are near, the asking one seen in some way (`view`)."""
 
 PAIRS = pa.schema(
     [

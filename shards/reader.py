@@ -118,7 +118,7 @@ def _places_table(ids: Ids, files: pa.ChunkedArray, rows: pa.Table, **metadata: 
 
 
 class ShardReader:
-    """WebDataset shards made by `pipeline.pack`, read by index."""
+    """WebDataset shards made by `pipeline.jobs.write_shards`, read by index."""
 
     def __init__(self, store: Store, folder: Path | None = None) -> None:
         self.store = store

@@ -65,7 +65,7 @@ def test_only_cluster_knows_ray() -> None:
         for module in imports(path)
         if module.split(".")[0] == "ray"
     }
-    assert users == {"pipeline/cluster.py"}
+    assert users == {"pipeline/jobs/ray_executor.py"}
 
 
 def test_files_and_functions_stay_short() -> None:

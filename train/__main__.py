@@ -101,7 +101,7 @@ def chat(arguments: argparse.Namespace) -> None:
 
 
 def model(arguments: argparse.Namespace) -> None:
-    from train.on_paper import tables
+    from train.sizing.tables import tables
 
     console = Console()
     for table in tables(arguments.size):

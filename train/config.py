@@ -14,8 +14,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from mixtures.layout import LayoutConfig
-from mixtures.strict_yaml import load_yaml
+from mixtures.recipe.strict_yaml import load_yaml
+from mixtures.tokens.layout_types import LayoutConfig
 from shards.errors import UserError
 
 ENGINES = ("torch", "deepspeed")

@@ -19,16 +19,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mixtures.manifest import Manifest, load_manifest
+from mixtures.manifest.files import load_manifest
+from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError
-from train import checkpoint
 from train.config import Config, check_layout, digest
-from train.engine import Engine, open_engine
-from train.node_cache import this_node
-from train.packs import Pack
-from train.render import Rules
-from train.saved import build_model, export
-from train.stream import Stream
+from train.data.collate import Pack
+from train.data.node_cache import this_node
+from train.data.pack_stream import Stream
+from train.data.render import Rules
+from train.engine import checkpoint
+from train.engine.interface import Engine
+from train.engine.open_engine import open_engine
+from train.model_folder import build_model, export
 
 METRICS = "metrics.jsonl"
 

@@ -56,8 +56,8 @@ def ask(
 
 
 def ask_ours(request: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
-    """Our own side under the same harness: `benchmarks/ours.py` in a process of its own."""
-    return _run("ours", [sys.executable, "-m", "benchmarks.ours"], request, timeout)[0]
+    """Our own side under the same harness: `benchmarks/loading/ours.py` in a process of its own."""
+    return _run("ours", [sys.executable, "-m", "benchmarks.loading.ours"], request, timeout)[0]
 
 
 def _run(

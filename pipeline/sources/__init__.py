@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.records import Record, RowRefusal
-from pipeline.sources import (
+from pipeline.sources.formats import (
     activitynet_qa,
     benchmark_questions,
     cinepile,
@@ -22,12 +21,13 @@ from pipeline.sources import (
     nextqa_csv,
     oryx_patches,
     parquet_images,
-    perception_test,
+    perceptiontest,
     sharegpt4video,
     sharegpt_messages,
     video_instruct,
     videochat2_it,
 )
+from pipeline.sources.records import Record, RowRefusal
 
 Adapter = Callable[..., Iterator[Record | RowRefusal]]
 
@@ -42,7 +42,7 @@ FORMATS: dict[str, Adapter] = {
     "image_urls": image_urls.read,
     "llava_hound": llava_hound.read,
     "oryx_patches": oryx_patches.read,
-    "perception_test": perception_test.read,
+    "perception_test": perceptiontest.read,
     "sharegpt4video": sharegpt4video.read,
     "sharegpt_messages": sharegpt_messages.read,
     "video_instruct": video_instruct.read,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mixtures.recipe import Archive, HeldOut, Source
-from mixtures.strict_yaml import load_yaml
+from mixtures.recipe.strict_yaml import load_yaml
+from mixtures.recipe.types import Archive, HeldOut, Source
 from pipeline.sources import FORMATS
 from shards.errors import UserError
 
@@ -66,7 +66,7 @@ def _dataset(name: str, entry: dict[str, Any]) -> Dataset:
 def completed(source: Source | HeldOut, where: str) -> Source | HeldOut:
     """The source with what it leaves to the catalogue; UserError if nobody says where it is.
 
-    {id} in addresses is still open: pipeline.gather tries the dataset's ids in their order.
+    {id} in addresses is still open: pipeline.jobs.collect tries the dataset's ids in their order.
     """
     entry = catalogue().get(source.dataset)
     if not entry:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.records import Problem, Record, RowRefusal, read_id, refusal
+from pipeline.sources.records import Record, RowRefusal, read_id, refusal
+from pipeline.untrusted import Problem
 from shards.errors import UserError
 
 Row = dict[str, Any]

@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.archives import MAX_RATIO, SLACK
-from pipeline.records import Problem
+from pipeline.untrusted import MAX_RATIO, SLACK, Problem
 from shards.errors import UserError
 
 Row = dict[str, Any]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from pipeline.records import (
+from pipeline.sources.records import (
     MediaRef,
-    Problem,
     Record,
     RowRefusal,
     check,
@@ -15,6 +14,7 @@ from pipeline.records import (
     refusal,
     spoken_text,
 )
+from pipeline.untrusted import Problem
 from shards.sample import Turn
 
 BY_LETTER = "Answer with the option's letter from the given choices directly."

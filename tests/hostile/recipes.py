@@ -5,7 +5,7 @@ Each is refused with a code of the table and a message that holds these words; `
 
 from __future__ import annotations
 
-from mixtures.strict_yaml import MAX_BYTES
+from mixtures.recipe.strict_yaml import MAX_BYTES
 
 GOOD = """\
 name: good

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 
-from mixtures.layout import Look, look_at
-from mixtures.text import IM_END
+from mixtures.tokens.frame_view import Look, look_at
+from mixtures.tokens.text import IM_END
 from shards.profile import Profile
-from train.evaluation.door import Seen, see_files
-from train.evaluation.relevance import Relevance, wants_scores
+from train.data.collate import build_pack
+from train.data.frame_relevance import Relevance, wants_scores
+from train.data.jpeg_patches import ClipCache, Frames, open_jpegs
+from train.data.render import Rules, render
+from train.data.user_media import Seen, see_files
 from train.evaluation.tasks import Medium, question_turn
-from train.frames import ClipCache, Frames, open_jpegs
 from train.model.modeling import SlowFastForConditionalGeneration
-from train.packs import build_pack
-from train.render import Rules, render
-from train.saved import load_saved
+from train.model_folder import load_saved
 
 BATCH = 64
 CACHE_BYTES = 256 << 20
@@ -33,7 +33,7 @@ DOOR_GROUP = 16  # media that are decoded together
 class Answerer:
     """Model, rules and media profile of an OUT/model folder.
 
-    With `relevance`, a folder for train.evaluation.relevance, videos of more frames than the cap
+    With `relevance`, a folder for train.data.frame_relevance, videos of more frames than the cap
     show those that fit the question.
     """
 

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from train.checkpoint import write_json
 from train.evaluation.answerer import Answerer
 from train.evaluation.scoring import score, score_types
 from train.evaluation.tasks import Question, read_tasks
+from train.json_files import write_json
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from mixtures.layout import LayoutConfig
+from mixtures.tokens.layout_types import LayoutConfig
 from train.model.vision import OryxVisionConfig
 
 
@@ -35,7 +35,7 @@ class SlowFastConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def layout_config(self) -> LayoutConfig:
-        """The token rule as `mixtures.layout` takes it."""
+        """The token rule as `mixtures.tokens.visual_layout` takes it."""
         return LayoutConfig(**(self.layout or {}))
 
     def __post_init__(self, **kwargs: Any) -> None:

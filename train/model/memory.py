@@ -23,7 +23,7 @@ CHUNK_FRAMES = 16
 
 
 class MemoryTensors(NamedTuple):
-    """`train.packs.MemoryFrames` as tensors on the CPU; the fields mean the same.
+    """`train.data.collate.MemoryFrames` as tensors on the CPU; the fields mean the same.
 
     A device holds the patches of one chunk at a time. The tower runs at least `calls` times, on no
     rows where there are fewer chunks: ranks that share its weights must run it equally often.

@@ -17,14 +17,14 @@ from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from shards.errors import UserError
-from train.loss import supervised_loss
+from train.data.collate import Pack
 from train.model.attention import Blocks, plan_blocks, register_attention, with_mask
 from train.model.config import SlowFastConfig
+from train.model.loss import supervised_loss
 from train.model.memory import LongMemory, MemoryTensors, frame_averages
 from train.model.projectors import LEARNED_STD, Projector, SlotTensors, build_projector
 from train.model.resamplers import QUERY_STD, Perceiver, PerceiverLayer, QFormerLayer
 from train.model.vision import Embeddings, OryxVisionTower, normalised
-from train.packs import Pack
 
 register_attention()
 VISUAL_INPUTS = ("patches", "grids", "slots", "seconds", "memory")

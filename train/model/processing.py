@@ -1,9 +1,9 @@
 """Conversations with media -> the model's inputs, by the same rules as training.
 
-Counts come from `mixtures.layout`, ids and masks from `mixtures.text`, frames through the media
-door: what a user asks about is sampled, scaled and laid out as what the model was trained on. The
-Jinja template is for people and other tools; ids are made without it, so that no text can spell a
-control token.
+Counts come from `mixtures.tokens.visual_layout`, ids and masks from `mixtures.tokens.text`, frames
+through the media door: what a user asks about is sampled, scaled and laid out as what the model was
+trained on. The Jinja template is for people and other tools; ids are made without it, so that no
+text can spell a control token.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ import torch
 from PIL import Image
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
-from mixtures.layout import LayoutConfig, Look, View
-from mixtures.text import IM_END, TextCodec
+from mixtures.tokens.frame_view import Look
+from mixtures.tokens.layout_types import LayoutConfig, View
+from mixtures.tokens.text import IM_END, TextCodec
 from shards.errors import UserError
 from shards.profile import Profile
 from shards.sample import ROLES, Turn
-from train.evaluation.door import Seen, see_files, see_frames, see_image
-from train.evaluation.relevance import wants_scores
-from train.frames import Frames, open_jpegs
-from train.packs import MemoryFrames, Pack, RenderedSample, VisualSlots, build_pack
-from train.render import Rules, render
+from train.data.collate import MemoryFrames, Pack, RenderedSample, VisualSlots, build_pack
+from train.data.frame_relevance import wants_scores
+from train.data.jpeg_patches import Frames, open_jpegs
+from train.data.render import Rules, render
+from train.data.user_media import Seen, see_files, see_frames, see_image
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -60,7 +61,7 @@ class SlowFastProcessor(ProcessorMixin):
     "image", "image": path or PIL image}, {"type": "video", "video": path}, or {"type": "video",
     "video": frames uint8 [N, H, W, 3], "seconds": times}. Rules that select frames by "query" need
     scores, one integer per frame: a video's own "scores", or what `relevance` (such as
-    train.evaluation.relevance.Relevance) makes of its JPEGs and the message's text.
+    train.data.frame_relevance.Relevance) makes of its JPEGs and the message's text.
     """
 
     relevance: Callable[[Sequence[bytes], str], Sequence[int]] | None = None
@@ -129,8 +130,8 @@ class SlowFastProcessor(ProcessorMixin):
         """Inputs of conversations, left-padded to the longest: B rows of T tokens.
 
         `input_ids`, `attention_mask` (and `assistant_masks`) int64 [B, T]; `patches`, `grids`,
-        `seconds` (the times of the frames looked at) as in train.packs.Pack; `slots` and `memory`
-        say where they stand. ValueError names the conversation and what does not fit.
+        `seconds` (the times of the frames looked at) as in train.data.collate.Pack; `slots` and
+        `memory` say where they stand. ValueError names the conversation and what does not fit.
         """
         samples = [
             self._render(f"conversation {i}", messages, answer=add_generation_prompt)

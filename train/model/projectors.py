@@ -2,7 +2,7 @@
 
 A projector owns the learned vectors (newline, frame, block switches) and the map from times: they
 train with it, survive LoRA and change no vocabulary. Which tokens there are, and where, is the
-layout's (`mixtures.layout`); a projector says what a token is made of.
+layout's (`mixtures.tokens.visual_layout`); a projector says what a token is made of.
 
 P patches, C their width, D the language model's width, M pooled tokens, V visual rows, N frames.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mixtures.layout import FRAME, LEARNED, POOLED, SEPARATOR, SLOW, LayoutConfig
+from mixtures.tokens.layout_types import FRAME, LEARNED, POOLED, SEPARATOR, SLOW, LayoutConfig
 from shards.errors import UserError
 from train.model.resamplers import Perceiver, QFormer, resample
 from train.model.times import TimeEmbedding
@@ -25,7 +25,7 @@ _ENDS_OF_FRAMES = (LEARNED.index(FRAME), LEARNED.index(SEPARATOR))
 
 
 class SlotTensors(NamedTuple):
-    """`train.packs.VisualSlots` as tensors; the fields mean the same."""
+    """`train.data.collate.VisualSlots` as tensors; the fields mean the same."""
 
     position: Tensor
     feature: Tensor

@@ -1,0 +1,1 @@
+"""Pools, sources and manifests made by seed, for what is measured."""

@@ -1,0 +1,75 @@
+"""Manifests over made samples, without a pool: for what only the order is asked."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.inputs.made_index import write_recipe
+from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.npy_tables import ROW, content_id
+from mixtures.order.schedule import fitting_period
+from mixtures.plan.quotas import mean_tokens, schedule_for
+from mixtures.recipe.load import load_recipe
+
+PACK = {"tokens": 32_768, "patches": 262_144, "window": 1024}
+
+
+def made_tables(kept: Sequence[int], means: Sequence[int]) -> list[NDArray[np.void]]:
+    """Tables of so many samples, their tokens log-normal around these means."""
+    rng, tables = np.random.default_rng(7), []
+    for count, mean in zip(kept, means, strict=True):
+        table = np.zeros(count, ROW)
+        number = np.arange(count, dtype=">u8")
+        table["key"] = np.stack([number, rng.integers(0, 1 << 62, count).astype(">u8")], 1).view(
+            "V16"
+        )[:, 0]
+        table["tokens"] = np.clip(rng.lognormal(np.log(mean), 0.8, count), 8, 30_000)
+        table["patches"] = np.where(table["tokens"] > 2000, table["tokens"].astype(np.int64) * 7, 0)
+        tables.append(table)
+    return tables
+
+
+def made_manifest(
+    kept: Sequence[int],
+    ratio: str,
+    values: Sequence[Fraction],
+    *,
+    unit: str = "samples",
+    means: Sequence[int] | None = None,
+) -> Manifest:
+    """A manifest whose sources have these ratios, in the first period that represents them."""
+    tables = made_tables(kept, means or [500] * len(kept))
+    exact = list(values)
+    if unit == "tokens":
+        exact = [value / mean_tokens(table) for value, table in zip(values, tables, strict=True)]
+    period = fitting_period(exact, 1000) if ratio == "weight" else 1000
+    ratios = {f"source-{i}": f"{ratio}: {float(value)}" for i, value in enumerate(values)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.yaml"
+        write_recipe(path, Path(folder), ratios, f"unit: {unit}", f"period: {period}")
+        schedule = schedule_for(load_recipe(path), tables)
+    sources = [
+        {"name": n, "content_id": content_id(t)} for n, t in zip(ratios, tables, strict=True)
+    ]
+    stages = [{"start": 0, "quotas": list(schedule.periods[0].quotas)}]
+    value = {
+        "seed": 17,
+        "length": sum(kept),
+        "recipe": {"ratio": ratio},
+        "schedule": {"stages": stages},
+        "sources": sources,
+        "pack": PACK,
+    }
+    return Manifest(
+        value=value,
+        tables=tables,
+        source_at=None if ratio == "weight" else schedule.periods[0].source,
+        packs_per_window=np.empty(0, np.uint32),
+        tokenizer=b"",
+    )

@@ -1,0 +1,1 @@
+"""From a manifest to packs: throughput, resuming, damage, distance."""

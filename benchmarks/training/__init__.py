@@ -1,0 +1,1 @@
+"""From packs to a model: its cost, its parts, its floors."""

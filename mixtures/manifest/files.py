@@ -1,0 +1,146 @@
+"""Manifests as files: tables written first, everything verified on reading, named by content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.npy_tables import (
+    MEMBER,
+    NONE_SHOWN,
+    ROW,
+    SHOWN,
+    npy_bytes,
+    npy_name,
+    open_npy,
+    tokenizer_name,
+)
+from mixtures.manifest.sampler import Order
+from mixtures.versions import ALGORITHMS, CANONICAL_ALGO, JOIN_ALGO, MANIFEST_VERSION
+from shards.errors import DamagedData, UserError
+from shards.ids import canonical_json, sha256_hex
+from shards.store import Store
+
+DIGESTED_POSITIONS = 65_536
+
+
+def load_manifest(path: str | Path) -> Manifest:
+    """Read and verify a manifest and the files beside it; the errors name what differs."""
+    folder, _, name = str(path).rpartition("/")
+    store = Store(folder or "/" * str(path).startswith("/") or ".")
+    try:
+        value = json.loads(store.get(name))
+        check_version(value, str(path))
+        if identity(value) != value["manifest_id"]:
+            raise DamagedData(f"{path}: its content is not what its manifest_id says; plan again")
+        manifest = Manifest(
+            value=value,
+            tables=[_kept(store, source) for source in value["sources"]],
+            source_at=_table(store, value["schedule"]["table"]),
+            packs_per_window=open_npy(store, npy_name(value["packs_per_window"])),
+            tokenizer=_tokenizer(store, value["text"]["tokenizer_sha256"]),
+            members=[_members(store, each) for each in value["sources"] if "join" in value],
+            copies=_copies(store, value.get("canonical")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise DamagedData(f"{path}: not a manifest ({error!r}); plan again") from error
+    if order_digest(manifest) != manifest.value["order_digest"]:
+        raise UserError(f"{path}: this version draws another order; use the one that wrote it")
+    return manifest
+
+
+def write_manifest(manifest: Manifest, folder: str) -> None:
+    """Tables first, `manifest.json` last."""
+    store = Store(folder)
+    digests = [source["kept"]["table"] for source in manifest.value["sources"]]
+    arrays: dict[str, NDArray[Any]] = dict(zip(digests, manifest.tables, strict=True))
+    arrays[manifest.value["packs_per_window"]] = manifest.packs_per_window
+    if manifest.source_at is not None:
+        arrays[manifest.value["schedule"]["table"]] = manifest.source_at
+    for source, members in zip(manifest.value["sources"], manifest.members, strict=False):
+        arrays[source["kept"]["members"]] = members
+    if "canonical" in manifest.value:
+        arrays[manifest.value["canonical"]["table"]] = manifest.copies
+    for digest, array in arrays.items():
+        store.put(npy_name(digest), npy_bytes(array))
+    store.put(tokenizer_name(manifest.value["text"]["tokenizer_sha256"]), manifest.tokenizer)
+    store.put("manifest.json", canonical_json(manifest.value))
+
+
+def _kept(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
+    table = open_npy(store, npy_name(source["kept"]["table"]))
+    if table.dtype != ROW or len(table) != source["kept"]["samples"]:
+        raise DamagedData(
+            f"{store.url}: the table of {source['name']!r} is not that of its kept samples; "
+            "plan again"
+        )
+    return table
+
+
+def _members(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
+    members = open_npy(store, npy_name(source["kept"]["members"]))
+    if members.dtype != MEMBER:
+        raise DamagedData(
+            f"{store.url}: the members of {source['name']!r} are another table; plan again"
+        )
+    return members
+
+
+def _copies(store: Store, rule: Mapping[str, Any] | None) -> NDArray[np.void]:
+    copies = open_npy(store, npy_name(rule["table"])) if rule else NONE_SHOWN
+    if copies.dtype != SHOWN:
+        raise DamagedData(f"{store.url}: the clips shown for others are another table; plan again")
+    return copies
+
+
+def _table(store: Store, digest: str) -> NDArray[np.unsignedinteger] | None:
+    return open_npy(store, npy_name(digest)) if digest else None
+
+
+def _tokenizer(store: Store, digest: str) -> bytes:
+    name = tokenizer_name(digest)
+    data = store.get(name)
+    if sha256_hex(data) != digest:
+        raise DamagedData(f"{store.path(name)}: its bytes are damaged; restore it, or plan again")
+    return data
+
+
+def check_version(value: Mapping[str, Any], where: str) -> None:
+    """Raise UserError for a manifest whose rules this version does not know."""
+    if not isinstance(value, dict) or "manifest_version" not in value:
+        raise DamagedData(f"{where}: not a manifest; plan again")
+    rules: dict[str, Any] = {"manifest_version": MANIFEST_VERSION}
+    if value["manifest_version"] == MANIFEST_VERSION:
+        rules |= {
+            f"{part}.{name}": v for part, own in ALGORITHMS.items() for name, v in own.items()
+        }
+        rules |= {"join.algo": JOIN_ALGO} if "join" in value else {}
+        rules |= {"canonical.algo": CANONICAL_ALGO} if "canonical" in value else {}
+    for path, known in rules.items():
+        found: Any = value
+        for name in path.split("."):
+            found = found[name]
+        if found != known:
+            raise UserError(
+                f"{where}: {path} is {found!r}, this version knows {known!r}; "
+                "use the version that wrote it, or plan again"
+            )
+
+
+def identity(value: Mapping[str, Any]) -> str:
+    """The manifest_id of a manifest's JSON value."""
+    named = {name: v for name, v in value.items() if name not in ("manifest_id", "tool")}
+    return sha256_hex(canonical_json(named))
+
+
+def order_digest(manifest: Manifest) -> str:
+    """sha256 of the keys at the first positions: the order as a fact, not as a promise."""
+    return sha256_hex(Order(manifest).keys(0, min(manifest.length, DIGESTED_POSITIONS)))

@@ -1,0 +1,72 @@
+"""Which row at which turn: a keyed permutation of 0..n-1 in O(1) per index, without a table.
+
+A balanced Feistel network of 6 rounds on the smallest even number of bits that holds n; the round
+function is splitmix64; an index that lands outside 0..n-1 walks on until it is inside. Nothing of
+this may change under its name: `PERMUTATION_ALGO` stands in manifests, golden vectors in the tests.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.versions import ROUNDS
+from shards.ids import canonical_json, sha256_hex
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def key_of(*parts: Any) -> int:
+    """A 64-bit key from integers and strings: the head of the sha256 of their canonical JSON."""
+    return int(sha256_hex(canonical_json(list(parts)))[:16], 16)
+
+
+def permute(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
+    """The images of `indices` (each in 0..size-1) under the permutation that `key` names."""
+    if size < 2:
+        return np.zeros(len(indices), np.int64)
+    half = ((size - 1).bit_length() + 1) // 2
+    keys = [(key + r * _GOLDEN) & _MASK for r in range(ROUNDS)]
+    round_keys = splitmix(np.array(keys, np.uint64))
+    walking = np.asarray(indices).astype(np.uint64)
+    outside = np.arange(len(walking))
+    while len(outside):
+        walking[outside] = _feistel(walking[outside], half, round_keys)
+        outside = outside[walking[outside] >= size]
+    return walking.astype(np.int64)
+
+
+def drawn_rows(
+    seed: int, content_id: str, rows: int, turns: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and epoch of a source of `rows` samples at its ascending turns.
+
+    Seed, content id and epoch name the permutation, so mixtures share the order of a source.
+    """
+    row, epoch = np.empty_like(turns), turns // rows
+    for number in range(int(epoch[0]), int(epoch[-1]) + 1) if len(turns) else ():
+        some = slice(*np.searchsorted(epoch, [number, number + 1]))
+        key = key_of(seed, content_id, number)
+        row[some] = permute(turns[some] - number * rows, rows, key)
+    return row, epoch
+
+
+def _feistel(
+    value: NDArray[np.uint64], half: int, round_keys: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
+    left, right = value >> bits, value & mask
+    for round_key in round_keys:
+        left, right = right, left ^ (splitmix(right ^ round_key) & mask)
+    return (left << bits) | right
+
+
+def splitmix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's output function; wraps around by design."""
+    value = value + np.uint64(_GOLDEN)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

@@ -1,0 +1,1 @@
+"""A line belongs here if it puts recipe, pool, selection and order together into a manifest."""

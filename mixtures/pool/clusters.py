@@ -1,0 +1,81 @@
+"""Duplicate pairs of a pool as clusters: the connected components among one recipe's clips."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.pool.id_arrays import Bools
+
+Named = TypeVar("Named", int, str)
+
+
+def components(pairs: Iterable[tuple[Named, Named]]) -> dict[Named, Named]:
+    """Clip -> the least clip of its connected component; clips without a pair are not there."""
+    parent: dict[Named, Named] = {}
+
+    def root(clip: Named) -> Named:
+        while parent.setdefault(clip, clip) != clip:
+            parent[clip] = clip = parent[parent[clip]]
+        return clip
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return {clip: root(clip) for clip in list(parent)}
+
+
+class Leak(NamedTuple):
+    """What a clip matches: a benchmark, something held out of it, and how they are related."""
+
+    benchmark: str
+    held_out: str
+    relation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What comparing the recipe's clips found, by their place in Clips.
+
+    `cluster` names each clip's cluster by its least clip; `copies` [2, n] are the pairs that show
+    the same, upright and from beginning to end; `leaks` maps a cluster to the least leak of each
+    benchmark, sorted.
+    """
+
+    cluster: NDArray[np.int64]
+    copies: NDArray[np.int64]
+    leaks: dict[int, list[Leak]]
+
+    @property
+    def leaked(self) -> Bools:
+        """Which clips are of a cluster that matches held-out media."""
+        return np.isin(self.cluster, np.array(list(self.leaks), np.int64))
+
+
+def compared(
+    clips: int,
+    pairs: NDArray[np.int64],
+    whole: Bools,
+    leaks: Iterable[tuple[int, Leak]],
+) -> Comparison:
+    """Pairs of duplicates [2, n] and leaks of single clips, as clusters among `clips` clips.
+
+    `whole` says which of the pairs are copies from beginning to end.
+    """
+    cluster = np.arange(clips)
+    for clip, least in components(pairs.T.tolist()).items():
+        cluster[clip] = least
+    leaked: dict[int, dict[str, Leak]] = defaultdict(dict)
+    for clip, leak in leaks:
+        known = leaked[int(cluster[clip])]
+        known[leak.benchmark] = min(known.get(leak.benchmark, leak), leak)
+    return Comparison(
+        cluster=cluster,
+        copies=pairs[:, whole],
+        leaks={c: sorted(of.values()) for c, of in leaked.items()},
+    )

@@ -1,0 +1,205 @@
+"""Which receipts of a pool a recipe stands on: one revision of each source, and its comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mixtures.pool.clusters import Comparison, Leak, compared
+from mixtures.pool.columns import REMEDY, Clips
+from mixtures.pool.id_arrays import find, ids_of
+from mixtures.recipe.types import HeldOut, Recipe, Source
+from shards.errors import UserError
+from shards.index import LEAKED_TEXTS, LEAKS, PAIRS, REFUSED, TEXT_PAIRS
+from shards.leak_index import LeakIndex, open_index
+from shards.pool import Pool, Receipt
+from shards.receipts import latest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """The receipts that admitted one source at one revision, and what they counted."""
+
+    name: str
+    dataset: str
+    revision: str
+    receipts: tuple[Receipt, ...]
+    records: int
+    records_refused: int
+    samples: int
+    samples_refused: int
+
+
+def read_tokenizer(recipe: Recipe) -> bytes:
+    """The bytes of the tokenizer file that the recipe names."""
+    try:
+        return Path(recipe.text.tokenizer).read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{recipe.text.tokenizer}: {error.strerror}; {recipe.path}: text: tokenizer: must name "
+            "a tokenizer.json"
+        ) from error
+
+
+def admitted_sources(
+    recipe: Recipe, pool: Pool, pins: Mapping[str, str]
+) -> tuple[list[Admitted], dict[str, str]]:
+    """The recipe's sources, and the revisions of its held-out sets; `pins` maps names to revisions.
+
+    UserError where the pool holds a source in no revision or in several.
+    """
+    receipts = pool.receipts("admit")
+    sources = [_admitted(receipts, source, pins, recipe) for source in recipe.sources]
+    held_out = [_admitted(receipts, each, pins, recipe) for each in recipe.held_out]
+    return sources, {each.name: each.revision for each in held_out}
+
+
+def _admitted(
+    receipts: Sequence[Receipt], source: Source | HeldOut, pins: Mapping[str, str], recipe: Recipe
+) -> Admitted:
+    name, pin = source.name, pins.get(source.name, source.revision)
+    found = [receipt for receipt in receipts if receipt.parameters["source"] == name]
+    found = [one for one in found if not pin or one.parameters["revision"].startswith(pin)]
+    if not found:
+        at = f" at revision {pin}" if pin else ""
+        raise UserError(f"{recipe.path}: the pool holds no source {name!r}{at}; {REMEDY}")
+    revisions = sorted({one.parameters["revision"] for one in found})
+    if len(revisions) > 1:
+        raise UserError(
+            f"{recipe.path}: the pool holds {len(revisions)} revisions of {name!r}; "
+            f"give it one as `revision`: {', '.join(revisions)}"
+        )
+    if len({(one.version, one.parameters.get("format")) for one in found}) > 1:
+        raise UserError(
+            f"{recipe.path}: {name!r} was admitted under several versions of its adapter; "
+            "build another pool"
+        )
+    return Admitted(
+        name=name,
+        dataset=str(found[0].parameters.get("dataset", name)),
+        revision=str(revisions[0]),
+        receipts=tuple(found),
+        **{
+            what: sum(receipt.counts[what] for receipt in found)
+            for what in ("records", "records_refused", "samples", "samples_refused")
+        },
+    )
+
+
+def refused_before(pool: Pool, sources: Sequence[Admitted]) -> list[pa.Table]:
+    """Per source: what fetching and admission refused."""
+    return [pool.table(each.receipts, "refused", REFUSED) for each in sources]
+
+
+def comparison(
+    recipe: Recipe,
+    pool: Pool,
+    sources: Sequence[Admitted],
+    held_out: Mapping[str, str],
+    clips: Clips,
+    wanted: NDArray[np.bool_],
+    index: LeakIndex | None,
+) -> Comparison:
+    """Duplicates and leaks of the clips `wanted`, from comparisons that covered all of them."""
+    revisions = {each.name: each.revision for each in sources}
+    receipts = [
+        receipt
+        for receipt in pool.receipts("compare")
+        if revisions.items() <= receipt.parameters["sources"].items()
+        and held_out.items() <= receipt.parameters["held_out"].items()
+    ]
+    if not receipts:
+        raise UserError(
+            f"{recipe.path}: the clips of {sorted(revisions)} were never compared with each "
+            f"other and with {sorted(held_out)} in {pool.store.url}; {REMEDY}"
+        )
+    receipts = latest(receipts)
+    pairs = pool.table(receipts, "clusters", PAIRS)
+    ends = np.stack([find(clips.ids, ids_of(pairs[name])) for name in ("clip_a", "clip_b")])
+    whole = np.asarray(pc.is_in(pairs["relation"], value_set=pa.array(["exact", "near"])), bool)
+    facts = np.vstack([ends, whole])[:, wanted[ends].all(0) & (ends >= 0).all(0)]
+    facts = np.unique(facts, axis=1)
+    leaks = pool.table(receipts, "leaks", LEAKS)
+    leaks = leaks.filter(pc.is_in(leaks["benchmark"], value_set=pa.array(held_out, pa.string())))
+    if index:
+        own = _index_matches(recipe, pool, index, "leak_media", _shown(pool, clips, wanted))
+        leaks = pa.concat_tables([leaks, pool.table(own, "leaks", LEAKS)])
+    places = find(clips.ids, ids_of(leaks["clip_id"])).tolist()
+    found = [
+        (clip, Leak(row["benchmark"], row["held_out"], row["relation"]))
+        for clip, row in zip(places, leaks.to_pylist(), strict=True)
+        if clip >= 0 and wanted[clip]
+    ]
+    return compared(len(clips.ids), facts[:2], facts[2] > 0, found)
+
+
+def leak_index(recipe: Recipe) -> LeakIndex | None:
+    """The leak index that the recipe names, opened."""
+    return open_index(recipe.leaks.index) if recipe.leaks else None
+
+
+def _shown(pool: Pool, clips: Clips, wanted: NDArray[np.bool_]) -> dict[str, str]:
+    """Tables of fingerprints that hold clips `wanted` -> the first of those clips."""
+    found: dict[str, str] = {}
+    for receipt in pool.receipts("decode"):
+        at = find(clips.ids, ids_of(pa.array(receipt.inputs, pa.string())))
+        shown = np.flatnonzero((at >= 0) & wanted[at])
+        if len(shown):
+            found |= dict.fromkeys(
+                receipt.outputs["index/fingerprints"], f"clip {receipt.inputs[shown[0]]}"
+            )
+    return found
+
+
+def _index_matches(
+    recipe: Recipe, pool: Pool, index: LeakIndex, stage: str, needed: Mapping[str, str]
+) -> list[Receipt]:
+    """The receipts of matches of the tables `needed` with the index; UserError if one lacks."""
+    found = [one for one in pool.receipts(stage) if one.parameters["index"] == index.index_id]
+    receipts = latest([one for one in found if needed.keys() & set(one.inputs)])
+    missing = needed.keys() - {name for receipt in receipts for name in receipt.inputs}
+    if missing:
+        raise UserError(
+            f"{recipe.path}: leaks: {needed[min(missing)]} was never compared with the leak index "
+            f"{index.index_id} in {pool.store.url}; {REMEDY}"
+        )
+    return receipts
+
+
+def leaked_texts(recipe: Recipe, pool: Pool, source: Admitted, index: LeakIndex | None) -> pa.Table:
+    """Rows of LEAKED_TEXTS: which samples of a source ask what a benchmark of the index asks."""
+    if index is None:
+        return LEAKED_TEXTS.empty_table()
+    tables = [name for one in source.receipts for name in one.outputs["index/samples"]]
+    needed = dict.fromkeys(tables, f"the text of {source.name!r}")
+    receipts = _index_matches(recipe, pool, index, "leak_text", needed)
+    return pool.table(receipts, "leaks/text", LEAKED_TEXTS)
+
+
+def text_pairs(recipe: Recipe, pool: Pool, sources: Sequence[Admitted]) -> pa.Table:
+    """Rows of TEXT_PAIRS at least as alike as the recipe says.
+
+    Which pairs are looked at depends on all texts that are compared, so only a comparison of
+    exactly these sources counts.
+    """
+    if recipe.near_text is None:
+        return TEXT_PAIRS.empty_table()
+    revisions = {each.name: each.revision for each in sources}
+    found = [one for one in pool.receipts("twins") if one.parameters["sources"] == revisions]
+    receipts = latest(found)
+    if {one.parameters["part"] for one in receipts} != set(
+        range(receipts[0].parameters["parts"] if receipts else 1)
+    ):
+        raise UserError(
+            f"{recipe.path}: near_text: the texts of {sorted(revisions)} were never compared with "
+            f"each other in {pool.store.url}; {REMEDY}"
+        )
+    pairs = pool.table(receipts, "clusters/text", TEXT_PAIRS)
+    return pairs.filter(pc.greater_equal(pairs["permille"], ceil(recipe.near_text * 1000)))

@@ -1,0 +1,185 @@
+"""What a sample costs under a recipe's view, layout and text rule, for many samples at once.
+
+A clip costs what its frames cost, which kind, size and number of frames decide: each distinct look
+is laid out once. Timestamps come on top; which frames carry one depends on their number alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.manifest.npy_tables import ROW
+from mixtures.pool.columns import IMAGE, VIDEO, Clips, Samples, Timing, read_differences
+from mixtures.pool.id_arrays import segment_sums
+from mixtures.recipe.types import Recipe
+from mixtures.tokens.frame_selection import SCORED, at_rates
+from mixtures.tokens.frame_view import Look, grid_of, look_at, view_size
+from mixtures.tokens.layout_types import TIME, VIDEO_MULTIPLE, Layout, LayoutConfig
+from mixtures.tokens.text import TextCodec
+from mixtures.tokens.visual_layout import frames_used, layout_of, tenths_of, time_text
+from shards.pool import Pool
+from shards.sample import Clip
+
+Cost = tuple[int, int, int]
+"""(tokens, patches, frames) of one clip, timestamps left out."""
+_BITS = (2, 17, 17, 26)
+"""Kind, width, height and look of a clip in one number."""
+
+
+class Pricer:
+    """Costs of samples over one pool's clips under one recipe."""
+
+    def __init__(self, recipe: Recipe, codec: TextCodec, clips: Clips, pool: Pool) -> None:
+        self._recipe, self._codec, self._clips = recipe, codec, clips
+        self._known: dict[tuple[str, int, tuple[int, int], int], Cost] = {}
+        shown = at_rates(clips.bases, clips.pts, clips.ends, recipe.frames.fps)
+        self._frames = np.flatnonzero(shown)
+        self._ends = np.concatenate([[0], np.cumsum(shown)])[clips.ends]
+        self._looks, look = self._distinct_looks()
+        self._stamps = self._stamp_tokens(pool)
+        packed = np.zeros(len(clips.ids), np.int64)
+        number = look[clips.timing] if len(look) else clips.timing
+        columns: tuple[NDArray[np.integer], ...] = (clips.kind, clips.width, clips.height, number)
+        for column, bits in zip(columns, _BITS, strict=True):
+            packed = packed << bits | np.maximum(column, 0).astype(np.int64)
+        self._forms, self._form = np.unique(packed, return_inverse=True)
+
+    def _distinct_looks(self) -> tuple[list[Look], NDArray[np.int64]]:
+        """The distinct looks, their times left out, and which of them each timing gives.
+
+        So many stored frames at the view's rate give so many shown ones, by any selection.
+        """
+        view = replace(self._recipe.frames, selection="uniform")
+        _, first, group = np.unique(np.diff(self._ends), return_index=True, return_inverse=True)
+        known: dict[Look, int] = {}
+        found = []
+        for timing in first.tolist():
+            look = look_at(self._square(timing), view, self._recipe.layout)
+            shown = len(look.frames)
+            look = replace(look, frames=tuple(range(shown)), pts=(0,) * shown, time_base=(1, 1))
+            found.append(known.setdefault(look, len(known)))
+        return list(known), np.array(found, np.int64)[group]
+
+    def _stamp_tokens(self, pool: Pool) -> NDArray[np.int64]:
+        """Tokens of the timestamps of each clip."""
+        clips, view = self._clips, self._recipe.frames
+        videos = np.flatnonzero(clips.kind == VIDEO)
+        found = np.zeros(len(clips.ids), np.int64)
+        if self._recipe.layout.timestamps not in ("sentence", "per_frame_text"):
+            return found
+        if view.selection in SCORED:  # each clip has a look of its own
+            differences = read_differences(pool, clips)
+            for clip in videos.tolist():
+                square = self._square(int(clips.timing[clip]))
+                found[clip] = self._stamps_of(replace(square, differences=differences.of(clip)))
+            return found
+        timings = np.unique(clips.timing[videos])
+        tokens = np.zeros(len(clips.bases), np.int64)
+        if self._recipe.layout.timestamps == "sentence":
+            for timing in timings.tolist():
+                tokens[timing] = self._stamps_of(self._square(timing))
+        else:
+            counts = np.diff(self._ends)[timings]
+            for count in np.unique(counts).tolist():
+                alike = timings[counts == count]
+                tokens[alike] = self._stamps_of_alike(alike, count)
+        found[videos] = tokens[clips.timing[videos]]
+        return found
+
+    def _stamps_of(self, clip: Clip) -> int:
+        return sum(slot.n for slot in self._layout(clip) if slot.kind == TIME)
+
+    def _stamps_of_alike(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Tokens of the timestamps of timings with `count` frames at the view's rate."""
+        first = self._square(int(timings[0]))
+        look = look_at(first, self._recipe.frames, self._recipe.layout)
+        stamped = [slot.frame for slot in self._layout(first) if slot.kind == TIME]
+        of_first = self._frames[self._ends[timings[0]] :][:count] - self._clips.ends[timings[0]]
+        chosen = np.searchsorted(of_first, np.array(look.frames, np.int64)[stamped])
+        frames = self._frames[self._ends[timings][:, None] + chosen]
+        numerators, denominators = self._clips.bases[timings].T[..., None]
+        tenths, which = np.unique(
+            tenths_of(self._clips.pts[frames] * numerators, denominators), return_inverse=True
+        )
+        texts = (time_text(Fraction(each, 10)) for each in tenths.tolist())
+        tokens = np.array([self._codec.count(text) for text in texts], np.int64)
+        sums: NDArray[np.int64] = tokens[which.reshape(frames.shape)].sum(1)
+        return sums
+
+    def _layout(self, clip: Clip) -> Layout:
+        layout = self._recipe.layout
+        look = look_at(clip, self._recipe.frames, layout)
+        return layout_of(look, clip.kind, layout, self._codec.count)
+
+    def _square(self, timing: int) -> Clip:
+        """A small video with these times."""
+        return _clip("video", VIDEO_MULTIPLE, VIDEO_MULTIPLE, self._clips.times(timing))
+
+    def rows(self, samples: Samples) -> NDArray[np.void]:
+        """One row of ROW per sample; its refused clips cost nothing."""
+        clips, used, ends = self._clips, samples.clips, samples.ends
+        is_image = clips.kind[used] == IMAGE
+        images = np.where(is_image, np.repeat(segment_sums(is_image, ends), np.diff(ends)), 0)
+        span = int(images.max(initial=0)) + 1
+        look = self._form[used] * span + images
+        is_used = np.zeros(len(self._forms) * span, bool)
+        is_used[look] = True
+        costs = np.zeros((3, len(is_used)), np.int64)
+        for number in np.flatnonzero(is_used).tolist():
+            costs[:, number] = self._cost(*divmod(number, span))
+        tokens, patches, frames = costs[:, look]
+        found = np.empty(len(samples.key), ROW)
+        found["key"], found["clips"] = samples.key, np.diff(ends)
+        found["tokens"] = samples.tokens + segment_sums(tokens + self._stamps[used], ends)
+        found["patches"] = segment_sums(patches, ends)
+        found["frames"] = segment_sums(frames, ends)
+        found["millis"] = segment_sums(clips.millis[used], ends)
+        found["nbytes"] = segment_sums(clips.nbytes[used], ends)
+        return found
+
+    def _cost(self, form: int, images: int) -> Cost:
+        """The cost of a clip of this form among so many images (0: it is a video)."""
+        left, fields = int(self._forms[form]), []
+        for bits in reversed(_BITS):
+            left, value = divmod(left, 1 << bits)
+            fields.append(value)
+        number, height, width, kind = fields
+        if not kind:
+            return 0, 0, 0
+        recipe, name = self._recipe, "image" if kind == IMAGE else "video"
+        clip = _clip(name, width, height, ((1, 1), (0,)))
+        grid = grid_of(*view_size(clip, recipe.frames, recipe.layout, images), recipe.layout.patch)
+        known = self._known.get((name, number, grid, images))
+        if known is None:
+            known = _cost_of(replace(self._looks[number], grid=grid), name, recipe.layout, images)
+            self._known[name, number, grid, images] = known
+        return known
+
+
+def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
+    """A clip of which only kind, size and times are known."""
+    base, pts = timing
+    return Clip(
+        clip_id="",
+        kind=kind,
+        pts=pts,
+        time_base=base,
+        duration=(0, 1),
+        width=width,
+        height=height,
+        nbytes=(),
+        rotation=0,
+        is_vfr=False,
+        source_fps=(0, 1),
+        colour="",
+    )
+
+
+def _cost_of(look: Look, kind: str, layout: LayoutConfig, images: int) -> Cost:
+    slots = layout_of(look, kind, layout, lambda _: 0, max(images, 1))
+    frames = len(frames_used(slots))
+    return sum(slot.n for slot in slots), frames * look.grid[0] * look.grid[1], frames

@@ -1,0 +1,107 @@
+"""Filters of a recipe: conditions on columns of the sample index and the clip index.
+
+A condition on a clip column must hold for every clip of a sample. A missing value fails.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mixtures.recipe.fields import a_list, a_mapping
+from shards.errors import UserError
+from shards.index import CLIPS, SAMPLES
+
+_BOUNDS = ("min", "max")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """`column` within [least, most], or one of `allowed`; `of_clips` says whose column it is."""
+
+    column: str
+    of_clips: bool
+    least: int | None = None
+    most: int | None = None
+    allowed: tuple[Any, ...] | None = None
+
+    def holds(self, values: pa.ChunkedArray) -> NDArray[np.bool_]:
+        """Which of the column's values pass."""
+        passed = pc.is_valid(values)
+        if self.least is not None:
+            passed = pc.and_(passed, pc.greater_equal(values, self.least))
+        if self.most is not None:
+            passed = pc.and_(passed, pc.less_equal(values, self.most))
+        if self.allowed is not None:
+            wanted = pa.array(self.allowed, values.type)
+            passed = pc.and_(passed, pc.is_in(values, value_set=wanted))
+        return np.asarray(pc.fill_null(passed, False), bool)
+
+    def wanted(self) -> str:
+        """The condition for people."""
+        if self.allowed is not None:
+            return f"one of {', '.join(map(str, self.allowed))}"
+        bounds = [f"at least {self.least}"] if self.least is not None else []
+        bounds += [f"at most {self.most}"] if self.most is not None else []
+        return " and ".join(bounds)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a manifest remembers of it."""
+        if self.allowed is not None:
+            return {"one_of": list(self.allowed)}
+        bounds = {"min": self.least, "max": self.most}
+        return {name: value for name, value in bounds.items() if value is not None}
+
+
+def filters(value: Any, where: str) -> tuple[Filter, ...]:
+    """The rule for `filters: {column: {min, max} | {one_of: [...]}}`."""
+    return tuple(
+        _filter(column, condition, f"{where}: {column}")
+        for column, condition in a_mapping(value, where).items()
+    )
+
+
+def _filter(column: str, condition: Any, where: str) -> Filter:
+    kind, of_clips = _column(column, where)
+    keys = set(a_mapping(condition, where))
+    if keys == {"one_of"}:
+        values = a_list(condition["one_of"], where)
+        wrong = [v for v in values if not _is_a(v, kind)]
+        if wrong or not values:
+            raise UserError(f"{where}: one_of: must list values of type {kind}, not {values!r}")
+        return Filter(column=column, of_clips=of_clips, allowed=tuple(values))
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if not keys or not keys <= set(_BOUNDS) or not is_number:
+        wanted = "{min: ..., max: ...} or {one_of: [...]}" if is_number else "{one_of: [...]}"
+        raise UserError(f"{where}: must be {wanted}, not {condition!r}")
+    for key in keys:
+        if type(condition[key]) is not int:
+            raise UserError(f"{where}: {key}: must be an integer, not {condition[key]!r}")
+    least, most = condition.get("min"), condition.get("max")
+    if least is not None and most is not None and least > most:
+        raise UserError(f"{where}: min {least} is above max {most}; nothing would pass")
+    return Filter(column=column, of_clips=of_clips, least=least, most=most)
+
+
+def _column(name: str, where: str) -> tuple[pa.DataType, bool]:
+    """The type of an index column with one value per row, and whether it is the clips'."""
+    known: dict[str, tuple[pa.DataType, bool]] = {}
+    for schema, of_clips in ((CLIPS, True), (SAMPLES, False)):
+        known |= {f.name: (f.type, of_clips) for f in schema if not pa.types.is_nested(f.type)}
+    if name not in known:
+        raise UserError(f"{where}: the index has no such column; it has {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _is_a(value: Any, kind: pa.DataType) -> bool:
+    if pa.types.is_boolean(kind):
+        return isinstance(value, bool)
+    if pa.types.is_string(kind):
+        return isinstance(value, str)
+    return type(value) is int or (pa.types.is_floating(kind) and isinstance(value, Decimal))

@@ -1,0 +1,81 @@
+"""Near copies of a clip are shown as one, so that conversations about them share its frames.
+
+A copy that is turned, cut, or played at another speed would make an answer wrong: only clips that
+show the same from beginning to end (relations exact and near) and last equally long stand for each
+other. No sample is lost but one that outgrows a pack over the shown clip, and its key still names
+the clips that it was published with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.manifest.npy_tables import SHOWN
+from mixtures.pool.clusters import components
+from mixtures.pool.columns import Clips, Samples
+from mixtures.selection.verdicts import Verdicts
+
+EQUALLY_LONG = 500
+"""ms: a step of the default profile; timestamps and spans in a text stay true within it."""
+
+
+def show_canonical(
+    verdicts: Sequence[Verdicts], clips: Clips, copies: NDArray[np.int64]
+) -> NDArray[np.void]:
+    """Repoint the samples of all sources; the rows of SHOWN, sorted by clip.
+
+    Only what a sample that still stays names is shown: no clip under a licence that is refused.
+    """
+    used = np.zeros(len(clips.ids), bool)
+    for own in verdicts:
+        used[own.samples.clips[np.repeat(own.stays, np.diff(own.samples.ends))]] = True
+    shown = canonical(clips, copies, used)
+    for own in verdicts:
+        own.samples = repoint(own.samples, shown)
+    others = np.flatnonzero(shown != np.arange(len(shown)))
+    found = np.empty(len(others), SHOWN)
+    found["clip"], found["shown"] = clips.ids[others], clips.ids[shown[others]]
+    return found
+
+
+def canonical(
+    clips: Clips, copies: NDArray[np.int64], used: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Which clip is shown in place of each clip of the pool, by place; most stand for themselves.
+
+    `copies` [2, n] are pairs of exact and near copies. Of those that are `used` the one with most
+    pixels a frame is shown, then most bytes, then the least id, in place of those as long as it.
+    """
+    apart = abs(np.diff(clips.millis[copies].astype(np.int64), axis=0))[0]
+    pairs = copies[:, used[copies].all(axis=0) & (apart <= EQUALLY_LONG)]
+    pixels = clips.width.astype(np.int64) * clips.height
+    shown = np.arange(len(clips.ids))
+    best = np.empty_like(shown)
+    best[np.lexsort((-clips.nbytes, -pixels))] = shown  # stable: the least id first
+    groups = components(pairs.T.tolist())
+    of_group: dict[int, int] = {}
+    for clip, group in groups.items():
+        of_group[group] = min(of_group.get(group, clip), clip, key=lambda each: int(best[each]))
+    for clip, group in groups.items():
+        apart = int(clips.millis[clip]) - int(clips.millis[of_group[group]])
+        if abs(apart) <= EQUALLY_LONG:  # a chain of copies can drift further
+            shown[clip] = of_group[group]
+    return shown
+
+
+def repoint(samples: Samples, shown: NDArray[np.int64]) -> Samples:
+    """The samples over the clips that are shown.
+
+    A sample that would show one clip twice keeps its own: it may ask how the two differ.
+    """
+    clips = shown[samples.clips]
+    owner = np.repeat(np.arange(len(samples.key)), np.diff(samples.ends))
+    order = np.lexsort((clips, owner))
+    again = (np.diff(clips[order]) == 0) & (np.diff(owner[order]) == 0)
+    twice = np.zeros(len(samples.key), bool)
+    twice[owner[order][1:][again]] = True
+    return replace(samples, clips=np.where(twice[owner], samples.clips, clips).astype(np.int32))

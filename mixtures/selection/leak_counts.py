@@ -1,0 +1,35 @@
+"""Matches with evaluation data, counted by benchmark."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.report.build_data import Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """How many samples match a benchmark by their media and by their text."""
+
+    benchmark: str
+    media: int = 0
+    media_refused: int = 0
+    text: int = 0
+    text_refused: int = 0
+
+
+def by_benchmark(matches: Sequence[Mapping[str, Any]]) -> list[Matched]:
+    """Samples that match each benchmark, and how many of them are refused, for whatever reason."""
+    found: dict[str, dict[str, set[Name]]] = defaultdict(lambda: defaultdict(set))
+    for match in matches:
+        name, kind = (match["source"], match["key"]), match["kind"]
+        found[match["benchmark"]][kind].add(name)
+        if match["code"]:
+            found[match["benchmark"]][f"{kind}_refused"].add(name)
+    return [
+        Matched(benchmark=benchmark, **{kind: len(names) for kind, names in of.items()})
+        for benchmark, of in sorted(found.items())
+    ]

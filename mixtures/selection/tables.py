@@ -1,0 +1,57 @@
+"""Verdicts as tables: the refusals and matches that a plan writes down."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from mixtures.pool.clusters import Comparison
+from mixtures.pool.id_arrays import find, hex_of, ids_of
+from mixtures.selection.verdicts import Verdicts, leaks_of
+from shards.index import MATCHES, REFUSED
+
+
+def refusal_table(verdicts: Verdicts, origins: pa.Table) -> pa.Table:
+    """Rows of REFUSED, by place; `origins` has record, dataset and revision of those refused."""
+    places = np.concatenate([np.empty(0, np.int64), *(r.places for r in verdicts.refusals)])
+    said = [(r.stage, r.code, detail) for r in verdicts.refusals for detail in r.details]
+    order = np.argsort(places, kind="stable")
+    said = [said[i] for i in order.tolist()]
+    stages, codes, details = ([each[i] for each in said] for i in range(3))
+    about = origins.to_pydict()
+    pairs = zip(about["dataset"], about["revision"], strict=True)
+    return pa.table(
+        [
+            pa.array([verdicts.samples.name] * len(places), pa.string()),
+            pa.array(about["record"], pa.string()),
+            hex_of(verdicts.samples.key[places[order]]).cast(pa.string()),
+            pa.array(stages, pa.string()),
+            pa.array(codes, pa.string()),
+            pa.array(details, pa.string()),
+            pa.array([f"{dataset}@{revision}" for dataset, revision in pairs], pa.string()),
+        ],
+        schema=REFUSED,
+    )
+
+
+def match_table(verdicts: Verdicts, found: Comparison, leaked: pa.Table) -> pa.Table:
+    """Rows of MATCHES: every sample of a source that matches evaluation data, refused or not."""
+    samples, code = verdicts.samples, dict[int, str]()
+    for each in verdicts.refusals:
+        code |= dict.fromkeys(each.places.tolist(), each.code)
+    media = np.flatnonzero(samples.per_sample(found.leaked)).tolist()
+    matches = [
+        (place, "media", *leak)
+        for place in media
+        for leak in sorted({leak for _, leaks in leaks_of(samples, place, found) for leak in leaks})
+    ]
+    places = find(np.ascontiguousarray(samples.key), ids_of(leaked["key"])).tolist()
+    rows = leaked.select(["benchmark", "held_out", "relation"]).to_pylist()
+    matches += [(at, "text", *row.values()) for at, row in zip(places, rows, strict=True)]
+    keys = [samples.key[place].tobytes().hex() for place, *_ in matches]
+    codes = [code.get(place, "") for place, *_ in matches]
+    rest = [pa.array([match[i] for match in matches], pa.string()) for i in range(1, 5)]
+    names = pa.array([samples.name] * len(matches), pa.string())
+    columns = [names, pa.array(keys, pa.string()), *rest, pa.array(codes, pa.string())]
+    order = [(name, "ascending") for name in MATCHES.names]
+    return pa.table(columns, schema=MATCHES).sort_by(order)

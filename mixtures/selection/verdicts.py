@@ -1,0 +1,236 @@
+"""Who stays: facts of the pool and rules of the recipe become one verdict per sample.
+
+Media duplicates alone never remove a sample. A sample is a duplicate when each of its clips, in
+order, is of the same cluster as another's and the normalised turns are equal; the survivor is the
+one that stands first by (source order in the recipe, key, record) of those not refused otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mixtures.pool.clusters import Comparison, Leak
+from mixtures.pool.columns import Clips, Samples
+from mixtures.pool.id_arrays import Bools, find, halves, ids_of, sorting
+from mixtures.recipe.filters import Filter
+from mixtures.recipe.types import PackRule
+from shards.outcome import CODES
+
+_MARK_BITS = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusals:
+    """Samples of one source, by place, that are refused with one code, and why each."""
+
+    places: NDArray[np.int64]
+    stage: str
+    code: str
+    details: list[str]
+
+
+class Verdicts:
+    """Of one source: which samples stay, and why the others do not."""
+
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+        self.stays = np.ones(len(samples.key), bool)
+        self.refusals: list[Refusals] = []
+
+    def staying(self, where: Bools) -> NDArray[np.int64]:
+        """Places of those of the samples `where` that still stay."""
+        return np.flatnonzero(where & self.stays)
+
+    def refuse(
+        self, places: NDArray[np.int64], code: str, details: list[str], stage: str = "plan"
+    ) -> None:
+        """Refuse samples that still stay, each with its detail."""
+        if code not in CODES:
+            raise AssertionError(f"unknown refusal {code}")
+        if len(places):
+            self.refusals.append(Refusals(places=places, stage=stage, code=code, details=details))
+            self.stays[places] = False
+
+    def counts(self) -> dict[str, int]:
+        """Refused samples by code, those of the plan only."""
+        found: dict[str, int] = {}
+        for each in self.refusals:
+            if each.stage == "plan":
+                found[each.code] = found.get(each.code, 0) + len(each.places)
+        return found
+
+    def why(self) -> str:
+        """How many samples are refused with each code, for people."""
+        return ", ".join(f"{len(each.places)} {each.code}" for each in self.refusals) or "no sample"
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """Places of the refused samples, ascending."""
+        return np.flatnonzero(~self.stays)
+
+    @property
+    def broken(self) -> int:
+        """Samples that are refused for their media."""
+        return sum(len(each.places) for each in self.refusals if each.stage == "decode")
+
+
+def refuse_broken(verdicts: Verdicts, clips: Clips) -> None:
+    """Samples with a refused clip, each with the code of its first one."""
+    samples, by_code = verdicts.samples, defaultdict[str, list[tuple[int, str]]](list)
+    for place in verdicts.staying(samples.per_sample(clips.kind == 0)).tolist():
+        first = next(clip for clip in _clips_of(samples, place) if clip in clips.why)
+        code, detail = clips.why[first]
+        by_code[code].append((place, detail))
+    for code, found in sorted(by_code.items()):
+        places, details = zip(*found, strict=True)
+        verdicts.refuse(np.array(places, np.int64), code, list(details), "decode")
+
+
+def refuse_licences(verdicts: Verdicts, allowed: Sequence[str] | None) -> None:
+    """Samples under a licence that is not on the recipe's list, if there is one."""
+    samples = verdicts.samples
+    if allowed is None or not samples.licences:
+        return
+    fits = np.array([licence in allowed for licence in samples.licences])
+    details = [f"the licence is {licence}" for licence in samples.licences]
+    places = verdicts.staying(~fits[samples.licence])
+    own = [details[i] for i in samples.licence[places].tolist()]
+    verdicts.refuse(places, "LICENCE_REFUSED", own)
+
+
+def refuse_filtered(verdicts: Verdicts, rule: Filter, passes: Bools) -> None:
+    """Samples that do not pass a filter."""
+    places = verdicts.staying(~passes)
+    detail = f"the recipe wants {rule.column} {rule.wanted()}"
+    verdicts.refuse(places, "FILTER_REFUSED", [detail] * len(places))
+
+
+def refuse_leaks(verdicts: Verdicts, clips: Clips, found: Comparison) -> None:
+    """Samples with a clip in the cluster of a clip that matches held-out media."""
+    samples = verdicts.samples
+    places, details = verdicts.staying(samples.per_sample(found.leaked)), []
+    for place in places.tolist():
+        clip, leaks = next(leaks_of(samples, place, found))
+        name = clips.ids[clip].tobytes().hex()
+        details.append(f"clip {name} matches {leaks[0].held_out} of {leaks[0].benchmark}")
+    verdicts.refuse(places, "LEAK_MEDIA", details)
+
+
+def leaks_of(samples: Samples, place: int, found: Comparison) -> Iterator[tuple[int, list[Leak]]]:
+    """(clip, its cluster's leaks) of each clip of a sample that has any."""
+    for clip in _clips_of(samples, place):
+        if leaks := found.leaks.get(int(found.cluster[clip])):
+            yield clip, leaks
+
+
+def refuse_leaked_texts(verdicts: Verdicts, leaked: pa.Table) -> None:
+    """Samples that share a 12-gram with a held-out question; a shorter question proves nothing."""
+    long = leaked.filter(pc.greater(leaked["shared"], 0)).sort_by(
+        [("key", "ascending"), ("benchmark", "ascending")]
+    )
+    keys = ids_of(long["key"])
+    at = find(keys, np.ascontiguousarray(verdicts.samples.key))
+    places = verdicts.staying(at >= 0)
+    rows = long.take(pa.array(at[places])).to_pylist()
+    details = [f"asks {row['held_out']} of {row['benchmark']}" for row in rows]
+    verdicts.refuse(places, "LEAK_TEXT", details)
+
+
+def refuse_long(verdicts: Verdicts, rows: NDArray[np.void], budget: PackRule) -> None:
+    """Samples (their rows of ROW beside) that outgrow one pack."""
+    for what, most in (("tokens", budget.tokens), ("patches", budget.patches)):
+        places = verdicts.staying(rows[what] > most)
+        sizes = rows[what][places].tolist()
+        details = [f"{size} {what}, a pack holds {most}" for size in sizes]
+        verdicts.refuse(places, "SAMPLE_TOO_LONG", details)
+
+
+def refuse_duplicates(all_verdicts: Sequence[Verdicts], found: Comparison) -> None:
+    """Of samples with equal turns over equal clusters, all but the first of the recipe."""
+    heads = [halves(each.samples.turns)[0] for each in all_verdicts]
+    staying = [head[each.stays] for head, each in zip(heads, all_verdicts, strict=True)]
+    every = np.sort(np.concatenate(staying))
+    twice = np.unique(every[1:][every[1:] == every[:-1]])
+    first: dict[tuple[bytes, bytes], str] = {}
+    for verdicts, head in zip(all_verdicts, heads, strict=True):
+        samples, places, details = verdicts.samples, [], []
+        for place in verdicts.staying(_among(head, twice)).tolist():
+            clusters = found.cluster[_clips_of(samples, place)].tobytes()
+            name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
+            survivor = first.setdefault((samples.turns[place].tobytes(), clusters), name)
+            if survivor is not name:
+                places.append(place)
+                details.append(f"the same as {survivor}")
+        verdicts.refuse(np.array(places, np.int64), "DUPLICATE_SAMPLE", details)
+
+
+def refuse_near_duplicates(
+    all_verdicts: Sequence[Verdicts], found: Comparison, pairs: pa.Table
+) -> None:
+    """Samples over the clusters of an earlier one that stays and whose text a pair connects."""
+    ends = [ids_of(pairs[name]) for name in ("text_a", "text_b")]
+    alike: dict[bytes, set[bytes]] = defaultdict(set)
+    for one, other in zip(*(each.tolist() for each in ends), strict=True):
+        alike[one].add(other)
+        alike[other].add(one)
+    paired = np.concatenate(ends)
+    paired = paired[sorting(paired)]
+    kept: dict[bytes, dict[bytes, tuple[int, str]]] = defaultdict(dict)
+    for verdicts in all_verdicts:
+        samples, places, details = verdicts.samples, [], []
+        turns = np.ascontiguousarray(samples.turns)
+        for place in verdicts.staying(find(paired, turns) >= 0).tolist():
+            text = turns[place].tobytes()
+            mates = kept[found.cluster[_clips_of(samples, place)].tobytes()]
+            twins = alike[text] & mates.keys()
+            if twins:
+                places.append(place)
+                details.append(f"nearly the same as {min(mates[twin] for twin in twins)[1]}")
+            else:
+                name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
+                mates[text] = (len(mates), name)
+        verdicts.refuse(np.array(places, np.int64), "DUPLICATE_NEAR", details)
+
+
+def refuse_beyond(all_verdicts: Sequence[Verdicts], most: int, clips: Clips) -> None:
+    """Samples over a clip that `most` samples before them show, in the order of the recipe."""
+    uses = np.zeros(len(clips.ids), np.int64)
+    for each in all_verdicts:
+        shown = np.repeat(each.stays, np.diff(each.samples.ends))
+        uses += np.bincount(each.samples.clips[shown], minlength=len(uses))
+    crowded = uses > most
+    left = dict.fromkeys(np.flatnonzero(crowded).tolist(), most)
+    for verdicts in all_verdicts:
+        samples, places, details = verdicts.samples, [], []
+        for place in verdicts.staying(samples.per_sample(crowded)).tolist():
+            own = {clip for clip in _clips_of(samples, place) if clip in left}
+            full = [clip for clip in own if not left[clip]]
+            if full:
+                name = clips.ids[min(full)].tobytes().hex()
+                places.append(place)
+                details.append(f"{most} samples before it show clip {name}")
+            else:
+                left.update((clip, left[clip] - 1) for clip in own)
+        verdicts.refuse(np.array(places, np.int64), "CLIP_CAPPED", details)
+
+
+def _among(numbers: NDArray[np.uint64], few: NDArray[np.uint64]) -> Bools:
+    """Which of many evenly spread numbers are among a few; their upper bits tell most apart."""
+    shift = np.uint64(64 - _MARK_BITS)
+    marked = np.zeros(1 << _MARK_BITS, bool)
+    marked[few >> shift] = True
+    found: Bools = marked[numbers >> shift]
+    found[found] = np.isin(numbers[found], few)
+    return found
+
+
+def _clips_of(samples: Samples, place: int) -> list[int]:
+    clips: list[int] = samples.clips[samples.ends[place] : samples.ends[place + 1]].tolist()
+    return clips

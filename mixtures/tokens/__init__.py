@@ -1,0 +1,1 @@
+"""A line belongs here if it says which tokens a sample has."""

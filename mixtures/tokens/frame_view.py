@@ -1,0 +1,109 @@
+"""Which frames of a clip are shown and at which size: the recipe's view of stored frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import isqrt
+
+from mixtures.tokens.frame_selection import SCORED, at_rate, select, spread
+from mixtures.tokens.layout_types import (
+    IMAGE_AREA,
+    IMAGE_AREA_FLOOR,
+    IMAGE_MULTIPLE,
+    VIDEO_MULTIPLE,
+    LayoutConfig,
+    View,
+)
+from shards.sample import Clip
+
+
+def fit_size(width: int, height: int, *, area: int, multiple: int) -> tuple[int, int]:
+    """(width, height) scaled down to `area` if larger, each side floored to the multiple.
+
+    Never enlarges, but for a side that would floor to 0: it becomes one multiple.
+    """
+    if width * height > area:
+        width, height = isqrt(width * area // height), isqrt(height * area // width)
+    return max(width // multiple, 1) * multiple, max(height // multiple, 1) * multiple
+
+
+def view_frames(clip: Clip, view: View, scores: Sequence[int] = ()) -> list[int]:
+    """Which stored frames the view shows: those of its rate, then at most `cap` by `selection`.
+
+    `scores` are per stored frame, for "query"; "scene" and "difference" read the clip's own.
+    """
+    if clip.kind == "image":
+        return [0]
+    shown = at_rate(clip, view.fps)
+    per_frame: Sequence[int] = ()
+    if view.selection in SCORED and len(shown) > view.cap:
+        own = scores if view.selection == "query" else clip.differences
+        if len(own) != len(clip.pts):
+            raise ValueError(
+                f"clip {clip.clip_id}: selection {view.selection} needs {len(clip.pts)} scores, "
+                f"one per stored frame, has {len(own)}"
+            )
+        first = [0, *(frame + 1 for frame in shown[:-1])]
+        per_frame = [max(own[a : b + 1]) for a, b in zip(first, shown, strict=True)]
+    return [shown[i] for i in select(len(shown), view.cap, view.selection, per_frame)]
+
+
+def view_size(clip: Clip, view: View, cfg: LayoutConfig, images: int = 1) -> tuple[int, int]:
+    """(width, height) of the clip's frames as the model sees them.
+
+    `images` is the number of images in the sample: they share `image_token_budget`.
+    """
+    if clip.kind == "image":
+        share = cfg.image_token_budget * cfg.patch**2 // max(images, 1)
+        area = min(IMAGE_AREA, max(IMAGE_AREA_FLOOR, share))
+        return fit_size(clip.width, clip.height, area=area, multiple=IMAGE_MULTIPLE)
+    return fit_size(clip.width, clip.height, area=view.area, multiple=VIDEO_MULTIPLE)
+
+
+def grid_of(width: int, height: int, patch: int = 16) -> tuple[int, int]:
+    """Patches of a frame: (rows, columns)."""
+    return height // patch, width // patch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One clip as a recipe shows it: stored frame indices, their `pts` in units of `time_base`.
+
+    The last `memory` of the frames are those beyond the cap, for the memory alone.
+    """
+
+    frames: tuple[int, ...]
+    pts: tuple[int, ...]
+    time_base: tuple[int, int]
+    width: int
+    height: int
+    grid: tuple[int, int]
+    memory: int = 0
+
+    @property
+    def seconds(self) -> tuple[Fraction, ...]:
+        numerator, denominator = self.time_base
+        return tuple(Fraction(ticks * numerator, denominator) for ticks in self.pts)
+
+
+def look_at(
+    clip: Clip, view: View, cfg: LayoutConfig, images: int = 1, scores: Sequence[int] = ()
+) -> Look:
+    """The view of one stored clip, before any token is counted; `scores` as in `view_frames`."""
+    frames = view_frames(clip, view, scores)
+    cap = len(frames)
+    if clip.kind == "video" and cfg.memory_tokens and cfg.pathways != "none":
+        others = sorted(set(at_rate(clip, view.fps)) - set(frames))
+        frames += [others[i] for i in spread(len(others), view.memory)]
+    width, height = view_size(clip, view, cfg, images)
+    return Look(
+        frames=tuple(frames),
+        pts=tuple([clip.pts[i] for i in frames]),
+        time_base=clip.time_base,
+        width=width,
+        height=height,
+        grid=grid_of(width, height, cfg.patch),
+        memory=len(frames) - cap,
+    )

@@ -1,0 +1,202 @@
+"""A conversation becomes token ids and a label mask: the only place that knows the template.
+
+Template pieces carry the special tokens, looked up by string. Every content string and timestamp is
+encoded alone by a tokenizer without added tokens, so no text can spell a control token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+
+from mixtures.tokens.layout_types import END, IMAGE, START, TIME, Layout
+from mixtures.versions import TEXT_VERSION
+from shards.errors import UserError
+from shards.ids import sha256_hex, short_hash
+from shards.sample import ROLES, Turn
+
+IM_START, IM_END = "<|im_start|>", "<|im_end|>"
+VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
+IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
+NEEDED = (IM_START, IM_END, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
+SPECIALS = ("<|endoftext|>", "<|vision_pad|>", *NEEDED)
+"""Qwen2.5's special strings that our own tokenizers carry."""
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """Token ids int32[T], supervised bool[T] (the answers), and where each visual slot starts.
+
+    `visual` int64 [S, 3]: position of the slot's first token, clip index, slot index.
+    """
+
+    ids: NDArray[np.int32]
+    supervised: NDArray[np.bool_]
+    visual: NDArray[np.int64]
+
+
+_NO_SLOTS = np.empty((0, 3), np.int64)
+
+
+class TextCodec:
+    """A tokenizer file's bytes under a template."""
+
+    def __init__(self, tokenizer_json: bytes, template: str = "chatml", where: str = "") -> None:
+        """`where` names the file in the UserError raised for bytes that are no such tokenizer."""
+        if template != "chatml":
+            raise UserError(f"{where}: template {template!r} is unknown; use chatml")
+        self.tokenizer_sha256 = sha256_hex(tokenizer_json)
+        self.template = template
+        self.profile_id = short_hash([TEXT_VERSION, template, self.tokenizer_sha256])
+        try:
+            value = json.loads(tokenizer_json) | {"truncation": None, "padding": None}
+            self._full = Tokenizer.from_str(json.dumps(value))
+            self._plain = Tokenizer.from_str(json.dumps(value | {"added_tokens": []}))
+        except Exception as error:  # `tokenizers` raises bare Exception
+            raise UserError(f"{where}: not a tokenizer.json ({error}); name another") from error
+        missing = [name for name in NEEDED if self._full.token_to_id(name) is None]
+        if missing:
+            raise UserError(
+                f"{where}: the tokenizer lacks {missing}; use one of the Qwen2.5 family"
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        size: int = self._full.get_vocab_size()
+        return size
+
+    def token_id(self, special: str) -> int:
+        """The id of a special string; UserError if the tokenizer has none."""
+        found: int | None = self._full.token_to_id(special)
+        if found is None:
+            raise UserError(f"the tokenizer has no {special}")
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of content: whatever it spells, no control token comes out."""
+        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated ids, without special tokens."""
+        text: str = self._full.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def count(self, text: str) -> int:
+        """Tokens of one content string."""
+        return len(self.encode(text))
+
+    def count_turns(self, turns: Sequence[Turn]) -> list[int]:
+        """Tokens per turn, template pieces included, visual slots excluded."""
+        return [
+            len(self._heads[turn.role])
+            + sum(self.count(piece) for piece, _ in pieces_of(turn))
+            + len(self._tail)
+            for turn in turns
+        ]
+
+    def render(
+        self, turns: Sequence[Turn], layouts: Sequence[Layout], *, answer: bool = False
+    ) -> Rendered:
+        """The ids of a conversation over clips with these layouts; `answer` opens a reply.
+
+        A clip is shown where it is first mentioned, and there alone.
+        """
+        pieces: list[tuple[Sequence[int], bool]] = [([], False)]
+        visual = [_NO_SLOTS]
+        shown: set[int] = set()
+        at = 0
+
+        def add(more: Sequence[int], learn: bool = False) -> None:
+            nonlocal at
+            pieces.append((more, learn))
+            at += len(more)
+
+        for turn in turns:
+            learn = turn.role == "assistant"
+            add(self._heads[turn.role])
+            for text, clip in pieces_of(turn):
+                add(self.encode(text), learn)
+                if clip is None or clip in shown:
+                    continue
+                shown.add(clip)
+                ids, slots = _block(self, layouts[clip])
+                visual.append(np.add(slots, (at, clip, 0)))
+                add(ids)
+            add(self._tail[:1], learn)
+            add(self._tail[1:])
+        if answer:
+            add(self._heads["assistant"])
+        return Rendered(
+            ids=np.concatenate([np.asarray(ids, np.int32) for ids, _ in pieces]),
+            supervised=np.repeat([learn for _, learn in pieces], [len(ids) for ids, _ in pieces]),
+            visual=np.concatenate(visual),
+        )
+
+    @cached_property
+    def _heads(self) -> dict[str, list[int]]:
+        return {role: [self.token_id(IM_START), *self.encode(f"{role}\n")] for role in ROLES}
+
+    @cached_property
+    def _tail(self) -> list[int]:
+        return [self.token_id(IM_END), *self.encode("\n")]
+
+
+@lru_cache(maxsize=256)
+def _block(codec: TextCodec, layout: Layout) -> tuple[Any, NDArray[np.int64]]:
+    """The ids of a clip's slots, and for each slot [S, 3]: where it starts among them, 0, it."""
+    is_image = any(slot.kind == IMAGE for slot in layout)
+    pad = codec.token_id(IMAGE_PAD if is_image else VIDEO_PAD)
+    special = {START: codec.token_id(VISION_START), END: codec.token_id(VISION_END)}
+    slots = [
+        codec.encode(slot.text) if slot.kind == TIME else [special.get(slot.kind, pad)] * slot.n
+        for slot in layout
+    ]
+    starts = np.cumsum([0, *map(len, slots)])[:-1]
+    numbered = np.stack([starts, np.zeros_like(starts), np.arange(len(slots))], 1)
+    return np.array([one for ids in slots for one in ids], np.int32), numbered
+
+
+def pieces_of(turn: Turn) -> list[tuple[str, int | None]]:
+    """The text of a turn cut at its media: (text before, clip index), the last with no clip."""
+    pieces: list[tuple[str, int | None]] = []
+    at = 0
+    for clip, offset in turn.media:
+        pieces.append((turn.text[at:offset], clip))
+        at = offset
+    return [*pieces, (turn.text[at:], None)]
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> bytes:
+    """A byte-level BPE with Qwen2.5's special strings; the same texts give the same bytes."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    text: str = tokenizer.to_str()
+    return text.encode()

@@ -1,0 +1,235 @@
+"""How many visual tokens a clip takes, and where: the only place that counts them.
+
+Sizes are in pixels, grids in patches (rows, columns). A recipe's view of a clip picks frames
+and a size; `visual_layout` lists the slots of a clip in order; `pool_cells` says which patches a
+token averages. Everything is integer arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.tokens.frame_selection import spread
+from mixtures.tokens.frame_view import Look
+from mixtures.tokens.layout_types import (
+    END,
+    FAST,
+    FAST_BEGIN,
+    FAST_STAMP_EVERY,
+    FRAME,
+    IMAGE,
+    MEMORY,
+    NEWLINE,
+    POOLED,
+    SEPARATOR,
+    SLOW,
+    SLOW_BEGIN,
+    START,
+    TIME,
+    Layout,
+    LayoutConfig,
+    Slot,
+)
+
+
+def image_stride(grid: tuple[int, int], cfg: LayoutConfig, images: int) -> int:
+    """2 where an image outgrows its share of the token budget even at the area floor, else 1."""
+    return 2 if grid[0] * grid[1] * images > cfg.image_token_budget else 1
+
+
+def slow_indices(frames: int, cfg: LayoutConfig) -> list[int]:
+    """Which frames of the view the slow path shows; all of them where there are too few."""
+    return spread(frames, cfg.slow_frames)
+
+
+def tenths_of(numerator: Any, denominator: Any) -> Any:
+    """What a timestamp shows of seconds (integers, or arrays): tenths, halves rounded up."""
+    return (20 * numerator + denominator) // (2 * denominator)
+
+
+def time_text(seconds: Fraction | float) -> str:
+    """A timestamp as text: `12.5s` under an hour, `h:mm:ss` from there on."""
+    tenths = int(tenths_of(*Fraction(seconds).as_integer_ratio()))
+    if tenths < 36_000:
+        return f"{tenths // 10}.{tenths % 10}s"
+    minutes, rest = divmod(tenths // 10, 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def visual_layout(
+    grids: Sequence[tuple[int, int]],
+    seconds: Sequence[Fraction | float],
+    kind: str,
+    cfg: LayoutConfig,
+    count_text: Callable[[str], int],
+    images: int = 1,
+) -> Layout:
+    """The slots of one clip in order; `grids` and `seconds` have one entry per frame of the view.
+
+    A video with fewer than `slow_frames` frames shows them all in the slow block; the fast block
+    always shows all. ValueError for a video without frames.
+    """
+    if cfg.pathways == "none":
+        return Layout()
+    if kind == "image":
+        rows = _rows(IMAGE, 0, grids[0], cfg, images)
+        return Layout([Slot(kind=START), *rows, Slot(kind=END)])
+    if not grids:
+        raise ValueError("a video of 0 frames, at least 1 is needed")
+    shown = _Shown(grids, seconds, cfg, count_text, images)
+    body = {"gsf": _grouped, "isf": _interleaved, "v1": _bare, "queries": _queried}
+    slots = [*_sentence(shown), Slot(kind=START), *body[cfg.arrangement](shown), Slot(kind=END)]
+    return Layout(slots)
+
+
+class _Shown(NamedTuple):
+    """The arguments of `visual_layout` that every arrangement of a video takes."""
+
+    grids: Sequence[tuple[int, int]]
+    seconds: Sequence[Fraction | float]
+    cfg: LayoutConfig
+    count_text: Callable[[str], int]
+    images: int
+
+    def slow(self) -> list[int]:
+        wanted = self.cfg.pathways in ("both", "slow")
+        return slow_indices(len(self.grids), self.cfg) if wanted else []
+
+    def fast(self) -> list[int]:
+        if self.cfg.pathways not in ("both", "fast"):
+            return []
+        left_out = set(self.slow()) if self.cfg.fast_frames == "complement" else set()
+        return [i for i in range(len(self.grids)) if i not in left_out]
+
+    def stamp(self, frame: int) -> list[Slot]:
+        if self.cfg.timestamps != "per_frame_text":
+            return []
+        text = time_text(self.seconds[frame])
+        return [Slot(kind=TIME, n=self.count_text(text), frame=frame, text=text)]
+
+    def rows(self, kind: str, frame: int) -> list[Slot]:
+        return _rows(kind, frame, self.grids[frame], self.cfg, self.images)
+
+
+def _grouped(shown: _Shown) -> list[Slot]:
+    slots = []
+    if shown.cfg.pathways in ("both", "slow"):
+        slots.append(Slot(kind=SLOW_BEGIN))
+        for i in shown.slow():
+            slots += [*shown.stamp(i), *shown.rows(SLOW, i), Slot(kind=FRAME, frame=i)]
+    if shown.cfg.pathways == "both":
+        slots.append(Slot(kind=SEPARATOR))
+    if shown.cfg.pathways in ("both", "fast"):
+        slots.append(Slot(kind=FAST_BEGIN))
+        for i in shown.fast():
+            slots += shown.stamp(i) if i % FAST_STAMP_EVERY == 0 else []
+            slots += [*shown.rows(FAST, i), Slot(kind=FRAME, frame=i)]
+    return slots
+
+
+def _interleaved(shown: _Shown) -> list[Slot]:
+    slots, slow, fast = [], set(shown.slow()), set(shown.fast())
+    for i in sorted(slow | fast):
+        if i in slow:
+            slots += [*shown.stamp(i), *shown.rows(SLOW, i), Slot(kind=FRAME, frame=i)]
+        if i in fast:
+            slots += [*shown.rows(FAST, i), Slot(kind=SEPARATOR, frame=i)]
+    return slots
+
+
+def _bare(shown: _Shown) -> list[Slot]:
+    slow = [slot for i in shown.slow() for slot in shown.rows(SLOW, i)]
+    return slow + [slot for i in shown.fast() for slot in shown.rows(FAST, i)]
+
+
+def _queried(shown: _Shown) -> list[Slot]:
+    slots = []
+    for i in range(len(shown.grids)):
+        slots += shown.stamp(i) if i % FAST_STAMP_EVERY == 0 else []
+        slots += [*shown.rows(FAST, i), Slot(kind=FRAME, frame=i)]
+    return slots
+
+
+def _sentence(shown: _Shown) -> list[Slot]:
+    if shown.cfg.timestamps != "sentence":
+        return []
+    times = [time_text(shown.seconds[i]) for i in shown.slow() or range(len(shown.grids))]
+    text = f"A video of {len(shown.grids)} frames; seen at {', '.join(times)}.\n"
+    return [Slot(kind=TIME, n=shown.count_text(text), text=text)]
+
+
+def _rows(
+    kind: str, frame: int, grid: tuple[int, int], cfg: LayoutConfig, images: int
+) -> list[Slot]:
+    rows, columns = pooled_grid(grid, kind, cfg, images)
+    with_newline = {"none": (), "slow": (SLOW, IMAGE), "all": POOLED}[cfg.newlines]
+    newlines = kind in with_newline and cfg.arrangement in ("gsf", "isf")
+    found = [Slot(kind, columns, frame, row) for row in range(rows)]
+    if not newlines:
+        return found
+    return [slot for row in found for slot in (row, Slot(NEWLINE, 1, frame, row.row))]
+
+
+def pooled_grid(
+    grid: tuple[int, int], kind: str, cfg: LayoutConfig, images: int = 1
+) -> tuple[int, int]:
+    """Tokens of one frame after pooling: (rows, columns); `kind` is one of POOLED.
+
+    ValueError where the grid does not divide by the stride.
+    """
+    if cfg.arrangement == "queries":
+        return 1, cfg.queries
+    if kind == FAST and cfg.fast_mode == "tokens":
+        return cfg.fast_stride, cfg.fast_stride
+    stride = {SLOW: cfg.slow_stride, FAST: cfg.fast_stride, IMAGE: image_stride(grid, cfg, images)}[
+        kind
+    ]
+    down = 1 if (cfg.arrangement, kind) == ("v1", SLOW) else stride
+    if grid[0] % down or grid[1] % stride:
+        raise ValueError(f"a {grid} grid does not divide by the {kind} stride {stride}")
+    return grid[0] // down, grid[1] // stride
+
+
+def pool_cells(
+    grid: tuple[int, int], kind: str, row: int, cfg: LayoutConfig, images: int = 1
+) -> list[NDArray[np.int64]]:
+    """For each token of a pooled row: the flat patch indices (row-major) that it pools.
+
+    Cells are those of adaptive average pooling; where the strides divide they do not overlap. A
+    query has no cell of its own: it looks at the whole frame.
+    """
+    if cfg.arrangement == "queries":
+        return [np.zeros(0, np.int64)] * cfg.queries
+    rows, columns = pooled_grid(grid, kind, cfg, images)
+    down = np.arange(row * grid[0] // rows, -(-(row + 1) * grid[0] // rows))
+    cells = []
+    for column in range(columns):
+        across = np.arange(column * grid[1] // columns, -(-(column + 1) * grid[1] // columns))
+        cells.append((down[:, None] * grid[1] + across).ravel())
+    return cells
+
+
+def layout_of(
+    look: Look, kind: str, cfg: LayoutConfig, count_text: Callable[[str], int], images: int = 1
+) -> Layout:
+    """`visual_layout` of a clip as it is looked at; the memory comes first."""
+    shown, beyond = len(look.frames) - look.memory, look.memory
+    seconds = look.seconds[:shown]
+    slots = visual_layout([look.grid] * shown, seconds, kind, cfg, count_text, images)
+    memory = [Slot(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=beyond)] * (beyond > 0)
+    start = [slot.kind for slot in slots].index(START) + 1 if beyond else 0
+    return Layout([*slots[:start], *memory, *slots[start:]])
+
+
+@lru_cache(maxsize=256)
+def frames_used(layout: Layout) -> tuple[int, ...]:
+    """Frames of the view that the vision tower has to see, ascending."""
+    kinds = (*POOLED, MEMORY)
+    seen = (range(s.frame, s.frame + s.frames) for s in layout if s.kind in kinds)
+    return tuple(sorted({frame for frames in seen for frame in frames}))

@@ -1,0 +1,75 @@
+"""The members of a published archive, in the order in which they lie, each read at most once.
+
+tar, tar.gz (whole, or split into parts) and zip. Nothing is extracted, no name reaches the file
+system, links and devices are never followed: a member is a name and a bounded stream of bytes, or
+the reason why it is refused. Headers are walked here, for the standard library takes a damaged
+header for the end of a tar, and reads extended headers of any length.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import pairwise
+
+from pipeline.archives.member import ArchiveProblem, Member, typed
+from pipeline.archives.split_files import Concatenated
+from pipeline.archives.tar import tar_members, tar_starts, unpacked_members
+from pipeline.archives.zip import zip_members, zip_starts
+from shards.errors import UserError
+
+_KIND = re.compile(r"\.(tar\.gz|tgz|tar|zip)(?:[._-]?part[._-]?\w+|[._][a-z]{2}|[._]\d{2,3})?$")
+_VOLUME = re.compile(r"\.z\d\d$")
+
+
+def kind_of(name: str) -> str:
+    """ "tar", "tar.gz" or "zip" by the name of a file, or of one part of it; UserError if none."""
+    lowered = name.lower()
+    if _VOLUME.search(lowered):
+        raise UserError(
+            f"{name}: a part of a multi-volume zip; join it with `zip -s 0 NAME.zip --out ONE.zip`"
+        )
+    found = _KIND.search(lowered)
+    if not found:
+        raise UserError(f"{name}: not a .tar, .tar.gz or .zip, nor a part of one")
+    return "tar.gz" if found[1] == "tgz" else found[1]
+
+
+def whole_name(name: str) -> str:
+    """The name of the archive that a part belongs to; another name is its own."""
+    found = _KIND.search(name.lower())
+    return name[: found.end(1)] if found else name
+
+
+def members(
+    file: Concatenated, kind: str, start: int = 0, stop: int | None = None
+) -> Iterator[Member]:
+    """Every member but folders; with `start` and `stop`, those of a byte range of a tar or zip.
+
+    Raises ArchiveProblem where it cannot be read on; what came before is good.
+    """
+    with typed(file, ArchiveProblem):
+        if kind == "zip":
+            yield from zip_members(file, start, stop)
+        elif kind == "tar":
+            file.seek(start)
+            last = stop is None or stop >= file.nbytes  # which must end with an end mark
+            yield from tar_members(file, file.read, file.tell, None if last else stop)
+        else:
+            yield from unpacked_members(file)
+
+
+def ranges(file: Concatenated, kind: str, nbytes: int) -> list[tuple[int, int]]:
+    """Byte ranges [start, stop) of about `nbytes`, each beginning at a member; one for a tar.gz.
+
+    Where the archive is damaged, the last range holds the damage.
+    """
+    cuts = [0]
+    if kind == "tar.gz" or file.nbytes <= nbytes:
+        return [(0, file.nbytes)]
+    with suppress(ArchiveProblem), typed(file, ArchiveProblem):
+        for start in zip_starts(file) if kind == "zip" else tar_starts(file):
+            if start - cuts[-1] >= nbytes:
+                cuts.append(start)
+    return list(pairwise([*cuts, file.nbytes]))

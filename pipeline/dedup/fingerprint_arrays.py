@@ -1,0 +1,96 @@
+"""Fingerprints of many clips as arrays: their pictures, or their hashes only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.dedup.fingerprints import SIDE, Hashes
+from pipeline.dedup.hamming_join import Ints
+from pipeline.dedup.registration import Bools
+from pipeline.media.frame_difference import Luma
+
+LEAST_QUALITY = 20  # black, blurred and single-coloured pictures say nothing, and are left out
+HASHED = ("clip_id", "kind", "quality", "hashed", "hashes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prints:
+    """Clips in the order of their ids; clip c has the pictures `first[c]:first[c + 1]`."""
+
+    clips: list[str]
+    video: Bools
+    first: Ints
+    micros: Ints
+    pictures: Luma
+
+    @property
+    def clip(self) -> Ints:
+        """The clip of each picture."""
+        return np.repeat(np.arange(len(self.clips)), np.diff(self.first))
+
+    def rows(self, clip: int) -> slice:
+        return slice(int(self.first[clip]), int(self.first[clip + 1]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hashed:
+    """Clips in the order of their ids, and of each hash [n, 4] its clip and its picture's place
+    among the pictures of that clip."""
+
+    clips: list[str]
+    video: Bools
+    clip: Ints
+    picture: Ints
+    hashes: Hashes
+
+
+def prints_of(table: pa.Table) -> Prints:
+    """Of rows of shards.index.FINGERPRINTS, in any order; a clip that was decoded twice once."""
+    rows = _rows(table)
+    good = _joined([row["quality"] for row in rows]) >= LEAST_QUALITY
+    pictures = np.frombuffer(b"".join(row["pictures"] for row in rows), np.uint8)
+    counts = [len(row["micros"]) for row in rows]
+    return Prints(
+        clips=[row["clip_id"] for row in rows],
+        video=_video(rows),
+        first=np.append(0, np.cumsum(good))[np.append(0, np.cumsum(counts, dtype=np.int64))],
+        micros=_joined([row["micros"] for row in rows])[good],
+        pictures=pictures.reshape(-1, SIDE, SIDE)[good],
+    )
+
+
+def hashed_of(table: pa.Table) -> Hashed:
+    """Of the columns HASHED of such rows."""
+    rows = _rows(table)
+    clip, picture, good = [], [], []
+    for number, row in enumerate(rows):
+        says = np.array(row["quality"]) >= LEAST_QUALITY
+        clip += [number] * len(row["hashed"])
+        picture += (np.cumsum(says) - 1)[row["hashed"]].tolist()
+        good += says[row["hashed"]].tolist()
+    keep = np.array(good, np.bool_)
+    hashes = np.frombuffer(b"".join(row["hashes"] for row in rows), np.uint64).reshape(-1, 4)
+    return Hashed(
+        clips=[row["clip_id"] for row in rows],
+        video=_video(rows),
+        clip=np.array(clip, np.int64)[keep],
+        picture=np.array(picture, np.int64)[keep],
+        hashes=hashes[keep],
+    )
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    rows = {row["clip_id"]: row for row in table.to_pylist()}
+    return [rows[name] for name in sorted(rows)]
+
+
+def _video(rows: list[dict[str, Any]]) -> Bools:
+    return np.array([row["kind"] == "video" for row in rows], np.bool_)
+
+
+def _joined(lists: list[list[int]]) -> Ints:
+    return np.array([value for each in lists for value in each], np.int64)

@@ -1,0 +1,94 @@
+"""What a clip looks like, small enough to compare with every other clip.
+
+A picture's fingerprint is its luma at 32 x 32 (1 KB, decides) and 256 bits (finds candidates): the
+signs of its 16 x 16 lowest DCT frequencies against their median, as PDQ takes them of 64 x 64. They
+are taken of the stored picture, so that every view of it (mirrored, turned, cropped) can be hashed
+whenever somebody asks (pipeline.dedup.transforms), and nothing but the picture itself has to be
+stored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+
+from pipeline.media.decoded import Decoded
+from pipeline.media.frame_difference import Luma
+
+SIDE = 32
+MOST_HASHES = 16  # a pool of 10^6 videos then has at most 1.6 * 10^7
+MOST_PICTURES = 64
+_REDUCED = 4 * SIDE  # libjpeg leaves out frequencies that a picture of 32 x 32 does not hold
+_GRADIENT = 45  # PDQ's 90 of 64 x 64: half as many steps across an edge, and a quarter of the cells
+Floats = npt.NDArray[np.float32]
+Hashes = npt.NDArray[np.uint64]
+
+_WAVES: Floats = np.cos(
+    np.pi / (2 * SIDE) * np.arange(1, 17)[:, None] * (2 * np.arange(SIDE) + 1)
+).astype(np.float32)
+
+
+def fingerprint(clip_id: str, decoded: Decoded) -> dict[str, Any]:
+    """The row of shards.index.FINGERPRINTS: pictures evenly by time, some of them hashed."""
+    frames = evenly(decoded.pts, MOST_PICTURES)
+    pictures = np.stack([picture(decoded.frames[frame]) for frame in frames])
+    hashed = evenly([decoded.pts[frame] for frame in frames], MOST_HASHES)
+    numerator, denominator = decoded.time_base
+    return {
+        "clip_id": clip_id,
+        "kind": decoded.kind,
+        "micros": [decoded.pts[f] * 1_000_000 * numerator // denominator for f in frames],
+        "quality": quality(pictures).tolist(),
+        "pictures": pictures.tobytes(),
+        "hashed": hashed,
+        "hashes": hashes_of(frequencies(pictures[hashed].astype(np.float32))).tobytes(),
+    }
+
+
+def picture(jpeg: bytes) -> Luma:
+    """uint8[32, 32]: the mean luma of each cell of one of our own JPEGs."""
+    plane = simplejpeg.decode_jpeg(
+        jpeg, "GRAY", min_height=_REDUCED, min_width=_REDUCED, min_factor=1
+    )[..., 0]
+    small = Image.fromarray(plane).resize((SIDE, SIDE), Image.Resampling.BOX)
+    return np.asarray(small)
+
+
+def frequencies(
+    pictures: Floats, down: Floats | None = None, across: Floats | None = None
+) -> Floats:
+    """float32[n, 16, 16]: the DCT frequencies 1 to 16 of pictures [n, 32, 32].
+
+    `down` and `across` [32, 32] resample rows and columns first (a crop).
+    """
+    left = _WAVES if down is None else _WAVES @ down
+    right = _WAVES if across is None else _WAVES @ across
+    return np.asarray(left @ pictures @ right.T, np.float32)
+
+
+def hashes_of(waves: Floats) -> Hashes:
+    """uint64[n, 4]: which of the frequencies [n, 16, 16] lie above their median."""
+    flat = waves.reshape(-1, 256)
+    bits = flat > np.median(flat, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(np.uint64)
+
+
+def quality(pictures: Luma) -> npt.NDArray[np.int64]:
+    """0 (nothing to see) to 100 of each picture [n, 32, 32]: PDQ's sum of steps between cells."""
+    cells = pictures.astype(np.int64)
+    steps = [abs(np.diff(cells, axis=axis)) * 100 // 255 for axis in (1, 2)]
+    total = sum(step.sum(axis=(1, 2)) for step in steps)
+    return np.asarray(np.minimum(total // _GRADIENT, 100))
+
+
+def evenly(pts: Any, most: int) -> list[int]:
+    """Indexes of at most `most` frames: those nearest to evenly spaced times, ends included."""
+    if len(pts) <= most:
+        return list(range(len(pts)))
+    times = np.array(pts, np.int64) * (most - 1)
+    targets = np.arange(most, dtype=np.int64) * (pts[-1] - pts[0]) + pts[0] * (most - 1)
+    return sorted({int(abs(times - target).argmin()) for target in targets})

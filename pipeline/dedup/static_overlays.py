@@ -1,0 +1,51 @@
+"""What stands still on a moving picture, and the picture without it.
+
+A logo changes low frequencies, so that the hash of a copy under it may lie anywhere. Where it is
+shows in the copy alone: its cells change least in time. They are filled from what is around them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.dedup.fingerprints import SIDE, Floats
+
+STANDS_STILL = 0.35  # of the median change; what shines through a logo of 70 % opacity is less
+MOST_STILL = 0.25  # share of the cells; where more stands still it is the scene
+LEAST_PICTURES = 3
+LEAST_CHANGE = 2.0  # luma; a video whose cells change less stands still as a whole
+
+Bools = npt.NDArray[np.bool_]
+
+_STEPS = np.diff(np.eye(SIDE), axis=0)
+_LAPLACE = np.kron(_STEPS.T @ _STEPS, np.eye(SIDE)) + np.kron(np.eye(SIDE), _STEPS.T @ _STEPS)
+
+
+def still(pictures: Floats) -> Bools:
+    """bool[32, 32]: the cells of a clip's pictures [n, 32, 32] that stand still on a moving scene,
+    and their neighbours; none where nothing does or too much."""
+    if len(pictures) < LEAST_PICTURES:
+        return np.zeros((SIDE, SIDE), np.bool_)
+    change = pictures.std(axis=0)
+    usual = float(np.median(change))
+    cells = change < STANDS_STILL * usual
+    logo = grown(cells)
+    is_scene = usual < LEAST_CHANGE or cells.mean() > MOST_STILL or logo.mean() > 2 * MOST_STILL
+    return np.zeros_like(logo) if is_scene else logo
+
+
+def grown(cells: Bools) -> Bools:
+    """The cells and their neighbours."""
+    wide = np.pad(cells, 1)
+    rows = wide[:-2] | wide[1:-1] | wide[2:]
+    return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
+
+
+def filled(pictures: Floats, cells: Bools) -> Floats:
+    """The pictures with each of the cells at the mean of its neighbours (Laplace's equation)."""
+    inner = cells.ravel()
+    flat = pictures.reshape(len(pictures), -1).copy()
+    pull = -_LAPLACE[np.ix_(inner, ~inner)] @ flat[:, ~inner].T
+    flat[:, inner] = np.linalg.solve(_LAPLACE[np.ix_(inner, inner)], pull).T
+    return flat.reshape(pictures.shape)

@@ -1,0 +1,369 @@
+"""Whether two videos show the same pictures in the same order, at whatever rate and speed.
+
+Of one video every picture is laid over the other's by one place (pipeline.dedup.registration): what
+a crop, a border or a mirror does to one frame it does to all. Then a straight line is sought
+between the two clocks: time in the other = speed * time + offset. Along the line enough pictures
+must be the same, with enough different ones among them, and nothing may contradict: where one video
+stands still the other may not show something else, and no picture may match out of order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.dedup.fingerprints import Floats
+from pipeline.dedup.registration import (
+    FITS,
+    HERE,
+    Bools,
+    Likeness,
+    inside,
+    inverse,
+    likeness,
+    plausible,
+    registered,
+    warped,
+)
+from pipeline.dedup.static_overlays import grown
+
+_FASTER = (1, 25 / 24, 11 / 10, 6 / 5, 5 / 4, 4 / 3, 7 / 5, 3 / 2, 5 / 3, 7 / 4, 15 / 8, 2)
+SPEEDS = sorted({*_FASTER, *(1 / speed for speed in _FASTER)})
+FRAMES = ((45.0, 8.0, 0.9), (64.0, 10.0, 0.97))  # Likeness.same of frames a little apart
+SAME = 0.985  # correlation of two pictures that nobody tells apart
+STILL = (36.0, 8.0, SAME)  # Likeness.same of a video's neighbours while nothing happens
+OTHER = 0.8  # correlation below which something else is shown, not the same thing a little later
+MOVED = 0.95  # correlation below which a picture is another piece of evidence
+MIN_DISTINCT = 3  # different pictures in a row; a still picture is no evidence of a shared origin
+CHANGES = 0.35  # correlation of what changes; copies: at least 0.5
+LEAST_SHARE = 0.6  # of the pictures along the line
+PATCH, PATCH_SHARE = 24.0, 0.16  # luma and share of cells: a logo that stays where it is
+FAIR = 8.0  # mean luma difference, at most PATCH a cell; copies: at most 5.7
+LIKELY = 12.0  # the same after one step of registration; what ends below FAIR: at most 9.6
+PATCH_TIMES = 0.25  # share of the pictures in which a logo shows
+PEAK, ABOVE = 0.75, 0.2  # correlation of a picture, and by how much it exceeds all others'
+MAX_STILL_GAP = 1_100_000  # µs; between pictures further apart, a still clip may have moved
+SAME_TIME = 60_000  # µs; encoders shift by a frame of 25 fps
+TIE = 0.01  # of correlations; while a video stands still, noise says which picture is the likest
+LINES_TRIED = 2
+OFFSETS_TRIED = 3  # per speed; a clip that repeats fits as well a repetition later
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """Pictures [n, 32, 32], smoothed, their times [n] and the step between them in µs."""
+
+    micros: Ints
+    pictures: Floats
+    step: float
+
+
+def film(micros: Ints, pictures: Floats) -> Film:
+    step = float(np.median(np.diff(micros))) if len(micros) > 1 else 1e6
+    return Film(micros, pictures, step)
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Two videos, the first laid over the second; `counted` [1, 32, 32] are the cells to compare,
+    `alike` [n, m] the correlation of their pictures."""
+
+    film: Film
+    other: Film
+    counted: Floats
+    alike: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A time of the other video is speed * time + offset."""
+
+    speed: float
+    offset: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Where one video lies in another: a place [1, 4], and the cells [32, 32] of a logo on one."""
+
+    place: Floats
+    patch: Bools
+
+
+def fits(pictures: Floats, others: Floats, start: Floats, pair: Ints) -> Iterator[tuple[int, Fit]]:
+    """Which videos fit over each other, by pictures of them that look alike.
+
+    `pictures` and `others` [k, 32, 32] are smoothed, sought from `start` [k, 4]; `pair` [k],
+    ascending, is the number of the two videos that each belongs to.
+    """
+    as_asked = _fair(abs(warped(pictures, start) - others))
+    after_one = _fair(abs(warped(pictures, registered(pictures, others, start, 1)) - others))
+    some = np.isin(pair, pair[np.minimum(as_asked, after_one) <= LIKELY])
+    pictures, others, start, pair = pictures[some], others[some], start[some], pair[some]
+    places = registered(pictures, others, start)
+    near = plausible(places, start)
+    astray = ~near & (as_asked[some] <= FAIR)  # pulled away by a logo; it was right at the start
+    places = np.where(astray[:, None], start, places)
+    near |= astray
+    off = abs(warped(pictures, places) - others)
+    fair = np.where(near, _fair(off), np.inf)
+    for number in np.unique(pair).tolist():
+        own = slice(*np.searchsorted(pair, [number, number + 1]))
+        best = own.start + int(fair[own].argmin())
+        if fair[best] <= FAIR:
+            patch = (off[own][near[own]] > PATCH).mean(axis=0) > 0.5
+            if patch.mean() <= PATCH_SHARE:
+                yield number, Fit(places[best : best + 1], np.asarray(patch, np.bool_))
+
+
+def _fair(off: Floats) -> Floats:
+    """The mean difference of cells, a logo's cells hardly counted."""
+    return np.asarray(np.minimum(off, PATCH).mean(axis=(1, 2)))
+
+
+def laid_over(film: Film, other: Film, fit: Fit) -> Laid:
+    """Lay the first over the second, on the coarser of their two grids."""
+    place, counted = fit.place, (~grown(fit.patch))[None].astype(np.float32)
+    if place[0, 0] * place[0, 2] < 1:
+        back = inverse(place)
+        counted = np.round(warped(counted, back)) * inside(back, margin=1.0)
+        other = replace(other, pictures=warped(other.pictures, back))
+    else:
+        film = replace(film, pictures=warped(film.pictures, place))
+        counted = counted * inside(place)
+    return Laid(film, other, counted, _correlations(film.pictures, other.pictures, counted))
+
+
+def _correlations(pictures: Floats, others: Floats, counted: Floats) -> Floats:
+    sides = []
+    for cells in (pictures, others):
+        flat = (cells * counted).reshape(len(cells), -1)[:, counted.ravel() > 0]
+        flat = flat - flat.mean(axis=1, keepdims=True)
+        sides.append(flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-3))
+    return np.asarray(sides[0] @ sides[1].T, np.float32)
+
+
+def relation(laid: Laid) -> str:
+    """ "near", "contained" or "": what the two videos are to each other."""
+    return next(filter(None, (_judged(laid, line) for line in _lines(laid))), "")
+
+
+def _lines(laid: Laid) -> list[Line]:
+    """The lines on which the likest pictures lie, best first."""
+    ours, theirs = laid.film.micros, laid.other.micros
+    best = laid.alike.max(axis=1, keepdims=True)
+    rows, columns = np.nonzero((laid.alike >= best - 0.03) & (laid.alike >= 0.6))
+    if not len(rows):
+        return []
+    weight = 1 / np.bincount(rows, minlength=len(ours))[rows]
+    speeds = np.array(SPEEDS)[:, None]
+    offsets = theirs[columns] - speeds * ours[rows]
+    places = np.round(offsets / (max(laid.film.step, laid.other.step) / 2)).astype(np.int64)
+    lowest, span = places.min(), int(np.ptp(places)) + 1
+    names = np.arange(len(SPEEDS))[:, None] * span + places - lowest
+    names, group, count = np.unique(names.ravel(), return_inverse=True, return_counts=True)
+    votes = np.bincount(group, weights=np.tile(weight, len(SPEEDS)))
+    speed, place = names // span, names % span + lowest
+    order = np.lexsort((abs(place), -votes, speed))
+    first = np.searchsorted(speed[order], speed[order])
+    chosen = order[np.arange(len(order)) - first < OFFSETS_TRIED]
+    of_group = offsets.ravel()[np.lexsort((offsets.ravel(), group))]
+    middle = (np.cumsum(count) - count)[chosen] + np.stack([count - 1, count])[:, chosen] // 2
+    medians = of_group[middle].mean(axis=0)
+    tried = [
+        Line(SPEEDS[at], offset)
+        for at, offset in zip(speed[chosen].tolist(), medians.tolist(), strict=True)
+    ]
+    scores = zip(_scores(laid, tried).tolist(), tried, strict=True)
+    scored = sorted(scores, key=lambda e: (-round(e[0], 2), abs(np.log(e[1].speed)), e[1].offset))
+    best = [line for _, line in scored[:LINES_TRIED]]
+    plain = [line for _, line in scored if line.speed == 1.0][:1]
+    return [better for line in [*plain, *best] for better in _fitted(laid, line)]
+
+
+def _scores(laid: Laid, lines: list[Line]) -> Floats:
+    """Of each line the mean correlation along it, of the pictures that lie within both videos,
+    times the share of the shorter one that does."""
+    speed, offset = np.array([(line.speed, line.offset) for line in lines]).T[..., None]
+    at, theirs = laid.film.micros * speed + offset, laid.other.micros
+    slack = np.maximum(laid.film.step * speed, laid.other.step)
+    within = (at >= theirs[0] - slack) & (at <= theirs[-1] + slack)
+    back = (theirs >= at[:, :1] - slack) & (theirs <= at[:, -1:] + slack)
+    after = np.searchsorted(theirs, at).clip(min(1, len(theirs) - 1), len(theirs) - 1)
+    rows = np.arange(at.shape[1])
+    alike = np.maximum(laid.alike[rows, after], laid.alike[rows, (after - 1).clip(0)])
+    mean = (alike * within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
+    return np.asarray(mean * np.maximum(within.mean(axis=1), back.mean(axis=1)))
+
+
+def _fitted(laid: Laid, line: Line) -> list[Line]:
+    """The line moved through the likest pictures near it, and the one that fits them best."""
+    at = laid.film.micros * line.speed + line.offset
+    reach = 1.5 * max(laid.film.step * line.speed, laid.other.step)
+    near = abs(at[:, None] - laid.other.micros) <= reach
+    alike = np.where(near, laid.alike, -1)
+    best = alike.max(axis=1)
+    good = best >= 0.9
+    if good.sum() < 3:
+        return [line]
+    likest = alike >= best[:, None] - TIE
+    middle = (likest * laid.other.micros).sum(axis=1) / likest.sum(axis=1)
+    ours, theirs = laid.film.micros[good], middle[good]
+    moved = Line(line.speed, float(np.mean(theirs - line.speed * ours)))
+    speed, offset = np.polyfit(ours, theirs, 1)
+    free = [Line(float(speed), float(offset))] if line.speed != 1 and 0.45 <= speed <= 2.2 else []
+    return [moved, *free]
+
+
+def _judged(laid: Laid, line: Line) -> str:
+    """What the two videos are to each other if their clocks lie on this line."""
+    ours, theirs = laid.film.micros * line.speed + line.offset, laid.other.micros.astype(float)
+    slack = 1.01 * max(laid.film.step * line.speed, laid.other.step)
+    inner = ours[0] >= theirs[0] - slack and ours[-1] <= theirs[-1] + slack
+    outer = theirs[0] >= ours[0] - slack and theirs[-1] <= ours[-1] + slack
+    here, there = _brackets(ours, theirs), _brackets(theirs, ours).T
+    pairs = np.argwhere(here | there)
+    if not (inner or outer) or not len(pairs):
+        return ""
+    grid, likest = _compared(laid, pairs)
+    grid |= _peaks(laid.alike, np.where(here, likest, -1))
+    grid |= _peaks(laid.alike.T, np.where(there, likest, -1).T).T
+    one = _Side(laid.alike, grid, likest, here, laid.other, laid.counted)
+    other = _Side(laid.alike.T, grid.T, likest.T, there.T, laid.film, laid.counted)
+    if one.contradicts(other) or other.contradicts(one):
+        return ""
+    found = min((one.found, other.found), key=len)
+    if len(found) and found.mean() < LEAST_SHARE:
+        return ""
+    whole = bool(inner and outer)
+    if _changes_alike(laid, grid, likest):
+        return "near" if whole else "contained"
+    return "near" if whole and _beyond_doubt(laid, pairs) else ""
+
+
+class _Side:
+    """One video's pictures and where they are looked for in the other: bool[n, m] `own`."""
+
+    def __init__(
+        self, alike: Floats, grid: Bools, likest: Floats, own: Bools, other: Film, counted: Floats
+    ) -> None:
+        self.alike, self.own, self.other, self.counted = alike, own, other, counted
+        self.same = grid & own
+        self.likest = np.where(own, likest, -1).max(axis=1)
+        self.looked_for: Bools = np.asarray(own.any(axis=1))
+        self.found: Bools = np.asarray(self.same.any(axis=1))[self.looked_for]
+
+    def contradicts(self, across: _Side) -> bool:
+        """Whether a picture is missing where the other video stands still, or is out of order."""
+        missing = np.flatnonzero(self.looked_for & ~self.same.any(axis=1)).tolist()
+        return any(self._out_of_order(row, across) or self._stands_still(row) for row in missing)
+
+    def _out_of_order(self, row: int, across: _Side) -> bool:
+        """Whether it shows what only another place of the other video shows."""
+        elsewhere = np.flatnonzero(self.alike[row] >= SAME)
+        taken = across.same[elsewhere].copy()  # by another picture, as in a video that repeats
+        taken[:, row] = False
+        return bool(self.likest[row] < OTHER and (~taken.any(axis=1)).any())
+
+    def _stands_still(self, row: int) -> bool:
+        first, last = np.flatnonzero(self.own[row])[[0, -1]]
+        if first == last or self.other.micros[last] - self.other.micros[first] > MAX_STILL_GAP:
+            return False
+        before, after = (self.other.pictures[at : at + 1] for at in (first, last))
+        return bool(likeness(before, after, self.counted).same(*STILL)[0])
+
+
+def _changes_alike(laid: Laid, grid: Bools, likest: Floats) -> bool:
+    """Whether the pictures that are the same differ enough in time, and what changes is the same.
+
+    Two dark clips under one bright logo correlate; what moves below it does not.
+    """
+    rows = np.flatnonzero(grid.any(axis=1))
+    columns = np.where(grid, likest, -2).argmax(axis=1)[rows]
+    free = laid.counted[0] > 0
+    ours, theirs = laid.film.pictures[rows][:, free], laid.other.pictures[columns][:, free]
+    ours, theirs = ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)
+    spread = float((ours**2).sum() * (theirs**2).sum())
+    if (ours * theirs).sum() < CHANGES * np.sqrt(spread):
+        return False
+    distinct = (
+        _distinct(laid.film, rows, laid.counted),
+        _distinct(laid.other, columns, laid.counted),
+    )
+    return min(distinct) >= MIN_DISTINCT
+
+
+def _beyond_doubt(laid: Laid, pairs: Ints) -> bool:
+    """Whether every picture has one along the line that is the same as two images are."""
+    ours, theirs = laid.film.pictures[pairs[:, 0]], laid.other.pictures[pairs[:, 1]]
+    every = np.ones((1, *ours.shape[1:]), np.float32)
+    fits = pairs[likeness(ours, theirs, every).same(*FITS)]
+    return all(set(fits[:, side]) == set(pairs[:, side]) for side in (0, 1))
+
+
+def _brackets(times: Floats, others: Floats) -> Bools:
+    """bool[n, m]: of each time among the others' the last one before it and the first after."""
+    found = np.zeros((len(times), len(others)), np.bool_)
+    within = np.flatnonzero((times >= others[0] - SAME_TIME) & (times <= others[-1] + SAME_TIME))
+    after = np.searchsorted(others, times[within] + SAME_TIME, side="right")
+    found[within, (after - 1).clip(0)] = True
+    found[within, after.clip(max=len(others) - 1)] = True
+    return found
+
+
+def _compared(laid: Laid, pairs: Ints) -> tuple[Bools, Floats]:
+    """bool[n, m]: which of these pairs are the same, after registration where they are not at once;
+    float32[n, m]: how like they are, -1 elsewhere."""
+    ours, theirs = laid.film.pictures[pairs[:, 0]], laid.other.pictures[pairs[:, 1]]
+    counted = laid.counted * _without_patch(abs(ours - theirs) * laid.counted)
+    found = likeness(ours, theirs, counted)
+    same, like = _same(found), found.correlation.copy()
+    rest = np.flatnonzero(~same & (like >= 0.4))
+    if len(rest):
+        places = registered(ours[rest], theirs[rest], np.repeat(HERE, len(rest), axis=0), steps=5)
+        again: Likeness = likeness(warped(ours[rest], places), theirs[rest], counted)
+        fits = plausible(places, np.repeat(HERE, len(rest), axis=0))
+        same[rest] = _same(again) & fits
+        like[rest] = np.where(fits, np.maximum(like[rest], again.correlation), like[rest])
+    grid, likest = np.zeros(laid.alike.shape, np.bool_), np.full(laid.alike.shape, -1, np.float32)
+    grid[pairs[:, 0], pairs[:, 1]] = same
+    likest[pairs[:, 0], pairs[:, 1]] = like
+    return grid, likest
+
+
+def _same(found: Likeness) -> Bools:
+    return found.same(*FRAMES[0]) | found.same(*FRAMES[1])
+
+
+def _without_patch(difference: Floats) -> Floats:
+    """float32[1, 32, 32]: 0 for the cells that differ time and again, if they are few: a logo."""
+    patch = (difference > PATCH).mean(axis=0) > PATCH_TIMES
+    few = patch.mean() <= PATCH_SHARE
+    return (~grown(patch) if few else np.ones_like(patch))[None].astype(np.float32)
+
+
+def _peaks(alike: Floats, likest: Floats) -> Bools:
+    """Pairs along the line that are far more like than anything off the line: the same picture of
+    a texture or of a motion too fine for these cells."""
+    here = likest > -1
+    near = here | np.roll(here, 1, axis=1) | np.roll(here, -1, axis=1)
+    away = np.where(near, -1, alike).max(axis=1, keepdims=True)
+    return np.asarray(here & (likest >= PEAK) & (likest >= away + ABOVE))
+
+
+def _distinct(film: Film, rows: Ints, counted: Floats) -> int:
+    """How many pictures, in order, differ from the one counted before."""
+    rows = np.unique(rows)
+    if not len(rows):
+        return 0
+    count, last = 1, film.pictures[rows[:1]]
+    for row in rows[1:].tolist():
+        now = film.pictures[row : row + 1]
+        if likeness(last, now, counted).correlation[0] < MOVED:
+            count, last = count + 1, now
+    return count

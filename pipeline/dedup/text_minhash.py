@@ -1,0 +1,204 @@
+"""Conversations that are nearly alike: MinHash finds candidates, exact Jaccard similarity decides.
+
+A conversation is two sets of hashed 3-grams of words, of its questions and of its answers; two are
+twins if both are at least FLOOR alike. So a question with another answer is no twin, however long.
+
+    texts    one table of samples -> its distinct conversations: sketches and shingles
+    twins    all sketches of a recipe -> the pairs of one part of all buckets
+
+A bucket is the conversations that share a band of 8 of 192 MinHash values; at similarity 0.8 a pair
+shares one with probability 0.988, at 0.85 with 0.9996. Inside a bucket, ordered by the next band,
+each conversation is compared with the WINDOW that follow it: an ordinary bucket whole, one that a
+common phrase filled in linear time. Parts hold whole buckets, so their number changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from rensa import RMinHash
+
+from mixtures.pool.id_arrays import Ids, find, ids_of, sorting
+from pipeline.dedup.shingles import Ends, Hashes, Words, ngrams, wholes, words_of
+from shards.ids import normalise
+from shards.index import TEXT_PAIRS, TEXTS
+
+SHINGLE = 3  # words; a change of one word in thirty leaves 0.8
+ROWS, BANDS = 8, 24
+SEED = 20250319
+FLOOR = 800  # per mille; recipes ask for as much or more
+WINDOW = 16
+ROWS_PER_PART = 1 << 18
+_SLACK = 0.12  # three standard deviations of a sketch's estimate at 0.8, and some
+AT_ONCE = 1 << 15
+_SAID = np.uint64(0xA24BAED4963EE407)  # keeps the shingles of answers apart from those of questions
+
+Rows = NDArray[np.int64]
+Sketches = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sets:
+    """Sets of hashes: that of row i is `values[ends[i]:ends[i + 1]]`, ascending, each once."""
+
+    values: NDArray[np.uint32]
+    ends: Ends
+
+    @property
+    def sizes(self) -> Ends:
+        return np.diff(self.ends)
+
+
+# one conversation ------------------------------------------------------------------
+
+
+def shingles(texts: Sequence[str]) -> Sets:
+    """The distinct 3-grams of texts; one of fewer words is one shingle: itself but for a stop."""
+    words = words_of(texts)
+    grams, ends = ngrams(words, SHINGLE)
+    short = np.flatnonzero(words.counts < SHINGLE)
+    said = [normalise(texts[i]).lower().rstrip(".!? ") for i in short.tolist()]
+    grams = np.insert(grams, ends[short], wholes(_letters(said)))
+    ends = ends + np.searchsorted(short, np.arange(len(ends)))
+    row = np.repeat(np.arange(len(texts)), np.diff(ends)).astype(np.uint64)
+    keys = np.sort(row << np.uint64(32) | grams >> np.uint64(32))
+    keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]  # np.unique is 10 times slower
+    found = np.searchsorted(keys >> np.uint64(32), np.arange(len(texts) + 1))
+    return Sets(values=keys.astype(np.uint32), ends=found.astype(np.int64))
+
+
+def _letters(texts: Sequence[str]) -> Words:
+    """Texts as sequences of their characters, for those that hardly have words: -5, +, 5 %."""
+    counts = np.array([len(text) for text in texts], np.int64)
+    codes = np.frombuffer("".join(texts).encode("utf-32-le"), "<u4").astype(np.uint64)
+    return Words(words=codes + np.uint64(1), ends=np.concatenate([[0], np.cumsum(counts)]))
+
+
+def sketches(asked: Sets, said: Sets) -> Sketches:
+    """The least 8 bits of 192 MinHash values of each conversation: uint8[n, 192]."""
+    found = [np.empty((0, ROWS * BANDS), np.uint8)]
+    for start in range(0, len(asked.sizes), AT_ONCE):
+        rows = np.arange(start, min(start + AT_ONCE, len(asked.sizes)))
+        hashes, ends = _joined(_taken(asked, rows), _taken(said, rows))
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(
+            hashes, ends.astype(np.uint64), ROWS * BANDS, SEED
+        )
+        found.append(np.array(matrix.to_rows(), np.uint32).astype(np.uint8))
+    return np.concatenate(found)
+
+
+def _joined(asked: Sets, said: Sets) -> tuple[Hashes, Ends]:
+    """Both sets of each row one after the other, apart from each other."""
+    ends = asked.ends + said.ends
+    hashes = np.empty(int(ends[-1]), np.uint64)
+    of_said = np.repeat(asked.ends[1:], said.sizes) + np.arange(len(said.values))
+    of_asked = np.repeat(said.ends[:-1], asked.sizes) + np.arange(len(asked.values))
+    hashes[of_said] = said.values ^ _SAID
+    hashes[of_asked] = asked.values
+    return hashes, ends
+
+
+def _taken(sets: Sets, rows: Rows) -> Sets:
+    sizes = sets.sizes[rows]
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    at = np.repeat(sets.ends[rows] - ends[:-1], sizes) + np.arange(ends[-1])
+    return Sets(values=sets.values[at], ends=ends)
+
+
+def pairs_among(read: Callable[[], Iterable[pa.Table]], part: int = 0, parts: int = 1) -> pa.Table:
+    """Rows of TEXT_PAIRS among all tables of TEXTS that `read` reads, twice.
+
+    First for the sketches, which must fit into memory, then for the shingles of the candidates.
+    """
+    ids, rows = _distinct(read())
+    pairs = candidates(rows, part, parts)
+    wanted, pairs = np.unique(pairs, return_inverse=True)
+    near = pa.concat_tables([TEXTS.empty_table(), *(_only(each, ids[wanted]) for each in read())])
+    near = near.take(first_of_each(ids_of(near["turns_digest"])))
+    pairs = pairs.reshape(2, -1)
+    alike = np.minimum(*(similarity(_sets(near[name]), pairs) for name in ("asked", "said")))
+    kept = alike >= FLOOR
+    names = [near["turns_digest"].take(pa.array(ends[kept])) for ends in pairs]
+    return pa.table([*names, pa.array(alike[kept], pa.int32())], TEXT_PAIRS)
+
+
+def _distinct(tables: Iterable[pa.Table]) -> tuple[Ids, Sketches]:
+    """The digests of all conversations, ascending, and their sketches."""
+    ids, rows = [np.empty(0, "V16")], [np.empty((0, ROWS * BANDS), np.uint8)]
+    for table in tables:
+        ids.append(ids_of(table["turns_digest"]))
+        for chunk in table["sketch"].chunks:
+            count, width = len(chunk), ROWS * BANDS
+            data = np.frombuffer(chunk.buffers()[1], np.uint8, count * width, chunk.offset * width)
+            rows.append(data.reshape(count, width))
+    every = np.concatenate(ids)
+    first = first_of_each(every)
+    return every[first], np.concatenate(rows)[first]
+
+
+def first_of_each(ids: Ids) -> Rows:
+    """Places of the first of equal ids, in the order of the ids."""
+    order = sorting(ids)
+    first: Rows = order[np.append(True, ids[order][1:] != ids[order][:-1])[: len(ids)]]
+    return first
+
+
+def _only(table: pa.Table, wanted: Ids) -> pa.Table:
+    """The rows of these conversations, `wanted` ascending."""
+    return table.filter(pa.array(find(wanted, ids_of(table["turns_digest"])) >= 0))
+
+
+def _sets(column: pa.ChunkedArray) -> Sets:
+    lists = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    return Sets(values=np.asarray(lists.values), ends=np.asarray(lists.offsets, np.int64))
+
+
+def candidates(rows: Sketches, part: int = 0, parts: int = 1) -> Rows:
+    """Pairs (lesser row above) that share a bucket of the part and whose sketches look alike."""
+    found = [np.empty((2, 0), np.int64)]
+    for pairs in _neighbours(rows, part, parts):
+        for start in range(0, pairs.shape[1], AT_ONCE):
+            some = pairs[:, start : start + AT_ONCE]
+            same = (rows[some[0]] == rows[some[1]]).mean(axis=1)
+            found.append(some[:, same >= FLOOR / 1000 - _SLACK])
+    return np.unique(np.sort(np.concatenate(found, axis=1), axis=0), axis=1)
+
+
+def _neighbours(rows: Sketches, part: int, parts: int) -> Iterator[Rows]:
+    """Pairs of rows near each other in a bucket of the part, band by band."""
+    bands = rows.view("<u8")
+    for band in range(BANDS):
+        mine = np.flatnonzero(bands[:, band] % np.uint64(parts) == part)
+        after = bands[mine, (band + 1) % BANDS]
+        order = mine[np.lexsort((after, bands[mine, band]))]
+        bucket = bands[order, band]
+        for step in range(1, WINDOW + 1):
+            together = bucket[step:] == bucket[:-step]
+            if not together.any():
+                break
+            yield np.stack([order[:-step][together], order[step:][together]])
+
+
+def similarity(sets: Sets, pairs: Rows) -> NDArray[np.int64]:
+    """Jaccard similarity of each pair of sets, in whole per mille, rounded down."""
+    found = np.zeros(pairs.shape[1], np.int64)
+    for start in range(0, pairs.shape[1], AT_ONCE):
+        some = pairs[:, start : start + AT_ONCE]
+        both = [_keyed(_taken(sets, rows)) for rows in some]
+        keys = np.sort(np.concatenate(both))
+        twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
+        shared = np.bincount(twice.astype(np.int64), minlength=some.shape[1])
+        union = sets.sizes[some].sum(axis=0) - shared
+        found[start : start + AT_ONCE] = 1000 * shared // union
+    return found
+
+
+def _keyed(sets: Sets) -> Hashes:
+    """The hashes of each set with the number of its row above them."""
+    row = np.repeat(np.arange(len(sets.sizes)), sets.sizes).astype(np.uint64)
+    keys: Hashes = row << np.uint64(32) | sets.values
+    return keys

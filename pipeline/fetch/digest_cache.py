@@ -1,0 +1,50 @@
+"""Digests of local files, remembered on this machine: media are hashed once, not at every build.
+
+    CACHE/digests/<H(what they are of)>.json      path -> [what stat says of it, sha256]
+
+A file is taken to be as it was if size, inode, modification time and change time are. Every write
+moves the change time, and no program can set it. What was changed less than SETTLED before it was
+hashed might change again within the same tick of its file system's clock: that is not remembered.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.fetch.local_files import cache
+from shards.errors import UserError
+from shards.ids import sha256_file, short_hash
+from shards.store import Store
+
+SETTLED = 10 * 10**9
+"""Nanoseconds; the coarsest clocks of file systems tick every two seconds."""
+
+
+class Digests:
+    """sha256 of the files that belong to `what`; `save` keeps those that were asked for."""
+
+    def __init__(self, what: Any) -> None:
+        self._store, self._name = Store(cache() / "digests"), f"{short_hash(what)}.json"
+        is_there = self._store.exists(self._name)
+        self._before = json.loads(self._store.get(self._name)) if is_there else {}
+        self._now: dict[str, list[Any]] = {}
+
+    def of(self, path: Path) -> str:
+        """The sha256 of a file, whose bytes are read only if they may have changed."""
+        begun, stat = time.time_ns(), path.stat()
+        state = [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
+        known, digest = self._before.get(str(path), (None, ""))
+        if known != state:
+            digest = sha256_file(path)
+        if begun - stat.st_ctime_ns > SETTLED:
+            self._now[str(path)] = [state, digest]
+        return str(digest)
+
+    def save(self) -> None:
+        if self._now != self._before:
+            with suppress(OSError, UserError):  # a cache that cannot be written costs time only
+                self._store.put(self._name, json.dumps(self._now).encode())

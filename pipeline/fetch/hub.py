@@ -1,0 +1,138 @@
+"""hf:// addresses: `hf://datasets/ORGANISATION/NAME@REVISION/PATH`, pinned to a commit.
+
+The library finds commits, files and their digests, and keeps the user's token; the bytes come
+through pipeline.fetch.http like all others, so that one set of bounds holds. HF_ENDPOINT names the
+server, and is trusted as the user's own choice.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx2
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import build_hf_headers
+
+from pipeline.fetch.http import Request
+from pipeline.fetch.url_guard import Origin
+from shards.errors import UserError
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/(.+)")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMITS: dict[tuple[str, str, str], str] = {}
+_GLOB = re.compile(r"[*?\[]")
+Result = TypeVar("Result")
+
+
+class HubMissingError(UserError):
+    """The dataset is not there under this id; another id may have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a dataset repository at a revision ("" until it is pinned)."""
+
+    repo: str
+    revision: str
+    path: str
+
+    def __str__(self) -> str:
+        at = f"@{self.revision}" if self.revision else ""
+        return f"hf://datasets/{self.repo}{at}/{self.path}"
+
+
+def parse(address: str) -> HubFile:
+    """The parts of an hf:// address; UserError shows the form."""
+    found = _ADDRESS.fullmatch(address)
+    if not found or ".." in found[3].split("/"):
+        raise UserError(f"{address}: not of the form hf://datasets/ORGANISATION/NAME@REVISION/PATH")
+    return HubFile(found[1], found[2] or "", found[3])
+
+
+def endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", constants.ENDPOINT).rstrip("/")
+
+
+def pin(address: str) -> list[str]:
+    """The addresses that a pattern (`*`, `?`, `[`) or a plain path names, at one commit."""
+    file = parse(address)
+    api = HfApi(endpoint=endpoint())
+    commit = file.revision
+    if not COMMIT.fullmatch(commit):
+        commit = _commit(file, endpoint())
+    if not _GLOB.search(file.path):
+        return [str(HubFile(file.repo, commit, file.path))]
+    folder = file.path[: _GLOB.search(file.path).start()].rpartition("/")[0]  # type: ignore[union-attr]
+    entries = _asked(
+        file,
+        lambda: list(
+            api.list_repo_tree(
+                file.repo, folder or None, recursive=True, revision=commit, repo_type="dataset"
+            )
+        ),
+    )
+    paths = [entry.path for entry in entries if isinstance(entry, RepoFile)]
+    found = sorted(path for path in paths if fnmatch.fnmatchcase(path, file.path))
+    if not found:
+        raise UserError(f"{address}: no file of commit {commit} fits the pattern; correct it")
+    return [str(HubFile(file.repo, commit, path)) for path in found]
+
+
+def _commit(file: HubFile, server: str) -> str:
+    """The commit behind a branch, a tag or nothing: one and the same for all of a process."""
+    key = (file.repo, file.revision, server)
+    if key not in _COMMITS:
+        api = HfApi(endpoint=server)
+        info = _asked(file, lambda: api.dataset_info(file.repo, revision=file.revision or None))
+        _COMMITS[key] = str(info.sha)
+    return _COMMITS[key]
+
+
+def request(address: str) -> tuple[Request, str]:
+    """How to get a pinned file, and its sha256 if the hub knows it (large files), else ""."""
+    file = parse(address)
+    url = hf_hub_url(
+        file.repo, file.path, repo_type="dataset", revision=file.revision, endpoint=endpoint()
+    )
+    known = _asked(file, lambda: get_hf_file_metadata(url, endpoint=endpoint()))
+    if known.commit_hash not in (None, file.revision):
+        raise UserError(f"{address}: the hub answers with commit {known.commit_hash}")
+    headers = {
+        name: value for name, value in build_hf_headers().items() if name.lower() == "authorization"
+    }
+    etag = known.etag or ""
+    return (
+        Request(url=url, headers=headers, nbytes=known.size, trusted=Origin.of(endpoint())),
+        etag if _SHA256.fullmatch(etag) else "",
+    )
+
+
+def _asked(file: HubFile, ask: Callable[[], Result]) -> Result:
+    """The hub's answer; UserError says in one line what to do about a refusal."""
+    page = f"{endpoint()}/datasets/{file.repo}"
+    try:
+        return ask()
+    except GatedRepoError as error:
+        raise UserError(f"{file}: gated; accept its terms at {page} and set HF_TOKEN") from error
+    except RepositoryNotFoundError as error:
+        raise HubMissingError(f"{file}: no such dataset at {page}; ids move, look it up") from error
+    except RevisionNotFoundError as error:
+        raise UserError(f"{file}: no such revision; correct it") from error
+    except EntryNotFoundError as error:
+        raise UserError(f"{file}: no such file at this revision; see {page}/tree/main") from error
+    except (httpx2.HTTPError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        raise UserError(f"{file}: the hub at {endpoint()} fails: {reason}; try again") from error

@@ -1,0 +1,121 @@
+"""Stages that builds and leak indexes share, run over workers: admission and decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.jobs.collect import Gathered
+from pipeline.jobs.progress import Steps
+from pipeline.jobs.ray_executor import Died, Workers
+from pipeline.sources.pin import Pinned
+from pipeline.stages import decode_media, pending
+from pipeline.stages.admit_records import SourceUnit
+from pipeline.stages.admit_records import admit as stage_admit
+from pipeline.stages.failure_limit import Fuse
+from shards.errors import UserError
+from shards.pool import Pool, Receipt
+
+
+def admit(
+    pinned: Sequence[Pinned], gathered: dict[str, Gathered], pool: Pool, workers: Workers, bar: Any
+) -> dict[str, Receipt]:
+    """Published records -> samples, the media they name, and refusals: one receipt a source."""
+    units = [source_unit(one, gathered.get(one.source.name), pool) for one in pinned]
+    with bar as step:
+        step.begin(len(units))
+        receipts = list(each(workers, stage_admit, units, step))
+    by_name = {receipt.parameters["source"]: receipt for receipt in receipts}
+    return {unit.name: by_name[unit.name] for unit in units}
+
+
+def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> SourceUnit:
+    source = pinned.source
+    return SourceUnit(
+        pool=pool.store.url,
+        name=source.name,
+        dataset=source.dataset,
+        format=source.format,
+        annotations=pinned.annotations,
+        media=source.media,
+        licence=source.licence,
+        loose=pinned.loose,
+        ids_repeat=pinned.ids_repeat,
+        wanted=gathered.wanted if gathered else "",
+        members=gathered.members if gathered else (),
+    )
+
+
+def decode(
+    stage: str,
+    admitted: dict[str, Receipt],
+    pool: Pool,
+    workers: Workers,
+    bars: Steps,
+    uncaged: bool,
+    fuse: Fuse,
+) -> None:
+    """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
+    wanted = pending.wanted_media(pool, list(admitted.values()))
+    users = pending.users(pool, admitted)
+
+    def note(outcomes: dict[str, str]) -> None:
+        for clip, code in outcomes.items():
+            for source in users.get(clip, ()):
+                fuse.note(source, code)
+
+    # in the order in which they are decoded, so that a stretch of failures stays one
+    order = [row["clip_id"] for unit in pending.units(wanted) for row in unit]
+    finished = pending.Known(pool, stage).outcomes(order)
+    note(finished)
+    rows = [row for row in wanted if row["clip_id"] not in finished]
+    units = (
+        decode_media.MediaUnit(pool=pool.store.url, stage=stage, rows=unit, uncaged=uncaged)
+        for unit in pending.units(rows)
+        if fuse.lets_pass({source for row in unit for source in users[row["clip_id"]]})
+    )
+    before = f"{len(wanted) - len(rows)} were done before" if len(wanted) > len(rows) else ""
+    with bars.step(stage.replace("_", " ")) as step:
+        step.begin(len(rows), before)
+        died = []
+        for result in workers.map(decode_media.decode, units):
+            if isinstance(result, Died):
+                died.append(result.unit)
+            else:
+                note(pending.outcomes(pool, result))
+                step.advance(result.counts["media"])
+        for unit in alone(died):
+            decode_alone(unit, workers)
+            step.advance()
+
+
+def alone(units: Sequence[decode_media.MediaUnit]) -> list[decode_media.MediaUnit]:
+    """Each medium of these units as a unit of its own, to find the one that kills its worker."""
+    return [replace(unit, rows=(row,)) for unit in units for row in unit.rows]
+
+
+def decode_alone(unit: decode_media.MediaUnit, workers: Workers) -> None:
+    """Decode one medium; what kills its worker three times is refused for good."""
+    for result in workers.map(decode_media.decode, [unit]):
+        if isinstance(result, Died):
+            decode_media.refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])
+
+
+def sample_tables(admitted: dict[str, Receipt]) -> list[str]:
+    """The tables of samples of these admissions."""
+    return [name for one in admitted.values() for name in one.outputs["index/samples"]]
+
+
+def each(workers: Workers, function: Any, units: Sequence[Any], step: Any) -> Any:
+    """The receipts of these units; a unit that keeps killing its worker ends the build."""
+    for receipt in workers.map(function, units):
+        if isinstance(receipt, Died):
+            raise UserError(f"{receipt.unit}: its worker died three times; is memory short?")
+        step.advance()
+        yield receipt
+
+
+def revisions(receipts: dict[str, Receipt]) -> dict[str, str]:
+    """Source name -> content revision, as the receipts recorded it."""
+    return {name: receipt.parameters["revision"] for name, receipt in receipts.items()}

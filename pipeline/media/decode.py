@@ -1,0 +1,122 @@
+"""The only door for hostile bytes: a file of unknown origin in, frames we encoded out.
+
+Videos are decoded by ffmpeg (pipeline.media.video), images by Pillow (pipeline.media.images), both
+in caged child processes (pipeline.media.sandbox) that serve several files each: starting one costs
+more than most files do.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import stat
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.media import sandbox
+from pipeline.media.decoded import Broken, Decoded, MediaRefusal
+from pipeline.media.images import image_shape
+from pipeline.media.sandboxed_images import decode_images
+from pipeline.media.video import Span, decode_videos
+from shards.errors import UserError
+from shards.profile import Profile
+
+__all__ = ["Decoded", "MediaRefusal", "check_tools", "decode", "decode_all"]
+
+MAX_BYTES = 5 << 30
+_LFS = b"version https://git-lfs.github.com/spec/"
+
+
+def decode(path: Path, kind: str, profile: Profile, span: Span = None) -> Decoded | MediaRefusal:
+    """Decode one file; see decode_all."""
+    return decode_all([(path, kind, span)], profile)[0]
+
+
+def decode_all(
+    items: Sequence[tuple[Path, str, Span]], profile: Profile
+) -> list[Decoded | MediaRefusal]:
+    """Decode files as "image" or "video"; a span is [start, end) of a video in microseconds.
+
+    What comes of a file does not depend on its neighbours. Broken media come back as refusals.
+    Raises UserError for faults of the machine: missing ffmpeg, a file that this user may not read.
+    """
+    found: dict[int, Decoded | MediaRefusal] = {}
+    images, videos = {}, {}
+    for number, (path, kind, span) in enumerate(items):
+        try:
+            _check_file(path)
+        except Broken as broken:
+            found[number] = broken.refusal
+            continue
+        if kind == "image":
+            images[number] = path.absolute()
+        else:
+            videos[number] = (path.absolute(), span)
+    pictures = decode_images(list(images.values()), profile.jpeg_quality, image_shape(profile))
+    found |= zip(images, pictures, strict=True)
+    found |= zip(videos, decode_videos(list(videos.values()), profile), strict=True)
+    return [found[number] for number in range(len(items))]
+
+
+def _check_file(path: Path) -> None:
+    """A regular file (not even a link to one), not empty, not huge, not a git-lfs pointer."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError as error:
+        raise Broken("MISSING", f"{path.name} is not there") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise Broken("NOT_A_FILE", f"{path.name} is no regular file")
+    if found.st_size == 0:
+        raise Broken("EMPTY", f"{path.name} has no bytes")
+    if found.st_size > MAX_BYTES:
+        raise Broken("TOO_BIG", f"{found.st_size} bytes, at most {MAX_BYTES}")
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise Broken("LFS_POINTER", f"{path.name} is a git-lfs pointer; fetch the object")
+
+
+def check_tools(*, uncaged: bool = False) -> str:
+    """One line on ffmpeg and the cage. UserError if a tool is missing, or if no layer works.
+
+    `uncaged` allows a machine where no layer of the cage works.
+    """
+    sandbox.tool("ffprobe")
+    active = list(sandbox.layers())
+    if not active and not uncaged:
+        raise UserError(
+            "no layer of the media cage works here (setpriv, unshare, prlimit); "
+            "install util-linux, or give --uncaged for data that you trust"
+        )
+    lacking = {"zscale", "colorspace"} - _filters()
+    if lacking:
+        raise UserError(
+            f"{sandbox.tool('ffmpeg')}: built without the filters {', '.join(sorted(lacking))}; "
+            "install one that has them (Debian, Ubuntu: apt-get install ffmpeg)"
+        )
+    return f"ffmpeg {_version()}, cage: {' '.join(active) or 'none'}"
+
+
+@functools.cache
+def _version() -> str:
+    """The ffmpeg build, asked once per process: every unit of work records it."""
+    words = _said("-version").split()
+    if len(words) < 3:
+        raise UserError(f"{sandbox.tool('ffmpeg')}: has no version; reinstall ffmpeg")
+    return words[2]
+
+
+@functools.cache
+def _filters() -> set[str]:
+    """The filters of this ffmpeg, asked once per process."""
+    return set(re.findall(r"^ \S+ (\w+) ", _said("-v", "error", "-filters"), re.MULTILINE))
+
+
+def _said(*question: str) -> str:
+    command = [sandbox.tool("ffmpeg"), "-hide_banner", *question]
+    said = subprocess.run(command, capture_output=True, check=False, text=True)
+    if said.returncode != 0:
+        raise UserError(
+            f"{command[0]}: does not run: {said.stderr.strip()[:200]}; reinstall ffmpeg"
+        )
+    return said.stdout

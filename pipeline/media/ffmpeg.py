@@ -1,0 +1,236 @@
+"""One caged ffmpeg process: planned videos in, JPEG frames and the times of all frames out.
+
+The graph of each video notes the presentation time of every frame it sees and of every frame it
+keeps, in two small files, in integer units of the stream's time base. So duration, variable frame
+rate and damage are judged by what came out of the decoder, not by what the header promised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import ffmpeg
+import numpy as np
+import simplejpeg
+
+from pipeline.media import frame_sampling, sandbox
+from pipeline.media.decoded import Broken
+from pipeline.media.probe import RGB, Stream, check_exit, guards
+from shards.profile import Profile
+
+DECODE_SECONDS = 60  # and one second more for each second of video
+HDR = ("smpte2084", "arib-std-b67")
+Size = tuple[int, int]  # width, height
+Plane = np.ndarray[Any, np.dtype[np.uint8]]
+_EXACT = "bicubic+accurate_rnd+full_chroma_int+bitexact"
+_SAME = {"color_primaries": "bt709", "color_trc": "bt709"}  # on both sides: never converted
+_HARMLESS = re.compile(r"not on whitelist|Last message repeated")  # streams that are not decoded
+_TIME = re.compile(rb"^frame:(\d+) +pts:(-?\d+|NOPTS)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The part of the stream to keep: [start, end) in ticks (None: all), and its length."""
+
+    start: int | None
+    end: int | None
+    seconds: Fraction
+    seek: int  # µs into the file, 0 for none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to take out of one video; `stored` is the size of a frame, `inner` of its picture.
+
+    The sides of both are even.
+    """
+
+    path: Path
+    stream: Stream
+    window: Window
+    rule: frame_sampling.Cells
+    stored: Size
+    inner: Size
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels the header promises: what decoding will cost."""
+        width, height = self.stream.size
+        return int(width * height * self.stream.fps * self.window.seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extracted:
+    """JPEGs, their times, and the times of all frames of the window, in ticks."""
+
+    jpegs: list[bytes]
+    pts: list[int]
+    every: list[int]
+
+
+class _Source:
+    """One video of a run: where its frames and its two logs of times go."""
+
+    def __init__(self, plan: Plan, profile: Profile) -> None:
+        self.plan, self.profile = plan, profile
+        self.jpegs: list[bytes] = []
+        self.every, self.kept = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        width, height = plan.inner
+        self._size = width * height * 3 // 2
+        self.outlet = sandbox.Outlet(
+            self._encode, piece=self._size, max_bytes=(profile.frame_cap + 1) * self._size
+        )
+
+    def close(self) -> None:
+        self.every.close()
+        self.kept.close()
+        self.outlet.close()
+
+    def _encode(self, raw: memoryview) -> None:
+        if len(raw) == self._size:
+            planes = _planes(raw, self.plan.inner, self.plan.stored)
+            quality = self.profile.jpeg_quality
+            self.jpegs.append(simplejpeg.encode_jpeg_yuv_planes(*planes, quality))
+
+
+def extract(plans: Sequence[Plan], profile: Profile) -> list[Extracted]:
+    """The frames of each video, in one process; raises Broken if anything at all went wrong."""
+    with contextlib.ExitStack() as stack:
+        sources = [_Source(plan, profile) for plan in plans]
+        for source in sources:
+            stack.callback(source.close)
+        logs = [log.fileno() for source in sources for log in (source.every, source.kept)]
+        end = sandbox.run(
+            _command(sources),
+            seconds=sum(DECODE_SECONDS + int(plan.stream.seconds) for plan in plans),
+            outlets=[source.outlet for source in sources],
+            pass_fds=logs,
+        )
+        check_exit(end, "UNDECODABLE")
+        errors = [line for line in end.stderr.splitlines() if not _HARMLESS.search(line)]
+        found = [
+            Extracted(jpegs=source.jpegs, pts=_times(source.kept), every=_times(source.every))
+            for source in sources
+        ]
+    if errors and any(source.jpegs for source in sources):
+        raise Broken("DAMAGED", errors[0])
+    return found
+
+
+def _planes(raw: memoryview, inner: Size, stored: Size) -> Iterator[Plane]:
+    """The three planes of a 4:2:0 picture, centred on black where the stored size is larger."""
+    pixels = np.frombuffer(raw, np.uint8)
+    for parts, black in ((1, 0), (2, 128), (2, 128)):  # chroma has half of each side
+        width, height = (side // parts for side in inner)
+        plane = pixels[: width * height].reshape(height, width)
+        pixels = pixels[plane.size :]
+        if inner != stored:
+            pairs = list(zip(inner, stored, strict=True))
+            rows, columns = (_margins(side, whole, parts) for side, whole in reversed(pairs))
+            plane = np.pad(plane, (rows, columns), constant_values=black)
+        yield plane
+
+
+def _margins(side: int, whole: int, parts: int) -> tuple[int, int]:
+    """Before and after, in samples of `parts` pixels; chroma starts where luma does."""
+    before = (whole - side) // 4 * 2 // parts
+    return before, (whole - side) // parts - before
+
+
+def _times(log: IO[bytes]) -> list[int]:
+    """The times in a log; a counter that starts again means that the graph was rebuilt."""
+    log.seek(0)
+    found = _TIME.findall(log.read())
+    if [int(number) for number, _ in found] != list(range(len(found))):
+        raise Broken("SIZE_CHANGES", "size or pixel format changes within the stream")
+    if any(time == b"NOPTS" for _, time in found):
+        raise Broken("DAMAGED", "a frame without presentation time")
+    return [int(time) for _, time in found]
+
+
+def _command(sources: Sequence[_Source]) -> list[str]:
+    outputs = [_output(source) for source in sources]
+    flags = ("-nostdin", "-copyts", "-v", "error", "-filter_complex_threads", "1")
+    merged = ffmpeg.merge_outputs(*outputs).global_args(*flags)
+    command: list[str] = merged.compile(sandbox.tool("ffmpeg"))
+    return command
+
+
+def _output(source: _Source) -> Any:
+    """One input, one graph, one raw output; its frames keep the stream's own times."""
+    plan, stream, window = source.plan, source.plan.stream, source.plan.window
+    options = guards(plan.path.suffix.lower() == ".gif") | {"threads": 1}
+    if window.seek:
+        options["ss"] = f"{window.seek}us"
+    node = ffmpeg.input(f"file:{plan.path}", noaccurate_seek=None, bitexact=None, **options)
+    every = source.every.fileno()
+    # the number makes the nodes of two spans of one file different: ffmpeg-python joins equal ones
+    node = node[str(stream.index)].filter("metadata", "add", key="every", value=every)
+    node = node.filter("settb", str(stream.time_base))
+    if stream.interlaced:
+        node = node.filter("yadif", deint="interlaced").filter("settb", str(stream.time_base))
+    if window.start is not None:
+        node = node.filter("trim", start_pts=window.start, end_pts=window.end)
+    node = _noted(node, "every", every)
+    node = node.filter("select", frame_sampling.select_expression(plan.rule))
+    node = _pictured(node, plan, source.profile)
+    node = node.filter("metadata", "add", key="kept", value=1)
+    node = _noted(node, "kept", source.kept.fileno())
+    return node.output(
+        f"pipe:{source.outlet.writer}",
+        format="rawvideo",
+        pix_fmt="yuv420p",
+        fps_mode="passthrough",
+        bitexact=None,
+    )
+
+
+def _noted(node: Any, key: str, descriptor: int) -> Any:
+    """Write the times of frames with the key to a descriptor, in ticks of the link's time base."""
+    return node.filter("metadata", "print", key=key, file=f"pipe:{descriptor}")
+
+
+def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:
+    """Scale (square pixels) and map to the colours of JPEG: full-range BT.601, 4:2:0.
+
+    zscale scales in integers, for an eighth of what swscale takes; matrices it would apply in
+    floating point, which differs between processors, so the integers of `colorspace` do that.
+    """
+    stream, matrix = plan.stream, plan.stream.matrix
+    full = "pc" if stream.full_range else "tv"
+    if matrix == RGB:
+        matrix, full = "bt470bg", "pc"
+        node = node.filter("scale", flags=_EXACT, out_color_matrix=matrix, out_range=full)
+        node = node.filter("format", "yuv444p")
+    elif any(
+        side % stream.chroma_step for side in stream.size
+    ):  # zscale wants whole chroma samples
+        node = node.filter("scale", flags=_EXACT, in_range=full, out_range=full)
+        node = node.filter("format", "yuv444p|yuv444p12")
+    size = {
+        "w": plan.inner[0],
+        "h": plan.inner[1],
+        "filter": "bicubic",
+        "param_a": 0,
+        "param_b": 0.5,
+    }
+    if stream.transfer in HDR:
+        node = node.filter("zscale", **size)
+        node = node.filter("zscale", transfer="linear", npl=100).filter("format", "gbrpf32le")
+        node = node.filter("zscale", primaries="bt709")
+        node = node.filter("tonemap", profile.tone_map, desat=0)
+        node = node.filter("zscale", transfer="bt709", matrix="470bg", range="full")
+        node = node.filter("format", "yuv420p")
+    else:
+        node = node.filter("setparams", colorspace=matrix, range=full, **_SAME)
+        node = node.filter("zscale", **size, chromal="center").filter("format", "yuv420p")
+        node = node.filter("colorspace", all="bt709", space="bt470bg", range="pc")
+    node = node.filter("setsar", "1")
+    return node

@@ -1,0 +1,28 @@
+"""How much frames differ from the one before: on 32 x 32 luma."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from pipeline.media.decoded import Decoded
+
+Luma = npt.NDArray[np.uint8]
+
+
+def differences(decoded: Decoded) -> list[int]:
+    """Mean absolute luma difference of each frame to the one before, 0..255; the first is 0."""
+    found, before = [0], None
+    for jpeg in decoded.frames:
+        now = luma(jpeg).astype(np.int32)
+        if before is not None:
+            found.append(int(abs(now - before).sum()) // now.size)
+        before = now
+    return found
+
+
+def luma(jpeg: bytes) -> Luma:
+    """The Y plane of one of our own JPEGs: uint8[height, width]."""
+    plane: Luma = simplejpeg.decode_jpeg(jpeg, "GRAY")[..., 0]
+    return plane

@@ -1,0 +1,98 @@
+"""Videos that are published as pictures: folders of JPEGs, or pieces of a file.
+
+Their times are their numbers over the published rate; which of them are kept is the same rule as
+for other videos (pipeline.media.frame_sampling), and each picture passes the same door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from pipeline.media import decode, frame_sampling
+from pipeline.media.decoded import Decoded, MediaRefusal
+from pipeline.media.images import Shape
+from pipeline.media.sandboxed_images import decode_images
+from pipeline.media.video import MAX_ASPECT_STORED, MULTIPLE, Span
+from shards.profile import Profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stills:
+    """Picture files in order, `fps` of them a second."""
+
+    files: tuple[Path, ...]
+    fps: int
+
+
+def decode_all(
+    items: Sequence[tuple[Path | Stills, str, Span]], profile: Profile
+) -> list[Decoded | MediaRefusal]:
+    """As pipeline.media.decode.decode_all, with pictures that make up a video among the files."""
+    files = [(place, kind, span) for place, kind, span in items if isinstance(place, Path)]
+    decoded = iter(decode.decode_all(files, profile))
+    return [
+        next(decoded) if isinstance(place, Path) else decode_stills(place, profile, span)
+        for place, _, span in items
+    ]
+
+
+def decode_stills(stills: Stills, profile: Profile, span: Span = None) -> Decoded | MediaRefusal:
+    """The kept pictures as frames of one video; `span` is [start, end) in microseconds."""
+    numbers = _within(len(stills.files), stills.fps, span)
+    if not numbers:
+        return MediaRefusal(code="SPAN_OUTSIDE", detail=f"{len(stills.files)} pictures, {span} us")
+    seconds = Fraction(len(numbers), stills.fps)
+    between = frame_sampling.interval(seconds, profile.fps, profile.frame_cap)
+    capped = between > Fraction(1, profile.fps)
+    kept = frame_sampling.kept(
+        numbers, frame_sampling.cells(between, Fraction(1, stills.fps), capped=capped)
+    )
+    shape = Shape(
+        area=profile.video_area, multiple=MULTIPLE, max_aspect=MAX_ASPECT_STORED, chroma="420"
+    )
+    pictures = []
+    paths = [stills.files[number] for number in kept]
+    for number, found in zip(kept, _pictures(paths, profile.jpeg_quality, shape), strict=True):
+        if isinstance(found, MediaRefusal):
+            return MediaRefusal(code=found.code, detail=f"picture {number}: {found.detail}")
+        pictures.append(found)
+    return _joined(pictures, kept, stills.fps, seconds)
+
+
+def _pictures(paths: Sequence[Path], quality: int, shape: Shape) -> list[Decoded | MediaRefusal]:
+    if empty := next((path for path in paths if path.stat().st_size == 0), None):
+        return [MediaRefusal(code="MEDIA_EMPTY", detail=empty.name)] * len(paths)
+    return decode_images(paths, quality, shape)
+
+
+def _within(count: int, fps: int, span: Span) -> list[int]:
+    """The pictures whose times lie in the span."""
+    start, end = span or (0, count * 1_000_000)
+    return [i for i in range(count) if start <= Fraction(i * 1_000_000, fps) < end]
+
+
+def _joined(
+    pictures: Sequence[Decoded], kept: Sequence[int], fps: int, seconds: Fraction
+) -> Decoded | MediaRefusal:
+    first = pictures[0]
+    if any(picture.source_size != first.source_size for picture in pictures):
+        return MediaRefusal(code="MEDIA_SIZE_CHANGES", detail="the pictures differ in size")
+    return Decoded(
+        kind="video",
+        frames=tuple(picture.frames[0] for picture in pictures),
+        pts=tuple(number - kept[0] for number in kept),
+        time_base=(1, fps),
+        duration=seconds.as_integer_ratio(),
+        width=first.width,
+        height=first.height,
+        rotation=first.rotation,
+        is_vfr=False,
+        source_fps=(fps, 1),
+        colour=first.colour,
+        codec=first.codec,
+        container="pictures",
+        source_size=first.source_size,
+    )

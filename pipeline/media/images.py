@@ -1,0 +1,146 @@
+"""Images: Pillow, with every bound checked on the header before a pixel is decoded."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.media.decoded import Broken, Decoded, placed
+from shards.profile import Profile
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+MULTIPLE = 32  # sides of stored images: the model pools 16-pixel patches 2 x 2
+MAX_BYTES = 256 << 20
+MAX_PIXELS = 89_478_485  # Pillow's own limit, where it starts to warn
+MAX_ASPECT = 64
+ALPHA_GROUND = (255, 255, 255)  # web pages, where these images come from, are white
+_REFUSED = (b"%!PS", b"II*\0", b"MM\0*", b"BM", b"<svg", b"%PDF", b"\0\0\1\0")
+_ROTATION = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}  # EXIF orientation -> degrees clockwise
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How a picture is stored: pixels at most, sides' multiple, longest aspect, JPEG chroma."""
+
+    area: int
+    multiple: int
+    max_aspect: int
+    chroma: str
+
+
+def image_shape(profile: Profile) -> Shape:
+    """How a pool stores images."""
+    return Shape(area=profile.image_area, multiple=MULTIPLE, max_aspect=MAX_ASPECT, chroma="444")
+
+
+def decode_picture(path: Path, quality: int, shape: Shape) -> Decoded:
+    """The picture as one JPEG frame: upright, RGB, in the shape; raises Broken."""
+    data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
+    if not data:
+        raise Broken("TOO_BIG", f"{path.stat().st_size} bytes of image, at most {MAX_BYTES}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks on odd metadata
+        with _open(data) as image:
+            _check_header(image)
+            return _frame(image, quality, shape)
+
+
+def _open(data: bytes) -> Image.Image:
+    """Read the header, of the listed formats only."""
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        head = data[:512].lstrip().lower()
+        if head.startswith(tuple(m.lower() for m in _REFUSED)) or b"<svg" in head:
+            raise Broken("FORMAT_REFUSED", f"not one of {', '.join(FORMATS)}") from error
+        raise Broken("UNREADABLE", f"starts with {data[:16]!r}") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise Broken("TOO_MANY_PIXELS", str(error)) from error
+    except (ValueError, OSError, SyntaxError) as error:
+        raise Broken(_code_of(error), str(error)) from error
+
+
+def _code_of(error: Exception) -> str:
+    """The code of an error that Pillow raised while it read bytes of a listed format."""
+    text = str(error).lower()
+    if "too large" in text or "text memory" in text or "decompressed data" in text:
+        return "METADATA_BOMB"
+    if "truncated" in text or "premature" in text or "unexpected end" in text:
+        return "TRUNCATED"
+    return "UNDECODABLE"
+
+
+def _check_header(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise Broken("TOO_MANY_PIXELS", f"{width} x {height} pixels, at most {MAX_PIXELS}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise Broken("BAD_ASPECT", f"{width} x {height}, at most {MAX_ASPECT}:1")
+    try:
+        count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except (ValueError, OSError, SyntaxError, EOFError) as error:
+        raise Broken(_code_of(error), str(error)) from error
+    if count > 1:  # a phone's MPO carries a preview or a second eye behind its picture
+        raise Broken("ANIMATED", f"{count} frames")
+
+
+def _frame(image: Image.Image, quality: int, shape: Shape) -> Decoded:
+    mode = image.mode
+    try:
+        image.load()
+        orientation = image.getexif().get(0x0112, 1)
+        upright = _to_rgb(ImageOps.exif_transpose(image))
+    except (ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise Broken(_code_of(error), str(error)) from error
+    (width, height), inner = placed(
+        *upright.size, area=shape.area, multiple=shape.multiple, max_aspect=shape.max_aspect
+    )
+    shown = upright if inner == upright.size else upright.resize(inner, Image.Resampling.BICUBIC)
+    if inner != (width, height):
+        canvas = Image.new("RGB", (width, height))
+        canvas.paste(shown, ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        shown = canvas
+    data = simplejpeg.encode_jpeg(np.asarray(shown), quality, "RGB", shape.chroma)
+    return Decoded(
+        kind="image",
+        frames=(data,),
+        pts=(0,),
+        time_base=(1, 1),
+        duration=(0, 1),
+        width=width,
+        height=height,
+        rotation=_ROTATION.get(orientation, 0),
+        is_vfr=False,
+        source_fps=(0, 1),
+        colour=_colour(mode, image),
+        codec=str(image.format).lower(),
+        container=str(image.format).lower(),
+        source_size=upright.size,
+    )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB: 16-bit values scaled down (Pillow would clip them), alpha laid on white."""
+    if image.mode in _DEEP:
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        raise Broken("COLOUR_REFUSED", "floating-point pixels")
+    if image.has_transparency_data:
+        rgba: Any = image.convert("RGBA")
+        ground = Image.new("RGBA", rgba.size, ALPHA_GROUND)
+        return Image.alpha_composite(ground, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _colour(mode: str, image: Image.Image) -> str:
+    return f"{mode} on white" if image.has_transparency_data else mode

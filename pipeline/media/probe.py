@@ -1,0 +1,234 @@
+"""What a video file says of itself: one caged ffprobe, its answer checked against every bound."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pipeline.media import sandbox
+from pipeline.media.decoded import Broken
+from shards.errors import UserError
+
+DEMUXERS = ("mov", "matroska", "avi", "mpegts", "flv")
+CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "gif"}
+DECODERS = (  # of every stream that a file may hold: ffprobe opens them all
+    "h264 hevc vp8 vp9 libvpx libvpx-vp9 av1 libdav1d mpeg4 mjpeg gif png "
+    "aac aac_latm ac3 eac3 mp2 mp2float mp3 mp3float opus libopus vorbis libvorbis flac alac "
+    "amrnb amrwb adpcm_ima_wav adpcm_ms pcm_u8 pcm_s16le pcm_s16be pcm_s24le pcm_s32le "
+    "mov_text subrip ass ssa webvtt"
+).split()
+
+MAX_STREAMS = 32
+MIN_SIDE = 16
+MAX_PIXELS = 9_437_184  # 4096 x 2304
+MAX_ASPECT = 20
+MAX_SECONDS = 4 * 3600
+MAX_FPS = 240
+PROBE_SECONDS = 15
+
+RGB = "rgb"  # the matrix of a stream that has none
+_LISTS = (b"#EXTM3U", b"ffconcat ")
+_MATRICES = {"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c"}
+_INTERLACED = ("tt", "bb", "tb", "bt")
+_ENTRIES = (
+    "format=format_name,nb_streams,start_time,duration:"
+    "stream=index,codec_type,codec_name,width,height,pix_fmt,sample_aspect_ratio,time_base,"
+    "start_pts,duration,avg_frame_rate,r_frame_rate,field_order,"
+    "color_range,color_space,color_transfer,color_primaries:"
+    "stream_disposition=attached_pic:stream_tags=rotate,DURATION:stream_side_data=rotation"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """What the header says of the video stream, already within the bounds.
+
+    `chroma_step` is how many pixels share a chroma sample, at most, along a side.
+    `seconds` is the stream's own duration; `longest` is the file's where that is longer, as in
+    variable-rate files whose own duration counts decoding steps.
+    """
+
+    index: int
+    size: tuple[int, int]
+    displayed: tuple[int, int]
+    rotation: int
+    time_base: Fraction
+    start: int
+    seconds: Fraction
+    longest: Fraction
+    fps: Fraction
+    interlaced: bool
+    transfer: str
+    matrix: str
+    full_range: bool
+    chroma_step: int
+    codec: str
+    container: str
+
+
+def guards(gif: bool) -> dict[str, Any]:
+    """The options that stand before every input, for ffprobe and ffmpeg alike."""
+    return {
+        "protocol_whitelist": "file",
+        "format_whitelist": ",".join([*DEMUXERS, "gif"] if gif else DEMUXERS),
+        "codec_whitelist": ",".join(DECODERS),
+        "probesize": 5_000_000,
+        "analyzeduration": 5_000_000,
+        "max_pixels": MAX_PIXELS,
+    }
+
+
+def probe(path: Path) -> dict[str, Any]:
+    """ffprobe's JSON on a file; raises Broken."""
+    options = [
+        w for k, v in guards(path.suffix.lower() == ".gif").items() for w in (f"-{k}", str(v))
+    ]
+    command = [sandbox.tool("ffprobe"), "-v", "error", *options]
+    command += ["-show_entries", _ENTRIES, "-of", "json", "-i", f"file:{path}"]
+    said = bytearray()
+    answer = sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 20)
+    end = sandbox.run(command, seconds=PROBE_SECONDS, outlets=[answer])
+    with path.open("rb") as file:
+        if file.read(9).startswith(_LISTS):
+            raise Broken("FORMAT_REFUSED", "a playlist, which names other files")
+    check_exit(end, "UNREADABLE")
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def check_exit(end: sandbox.Exit, failed: str) -> None:
+    """Raise for an exit that is not clean; `failed` is the code of a plain failure."""
+    last = end.stderr.splitlines()[-1] if end.stderr else f"exit status {end.status}"
+    if end.out_of_memory and failed != "UNREADABLE":  # a header may ask for any number of entries
+        raise Broken("TOO_MUCH_MEMORY", last)
+    if end.stopped == "output":
+        raise Broken("LONG", "more frames than the duration promises")
+    if end.out_of_time:
+        raise Broken("TOO_SLOW", "the time limit was reached")
+    if "Permission denied" in end.stderr:
+        raise UserError(f"{last}; make the file readable for the user who runs the build")
+    if "Format not on whitelist" in end.stderr:
+        raise Broken("FORMAT_REFUSED", last)
+    if "exceeds specified max pixel count" in end.stderr:
+        raise Broken("TOO_MANY_PIXELS", f"more than {MAX_PIXELS} pixels")
+    if "Codec (" in end.stderr and end.status != 0:
+        raise Broken("CODEC_REFUSED", last)
+    if end.status != 0:
+        raise Broken(failed, last)
+
+
+def stream_of(found: dict[str, Any], gif: bool) -> Stream:
+    """The video stream of a probe's answer, checked against every bound; raises Broken."""
+    streams = found.get("streams", [])
+    if len(streams) > MAX_STREAMS:
+        raise Broken("TOO_MANY_STREAMS", f"{len(streams)} streams, at most {MAX_STREAMS}")
+    videos = [s for s in streams if s.get("codec_type") == "video"]
+    videos = [s for s in videos if not s.get("disposition", {}).get("attached_pic")]
+    if not videos:
+        raise Broken("NO_VIDEO", f"{len(streams)} streams, none of them a video")
+    raw = videos[0]
+    codec = raw.get("codec_name", "unknown")
+    if codec not in CODECS or (codec == "gif") != gif:
+        raise Broken("CODEC_REFUSED", f"codec {codec}")
+    width, height = raw.get("width", 0), raw.get("height", 0)
+    if not width or not height:
+        raise Broken("NO_KEYFRAME", "no key frame in the first 5 seconds")
+    rotation = _rotation(raw)
+    displayed = _displayed(width, height, raw.get("sample_aspect_ratio", ""), rotation)
+    _check_size(width, height, displayed)
+    fps = _fraction(raw.get("avg_frame_rate")) or _fraction(raw.get("r_frame_rate"))
+    if not 0 < fps <= MAX_FPS:
+        raise Broken("BAD_FPS", f"{float(fps):g} frames per second, at most {MAX_FPS}")
+    seconds, longest = _seconds(raw, found["format"])
+    return Stream(
+        index=raw["index"],
+        size=(width, height),
+        displayed=displayed,
+        rotation=rotation,
+        time_base=_fraction(raw["time_base"]),
+        start=raw.get("start_pts", 0),
+        seconds=seconds,
+        longest=longest,
+        fps=fps,
+        interlaced=raw.get("field_order") in _INTERLACED,
+        transfer=raw.get("color_transfer", "unknown"),
+        matrix=_matrix(raw, height),
+        full_range=_full_range(raw),
+        chroma_step=4 if re.match(r"yuvj?41", raw.get("pix_fmt", "")) else 2,
+        codec=codec,
+        container=found["format"]["format_name"].split(",")[0],
+    )
+
+
+def _rotation(raw: dict[str, Any]) -> int:
+    """Degrees clockwise that ffmpeg turns the picture for display."""
+    sides = [s["rotation"] for s in raw.get("side_data_list", []) if "rotation" in s]
+    return round(-sides[0]) % 360 if sides else 0
+
+
+def _displayed(width: int, height: int, ratio: str, rotation: int) -> tuple[int, int]:
+    """The size as shown: pixels made square by stretching the width, then turned."""
+    aspect = _fraction(ratio.replace(":", "/")) or Fraction(1)
+    shown = max(1, round(width * aspect)), height
+    return (shown[1], shown[0]) if rotation % 180 == 90 else shown
+
+
+def _check_size(width: int, height: int, displayed: tuple[int, int]) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise Broken("TOO_SMALL", f"{width} x {height} pixels, each side at least {MIN_SIDE}")
+    if width * height > MAX_PIXELS:
+        raise Broken("TOO_MANY_PIXELS", f"{width} x {height} pixels, at most {MAX_PIXELS}")
+    if max(displayed) > MAX_ASPECT * min(displayed):
+        raise Broken(
+            "BAD_ASPECT", f"shown as {displayed[0]} x {displayed[1]}, at most {MAX_ASPECT}:1"
+        )
+
+
+def _seconds(raw: dict[str, Any], container: dict[str, Any]) -> tuple[Fraction, Fraction]:
+    """(the stream's own duration, else the container's; the longer one); both believable."""
+    late = max(Fraction(0), _fraction(container.get("start_time")))
+    whole = _fraction(container.get("duration"))
+    own = _fraction(raw.get("duration")) or _clock(raw.get("tags", {}).get("DURATION", ""))
+    if whole - late > MAX_SECONDS or own > MAX_SECONDS:
+        raise Broken("BAD_DURATION", f"{float(max(whole, own)):g} seconds, at most {MAX_SECONDS}")
+    seconds = own or whole
+    if seconds <= 0:
+        raise Broken("BAD_DURATION", "no duration in the header")
+    return seconds, max(seconds, whole - late)
+
+
+def _clock(text: str) -> Fraction:
+    """Seconds of Matroska's "hh:mm:ss.nnnnnnnnn", 0 if it is none."""
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text)
+    if match is None:
+        return Fraction(0)
+    hours, minutes, seconds = (Fraction(part) for part in match.groups())
+    return (hours * 60 + minutes) * 60 + seconds
+
+
+def _fraction(text: str | None) -> Fraction:
+    try:
+        return Fraction(text or "0")
+    except (ValueError, ZeroDivisionError):
+        return Fraction(0)
+
+
+def _matrix(raw: dict[str, Any], height: int) -> str:
+    """The YUV matrix; where the file names none, what players assume: BT.709 from 720 lines on."""
+    if re.match(r"rgb|bgr|gbr|[a0]rgb|[a0]bgr|pal8", raw.get("pix_fmt", "")):
+        return RGB
+    named = raw.get("color_space", "unknown")
+    if named in _MATRICES:
+        return str(named)
+    return "bt709" if height >= 720 else "smpte170m"
+
+
+def _full_range(raw: dict[str, Any]) -> bool:
+    """Whether black is 0; where the file does not say, ffmpeg writes only grey ones so."""
+    if raw.get("color_range") in ("pc", "tv"):
+        return bool(raw["color_range"] == "pc")
+    return re.match(r"gray|yuvj", raw.get("pix_fmt", "")) is not None

@@ -1,0 +1,155 @@
+"""Videos: one ffprobe process per file, then one ffmpeg process for a file or for several small
+ones; all caged, nothing decoded twice.
+
+Starting ffmpeg costs more than decoding a few seconds of small pictures, so small videos share a
+process. A process that is not clean in every respect proves nothing about any of its files: each
+of them is then decoded alone, and the verdict is that of the lone run.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from pipeline.media import frame_sampling
+from pipeline.media.decoded import Broken, Decoded, MediaRefusal, placed
+from pipeline.media.ffmpeg import HDR, Extracted, Plan, Window, extract
+from pipeline.media.probe import Stream, probe, stream_of
+from shards.profile import Profile
+
+MULTIPLE = 64  # sides of stored frames: the model pools 16-pixel patches 2 x 2 and 4 x 4
+MAX_ASPECT_STORED = 3
+COVERED = (Fraction(8, 10), Fraction(12, 10))  # of the promised duration; outside: SHORT, LONG
+RESTART = 1  # seconds back in time: another stream begins, appended to the first
+SEEK_FROM = 10_000_000  # µs; before that, decoding from the start is as quick as seeking
+SEEK_MARGIN = 1_000_000  # µs; edit lists and B-frames put a seek a little late
+SMALL = 1 << 26  # pixels of a video that costs about as much to decode as a process to start
+TOGETHER = 8  # small videos per process: each needs four of its 64 open files
+_SEEKABLE = ("mov", "matroska")
+
+Span = tuple[int, int] | None
+
+
+def decode_videos(
+    items: Sequence[tuple[Path, Span]], profile: Profile
+) -> list[Decoded | MediaRefusal]:
+    """The kept frames of each file's first video stream that is no cover art, or a refusal."""
+    found: dict[int, Decoded | MediaRefusal] = {}
+    plans: dict[int, Plan] = {}
+    for number, (path, span) in enumerate(items):
+        try:
+            plans[number] = plan_video(path, profile, span)
+        except Broken as broken:
+            found[number] = broken.refusal
+    for group in _groups(plans):
+        results = _decode_group([plans[number] for number in group], profile)
+        found |= zip(group, results, strict=True)
+    return [found[number] for number in range(len(items))]
+
+
+def _groups(plans: dict[int, Plan]) -> Iterator[list[int]]:
+    """The numbers of the plans: small videos up to TOGETHER, every other one alone."""
+    small = [number for number, plan in plans.items() if plan.pixels <= SMALL]
+    yield from (small[at : at + TOGETHER] for at in range(0, len(small), TOGETHER))
+    yield from ([number] for number, plan in plans.items() if plan.pixels > SMALL)
+
+
+def _decode_group(plans: Sequence[Plan], profile: Profile) -> list[Decoded | MediaRefusal]:
+    try:
+        every = extract(plans, profile)
+        return [_decoded(plan, one, profile) for plan, one in zip(plans, every, strict=True)]
+    except Broken as broken:
+        if len(plans) == 1:
+            return [broken.refusal]
+    return [found for plan in plans for found in _decode_group([plan], profile)]
+
+
+def plan_video(path: Path, profile: Profile, span: Span) -> Plan:
+    """What to take out of the file, by its header; raises Broken."""
+    stream = stream_of(probe(path), path.suffix.lower() == ".gif")
+    window = _window(stream, span)
+    between = frame_sampling.interval(window.seconds, profile.fps, profile.frame_cap)
+    capped = between > Fraction(1, profile.fps)
+    stored, inner = placed(
+        *stream.displayed,
+        area=profile.video_area,
+        multiple=MULTIPLE,
+        max_aspect=MAX_ASPECT_STORED,
+    )
+    return Plan(
+        path=path,
+        stream=stream,
+        window=window,
+        rule=frame_sampling.cells(between, stream.time_base, capped=capped),
+        stored=stored,
+        inner=(inner[0] + inner[0] % 2, inner[1] + inner[1] % 2),  # whole chroma samples
+    )
+
+
+def _decoded(plan: Plan, found: Extracted, profile: Profile) -> Decoded:
+    """What came out, checked against what was promised; raises Broken."""
+    stream, window, every = plan.stream, plan.window, found.every
+    _check_times(plan, found)
+    origin = every[0] if window.start is None else window.start
+    length = frame_sampling.frame_ticks(every, round(1 / (stream.fps * stream.time_base)))
+    end = every[-1] + length if window.end is None else min(every[-1] + length, window.end)
+    duration = (end - origin) * stream.time_base
+    return Decoded(
+        kind="video",
+        frames=tuple(found.jpegs),
+        pts=tuple(time - origin for time in found.pts),
+        time_base=stream.time_base.as_integer_ratio(),
+        duration=duration.as_integer_ratio(),
+        width=plan.stored[0],
+        height=plan.stored[1],
+        rotation=stream.rotation,
+        is_vfr=frame_sampling.is_vfr(every),
+        source_fps=stream.fps.as_integer_ratio(),
+        colour=_colour(stream, profile),
+        codec=stream.codec,
+        container=stream.container,
+        source_size=stream.displayed,
+    )
+
+
+def _window(stream: Stream, span: tuple[int, int] | None) -> Window:
+    """The span in ticks, counted from the stream's first frame; raises Broken outside of it."""
+    if span is None:
+        return Window(start=None, end=None, seconds=stream.seconds, seek=0)
+    start, end = (Fraction(at, 1_000_000) for at in span)
+    if start >= stream.seconds or end <= start:
+        found = f"{float(start):g} s to {float(end):g} s"
+        raise Broken("SPAN_OUTSIDE", f"{found} of {float(stream.seconds):g} s")
+    first, last = (stream.start + round(at / stream.time_base) for at in (start, end))
+    seek = span[0] - SEEK_MARGIN if span[0] > SEEK_FROM and stream.container in _SEEKABLE else 0
+    return Window(start=first, end=last, seconds=min(end, stream.seconds) - start, seek=seek)
+
+
+def _check_times(plan: Plan, found: Extracted) -> None:
+    """Compare what came out with what was promised; raises Broken."""
+    stream, window, pts, every = plan.stream, plan.window, found.pts, found.every
+    if not every:
+        raise Broken("SHORT", f"no frame came out of {float(window.seconds):g} s")
+    wanted = frame_sampling.kept(every, plan.rule)
+    if pts != wanted or len(found.jpegs) != len(pts):
+        raise AssertionError(f"ffmpeg kept {pts[:9]}, the rule says {wanted[:9]}")
+    first = every[0] if window.start is None else window.start
+    length = frame_sampling.frame_ticks(every, round(1 / (stream.fps * stream.time_base)))
+    covered = (max(every) + length - first) * stream.time_base
+    slack = 1 / Fraction(stream.fps)
+    if covered + slack < COVERED[0] * window.seconds:
+        raise Broken("SHORT", f"{float(covered):g} s came out of {float(window.seconds):g} s")
+    longest = stream.longest if window.start is None else window.seconds
+    if covered - slack > COVERED[1] * longest:
+        raise Broken("LONG", f"{float(covered):g} s came out of {float(longest):g} s")
+    back = max((a - b for a, b in itertools.pairwise(every)), default=0) * stream.time_base
+    if back > RESTART:
+        raise Broken("LONG", f"the times go back by {float(back):g} s")
+
+
+def _colour(stream: Stream, profile: Profile) -> str:
+    if stream.transfer in HDR:
+        return f"{stream.matrix}/{stream.transfer} tone-mapped {profile.tone_map}"
+    return stream.matrix

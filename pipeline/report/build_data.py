@@ -1,0 +1,314 @@
+"""What the report shows of one build: read from its folder and its pool, and counted.
+
+Everything here is numbers and rows; `pipeline.report.page` turns them into a page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mixtures.manifest.files import load_manifest
+from mixtures.manifest.manifest import Manifest
+from shards.errors import DamagedData, UserError
+from shards.extents import Extents, Place, pair
+from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES, read_table
+from shards.outcome import Books
+from shards.pool import Pool, Receipt
+from shards.reader import clip_of
+from shards.receipts import latest
+from shards.sample import Clip, split_frames
+from shards.store import Store
+
+WINDOW = 100
+FILES = (
+    "manifest.json books.json refused.parquet leaks.parquet shards/index.parquet "
+    "shards/receipt.json"
+).split()
+
+Name = tuple[str, str]
+"""A sample of a build: (source, key)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One build's files, and of its pool the rows of its sources.
+
+    `source_at[n]` is the index of the source at position n, `drawn` how often a sample stands
+    there; a sample's row holds, as `at`, the index of its conversation in `turns`.
+    """
+
+    out: str
+    manifest: Manifest
+    books: tuple[Books, ...]
+    refused: list[dict[str, Any]]
+    source_at: NDArray[np.int64]
+    drawn: Counter[Name]
+    shards: int
+    pool: Pool
+    samples: dict[Name, dict[str, Any]]
+    turns: pa.ChunkedArray
+    clips: dict[str, dict[str, Any]]
+    pairs: list[dict[str, Any]]
+    leaks: list[dict[str, Any]]
+    matches: list[dict[str, Any]]
+    tools: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return str(self.manifest.value["recipe"]["name"])
+
+    @cached_property
+    def chosen(self) -> list[Name]:
+        """Every conversation that the plan may draw, source by source."""
+        tables = zip(self.manifest.names, self.manifest.tables, strict=True)
+        samples = ((name, key.tobytes().hex()) for name, table in tables for key in table["key"])
+        return [one for sample in samples for one in conversations(self.manifest, sample)]
+
+    @cached_property
+    def chosen_clips(self) -> list[dict[str, Any]]:
+        """The clips that the chosen samples show, each once."""
+        shown = (self.manifest.shown(self.samples[name]["clip_ids"]) for name in self.chosen)
+        names = {clip_id for clip_ids in shown for clip_id in clip_ids}
+        return [self.clips[clip_id] for clip_id in sorted(names)]
+
+    @cached_property
+    def verdicts(self) -> dict[Name, str]:
+        """Code of each admitted sample that was refused."""
+        return {
+            (row["source"], row["key"]): row["code"]
+            for row in self.refused
+            if row["stage"] in ("decode", "plan")
+        }
+
+    @cached_property
+    def users(self) -> dict[str, list[Name]]:
+        """The samples that name a clip."""
+        found = defaultdict(list)
+        for name, row in self.samples.items():
+            for clip_id in dict.fromkeys(row["clip_ids"]):
+                found[clip_id].append(name)
+        return found
+
+
+def conversations(manifest: Manifest, sample: Name) -> list[Name]:
+    """What of the pool a sample is made of: itself, if it is not joined."""
+    return [(sample[0], key) for key in manifest.members_of(*sample)]
+
+
+def load_build(out: str, pool_url: str) -> Build:
+    """Read a folder written by `build`; UserError names the file that is missing or astray."""
+    store = Store(out)
+    manifest, receipt = _published(store)
+    refused, matches, index = (read_table(store.get(name), store.path(name)) for name in FILES[2:5])
+    index = index.select(["position", "source", "key"]).sort_by("position").to_pydict()
+    number = {name: i for i, name in enumerate(manifest.names)}
+    pool = Pool(pool_url)
+    revisions = {source["name"]: source["revision"] for source in manifest.value["sources"]}
+    compared = _compared(pool, revisions)
+    admitted = _admitted(pool, revisions)
+    samples = admitted.drop_columns(["turns"]).to_pylist()
+    decoded = pool.receipts("decode")
+    wanted = {clip_id for row in samples for clip_id in row["clip_ids"]}
+    clips = pool.table(decoded, "index/clips", CLIPS).to_pylist()
+    build = Build(
+        out=out,
+        manifest=manifest,
+        books=tuple(Books(**values) for values in _json(store, "books.json")),
+        refused=refused.to_pylist(),
+        source_at=np.array([number[name] for name in index["source"]], np.int64),
+        drawn=Counter(
+            one
+            for sample in zip(index["source"], index["key"], strict=True)
+            for one in conversations(manifest, sample)
+        ),
+        shards=len(receipt["shards"]),
+        pool=pool,
+        samples={(row["source"], row["key"]): row | {"at": n} for n, row in enumerate(samples)},
+        turns=admitted["turns"],
+        clips={row["clip_id"]: row for row in clips if row["clip_id"] in wanted},
+        pairs=_facts(pool.table(compared, "clusters", PAIRS), {"clip_a": wanted, "clip_b": wanted}),
+        leaks=_facts(_leaks(pool, compared, manifest.value["recipe"]), {"clip_id": wanted}),
+        matches=matches.to_pylist(),
+        tools=tuple(sorted({each.tools for each in decoded if wanted & set(each.inputs)})),
+    )
+    _check_pool(build)
+    return build
+
+
+def _published(store: Store) -> tuple[Manifest, dict[str, Any]]:
+    """The manifest and the receipt of its shards."""
+    for name in FILES:
+        if not store.exists(name):
+            remedy = f"run `python -m pipeline build RECIPE --out {store.url}` first"
+            raise UserError(f"{store.path(name)}: not there; {remedy}")
+    manifest = load_manifest(f"{store.url.rstrip('/')}/manifest.json")
+    name = "shards/receipt.json"
+    receipt: dict[str, Any] = _json(store, name)
+    if receipt["manifest_id"] != manifest.manifest_id:
+        raise UserError(f"{store.path(name)}: shards of another manifest; run build again")
+    return manifest, receipt
+
+
+def _admitted(pool: Pool, revisions: Mapping[str, str]) -> pa.Table:
+    """The samples of these sources at these revisions."""
+    receipts = [
+        receipt
+        for receipt in pool.receipts("admit")
+        if revisions.get(receipt.parameters["source"]) == receipt.parameters["revision"]
+    ]
+    return pool.table(receipts, "index/samples", SAMPLES)
+
+
+def _check_pool(build: Build) -> None:
+    """Raise UserError unless the pool holds all that the manifest may draw."""
+    for name in build.chosen:
+        row = build.samples.get(name)
+        if row is None or not build.clips.keys() >= set(row["clip_ids"]):
+            url, (source, key) = build.pool.store.url, name
+            raise UserError(f"{url}: lacks sample {key} of {source!r}; is --pool the right one?")
+
+
+def _json(store: Store, name: str) -> Any:
+    try:
+        return json.loads(store.get(name))
+    except ValueError as error:
+        where = store.path(name)
+        raise DamagedData(f"{where}: not JSON ({error}); delete it and build again") from error
+
+
+def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:
+    """The comparisons that covered all of these sources."""
+    found = [
+        receipt
+        for receipt in pool.receipts("compare")
+        if revisions.items() <= receipt.parameters["sources"].items()
+    ]
+    if not found:
+        raise UserError(f"{pool.store.url}: never compared these sources; is --pool the right one?")
+    return latest(found)
+
+
+def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Mapping[str, Any]) -> pa.Table:
+    """Matches of clips with the recipe's held-out sets, and with its leak index."""
+    held_out = pa.array(recipe["held_out"], pa.string())
+    own = pool.table(compared, "leaks", LEAKS)
+    index = recipe.get("leaks", {}).get("index")
+    by_table = defaultdict(list)
+    for one in pool.receipts("leak_media"):
+        if one.parameters["index"] == index:
+            by_table[one.inputs].append(one)
+    matched = [one for found in by_table.values() for one in latest(found)]
+    own = own.filter(pc.is_in(own["benchmark"], value_set=held_out))
+    return pa.concat_tables([own, pool.table(matched, "leaks", LEAKS)])
+
+
+def _facts(table: pa.Table, within: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
+    """The rows whose columns hold these values, each once, in the order of their values."""
+    for column, values in within.items():
+        table = table.filter(pc.is_in(table[column], pa.array(sorted(values), pa.string())))
+    by_value = {tuple(row.values()): row for row in table.to_pylist()}
+    return [by_value[value] for value in sorted(by_value)]
+
+
+def frames_of(build: Build, row: Mapping[str, Any]) -> tuple[Clip, list[bytes]]:
+    """A clip of the pool's index and its JPEGs, checksum verified."""
+    where = f"clips/{row['part']}"
+    clip = clip_of(dict(row))
+    place = Place(where, row["offset"], row["extent"], row["crc32"])
+    _, payload = pair(Extents(build.pool.store).read(place), where)
+    return clip, [bytes(frame) for frame in split_frames([clip], payload, where)[0]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One source's part of the draw order; deviations are in samples, exact."""
+
+    source: str
+    requested: Fraction
+    count: int
+    realised: Fraction
+    prefix: Fraction
+    window: Fraction
+
+
+def shares(
+    names: Sequence[str], stages: Sequence[tuple[int, Sequence[int]]], at: NDArray[np.int64]
+) -> list[Share]:
+    """Requested against realised; the furthest any prefix and any window strays from its share.
+
+    `at[n]` is the index of the source at position n; `stages` are (first position, quotas). Ratios
+    hold in each stage: a prefix begins with its stage, a window of WINDOW positions (or all) lies
+    in one.
+    """
+    ends = [*(start for start, _ in stages[1:]), len(at)]
+    pieces = [(at[start:end], quotas) for (start, quotas), end in zip(stages, ends, strict=True)]
+    found, total = [], max(1, len(at))
+    for i, name in enumerate(names):
+        asked = sum(len(piece) * Fraction(quotas[i], sum(quotas)) for piece, quotas in pieces)
+        astray = [_astray(piece == i, quotas[i], sum(quotas)) for piece, quotas in pieces]
+        count = int(np.count_nonzero(at == i))
+        found.append(
+            Share(
+                source=name,
+                requested=Fraction(asked, total),
+                count=count,
+                realised=Fraction(count, total),
+                prefix=max(prefix for prefix, _ in astray),
+                window=max(window for _, window in astray),
+            )
+        )
+    return found
+
+
+def _astray(shown: NDArray[np.bool_], quota: int, period: int) -> tuple[Fraction, Fraction]:
+    """How far any prefix, and any window, of these positions strays from quota / period."""
+    size = min(WINDOW, len(shown))
+    counts = np.concatenate([[0], np.cumsum(shown)])
+    ahead = counts * period - np.arange(len(counts), dtype=np.int64) * quota
+    moved = ahead[size:] - ahead[: len(ahead) - size]
+    return Fraction(int(abs(ahead).max()), period), Fraction(int(abs(moved).max()), period)
+
+
+def windowed(at: NDArray[np.int64], sources: int, most: int = 160) -> list[list[float]]:
+    """Share of each source in at most `most` windows of equal size, WINDOW positions at least."""
+    size = max(WINDOW, -(-len(at) // most))
+    pieces = [at[start : start + size] for start in range(0, len(at), size)]
+    if len(pieces) > 1 and len(pieces[-1]) < WINDOW:
+        pieces[-2:] = [np.concatenate(pieces[-2:])]
+    counts = [np.bincount(piece, minlength=sources) for piece in pieces]
+    return [(count / count.sum()).tolist() for count in counts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Refusals of one source with one stage and code; `rows` are the first of them."""
+
+    stage: str
+    code: str
+    count: int
+    rows: tuple[dict[str, Any], ...]
+
+
+def reasons(refused: Sequence[dict[str, Any]], source: str, most: int) -> list[Reason]:
+    """Why this source's records and samples were refused, most frequent first."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in refused:
+        if row["source"] == source:
+            groups[row["stage"], row["code"]].append(row)
+    found = [
+        Reason(stage=stage, code=code, count=len(rows), rows=tuple(rows[:most]))
+        for (stage, code), rows in groups.items()
+    ]
+    return sorted(found, key=lambda reason: (-reason.count, reason.stage, reason.code))

@@ -1,0 +1,24 @@
+"""VideoInstruct-100K and VCG+112K: a list of `{video_id, q, a}`, one question each.
+
+Videos are ActivityNet's, `<video_id>` with any ending; those that are gone are refused one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.sources.json_rows import Row, records
+from pipeline.sources.questions import asked, video_file
+from pipeline.sources.records import Record, RowRefusal, field_problem, refusal
+
+
+def read(annotations: Path) -> Iterator[Record | RowRefusal]:
+    """One record per question, named `<video_id>#<number>`: rows have no ids."""
+    return records(annotations, _record)
+
+
+def _record(label: str, row: Row) -> Record | RowRefusal:
+    if problem := field_problem(row, ["video_id", "q", "a"]):
+        return refusal(label, problem)
+    return asked(f"{row['video_id']}{label}", video_file(row["video_id"]), row["q"], row["a"])

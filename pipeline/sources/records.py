@@ -1,0 +1,332 @@
+"""What every adapter's record must satisfy, and the strict reading of one published row.
+
+Rows come from strangers: everything is bounded, and a bad row is a value (`RowRefusal` with a
+code of `shards.outcome.CODES`), never an exception. Media placeholders leave the text here and
+become places: `Turn.media` holds (index into `Record.media`, offset in characters).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.untrusted import DIRECTION_MARKS, MAX_PATH, Problem, path_problems, text_problems
+from shards.ids import sha256_hex, short_hash
+from shards.sample import Turn, digest_turns
+
+MAX_ID = 512
+MAX_TEXT = 200_000
+MAX_TURNS = 200
+
+ROLE_NAMES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+}
+PLACEHOLDERS = {"image": re.compile("<image>"), "video": re.compile("<image>|<video>")}
+# VideoInstruct-100K left this label of its makers in the questions; LLaVA-NeXT strips it as well.
+NOISE = "QA_GT_caption_based_noisy"
+# Every spelling <|word|>, and the media and turn markers of the LLaVA family.
+SPECIAL = re.compile(
+    r"<\|[A-Za-z0-9_]{1,40}\|>|<(?:image|video|im_start|im_end|im_patch|vid_start|vid_end)>"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaRef:
+    """One image or video of a record, in one of these forms.
+
+    `name`    a relative path in the source's media; `also` holds other names it may have. With
+              `fps`, a folder of pictures, so many a second, in order of their names; with `sizes`,
+              pieces of the file that follow each other from byte `start` on, each one a picture
+    `data`    the bytes themselves; `address` says where `pipeline.stages.open_media` finds them
+    again `url`     where the bytes are to be had
+
+    `span` is (start, end) in microseconds, or None for the whole. `link_only` marks a video that
+    its publisher only cites on a video site: it is used where the media hold it, never scraped.
+    """
+
+    kind: str
+    name: str = ""
+    also: tuple[str, ...] = ()
+    fps: int | None = None
+    start: int = 0
+    sizes: tuple[int, ...] = ()
+    data: bytes | None = None
+    address: str = ""
+    url: str = ""
+    span: tuple[int, int] | None = None
+    link_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One published record: its id, its conversation, the media it talks about.
+
+    `licence` is the record's own, where its publisher names one; else it is its source's.
+    """
+
+    record: str
+    turns: tuple[Turn, ...]
+    media: tuple[MediaRef, ...] = ()
+    licence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRefusal:
+    """A published record that cannot be used, by reason; `record` names it as far as it can be."""
+
+    record: str
+    code: str
+    detail: str
+
+
+# The parts of a row ------------------------------------------------------------
+
+
+def field_problem(row: dict[str, Any], names: Sequence[str]) -> Problem | None:
+    """The first of these fields that the row lacks."""
+    missing = [name for name in names if name not in row]
+    return Problem("ROW_MISSING_FIELD", f"no {', '.join(missing)}") if missing else None
+
+
+def read_id(value: Any) -> str | Problem:
+    """A published id as text: whole numbers are allowed, Unicode is put into form NFC."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return Problem("ROW_WRONG_TYPE", f"id is a {type(value).__name__}")
+    return unicodedata.normalize("NFC", str(value))
+
+
+def read_name(value: Any) -> str | Problem:
+    """A media path as published, without "." and empty parts; `check` judges it."""
+    if not isinstance(value, str):
+        return Problem("ROW_WRONG_TYPE", f"a media path is a {type(value).__name__}")
+    return str(PurePosixPath(value)) if value else value
+
+
+def spoken_text(value: Any, what: str) -> str | Problem:
+    """A question or an answer without white space at its ends and its makers' label."""
+    if not isinstance(value, str):
+        return Problem("ROW_WRONG_TYPE", f"{what} is a {type(value).__name__}")
+    return value.replace(NOISE, "").strip()
+
+
+def embedded(path: Path, row: int, index: int, column: str = "") -> str:
+    """The address of the bytes in row `row` of a Parquet file, the `index`-th of a list.
+
+    `column` names theirs where it is not one that every publisher uses.
+    """
+    return f"parquet:{path.resolve()}#{row:09d}/{index}" + (f"/{column}" if column else "")
+
+
+def read_span(value: Any) -> tuple[int, int] | Problem | None:
+    """A span [start, end] in seconds as microseconds; None stays None."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        return Problem("SPAN_WRONG_TYPE", "the span is not [start, end]")
+    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in value):
+        return Problem("SPAN_WRONG_TYPE", "start and end must be numbers of seconds")
+    if any(v != v or abs(v) > 1e9 for v in value):
+        return Problem("SPAN_INVALID", "the span is not finite")
+    start, end = (round(Fraction(v) * 1_000_000) for v in value)
+    return start, end
+
+
+def read_turns(value: Any, media: Sequence[MediaRef]) -> tuple[Turn, ...] | Problem:
+    """The turns of a LLaVA `conversations` list, placeholders turned into places.
+
+    Accepts {from, value} and {role, content}. The first len(media) placeholders of the questions
+    are taken; further ones stay in the text, where `check` refuses them. A single image without
+    any placeholder stands before the first question, as LLaVA-OneVision publishes some subsets.
+    """
+    if not isinstance(value, list):
+        return Problem("ROW_WRONG_TYPE", f"conversations is a {type(value).__name__}")
+    if not value:
+        return Problem("TURNS_EMPTY", "no turn")
+    if len(value) > MAX_TURNS:
+        return Problem("TURNS_TOO_MANY", f"{len(value)} turns")
+    spoken: list[tuple[str, str]] = []
+    for number, turn in enumerate(value):
+        said = _read_turn(turn, number)
+        if isinstance(said, Problem):
+            return said
+        spoken.append(said)
+    turns = _place_media(spoken, [ref.kind for ref in media])
+    placed = sum(len(turn.media) for turn in turns)
+    if placed == 0 and [ref.kind for ref in media] == ["image"]:
+        return before_first_question(turns, 1)
+    if placed < len(media):
+        return Problem("MEDIA_PLACEHOLDER_COUNT", f"{placed} placeholders, {len(media)} media")
+    return turns
+
+
+def _read_turn(turn: Any, number: int) -> tuple[str, str] | Problem:
+    """(role, text) of one published turn."""
+    if not isinstance(turn, dict) or set(turn) not in ({"from", "value"}, {"role", "content"}):
+        return Problem("TURN_WRONG_SHAPE", f"turn {number} is not {{from, value}}")
+    role, text = (turn[k] for k in (("from", "value") if "from" in turn else ("role", "content")))
+    if not isinstance(role, str) or not isinstance(text, str):
+        return Problem("ROW_WRONG_TYPE", f"turn {number} holds something that is not text")
+    if role not in ROLE_NAMES:
+        return Problem("TURN_WRONG_SHAPE", f"turn {number} is from {role[:40]!r}")
+    if len(text) > MAX_TEXT:
+        return Problem("TEXT_TOO_LONG", f"turn {number} has {len(text)} characters")
+    return ROLE_NAMES[role], text.replace(NOISE, "")
+
+
+def _place_media(spoken: Sequence[tuple[str, str]], kinds: Sequence[str]) -> tuple[Turn, ...]:
+    """Turns whose questions gave up their placeholders, as many as there are media."""
+    turns, placed = [], 0
+    for role, text in spoken:
+        places: list[tuple[int, int]] = []
+        while role == "user" and placed < len(kinds):
+            found = PLACEHOLDERS[kinds[placed]].search(text, places[-1][1] if places else 0)
+            if not found:
+                break
+            text = text[: found.start()] + text[found.end() :]
+            places.append((placed, found.start()))
+            placed += 1
+        turns.append(_stripped(role, text, places))
+    return tuple(turns)
+
+
+def _stripped(role: str, text: str, places: Sequence[tuple[int, int]]) -> Turn:
+    """A turn without white space at its ends; places move with the text."""
+    lead = len(text) - len(text.lstrip())
+    text = text.strip()
+    media = tuple((clip, min(max(at - lead, 0), len(text))) for clip, at in places)
+    return Turn(role=role, text=text, media=media)
+
+
+def before_first_question(turns: Sequence[Turn], count: int) -> tuple[Turn, ...]:
+    """The turns, with `count` media before the text of the first question."""
+    first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
+    places = tuple((clip, 0) for clip in range(count))
+    return tuple(
+        Turn(role=turn.role, text=turn.text, media=places) if i == first else turn
+        for i, turn in enumerate(turns)
+    )
+
+
+# The rules ---------------------------------------------------------------------
+
+
+def check(record: Record) -> Record | RowRefusal:
+    """The record, or the first rule it breaks."""
+    for problem in _problems(record):
+        return refusal(record.record, problem)
+    return record
+
+
+def refusal(name: str, problem: Problem) -> RowRefusal:
+    """The refusal of the record called `name`, whatever characters that name holds."""
+    label = name if next(_id_problems(name), None) is None else ascii(name[:64])
+    return RowRefusal(record=label, code=problem.code, detail=problem.detail)
+
+
+def _problems(record: Record) -> Iterator[Problem]:
+    yield from _id_problems(record.record)
+    yield from _turn_problems(record.turns)
+    for number, turn in enumerate(record.turns):
+        yield from text_problems(turn.text, f"turn {number}", MAX_TEXT)
+        if found := SPECIAL.search(turn.text):
+            yield Problem("TEXT_SPECIAL_TOKEN", f"turn {number} spells {found[0]}")
+    for ref in record.media:
+        yield from _media_problems(ref)
+    places = [clip for turn in record.turns for clip, _ in turn.media]
+    if places != list(range(len(record.media))):
+        yield Problem("MEDIA_PLACEHOLDER_COUNT", f"places {places}, {len(record.media)} media")
+
+
+def _id_problems(name: str) -> Iterator[Problem]:
+    if not name.strip():
+        yield Problem("ROW_EMPTY_ID", "the id is blank")
+    yield from text_problems(name, "the id", MAX_ID)
+    if any(c in DIRECTION_MARKS or unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in name):
+        yield Problem("ROW_BAD_ID", "the id holds control or direction characters")
+
+
+def _turn_problems(turns: Sequence[Turn]) -> Iterator[Problem]:
+    if not turns:
+        yield Problem("TURNS_EMPTY", "no turn")
+    if len(turns) > MAX_TURNS:
+        yield Problem("TURNS_TOO_MANY", f"{len(turns)} turns")
+    for number, turn in enumerate(turns):
+        if not turn.text.strip():
+            yield Problem("TURN_EMPTY", f"turn {number} says nothing")
+    roles = [turn.role for turn in turns]
+    if roles[:1] == ["system"]:
+        roles = roles[1:]
+    if roles != [("user", "assistant")[i % 2] for i in range(len(roles))]:
+        yield Problem("TURNS_OUT_OF_ORDER", " ".join(roles)[:100])
+    if roles[-1:] != ["assistant"]:
+        yield Problem("TURNS_NO_ANSWER", "the last turn is no answer")
+
+
+def _media_problems(ref: MediaRef) -> Iterator[Problem]:
+    if ref.url:
+        yield from text_problems(ref.url, "the media address", MAX_PATH)
+    elif ref.data is None:
+        for name in (ref.name, *ref.also):
+            yield from path_problems(name)
+    elif not ref.data:
+        yield Problem("MEDIA_EMPTY", "the embedded media holds no bytes")
+    if ref.span is None:
+        return
+    start, end = ref.span
+    if ref.kind == "image" or not 0 <= start < end:
+        yield Problem("SPAN_INVALID", f"{start}..{end} microseconds of a {ref.kind}")
+
+
+# Across rows -------------------------------------------------------------------
+
+
+def _place(ref: MediaRef) -> str | list[str | int]:
+    """What tells one medium from another before its bytes are known."""
+    if ref.data is not None:
+        return sha256_hex(ref.data)
+    return [ref.name, ref.start, *ref.sizes] if ref.sizes else ref.url or ref.name
+
+
+def content_id(record: Record) -> str:
+    """H of what a record says: its turns and its media, not its id."""
+    media = [[ref.kind, _place(ref), list(ref.span or ())] for ref in record.media]
+    return short_hash([digest_turns(record.turns), media])
+
+
+def once_each(
+    items: Iterable[Record | RowRefusal], *, ids_repeat: bool = False
+) -> Iterator[Record | RowRefusal]:
+    """The same stream, one item per item; later records that repeat an id or a content refused.
+
+    Where a publisher lets ids repeat, a later record of an id becomes `<id>#2`, `<id>#3`, ...
+    """
+    contents: dict[str, str] = {}
+    first_name: dict[str, str] = {}
+    seen: Counter[str] = Counter()
+    for item in items:
+        if isinstance(item, RowRefusal):
+            yield item
+            continue
+        content = content_id(item)
+        twin = first_name.get(content)
+        seen[item.record] += 1
+        differs = contents.get(item.record, content) != content
+        if differs and ids_repeat and twin is None:
+            item = replace(item, record=f"{item.record}#{seen[item.record]}")
+        if differs and not ids_repeat:
+            yield refusal(item.record, Problem("ROW_ID_CONFLICT", "an earlier record differs"))
+        elif twin is not None:
+            yield refusal(item.record, Problem("ROW_DUPLICATE", f"says what {twin} says"))
+        else:
+            contents[item.record], first_name[content] = content, item.record
+            yield item

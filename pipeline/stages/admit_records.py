@@ -1,0 +1,202 @@
+"""Published records -> samples, the media they name, and refusals: one receipt a source."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pipeline.fetch import local_files
+from pipeline.fetch.digest_cache import Digests
+from pipeline.sources import records
+from pipeline.sources.media_lookup import Found, MediaTable, folder_table, joined
+from pipeline.sources.records import MediaRef, Record, RowRefusal, once_each
+from pipeline.untrusted import Problem
+from shards.ids import clip_id, sample_key, short_hash, work_id
+from shards.index import FETCHED, MEDIA, REFUSED, SAMPLES, table_of
+from shards.outcome import Refused
+from shards.pool import Pool, Receipt
+from shards.sample import digest_turns, turns_to_json
+
+ADMIT_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceUnit:
+    """One source of a recipe, as published: annotations and, apart from them, media.
+
+    `annotations` are pinned addresses (pipeline.fetch.local_files), `media` is a folder or "",
+    `loose` are (name, pinned address) of files beside it; `wanted` and `members` are the pool's
+    tables of what its records want of archives and addresses, and of what these held.
+    """
+
+    pool: str
+    name: str
+    dataset: str
+    format: str
+    annotations: tuple[str, ...]
+    media: str
+    licence: str
+    loose: tuple[tuple[str, str], ...] = ()
+    wanted: str = ""
+    ids_repeat: bool = False
+    members: tuple[str, ...] = ()
+
+
+def admit(unit: SourceUnit) -> Receipt:
+    """Every published record becomes one sample or one refusal."""
+    pool = Pool(unit.pool)
+    hashed = Digests([unit.annotations, unit.media, unit.loose])
+    files = [_hashed(local_files.local(address), hashed) for address in unit.annotations]
+    table = _media_of(unit, pool, hashed)
+    hashed.save()
+    digests = {name: digest for name, (digest, _) in sorted(table.files.items())} | {
+        name: place.code if isinstance(place, Problem) else place.digest
+        for name, place in sorted(table.members.items())
+    }
+    inputs = [*(file.digest for file in files), short_hash(digests)]
+    parameters = {
+        "source": unit.name,
+        "dataset": unit.dataset,
+        "format": unit.format,
+        "licence": unit.licence,
+        "profile": pool.profile.profile_id,
+        "revision": short_hash(inputs),
+    }
+    done = pool.receipt(work_id("admit", ADMIT_VERSION, parameters, inputs))
+    return done or _Admission(unit, pool, table, parameters["revision"]).run(
+        files, parameters, inputs
+    )
+
+
+def _hashed(file: local_files.Local, hashed: Digests) -> local_files.Local:
+    return file if file.digest else replace(file, digest=hashed.of(file.path))
+
+
+def _media_of(unit: SourceUnit, pool: Pool, hashed: Digests) -> MediaTable:
+    """The folder's files, and what the archives and addresses of the source held."""
+    table = folder_table(
+        local_files.resolve(unit.media, "media") if unit.media else None, hashed.of
+    )
+    loose = {name: _hashed(local_files.local(address), hashed) for name, address in unit.loose}
+    files = dict(table.files) | {name: (file.digest, file.path) for name, file in loose.items()}
+    if not unit.members:
+        return replace(table, files=files)
+    wanted = set(pool.read(f"index/wanted/{unit.wanted}")["name"].to_pylist()) | {""}
+    rows = (row for name in unit.members for row in pool.read(f"index/members/{name}").to_pylist())
+    members, broken = joined(row for row in rows if row["name"] in wanted)
+    return replace(table, files=files, members=members, broken=broken)
+
+
+class _Admission:
+    """The tables of one source while its records are read."""
+
+    def __init__(self, unit: SourceUnit, pool: Pool, names: MediaTable, revision: str) -> None:
+        self.unit, self.pool, self.names, self.revision = unit, pool, names, revision
+        self.profile_id = pool.profile.profile_id
+        self.samples: dict[str, dict[str, Any]] = {}
+        self.media: dict[str, dict[str, Any]] = {}
+        self.pieces: dict[str, Found | Problem] = {}
+        self.refused: list[Refused] = []
+        self.counts: Counter[str] = Counter()
+
+    def run(
+        self, files: Sequence[local_files.Local], parameters: dict[str, Any], inputs: list[str]
+    ) -> Receipt:
+        self.origins = {str(file.path.resolve()): file.address for file in files}
+        loose = (local_files.local(address) for _, address in self.unit.loose)
+        self.origins |= {str(file.path): file.address for file in loose}
+        found = records(self.unit.format, [file.path for file in files])
+        for item in once_each(found, ids_repeat=self.unit.ids_repeat):
+            self.counts["records"] += 1
+            if isinstance(item, RowRefusal):
+                self.counts["records_refused"] += 1
+                self._refuse(item.record, "", item.code, item.detail)
+            else:
+                self.counts["samples"] += 1
+                self._admit(item)
+        tables = {
+            "index/samples": table_of(SAMPLES, (self.samples[key] for key in sorted(self.samples))),
+            "index/media": table_of(MEDIA, (self.media[name] for name in sorted(self.media))),
+            "refused": table_of(REFUSED, (asdict(refusal) for refusal in self.refused)),
+        }
+        fetched = [file for file in files if local_files.is_remote(file.address)]
+        if fetched:
+            rows = ({n: getattr(file, n) for n in FETCHED.names} for file in fetched)
+            tables["fetched"] = table_of(FETCHED, rows)
+        names = ("records", "records_refused", "samples", "samples_refused")
+        counts = {name: self.counts[name] for name in names}
+        return self.pool.commit("admit", ADMIT_VERSION, parameters, inputs, tables, counts=counts)
+
+    def _admit(self, record: Record) -> None:
+        clip_ids = []
+        for ref in record.media:
+            place = self._find(ref)
+            if isinstance(place, Problem):
+                self.counts["samples_refused"] += 1
+                self._refuse(record.record, "", place.code, place.detail, stage="fetch")
+                return
+            name = clip_id(place.digest, ref.span, self.profile_id)
+            clip_ids.append(name)
+            self.media[name] = {
+                "clip_id": name,
+                "media_digest": place.digest,
+                "kind": ref.kind,
+                "address": self._portable(place.address),
+                "span": None if ref.span is None else list(ref.span),
+            }
+        self._keep(record, clip_ids)
+
+    def _find(self, ref: MediaRef) -> Found | Problem:
+        """Where the medium is; pieces of a file are hashed once, however many records name them."""
+        if not ref.sizes:
+            return self.names.find(ref)
+        name = short_hash([ref.name, ref.fps, ref.start, *ref.sizes])
+        if name not in self.pieces:
+            self.pieces[name] = self.names.find(ref)
+        return self.pieces[name]
+
+    def _portable(self, address: str) -> str:
+        """An address that another machine can open: of the published file, not of its copy here."""
+        scheme, _, place = address.partition(":")
+        path, mark, spot = (
+            place.rpartition("#") if scheme in ("parquet", "range") else (place, "", "")
+        )
+        return f"{scheme}:{self.origins[path]}{mark}{spot}" if path in self.origins else address
+
+    def _keep(self, record: Record, clip_ids: list[str]) -> None:
+        digest = digest_turns(record.turns)
+        key = sample_key(digest, clip_ids)
+        if key in self.samples:
+            self.counts["samples_refused"] += 1
+            other = self.samples[key]["record"]
+            self._refuse(record.record, key, "ROW_DUPLICATE", f"the same sample as {other!r}")
+            return
+        self.samples[key] = {
+            "source": self.unit.name,
+            "revision": self.revision,
+            "key": key,
+            "record": record.record,
+            "turns": json.dumps(turns_to_json(record.turns), ensure_ascii=False),
+            "turns_digest": digest,
+            "clip_ids": clip_ids,
+            "dataset": self.unit.dataset,
+            "licence": record.licence or self.unit.licence,
+            "num_turns": len(record.turns),
+            "num_chars": sum(len(turn.text) for turn in record.turns),
+        }
+
+    def _refuse(self, record: str, key: str, code: str, detail: str, stage: str = "admit") -> None:
+        self.refused.append(
+            Refused(
+                source=self.unit.name,
+                record=record,
+                key=key,
+                stage=stage,
+                code=code,
+                detail=detail,
+                origin=f"{self.unit.dataset}@{self.revision}",
+            )
+        )

@@ -1,0 +1,146 @@
+"""The stages that compare a recipe's clips with each other and with held-out ones.
+
+    candidates   clips that ask (a part of all) -> pairs of pictures whose hashes are near
+    same         those of the candidates that fall to a part -> pairs of clips that show the same
+    compare      all of these -> duplicate pairs and leak matches: the facts that planning reads
+
+How many parts there are depends on the number of clips only; what is found depends on neither.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.dedup import verify
+from pipeline.dedup.candidates import candidates as candidates_of
+from pipeline.dedup.fingerprint_arrays import HASHED, hashed_of, prints_of
+from shards.errors import UserError
+from shards.ids import short_hash, work_id
+from shards.index import CANDIDATES, FINGERPRINTS, PAIRS
+from shards.pool import Pool, Receipt
+
+VERSION = "4"
+CLIPS_PER_PART = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareUnit:
+    """The clips of a recipe, the held-out clips with their benchmark's name, and which part of the
+    work this is; `found` are the tables of the stage before."""
+
+    pool: str
+    sources: dict[str, str]
+    held_out: dict[str, str]
+    clip_ids: tuple[str, ...]
+    benchmark: dict[str, str]
+    part: tuple[int, int] = (0, 1)
+    found: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> dict[str, dict[str, str]]:
+        return {"sources": self.sources, "held_out": self.held_out}
+
+    @property
+    def inputs(self) -> list[str]:
+        benchmark = sorted(self.benchmark.items())
+        return [short_hash(sorted(self.clip_ids)), short_hash(benchmark)]
+
+    @property
+    def partial_inputs(self) -> list[str]:
+        return [*self.inputs, "part {} of {}".format(*self.part)]
+
+
+def parts(unit: CompareUnit) -> list[CompareUnit]:
+    """The units of the first two stages."""
+    count = -(-max(1, len(unit.clip_ids) + len(unit.benchmark)) // CLIPS_PER_PART)
+    return [replace(unit, part=(number, count)) for number in range(count)]
+
+
+def tables(receipts: Sequence[Receipt]) -> tuple[str, ...]:
+    """The tables that these receipts name, in an order of their own."""
+    return tuple(sorted(t for r in receipts for names in r.outputs.values() for t in names))
+
+
+def finished(unit: CompareUnit) -> bool:
+    name = work_id("compare", VERSION, unit.parameters, unit.inputs)
+    return Pool(unit.pool).receipt(name) is not None
+
+
+def candidates(unit: CompareUnit) -> Receipt:
+    """What the clips of this part ask of all clips."""
+    pool = Pool(unit.pool)
+    done = pool.receipt(work_id("candidates", VERSION, unit.parameters, unit.partial_inputs))
+    if done:
+        return done
+    every = {*unit.clip_ids, *unit.benchmark}
+    asking = {name for name in every if _falls_to(name, unit.part)}
+    asks = prints_of(_fingerprints(pool, unit, asking))
+    stored = hashed_of(_fingerprints(pool, unit, every, HASHED))
+    found = candidates_of(asks, stored, set(unit.clip_ids), every)
+    return _commit(pool, unit, "candidates", found)
+
+
+def same(unit: CompareUnit) -> Receipt:
+    """Those candidates of this part that show the same; a pair's part is its first clip's."""
+    pool = Pool(unit.pool)
+    done = pool.receipt(work_id("same", VERSION, unit.parameters, unit.partial_inputs))
+    if done:
+        return done
+    found = pa.concat_tables(
+        [CANDIDATES.empty_table(), *(pool.read(f"candidates/{name}") for name in unit.found)]
+    )
+    first = pc.min_element_wise(found["asking"], found["stored"])
+    ours = [_falls_to(name, unit.part) for name in first.to_pylist()]
+    found = found.filter(pa.array(ours, pa.bool_()))
+    names = {*found["asking"].to_pylist(), *found["stored"].to_pylist()}
+    prints = prints_of(_fingerprints(pool, unit, names))
+    return _commit(pool, unit, "same", verify.same(found, prints))
+
+
+def compare(unit: CompareUnit) -> Receipt:
+    """Duplicate pairs among the recipe's clips, and their matches with held-out clips."""
+    pool, ours = Pool(unit.pool), set(unit.clip_ids)
+    pairs = pa.concat_tables(
+        [PAIRS.empty_table(), *(pool.read(f"same/{name}") for name in unit.found)]
+    ).sort_by([("clip_a", "ascending"), ("clip_b", "ascending")])
+    facts = {
+        "clusters": verify.duplicates(pairs, ours),
+        "leaks": verify.leaks(pairs, ours, unit.benchmark),
+    }
+    return pool.commit("compare", VERSION, unit.parameters, unit.inputs, facts)
+
+
+def _commit(pool: Pool, unit: CompareUnit, stage: str, table: pa.Table) -> Receipt:
+    return pool.commit(stage, VERSION, unit.parameters, unit.partial_inputs, {stage: table})
+
+
+def _falls_to(name: str, part: tuple[int, int]) -> bool:
+    return zlib.crc32(name.encode()) % part[1] == part[0]
+
+
+def _fingerprints(
+    pool: Pool,
+    unit: CompareUnit,
+    names: Collection[str],
+    columns: Sequence[str] = FINGERPRINTS.names,
+) -> pa.Table:
+    """The fingerprints of these clips: ours as they were decoded, the others as held out."""
+    ours = set(unit.clip_ids)
+    sides = {"decode": ours.intersection(names), "held_out": set(names) - ours}
+    tables = [FINGERPRINTS.empty_table().select(columns)]
+    for stage, wanted in sides.items():
+        value_set = pa.array(sorted(wanted), pa.string())
+        for receipt in pool.receipts(stage):
+            for name in receipt.outputs["index/fingerprints"]:
+                table = pool.read(f"index/fingerprints/{name}")
+                if table.schema != FINGERPRINTS:
+                    where = pool.store.path(f"index/fingerprints/{name}")
+                    raise UserError(f"{where}: made by another version; build into another --pool")
+                rows = pc.is_in(table["clip_id"], value_set=value_set)
+                tables.append(table.select(columns).filter(rows))
+    return pa.concat_tables(tables)

@@ -1,0 +1,44 @@
+"""Tokens per turn of one table of samples, under one tokenizer and template."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from mixtures.tokens.text import TextCodec
+from shards.ids import work_id
+from shards.index import LENGTHS, table_of
+from shards.pool import Pool, Receipt
+from shards.sample import turns_from_json
+
+LENGTHS_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextUnit:
+    """One table of samples to be counted under one tokenizer and template."""
+
+    pool: str
+    table: str
+    tokenizer: bytes
+    template: str
+
+
+def count_lengths(unit: TextUnit) -> Receipt:
+    """Tokens per turn of every sample in the table."""
+    pool, codec = Pool(unit.pool), TextCodec(unit.tokenizer, unit.template)
+    parameters = {"text_profile": codec.profile_id}
+    done = pool.receipt(work_id("lengths", LENGTHS_VERSION, parameters, [unit.table]))
+    if done:
+        return done
+    rows = pool.read(f"index/samples/{unit.table}").select(["source", "key", "turns"]).to_pylist()
+    counted = (
+        {
+            "source": row["source"],
+            "key": row["key"],
+            "tokens": codec.count_turns(turns_from_json(json.loads(row["turns"]))),
+        }
+        for row in rows
+    )
+    tables = {f"lengths/{codec.profile_id}": table_of(LENGTHS, counted)}
+    return pool.commit("lengths", LENGTHS_VERSION, parameters, [unit.table], tables)

@@ -1,0 +1,162 @@
+"""The stages: pure functions of their inputs, each ending in one receipt of the pool.
+
+    decode    some media -> clips in one part of the pool, their index and fingerprints, refusals
+    lengths   one table of samples -> tokens per turn under a tokenizer and template
+
+A stage whose receipt exists returns it and does nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.dedup.fingerprints import fingerprint
+from pipeline.media.decode import check_tools
+from pipeline.media.decoded import Decoded, MediaRefusal
+from pipeline.media.frame_difference import differences
+from pipeline.media.image_sequences import decode_all
+from pipeline.stages.open_media import open_address
+from shards.ids import sha256_hex, work_id
+from shards.index import CLIPS, FINGERPRINTS, REFUSED, table_of
+from shards.outcome import DEATHS, Refused
+from shards.pool import Pool, Receipt
+from shards.sample import Clip
+from shards.writer import clip_members, tar_bytes
+
+DECODE_VERSION = "3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaUnit:
+    """Media to decode in one go: rows of the media index. Held-out media leave no frames behind.
+
+    `scratch` holds the members of an archive that is being streamed; `uncaged` allows workers
+    where no layer of the cage works.
+    """
+
+    pool: str
+    stage: str
+    rows: tuple[dict[str, Any], ...]
+    scratch: Path | None = None
+    uncaged: bool = False
+
+
+def decode(unit: MediaUnit) -> Receipt:
+    """Open each medium at the one door; one part, one index table, one table of fingerprints."""
+    check_tools(uncaged=unit.uncaged)  # a worker's machine is not the driver's
+    pool = Pool(unit.pool)
+    done = pool.receipt(work_id(*_work(pool, unit)))
+    if done:
+        return done
+    clips, prints, refused = [], [], []
+    with ExitStack() as stack:
+        items = [
+            (
+                stack.enter_context(open_address(row["address"], unit.scratch)),
+                row["kind"],
+                _span(row),
+            )
+            for row in unit.rows
+        ]
+        every = decode_all(items, pool.profile)
+    for row, decoded in zip(unit.rows, every, strict=True):
+        if isinstance(decoded, MediaRefusal):
+            refused.append(_media_refusal(row, decoded.code, decoded.detail))
+        else:
+            clips.append((row, decoded))
+            prints.append(fingerprint(row["clip_id"], decoded))
+    return _commit_decoded(pool, unit, clips, prints, refused)
+
+
+def _span(row: dict[str, Any]) -> tuple[int, int] | None:
+    return None if row["span"] is None else (row["span"][0], row["span"][1])
+
+
+def refuse_media(unit: MediaUnit, code: str, detail: str) -> Receipt:
+    """Write down that these media are refused without opening them (they kill their worker)."""
+    refused = [_media_refusal(row, code, detail) for row in unit.rows]
+    return _commit_decoded(Pool(unit.pool), unit, [], [], refused)
+
+
+def decode_apart(unit: MediaUnit) -> Receipt:
+    """Decode in a process of its own; what kills DEATHS of them is refused for good."""
+    for _ in range(DEATHS):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
+            with suppress(BrokenProcessPool):
+                return apart.submit(decode, unit).result()
+    return refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])
+
+
+def _commit_decoded(
+    pool: Pool,
+    unit: MediaUnit,
+    clips: Sequence[tuple[dict[str, Any], Decoded]],
+    prints: list[dict[str, Any]],
+    refused: list[Refused],
+) -> Receipt:
+    tables = {
+        "index/fingerprints": table_of(FINGERPRINTS, prints),
+        "refused": table_of(REFUSED, (asdict(refusal) for refusal in refused)),
+    }
+    parts = {}
+    if unit.stage == "decode":
+        data, index = _part(clips)
+        tables["index/clips"], parts["clips"] = index, data
+    return pool.commit(
+        *_work(pool, unit),
+        tables,
+        parts,
+        counts={"media": len(unit.rows), "refused": len(refused)},
+        tools=check_tools(uncaged=unit.uncaged),
+    )
+
+
+def _work(pool: Pool, unit: MediaUnit) -> tuple[str, str, dict[str, str], list[str]]:
+    """What names the receipt: stage, version, parameters, inputs."""
+    clips = [row["clip_id"] for row in unit.rows]
+    return unit.stage, DECODE_VERSION, {"profile": pool.profile.profile_id}, clips
+
+
+def _part(clips: Sequence[tuple[dict[str, Any], Decoded]]) -> tuple[bytes, pa.Table]:
+    """The tar of these clips and their rows of the clip index."""
+    rows = [_clip_row(row, decoded) for row, decoded in clips]
+    groups = []
+    for values, (_, decoded) in zip(rows, clips, strict=True):
+        clip = Clip(**{name: values[name] for name in Clip.__slots__})
+        groups.append(clip_members(clip, json.dumps(values).encode(), decoded.frames))
+    data, extents = tar_bytes(groups)
+    part = f"{sha256_hex(data)}.tar"
+    places = [{"part": part, **asdict(extent)} for extent in extents]
+    return data, table_of(CLIPS, (a | b for a, b in zip(rows, places, strict=True)))
+
+
+def _clip_row(row: dict[str, Any], decoded: Decoded) -> dict[str, Any]:
+    values = {name: getattr(decoded, name) for name in decoded.__slots__ if name != "frames"}
+    return values | {
+        "clip_id": row["clip_id"],
+        "media_digest": row["media_digest"],
+        "nbytes": tuple(len(frame) for frame in decoded.frames),
+        "differences": differences(decoded),
+    }
+
+
+def _media_refusal(row: dict[str, Any], code: str, detail: str) -> Refused:
+    return Refused(
+        source="",
+        record="",
+        key=row["clip_id"],
+        stage="decode",
+        code=code,
+        detail=detail,
+        origin=row["address"],
+    )

@@ -1,0 +1,84 @@
+"""The questions of one benchmark as hashes, for a leak index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.dedup.questions import GRAM
+from pipeline.dedup.shingles import Ends, Hashes, ngrams, wholes, words_of
+from pipeline.fetch import local_files
+from pipeline.sources import records
+from pipeline.sources.records import Record
+from shards.ids import sha256_file, work_id
+from shards.index import LEAK_QUESTIONS
+from shards.pool import Pool, Receipt
+
+QUESTIONS_VERSION = "1"
+COMMON = 8  # questions; a 12-gram of more of one benchmark is its way of asking, no question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionsUnit:
+    """The annotations of one benchmark, as pinned addresses."""
+
+    pool: str
+    benchmark: str
+    format: str
+    annotations: tuple[str, ...]
+
+
+def questions(unit: QuestionsUnit) -> Receipt:
+    """The distinct questions of a benchmark as hashes, whether or not their media are there."""
+    pool = Pool(unit.pool)
+    files = [local_files.local(address) for address in unit.annotations]
+    inputs = [file.digest or sha256_file(file.path) for file in files]
+    parameters = {"benchmark": unit.benchmark, "format": unit.format}
+    done = pool.receipt(work_id("questions", QUESTIONS_VERSION, parameters, inputs))
+    if done:
+        return done
+    found = [
+        (item.record, turn.text)
+        for item in records(unit.format, [file.path for file in files])
+        for turn in (item.turns if isinstance(item, Record) else ())
+        if turn.role == "user"
+    ]
+    tables = {"questions": question_table(unit.benchmark, found)}
+    return pool.commit("questions", QUESTIONS_VERSION, parameters, inputs, tables)
+
+
+def question_table(benchmark: str, found: Sequence[tuple[str, str]]) -> pa.Table:
+    """Rows of LEAK_QUESTIONS of (record, text), each distinct text and first line once."""
+    lines = [(record, text.partition("\n")[0]) for record, text in found]
+    every = [*found, *lines]
+    words = words_of([text for _, text in every])
+    whole = wholes(words)
+    _, first = np.unique(whole, return_index=True)
+    first = np.sort(first[words.counts[first] > 0])
+    grams, ends = ngrams(words, GRAM)
+    row = np.repeat(np.arange(len(every)), np.diff(ends))
+    own = np.isin(row, first)
+    grams, row = _distinct(grams[own], row[own])
+    known, uses = np.unique(grams[row < len(found)], return_counts=True)
+    told = ~np.isin(grams, known[uses > COMMON])
+    grams, row = grams[told], row[told]
+    offsets = np.append(np.searchsorted(row, first), len(row))
+    columns = [
+        pa.array([benchmark] * len(first), pa.string()),
+        pa.array([every[i][0] for i in first], pa.string()),
+        pa.array(words.counts[first], pa.int32()),
+        pa.array(whole[first]),
+        pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(grams)),
+    ]
+    return pa.table(columns, schema=LEAK_QUESTIONS)
+
+
+def _distinct(grams: Hashes, row: Ends) -> tuple[Hashes, Ends]:
+    """Each 12-gram of a row once, in the order of (row, 12-gram)."""
+    order = np.lexsort((grams, row))
+    grams, row = grams[order], row[order]
+    fresh = np.append(True, (grams[1:] != grams[:-1]) | (row[1:] != row[:-1]))[: len(row)]
+    return grams[fresh], row[fresh]

@@ -1,0 +1,45 @@
+"""The media that the records of one source name and that lie in archives or on the web."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.fetch import local_files
+from pipeline.sources import records
+from pipeline.sources.records import Record
+from shards.ids import sha256_file, work_id
+from shards.index import WANTED, table_of
+from shards.pool import Pool, Receipt
+
+NAMES_VERSION = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamesUnit:
+    """The annotations of one source, as pinned addresses."""
+
+    pool: str
+    format: str
+    annotations: tuple[str, ...]
+
+
+def names(unit: NamesUnit) -> Receipt:
+    """The distinct media that the records of a source name, in order of their names."""
+    pool = Pool(unit.pool)
+    files = [local_files.local(address) for address in unit.annotations]
+    inputs = [file.digest or sha256_file(file.path) for file in files]
+    parameters = {"format": unit.format}
+    done = pool.receipt(work_id("names", NAMES_VERSION, parameters, inputs))
+    if done:
+        return done
+    wanted = {}
+    for item in records(unit.format, [file.path for file in files]):
+        for ref in item.media if isinstance(item, Record) else ():
+            if ref.data is None and not ref.sizes:
+                for name in (ref.url,) if ref.url else (ref.name, *ref.also):
+                    span = None if ref.span is None else list(ref.span)
+                    row = {"name": name, "kind": ref.kind, "fps": ref.fps, "span": span}
+                    wanted[name, ref.kind, ref.span] = row | {"url": ref.url}
+    rows = [wanted[key] for key in sorted(wanted, key=lambda key: (*key[:2], key[2] or ()))]
+    tables = {"index/wanted": table_of(WANTED, rows)}
+    return pool.commit("names", NAMES_VERSION, parameters, inputs, tables)

@@ -1,0 +1,166 @@
+"""The address of one medium in the pool's index -> its bytes as a local file, while it is decoded.
+
+    file:/path                   a file of a media folder
+    folder:/path@FPS             a folder of pictures
+    range:PLACE#AT:N,N,...[@FPS] pieces of a file: one picture, or a video of pictures
+    parquet:PLACE#ROW/INDEX      the INDEX-th media of a row; /COLUMN may follow
+    member:PLACE#NAME[@FPS]      a member of an archive: there only while the archive is streamed
+
+PLACE is a local path or the pinned address of a fetched file (pipeline.fetch.local_files).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.fetch import local_files
+from pipeline.media.image_sequences import Stills
+from shards.errors import MissingData, UserError
+from shards.ids import short_hash
+
+ROOM = 1 << 30  # bytes that must be free in memory; containers often have 64 MB there
+_SCRATCH = "slowfast-scratch-"
+_NEW_SECONDS = 60
+EMBEDDED_IN = ("images", "image", "mp4")  # the columns of published bytes
+
+
+@contextmanager
+def open_address(address: str, members: Path | None = None) -> Iterator[Path | Stills]:
+    """A local file, or pictures that make up a video; temporary ones are gone afterwards.
+
+    `members` is the scratch folder of an archive that is being streamed.
+    """
+    scheme, _, place = address.partition(":")
+    if scheme in ("parquet", "range"):
+        with scratch(memory()) as home:
+            yield (_embedded if scheme == "parquet" else _pieces)(place, home)
+        return
+    fps = 0
+    if scheme == "member":
+        path = spooled(members or Path("/nowhere"), address).resolve()
+        fps = _with_fps(place)[1]
+    elif scheme == "folder":
+        place, fps = _with_fps(place)
+        path = Path(place)
+    elif scheme == "file":
+        path = local_files.local(place).path if local_files.is_remote(place) else Path(place)
+    else:
+        raise UserError(f"{address!r}: not an address of the pool's index")
+    if not path.exists():
+        raise MissingData(f"{address}: gone since the sources were read; run the build again")
+    yield Stills(files=pictures_in(path), fps=fps) if path.is_dir() else path
+
+
+def pictures_in(folder: Path) -> tuple[Path, ...]:
+    """The regular files of a folder in order of their names, which is the order of the pictures."""
+    entries = (entry for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))
+    return tuple(sorted(Path(entry.path) for entry in entries))
+
+
+def memory() -> str:
+    """A folder in memory where the machine has room in one, for bytes that are decoded at once."""
+    folder = Path("/dev/shm")  # noqa: S108
+    roomy = folder.is_dir() and shutil.disk_usage(folder).free > ROOM
+    return str(folder) if roomy else tempfile.gettempdir()
+
+
+@contextmanager
+def scratch(within: str) -> Iterator[Path]:
+    """A folder that is gone afterwards; what killed workers left behind there goes before."""
+    for left in Path(within).glob(f"{_SCRATCH}*"):
+        _sweep(left)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=within) as made:
+        held = os.open(made, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)  # let go when this process ends, however it ends
+            yield Path(made)
+        finally:
+            os.close(held)
+
+
+def _sweep(left: Path) -> None:
+    """Remove a folder that nobody holds; a new one is given a minute to be taken hold of."""
+    with suppress(OSError):
+        if time.time() - left.stat().st_mtime < _NEW_SECONDS:
+            return
+        held = os.open(left, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(held)
+
+
+def spooled(scratch: Path, address: str) -> Path:
+    """Where a member's bytes lie in a scratch folder; a video's ending says if it is a GIF."""
+    return scratch / (short_hash(address) + (".gif" if address.lower().endswith(".gif") else ""))
+
+
+def drop(path: Path) -> None:
+    """Remove a spooled member or folder, and what it points to on disk."""
+    target = path.resolve()
+    if target.is_dir():
+        shutil.rmtree(target)
+    for each in (target, path):
+        each.unlink(missing_ok=True)
+
+
+def _with_fps(place: str) -> tuple[str, int]:
+    head, _, tail = place.rpartition("@")
+    return (head, int(tail)) if head and tail.isdigit() else (place, 0)
+
+
+def _pieces(place: str, home: Path) -> Path | Stills:
+    place, fps = _with_fps(place)
+    where, _, pieces = place.rpartition("#")
+    start, _, sizes = pieces.partition(":")
+    files = []
+    with local_files.local(where).path.open("rb") as file:
+        file.seek(int(start))
+        for number, size in enumerate(sizes.split(",")):
+            files.append(home / f"{number:06d}")
+            files[-1].write_bytes(file.read(int(size)))
+    return Stills(files=tuple(files), fps=fps) if fps else files[0]
+
+
+def _embedded(place: str, home: Path) -> Path:
+    """The bytes of one medium in a Parquet file."""
+    where, _, spot = place.rpartition("#")
+    row, index, name = (*spot.split("/", 2), "")[:3]
+    try:
+        path = local_files.local(where).path
+        starts = _group_starts(path)
+        group = max(i for i, start in enumerate(starts) if start <= int(row))
+        value = _column(path, group, name)[int(row) - starts[group]].as_py()
+        medium = value[int(index)] if isinstance(value, list) else value
+        data = medium["bytes"] if isinstance(medium, dict) else medium
+        (home / "medium").write_bytes(data)
+    except (pa.ArrowException, OSError, IndexError, KeyError, UserError) as error:
+        raise MissingData(f"{place}: cannot be read again: {error}; run the build again") from error
+    return home / "medium"
+
+
+@functools.lru_cache(maxsize=16)
+def _group_starts(path: Path) -> list[int]:
+    with pq.ParquetFile(path) as file:
+        counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    return [sum(counts[:i]) for i in range(len(counts))]
+
+
+@functools.lru_cache(maxsize=1)
+def _column(path: Path, group: int, name: str) -> pa.ChunkedArray:
+    """The embedded media of one row group; the next medium asked for is most often in it too."""
+    with pq.ParquetFile(path) as file:
+        column = name or next(each for each in EMBEDDED_IN if each in file.schema_arrow.names)
+        return file.read_row_group(group, columns=[column]).column(0)

@@ -1,0 +1,112 @@
+"""Near-duplicate conversations: each table of samples sketched once, then the pairs of a recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from rensa import RMinHash
+
+from mixtures.pool.id_arrays import ids_of
+from pipeline.dedup.text_minhash import (
+    AT_ONCE,
+    ROWS_PER_PART,
+    Sets,
+    first_of_each,
+    pairs_among,
+    shingles,
+    sketches,
+)
+from shards.ids import work_id
+from shards.index import TEXTS
+from shards.pool import Pool, Receipt
+
+TEXTS_VERSION = f"1/rensa-{RMinHash.ALGORITHM_VERSION}"
+TWINS_VERSION = "1"
+
+
+# the texts of a table ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextsUnit:
+    """One table of samples whose conversations are to be sketched."""
+
+    pool: str
+    table: str
+
+
+def sketch(unit: TextsUnit) -> Receipt:
+    """Sketch and shingles of every distinct conversation of a table, in order of their digests."""
+    pool = Pool(unit.pool)
+    done = pool.receipt(work_id("texts", TEXTS_VERSION, {}, [unit.table]))
+    if done:
+        return done
+    samples = pool.read(f"index/samples/{unit.table}").select(["turns_digest", "turns"])
+    distinct = samples.take(first_of_each(ids_of(samples["turns_digest"])))
+    rows = [TEXTS.empty_table()]
+    for start in range(0, len(distinct), AT_ONCE):
+        some = distinct.slice(start, AT_ONCE)
+        talks = [_said(json.loads(turns)) for turns in some["turns"].to_pylist()]
+        sets = [shingles([talk[i] for talk in talks]) for i in (0, 1)]
+        rows.append(text_table(some["turns_digest"], *sets))
+    tables = {"index/texts": pa.concat_tables(rows)}
+    counts = {"texts": len(distinct)}
+    return pool.commit("texts", TEXTS_VERSION, {}, [unit.table], tables, counts=counts)
+
+
+def _said(turns: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    """All questions, and all answers, of a conversation."""
+    answers = [turn["text"] for turn in turns if turn["role"] == "assistant"]
+    return " ".join(t["text"] for t in turns if t["role"] != "assistant"), " ".join(answers)
+
+
+def text_table(digests: pa.ChunkedArray, asked: Sets, said: Sets) -> pa.Table:
+    """Rows of TEXTS."""
+    lists = [
+        pa.ListArray.from_arrays(pa.array(sets.ends, pa.int32()), pa.array(sets.values))
+        for sets in (asked, said)
+    ]
+    kind, data = TEXTS.field("sketch").type, pa.py_buffer(sketches(asked, said).tobytes())
+    drawn = pa.FixedSizeBinaryArray.from_buffers(kind, len(digests), [None, data])
+    return pa.table([digests, drawn, *lists], TEXTS)
+
+
+# pairs -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinsUnit:
+    """One of `parts` parts of all buckets of the conversations in `tables`."""
+
+    pool: str
+    sources: dict[str, str]
+    tables: tuple[str, ...]
+    part: int
+    parts: int
+
+
+def parted(pool: str, texts: Sequence[Receipt], sources: dict[str, str]) -> list[TwinsUnit]:
+    """The work of comparing all these conversations, cut by how many they are."""
+    tables = tuple(sorted({name for one in texts for name in one.outputs["index/texts"]}))
+    parts = 1 + sum(one.counts["texts"] for one in texts) // ROWS_PER_PART
+    return [
+        TwinsUnit(pool=pool, sources=sources, tables=tables, part=part, parts=parts)
+        for part in range(parts)
+    ]
+
+
+def twins(unit: TwinsUnit) -> Receipt:
+    """The twins that share a bucket of this part."""
+    pool = Pool(unit.pool)
+    parameters = {"sources": unit.sources, "part": unit.part, "parts": unit.parts}
+    done = pool.receipt(work_id("twins", TWINS_VERSION, parameters, unit.tables))
+    if done:
+        return done
+    pairs = pairs_among(
+        lambda: (pool.read(f"index/texts/{name}") for name in unit.tables), unit.part, unit.parts
+    )
+    return pool.commit("twins", TWINS_VERSION, parameters, unit.tables, {"clusters/text": pairs})

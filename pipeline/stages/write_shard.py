@@ -1,0 +1,89 @@
+"""One shard: positions of a manifest as one tar, the same bytes whoever writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pyarrow as pa
+
+from mixtures.manifest.files import load_manifest
+from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.sampler import Drawn, Order
+from shards.ids import sha256_hex
+from shards.index import SHARD_INDEX, table_of, write_table
+from shards.pool import Pool
+from shards.reader import PoolReader, Stored
+from shards.store import Store
+from shards.writer import sample_members, tar_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardUnit:
+    """Positions start..stop-1 of a manifest, to become one tar."""
+
+    manifest: str
+    pool: str
+    out: str
+    name: str
+    start: int
+    stop: int
+
+
+def write_shard(unit: ShardUnit) -> tuple[str, str]:
+    """Write one tar and, after it, its part of the index, unless both are there.
+
+    Its name and the sha256 of its bytes.
+    """
+    out = Store(unit.out)
+    if out.exists(unit.name) and out.exists(part_of(unit.name)):
+        return unit.name, sha256_hex(out.get(unit.name))
+    drawn = list(_order(unit.manifest).samples(unit.start, unit.stop))
+    reader = _reader(unit.manifest, unit.pool)
+    stored = [reader.read(each.source, each.key) for each in drawn]
+    data, index = shard_of(unit.name, drawn, stored)
+    out.put_once(unit.name, data)
+    out.put_once(part_of(unit.name), write_table(index))
+    return unit.name, sha256_hex(data)
+
+
+def shard_of(name: str, drawn: Sequence[Drawn], stored: Sequence[Stored]) -> tuple[bytes, pa.Table]:
+    """The tar of these samples in draw order, and one index row for each."""
+    data, extents = tar_bytes(
+        sample_members(each.position, each.epoch, item.sample, item.frames)
+        for each, item in zip(drawn, stored, strict=True)
+    )
+    rows = (
+        {
+            "position": each.position,
+            "source": each.source,
+            "key": each.key,
+            "epoch": each.epoch,
+            "shard": name,
+            "offset": extent.offset,
+            "extent": extent.extent,
+            "crc32": extent.crc32,
+        }
+        for each, extent in zip(drawn, extents, strict=True)
+    )
+    return data, table_of(SHARD_INDEX, rows)
+
+
+def part_of(name: str) -> str:
+    return f"index/{name.removesuffix('.tar')}.parquet"
+
+
+@lru_cache(maxsize=1)
+def _manifest(path: str) -> Manifest:
+    return load_manifest(path)
+
+
+@lru_cache(maxsize=1)
+def _order(manifest_path: str) -> Order:
+    return Order(_manifest(manifest_path))
+
+
+@lru_cache(maxsize=1)
+def _reader(manifest_path: str, pool: str) -> PoolReader:
+    return PoolReader(Pool(pool), made=_manifest(manifest_path))

@@ -1,0 +1,134 @@
+"""Ratios become what is drawn: units, budgets, stages, and sources that run short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixtures.manifest.files import load_manifest, write_manifest
+from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.sampler import Order
+from mixtures.order.permutation import drawn_rows
+from mixtures.plan.build_manifest import build_manifest
+from mixtures.recipe.load import load_recipe
+from shards.errors import UserError
+from shards.pool import Pool
+from tests.support.made_pool import MadePool, MadeSample, many, write_recipe
+
+WORDS = "which digit is this seven eight nine".split()
+
+
+def long(source: str, count: int) -> list[MadeSample]:
+    """Samples of several times the tokens of `many`."""
+    return [MadeSample(f"{' '.join(WORDS * 6)} {source} {i}", []) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quotas") / "pool"
+    MadePool(sources={"a": many("a", 60), "b": long("b", 90)}).make(folder)
+    return folder
+
+
+def planned(folder: Path, pool: Path, ratios: dict[str, str], *more: str) -> Manifest:
+    recipe = load_recipe(write_recipe(folder, ratios, *more))
+    return build_manifest(recipe, Pool(str(pool))).manifest
+
+
+def drawn(manifest: Manifest, name: str) -> dict[str, int]:
+    counts: dict[str, int] = manifest.value["sources"][manifest.names.index(name)]["drawn"]
+    return counts
+
+
+def test_weights_of_tokens_keep_the_ratio_of_tokens(tmp_path: Path, pool: Path) -> None:
+    ratios = {"a": "weight: 3", "b": "weight: 1"}
+    with pytest.raises(UserError) as refused:
+        planned(tmp_path, pool, ratios, "unit: tokens")
+    period = "period: " + str(refused.value).rsplit("`period: ", 1)[1].partition("`")[0]
+    manifest = planned(tmp_path, pool, ratios, "unit: tokens", "length: 120000", period)
+    total = manifest.value["totals"]["tokens"]
+    assert abs(drawn(manifest, "a")["tokens"] / total - 0.75) < 0.003
+    assert drawn(manifest, "a")["samples"] > 4 * drawn(manifest, "b")["samples"]
+
+
+def test_a_length_in_tokens_ends_with_the_sample_that_reaches_it(
+    tmp_path: Path, pool: Path
+) -> None:
+    ratios = {"a": "weight: 1"}
+    manifest = planned(tmp_path, pool, ratios, "unit: tokens", "length: 5000")
+    samples = Order(manifest).samples(0, manifest.length)
+    assert sum(one.tokens for one in samples[:-1]) < 5000 <= sum(one.tokens for one in samples)
+
+
+@pytest.mark.parametrize("budget", [400, 4000, 12_000])
+def test_a_budget_of_tokens_is_kept_to_a_sample(tmp_path: Path, pool: Path, budget: int) -> None:
+    manifest = planned(
+        tmp_path, pool, {"a": f"budget: {budget}", "b": "budget: 9000"}, "unit: tokens"
+    )
+    of_a = [one for one in Order(manifest).samples(0, manifest.length) if one.source == "a"]
+    spent = sum(one.tokens for one in of_a)
+    assert spent == drawn(manifest, "a")["tokens"] <= budget
+    table = manifest.tables[0]
+    turn = np.array([len(of_a)])
+    row, _ = drawn_rows(manifest.seed, manifest.content_ids[0], len(table), turn)
+    assert spent + int(table["tokens"][row[0]]) > budget
+
+
+def test_a_budget_that_is_not_there_is_an_error_or_short(tmp_path: Path, pool: Path) -> None:
+    with pytest.raises(UserError, match="'a' has 60 samples and would be drawn 100 times"):
+        planned(tmp_path, pool, {"a": "budget: 100, max_repeats: 1", "b": "budget: 5"})
+    short = planned(tmp_path, pool, {"a": "budget: 100, allow_short: true", "b": "budget: 5"})
+    assert short.value["sources"][0]["asked"] == {"budget": "100"}
+    assert drawn(short, "a")["samples"] == 60 and short.length == 65
+    twice = "budget: 200, allow_short: true, max_repeats: 2"
+    assert planned(tmp_path, pool, {"a": twice, "b": "budget: 5"}).length == 125
+
+
+def test_a_weight_that_runs_short_is_an_error_or_ends_the_mixture(
+    tmp_path: Path, pool: Path
+) -> None:
+    ratios = {"a": "weight: 1, max_repeats: 1", "b": "weight: 1"}
+    with pytest.raises(UserError, match="'a' has 60 samples and would be drawn 100 times"):
+        planned(tmp_path, pool, ratios, "length: 200")
+    ratios["a"] += ", allow_short: true"
+    short = planned(tmp_path, pool, ratios, "length: 200")
+    assert (short.length, drawn(short, "a")["samples"]) == (120, 60)
+
+
+def test_stages_change_the_ratio_where_they_start(tmp_path: Path, pool: Path) -> None:
+    stages = "stages: [{start: 100, weights: {a: 1}}, {start: 200, weights: {a: 0}}]"
+    manifest = planned(tmp_path, pool, {"a": "weight: 3", "b": "weight: 1"}, stages, "length: 300")
+    source = Order(manifest).draw(0, 300).source
+    assert [int((source[i : i + 100] == 0).sum()) for i in (0, 100, 200)] == [75, 50, 0]
+    write_manifest(manifest, str(tmp_path / "out"))
+    again = load_manifest(tmp_path / "out" / "manifest.json")
+    assert Order(again).keys(50, 300) == Order(manifest).keys(50, 300)
+    calm = planned(tmp_path, pool, {"a": "weight: 3", "b": "weight: 1"}, "length: 300")
+    assert Order(calm).keys(0, 100) == Order(manifest).keys(0, 100)
+
+
+def test_a_source_that_first_comes_in_a_later_stage_starts_at_its_first_turn(
+    tmp_path: Path, pool: Path
+) -> None:
+    stages = "stages: [{start: 0, weights: {b: 0}}, {start: 100, weights: {b: 1}}]"
+    manifest = planned(tmp_path, pool, {"a": "weight: 1", "b": "weight: 5"}, stages, "length: 150")
+    plain = planned(tmp_path, pool, {"a": "weight: 1", "b": "weight: 1"}, "length: 50")
+    late = [one.key for one in Order(manifest).samples(100, 150) if one.source == "b"]
+    assert late == [one.key for one in Order(plain).samples(0, 50) if one.source == "b"]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 400), st.integers(0, 900), st.integers(0, 60), st.integers(0, 2**32))
+def test_an_epoch_shows_every_row_once(rows: int, start: int, more: int, seed: int) -> None:
+    turns = np.arange(start, start + more)
+    row, epoch = drawn_rows(seed, "content", rows, turns)
+    assert (epoch == turns // rows).all()
+    whole = np.arange(start // rows * rows, (start // rows + 1) * rows)
+    full, _ = drawn_rows(seed, "content", rows, whole)
+    assert sorted(full.tolist()) == list(range(rows))
+    inside = turns < whole[-1] + 1
+    assert row[inside].tolist() == full[turns[inside] - whole[0]].tolist()

@@ -1,0 +1,169 @@
+"""The pool as columns: read once, kept in the pool, the same as what the index says row by row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixtures.diff import explain
+from mixtures.manifest.sampler import Order
+from mixtures.plan.build_manifest import Plan, build_manifest
+from mixtures.pool.columns import read_clips
+from mixtures.pool.id_arrays import as_column, find, hex_of, ids_of, segment_sums, sorting
+from mixtures.recipe.load import load_recipe
+from shards.errors import UserError
+from shards.pool import Pool
+from tests.support.made_pool import MadePool, MadeSample, many, name_of, write_recipe
+
+IDS = st.lists(st.binary(min_size=16, max_size=16))
+NEAR = st.lists(st.sampled_from([bytes(8) + bytes([i] * 8) for i in range(5)] + [bytes([9] * 16)]))
+
+
+def array_of(ids: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(ids), "V16")
+
+
+@given(st.one_of(IDS, NEAR), st.one_of(IDS, NEAR))
+def test_ids_are_found_where_they_stand(ids: list[bytes], wanted: list[bytes]) -> None:
+    ordered = sorted(set(ids))
+    assert sorted(ids) == [array_of(ids)[i].tobytes() for i in sorting(array_of(ids))]
+    places = [ordered.index(one) if one in ordered else -1 for one in [*wanted, *ids]]
+    assert find(array_of(ordered), array_of([*wanted, *ids])).tolist() == places
+
+
+@given(IDS)
+def test_ids_survive_their_columns(ids: list[bytes]) -> None:
+    array = array_of(ids)
+    assert ids_of(as_column(array)).tobytes() == array.tobytes()
+    names = hex_of(array).cast(pa.string())
+    assert names.to_pylist() == [one.hex() for one in ids]
+    assert ids_of(pa.chunked_array([names, names])).tobytes() == array.tobytes() * 2
+    assert ids_of(names.slice(1)).tobytes() == array[1:].tobytes()
+
+
+def test_what_is_no_id_is_a_bug() -> None:
+    with pytest.raises(ValueError, match="32 hex"):
+        ids_of(pa.array(["beef"]))
+
+
+@given(st.lists(st.lists(st.integers(-5, 2**31), max_size=4), max_size=6))
+def test_segments_are_summed_each(lists: list[list[int]]) -> None:
+    ends = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
+    values = np.array([v for one in lists for v in one], np.int64)
+    assert segment_sums(values, ends).tolist() == [sum(one) for one in lists]
+
+
+RATIOS = {"a": "weight: 1", "b": "weight: 1"}
+
+
+def plan_of(folder: Path, pool: Pool, ratios: dict[str, str] = RATIOS, *more: str) -> Plan:
+    return build_manifest(load_recipe(write_recipe(folder, ratios, *more)), pool)
+
+
+def made(folder: Path) -> Pool:
+    sources = {"a": many("a", 20), "b": [*many("video-b", 10), MadeSample("text only")]}
+    return MadePool(sources=sources).make(folder / "pool")
+
+
+def test_a_second_recipe_reads_the_columns_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = made(tmp_path)
+    first = plan_of(tmp_path, pool)
+    monkeypatch.setattr("mixtures.pool.columns._sample_tables", None)
+    monkeypatch.setattr("mixtures.pool.columns._clip_tables", None)
+    second = plan_of(tmp_path, pool)
+    assert second.manifest.manifest_id == first.manifest.manifest_id
+    other = plan_of(tmp_path, pool, RATIOS, "layout: {slow_frames: 1}")
+    assert other.manifest.manifest_id != first.manifest.manifest_id
+
+
+def test_a_pool_that_may_only_be_read_gives_the_same_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = made(tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool.store, "put_once", refuse)
+        read_only = plan_of(tmp_path, pool)
+    assert not pool.receipts("facts")
+    assert plan_of(tmp_path, pool).manifest.manifest_id == read_only.manifest.manifest_id
+
+
+def test_a_clip_that_is_decoded_later_is_seen(tmp_path: Path) -> None:
+    MadePool(sources={"a": many("a", 3)}).make(tmp_path / "pool")
+    pool = MadePool(sources={"a": many("a", 3), "b": many("b", 4)}).make(tmp_path / "pool")
+    assert len(read_clips(pool).ids) == 7
+    assert plan_of(tmp_path, pool).manifest.value["sources"][1]["kept"]["samples"] == 4
+
+
+def refused(plan: Plan) -> dict[str, tuple[str, str]]:
+    rows = [row for row in plan.refusals.to_pylist() if row["stage"] == "plan"]
+    return {row["record"]: (row["code"], row["detail"]) for row in rows}
+
+
+def test_filters_choose_by_columns_of_samples_and_clips(tmp_path: Path) -> None:
+    clips = [MadeSample("which", ["x"]), MadeSample("seven", ["video-y", "x"]), MadeSample("nine")]
+    pool = MadePool(sources={"a": clips, "b": many("b", 2)}).make(tmp_path / "pool")
+    rule = "weight: 1, filters: {kind: {one_of: [image]}}"
+    assert refused(plan_of(tmp_path, pool, {"a": rule, "b": "weight: 1"})) == {
+        "seven": ("FILTER_REFUSED", "the recipe wants kind one of image")
+    }
+    rule = "weight: 1, filters: {num_chars: {min: 5, max: 9}, width: {max: 64}}"
+    assert refused(plan_of(tmp_path, pool, {"a": rule})) == {
+        "nine": ("FILTER_REFUSED", "the recipe wants num_chars at least 5 and at most 9")
+    }
+    rule = "weight: 1, filters: {width: {min: 65}}"
+    found = refused(plan_of(tmp_path, pool, {"a": rule}))
+    assert set(found) == {"which", "seven"}
+    with pytest.raises(UserError, match=r"nothing of the source 'a' is left \(3 FILTER_REFUSED\)"):
+        plan_of(tmp_path, pool, {"a": "weight: 1, filters: {num_turns: {max: 1}}"})
+
+
+def test_explain_names_record_licence_and_clips_from_the_pool(tmp_path: Path) -> None:
+    pool = made(tmp_path)
+    manifest = plan_of(tmp_path, pool).manifest
+    packs = explain(manifest, 2, 1, 3, 6, pool)
+    samples = [one for pack in packs for one in pack]
+    wanted = {drawn.key for index in range(12, 18) for drawn in Order(manifest).pack(index)}
+    others = [explain(manifest, 2, rank, 3, 6) for rank in (0, 2)]
+    assert {one["key"] for mine in (packs, *others) for p in mine for one in p} == wanted
+    records = {s.key: s for source in made_sources().values() for s in source}
+    for one in samples:
+        sample = records[one["key"]]
+        assert one["record"] == sample.text and one["licence"] == "MIT"
+        assert one["clips"] == [name_of(clip) for clip in sample.clips]
+        assert one["origin"] == f"demo/{one['source']}@{name_of(one['source'])}"
+    with pytest.raises(UserError, match="holds no sample"):
+        explain(
+            manifest,
+            2,
+            1,
+            3,
+            6,
+            MadePool(sources={"a": many("c", 2), "b": []}).make(tmp_path / "other"),
+        )
+
+
+def made_sources() -> dict[str, list[MadeSample]]:
+    return {"a": many("a", 20), "b": [*many("video-b", 10), MadeSample("text only")]}
+
+
+@pytest.mark.parametrize("selection", ["uniform", "scene", "difference"])
+@pytest.mark.parametrize("timestamps", ["none", "per_frame_text"])
+def test_every_selection_of_frames_is_counted(
+    tmp_path: Path, selection: str, timestamps: str
+) -> None:
+    pool = MadePool(sources={"a": [*many("video-a", 5), *many("i", 2)]}).make(tmp_path / "pool")
+    frames = f"frames: {{fps: 2, cap: 5, selection: {selection}}}"
+    layout = f"layout: {{slow_frames: 2, timestamps: {timestamps}}}"
+    table = plan_of(tmp_path, pool, {"a": "weight: 1"}, frames, layout).manifest.tables[0]
+    assert sorted(set(table["frames"].tolist())) == [1, 5]

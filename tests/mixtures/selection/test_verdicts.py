@@ -1,0 +1,155 @@
+"""Verdicts: who stays among duplicates, leaks, broken media, licences and long samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixtures.plan.build_manifest import Plan, build_manifest
+from mixtures.pool.clusters import components
+from mixtures.recipe.load import load_recipe
+from shards import index
+from shards.outcome import Refused
+from shards.pool import Pool
+from tests.support.made_pool import MadePool, MadeSample, many, name_of, write_recipe
+
+RATIOS = {"a": "weight: 1", "b": "weight: 1"}
+
+
+def plan_of(folder: Path, pool: MadePool, *more: str, held_out: str = "") -> Plan:
+    recipe = load_recipe(write_recipe(folder, RATIOS, *more, held_out=held_out))
+    return build_manifest(recipe, pool.make(folder / "pool"))
+
+
+def refusals(plan: Plan) -> list[Refused]:
+    return [Refused(**row) for row in plan.refusals.to_pylist()]
+
+
+def refused(plan: Plan) -> dict[tuple[str, str], tuple[str, str]]:
+    """(source, record) -> (stage, code) of every refusal of a sample."""
+    return {(r.source, r.record): (r.stage, r.code) for r in refusals(plan) if r.key}
+
+
+def pool_with(a: list[MadeSample], b: list[MadeSample], **more: object) -> MadePool:
+    return MadePool(sources={"a": [*many("a", 2), *a], "b": [*many("b", 2), *b]}, **more)
+
+
+def test_the_same_question_over_copies_of_a_clip_is_a_duplicate(tmp_path: Path) -> None:
+    pool = pool_with([MadeSample("what", ["x"])], [MadeSample("what", ["y"])], pairs=[("x", "y")])
+    plan = plan_of(tmp_path, pool)
+    assert refused(plan) == {("b", "what"): ("plan", "DUPLICATE_SAMPLE")}
+    (found,) = [r for r in refusals(plan) if r.code == "DUPLICATE_SAMPLE"]
+    assert pool.sources["a"][-1].key in found.detail and found.detail.endswith(" of a")
+
+
+def test_of_two_versions_of_the_comparison_only_the_later_one_counts(tmp_path: Path) -> None:
+    made = pool_with([MadeSample("what", ["x"])], [MadeSample("what", ["y"])], pairs=[("x", "y")])
+    assert len(refused(plan_of(tmp_path, made))) == 1
+    pool = Pool(str(tmp_path / "pool"))
+    (first,) = pool.receipts("compare")
+    facts = {"clusters": index.PAIRS.empty_table(), "leaks": index.LEAKS.empty_table()}
+    pool.commit("compare", "10", first.parameters, [], facts)
+    assert refused(build_manifest(load_recipe(tmp_path / "recipe.yaml"), pool)) == {}
+
+
+def test_another_question_over_a_copy_is_kept(tmp_path: Path) -> None:
+    pool = pool_with([MadeSample("what", ["x"])], [MadeSample("where", ["y"])], pairs=[("x", "y")])
+    assert refused(plan_of(tmp_path, pool)) == {}
+
+
+def test_another_answer_over_a_copy_is_kept(tmp_path: Path) -> None:
+    twin = MadeSample("which way", ["y"], answer="left")
+    pool = pool_with([MadeSample("which way", ["x"])], [twin], pairs=[("x", "y")])
+    assert refused(plan_of(tmp_path, pool)) == {}
+
+
+def test_copies_of_copies_are_one_cluster(tmp_path: Path) -> None:
+    texts = [MadeSample("what", [clip]) for clip in "xyz"]
+    pool = pool_with([], texts, pairs=[("x", "y"), ("z", "y")])
+    codes = [r.code for r in refusals(plan_of(tmp_path, pool))]
+    assert codes.count("DUPLICATE_SAMPLE") == 2
+
+
+def test_clips_in_another_order_are_no_duplicate(tmp_path: Path) -> None:
+    pool = pool_with([MadeSample("what", ["x", "y"])], [MadeSample("what", ["y", "x"])])
+    assert refused(plan_of(tmp_path, pool)) == {}
+
+
+def test_text_alone_is_compared_as_it_is_normalised(tmp_path: Path) -> None:
+    pool = pool_with([MadeSample("how  many")], [MadeSample("how many "), MadeSample("how many?")])
+    assert list(refused(plan_of(tmp_path, pool))) == [("b", "how many ")]
+
+
+def test_within_a_source_the_least_key_stays(tmp_path: Path) -> None:
+    twins = [MadeSample("what", ["x"]), MadeSample("what", ["y"])]
+    plan = plan_of(tmp_path, pool_with(twins, [], pairs=[("x", "y")]))
+    (gone,) = [r.key for r in refusals(plan) if r.code == "DUPLICATE_SAMPLE"]
+    assert gone == max(one.key for one in twins)
+
+
+def test_a_refused_sample_does_not_stand_for_its_duplicates(tmp_path: Path) -> None:
+    pool = pool_with(
+        [MadeSample("what", ["x"], licence="NC")], [MadeSample("what", ["y"])], pairs=[("x", "y")]
+    )
+    plan = plan_of(tmp_path, pool, "allow_licences: [MIT]")
+    assert refused(plan) == {("a", "what"): ("plan", "LICENCE_REFUSED")}
+
+
+def test_every_sample_of_a_leaked_cluster_is_refused(tmp_path: Path) -> None:
+    pool = pool_with(
+        [MadeSample("what", ["x"]), MadeSample("why", ["x"])],
+        [MadeSample("who", ["i", "y"])],
+        pairs=[("x", "y")],
+        held_out={"bench": []},
+        leaks=[("y", "bench", "h")],
+    )
+    plan = plan_of(tmp_path, pool, held_out="bench")
+    assert set(refused(plan).values()) == {("plan", "LEAK_MEDIA")}
+    assert len(refused(plan)) == 3
+    details = [r.detail for r in refusals(plan) if r.code == "LEAK_MEDIA"]
+    assert all("bench" in detail and name_of("h") in detail for detail in details)
+
+
+def test_a_leak_of_a_benchmark_the_recipe_does_not_name_is_none(tmp_path: Path) -> None:
+    pool = pool_with(
+        [MadeSample("what", ["x"])], [], held_out={"bench": []}, leaks=[("x", "bench", "h")]
+    )
+    assert refused(plan_of(tmp_path, pool)) == {}
+
+
+def test_a_broken_clip_refuses_each_of_its_samples_with_its_own_code(tmp_path: Path) -> None:
+    pool = pool_with(
+        [MadeSample("what", ["x"])], [MadeSample("why", ["i", "x"])], broken={"x": "MEDIA_EMPTY"}
+    )
+    plan = plan_of(tmp_path, pool)
+    assert set(refused(plan)) == {("a", "what"), ("b", "why")}
+    assert set(refused(plan).values()) == {("decode", "MEDIA_EMPTY")}
+    assert [one.not_chosen for one in plan.books] == [0, 0]
+
+
+def test_a_sample_longer_than_a_pack_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    pool = pool_with([MadeSample("seven " * 300)], [MadeSample("what", ["video-1", "video-2"])])
+    more = ("pack_tokens: 250", "pack_patches: 200", "pack_window: 8")
+    plan = plan_of(tmp_path, pool, *more)
+    details = [r.detail for r in refusals(plan) if r.code == "SAMPLE_TOO_LONG"]
+    assert len(details) == 1 and details[0].endswith("tokens, a pack holds 250")
+    assert refused(plan)["a", "seven " * 300] == ("plan", "SAMPLE_TOO_LONG")
+    assert plan.manifest.value["sources"][0]["not_chosen"] == {"SAMPLE_TOO_LONG": 1}
+
+
+PAIRS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=12)
+
+
+@given(PAIRS, st.randoms(use_true_random=False))
+def test_components_do_not_hang_on_the_order_of_pairs(
+    pairs: list[tuple[str, str]], shuffle: object
+) -> None:
+    found = components(pairs)
+    mixed = [tuple(reversed(pair)) for pair in pairs]
+    shuffle.shuffle(mixed)
+    assert components(mixed) == found
+    for a, b in pairs:
+        assert found[a] == found[b]
+    assert all(found[root] == root <= clip for clip, root in found.items())

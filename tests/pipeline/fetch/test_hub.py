@@ -1,0 +1,112 @@
+"""Dataset repositories: pinned to a commit, fetched whole and checked, refusals in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.fetch import hub, local_files
+from shards.errors import UserError
+from shards.ids import sha256_hex
+from tests.support.fake_hub import COMMIT, REPO, Hub, serve
+
+TAR = bytes(i * i % 251 for i in range(300_000))
+FILES = {
+    "data/train.json": b"[]",
+    "v/a_videos_1.tar.gz": TAR,
+    "v/a_videos_2.tar.gz": TAR[::-1],
+    "ai2d(cauldron,llava_format)/train.parquet": b"PAR1" + TAR,
+}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with serve(dict(FILES)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_TOKEN", "right")
+        monkeypatch.setenv("SLOWFAST_CACHE", str(tmp_path / "cache"))
+        yield server
+
+
+def address(path: str, revision: str = COMMIT, repo: str = REPO) -> str:
+    return f"hf://datasets/{repo}{f'@{revision}' if revision else ''}/{path}"
+
+
+@pytest.mark.parametrize("revision", ["", "main", COMMIT])
+def test_an_address_is_pinned_to_its_commit(server: Hub, revision: str) -> None:
+    assert local_files.pin(address("data/train.json", revision), "x") == [
+        address("data/train.json")
+    ]
+
+
+def test_a_pattern_becomes_its_files(server: Hub) -> None:
+    found = local_files.pin(address("v/*_videos_*.tar.gz", ""), "x")
+    assert found == [address(f"v/a_videos_{i}.tar.gz") for i in (1, 2)]
+    odd = local_files.pin(address("*/train.parquet", ""), "x")
+    assert odd == [address("ai2d(cauldron,llava_format)/train.parquet")]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_fetched_once_and_named_by_its_content(server: Hub, name: str) -> None:
+    found = local_files.local(address(name))
+    assert found.path.read_bytes() == FILES[name] and found.digest == sha256_hex(FILES[name])
+    assert found.path.parent.name == found.digest and found.path.name == Path(name).name
+    before = server.calls.total()
+    assert local_files.local(address(name)) == found and server.calls.total() == before
+
+
+def test_a_dropped_connection_is_resumed(server: Hub) -> None:
+    server.drops.add("v/a_videos_1.tar.gz")
+    assert local_files.local(address("v/a_videos_1.tar.gz")).path.read_bytes() == TAR
+    (text,) = {text for text in server.ranges if text}
+    assert 0 < int(text.removeprefix("bytes=").rstrip("-")) <= 150_000
+
+
+def test_bytes_that_are_not_the_hubs_are_refused(server: Hub, tmp_path: Path) -> None:
+    server.lies["v/a_videos_1.tar.gz"] = b"?" + TAR[1:]
+    with pytest.raises(UserError, match=r"FETCH_CHANGED: sha256 .*the hub names"):
+        local_files.local(address("v/a_videos_1.tar.gz"))
+    server.lies["v/a_videos_1.tar.gz"] = TAR[:390]
+    with pytest.raises(UserError, match=r"390 bytes, the publisher names 300000"):
+        local_files.local(address("v/a_videos_1.tar.gz"))
+    assert not list((tmp_path / "cache").glob("files/*/*"))
+    server.lies.clear()
+    assert local_files.local(address("v/a_videos_1.tar.gz")).path.read_bytes() == TAR
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (address("data/train.json", "", "maker/nothing"), "no such dataset .*ids move"),
+        (address("data/train.json", "v9"), "no such revision"),
+        (address("data/*.csv"), "no file of commit 0123.* fits the pattern"),
+        ("hf://maker/films/data.json", "not of the form hf://datasets/"),
+        (address("../etc/passwd"), "not of the form"),
+    ],
+)
+def test_what_is_not_there_is_said_in_one_line(server: Hub, what: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        local_files.pin(what, "x")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_said_when_it_is_fetched(server: Hub) -> None:
+    with pytest.raises(UserError, match="no such file at this revision"):
+        local_files.local(address("data/test.json"))
+
+
+def test_a_gated_dataset_names_the_remedy(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.gated = True
+    assert local_files.pin(address("data/train.json", ""), "x")
+    hub._COMMITS.clear()
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    with pytest.raises(UserError, match=rf"accept its terms at {server.url}/datasets/{REPO} and"):
+        local_files.pin(address("data/train.json", ""), "x")
+
+
+def test_a_hub_that_is_down_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=r"the hub at http://127\.0\.0\.1:9 fails"):
+        hub.pin(address("data/train.json", ""))

@@ -1,0 +1,332 @@
+"""The media door on videos: table V of hostile files, true times, spans, the cage."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+from pipeline.media import decode, sandbox
+from pipeline.media.decoded import Decoded, MediaRefusal, placed
+from pipeline.stages import decode_media
+from shards.errors import UserError
+from shards.pool import Pool
+from shards.profile import Profile
+from tests.hostile.videos import H264, TESTSRC, VIDEOS, encode, flipped, plain
+
+PROFILE = Profile()
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("media")
+    plain(folder)
+    return folder
+
+
+def door(path: Path, span: tuple[int, int] | None = None) -> Decoded:
+    found = decode.decode(path, "video", PROFILE, span)
+    assert isinstance(found, Decoded), found
+    return found
+
+
+def seconds(found: Decoded) -> list[Fraction]:
+    return [time * Fraction(*found.time_base) for time in found.pts]
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_table_v(name: str, room: Path, tmp_path: Path) -> None:
+    case = VIDEOS[name]
+    found = decode.decode(case.make(room / "ok.mp4", tmp_path), "video", PROFILE)
+    assert (found.code if isinstance(found, MediaRefusal) else "kept") == case.expected, found
+
+
+def test_a_file_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    found = decode.decode(tmp_path / "nothing", "video", PROFILE)
+    assert isinstance(found, MediaRefusal) and found.code == "MEDIA_MISSING"
+
+
+def test_times_of_a_plain_file(room: Path) -> None:
+    found = door(room / "ok.mp4")
+    assert seconds(found) == [0, Fraction(1, 2), 1, Fraction(3, 2)]
+    assert (found.duration, found.source_fps, found.is_vfr) == ((2, 1), (10, 1), False)
+    assert (found.width, found.height, found.source_size) == (128, 64, (128, 96))
+    assert simplejpeg.decode_jpeg(found.frames[0]).shape == (64, 128, 3)
+    assert door(room / "ok.mp4") == found  # the same file gives the same bytes
+
+
+def grey_ramp(path: Path, times: str, *arguments: str) -> Path:
+    """Five seconds whose brightness tells the time: luma is 40 per second."""
+    source = "color=black:s=64x64:r=20:d=5,format=gray,geq=lum='40*T'"
+    chosen = ("-f", "lavfi", "-i", f"{source},select='{times}',format=yuv420p")
+    return encode(path, *chosen, "-fps_mode", "passthrough", "-crf", "10", *arguments)
+
+
+def shown_seconds(found: Decoded) -> list[float]:
+    """The time that each frame's brightness tells (limited range, so 219 / 255 of full scale)."""
+    lumas = [simplejpeg.decode_jpeg(frame, "GRAY").mean() for frame in found.frames]
+    return [float(luma) / 40 for luma in lumas]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_every_kept_frame_of_a_variable_rate_file_has_its_own_time(
+    suffix: str, tmp_path: Path
+) -> None:
+    path = grey_ramp(tmp_path / f"x.{suffix}", "lt(mod(n,29),3)+eq(mod(n,11),0)")
+    found = door(path)
+    assert found.is_vfr
+    cells = [int(s * 2 + Fraction(1, 1000)) for s in seconds(found)]
+    assert cells == sorted(set(cells))  # one frame of every half second that has any
+    assert len(set(np.diff([float(s) for s in seconds(found)]).round(3))) > 1
+    shown = np.array(shown_seconds(found))
+    assert abs(shown - shown[0] - [float(s) for s in seconds(found)]).max() < 0.05
+
+
+def test_edit_lists_and_late_starts_do_not_move_times(tmp_path: Path) -> None:
+    path = grey_ramp(tmp_path / "w.mp4", "1")
+    cut = encode(tmp_path / "x.mp4", "-ss", "0.35", "-i", str(path), "-c", "copy")
+    late = encode(tmp_path / "y.mp4", "-i", str(path), "-c", "copy", "-output_ts_offset", "7")
+    for file in (cut, late):
+        found = door(file)
+        shown = np.array(shown_seconds(found))
+        assert found.pts[0] == 0
+        assert abs(shown - shown[0] - [float(s) for s in seconds(found)]).max() < 0.05
+
+
+@pytest.mark.parametrize("span", [(1_200_000, 3_700_000), (2_000_000, 99_000_000)])
+def test_a_span_is_cut_and_timed_from_its_start(span: tuple[int, int], tmp_path: Path) -> None:
+    path = grey_ramp(tmp_path / "x.mp4", "1")
+    found = door(path, span)
+    start, end = span[0] / 1e6, min(5.0, span[1] / 1e6)
+    assert float(Fraction(*found.duration)) == pytest.approx(end - start, abs=0.001)
+    expected = [start + float(s) for s in seconds(found)]
+    assert expected[0] == pytest.approx(start, abs=0.05)
+    assert max(abs(a - b) for a, b in zip(shown_seconds(found), expected, strict=True)) < 0.12
+
+
+def test_a_late_span_of_a_long_file_is_found_by_seeking(tmp_path: Path) -> None:
+    source = "color=black:s=64x64:r=5:d=60,format=gray,geq=lum='4*T',format=yuv420p"
+    path = encode(tmp_path / "x.mp4", "-f", "lavfi", "-i", source, "-g", "40", "-crf", "10")
+    found = door(path, (31_000_000, 35_000_000))
+    assert found.pts[0] == 0 and len(found.pts) == 8
+    first = simplejpeg.decode_jpeg(found.frames[0], "GRAY").mean() / 4
+    assert first == pytest.approx(31, abs=0.5)
+
+
+def test_a_span_outside_the_video_is_refused(room: Path) -> None:
+    found = decode.decode(room / "ok.mp4", "video", PROFILE, (5_000_000, 6_000_000))
+    assert isinstance(found, MediaRefusal) and found.code == "SPAN_OUTSIDE"
+
+
+def test_the_frame_cap_spreads_frames_over_the_whole_video(room: Path) -> None:
+    found = decode.decode(room / "ok.mp4", "video", Profile(frame_cap=3))
+    assert isinstance(found, Decoded)
+    assert seconds(found) == [0, Fraction(7, 10), Fraction(14, 10)]
+
+
+def test_what_comes_of_a_file_does_not_depend_on_its_neighbours(room: Path, tmp_path: Path) -> None:
+    whole = (room / "ok.mp4").read_bytes()
+    (tmp_path / "damaged.mp4").write_bytes(flipped(whole))
+    (tmp_path / "page.mp4").write_bytes(b"<html><body>404 Not Found</body></html>")
+    small = [grey_ramp(tmp_path / f"{n}.mkv", f"lt(mod(n,{n}),3)") for n in range(4, 13)]
+    big = encode(tmp_path / "big.mp4", *"-f lavfi -i testsrc=size=1280x720:r=25:d=4".split(), *H264)
+    paths = [room / "ok.mp4", big, *small, tmp_path / "page.mp4"]
+    clean = [(path, "video", None) for path in paths]
+    spans = [(1_200_000, 3_700_000), (1_200_000, 3_700_000), (2_200_000, 4_900_000)]
+    clean += [(small[-1], "video", span) for span in spans] + [(tmp_path / "none", "video", None)]
+    for items in (clean, [*clean, (tmp_path / "damaged.mp4", "video", None)]):
+        alone = [decode.decode(path, kind, PROFILE, span) for path, kind, span in items]
+        assert decode.decode_all(items, PROFILE) == alone
+        kept = sum(isinstance(found, Decoded) for found in alone)
+        assert kept == 14
+
+
+def test_rotation_is_applied_once_and_the_displayed_size_decides(
+    room: Path, tmp_path: Path
+) -> None:
+    arguments = ("-i", str(room / "ok.mp4"), "-c", "copy", "-metadata:s:v:0", "rotate=90")
+    found = door(encode(tmp_path / "x.mp4", *arguments))
+    assert found.source_size == (96, 128) and found.rotation in (90, 270)
+    assert (found.width, found.height) == (64, 128)
+
+
+def test_pixels_that_are_not_square_are_made_square(tmp_path: Path) -> None:
+    path = encode(tmp_path / "x.mp4", *TESTSRC, "-vf", "setsar=2", *H264)
+    assert door(path).source_size == (256, 96)
+
+
+def test_a_long_or_small_picture_is_centred_on_zeros(tmp_path: Path) -> None:
+    white = ("-f", "lavfi", "-i", "color=white:s=640x128:r=4:d=1")
+    found = door(encode(tmp_path / "x.mp4", *white, *H264))
+    assert (found.width, found.height) == (640, 192)
+    shown = simplejpeg.decode_jpeg(found.frames[0], "GRAY")[..., 0]
+    assert shown[:20].max() < 10 and shown[60:130].min() > 240
+    assert placed(30, 20, area=480 * 480, multiple=64, max_aspect=3) == ((64, 64), (30, 20))
+    assert placed(2000, 100, area=480 * 480, multiple=64, max_aspect=3)[0] == (768, 256)
+
+
+X264, X265, VP9 = "libx264 -crf 1", "libx265 -crf 1", "libvpx-vp9 -crf 4 -b:v 0"
+CODED = {  # how a picture of known colours is coded, and what the file says of it
+    "709": (X264, "yuv420p", "bt709", "tv", "256x128"),
+    "601": (X264, "yuv420p", "smpte170m", "tv", "256x128"),
+    "240m": (X264, "yuv420p", "smpte240m", "tv", "256x128"),
+    "fcc, 422": (X264, "yuv422p", "fcc", "tv", "256x128"),
+    "full range": (X264, "yuvj420p", "bt709", "pc", "256x128"),
+    "full range, 444": (X264, "yuvj444p", "smpte170m", "pc", "256x128"),
+    "10 bits": (X265, "yuv420p10le", "bt2020nc", "tv", "256x128"),
+    "12 bits, odd": (X265, "yuv444p12le", "bt709", "tv", "213x107"),
+    "odd": (VP9, "yuv420p", "bt709", "tv", "213x107"),
+    "motion jpeg, odd": ("mjpeg -q:v 1", "yuvj422p", "bt470bg", "pc", "213x107"),
+    "rgb": ("libx264rgb -crf 1", "rgb24", "", "pc", "256x128"),
+    "rgb, odd": (VP9, "gbrp", "", "pc", "213x107"),
+}
+
+
+@pytest.mark.parametrize("case", CODED)
+def test_colours_are_those_that_were_coded(case: str, tmp_path: Path) -> None:
+    codec, pixels, matrix, span, size = CODED[case]
+    smooth = "geq=r=255*X/W:g=255*Y/H:b=255*(1-X/W)*(1-Y/H)"
+    convert = f"scale=out_color_matrix={matrix}:out_range={span}," if matrix else ""
+    graph = f"color=s={size}:r=2:d=1,format=gbrp,{smooth},{convert}format={pixels}"
+    named = ("-colorspace", matrix, "-color_range", span) if matrix else ()
+    coded = ("-f", "lavfi", "-i", graph, *named, "-c:v", *codec.split())
+    found = door(encode(tmp_path / "x.mkv", *coded))
+    width, height = (int(side) for side in size.split("x"))
+    x, y = np.meshgrid(np.arange(width) / width, np.arange(height) / height)
+    picture = (255 * np.stack([x, y, (1 - x) * (1 - y)], -1)).round().astype(np.uint8)
+    sides = found.width, found.height
+    expected = np.asarray(Image.fromarray(picture).resize(sides, Image.Resampling.BICUBIC))
+    off = abs(simplejpeg.decode_jpeg(found.frames[0]).astype(int) - expected)[:, :-4]
+    assert off.mean() < 1.1 and off.max() <= 9  # ffmpeg writes the last odd column too dark
+    assert (found.colour == "rgb") == (matrix == "")
+
+
+def test_four_pixels_that_share_their_chroma_need_not_fill_the_width(tmp_path: Path) -> None:
+    y, x = np.mgrid[0:128, 0:254]
+    picture = np.stack([x, 2 * y, 255 - x], -1).astype(np.uint8)
+    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), 95, "RGB", "411")
+    (tmp_path / "x.mjpeg").write_bytes(4 * jpeg)
+    still = ("-f", "mjpeg", "-framerate", "2", "-i", str(tmp_path / "x.mjpeg"), "-c", "copy")
+    found = door(encode(tmp_path / "x.mkv", *still))
+    sides = found.width, found.height
+    expected = np.asarray(Image.fromarray(picture).resize(sides, Image.Resampling.BICUBIC))
+    off = abs(simplejpeg.decode_jpeg(found.frames[0]).astype(int) - expected)[:, 4:-4]
+    assert off.mean() < 1.5
+
+
+def test_hdr_is_mapped(tmp_path: Path) -> None:
+    assert "tone-mapped" in door(VIDEOS["HDR10"].make(tmp_path, tmp_path)).colour
+
+
+def test_the_cage_has_no_network_no_environment_and_no_input() -> None:
+    said = bytearray()
+    script = "import os,sys;print(dict(os.environ),sys.stdin.read(),open('/proc/net/dev').read())"
+    end = sandbox.run(
+        [sys.executable, "-I", "-c", script],
+        seconds=20,
+        outlets=[sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 20)],
+    )
+    assert end.status == 0, end.stderr
+    assert b"SECRET" not in said and b"HOME" not in said
+    if "unshare" in sandbox.layers():
+        assert b"eth" not in said
+
+
+def nothing_from() -> sandbox.Outlet:
+    return sandbox.Outlet(lambda _: None, piece=1 << 16, max_bytes=1 << 20)
+
+
+def test_the_cage_stops_what_runs_too_long_or_says_too_much() -> None:
+    started = time.monotonic()
+    slow = sandbox.run(["/bin/sleep", "60"], seconds=1, outlets=[nothing_from()])
+    assert slow.out_of_time and time.monotonic() - started < 5
+    loud = sandbox.run(["/usr/bin/yes"], seconds=20, outlets=[nothing_from()])
+    assert loud.stopped == "output"
+
+
+def test_a_caged_child_dies_with_its_parent(tmp_path: Path) -> None:
+    if "setpriv" not in sandbox.layers():
+        pytest.skip("setpriv does not work here")
+    script = (
+        "from pipeline import cage\n"
+        f"said = open({str(tmp_path / 'pid')!r}, 'ab', buffering=0)\n"
+        "pid = cage.Outlet(said.write, piece=1, max_bytes=99)\n"
+        "cage.run(['/bin/sh', '-c', 'echo $$; exec sleep 60'], seconds=60, outlets=[pid])\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[3])
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().endswith("\n"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child = int((tmp_path / "pid").read_text())
+    parent.kill()
+    parent.wait()
+    while _alive(child):
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.05)
+
+
+def _alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_missing_tools_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode.check_tools().startswith("ffmpeg ")
+    monkeypatch.setattr(sandbox, "layers", dict)
+    with pytest.raises(UserError, match="uncaged"):
+        decode.check_tools()
+    assert "cage: none" in decode.check_tools(uncaged=True)
+    sandbox.tool.cache_clear()
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="apt-get install ffmpeg"):
+        decode.check_tools()
+    sandbox.tool.cache_clear()
+
+
+def test_an_ffmpeg_without_the_filters_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, script in {
+        "ffmpeg": "echo 'ffmpeg version 7.1'; echo ' T. colorspace  V->V  Convert'",
+        "ffprobe": "exit 0",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    asked = (sandbox.tool, decode._version, decode._filters)
+    for answer in asked:
+        answer.cache_clear()
+    with pytest.raises(UserError, match="built without the filters zscale; install one"):
+        decode.check_tools()
+    for answer in asked:
+        answer.cache_clear()
+
+
+def test_a_worker_without_a_cage_refuses_unless_told(
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Pool(str(tmp_path / "pool"), PROFILE)
+    row = {
+        "clip_id": "0" * 32,
+        "media_digest": "0" * 64,
+        "kind": "video",
+        "address": f"file:{room / 'ok.mp4'}",
+        "span": None,
+    }
+    unit = decode_media.MediaUnit(pool=str(tmp_path / "pool"), stage="decode", rows=(row,))
+    monkeypatch.setattr(sandbox, "layers", dict)
+    with pytest.raises(UserError, match="uncaged"):
+        decode_media.decode(unit)
+    receipt = decode_media.decode(replace(unit, uncaged=True))
+    assert receipt.tools.endswith("cage: none") and receipt.counts == {"media": 1, "refused": 0}

@@ -1,0 +1,118 @@
+"""The media door on images: table I of hostile files, and odd modes handled on purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image, PngImagePlugin
+
+from pipeline.media import decode, sandbox, sandboxed_images
+from pipeline.media.decoded import Decoded, MediaRefusal
+from shards.profile import Profile
+from tests.hostile.images import IMAGES, photograph, saved
+
+JPEG = saved(photograph(), "JPEG")
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_table_i(name: str, tmp_path: Path) -> None:
+    expected, data = IMAGES[name]
+    (tmp_path / "x.jpg").write_bytes(data())
+    found = decode.decode(tmp_path / "x.jpg", "image", Profile())
+    assert (found.code if isinstance(found, MediaRefusal) else "kept") == expected, found
+
+
+def shown(tmp_path: Path, data: bytes) -> tuple[Decoded, np.ndarray]:
+    (tmp_path / "x").write_bytes(data)
+    found = decode.decode(tmp_path / "x", "image", Profile())
+    assert isinstance(found, Decoded), found
+    return found, simplejpeg.decode_jpeg(found.frames[0])
+
+
+def test_a_plain_image_keeps_its_pixels_and_gives_the_same_bytes(tmp_path: Path) -> None:
+    found, pixels = shown(tmp_path, saved(photograph(), "PNG"))
+    assert (found.width, found.height, found.codec, found.colour) == (96, 64, "png", "RGB")
+    assert (found.pts, found.time_base, found.duration) == ((0,), (1, 1), (0, 1))
+    assert abs(pixels.astype(int) - np.asarray(photograph())).mean() < 2
+    assert shown(tmp_path, saved(photograph(), "PNG"))[0] == found
+
+
+def test_orientation_is_applied_once_and_recorded(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found, pixels = shown(tmp_path, saved(photograph(), "JPEG", exif=exif))
+    assert (found.width, found.height, found.rotation) == (64, 96, 90)
+    assert pixels[10, 50, 0] > 150 > pixels[10, 50, 1]  # the red corner is now at the right
+
+
+def test_colour_modes_become_rgb_on_purpose(tmp_path: Path) -> None:
+    clear = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    found, pixels = shown(tmp_path, saved(clear, "PNG"))
+    assert found.colour == "RGBA on white" and pixels.min() > 250
+    deep = Image.fromarray(np.full((32, 32), 0x8000, np.uint16))
+    found, pixels = shown(tmp_path, saved(deep, "PNG"))
+    assert found.colour == "I;16" and abs(int(pixels.mean()) - 128) <= 1
+    found, pixels = shown(tmp_path, saved(photograph().convert("CMYK"), "JPEG"))
+    assert found.colour == "CMYK"
+    assert abs(pixels.astype(int) - np.asarray(photograph())).mean() < 8
+    found, _ = shown(tmp_path, saved(photograph().convert("P"), "PNG"))
+    assert found.colour == "P"
+    found, _ = shown(tmp_path, saved(photograph().convert("L"), "JPEG"))
+    assert found.colour == "L"
+
+
+def test_small_images_are_padded_and_large_ones_scaled(tmp_path: Path) -> None:
+    found, pixels = shown(tmp_path, saved(Image.new("RGB", (10, 50), "white"), "PNG"))
+    assert (found.width, found.height, found.source_size) == (32, 32, (10, 50))
+    assert pixels[:, :4].max() < 30 and pixels[16, 16].min() > 200
+    found, _ = shown(tmp_path, saved(Image.new("RGB", (3000, 2000)), "PNG"))
+    assert (found.width, found.height) == (1856, 1248)
+
+
+def test_an_image_that_kills_its_child_is_refused_and_its_neighbours_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killer = (
+        "import os, sys\nsys.path.insert(0, sys.argv[1])\n"
+        "from pipeline import caged_images as ours\n"
+        "real = ours.decode_picture\n"
+        "def faulty(path, quality, shape):\n"
+        "    path.name == 'killer' and os.abort()\n"
+        "    return real(path, quality, shape)\n"
+        "ours.decode_picture = faulty\n"
+        "ours.serve(int(sys.argv[2]))"
+    )
+    monkeypatch.setattr(sandboxed_images, "_CHILD", killer)
+    items = [(tmp_path / name, "image", None) for name in ("a", "b", "killer", "c")]
+    for path, _, _ in items:
+        path.write_bytes(JPEG)
+    found = decode.decode_all(items, Profile())
+    assert [isinstance(one, Decoded) for one in found] == [True, True, False, True]
+    assert isinstance(found[2], MediaRefusal) and found[2].code == "MEDIA_UNDECODABLE"
+    monkeypatch.setattr(sandboxed_images, "_CHILD", "import nowhere")
+    with pytest.raises(RuntimeError, match="nowhere"):
+        decode.decode_all(items, Profile())
+
+
+def test_an_image_that_wants_more_memory_than_the_cage_has_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "prlimit" not in sandbox.layers():
+        pytest.skip("prlimit does not work here")
+    (tmp_path / "large.png").write_bytes(saved(Image.new("RGBA", (6000, 6000)), "PNG"))
+    (tmp_path / "small.png").write_bytes(saved(photograph(), "PNG"))
+    items = [(tmp_path / name, "image", None) for name in ("large.png", "small.png")]
+    monkeypatch.setattr(sandbox, "MAX_ADDRESS_SPACE", 300_000_000)
+    large, small = decode.decode_all(items, Profile())
+    assert isinstance(large, MediaRefusal) and large.code == "MEDIA_TOO_MUCH_MEMORY"
+    assert isinstance(small, Decoded)
+
+
+def test_metadata_never_reaches_the_stored_frame(tmp_path: Path) -> None:
+    words = PngImagePlugin.PngInfo()
+    words.add_text("comment", "SECRET")
+    found, _ = shown(tmp_path, saved(photograph(), "PNG", pnginfo=words))
+    assert b"SECRET" not in found.frames[0]

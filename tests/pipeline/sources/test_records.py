@@ -1,0 +1,134 @@
+"""Annotation rows: what is kept, and the code of what is not (hazards, table R)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.sources.formats import llava_json
+from pipeline.sources.json_rows import parse_row, row_record
+from pipeline.sources.records import MediaRef, Record, RowRefusal, check, once_each, read_turns
+from shards.outcome import CODES
+from shards.sample import Turn
+from tests.hostile.rows import BASE, KEPT, REFUSED, changed, turn
+
+
+def outcome(line: bytes) -> Record | RowRefusal:
+    return row_record(parse_row(line), 0, llava_json.record, "id")
+
+
+@pytest.mark.parametrize("line", KEPT.values(), ids=KEPT.keys())
+def test_a_good_row_is_kept(line: bytes) -> None:
+    found = outcome(line)
+    assert isinstance(found, Record), found
+    assert found.media[0].name == "x/a.mp4"
+    assert found.turns == (
+        Turn(role="user", text="What?", media=((0, 0),)),
+        Turn(role="assistant", text="A cat."),
+    )
+
+
+@pytest.mark.parametrize(("code", "line"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_bad_row_is_refused_with_its_code(code: str, line: bytes) -> None:
+    found = outcome(line)
+    assert isinstance(found, RowRefusal), found
+    assert found.code == code in CODES
+    assert found.record.isprintable() and found.record.encode() and len(found.record) < 1000
+
+
+def test_spans_become_microseconds() -> None:
+    found = outcome(changed(span=[0.1, 2.5]))
+    assert isinstance(found, Record) and found.media[0].span == (100_000, 2_500_000)
+
+
+def placed(question: str, *kinds: str) -> tuple[Turn, ...]:
+    media = [MediaRef(kind=kind, name="a") for kind in kinds]
+    turns = read_turns([turn("human", question), turn("gpt", "Yes.")], media)
+    assert isinstance(turns, tuple), turns
+    return turns
+
+
+@pytest.mark.parametrize(
+    ("question", "kinds", "text", "media"),
+    [
+        ("What hangs there?\n<image>", ["image"], "What hangs there?", ((0, 17),)),
+        ("What is it?", ["image"], "What is it?", ((0, 0),)),
+        ("<image>\n<image>\nSame?", ["image"] * 2, "Same?", ((0, 0), (1, 0))),
+        ("Is <image> like <image>?", ["image"] * 2, "Is  like ?", ((0, 3), (1, 9))),
+        ("QA_GT_caption_based_noisy <video> Who?", ["video"], "Who?", ((0, 0),)),
+    ],
+)
+def test_placeholders_become_places(
+    question: str, kinds: list[str], text: str, media: tuple[tuple[int, int], ...]
+) -> None:
+    assert placed(question, *kinds)[0] == Turn(role="user", text=text, media=media)
+
+
+def test_role_and_content_are_read_and_a_system_turn_may_come_first() -> None:
+    row = BASE | {
+        "conversations": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "<video>What?"},
+            {"role": "assistant", "content": "A cat."},
+        ]
+    }
+    found = llava_json.record(str(row["id"]), row)
+    assert isinstance(found, Record)
+    assert [t.role for t in found.turns] == ["system", "user", "assistant"]
+
+
+def test_a_row_without_media_is_text_only() -> None:
+    row = {"id": "t", "model": "", "conversations": [turn("human", "Hi?"), turn("gpt", "Hi.")]}
+    found = llava_json.record(str(row["id"]), row)
+    assert isinstance(found, Record) and found.media == ()
+
+
+def test_media_that_no_turn_names_are_refused() -> None:
+    turns = (Turn(role="user", text="Hi?"), Turn(role="assistant", text="Hi."))
+    found = check(Record(record="a", turns=turns, media=(MediaRef(kind="image", name="a"),)))
+    assert isinstance(found, RowRefusal) and found.code == "MEDIA_PLACEHOLDER_COUNT"
+
+
+@given(st.text(alphabet="ab \n", max_size=20), st.integers(0, 20), st.integers(1, 3))
+def test_places_stay_inside_the_text(text: str, at: int, count: int) -> None:
+    question = text[:at] + "<image>" * count + "?" + text[at:]
+    first = placed(question, *["image"] * count)[0]
+    assert [clip for clip, _ in first.media] == list(range(count))
+    assert all(0 <= offset <= len(first.text) for _, offset in first.media)
+    assert first.text == question.replace("<image>", "").strip()
+
+
+def record(name: str, answer: str, data: bytes | None = None) -> Record:
+    turns = (Turn(role="user", text="Q", media=((0, 0),)), Turn(role="assistant", text=answer))
+    media = MediaRef(kind="image", name="" if data else "a.jpg", data=data)
+    return Record(record=name, turns=turns, media=(media,))
+
+
+def codes_of(*items: Record | RowRefusal) -> list[str]:
+    return [item.code if isinstance(item, RowRefusal) else "" for item in once_each(items)]
+
+
+@pytest.mark.parametrize(
+    ("items", "codes"),
+    [
+        ([record("a", "x"), record("a", "y")], ["", "ROW_ID_CONFLICT"]),
+        ([record("a", "x"), record("a", "x")], ["", "ROW_DUPLICATE"]),
+        ([record("a", "x"), record("b", "x")], ["", "ROW_DUPLICATE"]),
+        ([record("a", "x"), record("b", "y")], ["", ""]),
+        ([record("a", "x", b"1"), record("b", "x", b"2")], ["", ""]),
+        ([record("a", "x"), record("a", "y"), record("b", "y")], ["", "ROW_ID_CONFLICT", ""]),
+    ],
+)
+def test_repeated_rows_are_refused(items: list[Record], codes: list[str]) -> None:
+    assert codes_of(*items) == codes
+
+
+def test_ids_are_compared_in_unicode_form_c() -> None:
+    rows: list[Callable[[], bytes]] = [
+        lambda: changed(id="caf\u00e9"),
+        lambda: changed(id="cafe\u0301", video="b.mp4"),
+    ]
+    assert codes_of(*(outcome(row()) for row in rows)) == ["", "ROW_ID_CONFLICT"]

@@ -1,0 +1,78 @@
+"""The stages of the comparison: no partition changes what they find; held-out clips are leaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.stages import compare_clips
+from shards.errors import UserError
+from shards.index import FINGERPRINTS, LEAKS, PAIRS, table_of
+from shards.pool import Pool, Receipt
+from shards.profile import Profile
+from tests.pipeline.dedup.test_verify import prints, scene
+
+
+@pytest.fixture(scope="module")
+def unit(tmp_path_factory: pytest.TempPathFactory) -> compare_clips.CompareUnit:
+    """Twelve clips in four tables: a copy, a cut, a mirrored copy; two held out, one ours too."""
+    pool = Pool(str(tmp_path_factory.mktemp("pool")), Profile())
+    clips = {f"c{seed}": scene(seed) for seed in range(8)}
+    clips |= {"copy": clips["c0"], "cut": clips["c1"][3:12]}
+    clips |= {"mirror": [frame[:, ::-1] for frame in clips["c2"]], "exam": clips["c3"][2:]}
+    rows = [row for name, frames in clips.items() for row in prints(name, frames)]
+    for at in range(0, 11, 4):
+        some = rows[at : min(at + 4, 11)]
+        names = [row["clip_id"] for row in some]
+        tables = {"index/fingerprints": table_of(FINGERPRINTS, some)}
+        pool.commit("decode", "3", {}, names, tables)
+    held = {"index/fingerprints": table_of(FINGERPRINTS, [rows[11], rows[4]])}
+    pool.commit("held_out", "3", {}, ["exam", "c4"], held)
+    return compare_clips.CompareUnit(
+        pool=pool.store.url,
+        sources={"s": "1"},
+        held_out={"e": "1"},
+        clip_ids=tuple(name for name in clips if name != "exam"),
+        benchmark={"exam": "e", "c4": "e"},
+    )
+
+
+def compared(unit: compare_clips.CompareUnit, count: int) -> Receipt:
+    parts = [replace(unit, part=(number, count)) for number in range(count)]
+    found = compare_clips.tables([compare_clips.candidates(part) for part in parts])
+    same = [compare_clips.same(replace(part, found=found)) for part in parts]
+    return compare_clips.compare(replace(unit, found=compare_clips.tables(same)))
+
+
+def test_facts_do_not_depend_on_the_number_of_parts(unit: compare_clips.CompareUnit) -> None:
+    first = compared(unit, 1)
+    pool = Pool(unit.pool)
+    pairs = pool.table([first], "clusters", PAIRS).to_pylist()
+    assert [(row["clip_a"], row["clip_b"], row["relation"]) for row in pairs] == [
+        ("c0", "copy", "exact"),
+        ("c1", "cut", "contained"),
+        ("c2", "mirror", "mirrored"),
+    ]
+    leaks = pool.table([first], "leaks", LEAKS).to_pylist()
+    assert [(row["clip_id"], row["held_out"], row["relation"]) for row in leaks] == [
+        ("c3", "exam", "contained"),
+        ("c4", "c4", "exact"),
+    ]
+    assert compare_clips.finished(unit)
+    other = replace(unit, sources={"s": "2"})  # another comparison of the same clips
+    assert not compare_clips.finished(other)
+    assert compared(other, 3).outputs == first.outputs
+
+
+def test_fingerprints_of_another_version_are_refused(unit: compare_clips.CompareUnit) -> None:
+    old = FINGERPRINTS.remove(FINGERPRINTS.get_field_index("quality")).empty_table()
+    Pool(unit.pool).commit("decode", "2", {}, ["old"], {"index/fingerprints": old})
+    with pytest.raises(UserError, match="another --pool"):
+        compare_clips.candidates(replace(unit, sources={"s": "3"}))
+
+
+def test_parts_are_counted_by_clips(unit: compare_clips.CompareUnit) -> None:
+    many = replace(unit, clip_ids=tuple(str(number) for number in range(5000)))
+    assert [part.part for part in compare_clips.parts(many)] == [(0, 2), (1, 2)]
+    assert [part.part for part in compare_clips.parts(unit)] == [(0, 1)]

@@ -1,0 +1,221 @@
+"""What is stopped: a source whose media fail in a row, and a medium that kills its worker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mixtures.recipe.load import load_recipe
+from pipeline.jobs import collect, run_stages
+from pipeline.jobs.progress import steps
+from pipeline.jobs.ray_executor import Workers
+from pipeline.sources import pin
+from pipeline.stages import admit_records, failure_limit, pending
+from pipeline.stages.failure_limit import Fuse
+from shards.errors import UserError
+from shards.index import CLIPS, REFUSED
+from shards.outcome import DEATHS
+from shards.pool import Pool
+from tests.pipeline.stages.test_read_archive import asks, tarred
+from tests.support import small_world
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Here(Workers):
+    """Units one after the other, in this process."""
+
+    def map(self, function: Callable[[Any], Any], units: Iterable[Any]) -> Iterator[Any]:
+        return map(function, units)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Sixteen pictures of which every other is a web page, in units of four; a fuse of eight."""
+    recipe = small_world.make(tmp_path, pictures=16)
+    for number in range(0, 16, 2):
+        page = f"<!DOCTYPE html><title>{number}</title>"
+        (tmp_path / f"pictures/{number}.jpg").write_text(page)
+    monkeypatch.setattr(pending, "IMAGES_PER_PART", 4)
+    monkeypatch.setattr(failure_limit, "WINDOW", 8)
+    return recipe
+
+
+def decoded(recipe_path: Path) -> tuple[Fuse, Pool]:
+    """Admit and decode as a build does."""
+    recipe = load_recipe(recipe_path)
+    pool = Pool(str(recipe_path.parent / "pool"), recipe.profile)
+    pinned = [pin.pin(source, str(recipe_path)) for source in recipe.sources]
+    admitted = {
+        each.source.name: admit_records.admit(run_stages.source_unit(each, None, pool))
+        for each in pinned
+    }
+    fuse = Fuse({source.name: source.max_refused for source in recipe.sources})
+    with steps() as bars:
+        run_stages.decode("decode", admitted, pool, Here(), bars, False, fuse)
+    return fuse, pool
+
+
+def judged(pool: Pool) -> tuple[set[str], set[str]]:
+    """(clips decoded, clips refused)."""
+    receipts = pool.receipts("decode")
+    clips = pool.table(receipts, "index/clips", CLIPS)["clip_id"].to_pylist()
+    return set(clips), set(pool.table(receipts, "refused", REFUSED)["key"].to_pylist())
+
+
+def test_a_source_that_fails_in_a_row_is_stopped_and_the_others_are_not(world: Path) -> None:
+    fuse, pool = decoded(world)
+    with pytest.raises(UserError, match=r"of 8 media of 'pictures' in a row \d were refused with"):
+        fuse.check("recipe.yaml")
+    clips, refused = judged(pool)
+    assert len(clips | refused) == 8 + 6  # two units of pictures, and all films
+    again, _ = decoded(world)
+    assert again.blown == fuse.blown and judged(pool) == (clips, refused)
+
+
+def test_what_a_person_allows_is_decoded_to_its_end(world: Path) -> None:
+    text = world.read_text().replace("CC0-1.0, weight: 3", "CC0-1.0, max_refused: 0.9, weight: 3")
+    world.write_text(text)
+    fuse, pool = decoded(world)
+    fuse.check("recipe.yaml")
+    assert sum(map(len, judged(pool))) == 16 + 4 + 6
+
+
+@given(st.lists(st.sampled_from(["", "", "", "A", "B"]), max_size=60), st.fractions(0, 1))
+def test_a_fuse_blows_where_a_window_holds_too_many_of_one_code(
+    codes: list[str], bound: Fraction
+) -> None:
+    window = 10
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failure_limit, "WINDOW", window)
+        patch.setattr(failure_limit, "CODES", {"A": "a", "B": "b"})
+        fuse = Fuse({"s": bound})
+        for code in codes:
+            fuse.note("s", code)
+            fuse.note("somebody else's", "A")
+    windows = [codes[start : start + window] for start in range(len(codes) - window + 1)]
+    expected = any(held.count(code) > bound * window for held in windows for code in "AB")
+    assert bool(fuse.blown) == expected
+    assert fuse.lets_pass({"s"}) != expected and fuse.lets_pass({"s", "other"})
+
+
+ARCHIVES = """
+sources:
+  - {{name: bad, dataset: d/bad, format: llava_json, annotations: {root}/bad.json, archives: ["{root}/*.tar.gz"], licence: CC0-1.0, max_refused: 0.2, weight: 1}}
+  - {{name: good, dataset: d/good, format: llava_json, annotations: {root}/good.json, archives: ["{root}/{shared}.tar.gz"], licence: CC0-1.0, weight: 1}}
+"""  # noqa: E501
+
+
+def archived(root: Path, each: int, shared: str) -> Path:
+    """Sixteen pictures, `each` to an archive, every other a web page, and a recipe over them.
+
+    `good` names what is no page, in the `shared` archives.
+    """
+    media = {}
+    for number in range(16):
+        small_world.picture(root / "x.jpg", number)
+        page = f"<!DOCTYPE html><title>{number}</title>".encode()
+        media[f"{number:02d}.jpg"] = (root / "x.jpg").read_bytes() if number % 2 else page
+    names = sorted(media)
+    for start in range(0, 16, each):
+        inside = {name: media[name] for name in names[start : start + each]}
+        tarred(root / f"{start // each}.tar.gz", inside)
+    asks(root / "bad.json", names)
+    asks(root / "good.json", names[1::2] if shared == "*" else names[1:each:2])
+    text = small_world.RECIPE.partition("sources:")[0] + ARCHIVES
+    (root / "recipe.yaml").write_text(text.format(root=root, shared=shared))
+    (root / "tokenizer.json").write_bytes(b"")
+    return root / "recipe.yaml"
+
+
+def gathered(recipe_path: Path) -> tuple[Fuse, Pool, int]:
+    """Read the archives as a build does; also how many of them were read to their end."""
+    recipe = load_recipe(recipe_path)
+    pool = Pool(str(recipe_path.parent / "pool"), recipe.profile)
+    pinned = [pin.pin(source, str(recipe_path)) for source in recipe.sources]
+    fuse = Fuse({source.name: source.max_refused for source in recipe.sources})
+    with steps() as bars:
+        collect.gather(pinned, "decode", pool, Here(), bars, False, fuse)
+    return fuse, pool, len(pool.receipts("stream"))
+
+
+@pytest.fixture
+def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending, "IMAGES_PER_PART", 2)
+    monkeypatch.setattr(failure_limit, "WINDOW", 8)
+
+
+@pytest.mark.usefixtures("small_window")
+def test_a_source_is_stopped_within_an_archive_and_its_neighbour_is_not(tmp_path: Path) -> None:
+    recipe = archived(tmp_path, each=16, shared="0")
+    fuse, pool, whole = gathered(recipe)
+    assert list(fuse.blown) == ["bad"] and whole == 0
+    clips, refused = judged(pool)
+    assert (len(clips), len(refused)) == (8, 4)  # of `bad` eight in a row, of `good` all
+    again, _, _ = gathered(recipe)
+    assert again.blown == fuse.blown and judged(pool) == (clips, refused)
+    recipe.write_text(recipe.read_text().replace("max_refused: 0.2", "max_refused: 0.5"))
+    allowed, _, whole = gathered(recipe)
+    assert not allowed.blown and whole == 1 and len(set.union(*judged(pool))) == 16
+
+
+@pytest.mark.usefixtures("small_window")
+def test_no_further_archive_of_a_stopped_source_is_read(tmp_path: Path) -> None:
+    fuse, pool, whole = gathered(archived(tmp_path, each=4, shared="0"))
+    assert list(fuse.blown) == ["bad"] and whole == 2
+    assert len(set.union(*judged(pool))) == 8  # the window, over two archives
+
+
+@pytest.mark.usefixtures("small_window")
+def test_a_stopped_source_gets_nothing_more_of_an_archive_that_it_shares(tmp_path: Path) -> None:
+    fuse, pool, whole = gathered(archived(tmp_path, each=4, shared="*"))
+    assert list(fuse.blown) == ["bad"] and whole == 2
+    clips, refused = judged(pool)
+    assert (len(clips), len(refused)) == (8, 4)
+
+
+KILLER = """
+import os, signal, sys
+from pipeline import build, stages
+
+decode, log = stages.decode, sys.argv.pop()
+
+def dies_of_poison(unit):
+    if any(row["address"].endswith("/3.jpg") for row in unit.rows):
+        with open(log, "a") as file:
+            file.write(f"{len(unit.rows)}\\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return decode(unit)
+
+stages.decode = dies_of_poison
+from pipeline.__main__ import main
+main()
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_medium_that_kills_its_worker_is_refused_and_its_neighbours_are_kept(
+    tmp_path: Path,
+) -> None:
+    recipe, out, log = small_world.make(tmp_path), tmp_path / "out", tmp_path / "log"
+    words = ["build", str(recipe), "--out", str(out), str(log)]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert log.read_text().split() == ["18"] * DEATHS + ["1"] * DEATHS
+    pictures = json.loads((out / "books.json").read_text())[0]
+    assert [pictures[name] for name in ("samples_refused", "not_chosen", "chosen")] == [4, 2, 14]
+    pool = Pool(str(out / "pool"))
+    rows = pool.table(pool.receipts("decode"), "refused", REFUSED).to_pylist()
+    killers = [row["origin"] for row in rows if row["code"] == "MEDIA_KILLED_WORKER"]
+    assert [origin.rpartition("/")[2] for origin in killers] == ["3.jpg"]

@@ -1,0 +1,417 @@
+"""Archives streamed into a pool: read once, decoded once, joined to records by name."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipeline.archives.members import ranges
+from pipeline.archives.split_files import Concatenated
+from pipeline.fetch.local_files import resolve
+from pipeline.jobs import collect
+from pipeline.sources import media_lookup
+from pipeline.sources.media_lookup import folder_digest
+from pipeline.stages import list_media, read_archive
+from pipeline.stages.admit_records import SourceUnit, admit
+from pipeline.stages.decode_media import MediaUnit, decode
+from shards.ids import sha256_hex
+from shards.index import CLIPS, MEDIA, MEMBERS, REFUSED, SAMPLES
+from shards.pool import Pool, Receipt
+from shards.profile import Profile
+from tests.support.small_world import film, picture, row
+
+PROFILE = Profile(fps=2, frame_cap=8, video_area=128 * 128, image_area=128 * 128)
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Real pictures, a video and a GIF by the names that records use."""
+    home = tmp_path_factory.mktemp("media")
+    found = {}
+    for number in range(6):
+        picture(home / "x.jpg", number)
+        found[f"pictures/{number}.jpg"] = (home / "x.jpg").read_bytes()
+    film(home / "x.mp4", 3)
+    found["films/a.mp4"] = (home / "x.mp4").read_bytes()
+    shots = [Image.open(io.BytesIO(found[f"pictures/{i}.jpg"])).convert("P") for i in range(3)]
+    shots[0].save(home / "x.gif", save_all=True, append_images=shots[1:], duration=500, loop=0)
+    found["films/b.gif"] = (home / "x.gif").read_bytes()
+    return found
+
+
+def tarred(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def asks(path: Path, names: list[str]) -> Path:
+    """LLaVA rows that ask one question about each of these media."""
+    kinds = ["video" if name.startswith("films") else "image" for name in names]
+    rows = [
+        row(name, kind, name, f"What is {name}?", "this")
+        for name, kind in zip(names, kinds, strict=True)
+    ]
+    path.write_text(json.dumps(rows))
+    return path
+
+
+class World:
+    """A pool and one source in it."""
+
+    def __init__(self, home: Path, annotations: Path, form: str = "llava_json") -> None:
+        self.pool = Pool(str(home / "pool"), PROFILE)
+        self.annotations, self.form = (str(annotations),), form
+
+    def names(self) -> str:
+        unit = list_media.NamesUnit(
+            pool=self.pool.store.url, format=self.form, annotations=self.annotations
+        )
+        return str(list_media.names(unit).outputs["index/wanted"][0])
+
+    def unit(self, *parts: Path, under: str = "", **more: Any) -> read_archive.ArchiveUnit:
+        return read_archive.ArchiveUnit(
+            pool=self.pool.store.url,
+            stage="decode",
+            parts=tuple(map(str, parts)),
+            under=under,
+            wanted=(self.names(),),
+            **more,
+        )
+
+    def members(self, receipt: Receipt) -> dict[str, str]:
+        table = self.pool.table([receipt], "index/members", MEMBERS).to_pylist()
+        return {row["name"]: row["code"] or row["media_digest"] for row in table}
+
+    def admit(self, *streamed: Receipt, media: str = "") -> Receipt:
+        return admit(
+            SourceUnit(
+                pool=self.pool.store.url,
+                name="source",
+                dataset="source",
+                format=self.form,
+                annotations=self.annotations,
+                media=media,
+                licence="CC0-1.0",
+                wanted=self.names(),
+                members=tuple(name for one in streamed for name in one.outputs["index/members"]),
+            )
+        )
+
+    def codes(self, receipt: Receipt) -> dict[str, str]:
+        rows = self.pool.table([receipt], "refused", REFUSED).to_pylist()
+        return {row["record"]: row["code"] for row in rows}
+
+    def clips(self) -> dict[str, dict[str, Any]]:
+        rows = self.pool.table(self.pool.receipts("decode"), "index/clips", CLIPS).to_pylist()
+        assert len({row["clip_id"] for row in rows}) == len(rows)
+        return {row["media_digest"]: row for row in rows}
+
+    def samples(self, receipt: Receipt) -> int:
+        return int(self.pool.table([receipt], "index/samples", SAMPLES).num_rows)
+
+
+def streamed(unit: read_archive.ArchiveUnit) -> Receipt:
+    receipt = read_archive.stream(unit).receipt
+    assert receipt
+    return receipt
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "tar", "zip"])
+def test_an_archive_is_streamed_into_clips(
+    tmp_path: Path, media: dict[str, bytes], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memory").mkdir()
+    monkeypatch.setattr(read_archive, "memory", lambda: str(tmp_path / "memory"))
+    make = zipped if kind == "zip" else tarred
+    archive = make(tmp_path / f"all.{kind}", media | {"unwanted.bin": b"x" * 5000})
+    world = World(tmp_path, asks(tmp_path / "a.json", [*media, "pictures/gone.jpg"]))
+    receipt = streamed(world.unit(archive))
+    assert world.members(receipt) == {name: sha256_hex(data) for name, data in media.items()}
+    clips = world.clips()
+    assert set(clips) == {sha256_hex(data) for data in media.values()}
+    assert clips[sha256_hex(media["films/b.gif"])]["codec"] == "gif"
+    admitted = world.admit(receipt)
+    assert world.samples(admitted) == len(media)
+    assert world.codes(admitted) == {"pictures/gone.jpg": "MEDIA_MISSING"}
+    if kind != "zip":  # a zip is read from its end, and then hashed
+        assert receipt.counts["bytes_read"] == archive.stat().st_size
+    assert not list((tmp_path / "memory").iterdir())
+
+
+def test_streaming_again_does_nothing_and_another_source_decodes_nothing_twice(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tarred(tmp_path / "all.tar.gz", media)
+    world = World(tmp_path, asks(tmp_path / "a.json", list(media)[:4]))
+    first = streamed(world.unit(archive))
+    calls: list[int] = []
+    monkeypatch.setattr(
+        read_archive.stages, "decode", lambda unit: calls.append(len(unit.rows)) or decode(unit)
+    )
+    assert streamed(world.unit(archive)) == first and not calls
+    world.annotations = (str(asks(tmp_path / "b.json", list(media))),)
+    streamed(world.unit(archive))
+    assert sum(calls) == len(media) - 4
+
+
+def test_what_was_decoded_before_a_kill_is_not_decoded_again(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_archive.ledger, "IMAGES_PER_PART", 2)
+    archive = tarred(tmp_path / "all.tar.gz", media)
+    world = World(tmp_path, asks(tmp_path / "a.json", list(media)))
+    done: list[MediaUnit] = []
+
+    def dies(unit: MediaUnit) -> Receipt:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(unit)
+        return decode(unit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(read_archive.stages, "decode", dies)
+        with pytest.raises(KeyboardInterrupt):
+            streamed(world.unit(archive))
+    assert len(world.clips()) == 4
+    streamed(world.unit(archive))
+    assert len(world.clips()) == len(media)
+
+
+def test_members_lie_under_a_folder_or_behind_one(tmp_path: Path, media: dict[str, bytes]) -> None:
+    names = [name for name in media if name.startswith("pictures")]
+    world = World(tmp_path, asks(tmp_path / "a.json", [f"coco/{name}" for name in names]))
+    behind = {f"deep/coco/{name}": media[name] for name in names[:3]}
+    receipt = streamed(world.unit(tarred(tmp_path / "behind.tar", behind)))
+    inside = {name: media[name] for name in names[3:]}
+    other = streamed(world.unit(tarred(tmp_path / "under.tar", inside), under="coco"))
+    assert world.samples(world.admit(receipt, other)) == len(names)
+
+
+def test_two_media_of_one_name_answer_nothing(tmp_path: Path, media: dict[str, bytes]) -> None:
+    world = World(tmp_path, asks(tmp_path / "a.json", ["pictures/0.jpg", "pictures/1.jpg"]))
+    one, two = media["pictures/0.jpg"], media["pictures/1.jpg"]
+    receipts = [
+        streamed(world.unit(tarred(tmp_path / "a.tar", {"x/pictures/0.jpg": one}))),
+        streamed(world.unit(tarred(tmp_path / "b.tar", {"y/pictures/0.jpg": two}))),
+        streamed(world.unit(tarred(tmp_path / "c.tar", {"pictures/1.jpg": two}))),
+        streamed(world.unit(tarred(tmp_path / "d.tar", {"pictures/1.jpg": two}))),
+    ]
+    assert world.codes(world.admit(*receipts)) == {"pictures/0.jpg": "MEDIA_AMBIGUOUS"}
+
+
+def test_records_of_a_damaged_archive_say_so(tmp_path: Path, media: dict[str, bytes]) -> None:
+    archive = tarred(tmp_path / "all.tar", {"pictures/0.jpg": media["pictures/0.jpg"]} | media)
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    world = World(tmp_path, asks(tmp_path / "a.json", ["pictures/0.jpg", "films/b.gif"]))
+    admitted = world.admit(streamed(world.unit(archive)))
+    assert world.codes(admitted) == {"films/b.gif": "ARCHIVE_DAMAGED"}
+    assert world.samples(admitted) == 1
+
+
+def test_a_refused_member_refuses_its_record(tmp_path: Path, media: dict[str, bytes]) -> None:
+    data = media["pictures/0.jpg"]
+    archive = tmp_path / "all.tar"
+    with tarfile.open(archive, "w") as tar:
+        link = tarfile.TarInfo("pictures/1.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+        info = tarfile.TarInfo("pictures/0.jpg")
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    world = World(tmp_path, asks(tmp_path / "a.json", ["pictures/0.jpg", "pictures/1.jpg"]))
+    admitted = world.admit(streamed(world.unit(archive)))
+    assert world.codes(admitted) == {"pictures/1.jpg": "ARCHIVE_MEMBER_REFUSED"}
+
+
+def test_ranges_of_an_archive_make_the_same_pool(tmp_path: Path, media: dict[str, bytes]) -> None:
+    archive = tarred(tmp_path / "all.tar", media)
+    world = World(tmp_path, asks(tmp_path / "a.json", list(media)))
+    with Concatenated([archive]) as file:
+        spans = ranges(file, "tar", 20_000)
+    assert len(spans) > 1
+    receipts = [streamed(world.unit(archive, span=span)) for span in spans]
+    assert world.samples(world.admit(*receipts)) == len(media)
+
+
+def test_large_members_go_by_disk(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_archive, "IN_MEMORY", 1000)
+    archive = tarred(tmp_path / "all.tar.gz", media)
+    world = World(tmp_path, asks(tmp_path / "a.json", list(media)))
+    streamed(world.unit(archive))
+    assert len(world.clips()) == len(media)
+
+
+def hound(path: Path, names: list[str]) -> Path:
+    rows = [row(name, "video", name, f"What is {name}?", "this") for name in names]
+    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    return path
+
+
+def test_folders_of_pictures_are_videos_in_archives_and_on_disk(
+    tmp_path: Path, media: dict[str, bytes]
+) -> None:
+    shots = {f"c01_{i + 1:04d}.jpeg": media[f"pictures/{i}.jpg"] for i in range(6)}
+    files = {f"train/v_one/{name}": data for name, data in reversed(shots.items())}
+    world = World(tmp_path, hound(tmp_path / "a.jsonl", ["v_one", "v_two"]), "llava_hound")
+    receipt = streamed(world.unit(tarred(tmp_path / "chunk_0.tar.gz", files)))
+    (clip,) = world.clips().values()
+    digest = folder_digest((name, sha256_hex(data)) for name, data in shots.items())
+    assert (clip["media_digest"], clip["kind"], clip["codec"]) == (digest, "video", "jpeg")
+    assert (clip["pts"], clip["time_base"], clip["duration"]) == ([*range(6)], [1, 2], [3, 1])
+    assert clip["width"] % 64 == clip["height"] % 64 == 0
+    admitted = world.admit(receipt)
+    assert world.codes(admitted) == {"v_two": "MEDIA_MISSING"}
+    folder = tmp_path / "media/v_one"
+    folder.mkdir(parents=True)
+    for name, data in shots.items():
+        (folder / name).write_bytes(data)
+    on_disk = world.admit(media=str(tmp_path / "media"))
+    (found,) = world.pool.table([on_disk], "index/media", MEDIA).to_pylist()
+    assert found["media_digest"] == digest and found["clip_id"] == clip["clip_id"]
+    again = World(tmp_path / "other", tmp_path / "a.jsonl", "llava_hound")
+    decode(MediaUnit(pool=again.pool.store.url, stage="decode", rows=(found,)))
+    (same,) = again.clips().values()
+    assert {name: same[name] for name in CLIPS.names} == {n: clip[n] for n in CLIPS.names}
+
+
+def test_a_folder_that_is_scattered_is_refused(tmp_path: Path, media: dict[str, bytes]) -> None:
+    data = media["pictures/0.jpg"]
+    files = {"v_one/1.jpeg": data, "v_two/1.jpeg": data, "v_one/2.jpeg": data}
+    world = World(tmp_path, hound(tmp_path / "a.jsonl", ["v_one", "v_two"]), "llava_hound")
+    admitted = world.admit(streamed(world.unit(tarred(tmp_path / "a.tar", files))))
+    assert world.codes(admitted) == {"v_one": "ARCHIVE_MEMBER_REFUSED"}
+
+
+def test_two_folders_of_one_name_side_by_side_are_refused(
+    tmp_path: Path, media: dict[str, bytes]
+) -> None:
+    files = {f"{at}/v_one/{n}.jpeg": media[f"pictures/{n}.jpg"] for at in "ab" for n in range(2)}
+    world = World(tmp_path, hound(tmp_path / "a.jsonl", ["v_one"]), "llava_hound")
+    admitted = world.admit(streamed(world.unit(tarred(tmp_path / "a.tar", files))))
+    assert world.codes(admitted) == {"v_one": "ARCHIVE_MEMBER_REFUSED"}
+
+
+def test_no_range_cuts_a_folder_of_pictures(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "RANGE_BYTES", 20_000)
+    found = {}
+    for form, make, end in (("llava_hound", hound, "jsonl"), ("llava_json", asks, "json")):
+        archive = str(tarred(tmp_path / f"{form}.tar", media))
+        world = World(tmp_path / form, make(tmp_path / f"{form}.{end}", ["pictures"]), form)
+        names = list_media.names(
+            list_media.NamesUnit(
+                pool=world.pool.store.url, format=form, annotations=world.annotations
+            )
+        )
+        source = SimpleNamespace(source=SimpleNamespace(name="a"), archives=(((archive,), ""),))
+        units = collect._archive_units([source], {"a": names}, "decode", world.pool)
+        found[form] = [unit.span for unit in units]
+    assert found["llava_hound"] == [None] and len(found["llava_json"]) > 1
+
+
+def test_a_damaged_member_takes_no_room_while_the_archive_passes(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[str] = []
+
+    def kept(self: read_archive._Passing, *more: Any) -> None:
+        left.extend(path.name for path in self.scratch.iterdir())
+        refuse(self, *more)
+
+    refuse = read_archive._Passing._refuse
+    monkeypatch.setattr(read_archive._Passing, "_refuse", kept)
+    archive = zipped(tmp_path / "a.zip", {"pictures/0.jpg": media["pictures/0.jpg"]})
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 1
+    archive.write_bytes(data)
+    world = World(tmp_path, asks(tmp_path / "a.json", ["pictures/0.jpg"]))
+    admitted = world.admit(streamed(world.unit(archive)))
+    assert world.codes(admitted) == {"pictures/0.jpg": "ARCHIVE_DAMAGED"} and not left
+
+
+def test_byte_ranges_of_a_patch_are_decoded(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    pieces = media_lookup._pieces
+    monkeypatch.setattr(
+        media_lookup, "_pieces", lambda file, ref: hashed.append(ref.kind) or pieces(file, ref)
+    )
+    shots = [media[f"pictures/{i}.jpg"] for i in range(4)]
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media/patch_000000").write_bytes(b"other" + b"".join(shots))
+    sizes = [len(data) for data in shots]
+    talk = row("", "video", "", "What?", "this")["conversations"]
+    spot = {"patch": "patch_000000", "start_num": 5, "size": sizes}
+    single = {"patch": "patch_000000", "start_num": 5, "size": sizes[0]}
+    past = {"patch": "patch_000000", "start_num": 5, "size": [10**9]}
+    asked = row("", "image", "", "What?", "that")["conversations"]
+    rows = [
+        {"id": "v", "video": spot, "conversations": talk},
+        {
+            "id": "w",
+            "video": spot,
+            "conversations": row("", "video", "", "Who?", "she")["conversations"],
+        },
+        {"id": "i", "image": single, "conversations": asked},
+        {"id": "p", "video": past, "conversations": talk},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    world = World(tmp_path, tmp_path / "a.json", "oryx_patches")
+    admitted = world.admit(media=str(tmp_path / "media"))
+    assert world.codes(admitted) == {"p": "MEDIA_TRUNCATED"} and world.samples(admitted) == 3
+    assert hashed == ["video", "image", "video"]  # each piece once
+    wanted = world.pool.table([admitted], "index/media", MEDIA).to_pylist()
+    decode(MediaUnit(pool=world.pool.store.url, stage="decode", rows=tuple(wanted)))
+    clips = world.clips()
+    assert len(clips[sha256_hex(b"".join(shots))]["pts"]) == 4
+    assert clips[sha256_hex(shots[0])]["kind"] == "image"
+
+
+def test_a_medium_that_kills_is_refused_and_its_neighbours_are_kept(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["pictures/0.jpg", "pictures/1.jpg"]
+    world = World(tmp_path, asks(tmp_path / "a.json", names))
+    killer = sha256_hex(media["pictures/1.jpg"])
+    monkeypatch.setenv("KILLER", killer)
+    monkeypatch.setenv("DEATHS", str(tmp_path / "deaths"))
+    monkeypatch.setattr(read_archive.stages, "decode", decode_or_die)
+    archive = tarred(tmp_path / "all.tar.gz", {name: media[name] for name in names})
+    streamed(world.unit(archive, alone=True))
+    assert set(world.clips()) == {sha256_hex(media["pictures/0.jpg"])}
+    refused = world.pool.table(world.pool.receipts("decode"), "refused", REFUSED).to_pylist()
+    assert [row["code"] for row in refused] == ["MEDIA_KILLED_WORKER"]
+    assert len((tmp_path / "deaths").read_bytes()) == 3
+    assert refused[0]["origin"] == f"member:{resolve(str(archive), '')}#pictures/1.jpg"
+
+
+def decode_or_die(unit: MediaUnit) -> Receipt:
+    if any(row["media_digest"] == os.environ["KILLER"] for row in unit.rows):
+        with Path(os.environ["DEATHS"]).open("ab") as deaths:
+            deaths.write(b"x")
+        os.abort()
+    return decode(unit)

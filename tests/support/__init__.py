@@ -1,0 +1,1 @@
+"""What several tests need: small worlds, made pools, servers that fail."""

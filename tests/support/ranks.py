@@ -1,0 +1,73 @@
+"""Two ranks in one launch, and several runs in it, one after the other.
+
+python -m torch.distributed.run --nproc_per_node 2 -m tests.support.ranks JOBS.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from tests.train.test_loop import ONE_THREAD, TINY, pool_of
+from train.engine import checkpoint
+from train.loop import run
+from train.model import memory
+
+STEPS = 10
+SHARED = replace(TINY, steps=STEPS, global_batch=5, save_every=2)
+
+
+def launch(command: Sequence[str], seconds: float) -> None:
+    """Run `python -m COMMAND` on two ranks of one thread each."""
+    words = "-m torch.distributed.run --nproc_per_node 2 --standalone -m".split()
+    done = subprocess.run(
+        [sys.executable, *words, *command],
+        cwd=Path(__file__).parents[2],
+        env=ONE_THREAD,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def keep_until(out: Path, step: int) -> None:
+    """Forget every checkpoint after this step, as if the run had been killed there."""
+    for note in (out / "checkpoints").glob(f"step-*/{checkpoint.COMMITTED}"):
+        if int(note.parent.name.removeprefix("step-")) > step:
+            note.unlink()
+
+
+def train(number: int, job: dict[str, Any]) -> None:
+    """Go on to the last step under one ZeRO stage; keep this job's rows, and what it saved."""
+    out, manifest = Path(job["out"]), Path(job["manifest"])
+    config = replace(SHARED, engine="deepspeed", zero_stage=job["stage"])
+    run(config, manifest, pool_of(manifest), out)
+    if os.environ["RANK"] == "0":
+        shutil.copy(out / "metrics.jsonl", out / f"metrics-{number}.jsonl")
+        keep_until(out, job["keep"])
+    dist.barrier()
+
+
+def main() -> None:
+    checkpoint.KEEP = STEPS
+    memory.CHUNK_FRAMES = 2
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    for number, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
+        train(number, job)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

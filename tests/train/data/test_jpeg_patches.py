@@ -1,0 +1,73 @@
+"""JPEGs -> patches: the decoder's own pixels, at the view's size, wherever they are written."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+from mixtures.tokens.frame_view import Look, look_at
+from mixtures.tokens.layout_types import LayoutConfig, View
+from shards.errors import DamagedData
+from tests.mixtures.tokens.test_visual_layout import clip_of
+from tests.support.tiny_model import patches_of
+from train.data.jpeg_patches import Room, Rooms, decoded, open_jpegs
+
+
+def jpeg(seed: int, width: int, height: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    return bytes(simplejpeg.encode_jpeg(pixels, 90))
+
+
+def look_of(width: int, height: int, frames: int, area: int) -> Look:
+    clip = clip_of(list(range(frames)), (1, 1), size=(width, height))
+    return look_at(clip, View(fps=1, cap=frames, area=area), LayoutConfig())
+
+
+@pytest.mark.parametrize("area", [128 * 64, 64 * 64])
+def test_patches_hold_what_pillow_decodes_and_scales(area: int) -> None:
+    look, jpegs = look_of(128, 64, 3, area), [jpeg(i, 128, 64) for i in range(3)]
+    shown = [Image.open(io.BytesIO(one)).convert("RGB") for one in jpegs]
+    if (look.width, look.height) != (128, 64):
+        size = (look.width, look.height)
+        shown = [one.resize(size, Image.Resampling.BICUBIC) for one in shown]
+    expected = patches_of(np.stack([np.asarray(one) for one in shown]))
+    found = open_jpegs(jpegs, look, [0, 1, 2], "c")
+    assert np.array_equal(found, expected)
+    assert np.array_equal(open_jpegs(jpegs, look, [2, 0], "c"), expected[[2, 0]])
+
+
+def test_clips_take_the_rows_of_their_room_in_turn() -> None:
+    look, rows = look_of(64, 64, 2, 64 * 64), np.zeros((40, 768), np.uint8)
+    room, jpegs = Room(rows), [jpeg(i, 64, 64) for i in range(2)]
+    first, second = room.take(2, look), room.take(1, look)
+    assert second is None  # 32 of 40 rows are taken
+    assert first is not None and open_jpegs(jpegs, look, [0, 1], "c", first) is first
+    assert np.array_equal(rows[:32].reshape(first.shape), open_jpegs(jpegs, look, [0, 1], "c"))
+    assert not rows[32:].any()
+
+
+def test_what_is_no_jpeg_is_damage_and_says_which_frame() -> None:
+    look = look_of(64, 64, 2, 64 * 64)
+    with pytest.raises(DamagedData, match="clip c: frame 1 is no JPEG"):
+        open_jpegs([jpeg(0, 64, 64), b"no"], look, [0, 1], "c")
+
+
+def test_frames_are_decoded_where_the_decoder_writes_through_the_cache() -> None:
+    for side in (64, 144, 384):
+        (pixels,) = decoded([jpeg(0, side, side)], look_of(side, side, 1, side * side), [0], "c")
+        assert all(row.ctypes.data % 16 == 8 for row in pixels)
+
+
+def test_an_array_is_used_again_once_nobody_holds_a_part_of_it() -> None:
+    rooms = Rooms()
+    first = rooms.empty(10)
+    part = first[2:4].reshape(1, 2, 768)
+    kept = first.ctypes.data
+    del first
+    assert rooms.empty(10).ctypes.data != kept
+    del part
+    assert rooms.empty(8).ctypes.data == kept and rooms.empty(8).shape == (8, 768)

@@ -1,0 +1,108 @@
+"""A damaged sample is replaced from its own source; nothing else moves; too many stop the run."""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from mixtures.manifest.files import load_manifest
+from mixtures.manifest.sampler import Drawn, Order
+from shards.errors import DamagedData
+from shards.reader import open_data
+from tests.support.tiny_pool import tiny_manifest
+from train.data import replacements
+from train.data.pack_stream import Stream
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    return tiny_manifest(tmp_path / "tiny")
+
+
+def pool_of(built: Path) -> str:
+    return str(built.parent.parent / "pool")
+
+
+def spoil(built: Path, source: str, key: str) -> None:
+    """Flip one bit in the middle of the sample's clip."""
+    (place,) = open_data(pool_of(built)).places(source, key)
+    part = Path(pool_of(built)) / place.file
+    data = bytearray(part.read_bytes())
+    data[place.offset + place.extent // 2] ^= 1
+    part.write_bytes(data)
+
+
+def keys(built: Path, workers: int = 0, world_size: int = 1) -> list[list[str]]:
+    """The keys of four steps, sorted within each, over all ranks."""
+    steps: list[list[str]] = [[] for _ in range(4)]
+    for rank in range(world_size):
+        stream = Stream(
+            load_manifest(built), pool_of(built), rank, world_size, 0, workers, global_batch=4
+        )
+        for step, packs in enumerate(islice(stream.steps(), 4)):
+            steps[step] += [key for pack in packs for key in pack.keys]
+    return [sorted(step) for step in steps]
+
+
+def first_of(built: Path, source: str) -> Drawn:
+    drawn = Order(load_manifest(built)).samples(0, 32)
+    return next(one for one in drawn if one.source == source)
+
+
+def test_only_the_damaged_sample_changes_and_the_change_is_counted_and_logged(
+    built: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    victim, whole = first_of(built, "clips"), keys(built)
+    spoil(built, "clips", victim.key)
+    caplog.set_level(logging.WARNING)
+    assert keys(built) == keys(built, workers=3) == keys(built, workers=2, world_size=3)
+    for before, after in zip(whole, keys(built), strict=True):
+        lost = before.count(victim.key)
+        assert len(before) == len(after) and victim.key not in after
+        assert len(set(before) - set(after)) <= lost
+    stream = Stream(load_manifest(built), pool_of(built), global_batch=4)
+    list(islice(stream.steps(), 4))
+    assert stream.replaced == sum(step.count(victim.key) for step in whole) > 0
+    assert f"position {victim.position}: " in caplog.text and "stands in" in caplog.text
+
+
+def test_a_stand_in_is_of_the_same_source_and_no_larger(built: Path) -> None:
+    manifest = load_manifest(built)
+    stand_ins = replacements.StandIns(manifest)
+    order = Order(manifest)
+    for drawn in order.samples(0, 60):
+        others = list(stand_ins.candidates(drawn))
+        assert others == list(stand_ins.candidates(drawn))
+        assert all(
+            (one.source, one.position, one.epoch) == (drawn.source, drawn.position, drawn.epoch)
+            and one.tokens <= drawn.tokens
+            and one.patches <= drawn.patches
+            and one.key != drawn.key
+            for one in others
+        )
+    assert others
+
+
+def test_past_the_limit_the_run_stops_and_says_what_to_do(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(built, "clips", first_of(built, "clips").key)
+    monkeypatch.setattr(replacements, "MOST", 0)
+    with pytest.raises(DamagedData, match=r"1 of \d+ samples are damaged.*restore"):
+        keys(built)
+
+
+def test_a_source_without_a_whole_sample_stops_the_run(built: Path) -> None:
+    manifest = load_manifest(built)
+    for drawn in Order(manifest).samples(0, 60):
+        if drawn.source == "pictures":
+            part = (
+                Path(pool_of(built))
+                / open_data(pool_of(built)).places("pictures", drawn.key)[0].file
+            )
+            part.write_bytes(b"\0" * part.stat().st_size)
+    with pytest.raises(DamagedData, match=r"no whole sample|are damaged"):
+        keys(built)

@@ -1,0 +1,352 @@
+"""The processor: the same ids, frames and wiring as training; Auto classes; generation; LoRA."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import simplejpeg
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor, TextStreamer
+
+from mixtures.manifest.files import load_manifest
+from mixtures.manifest.sampler import Order
+from mixtures.tokens.layout_types import LayoutConfig, View
+from mixtures.tokens.text import SPECIALS, TextCodec, pieces_of, train_tokenizer
+from shards.errors import UserError
+from shards.profile import Profile
+from shards.reader import open_data
+from shards.sample import Turn
+from tests.support.tiny_model import tiny_model
+from tests.support.tiny_pool import tiny_manifest
+from train.data.collate import build_pack
+from train.data.jpeg_patches import open_jpegs
+from train.data.render import Rules, render
+from train.model import register
+from train.model.modeling import SlowFastForConditionalGeneration
+from train.model.processing import SlowFastProcessor, processor_of
+from train.model_folder import NEVER_SAID
+
+LAYOUT = LayoutConfig(slow_frames=2, image_token_budget=64)
+VIEW = View(fps=1, cap=4, area=16_384)
+WORDS = [
+    "which digit is this",
+    "user\n",
+    "assistant\n",
+    "system\n",
+    "seven",
+    "0.5s 12345",
+    "be brief",
+]
+TOKENIZER = train_tokenizer(WORDS * 4, 300)
+CODEC = TextCodec(TOKENIZER)
+MARKS = [CODEC.token_id(name) for name in SPECIALS]
+
+
+@pytest.fixture(scope="module")
+def processor(tmp_path_factory: pytest.TempPathFactory) -> SlowFastProcessor:
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    path.write_bytes(TOKENIZER)
+    return processor_of(Rules(view=VIEW, layout=LAYOUT, codec=CODEC), Profile(), str(path))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "v.mp4"
+    source = "testsrc=s=128x96:r=10:d=6"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p"]
+    subprocess.run([*command, str(path)], check=True)
+    return path
+
+
+def model() -> SlowFastForConditionalGeneration:
+    made = tiny_model(layout=LAYOUT, vocab_size=CODEC.vocab_size)
+    made.config.visual_token_ids = [CODEC.token_id(name) for name in NEVER_SAID]
+    made.generation_config.suppress_tokens = MARKS
+    return made
+
+
+def asked(*parts: dict[str, Any], text: str = "which digit is this") -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+
+
+def picture(width: int = 64, height: int = 96) -> Image.Image:
+    random = np.random.default_rng(width)
+    return Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
+
+
+def inputs_of(processor: SlowFastProcessor, *conversations: list[dict[str, Any]]) -> Any:
+    return processor.apply_chat_template(
+        list(conversations), tokenize=True, add_generation_prompt=True
+    )
+
+
+def test_a_video_file_is_laid_out_as_in_training(processor: SlowFastProcessor, video: Path) -> None:
+    inputs = inputs_of(processor, asked({"type": "video", "video": str(video)}))
+    seen = processor._see("v", {"type": "video", "video": str(video)})
+    turns = [Turn(role="user", text="which digit is this", media=((0, 0),))]
+    sample = render(
+        "v",
+        turns,
+        [seen.clip],
+        lambda _, look, used: open_jpegs(seen.jpegs, look, used, "v"),
+        processor.rules,
+        answer=True,
+    )
+    pack = build_pack([sample], LAYOUT)
+    assert inputs["input_ids"][0].tolist() == pack.tokens.tolist()
+    assert np.array_equal(inputs["patches"], pack.patches)
+    assert np.array_equal(inputs["slots"]["position"], pack.slots.position)
+    assert inputs["seconds"].tolist() == [0.0, 1.0, 3.0, 4.0]  # 4 of 6, at one frame a second
+
+
+def test_frames_with_times_keep_their_times(processor: SlowFastProcessor) -> None:
+    frames = np.zeros((6, 64, 64, 3), np.uint8)
+    seconds = [5.0, 5.9, 7.1, 8.0, 9.0, 10.0]
+    part = {"type": "video", "video": frames, "seconds": seconds}
+    inputs = inputs_of(processor, asked(part))
+    assert inputs["seconds"].tolist() == pytest.approx([0.0, 0.9, 3.0, 4.0])
+    text = processor.tokenizer.decode(inputs["input_ids"][0])
+    assert "0.0s<|video_pad|>" in text and "3.0s<|video_pad|>" in text
+
+
+def test_frames_that_fit_the_question_are_chosen_by_their_scores(
+    processor: SlowFastProcessor,
+) -> None:
+    rules = processor.to_dict()
+    asking = SlowFastProcessor(
+        processor.tokenizer,
+        layout=rules["layout"],
+        frames=rules["frames"] | {"selection": "query", "cap": 2},
+        profile=rules["profile"],
+    )
+    part = {"type": "video", "video": np.zeros((6, 64, 64, 3), np.uint8), "seconds": [*range(6)]}
+    inputs = inputs_of(asking, asked(part | {"scores": [0, 9, 1, 0, 8, 1]}))
+    assert inputs["seconds"].tolist() == [1.0, 4.0]
+    with pytest.raises(ValueError, match=r"conversation 0: clip .* query needs 6 scores, .* has 0"):
+        inputs_of(asking, asked(part))
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"video": np.zeros((0, 64, 64, 3), np.uint8), "seconds": []}, "0 frames and 0 times"),
+        ({"video": np.zeros((2, 64, 64, 3), np.uint8), "seconds": [1.0]}, "2 frames and 1 times"),
+        ({"video": np.zeros((2, 64, 64, 3), np.uint8), "seconds": [1.0, 1.0]}, "do not ascend"),
+        ({"video": "nowhere.mp4"}, r"nowhere.mp4\): MEDIA_MISSING"),
+        ({"video": 3}, "a part of type 'video' holding int"),
+    ],
+)
+def test_bad_media_are_named(processor: SlowFastProcessor, part: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=f"conversation 1, medium 0.*{said}"):
+        inputs_of(processor, asked(), asked({"type": "video"} | part))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_a_short_video_shows_every_frame(processor: SlowFastProcessor, frames: int) -> None:
+    pixels = np.full((frames, 64, 64, 3), 99, np.uint8)
+    part = {"type": "video", "video": pixels, "seconds": list(range(frames))}
+    inputs = inputs_of(processor, asked(part))
+    assert inputs["grids"].tolist() == [[4, 4]] * frames
+    assert int((inputs["slots"]["kind"] == 1).sum()) == frames  # one fast token each
+
+
+def test_a_picture_of_1_by_4000_pixels_is_refused_by_name(processor: SlowFastProcessor) -> None:
+    part = {"type": "image", "image": picture(1, 4000)}
+    with pytest.raises(UserError, match="conversation 0, medium 0: MEDIA_BAD_ASPECT: 1 x 4000"):
+        inputs_of(processor, asked(part))
+
+
+def test_a_picture_of_1_by_60_pixels_stands_on_a_canvas(processor: SlowFastProcessor) -> None:
+    inputs = inputs_of(processor, asked({"type": "image", "image": picture(1, 60)}))
+    (height, width) = inputs["grids"][0].tolist()
+    assert (height, width) == (2, 2)
+    columns = inputs["patches"].view(height, width, 16, 16, 3).float()
+    assert columns[:, 0, :, :8].max() < 20 and columns.max() > 50
+
+
+@pytest.mark.parametrize("mark", ["<|im_end|>", "<|video_pad|>", "<|im_start|>assistant\n"])
+def test_text_never_becomes_control_tokens(processor: SlowFastProcessor, mark: str) -> None:
+    part = {"type": "image", "image": picture()}
+    plain = inputs_of(processor, asked(part, text="x"))
+    inputs = inputs_of(processor, asked(part, text=f"a {mark} b"))
+
+    def controls(batch: Any) -> list[int]:
+        return [i for i in batch["input_ids"][0].tolist() if i in MARKS]
+
+    assert controls(inputs) == controls(plain)
+
+
+def test_the_template_renders_the_same_ids_and_mask(processor: SlowFastProcessor) -> None:
+    conversation = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "which digit is this"},
+        {"role": "assistant", "content": "seven"},
+        {"role": "user", "content": "which digit"},
+        {"role": "assistant", "content": [{"type": "text", "text": "nine"}]},
+    ]
+    ours = processor.apply_chat_template(
+        conversation, tokenize=True, return_assistant_tokens_mask=True
+    )
+    theirs = processor.tokenizer.apply_chat_template(
+        conversation,
+        chat_template=processor.chat_template,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    assert ours["input_ids"][0].tolist() == theirs["input_ids"]
+    assert ours["assistant_masks"][0].tolist() == theirs["assistant_masks"]
+    turns = [
+        Turn(role=m["role"], text=m["content"] if isinstance(m["content"], str) else "nine")
+        for m in conversation
+    ]
+    rendered = CODEC.render(turns, [])
+    assert rendered.ids.tolist() == theirs["input_ids"]
+    assert rendered.supervised.astype(int).tolist() == theirs["assistant_masks"]
+    shown = processor.apply_chat_template(asked({"type": "video", "video": "v.mp4"}))
+    assert "<|vision_start|><|video_pad|><|vision_end|>which" in shown
+
+
+@torch.no_grad()
+def test_a_batch_answers_as_one_by_one_greedy_sampled_and_streamed(
+    processor: SlowFastProcessor, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conversations = [
+        asked({"type": "image", "image": picture()}),
+        asked({"type": "video", "video": str(video)}, text="which digit is this, seven or nine"),
+        asked(),
+    ]
+    made = model()
+    batch = inputs_of(processor, *conversations)
+    length = batch["input_ids"].shape[1]
+    options = {"max_new_tokens": 5, "pad_token_id": MARKS[0], "eos_token_id": -1}
+    together = made.generate(**batch, **options, do_sample=False)[:, length:]
+    for conversation, answer in zip(conversations, together, strict=True):
+        alone = inputs_of(processor, conversation)
+        found = made.generate(**alone, **options, do_sample=False)
+        assert found[0, alone["input_ids"].shape[1] :].tolist() == answer.tolist()
+    assert not {i for row in together.tolist() for i in row} & set(MARKS)
+    drawn = [
+        made.generate(**batch, **options, do_sample=True)
+        for seed in (1, 1, 2)
+        if torch.manual_seed(seed)
+    ]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
+    alone = inputs_of(processor, conversations[0])
+    streamer = TextStreamer(processor.tokenizer, skip_prompt=True)
+    made.generate(**alone, **options, do_sample=False, streamer=streamer)
+    assert processor.tokenizer.decode(together[0]).strip() == capsys.readouterr().out.strip()
+    with pytest.raises(UserError, match="2 sequences per prompt"):
+        made.generate(**batch, **options, do_sample=True, num_return_sequences=2)
+
+
+@torch.no_grad()
+def test_ids_that_were_cut_after_the_processor_name_the_sample_and_both_counts(
+    processor: SlowFastProcessor,
+) -> None:
+    part = {"type": "image", "image": picture()}
+    one, both = inputs_of(processor, asked(part)), inputs_of(processor, asked(), asked(part))
+    pad = CODEC.token_id("<|image_pad|>")
+    pads = int((both["input_ids"] == pad).sum())
+    assert pads > 2
+    for batch, sample in ((one, 0), (both, 1)):
+        at = (batch["input_ids"][sample] == pad).nonzero()[0]
+        batch["input_ids"][sample, at] = CODEC.token_id("<|im_end|>")
+        with pytest.raises(ValueError, match=f"sample {sample}: {pads - 1} placeholders, {pads} f"):
+            model().generate(**batch, max_new_tokens=1)
+    one["input_ids"] = one["input_ids"][:, :4]
+    one["attention_mask"] = one["attention_mask"][:, :4]
+    with pytest.raises(ValueError, match=rf"sample 0: \d placeholders, {pads} features"):
+        model().generate(**one, max_new_tokens=1)
+
+
+@torch.no_grad()
+def test_auto_classes_load_model_and_processor(
+    processor: SlowFastProcessor, tmp_path: Path
+) -> None:
+    register()
+    made = model()
+    made.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").exists() and not list(tmp_path.glob("*.bin"))
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    again = AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(again, SlowFastProcessor) and again.rules.layout == LAYOUT
+    assert (again.rules.view, again.profile) == (VIEW, asdict(Profile()))
+    batch = asked({"type": "image", "image": picture()})
+    one, two = inputs_of(processor, batch), inputs_of(again, batch)
+    assert torch.equal(one["input_ids"], two["input_ids"])
+    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": MARKS[0]}
+    assert torch.equal(made.generate(**one, **options), loaded.generate(**two, **options))
+
+
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureWarning")
+def test_lora_trains_few_weights_and_merges_into_the_same_model(
+    processor: SlowFastProcessor,
+) -> None:
+    peft = pytest.importorskip("peft")
+    plain = model()
+    batch = inputs_of(processor, asked({"type": "image", "image": picture()}))
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    tuned = peft.get_peft_model(model(), config)
+    trained = [name for name, p in tuned.named_parameters() if p.requires_grad]
+    assert trained and all("lora_" in name for name in trained)
+    tuned(**batch).logits.sum().backward()
+    assert all(p.grad is not None for p in tuned.parameters() if p.requires_grad)
+    with torch.no_grad():
+        adapted = tuned.eval()(**batch).logits
+        assert (adapted - plain(**batch).logits).abs().max() > 0.01
+        merged = tuned.merge_and_unload()
+        assert isinstance(merged, SlowFastForConditionalGeneration)
+        torch.testing.assert_close(merged(**batch).logits, adapted, rtol=1e-4, atol=1e-4)
+
+
+def test_processor_and_trainer_agree_on_every_sample_of_a_manifest(tmp_path: Path) -> None:
+    path = tiny_manifest(tmp_path, timestamps="per_frame_text")
+    manifest = load_manifest(path)
+    rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
+    reader = open_data(str(tmp_path / "pool"))
+    tokenizer = str(tmp_path / "tokenizer.json")
+    profile = Profile.from_json(manifest.value["profile"], "tiny")
+    processor = processor_of(rules, profile, tokenizer)
+    order, met = Order(manifest, 4), set()
+    for drawn in (order.sample(position) for position in range(60)):
+        stored = reader.read(drawn.source, drawn.key)
+        sample = stored.sample
+        rendered = render(
+            "s",
+            sample.turns,
+            sample.clips,
+            lambda n, look, used, jpegs=stored.frames: open_jpegs(jpegs[n], look, used, "s"),
+            rules,
+        )
+        media = [[simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs] for jpegs in stored.frames]
+        inputs = processor.apply_chat_template(
+            [message(turn, sample.clips, media) for turn in sample.turns], tokenize=True
+        )
+        assert inputs["input_ids"][0].tolist() == rendered.text.ids.tolist()
+        pack = build_pack([rendered], rules.layout)
+        assert torch.equal(inputs["slots"]["feature"], torch.from_numpy(pack.slots.feature))
+        assert inputs["seconds"].tolist() == pytest.approx(pack.times.tolist())
+        met.add(drawn.source)
+    assert met == {"pictures", "clips"}
+
+
+def message(turn: Turn, clips: Any, media: list[list[np.ndarray]]) -> dict[str, Any]:
+    content: list[dict[str, Any]] = []
+    for text, clip in pieces_of(turn):
+        content.append({"type": "text", "text": text})
+        if clip is None:
+            continue
+        kind = clips[clip].kind
+        part: dict[str, Any] = {"type": kind, kind: np.stack(media[clip])}
+        if kind == "image":
+            part[kind] = Image.fromarray(media[clip][0])
+        content.append(part | {"seconds": clips[clip].seconds()})
+    return {"role": turn.role, "content": content}

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mixtures.tokens.layout_types import LayoutConfig
+from shards.errors import UserError
+from train.config import Config, check_layout, digest, load_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").glob("*.yaml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")) == Config()
+
+
+def test_nested_values_override_defaults(tmp_path: Path) -> None:
+    config = load_config(
+        write(
+            tmp_path, "steps: 7\noptimizer: {lr: 2e-3, betas: [0.9, 0.95]}\ntext: {hidden_size: 64}"
+        )
+    )
+    assert (config.steps, config.optimizer.lr, config.optimizer.betas) == (7, 0.002, (0.9, 0.95))
+    assert config.text == replace(Config().text, hidden_size=64)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step: 3", "unknown key 'step'; did you mean 'steps'"),
+        ("optimizer: {lrr: 1}", "optimizer: unknown key 'lrr'; did you mean 'lr'"),
+        ("layout: {slow_frame: 4}", "layout: unknown key 'slow_frame'"),
+        ("steps: many", "steps: must be int, not 'many'"),
+        ("steps: true", "steps: must be int"),
+        ("steps: 0", "steps: must be above 0"),
+        ("steps: -1", "steps: must be above 0"),
+        ("engine: jax", "engine: must be one of torch, deepspeed"),
+        ("zero_stage: 4", "zero_stage: must be one of 1, 2, 3"),
+        ("optimizer: {betas: [0.9]}", "betas: must be a list of 2"),
+        ("optimizer: 3", "optimizer: must be a mapping"),
+    ],
+)
+def test_a_wrong_value_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(UserError, match=message) as raised:
+        load_config(path)
+    assert str(path) in str(raised.value)
+
+
+def test_a_layout_that_differs_from_the_manifest_names_both_values() -> None:
+    layout = LayoutConfig(slow_frames=4)
+    check_layout(Config(), layout, "m.json")
+    check_layout(Config(layout=layout), layout, "m.json")
+    with pytest.raises(
+        UserError, match=r"layout: slow_frames: the config says 32, .*m.json says 4"
+    ):
+        check_layout(Config(layout=LayoutConfig()), layout, "m.json")
+    with pytest.raises(UserError, match=r"patch_size: the config says 16, .* says 8"):
+        check_layout(Config(), LayoutConfig(patch=8), "m.json")
+
+
+def test_the_digest_covers_what_decides_the_run() -> None:
+    assert digest(Config()) == digest(Config(save_every=3, workers=0, cache_mib=1))
+    assert digest(Config()) == digest(Config(engine="deepspeed", zero_stage=3, micro_batch=1))
+    assert digest(Config()) != digest(Config(seed=1))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_shipped_configs_load(path: Path) -> None:
+    config = load_config(path)
+    assert config.steps > config.optimizer.warmup_steps
+    assert path.read_text().startswith("#")

@@ -1,0 +1,26 @@
+"""Training from the pool and from the shards of one manifest is the same training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.packed import packed
+from tests.support.tiny_pool import tiny_manifest
+from tests.train.test_loop import TINY, exact, metrics
+from train.loop import run
+
+SHORT = replace(TINY, steps=4, global_batch=2, micro_batch=1)
+
+
+@pytest.mark.parametrize("join", ["", "max_turns: 4, max_tokens: 200"])
+def test_the_losses_are_the_same_from_the_pool_and_from_shards(tmp_path: Path, join: str) -> None:
+    ratio = ("repeat: 1", "repeat: 1.5")
+    path = tiny_manifest(tmp_path, timestamps="per_frame_text", ratio=ratio, join=join)
+    run(SHORT, path, str(tmp_path / "pool"), tmp_path / "from_pool")
+    run(SHORT, path, packed(path), tmp_path / "from_shards")
+    ours, theirs = (exact(metrics(tmp_path / name)) for name in ("from_pool", "from_shards"))
+    assert ours == theirs and len(ours) == SHORT.steps
+    assert len({row[1] for row in ours}) == SHORT.steps

@@ -1,0 +1,306 @@
+"""Rendered samples -> one flat row of tokens, labels, pixels and their wiring. numpy only.
+
+A pack is whole samples back to back. Every count comes from `mixtures.tokens.visual_layout`; here
+it is only checked that placeholders, features and frames agree, sample by sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.tokens.layout_types import LEARNED, Layout, LayoutConfig
+from mixtures.tokens.text import Rendered
+from mixtures.tokens.visual_layout import frames_used
+from train.data.jpeg_patches import PATCH_VALUES, Frames
+from train.data.token_patches import Wiring, counts_of, wire
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisualSlots:
+    """What stands at the visual rows: `V` of them, `M` pooled tokens over `K` patch uses.
+
+    `position` int64 [V]: row of the pack. `feature` int64 [V]: below len(LEARNED) a learned vector,
+    else len(LEARNED) + the number of a pooled token. `patch` int64 [K]: patch row; `segment`
+    int64 [K], ascending: the pooled token that pools it; `sizes` int64 [M]: patches per token.
+    `frame` int64 [V]: row of `grids`, -1 for what belongs to no frame; `kind` int64 [M]: index into
+    mixtures.tokens.layout_types.POOLED.
+    """
+
+    position: NDArray[np.int64]
+    feature: NDArray[np.int64]
+    patch: NDArray[np.int64]
+    segment: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    kind: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFrames:
+    """Frames beyond the cap: `patches` uint8 [P, 768], `grids` int64 [F, 2], `times` float32 [F]
+    seconds, `clip` int64 [F], ascending: the clip of the pack that each belongs to. `position`
+    int64 [R]: the rows of the pack that stand for them, as many for every such clip."""
+
+    patches: NDArray[np.uint8]
+    grids: NDArray[np.int64]
+    times: NDArray[np.float32]
+    clip: NDArray[np.int64]
+    position: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """One flat row of whole samples.
+
+    `labels[t]` is the target predicted at row t, that is the next token of the same sample, or -100
+    where it is not supervised; the last row of a sample is always -100. `positions` restart at 0.
+    `patches` uint8 [P, 768] in (ph, pw, c) order, `grids` int64 [N, 2] patches per frame (rows,
+    columns), `times` float32 [N] seconds. `keys` names the samples in order.
+    """
+
+    tokens: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    cu_seqlens: NDArray[np.int64]
+    patches: NDArray[np.uint8]
+    grids: NDArray[np.int64]
+    slots: VisualSlots
+    times: NDArray[np.float32]
+    keys: tuple[str, ...]
+    memory: MemoryFrames
+
+    @property
+    def supervised(self) -> int:
+        """How many rows carry a loss."""
+        return int(np.count_nonzero(self.labels != IGNORED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderedSample:
+    """A sample ready to pack; `layouts`, `frames` and `seconds` have one entry per clip.
+
+    `frames[c]` is uint8 [F, gh, gw, 768]: the frames of `frames_used(layouts[c])` in that order, at
+    the recipe's size, as gh x gw patches in (ph, pw, c) order; `seconds[c]` their presentation
+    times. A clip whose layout is empty has none.
+    """
+
+    key: str
+    text: Rendered
+    layouts: Sequence[Layout]
+    frames: Sequence[Frames]
+    seconds: Sequence[Sequence[float]]
+
+
+def build_pack(samples: Sequence[RenderedSample], config: LayoutConfig) -> Pack:
+    """One pack of these samples, in order.
+
+    ValueError names the sample and the two numbers where placeholders and features, or frames and
+    layout, disagree.
+    """
+    if not samples:
+        return empty_pack()
+    lengths = np.array([len(sample.text.ids) for sample in samples], np.int64)
+    starts = _before(lengths)
+    clips = [
+        _placed(sample, number, start)
+        for sample, start in zip(samples, starts.tolist(), strict=True)
+        for number in range(_clips_in(sample))
+    ]
+    tokens = np.concatenate([sample.text.ids for sample in samples], dtype=np.int64)
+    wanted = np.concatenate([sample.text.supervised for sample in samples])
+    labels = np.full(len(tokens), IGNORED, np.int64)
+    labels[:-1] = np.where(wanted[1:], tokens[1:], IGNORED)
+    labels[(starts + lengths - 1)[lengths > 0]] = IGNORED
+    return Pack(
+        tokens=tokens,
+        labels=labels,
+        positions=_runs(np.zeros_like(starts), lengths),
+        cu_seqlens=np.append(starts, len(tokens)),
+        patches=_stacked([clip.shown.reshape(-1, PATCH_VALUES) for clip in clips]),
+        grids=_grids([clip.shown for clip in clips]),
+        slots=_slots(clips, config),
+        times=np.array([t for clip in clips for t in clip.times], np.float32),
+        keys=tuple(sample.key for sample in samples),
+        memory=_memory([clip for clip in clips if len(clip.beyond)]),
+    )
+
+
+def empty_pack() -> Pack:
+    """One unsupervised token and no pixels: a rank with nothing to do still takes its step."""
+    return Pack(
+        tokens=np.zeros(1, np.int64),
+        labels=np.full(1, IGNORED, np.int64),
+        positions=np.zeros(1, np.int64),
+        cu_seqlens=np.array([0, 1]),
+        patches=np.zeros((0, PATCH_VALUES), np.uint8),
+        grids=np.zeros((0, 2), np.int64),
+        slots=_NO_SLOTS,
+        times=np.zeros(0, np.float32),
+        keys=(),
+        memory=_NO_MEMORY,
+    )
+
+
+_NO_SLOTS = VisualSlots(
+    **dict.fromkeys((field.name for field in fields(VisualSlots)), np.zeros(0, np.int64))
+)
+_NO_MEMORY = MemoryFrames(
+    patches=np.zeros((0, PATCH_VALUES), np.uint8),
+    grids=np.zeros((0, 2), np.int64),
+    times=np.zeros(0, np.float32),
+    clip=np.zeros(0, np.int64),
+    position=np.zeros(0, np.int64),
+)
+
+
+class _Placed(NamedTuple):
+    """A clip in its pack, called `name`: the frames shown, and those beyond the cap.
+
+    `rows` int64 [S, 3] are those of `Rendered.visual` that mention it, in reading order, positions
+    counted from the pack's first row. `images` is the number of images in its sample.
+    """
+
+    name: str
+    layout: Layout
+    rows: NDArray[np.int64]
+    images: int
+    shown: Frames
+    times: Sequence[float]
+    beyond: Frames
+    times_beyond: Sequence[float]
+
+
+def _clips_in(sample: RenderedSample) -> int:
+    """How many clips a sample has; ValueError where layouts, frames and times disagree."""
+    if not len(sample.layouts) == len(sample.frames) == len(sample.seconds):
+        raise ValueError(
+            f"sample {sample.key}: {len(sample.layouts)} clips laid out, "
+            f"{len(sample.frames)} of frames, {len(sample.seconds)} of times"
+        )
+    return len(sample.layouts)
+
+
+def _placed(sample: RenderedSample, number: int, start: int) -> _Placed:
+    """A clip of the sample that starts at this row of the pack, checked against its layout."""
+    layout, frames = sample.layouts[number], sample.frames[number]
+    times, name = sample.seconds[number], f"sample {sample.key}, clip {number}"
+    counts, visual = counts_of(layout), sample.text.visual
+    rows = visual[visual[:, 1] == number]
+    mentions = max(np.count_nonzero(rows[:, 2] == 0), 1)
+    places = counts.features[rows[:, 2]].sum()
+    _agree(name, "placeholders", places, "features", counts.features.sum() * mentions)
+    _agree(name, "frames", len(frames), "frames in the layout", len(frames_used(layout)))
+    _agree(name, "frames", len(frames), "times", len(times))
+    shown = len(frames) - counts.beyond
+    return _Placed(
+        name=name,
+        layout=layout,
+        rows=np.add(rows, (start, 0, 0)),
+        images=sum(counts_of(one).is_image for one in sample.layouts),
+        shown=frames[:shown],
+        times=times[:shown],
+        beyond=frames[shown:],
+        times_beyond=times[shown:],
+    )
+
+
+def _agree(name: str, what: str, a: int, other: str, b: int) -> None:
+    if a != b:
+        raise ValueError(f"{name}: {a} {what}, {b} {other}")
+
+
+def _stacked(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The rows of all parts: as they lie if they follow one another in one array, else a copy."""
+    filled = [part for part in parts if len(part)] or [_NO_MEMORY.patches]
+    room, start = filled[0].base, filled[0].ctypes.data
+    at = start
+    for part in filled:
+        if part.base is not room or part.ctypes.data != at:
+            return np.concatenate(filled)
+        at += part.nbytes
+    if room is None or room.shape[1:] != (PATCH_VALUES,):
+        return np.concatenate(filled)
+    first = (start - room.ctypes.data) // PATCH_VALUES
+    rows: NDArray[np.uint8] = room[first : first + (at - start) // PATCH_VALUES]
+    return rows
+
+
+def _before(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The sum of the sizes before each."""
+    return np.cumsum(sizes) - sizes
+
+
+def _runs(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """start, start + 1, ... of each run, one after the other."""
+    return np.repeat(starts - _before(lengths), lengths) + np.arange(lengths.sum())
+
+
+def _grids(clips: Sequence[Frames]) -> NDArray[np.int64]:
+    """[N, 2]: the grid of each frame."""
+    grids = np.array([frames.shape[1:3] for frames in clips], np.int64).reshape(-1, 2)
+    return np.repeat(grids, [len(frames) for frames in clips], axis=0)
+
+
+def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
+    if not clips:
+        return _NO_SLOTS
+    wired = [clip.rows[counts_of(clip.layout).wired[clip.rows[:, 2]]] for clip in clips]
+    parts = [_wiring(clip, rows, config) for clip, rows in zip(clips, wired, strict=True)]
+    tokens = [
+        counts_of(clip.layout).tokens[rows[:, 2]] for clip, rows in zip(clips, wired, strict=True)
+    ]
+    pooled = _before(np.array([len(part.sizes) for part in parts]))
+    patches = _before(np.array([len(clip.shown) * prod(clip.shown.shape[1:3]) for clip in clips]))
+    frames = _before(np.array([len(clip.shown) for clip in clips]))
+    rows_of = [len(part.feature) for part in parts]
+    feature = np.concatenate([part.feature for part in parts])
+    frame = np.concatenate([part.frame for part in parts])
+    return VisualSlots(
+        position=_runs(np.concatenate(wired)[:, 0], np.concatenate(tokens)),
+        feature=feature + np.where(feature < len(LEARNED), 0, np.repeat(pooled, rows_of)),
+        patch=np.concatenate([p.patch + at for p, at in zip(parts, patches, strict=True)]),
+        segment=np.concatenate([p.segment + at for p, at in zip(parts, pooled, strict=True)]),
+        sizes=np.concatenate([part.sizes for part in parts]),
+        frame=frame + np.where(frame < 0, 0, np.repeat(frames, rows_of)),
+        kind=np.concatenate([part.kind for part in parts]),
+    )
+
+
+def _wiring(clip: _Placed, rows: NDArray[np.int64], config: LayoutConfig) -> Wiring:
+    numbers, grid = rows[:, 2].tobytes(), clip.shown.shape[1:3]
+    try:
+        return wire(clip.layout, numbers, grid, config, clip.images)
+    except ValueError as error:
+        raise ValueError(f"{clip.name}: {error}") from error
+
+
+def _memory(clips: Sequence[_Placed]) -> MemoryFrames:
+    """The frames beyond the cap of these clips, and where they stand."""
+    if not clips:
+        return _NO_MEMORY
+    counts = [len(clip.beyond) for clip in clips]
+    return MemoryFrames(
+        patches=np.concatenate([clip.beyond.reshape(-1, PATCH_VALUES) for clip in clips]),
+        grids=_grids([clip.beyond for clip in clips]),
+        times=np.array([t for clip in clips for t in clip.times_beyond], np.float32),
+        clip=np.repeat(np.arange(len(clips)), counts),
+        position=np.concatenate([_memory_rows(clip) for clip in clips]),
+    )
+
+
+def _memory_rows(clip: _Placed) -> NDArray[np.int64]:
+    """The rows of the pack that stand for the frames beyond the cap."""
+    counts = counts_of(clip.layout)
+    found = clip.rows[counts.memory[clip.rows[:, 2]]]
+    if len(found) != 1:
+        raise ValueError(f"{clip.name}: a memory that is mentioned {len(found)} times")
+    ((start, _, slot),) = found.tolist()
+    return np.arange(start, start + counts.tokens[slot])

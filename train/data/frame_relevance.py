@@ -1,0 +1,74 @@
+"""How well each frame of a video fits a question: SigLIP's text against SigLIP's frames.
+
+The scores are for views that select frames by "query" (mixtures.tokens.frame_selection): of a long
+video the model is then shown the frames that the question is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import simplejpeg
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import AutoConfig, AutoModel, AutoProcessor
+
+from mixtures.tokens.frame_selection import at_rate
+from mixtures.tokens.layout_types import View
+from shards.errors import UserError
+from shards.sample import Clip
+
+KINDS = ("siglip", "siglip2")
+STEPS = 1_000_000
+"""Scores are integers: cosines in millionths."""
+_FRAMES = 32  # encoded at once
+_CLIPS = 4  # whose frames are remembered: questions about one video stand together
+
+
+class Relevance:
+    """A folder of SigLIP or SigLIP 2 with its processor, as transformers saves them."""
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder}: not a model folder of transformers (no config.json)")
+        kind = AutoConfig.from_pretrained(folder).model_type
+        if kind not in KINDS:
+            raise UserError(f"{folder}: a model of type {kind!r}; use one of {', '.join(KINDS)}")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model: Any = AutoModel.from_pretrained(folder).eval().to(self.device)
+        self.processor: Any = AutoProcessor.from_pretrained(folder)
+        self._frames = lru_cache(_CLIPS)(self._encode)
+
+    @torch.no_grad()
+    def __call__(self, jpegs: Sequence[bytes], question: str) -> list[int]:
+        """One score per frame, higher where it fits better."""
+        inputs = self.processor.tokenizer(
+            question.lower(),
+            padding="max_length",
+            max_length=self.model.config.text_config.max_position_embeddings,
+            truncation=True,
+            return_tensors="pt",
+        )
+        text = self.model.get_text_features(inputs["input_ids"].to(self.device)).pooler_output
+        cosines = self._frames(tuple(jpegs)) @ normalize(text.float(), dim=-1)[0].cpu()
+        return (cosines * STEPS).round().long().tolist()
+
+    @torch.no_grad()
+    def _encode(self, jpegs: tuple[bytes, ...]) -> Tensor:
+        """Features of unit length [N, D]."""
+        made = []
+        for start in range(0, len(jpegs), _FRAMES):
+            frames = [simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs[start : start + _FRAMES]]
+            inputs = self.processor.image_processor(frames, return_tensors="pt").to(self.device)
+            made.append(self.model.get_image_features(**inputs).pooler_output.float().cpu())
+        return normalize(torch.cat(made), dim=-1)
+
+
+def wants_scores(clip: Clip, view: View) -> bool:
+    """Whether the view selects among this clip's frames by how well they fit the question."""
+    selects = clip.kind == "video" and view.selection == "query"
+    return selects and len(at_rate(clip, view.fps)) > view.cap

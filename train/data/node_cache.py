@@ -1,0 +1,264 @@
+"""One cache of remote extents per node, on its disk, shared by its ranks; it knows the future.
+
+The first of the node's ranks reads ahead for all of them: the order is arithmetic, so what every
+rank will read is known. The others find files. Nobody trusts a file: every read checks its crc32.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import DamagedData, UserError
+from shards.extents import Extents, Place
+from shards.ids import short_hash
+from train.data.prefetch_plan import NEVER, Forecast
+
+IN_FLIGHT = 32
+RANGE_BYTES = 512 << 10
+WASTE = 16
+"""A request may fetch one byte nobody asked for per this many that somebody did."""
+HORIZON_BYTES, HORIZON_USES = 4, 100_000
+"""How far ahead uses are known: this many times the cache's limit, at most this many uses."""
+POLL_SECONDS, PATIENCE_SECONDS = 0.002, 60.0
+
+AWAITED, LEADING, GONE = range(3)
+"""What the node's first rank is to the others."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """This node's disk: a folder that its ranks share, and how many bytes of extents it holds."""
+
+    folder: Path
+    limit: int
+    ranks: range
+
+
+def this_node(folder: str, limit: int, rank: int, environment: Mapping[str, str]) -> Node:
+    """The node that `rank` runs on; launchers say in the environment which of its ranks it is."""
+    local = int(environment.get("LOCAL_RANK", 0))
+    size = environment.get("LOCAL_WORLD_SIZE") or environment.get("LOCAL_SIZE") or local + 1
+    own = Path(tempfile.gettempdir()) / f"slowfast-mix-{os.getuid()}"
+    home = Path(folder) if folder else own
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(f"{home}: {error.strerror}; give another node_folder") from error
+    if not folder and home.stat().st_uid != os.getuid():
+        raise UserError(f"{home}: belongs to somebody else; give a node_folder")
+    return Node(folder=home, limit=limit, ranks=range(rank - local, rank - local + int(size)))
+
+
+class Request(NamedTuple):
+    """One ranged read of `file`, and the places that it brings."""
+
+    file: str
+    start: int
+    stop: int
+    places: list[Place]
+
+
+def coalesce(places: Sequence[Place]) -> list[Request]:
+    """Ranges over places of one step or few: near ones share a request, in order of first need."""
+    first = {place: number for number, place in enumerate(places)}
+    requests: list[Request] = []
+    for place in sorted(first):
+        stop = place.offset + place.extent
+        if requests:
+            last = requests[-1]
+            asked = sum(one.extent for one in last.places) + place.extent
+            span = stop - last.start
+            if last.file == place.file and span <= RANGE_BYTES and span - asked <= asked // WASTE:
+                last.places.append(place)
+                requests[-1] = last._replace(stop=max(stop, last.stop))
+                continue
+        requests.append(Request(place.file, place.offset, stop, [place]))
+    return sorted(requests, key=lambda each: min(first[place] for place in each.places))
+
+
+class NodeCache:
+    """A context: inside it the node's first rank fetches ahead for all that are inside theirs."""
+
+    def __init__(
+        self,
+        node: Node,
+        extents: Extents,
+        rank: int,
+        step: Callable[[], int],
+        future: Iterator[Sequence[Place]],
+    ) -> None:
+        """`step()` is the step this rank is at; `future` what the node reads from there on."""
+        self.node, self.extents, self.step, self.future = node, extents, step, future
+        self.mine = rank - node.ranks.start
+        self.folder = node.folder / "extents"
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.shared = _numbers(node.folder / "progress", len(node.ranks) + 1)
+        self.progress, self.leading = self.shared[:-1], self.shared[-1:]
+        self.stop = Event()
+        self.leader = Thread(target=self._lead, name="node-cache", daemon=True)
+
+    def __enter__(self) -> NodeCache:
+        start = self.step()
+        if self.mine == 0:
+            self.progress[:] = start
+            self.leader.start()
+        elif self.leading == GONE:  # of an earlier run; this one's leader is about to come
+            self.leading[:] = AWAITED
+        self.progress[self.mine] = start
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+        if self.mine == 0:
+            self.leader.join()
+
+    def leave(self) -> None:
+        """This rank reads nothing more that matters: nobody waits for it, nor it for anybody."""
+        self.progress[self.mine] = NEVER
+        self.stop.set()
+
+    def publish(self) -> None:
+        """Tell the node at which step this rank is, whether it reads anything there or not."""
+        self.progress[self.mine] = self.step()
+
+    def read(self, place: Place) -> bytes:
+        """The verified bytes of a place, as soon as they are here; else straight from the store."""
+        path = self.folder / name_of(self.extents, place)
+        patience = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                data = path.read_bytes()
+                self.extents.check(place, data)
+                return data
+            except DamagedData:
+                return self.extents.read(place)
+            except FileNotFoundError:
+                alone = self.stop.is_set() or self.leading == GONE
+                if alone or time.monotonic() > patience:
+                    return self.extents.read(place)
+            time.sleep(POLL_SECONDS)
+
+    def _lead(self) -> None:
+        try:
+            with ThreadPoolExecutor(IN_FLIGHT, "fetch") as threads:
+                try:
+                    Leader(self, threads).run()
+                finally:
+                    threads.shutdown(cancel_futures=True)
+        except Exception:  # a failing cache costs speed, not the run: ranks read directly
+            _log.exception("the node's cache stopped")
+        finally:
+            self.leading[:] = GONE
+
+
+class Leader:
+    """Fetches ahead for all ranks of the node until its cache is left."""
+
+    def __init__(self, cache: NodeCache, threads: ThreadPoolExecutor) -> None:
+        self.cache, self.threads = cache, threads
+        self.next_step = cache.step()
+        held = {path.name: path.stat().st_size for path in cache.folder.iterdir()}
+        self.forecast = Forecast(cache.node.limit, held)
+        self.places: dict[str, Place] = {}
+        self.waiting: deque[Request] = deque()
+        self.running: set[Future[None]] = set()
+        self.allowed = 4
+
+    def run(self) -> None:
+        while not self.cache.stop.is_set():
+            self.cache.leading[:] = LEADING
+            self.forecast.pass_to(int(self.cache.progress.min()))
+            learned = self._learn()
+            self._take()
+            self._submit()
+            if not learned:
+                self.cache.stop.wait(POLL_SECONDS)
+
+    def _learn(self) -> bool:
+        """One more step, unless enough is known or the order has ended."""
+        known = self.forecast
+        far = len(known) >= HORIZON_USES or known.bytes_known >= HORIZON_BYTES * known.limit
+        if far and self.next_step > known.now + 1:
+            return False
+        coming = next(self.cache.future, None)
+        if coming is None:
+            return False
+        named = {name_of(self.cache.extents, place): place for place in coming}
+        self.places |= named
+        if len(self.places) > 2 * HORIZON_USES:
+            self.places = {n: place for n, place in self.places.items() if known.expects(n)}
+        known.learn(self.next_step, [(name, place.extent) for name, place in named.items()])
+        self.next_step += 1
+        return True
+
+    def _take(self) -> None:
+        if len(self.waiting) >= IN_FLIGHT:
+            return
+        wanted, dropped = self.forecast.take(IN_FLIGHT * RANGE_BYTES // 4)
+        for name in dropped:
+            (self.cache.folder / name).unlink(missing_ok=True)
+        self.waiting += coalesce([self.places[name] for name in wanted])
+
+    def _submit(self) -> None:
+        """More requests at once as they succeed, so that the first ones have the link alone."""
+        done = {future for future in self.running if future.done()}
+        for future in done:
+            future.result()
+        self.running -= done
+        self.allowed = min(IN_FLIGHT, self.allowed + len(done))
+        while self.waiting and len(self.running) < self.allowed:
+            self.running.add(self.threads.submit(self._fetch, self.waiting.popleft()))
+
+    def _fetch(self, request: Request) -> None:
+        """Bring one range; what cannot be had becomes an empty file, so that its reader asks."""
+        try:
+            size = request.stop - request.start
+            data = self.cache.extents.raw(request.file, request.start, size)
+        except UserError as error:
+            _log.warning("%s", error)
+            data = b""
+        for place in request.places:
+            start = place.offset - request.start
+            piece = memoryview(data)[start : start + place.extent]
+            try:
+                self.cache.extents.check(place, piece)
+            except DamagedData:
+                piece = memoryview(b"")
+            _commit(self.cache.folder / name_of(self.cache.extents, place), piece)
+
+
+def name_of(extents: Extents, place: Place) -> str:
+    """The name of a place's file in the cache."""
+    return short_hash([extents.store.url, *place])
+
+
+def _commit(path: Path, data: memoryview) -> None:
+    temporary = path.parent.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _numbers(path: Path, count: int) -> NDArray[np.int64]:
+    """So many integers in memory that processes share."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        os.ftruncate(descriptor, 8 * count)
+    finally:
+        os.close(descriptor)
+    return np.memmap(path, np.int64, "r+", shape=(count,))

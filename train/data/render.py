@@ -1,0 +1,85 @@
+"""A stored sample as the model sees it: the manifest's view, layout and text, applied to JPEGs.
+
+Training and inference both come through here, so what a model is asked about is chosen, scaled and
+laid out exactly as what it was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
+
+from mixtures.tokens.frame_view import Look, look_at
+from mixtures.tokens.layout_types import Layout, LayoutConfig, View
+from mixtures.tokens.text import TextCodec
+from mixtures.tokens.visual_layout import frames_used, layout_of
+from shards.sample import Clip, Turn
+from train.data.collate import RenderedSample
+from train.data.jpeg_patches import Frames
+
+Opener = Callable[[int, Look, Sequence[int]], Frames]
+"""(clip number, its look, which frames of the view) -> the frames as patches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How a manifest shows samples to a model."""
+
+    view: View
+    layout: LayoutConfig
+    codec: TextCodec
+
+
+def render(
+    key: str,
+    turns: Sequence[Turn],
+    clips: Sequence[Clip],
+    open_frames: Opener,
+    rules: Rules,
+    *,
+    answer: bool = False,
+    scores: Mapping[int, Sequence[int]] = MappingProxyType({}),
+) -> RenderedSample:
+    """One conversation, ready to pack; only frames that the layout uses are opened.
+
+    `answer=True` ends the text where the assistant's reply begins. `scores` holds, by clip number,
+    how well each stored frame fits the question, for a view that selects by "query".
+    """
+    images = sum(clip.kind == "image" for clip in clips)
+    looks = [
+        look_at(clip, rules.view, rules.layout, images, scores.get(number, ()))
+        for number, clip in enumerate(clips)
+    ]
+    layouts = [
+        _laid_out(_without_times(look, rules.layout), clip.kind, rules.layout, rules.codec, images)
+        for look, clip in zip(looks, clips, strict=True)
+    ]
+    used = [frames_used(slots) for slots in layouts]
+    return RenderedSample(
+        key=key,
+        text=rules.codec.render(turns, layouts, answer=answer),
+        layouts=layouts,
+        frames=[open_frames(i, look, used[i]) for i, look in enumerate(looks)],
+        seconds=[seconds_of(look, slots) for look, slots in zip(looks, layouts, strict=True)],
+    )
+
+
+def _without_times(look: Look, layout: LayoutConfig) -> Look:
+    """The look, but for what its layout does not depend on: clips of one size share that."""
+    count = len(look.frames)
+    if layout.timestamps in ("sentence", "per_frame_text"):
+        return replace(look, frames=tuple(range(count)))
+    return replace(look, frames=tuple(range(count)), pts=(0,) * count, time_base=(1, 1))
+
+
+@lru_cache(maxsize=256)
+def _laid_out(look: Look, kind: str, layout: LayoutConfig, codec: TextCodec, images: int) -> Layout:
+    return layout_of(look, kind, layout, codec.count, images)
+
+
+def seconds_of(look: Look, slots: Layout) -> list[float]:
+    """Presentation times of the frames that the layout uses."""
+    numerator, denominator = look.time_base
+    return [look.pts[frame] * numerator / denominator for frame in frames_used(slots)]

@@ -1,0 +1,82 @@
+"""What stands in for a damaged sample: another one of its source that fits into its place.
+
+The choice is a function of the manifest and the position, so every rank layout, and every rerun on
+the same damage, sees the same packs; no other position moves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import TypeVar
+
+import numpy as np
+
+from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.sampler import Drawn
+from mixtures.order.permutation import key_of, permute
+from shards.errors import DamagedData
+
+STAND_IN_ALGO = "smaller-of-source/1"
+ATTEMPTS = 16
+MOST, MOST_PER_SAMPLE = 10, 1 / 1000
+
+Read = TypeVar("Read")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class StandIns:
+    """Replaces damaged samples, counts and logs them, and stops a run that meets too many."""
+
+    manifest: Manifest
+    read: int = 0
+    replaced: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def count(self) -> None:
+        """One sample was asked for."""
+        with self._lock:
+            self.read += 1
+
+    def replace(self, drawn: Drawn, damage: DamagedData, read: Callable[[Drawn], Read]) -> Read:
+        """`read` of the first stand-in that is whole; DamagedData past the limit, or if none is."""
+        self._charge(damage)
+        for other in self.candidates(drawn):
+            try:
+                found = read(other)
+            except DamagedData as error:
+                self._charge(error)
+                continue
+            _log.warning("position %d: %s; sample %s stands in", drawn.position, damage, other.key)
+            return found
+        raise DamagedData(f"{damage}; no whole sample of {drawn.source!r} fits into its place")
+
+    def candidates(self, drawn: Drawn) -> Iterator[Drawn]:
+        """A few other samples of its source, none larger, in an order keyed by the position."""
+        number = self.manifest.names.index(drawn.source)
+        table = self.manifest.tables[number]
+        fits = (table["tokens"] <= drawn.tokens) & (table["patches"] <= drawn.patches)
+        rows = np.flatnonzero(fits)
+        content = self.manifest.content_ids[number]
+        key = key_of(self.manifest.seed, f"{STAND_IN_ALGO} {content}", drawn.position)
+        for at in permute(np.arange(min(len(rows), ATTEMPTS)), len(rows), key).tolist():
+            record = table[rows[at]]
+            if record["key"].tobytes().hex() != drawn.key:
+                yield replace(
+                    drawn,
+                    key=record["key"].tobytes().hex(),
+                    tokens=int(record["tokens"]),
+                    patches=int(record["patches"]),
+                )
+
+    def _charge(self, damage: DamagedData) -> None:
+        with self._lock:
+            self.replaced += 1
+            if self.replaced > MOST + self.read * MOST_PER_SAMPLE:
+                raise DamagedData(
+                    f"{self.replaced} of {self.read} samples are damaged, the last: {damage}; "
+                    "run `python -m shards verify` on shards, restore what is damaged, run again"
+                )

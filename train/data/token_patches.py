@@ -1,0 +1,114 @@
+"""What the slots of a layout are, and which patches stand behind each of their tokens.
+
+Both follow from the layout alone, which clips of one size share, and are kept.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.tokens.layout_types import IMAGE, LEARNED, MEMORY, POOLED, Layout, LayoutConfig, Slot
+from mixtures.tokens.visual_layout import frames_used, pool_cells
+
+WIRED = frozenset((*POOLED, *LEARNED))
+VISUAL = WIRED | {MEMORY}
+
+
+class Counts(NamedTuple):
+    """What the slots of a layout are: their tokens and those that stand for features, int64 [S],
+    and which are of which kind."""
+
+    tokens: NDArray[np.int64]
+    features: NDArray[np.int64]
+    wired: NDArray[np.bool_]
+    memory: NDArray[np.bool_]
+    beyond: int
+    is_image: bool
+
+
+@lru_cache(maxsize=256)
+def counts_of(layout: Layout) -> Counts:
+    """The counts of a layout."""
+    kinds = [slot.kind for slot in layout]
+    return Counts(
+        np.array([slot.n for slot in layout], np.int64),
+        np.array([slot.n * (slot.kind in VISUAL) for slot in layout], np.int64),
+        np.array([kind in WIRED for kind in kinds], bool),
+        np.array([kind == MEMORY for kind in kinds], bool),
+        sum(slot.frames for slot in layout if slot.kind == MEMORY),
+        IMAGE in kinds,
+    )
+
+
+class Wiring(NamedTuple):
+    """VisualSlots of one clip, counted from its own first row, patch and pooled token."""
+
+    feature: NDArray[np.int64]
+    patch: NDArray[np.int64]
+    segment: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    frame: NDArray[np.int64]
+    kind: NDArray[np.int64]
+
+
+@lru_cache(maxsize=256)
+def wire(
+    layout: Layout, numbers: bytes, grid: tuple[int, int], config: LayoutConfig, images: int
+) -> Wiring:
+    """The wiring of the slots with these numbers (int64) over frames of one grid.
+
+    Frames are numbered as encoded.
+    """
+    slots = [layout[number] for number in np.frombuffer(numbers, np.int64)]
+    place = {frame: i for i, frame in enumerate(frames_used(layout))}
+    pooled = [slot for slot in slots if slot.kind not in LEARNED]
+    rows = [_cells(grid, slot, config, images) for slot in pooled]
+    starts = [place[slot.frame] * grid[0] * grid[1] for slot in pooled]
+    sizes = np.concatenate([_NOTHING, *(sizes for _, sizes in rows)])
+    tokens = [slot.n for slot in slots]
+    feature = _repeated([_learned(slot.kind) for slot in slots], tokens)
+    feature[feature < 0] = len(LEARNED) + np.arange(len(sizes))
+    return Wiring(
+        feature=feature,
+        patch=np.concatenate(
+            [_NOTHING, *(cells + at for (cells, _), at in zip(rows, starts, strict=True))]
+        ),
+        segment=np.repeat(np.arange(len(sizes)), sizes),
+        sizes=sizes,
+        frame=_repeated([place.get(slot.frame, -1) for slot in slots], tokens),
+        kind=_repeated([POOLED.index(slot.kind) for slot in pooled], [slot.n for slot in pooled]),
+    )
+
+
+_NOTHING = np.zeros(0, np.int64)
+
+
+def _learned(kind: str) -> int:
+    return LEARNED.index(kind) if kind in LEARNED else -1
+
+
+def _repeated(values: list[int], times: list[int]) -> NDArray[np.int64]:
+    return np.repeat(np.array(values, np.int64), times)
+
+
+def _cells(
+    grid: tuple[int, int], slot: Slot, config: LayoutConfig, images: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The patches behind a row of pooled tokens, and how many each token pools."""
+    patches, sizes = _cells_of(grid, slot.kind, slot.row, config, images)
+    if len(sizes) != slot.n:
+        raise ValueError(f"a {slot.kind} row of {slot.n} tokens over {len(sizes)} pooled cells")
+    return patches, sizes
+
+
+@lru_cache(maxsize=4096)
+def _cells_of(
+    grid: tuple[int, int], kind: str, row: int, config: LayoutConfig, images: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Kept, as clips of other times have the same rows."""
+    cells = pool_cells(grid, kind, row, config, images)
+    return np.concatenate(cells), np.array([len(cell) for cell in cells], np.int64)

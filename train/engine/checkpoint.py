@@ -1,0 +1,111 @@
+"""Save, commit, verify, load: a checkpoint exists once its COMMITTED.json does.
+
+    OUT/checkpoints/step-00000120/            the engine's files
+    OUT/checkpoints/step-00000120/COMMITTED.json   written last: step, ids, sha256 of each file
+
+A folder without it is a crash's leftover: never read, overwritten by the next save.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import DamagedData, UserError
+from shards.ids import sha256_file
+from train.json_files import fsync, write_json
+
+COMMITTED = "COMMITTED.json"
+SCHEMA = "slowfast-mix/checkpoint/2"
+KEEP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A committed state: `step` optimizer steps are in it; `data` is the stream's state."""
+
+    folder: Path
+    step: int
+    manifest_id: str
+    config: str
+    data: dict[str, Any]
+    files: dict[str, str]
+
+
+def pending(root: Path, step: int) -> Path:
+    """Where the files of this step are gathered: the same on every rank."""
+    return root / f".step-{step:08d}.tmp"
+
+
+def begin(temporary: Path) -> None:
+    """Empty the folder, of a crash's leftovers too."""
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+
+
+def commit(temporary: Path, head: dict[str, Any]) -> Path:
+    """Make what lies in `temporary` the checkpoint of head["step"]; then prune to KEEP."""
+    files = sorted(path for path in temporary.rglob("*") if path.is_file())
+    digests = {str(path.relative_to(temporary)): sha256_file(path) for path in files}
+    for path in [*files, *(p for p in temporary.rglob("*") if p.is_dir()), temporary]:
+        fsync(path)
+    final = temporary.parent / f"step-{head['step']:08d}"
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    fsync(final.parent)
+    write_json(final / COMMITTED, {"schema": SCHEMA} | head | {"files": digests})
+    _prune(final.parent)
+    return final
+
+
+def latest(root: Path) -> Checkpoint | None:
+    """The highest committed checkpoint, every byte verified; DamagedData names a bad file."""
+    folders = _committed(root)
+    if not folders:
+        return None
+    found = _read(folders[-1])
+    for name, wanted in found.files.items():
+        path = found.folder / name
+        if not path.is_file() or sha256_file(path) != wanted:
+            raise DamagedData(
+                f"{path}: not the bytes that were saved; delete {found.folder} to resume from "
+                "the checkpoint before it"
+            )
+    return found
+
+
+def check_same_run(found: Checkpoint, manifest_id: str, config: str) -> None:
+    """Raise UserError unless this checkpoint continues this very run, on however many ranks."""
+    pairs = (("manifest", found.manifest_id, manifest_id), ("config", found.config, config))
+    for what, saved, now in pairs:
+        if saved != now:
+            raise UserError(
+                f"{found.folder}: saved with {what} {saved}, this run has {now}; "
+                "give another --out, or delete this one"
+            )
+
+
+def _committed(root: Path) -> list[Path]:
+    return sorted(path.parent for path in root.glob(f"step-*/{COMMITTED}"))
+
+
+def _read(folder: Path) -> Checkpoint:
+    try:
+        head = json.loads((folder / COMMITTED).read_text())
+        if head.pop("schema", None) != SCHEMA:
+            raise UserError(
+                f"{folder}: saved by another version, this one reads {SCHEMA}; give another --out, "
+                "or delete it"
+            )
+        return Checkpoint(folder=folder, **head)
+    except (AttributeError, TypeError, json.JSONDecodeError) as error:
+        raise DamagedData(f"{folder / COMMITTED}: damaged ({error}); delete {folder}") from error
+
+
+def _prune(root: Path) -> None:
+    for folder in _committed(root)[:-KEEP]:
+        (folder / COMMITTED).unlink()
+        shutil.rmtree(folder)

@@ -1,0 +1,205 @@
+"""DeepSpeed ZeRO 1/2/3 as an engine (train.engine.open_engine). The only `import deepspeed`.
+
+DeepSpeed averages gradients over ranks: `backward` multiplies by the world size, once. What it
+saves is written by parameter name (train.engine.state_files), not as DeepSpeed's own partitions, so
+that another number of ranks, another stage or a single process goes on from it.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from transformers import PreTrainedModel
+
+from shards.errors import UserError
+from train.config import Config
+from train.data.collate import Pack
+from train.engine.interface import distinct_weights, make_optimizer, shapes_of
+from train.engine.state_files import MOMENTS, read_state, write_state
+from train.model.memory import memory_calls
+from train.model.modeling import pack_inputs
+
+_TIMEOUT = timedelta(minutes=10)
+_BUCKET = 500_000_000  # elements: DeepSpeed's default
+
+
+class DeepSpeedEngine:
+    """Ranks started by torchrun (or one process alone); gloo on CPU, NCCL on GPUs."""
+
+    def __init__(self, config: Config, model: PreTrainedModel) -> None:
+        deepspeed = _import_deepspeed()
+        self.owns_group = not dist.is_initialized()
+        self.device = _join_group()
+        deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        self.model, self.shapes = model, shapes_of(model)
+        nn.Module.to(model, self.device)
+        self.zero_stage = config.zero_stage
+        self.deepspeed = deepspeed
+        self.engine, *_ = deepspeed.initialize(
+            model=self.model,
+            optimizer=make_optimizer(config.optimizer, model),
+            config=_deepspeed_config(config, sum(shape.numel() for shape in self.shapes.values())),
+            dist_init_required=False,
+        )
+        self.moments = self._start_moments()
+
+    def total(self, value: float) -> float:
+        """The sum over ranks, in double precision, the same on every rank."""
+        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.item()
+
+    def backward(self, packs: Sequence[Pack], denominator: int) -> float:
+        summed = 0.0
+        for number, (pack, calls) in enumerate(zip(packs, self._calls(packs), strict=True), 1):
+            self.engine.set_gradient_accumulation_boundary(number == len(packs))
+            inputs = pack_inputs(pack, self.device)
+            inputs["memory"] = inputs["memory"]._replace(calls=calls)
+            loss = self.engine(**inputs).loss
+            self.engine.backward(loss * (self.world_size / denominator))
+            summed += loss.item()
+        return summed
+
+    def _calls(self, packs: Sequence[Pack]) -> list[int]:
+        """How often the tower runs on the memory of each pack: as the rank with most needs."""
+        frames = [len(pack.memory.grids) for pack in packs]
+        calls = torch.tensor([memory_calls(n) for n in frames], device=self.device)
+        dist.all_reduce(calls, dist.ReduceOp.MAX)
+        return calls.tolist()
+
+    def update(self, lr: float) -> float:
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = lr
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm())
+
+    def save(self, folder: Path) -> None:
+        write_state(folder, self.shapes, self._whole, self.rank, self.world_size)
+
+    def load(self, folder: Path, step: int) -> None:
+        for state in self.moments:
+            state["step"].fill_(step)
+        put = self._put_sharded if self.zero_stage == 3 else self._put
+        for name, tensors in read_state(folder, self.shapes):
+            put(self.model.get_parameter(name), *(t.to(self.device) for t in tensors))
+        if self.zero_stage < 3:
+            self.engine.optimizer.update_lp_params()
+
+    def _whole(self, name: str) -> list[Tensor]:
+        parameter, tools = self.model.get_parameter(name), self.deepspeed.utils
+        moments = [tools.safe_get_full_optimizer_state(parameter, kind) for kind in MOMENTS]
+        return [tools.safe_get_full_fp32_param(parameter), *moments]
+
+    def _start_moments(self) -> list[dict[str, Tensor]]:
+        """Moments of zeros, before any step. Left alone, ZeRO 1 and 2 find those of the first of
+        our two groups of parameters only."""
+        zero = self.engine.optimizer
+        sharded = self.zero_stage == 3
+        flats = (
+            zero.fp32_partitioned_groups_flat if sharded else zero.single_partition_of_fp32_groups
+        )
+        for flat in flats:
+            zero.optimizer.state[flat] = {
+                "step": torch.zeros((), device=flat.device),
+                **{kind: torch.zeros_like(flat) for kind in MOMENTS},
+            }
+        if not sharded:
+            zero._lazy_init_hp_params_optimizer_state()
+        return [zero.optimizer.state[flat] for flat in flats]
+
+    def _put(self, parameter: nn.Parameter, weight: Tensor, *moments: Tensor) -> None:
+        """Each rank keeps its part of whole tensors; ZeRO 1 and 2."""
+        tools = self.deepspeed.utils
+        tools.safe_set_full_fp32_param(parameter, weight)
+        for kind, moment in zip(MOMENTS, moments, strict=True):
+            tools.safe_set_full_optimizer_state(parameter, moment, kind)
+
+    def _put_sharded(self, parameter: nn.Parameter, weight: Tensor, *moments: Tensor) -> None:
+        """The same for ZeRO-3, whose parts are all of one size, the last padded with zeros."""
+        tools = self.deepspeed.utils
+        with self.deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
+            parameter.data.copy_(weight)
+        tools.safe_set_local_fp32_param(parameter, self._part(weight))
+        for kind, moment in zip(MOMENTS, moments, strict=True):
+            tools.safe_set_local_optimizer_state(parameter, self._part(moment), kind)
+
+    def _part(self, whole: Tensor) -> Tensor:
+        size = -(-whole.numel() // self.world_size)
+        padded = pad(whole.flatten(), (0, size * self.world_size - whole.numel()))
+        return padded[self.rank * size :][:size]
+
+    def barrier(self) -> None:
+        dist.barrier()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole model's weights, on the CPU; ZeRO-3 gathers them on every rank."""
+        if self.zero_stage < 3:
+            return distinct_weights(self.model)
+        with self.deepspeed.zero.GatheredParameters(list(self.model.parameters())):
+            return {name: w.clone() for name, w in distinct_weights(self.model).items()}
+
+    def close(self) -> None:
+        """Without this a process may abort at its exit."""
+        self.engine.destroy()
+        if self.owns_group:
+            dist.destroy_process_group()
+
+
+def _import_deepspeed() -> Any:
+    try:
+        import deepspeed
+    except ImportError as error:
+        raise UserError(
+            f"engine: deepspeed cannot be imported ({error}); pip install it"
+        ) from error
+    # DeepSpeed's calls, not a user's: torch 2.13 would say so on every one of them.
+    warnings.filterwarnings("ignore", "`torch.distributed.*is deprecated", FutureWarning)
+    # Shared-memory collectives are compiled on first use, for minutes, with a compiler that a
+    # user may not have: gloo does the same sums.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def _join_group() -> torch.device:
+    """Join the process group that torchrun describes, alone where it does not."""
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in alone.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("MASTER_PORT", "0" if os.environ["WORLD_SIZE"] == "1" else "29500")
+    has_gpu = torch.cuda.is_available()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if has_gpu else "gloo", timeout=_TIMEOUT)
+    if not has_gpu:
+        return torch.device("cpu")
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+
+
+def _deepspeed_config(config: Config, parameters: int) -> dict[str, Any]:
+    """Batch sizes of 1: how packs become steps is the loop's business, not DeepSpeed's.
+
+    A bucket is a buffer that every step clears: none is larger than what may lie in it.
+    """
+    bucket = min(parameters, _BUCKET)
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.optimizer.clip,
+        "zero_optimization": {
+            "stage": config.zero_stage,
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+        },
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": 1 << 30,
+    }

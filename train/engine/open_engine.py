@@ -1,0 +1,39 @@
+"""One process, or DeepSpeed ZeRO 1/2/3 (train.engine.deepspeed_engine), behind one interface.
+
+Both take gradients of (summed loss / one global denominator): `backward` over the micro-batches of
+a step gives this rank's summed loss, then `update` steps once. An engine sums over ranks, and saves
+to and loads from a folder what any other engine, on any number of ranks, can go on from.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from transformers import PreTrainedModel
+
+from shards.errors import UserError
+from train.config import Config
+from train.engine.interface import Engine
+from train.engine.torch_engine import TorchEngine
+
+
+def open_engine(config: Config, model: PreTrainedModel) -> Engine:
+    """The engine the config asks for; UserError if the launch does not fit it."""
+    # scattered sums (index_add, index_put) otherwise add in the order their threads arrive
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    if not torch.cuda.is_available():
+        # transformers imports DeepSpeed where it is installed, which warns unless it is told
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.engine == "deepspeed":
+        from train.engine.deepspeed_engine import DeepSpeedEngine
+
+        return DeepSpeedEngine(config, model)
+    if world_size != 1:
+        raise UserError(
+            f"engine: torch trains one process, this launch has {world_size}; "
+            "set `engine: deepspeed` in the config"
+        )
+    return TorchEngine(config, model)
