@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from pipeline.build import Built, build
+from pipeline.jobs.job import Job
 from pipeline.jobs.leak_index import build_index
 from pipeline.jobs.progress import steps
 from pipeline.jobs.ray_executor import connect
@@ -90,8 +91,9 @@ def run_build(arguments: argparse.Namespace) -> None:
 
 
 def run_pack(arguments: argparse.Namespace) -> None:
-    with connect(arguments.address) as workers, steps() as bars, bars.step("pack") as step:
-        sizes = pack(arguments.manifest, Pool(arguments.data), arguments.out, workers, step)
+    with connect(arguments.address) as workers, steps() as bars:
+        job = Job(pool=Pool(arguments.data), workers=workers, bars=bars)
+        sizes = pack(arguments.manifest, arguments.out, job)
     show_sizes(Console(), sizes)
 
 

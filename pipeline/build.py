@@ -18,9 +18,10 @@ from mixtures.recipe.types import Recipe
 from mixtures.selection.leak_counts import Matched, by_benchmark
 from pipeline.fetch.local_files import resolve
 from pipeline.jobs.collect import gather
-from pipeline.jobs.progress import Steps, steps
-from pipeline.jobs.ray_executor import Workers, connect
-from pipeline.jobs.run_stages import admit, decode, each, revisions, sample_tables
+from pipeline.jobs.job import Job, each
+from pipeline.jobs.progress import steps
+from pipeline.jobs.ray_executor import connect
+from pipeline.jobs.run_stages import admit, decode, revisions, sample_tables
 from pipeline.jobs.write_shards import Sizes, pack
 from pipeline.media.decode import check_tools
 from pipeline.sources.pin import Pinned, pin
@@ -61,29 +62,28 @@ def build(
     Store(out).check_writable()
     Store(pool_url).check_writable()
     pool = Pool(pool_url, recipe.profile)
+    bounds = {source.name: source.max_refused for source in recipe.sources}
     with connect(address) as workers, steps() as bars:
-        bounds = {source.name: source.max_refused for source in recipe.sources}
-        fuse = Fuse(bounds)
-        gathered = gather(sources, "decode", pool, workers, bars, uncaged, fuse)
-        fuse.check(recipe_path)
-        admitted = admit(sources, gathered, pool, workers, bars.step("admit"))
-        gathered = gather(exams, "held_out", pool, workers, bars, uncaged, Fuse({}))
-        held_out = admit(exams, gathered, pool, workers, bars.step("held out"))
+        job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
+        watched = replace(job, fuse=Fuse(bounds))
+        gathered = gather(sources, "decode", watched)
+        watched.fuse.check(recipe_path)
+        admitted = admit(sources, gathered, job, "admit")
+        held_out = admit(exams, gather(exams, "held_out", job), job, "held out")
         benchmark = held_out_clips(pool, held_out)
-        fuse = Fuse(bounds)
-        decode("decode", admitted, pool, workers, bars, uncaged, fuse)
-        decode("held_out", held_out, pool, workers, bars, uncaged, Fuse({}))
-        fuse.check(recipe_path)
+        watched = replace(job, fuse=Fuse(bounds))
+        decode("decode", admitted, watched)
+        decode("held_out", held_out, job)
+        watched.fuse.check(recipe_path)
         pool.ledger.compact(MANY)
-        compare(admitted, held_out, benchmark, pool, workers, bars)
-        find_leaks(recipe, admitted, pool, workers, bars)
-        find_twins(recipe, admitted, pool, workers, bars)
-        count_lengths(recipe, admitted, pool, workers, bars)
+        compare(admitted, held_out, benchmark, job)
+        find_leaks(recipe, admitted, job)
+        find_twins(recipe, admitted, job)
+        count_lengths(recipe, admitted, job)
         with bars.step("plan"):
             plan = build_manifest(recipe, pool, revisions(admitted | held_out))
             plan.write(out)
-        with bars.step("pack") as step:
-            sizes = pack(f"{out}/manifest.json", pool, f"{out}/shards", workers, step)
+        sizes = pack(f"{out}/manifest.json", f"{out}/shards", job)
     manifest_id = plan.manifest.manifest_id
     matches = tuple(by_benchmark(plan.matches.to_pylist()))
     return Built(manifest_id=manifest_id, books=tuple(plan.books), matches=matches, sizes=sizes)
@@ -99,29 +99,27 @@ def compare(
     admitted: dict[str, Receipt],
     held_out: dict[str, Receipt],
     benchmark: dict[str, str],
-    pool: Pool,
-    workers: Workers,
-    bars: Steps,
+    job: Job,
 ) -> None:
     """Fingerprints of the recipe's clips -> duplicate pairs and leak matches."""
-    clips = tuple(pending.clip_ids(pool, list(admitted.values())))
+    clips = tuple(pending.clip_ids(job.pool, list(admitted.values())))
     unit = compare_clips.CompareUnit(
-        pool=pool.store.url,
+        pool=job.pool.store.url,
         sources=revisions(admitted),
         held_out=revisions(held_out),
         clip_ids=clips,
         benchmark=benchmark,
     )
-    with bars.step("compare") as step:
+    with job.bars.step("compare") as step:
         if compare_clips.finished(unit):
             return
         parts = compare_clips.parts(unit)
         step.begin(2 * len(parts) + 1)
-        asked = list(each(workers, compare_clips.candidates, parts, step))
+        asked = list(each(job, compare_clips.candidates, parts, step))
         told = [replace(part, found=compare_clips.tables(asked)) for part in parts]
-        same = list(each(workers, compare_clips.same, told, step))
+        same = list(each(job, compare_clips.same, told, step))
         facts = replace(unit, found=compare_clips.tables(same))
-        list(each(workers, compare_clips.compare, [facts], step))
+        list(each(job, compare_clips.compare, [facts], step))
 
 
 def held_out_clips(pool: Pool, held_out: dict[str, Receipt]) -> dict[str, str]:
@@ -139,51 +137,45 @@ def held_out_clips(pool: Pool, held_out: dict[str, Receipt]) -> dict[str, str]:
     return found
 
 
-def find_leaks(
-    recipe: Recipe, admitted: dict[str, Receipt], pool: Pool, workers: Workers, bars: Steps
-) -> None:
+def find_leaks(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> None:
     """Matches of the recipe's clips and questions with its leak index, if it names one."""
     if recipe.leaks is None:
         return
-    clips = pending.clip_ids(pool, list(admitted.values()))
+    clips = pending.clip_ids(job.pool, list(admitted.values()))
     index = match_leaks.index_of(recipe.leaks.index)
-    with bars.step("leaks") as step:
-        units = match_leaks.units(pool, index, clips, sample_tables(admitted))
+    with job.bars.step("leaks") as step:
+        units = match_leaks.units(job.pool, index, clips, sample_tables(admitted))
         step.begin(len(units))
-        list(each(workers, match_leaks.match, units, step))
+        list(each(job, match_leaks.match, units, step))
 
 
-def find_twins(
-    recipe: Recipe, admitted: dict[str, Receipt], pool: Pool, workers: Workers, bars: Steps
-) -> None:
+def find_twins(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> None:
     """Pairs of nearly equal conversations, if the recipe keeps one of such."""
     if recipe.near_text is None:
         return
-    url, tables = pool.store.url, sample_tables(admitted)
-    with bars.step("texts") as step:
+    url, tables = job.pool.store.url, sample_tables(admitted)
+    with job.bars.step("texts") as step:
         step.begin(len(tables))
         units = [pair_texts.TextsUnit(pool=url, table=table) for table in tables]
-        texts = list(each(workers, pair_texts.sketch, units, step))
-    with bars.step("twins") as step:
+        texts = list(each(job, pair_texts.sketch, units, step))
+    with job.bars.step("twins") as step:
         parts = pair_texts.parted(url, texts, revisions(admitted))
         step.begin(len(parts))
-        list(each(workers, pair_texts.twins, parts, step))
+        list(each(job, pair_texts.twins, parts, step))
 
 
-def count_lengths(
-    recipe: Recipe, admitted: dict[str, Receipt], pool: Pool, workers: Workers, bars: Steps
-) -> None:
+def count_lengths(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> None:
     """Tokens per turn of every admitted sample, under the recipe's tokenizer and template."""
     tokenizer = resolve(recipe.text.tokenizer, "text.tokenizer").read_bytes()
     units = [
         count_tokens.TextUnit(
-            pool=pool.store.url,
+            pool=job.pool.store.url,
             table=table,
             tokenizer=tokenizer,
             template=recipe.text.template,
         )
         for table in sample_tables(admitted)
     ]
-    with bars.step("lengths") as step:
+    with job.bars.step("lengths") as step:
         step.begin(len(units))
-        list(each(workers, count_tokens.count_lengths, units, step))
+        list(each(job, count_tokens.count_lengths, units, step))

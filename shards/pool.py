@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 
 from shards.errors import UserError
-from shards.ids import canonical_json, sha256_hex, work_id
+from shards.ids import canonical_json, sha256_hex
 from shards.index import read_named, write_table
 from shards.profile import Profile
 from shards.receipts import Receipt as Receipt
-from shards.receipts import Receipts
+from shards.receipts import Receipts, Work
 from shards.store import Store
 
 
@@ -36,9 +35,9 @@ class Pool:
                 f"{profile.to_json()}; give another --pool"
             )
 
-    def receipt(self, name: str) -> Receipt | None:
-        """The receipt of this work id, or None if the work is not done."""
-        return self.ledger.read(name)
+    def done(self, work: Work) -> Receipt | None:
+        """The receipt of this work, or None if it is not done."""
+        return self.ledger.read(work.work_id)
 
     def receipts(self, stage: str) -> list[Receipt]:
         """All receipts of a stage, in the order of their work ids."""
@@ -46,32 +45,31 @@ class Pool:
 
     def commit(
         self,
-        stage: str,
-        version: str,
-        parameters: dict[str, Any],
-        inputs: Sequence[str],
+        work: Work,
         tables: Mapping[str, pa.Table],
         parts: Mapping[str, bytes] | None = None,
         counts: Mapping[str, int] | None = None,
         tools: str = "",
     ) -> Receipt:
-        """Store tables and parts under their content's name, the receipt last; first one wins."""
+        """Store tables and parts under their content's name, the receipt last; first one wins.
+
+        `tables` and `parts` (tars) are by folder of the pool; `tools` names the programs at work.
+        """
         blobs = {folder: (write_table(table), "parquet") for folder, table in tables.items()}
         blobs |= {folder: (data, "tar") for folder, data in (parts or {}).items()}
         outputs = {folder: [self._put(folder, *blob)] for folder, blob in blobs.items()}
-        name = work_id(stage, version, parameters, inputs)
         value = {
-            "work_id": name,
-            "stage": stage,
-            "version": version,
-            "parameters": parameters,
-            "inputs": list(inputs),
+            "work_id": work.work_id,
+            "stage": work.stage,
+            "version": work.version,
+            "parameters": dict(work.parameters),
+            "inputs": list(work.inputs),
             "outputs": outputs,
             "counts": dict(counts or {}),
             "tools": tools,
         }
-        self.store.put_once(f"receipts/{name}.json", canonical_json(value))
-        receipt = self.receipt(name)
+        self.store.put_once(f"receipts/{work.work_id}.json", canonical_json(value))
+        receipt = self.done(work)
         assert receipt is not None
         return receipt
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from shards.errors import DamagedData, MissingData
-from shards.ids import sha256_hex
+from shards.ids import sha256_hex, work_id
 from shards.index import RECEIPTS, read_named, table_of, write_table
 from shards.store import Store
 
@@ -33,9 +33,28 @@ MOST_SNAPSHOTS = 16
 _JSON = ("parameters", "outputs", "counts")
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A piece of work: a pure function of its stage, that stage's version, parameters and inputs.
+
+    `parameters` are canonical JSON (integers and strings); `inputs` digests, in an order of their
+    own. All four name its receipt.
+    """
+
+    stage: str
+    version: str
+    parameters: Mapping[str, Any]
+    inputs: Sequence[str]
+
+    @property
+    def work_id(self) -> str:
+        """The name of its receipt (docs/data_model.md, "Identities")."""
+        return work_id(self.stage, self.version, self.parameters, self.inputs)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """A finished piece of work: a pure function of (stage, version, parameters, inputs).
+    """A finished piece of work, and what came out of it.
 
     `outputs` maps a folder of the pool to the names of the files this work put there; `tools` names
     the programs that did it (an ffmpeg build), and is not part of the work id.

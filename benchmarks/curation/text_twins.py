@@ -28,6 +28,7 @@ from shards.index import LEAKED_TEXTS, TEXT_PAIRS
 from shards.leak_index import write_index
 from shards.pool import Pool
 from shards.profile import Profile
+from shards.receipts import Work
 
 TEXTS, TABLES, EVERY = 1_000_000, 10, 1_000
 QUESTIONS, ASKED_WORDS, ANSWER_WORDS = 100_000, 9, 30
@@ -130,7 +131,9 @@ def commit(pool: Pool, number: int) -> str:
         "turns_digest": pa.array([f"{n:032x}" for n in names], pa.string()),
         "turns": pa.array(talks, pa.string()),
     }
-    receipt = pool.commit("admit", "1", {}, [str(number)], {"index/samples": pa.table(columns)})
+    receipt = pool.commit(
+        Work("admit", "1", {}, [str(number)]), {"index/samples": pa.table(columns)}
+    )
     return receipt.outputs["index/samples"][0]
 
 

@@ -17,6 +17,7 @@ from mixtures.tokens.text import TextCodec, train_tokenizer
 from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, PAIRS, REFUSED, SAMPLES
 from shards.pool import Pool
 from shards.profile import Profile
+from shards.receipts import Work
 
 REVISION = "r"
 SMALLEST = 1803
@@ -48,7 +49,7 @@ def make_index(folder: Path, samples: int, sources: int = 40) -> tuple[Pool, lis
     columns += [_same("near", len(pairs) // 2), pa.array(np.ones(len(pairs) // 2), pa.int32())]
     tables = {"clusters": pa.table(columns, schema=PAIRS), "leaks": LEAKS.empty_table()}
     revisions = dict.fromkeys(names, REVISION)
-    pool.commit("compare", "1", {"sources": revisions, "held_out": {}}, [], tables)
+    pool.commit(Work("compare", "1", {"sources": revisions, "held_out": {}}, []), tables)
     return pool, names
 
 
@@ -82,13 +83,15 @@ def _source(pool: Pool, rng: np.random.Generator, name: str, count: int) -> np.n
     }
     counts = {"records": count, "records_refused": 0, "samples": count, "samples_refused": 0}
     parameters = {"source": name, "dataset": f"made/{name}", "revision": REVISION, "format": "made"}
-    receipt = pool.commit("admit", "1", parameters, [name], tables, counts=counts)
+    receipt = pool.commit(Work("admit", "1", parameters, [name]), tables, counts=counts)
     per_turn = np.clip(rng.lognormal(4.2, 1.0, 4 * count), 4, 1500).astype(np.int32)
     tokens = pa.ListArray.from_arrays(np.arange(0, 4 * count + 1, 4, np.int32), per_turn)
     lengths = pa.table([values["source"], values["key"], tokens], schema=LENGTHS)
     profile = TextCodec(TOKENIZER).profile_id
     counted = receipt.outputs["index/samples"]
-    pool.commit("lengths", "1", {"text_profile": profile}, counted, {f"lengths/{profile}": lengths})
+    pool.commit(
+        Work("lengths", "1", {"text_profile": profile}, counted), {f"lengths/{profile}": lengths}
+    )
     return clips
 
 
@@ -118,7 +121,9 @@ def _decode(pool: Pool, rng: np.random.Generator, name: str, clips: np.ndarray) 
         "nbytes": pa.ListArray.from_arrays(ends, nbytes),
     }
     columns = [values.get(f.name, pa.nulls(count, f.type)) for f in CLIPS]
-    pool.commit("decode", "1", {"of": name}, [], {"index/clips": pa.table(columns, schema=CLIPS)})
+    pool.commit(
+        Work("decode", "1", {"of": name}, []), {"index/clips": pa.table(columns, schema=CLIPS)}
+    )
 
 
 def _ids(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from mixtures.tokens.text import TextCodec
 from shards.ids import canonical_json, sha256_hex, short_hash
 from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, PAIRS, REFUSED, SAMPLES, table_of
 from shards.pool import Pool
+from shards.receipts import Work
 from shards.sample import Clip, Turn, digest_turns, key_of, turns_to_json
 from shards.writer import clip_members, tar_bytes
 
@@ -53,7 +54,7 @@ def commit_comparison(pool: Pool, sources: Sequence[str]) -> dict[str, str]:
     """No duplicates and no leaks among these sources; their revisions."""
     revisions = dict.fromkeys(sources, REVISION)
     facts = {"clusters": PAIRS.empty_table(), "leaks": LEAKS.empty_table()}
-    pool.commit("compare", "1", {"sources": revisions, "held_out": {}}, [], facts)
+    pool.commit(Work("compare", "1", {"sources": revisions, "held_out": {}}, []), facts)
     return revisions
 
 
@@ -97,7 +98,7 @@ def _commit_part(
         for clip, extent in zip(clips, extents, strict=True)
     ]
     tables = {"index/clips": table_of(CLIPS, rows)}
-    pool.commit("decode", "1", {}, [source, part], tables, {"clips": tar})
+    pool.commit(Work("decode", "1", {}, [source, part]), tables, {"clips": tar})
 
 
 def _commit_samples(
@@ -109,10 +110,12 @@ def _commit_samples(
 ) -> None:
     count = len(samples)
     admitted = pool.commit(
-        "admit",
-        "1",
-        {"source": source, "dataset": "d", "revision": REVISION, "format": "llava_json"},
-        [source],
+        Work(
+            "admit",
+            "1",
+            {"source": source, "dataset": "d", "revision": REVISION, "format": "llava_json"},
+            [source],
+        ),
         {
             "index/samples": table_of(SAMPLES, samples),
             "index/media": MEDIA.empty_table(),
@@ -121,10 +124,7 @@ def _commit_samples(
         counts={"records": count, "records_refused": 0, "samples": count, "samples_refused": 0},
     )
     pool.commit(
-        "lengths",
-        "1",
-        {"text_profile": text_profile},
-        admitted.outputs["index/samples"],
+        Work("lengths", "1", {"text_profile": text_profile}, admitted.outputs["index/samples"]),
         {f"lengths/{text_profile}": table_of(LENGTHS, lengths)},
     )
 

@@ -19,9 +19,10 @@ from mixtures.pool.id_arrays import ID, Ids, as_column, find, ids_of, segment_su
 from mixtures.recipe.filters import Filter
 from mixtures.tokens.text import TextCodec
 from shards.errors import UserError
-from shards.ids import short_hash, work_id
+from shards.ids import short_hash
 from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_table
 from shards.pool import Pool, Receipt
+from shards.receipts import Work
 
 FACTS_VERSION = "2"
 REMEDY = "run `python -m pipeline build` with this recipe and pool first"
@@ -161,15 +162,14 @@ def _remembered(
     make: Callable[[], dict[str, pa.Table]],
 ) -> tuple[str, dict[str, pa.Table]]:
     """The work id and the tables of some facts, from the pool or made and put there."""
-    name = work_id("facts", FACTS_VERSION, parameters, inputs)
-    done = pool.receipt(name)
-    if done:
+    work = Work("facts", FACTS_VERSION, parameters, inputs)
+    if done := pool.done(work):
         folders = done.outputs.items()
-        return name, {folder: pool.read(f"{folder}/{files[0]}") for folder, files in folders}
+        return done.work_id, {f: pool.read(f"{f}/{files[0]}") for f, files in folders}
     tables = make()
     with suppress(PermissionError):  # a pool that may only be read serves as well, only slower
-        pool.commit("facts", FACTS_VERSION, parameters, inputs, tables)
-    return name, tables
+        pool.commit(work, tables)
+    return work.work_id, tables
 
 
 def _columns(

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.report.build_data import Name
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matched:
@@ -23,7 +21,7 @@ class Matched:
 
 def by_benchmark(matches: Sequence[Mapping[str, Any]]) -> list[Matched]:
     """Samples that match each benchmark, and how many of them are refused, for whatever reason."""
-    found: dict[str, dict[str, set[Name]]] = defaultdict(lambda: defaultdict(set))
+    found: dict[str, dict[str, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
     for match in matches:
         name, kind = (match["source"], match["key"]), match["kind"]
         found[match["benchmark"]][kind].add(name)

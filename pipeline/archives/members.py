@@ -15,8 +15,8 @@ from itertools import pairwise
 
 from pipeline.archives.member import ArchiveProblem, Member, typed
 from pipeline.archives.split_files import Concatenated
-from pipeline.archives.tar import tar_members, tar_starts, unpacked_members
-from pipeline.archives.zip import zip_members, zip_starts
+from pipeline.archives.tars import tar_members, tar_starts, unpacked_members
+from pipeline.archives.zips import zip_members, zip_starts
 from shards.errors import UserError
 
 _KIND = re.compile(r"\.(tar\.gz|tgz|tar|zip)(?:[._-]?part[._-]?\w+|[._][a-z]{2}|[._]\d{2,3})?$")

@@ -11,19 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
-from typing import Any
 
 import pyarrow.compute as pc
 
 from pipeline.archives.members import kind_of, ranges
 from pipeline.archives.split_files import Concatenated
 from pipeline.fetch import local_files
-from pipeline.jobs.progress import Steps
-from pipeline.jobs.ray_executor import Died, Workers
+from pipeline.jobs.job import Job, each, killed
+from pipeline.jobs.progress import Step
+from pipeline.jobs.ray_executor import Died
 from pipeline.sources.pin import Pinned
-from pipeline.stages import fetch_media, list_media, read_archive
+from pipeline.stages import fetch_media, list_media
 from pipeline.stages.failure_limit import Fuse
-from shards.errors import UserError
+from pipeline.stages.read_archive import ArchiveUnit, Passed, stream
 from shards.index import WANTED
 from shards.pool import Pool, Receipt
 from shards.receipts import MANY
@@ -41,72 +41,67 @@ class Gathered:
     members: tuple[str, ...]
 
 
-def gather(
-    pinned: Sequence[Pinned],
-    stage: str,
-    pool: Pool,
-    workers: Workers,
-    bars: Steps,
-    uncaged: bool,
-    fuse: Fuse,
-) -> dict[str, Gathered]:
+def gather(pinned: Sequence[Pinned], stage: str, job: Job) -> dict[str, Gathered]:
     """What the archives and addresses of each source held; sources without any are left out.
 
     Of a source whose fuse blows no further archive is begun: check the fuse before going on.
     """
-    needing = [each for each in pinned if each.archives or each.source.format == LINKED]
+    needing = [one for one in pinned if one.archives or one.source.format == LINKED]
     if not needing:
         return {}
-    with bars.step("names") as step:
-        wanted = _wanted(needing, pool, workers, step, fuse)
-    with bars.step("archives" if stage == "decode" else "held out archives") as step:
+    wanted = _wanted(needing, job)
+    with job.bars.step("archives" if stage == "decode" else "held out archives") as step:
         units = [
-            replace(unit, uncaged=uncaged, bounds=_bounds(unit, wanted, fuse))
-            for unit in _archive_units(needing, wanted, stage, pool)
+            replace(unit, uncaged=job.uncaged, bounds=_bounds(unit, wanted, job.fuse))
+            for unit in _archive_units(needing, wanted, stage, job.pool)
         ]
-        linked_units = list(_link_units(wanted.values(), pool))
-        step.begin(len(units) + len(linked_units))
-        streamed = _run(workers, units, step, fuse, pool)
-        _run(workers, linked_units, step, fuse, pool)
-    linked = pool.receipts("link")
+        link_units = list(_link_units(wanted.values(), job.pool))
+        step.begin(len(units) + len(link_units))
+        streamed = _read_archives(units, job, step)
+        list(each(job, fetch_media.link, link_units, step))
+    linked = job.pool.receipts("link")
     gathered = {}
-    for each in needing:
-        own = [r for unit, r in streamed.items() if (unit.parts, unit.under) in each.archives]
-        own += linked if each.source.format == LINKED else []
-        gathered[each.source.name] = Gathered(
-            wanted=wanted[each.source.name].outputs["index/wanted"][0],
+    for one in needing:
+        own = [r for unit, r in streamed.items() if (unit.parts, unit.under) in one.archives]
+        own += linked if one.source.format == LINKED else []
+        gathered[one.source.name] = Gathered(
+            wanted=wanted[one.source.name].outputs["index/wanted"][0],
             members=tuple(sorted({r.outputs["index/members"][0] for r in own})),
         )
     return gathered
 
 
-def _wanted(
-    needing: Sequence[Pinned], pool: Pool, workers: Workers, step: Any, fuse: Fuse
-) -> dict[str, Receipt]:
+def _wanted(needing: Sequence[Pinned], job: Job) -> dict[str, Receipt]:
+    """Source -> the receipt that lists its media; sources with the same annotations share one."""
     units = {
-        each.source.name: list_media.NamesUnit(
-            pool=pool.store.url, format=each.source.format, annotations=each.annotations
+        one.source.name: list_media.NamesUnit(
+            pool=job.pool.store.url, format=one.source.format, annotations=one.annotations
         )
-        for each in needing
+        for one in needing
     }
     distinct = list(dict.fromkeys(units.values()))
-    step.begin(len(distinct))
-    done = _run(workers, distinct, step, fuse, pool)
+    with job.bars.step("names") as step:
+        step.begin(len(distinct))
+        done = dict(each(job, _list_media, distinct, step))
     return {name: done[unit] for name, unit in units.items()}
+
+
+def _list_media(unit: list_media.NamesUnit) -> tuple[list_media.NamesUnit, Receipt]:
+    return unit, list_media.names(unit)
 
 
 def _archive_units(
     needing: Sequence[Pinned], wanted: dict[str, Receipt], stage: str, pool: Pool
-) -> list[read_archive.ArchiveUnit]:
+) -> list[ArchiveUnit]:
     """One unit per archive, whatever number of sources names it; large plain ones in ranges."""
     tables: dict[tuple[tuple[str, ...], str], list[str]] = defaultdict(list)
-    for each in needing:
-        for archive in each.archives:
-            tables[archive] += wanted[each.source.name].outputs["index/wanted"]
+    for one in needing:
+        for archive in one.archives:
+            tables[archive] += wanted[one.source.name].outputs["index/wanted"]
     folders = {name for name in {*chain(*tables.values())} if _has_folders(pool, name)}
     units = []
     for (parts, under), names in tables.items():
-        whole = read_archive.ArchiveUnit(
+        whole = ArchiveUnit(
             pool=pool.store.url,
             stage=stage,
             parts=parts,
@@ -124,7 +119,7 @@ def _has_folders(pool: Pool, wanted: str) -> bool:
 
 
 def _bounds(
-    unit: read_archive.ArchiveUnit, wanted: Mapping[str, Receipt], fuse: Fuse
+    unit: ArchiveUnit, wanted: Mapping[str, Receipt], fuse: Fuse
 ) -> tuple[tuple[str, str, Fraction], ...]:
     """(source, its table of what it wants, the share that may fail) of the unit's sources."""
     tables = {name: receipt.outputs["index/wanted"][0] for name, receipt in wanted.items()}
@@ -156,58 +151,46 @@ def _link_units(wanted: Iterable[Receipt], pool: Pool) -> Iterable[fetch_media.L
         )
 
 
-def work(
-    unit: list_media.NamesUnit | read_archive.ArchiveUnit | fetch_media.LinkUnit,
-) -> tuple[Any, read_archive.Passed]:
-    """(the unit, what its stage left), whichever stage it belongs to."""
-    match unit:
-        case list_media.NamesUnit():
-            return unit, read_archive.Passed(receipt=list_media.names(unit))
-        case read_archive.ArchiveUnit():
-            return unit, read_archive.stream(unit)
-    return unit, read_archive.Passed(receipt=fetch_media.link(unit))
-
-
-def _run(
-    workers: Workers, units: Sequence[Any], step: Any, fuse: Fuse, pool: Pool
-) -> dict[Any, Receipt]:
-    """unit -> receipt; an archive whose worker keeps dying is read again, each medium apart.
+def _read_archives(
+    units: Sequence[ArchiveUnit], job: Job, step: Step
+) -> dict[ArchiveUnit, Receipt]:
+    """Unit -> receipt; an archive whose worker keeps dying is read again, each medium apart.
 
     An archive that was left early, or not begun, for a fuse that blew has none. Each archive reads
     what is in the pool when it begins, so receipts are compacted as they come.
     """
-    found: dict[Any, Receipt] = {}
+    receipts: dict[ArchiveUnit, Receipt] = {}
     left, parts = list(units), 0
     while left:
         again = []
-        for result in workers.map(work, _due(left, fuse)):
-            if not isinstance(result, Died):
-                unit, passed = result
-                if passed.receipt:
-                    found[unit] = passed.receipt
-                parts += passed.parts
-                if parts >= MANY:
-                    pool.ledger.compact()
-                    parts = 0
-                for source, codes in passed.codes.items():
-                    for code in codes:
-                        fuse.note(source, code)
-            elif isinstance(result.unit, read_archive.ArchiveUnit) and not result.unit.alone:
+        for result in job.workers.map(_read_archive, _due(left, job.fuse)):
+            if isinstance(result, Died):
+                if result.unit.alone:
+                    raise killed(result.unit)
                 again.append(replace(result.unit, alone=True))
                 continue
-            else:
-                raise UserError(f"{result.unit}: its worker died three times; is memory short?")
+            unit, passed = result
+            if passed.receipt:
+                receipts[unit] = passed.receipt
+            parts += passed.parts
+            if parts >= MANY:
+                job.pool.ledger.compact()
+                parts = 0
+            for source, codes in passed.codes.items():
+                for code in codes:
+                    job.fuse.note(source, code)
             step.advance()
         left = again
-    return found
+    return receipts
 
 
-def _due(units: Iterable[Any], fuse: Fuse) -> Iterator[Any]:
-    """The units without the archives of stopped sources; shared ones are told who is stopped."""
-    for each in units:
-        if not isinstance(each, read_archive.ArchiveUnit):
-            yield each
-            continue
-        sources = {source for source, _, _ in each.bounds}
+def _read_archive(unit: ArchiveUnit) -> tuple[ArchiveUnit, Passed]:
+    return unit, stream(unit)
+
+
+def _due(units: Iterable[ArchiveUnit], fuse: Fuse) -> Iterator[ArchiveUnit]:
+    """The archives without those of stopped sources; shared ones are told who is stopped."""
+    for unit in units:
+        sources = {source for source, _, _ in unit.bounds}
         if fuse.lets_pass(sources):
-            yield replace(each, stopped=tuple(sorted(sources & fuse.blown.keys())))
+            yield replace(unit, stopped=tuple(sorted(sources & fuse.blown.keys())))

@@ -22,14 +22,14 @@ from mixtures.recipe.load import HELD_OUT, held_out
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.recipe.types import Archive, HeldOut
 from pipeline.jobs.collect import gather
+from pipeline.jobs.job import Job, each
 from pipeline.jobs.progress import steps
 from pipeline.jobs.ray_executor import connect
-from pipeline.jobs.run_stages import admit, decode, each
+from pipeline.jobs.run_stages import admit, decode
 from pipeline.media.decode import check_tools
 from pipeline.sources.catalogue import ID, catalogue
 from pipeline.sources.pin import Pinned, pin
 from pipeline.stages import decode_media
-from pipeline.stages.failure_limit import Fuse
 from pipeline.stages.hash_questions import QuestionsUnit, questions
 from shards.errors import UserError
 from shards.index import FINGERPRINTS, LEAK_MEDIA, LEAK_QUESTIONS, SAMPLES, table_of
@@ -87,12 +87,12 @@ def build_index(path: str, out: str, address: str | None = None, *, uncaged: boo
     Store(out).check_writable()
     pool = Pool(f"{out.rstrip('/')}.work", Profile())
     with connect(address) as workers, steps() as bars:
-        gathered = gather(pinned, "held_out", pool, workers, bars, uncaged, Fuse({}))
-        admitted = admit(pinned, gathered, pool, workers, bars.step("admit"))
-        decode("held_out", admitted, pool, workers, bars, uncaged, Fuse({}))
+        job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
+        admitted = admit(pinned, gather(pinned, "held_out", job), job, "admit")
+        decode("held_out", admitted, job)
         with bars.step("questions") as step:
             step.begin(len(pinned))
-            asked = list(each(workers, questions, [_unit(one, pool) for one in pinned], step))
+            asked = list(each(job, questions, [_unit(one, pool) for one in pinned], step))
     by_name = {receipt.parameters["benchmark"]: receipt for receipt in asked}
     return _write(out, pool, pinned, admitted, by_name)
 

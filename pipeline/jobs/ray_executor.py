@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import ray
 from ray.exceptions import (
@@ -58,7 +58,7 @@ class Workers:
         remote = ray.remote(max_retries=0, num_cpus=1)(function)
         fresh = (_Attempt(unit=unit) for unit in units)
         again: list[_Attempt[Unit]] = []
-        running: dict[Any, _Attempt[Unit]] = {}
+        running: dict[ray.ObjectRef[Result], _Attempt[Unit]] = {}
         while True:
             while len(running) < 2 * _cpus():
                 attempt = again.pop() if again else next(fresh, None)
@@ -81,7 +81,9 @@ def _cpus() -> int:
     return max(1, int(resources.get("CPU", 1)))
 
 
-def _outcome(reference: Any, attempt: _Attempt[Unit]) -> Any:
+def _outcome(
+    reference: ray.ObjectRef[Result], attempt: _Attempt[Unit]
+) -> Result | _Attempt[Unit] | Died[Unit]:
     """The result, the next attempt, or Died; a UserError of the function is raised as it was."""
     try:
         return ray.get(reference)

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from pipeline.jobs.collect import Gathered
-from pipeline.jobs.progress import Steps
+from pipeline.jobs.job import Job, each
 from pipeline.jobs.ray_executor import Died, Workers
 from pipeline.sources.pin import Pinned
 from pipeline.stages import decode_media, pending
 from pipeline.stages.admit_records import SourceUnit
 from pipeline.stages.admit_records import admit as stage_admit
-from pipeline.stages.failure_limit import Fuse
-from shards.errors import UserError
 from shards.pool import Pool, Receipt
 
 
 def admit(
-    pinned: Sequence[Pinned], gathered: dict[str, Gathered], pool: Pool, workers: Workers, bar: Any
+    pinned: Sequence[Pinned], gathered: dict[str, Gathered], job: Job, title: str
 ) -> dict[str, Receipt]:
     """Published records -> samples, the media they name, and refusals: one receipt a source."""
-    units = [source_unit(one, gathered.get(one.source.name), pool) for one in pinned]
-    with bar as step:
+    units = [source_unit(one, gathered.get(one.source.name), job.pool) for one in pinned]
+    with job.bars.step(title) as step:
         step.begin(len(units))
-        receipts = list(each(workers, stage_admit, units, step))
+        receipts = list(each(job, stage_admit, units, step))
     by_name = {receipt.parameters["source"]: receipt for receipt in receipts}
     return {unit.name: by_name[unit.name] for unit in units}
 
@@ -47,16 +44,9 @@ def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> Source
     )
 
 
-def decode(
-    stage: str,
-    admitted: dict[str, Receipt],
-    pool: Pool,
-    workers: Workers,
-    bars: Steps,
-    uncaged: bool,
-    fuse: Fuse,
-) -> None:
+def decode(stage: str, admitted: dict[str, Receipt], job: Job) -> None:
     """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
+    pool, fuse = job.pool, job.fuse
     wanted = pending.wanted_media(pool, list(admitted.values()))
     users = pending.users(pool, admitted)
 
@@ -71,22 +61,22 @@ def decode(
     note(finished)
     rows = [row for row in wanted if row["clip_id"] not in finished]
     units = (
-        decode_media.MediaUnit(pool=pool.store.url, stage=stage, rows=unit, uncaged=uncaged)
+        decode_media.MediaUnit(pool=pool.store.url, stage=stage, rows=unit, uncaged=job.uncaged)
         for unit in pending.units(rows)
         if fuse.lets_pass({source for row in unit for source in users[row["clip_id"]]})
     )
     before = f"{len(wanted) - len(rows)} were done before" if len(wanted) > len(rows) else ""
-    with bars.step(stage.replace("_", " ")) as step:
+    with job.bars.step(stage.replace("_", " ")) as step:
         step.begin(len(rows), before)
         died = []
-        for result in workers.map(decode_media.decode, units):
+        for result in job.workers.map(decode_media.decode, units):
             if isinstance(result, Died):
                 died.append(result.unit)
             else:
                 note(pending.outcomes(pool, result))
                 step.advance(result.counts["media"])
         for unit in alone(died):
-            decode_alone(unit, workers)
+            decode_alone(unit, job.workers)
             step.advance()
 
 
@@ -105,15 +95,6 @@ def decode_alone(unit: decode_media.MediaUnit, workers: Workers) -> None:
 def sample_tables(admitted: dict[str, Receipt]) -> list[str]:
     """The tables of samples of these admissions."""
     return [name for one in admitted.values() for name in one.outputs["index/samples"]]
-
-
-def each(workers: Workers, function: Any, units: Sequence[Any], step: Any) -> Any:
-    """The receipts of these units; a unit that keeps killing its worker ends the build."""
-    for receipt in workers.map(function, units):
-        if isinstance(receipt, Died):
-            raise UserError(f"{receipt.unit}: its worker died three times; is memory short?")
-        step.advance()
-        yield receipt
 
 
 def revisions(receipts: dict[str, Receipt]) -> dict[str, str]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import Order
-from pipeline.jobs.ray_executor import Died, Workers
+from pipeline.jobs.job import Job, each
 from pipeline.stages.write_shard import ShardUnit, part_of, write_shard
 from shards.errors import UserError
 from shards.ids import sha256_hex
@@ -103,19 +102,13 @@ def plan_shards(
     ], total
 
 
-def pack(manifest_path: str, pool: Pool, out: str, workers: Workers, step: Any) -> Sizes:
-    """Write all shards of a manifest to `out` and publish them; `step` is told of each."""
+def pack(manifest_path: str, out: str, job: Job) -> Sizes:
+    """Write all shards of a manifest to `out` and publish them."""
     manifest = load_manifest(manifest_path)
-    units, sizes = plan_shards(manifest_path, manifest, pool, out)
-    step.begin(len(units))
-    digests = {}
-    for written in workers.map(write_shard, units):
-        if isinstance(written, Died):
-            raise UserError(
-                f"{out}/{written.unit.name}: its writer died three times; is memory short?"
-            )
-        name, digests[name] = written
-        step.advance()
+    units, sizes = plan_shards(manifest_path, manifest, job.pool, out)
+    with job.bars.step("pack") as step:
+        step.begin(len(units))
+        digests = dict(each(job, write_shard, units, step))
     publish(Store(out), manifest, digests)
     return sizes
 

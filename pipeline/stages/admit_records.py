@@ -14,10 +14,11 @@ from pipeline.sources import records
 from pipeline.sources.media_lookup import Found, MediaTable, folder_table, joined
 from pipeline.sources.records import MediaRef, Record, RowRefusal, once_each
 from pipeline.untrusted import Problem
-from shards.ids import clip_id, sample_key, short_hash, work_id
+from shards.ids import clip_id, sample_key, short_hash
 from shards.index import FETCHED, MEDIA, REFUSED, SAMPLES, table_of
 from shards.outcome import Refused
 from shards.pool import Pool, Receipt
+from shards.receipts import Work
 from shards.sample import digest_turns, turns_to_json
 
 ADMIT_VERSION = "1"
@@ -65,10 +66,10 @@ def admit(unit: SourceUnit) -> Receipt:
         "profile": pool.profile.profile_id,
         "revision": short_hash(inputs),
     }
-    done = pool.receipt(work_id("admit", ADMIT_VERSION, parameters, inputs))
-    return done or _Admission(unit, pool, table, parameters["revision"]).run(
-        files, parameters, inputs
-    )
+    work = Work("admit", ADMIT_VERSION, parameters, inputs)
+    if done := pool.done(work):
+        return done
+    return _Admission(unit, pool, table, parameters["revision"]).run(files, work)
 
 
 def _hashed(file: local_files.Local, hashed: Digests) -> local_files.Local:
@@ -102,9 +103,7 @@ class _Admission:
         self.refused: list[Refused] = []
         self.counts: Counter[str] = Counter()
 
-    def run(
-        self, files: Sequence[local_files.Local], parameters: dict[str, Any], inputs: list[str]
-    ) -> Receipt:
+    def run(self, files: Sequence[local_files.Local], work: Work) -> Receipt:
         self.origins = {str(file.path.resolve()): file.address for file in files}
         loose = (local_files.local(address) for _, address in self.unit.loose)
         self.origins |= {str(file.path): file.address for file in loose}
@@ -128,7 +127,7 @@ class _Admission:
             tables["fetched"] = table_of(FETCHED, rows)
         names = ("records", "records_refused", "samples", "samples_refused")
         counts = {name: self.counts[name] for name in names}
-        return self.pool.commit("admit", ADMIT_VERSION, parameters, inputs, tables, counts=counts)
+        return self.pool.commit(work, tables, counts=counts)
 
     def _admit(self, record: Record) -> None:
         clip_ids = []

@@ -20,9 +20,10 @@ from pipeline.dedup import verify
 from pipeline.dedup.candidates import candidates as candidates_of
 from pipeline.dedup.fingerprint_arrays import HASHED, hashed_of, prints_of
 from shards.errors import UserError
-from shards.ids import short_hash, work_id
+from shards.ids import short_hash
 from shards.index import CANDIDATES, FINGERPRINTS, PAIRS
 from shards.pool import Pool, Receipt
+from shards.receipts import Work
 
 VERSION = "4"
 CLIPS_PER_PART = 4096
@@ -41,18 +42,17 @@ class CompareUnit:
     part: tuple[int, int] = (0, 1)
     found: tuple[str, ...] = ()
 
-    @property
-    def parameters(self) -> dict[str, dict[str, str]]:
-        return {"sources": self.sources, "held_out": self.held_out}
+    def whole(self) -> Work:
+        """The last stage, over all parts."""
+        benchmark = short_hash(sorted(self.benchmark.items()))
+        parameters = {"sources": self.sources, "held_out": self.held_out}
+        return Work("compare", VERSION, parameters, [short_hash(sorted(self.clip_ids)), benchmark])
 
-    @property
-    def inputs(self) -> list[str]:
-        benchmark = sorted(self.benchmark.items())
-        return [short_hash(sorted(self.clip_ids)), short_hash(benchmark)]
-
-    @property
-    def partial_inputs(self) -> list[str]:
-        return [*self.inputs, "part {} of {}".format(*self.part)]
+    def partial(self, stage: str) -> Work:
+        """One of the first two stages, over this part."""
+        whole = self.whole()
+        part = "part {} of {}".format(*self.part)
+        return replace(whole, stage=stage, inputs=[*whole.inputs, part])
 
 
 def parts(unit: CompareUnit) -> list[CompareUnit]:
@@ -67,29 +67,27 @@ def tables(receipts: Sequence[Receipt]) -> tuple[str, ...]:
 
 
 def finished(unit: CompareUnit) -> bool:
-    name = work_id("compare", VERSION, unit.parameters, unit.inputs)
-    return Pool(unit.pool).receipt(name) is not None
+    """Whether these clips were compared before."""
+    return Pool(unit.pool).done(unit.whole()) is not None
 
 
 def candidates(unit: CompareUnit) -> Receipt:
     """What the clips of this part ask of all clips."""
-    pool = Pool(unit.pool)
-    done = pool.receipt(work_id("candidates", VERSION, unit.parameters, unit.partial_inputs))
-    if done:
+    pool, work = Pool(unit.pool), unit.partial("candidates")
+    if done := pool.done(work):
         return done
     every = {*unit.clip_ids, *unit.benchmark}
     asking = {name for name in every if _falls_to(name, unit.part)}
     asks = prints_of(_fingerprints(pool, unit, asking))
     stored = hashed_of(_fingerprints(pool, unit, every, HASHED))
     found = candidates_of(asks, stored, set(unit.clip_ids), every)
-    return _commit(pool, unit, "candidates", found)
+    return pool.commit(work, {"candidates": found})
 
 
 def same(unit: CompareUnit) -> Receipt:
     """Those candidates of this part that show the same; a pair's part is its first clip's."""
-    pool = Pool(unit.pool)
-    done = pool.receipt(work_id("same", VERSION, unit.parameters, unit.partial_inputs))
-    if done:
+    pool, work = Pool(unit.pool), unit.partial("same")
+    if done := pool.done(work):
         return done
     found = pa.concat_tables(
         [CANDIDATES.empty_table(), *(pool.read(f"candidates/{name}") for name in unit.found)]
@@ -99,7 +97,7 @@ def same(unit: CompareUnit) -> Receipt:
     found = found.filter(pa.array(ours, pa.bool_()))
     names = {*found["asking"].to_pylist(), *found["stored"].to_pylist()}
     prints = prints_of(_fingerprints(pool, unit, names))
-    return _commit(pool, unit, "same", verify.same(found, prints))
+    return pool.commit(work, {"same": verify.same(found, prints)})
 
 
 def compare(unit: CompareUnit) -> Receipt:
@@ -112,11 +110,7 @@ def compare(unit: CompareUnit) -> Receipt:
         "clusters": verify.duplicates(pairs, ours),
         "leaks": verify.leaks(pairs, ours, unit.benchmark),
     }
-    return pool.commit("compare", VERSION, unit.parameters, unit.inputs, facts)
-
-
-def _commit(pool: Pool, unit: CompareUnit, stage: str, table: pa.Table) -> Receipt:
-    return pool.commit(stage, VERSION, unit.parameters, unit.partial_inputs, {stage: table})
+    return pool.commit(unit.whole(), facts)
 
 
 def _falls_to(name: str, part: tuple[int, int]) -> bool:

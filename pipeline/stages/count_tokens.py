@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 
 from mixtures.tokens.text import TextCodec
-from shards.ids import work_id
 from shards.index import LENGTHS, table_of
 from shards.pool import Pool, Receipt
+from shards.receipts import Work
 from shards.sample import turns_from_json
 
 LENGTHS_VERSION = "1"
@@ -28,8 +28,8 @@ def count_lengths(unit: TextUnit) -> Receipt:
     """Tokens per turn of every sample in the table."""
     pool, codec = Pool(unit.pool), TextCodec(unit.tokenizer, unit.template)
     parameters = {"text_profile": codec.profile_id}
-    done = pool.receipt(work_id("lengths", LENGTHS_VERSION, parameters, [unit.table]))
-    if done:
+    work = Work("lengths", LENGTHS_VERSION, parameters, [unit.table])
+    if done := pool.done(work):
         return done
     rows = pool.read(f"index/samples/{unit.table}").select(["source", "key", "turns"]).to_pylist()
     counted = (
@@ -41,4 +41,4 @@ def count_lengths(unit: TextUnit) -> Receipt:
         for row in rows
     )
     tables = {f"lengths/{codec.profile_id}": table_of(LENGTHS, counted)}
-    return pool.commit("lengths", LENGTHS_VERSION, parameters, [unit.table], tables)
+    return pool.commit(work, tables)

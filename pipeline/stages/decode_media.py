@@ -26,10 +26,11 @@ from pipeline.media.decoded import Decoded, MediaRefusal
 from pipeline.media.frame_difference import differences
 from pipeline.media.image_sequences import decode_all
 from pipeline.stages.open_media import open_address
-from shards.ids import sha256_hex, work_id
+from shards.ids import sha256_hex
 from shards.index import CLIPS, FINGERPRINTS, REFUSED, table_of
 from shards.outcome import DEATHS, Refused
 from shards.pool import Pool, Receipt
+from shards.receipts import Work
 from shards.sample import Clip
 from shards.writer import clip_members, tar_bytes
 
@@ -55,8 +56,7 @@ def decode(unit: MediaUnit) -> Receipt:
     """Open each medium at the one door; one part, one index table, one table of fingerprints."""
     check_tools(uncaged=unit.uncaged)  # a worker's machine is not the driver's
     pool = Pool(unit.pool)
-    done = pool.receipt(work_id(*_work(pool, unit)))
-    if done:
+    if done := pool.done(_work(pool, unit)):
         return done
     clips, prints, refused = [], [], []
     with ExitStack() as stack:
@@ -113,7 +113,7 @@ def _commit_decoded(
         data, index = _part(clips)
         tables["index/clips"], parts["clips"] = index, data
     return pool.commit(
-        *_work(pool, unit),
+        _work(pool, unit),
         tables,
         parts,
         counts={"media": len(unit.rows), "refused": len(refused)},
@@ -121,10 +121,9 @@ def _commit_decoded(
     )
 
 
-def _work(pool: Pool, unit: MediaUnit) -> tuple[str, str, dict[str, str], list[str]]:
-    """What names the receipt: stage, version, parameters, inputs."""
+def _work(pool: Pool, unit: MediaUnit) -> Work:
     clips = [row["clip_id"] for row in unit.rows]
-    return unit.stage, DECODE_VERSION, {"profile": pool.profile.profile_id}, clips
+    return Work(unit.stage, DECODE_VERSION, {"profile": pool.profile.profile_id}, clips)
 
 
 def _part(clips: Sequence[tuple[dict[str, Any], Decoded]]) -> tuple[bytes, pa.Table]:

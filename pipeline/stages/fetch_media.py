@@ -14,6 +14,7 @@ from pipeline.fetch.http import Limits
 from pipeline.fetch.url_guard import FetchProblem, check_address
 from shards.index import MEMBERS, table_of
 from shards.pool import Pool, Receipt
+from shards.receipts import Work
 
 LINK_VERSION = "1"
 AT_ONCE = 16  # addresses fetched side by side
@@ -35,7 +36,9 @@ def link(unit: LinkUnit) -> Receipt:
     tables = {"index/members": table_of(MEMBERS, rows)}
     refused = sum(bool(row["code"]) for row in rows)
     return Pool(unit.pool).commit(
-        "link", LINK_VERSION, {}, unit.urls, tables, counts={"urls": len(rows), "refused": refused}
+        Work("link", LINK_VERSION, {}, unit.urls),
+        tables,
+        counts={"urls": len(rows), "refused": refused},
     )
 
 

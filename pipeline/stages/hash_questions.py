@@ -13,9 +13,10 @@ from pipeline.dedup.shingles import Ends, Hashes, ngrams, wholes, words_of
 from pipeline.fetch import local_files
 from pipeline.sources import records
 from pipeline.sources.records import Record
-from shards.ids import sha256_file, work_id
+from shards.ids import sha256_file
 from shards.index import LEAK_QUESTIONS
 from shards.pool import Pool, Receipt
+from shards.receipts import Work
 
 QUESTIONS_VERSION = "1"
 COMMON = 8  # questions; a 12-gram of more of one benchmark is its way of asking, no question
@@ -37,8 +38,8 @@ def questions(unit: QuestionsUnit) -> Receipt:
     files = [local_files.local(address) for address in unit.annotations]
     inputs = [file.digest or sha256_file(file.path) for file in files]
     parameters = {"benchmark": unit.benchmark, "format": unit.format}
-    done = pool.receipt(work_id("questions", QUESTIONS_VERSION, parameters, inputs))
-    if done:
+    work = Work("questions", QUESTIONS_VERSION, parameters, inputs)
+    if done := pool.done(work):
         return done
     found = [
         (item.record, turn.text)
@@ -47,7 +48,7 @@ def questions(unit: QuestionsUnit) -> Receipt:
         if turn.role == "user"
     ]
     tables = {"questions": question_table(unit.benchmark, found)}
-    return pool.commit("questions", QUESTIONS_VERSION, parameters, inputs, tables)
+    return pool.commit(work, tables)
 
 
 def question_table(benchmark: str, found: Sequence[tuple[str, str]]) -> pa.Table:

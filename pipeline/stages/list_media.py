@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pipeline.fetch import local_files
 from pipeline.sources import records
 from pipeline.sources.records import Record
-from shards.ids import sha256_file, work_id
+from shards.ids import sha256_file
 from shards.index import WANTED, table_of
 from shards.pool import Pool, Receipt
+from shards.receipts import Work
 
 NAMES_VERSION = "1"
 
@@ -28,9 +29,8 @@ def names(unit: NamesUnit) -> Receipt:
     pool = Pool(unit.pool)
     files = [local_files.local(address) for address in unit.annotations]
     inputs = [file.digest or sha256_file(file.path) for file in files]
-    parameters = {"format": unit.format}
-    done = pool.receipt(work_id("names", NAMES_VERSION, parameters, inputs))
-    if done:
+    work = Work("names", NAMES_VERSION, {"format": unit.format}, inputs)
+    if done := pool.done(work):
         return done
     wanted = {}
     for item in records(unit.format, [file.path for file in files]):
@@ -42,4 +42,4 @@ def names(unit: NamesUnit) -> Receipt:
                     wanted[name, ref.kind, ref.span] = row | {"url": ref.url}
     rows = [wanted[key] for key in sorted(wanted, key=lambda key: (*key[:2], key[2] or ()))]
     tables = {"index/wanted": table_of(WANTED, rows)}
-    return pool.commit("names", NAMES_VERSION, parameters, inputs, tables)
+    return pool.commit(work, tables)

@@ -21,10 +21,10 @@ from pipeline.dedup.questions import GRAM, Questions, asked
 from pipeline.dedup.verify import leak_matches
 from pipeline.stages import compare_clips, decode_media
 from shards.errors import UserError
-from shards.ids import work_id
 from shards.index import LEAKED_TEXTS, LEAKS, table_of
 from shards.leak_index import LeakIndex, open_index
 from shards.pool import Pool, Receipt
+from shards.receipts import Work
 
 MEDIA_VERSION = f"1/{compare_clips.VERSION}"
 TEXT_VERSION = "1"
@@ -109,8 +109,8 @@ def match_media(unit: MediaLeakUnit) -> list[Receipt]:
         clips = set(table["clip_id"].to_pylist())
         own = sorted((row for row in rows if row["clip_id"] in clips), key=lambda r: (*r.values(),))
         leaks = {"leaks": table_of(LEAKS, own)}
-        parameters = {"index": index.index_id}
-        receipts.append(pool.commit("leak_media", MEDIA_VERSION, parameters, [name], leaks))
+        work = Work("leak_media", MEDIA_VERSION, {"index": index.index_id}, [name])
+        receipts.append(pool.commit(work, leaks))
     return receipts
 
 
@@ -139,9 +139,8 @@ def _same(url: str, index_id: str) -> LeakIndex:
 def match_text(unit: TextLeakUnit) -> Receipt:
     """Samples whose user asks what a question of the index asks."""
     pool, index = Pool(unit.pool), index_of(unit.index)
-    parameters = {"index": index.index_id}
-    done = pool.receipt(work_id("leak_text", TEXT_VERSION, parameters, [unit.table]))
-    if done:
+    work = Work("leak_text", TEXT_VERSION, {"index": index.index_id}, [unit.table])
+    if done := pool.done(work):
         return done
     samples = pool.read(f"index/samples/{unit.table}").select(["key", "turns"])
     found = [
@@ -149,7 +148,7 @@ def match_text(unit: TextLeakUnit) -> Receipt:
         for start in range(0, len(samples), _TEXTS_AT_ONCE)
     ]
     tables = {"leaks/text": pa.concat_tables([LEAKED_TEXTS.empty_table(), *found])}
-    return pool.commit("leak_text", TEXT_VERSION, parameters, [unit.table], tables)
+    return pool.commit(work, tables)
 
 
 @functools.lru_cache(maxsize=1)

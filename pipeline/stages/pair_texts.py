@@ -20,9 +20,9 @@ from pipeline.dedup.text_minhash import (
     shingles,
     sketches,
 )
-from shards.ids import work_id
 from shards.index import TEXTS
 from shards.pool import Pool, Receipt
+from shards.receipts import Work
 
 TEXTS_VERSION = f"1/rensa-{RMinHash.ALGORITHM_VERSION}"
 TWINS_VERSION = "1"
@@ -42,8 +42,8 @@ class TextsUnit:
 def sketch(unit: TextsUnit) -> Receipt:
     """Sketch and shingles of every distinct conversation of a table, in order of their digests."""
     pool = Pool(unit.pool)
-    done = pool.receipt(work_id("texts", TEXTS_VERSION, {}, [unit.table]))
-    if done:
+    work = Work("texts", TEXTS_VERSION, {}, [unit.table])
+    if done := pool.done(work):
         return done
     samples = pool.read(f"index/samples/{unit.table}").select(["turns_digest", "turns"])
     distinct = samples.take(first_of_each(ids_of(samples["turns_digest"])))
@@ -55,7 +55,7 @@ def sketch(unit: TextsUnit) -> Receipt:
         rows.append(text_table(some["turns_digest"], *sets))
     tables = {"index/texts": pa.concat_tables(rows)}
     counts = {"texts": len(distinct)}
-    return pool.commit("texts", TEXTS_VERSION, {}, [unit.table], tables, counts=counts)
+    return pool.commit(work, tables, counts=counts)
 
 
 def _said(turns: Sequence[dict[str, Any]]) -> tuple[str, str]:
@@ -103,10 +103,10 @@ def twins(unit: TwinsUnit) -> Receipt:
     """The twins that share a bucket of this part."""
     pool = Pool(unit.pool)
     parameters = {"sources": unit.sources, "part": unit.part, "parts": unit.parts}
-    done = pool.receipt(work_id("twins", TWINS_VERSION, parameters, unit.tables))
-    if done:
+    work = Work("twins", TWINS_VERSION, parameters, unit.tables)
+    if done := pool.done(work):
         return done
     pairs = pairs_among(
         lambda: (pool.read(f"index/texts/{name}") for name in unit.tables), unit.part, unit.parts
     )
-    return pool.commit("twins", TWINS_VERSION, parameters, unit.tables, {"clusters/text": pairs})
+    return pool.commit(work, {"clusters/text": pairs})

@@ -21,7 +21,7 @@ from shards.errors import DamagedData
 from shards.index import REFUSED, table_of
 from shards.pool import Pool
 from shards.profile import Profile
-from shards.receipts import SNAPSHOTS, Receipt
+from shards.receipts import SNAPSHOTS, Receipt, Work
 from tests.pipeline.stages.test_failure_limit import archived, gathered
 from tests.support import small_world
 
@@ -44,7 +44,9 @@ def work(pool: Pool, number: int, codes: dict[str, str] | None = None) -> Receip
     counts = {"media": len(clips), "refused": len(rows)}
     stage = STAGES[number % 2]
     tables = {"refused": table_of(REFUSED, rows)}
-    return pool.commit(stage, "1", {"n": number, "of": {"a": 1}}, clips, tables, counts=counts)
+    return pool.commit(
+        Work(stage, "1", {"n": number, "of": {"a": 1}}, clips), tables, counts=counts
+    )
 
 
 def everything(pool: Pool) -> list[Receipt]:
@@ -132,7 +134,7 @@ def test_a_receipt_that_somebody_removed_is_not_done(tmp_path: Path) -> None:
     gone = done.pop(2)
     pool.store.remove(f"receipts/{gone.work_id}.json")
     assert everything(pool) == everything(Pool(str(tmp_path))) == in_order(done)
-    assert pool.receipt(gone.work_id) is None
+    assert pool.ledger.read(gone.work_id) is None
 
 
 def test_a_damaged_snapshot_is_named_and_can_be_removed(tmp_path: Path) -> None:
@@ -151,6 +153,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from shards import receipts
+from tests.shards.test_receipts import pool_at, work
 receipts.MOST_SNAPSHOTS = 2
 pool, number = pool_at(sys.argv[1]), 0
 while True:

@@ -26,6 +26,7 @@ from shards.index import (
 )
 from shards.pool import Pool
 from shards.profile import Profile
+from shards.receipts import Work
 from shards.sample import Turn, digest_turns, turns_to_json
 
 TOKENIZER = train_tokenizer(["which digit is this? seven, eight, nine"] * 4, 320)
@@ -142,7 +143,7 @@ class MadePool:
             "refused": table_of(REFUSED, refused),
         }
         parameters = {"source": name, "revision": name_of(name), "dataset": f"demo/{name}"}
-        receipt = pool.commit("admit", "1", parameters, [name], tables, counts=counts)
+        receipt = pool.commit(Work("admit", "1", parameters, [name]), tables, counts=counts)
         codec = TextCodec(TOKENIZER)
         lengths = [
             {"source": name, "key": one.key, "tokens": codec.count_turns(one.turns)}
@@ -150,7 +151,7 @@ class MadePool:
         ]
         table = {f"lengths/{codec.profile_id}": table_of(LENGTHS, lengths)}
         counted = receipt.outputs["index/samples"]
-        pool.commit("lengths", "1", {"text_profile": codec.profile_id}, counted, table)
+        pool.commit(Work("lengths", "1", {"text_profile": codec.profile_id}, counted), table)
 
     def _decode(self, pool: Pool, clips: list[str]) -> None:
         tables = {
@@ -165,7 +166,7 @@ class MadePool:
                 ],
             ),
         }
-        pool.commit("decode", "1", {}, [name_of(c) for c in clips], tables)
+        pool.commit(Work("decode", "1", {}, [name_of(c) for c in clips]), tables)
 
     def _compare(self, pool: Pool) -> None:
         ends = [sorted((name_of(a), name_of(b))) for a, b in self.pairs]
@@ -188,7 +189,7 @@ class MadePool:
             "held_out": {name: name_of(name) for name in self.held_out},
         }
         tables = {"clusters": table_of(PAIRS, pairs), "leaks": table_of(LEAKS, leaks)}
-        pool.commit("compare", "1", parameters, [], tables)
+        pool.commit(Work("compare", "1", parameters, []), tables)
 
 
 def sample_row(source: str, one: MadeSample) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json
+from shards.receipts import Work
 from tests.support.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
 GOLDEN_ID = "343c1e4a48f731dc67bf8c7258a1d61bc33913e1c82e0b385dbdf9bf3abdf18b"
@@ -181,7 +182,7 @@ def test_two_revisions_of_a_source_ask_for_one(tmp_path: Path) -> None:
     pool = made().make(tmp_path / "pool")
     receipt = next(r for r in pool.receipts("admit") if r.parameters["source"] == "a")
     newer = receipt.parameters | {"revision": "f" * 32}
-    pool.commit("admit", "1", newer, ["a2"], {}, counts=receipt.counts)
+    pool.commit(Work("admit", "1", newer, ["a2"]), {}, counts=receipt.counts)
     recipe = load_recipe(write_recipe(tmp_path, RATIOS))
     with pytest.raises(UserError, match="2 revisions of 'a'"):
         build_manifest(recipe, pool)

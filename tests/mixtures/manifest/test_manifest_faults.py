@@ -7,13 +7,16 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.progress import Progress
 
 import mixtures.__main__
 import train.__main__
+from pipeline.jobs.job import Job
+from pipeline.jobs.progress import Steps
+from pipeline.jobs.ray_executor import Workers
 from pipeline.jobs.write_shards import pack
 from shards.errors import run_command
 from shards.ids import canonical_json
@@ -85,8 +88,9 @@ def run_explain(path: Path, _: Path) -> None:
 
 
 def run_pack(path: Path, out: Path) -> None:
-    pool, bar = Pool(str(path.parent.parent / "pool")), SimpleNamespace()
-    run_command(lambda: pack(str(path), pool, str(out), SimpleNamespace(), bar) and None)
+    pool = Pool(str(path.parent.parent / "pool"))
+    job = Job(pool=pool, workers=Workers(), bars=Steps(Progress()))
+    run_command(lambda: pack(str(path), str(out), job) and None)
 
 
 def run_train(path: Path, out: Path) -> None:

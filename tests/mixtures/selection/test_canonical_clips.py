@@ -24,6 +24,7 @@ from shards.errors import UserError
 from shards.index import CLIPS, LEAKS, PAIRS, table_of
 from shards.pool import Pool
 from shards.reader import PoolReader, open_data
+from shards.receipts import Work
 from tests.mixtures.selection.test_join_conversations import samples_of
 from tests.support.made_pool import MadePool, MadeSample, check_guarded, many, name_of, write_recipe
 from tests.support.packed import packed
@@ -190,7 +191,7 @@ def built(tmp_path: Path) -> Manifest:
     pairs = table_of(PAIRS, [dict(zip(PAIRS.names, row, strict=True)) for row in rows])
     (known,) = pool.receipts("compare")
     facts = {"clusters": pairs, "leaks": LEAKS.empty_table()}
-    pool.commit("compare", known.version, known.parameters, ["of copies"], facts)
+    pool.commit(Work("compare", known.version, known.parameters, ["of copies"]), facts)
     plan = build_manifest(load_recipe(tmp_path / "recipe.yaml"), pool, known.parameters["sources"])
     plan.write(str(tmp_path / "copies"))
     packed(tmp_path / "copies/manifest.json")

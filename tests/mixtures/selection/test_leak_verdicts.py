@@ -14,6 +14,7 @@ from shards.ids import canonical_json
 from shards.index import LEAKED_TEXTS, LEAKS, TEXT_PAIRS, table_of
 from shards.leak_index import LeakIndex, open_index, write_index
 from shards.pool import Pool
+from shards.receipts import Work
 from shards.sample import digest_turns
 from tests.mixtures.selection.test_verdicts import RATIOS, pool_with, refusals, refused
 from tests.support.made_pool import MadeSample, name_of, write_recipe
@@ -35,7 +36,7 @@ def match(pool: Pool, index: LeakIndex, clips: list[tuple[str, str, str]], texts
         for clip, benchmark, held_out in clips
     ]  # fmt: skip
     prints = [n for r in pool.receipts("decode") for n in r.outputs["index/fingerprints"]]
-    pool.commit("leak_media", "1", about, prints, {"leaks": table_of(LEAKS, rows)})
+    pool.commit(Work("leak_media", "1", about, prints), {"leaks": table_of(LEAKS, rows)})
     for receipt in pool.receipts("admit"):
         own = [
             {"key": sample.key, "benchmark": benchmark, "held_out": "q7", "shared": grams,
@@ -45,7 +46,7 @@ def match(pool: Pool, index: LeakIndex, clips: list[tuple[str, str, str]], texts
         ]  # fmt: skip
         inputs = receipt.outputs["index/samples"]
         tables = {"leaks/text": table_of(LEAKED_TEXTS, own)}
-        pool.commit("leak_text", "1", about, inputs, tables)
+        pool.commit(Work("leak_text", "1", about, inputs), tables)
 
 
 def pair(
@@ -58,7 +59,7 @@ def pair(
     for part in range(2):
         parameters = {"sources": sources, "part": part, "parts": 2}
         tables = {"clusters/text": table_of(TEXT_PAIRS, rows[part::2])}
-        pool.commit("twins", "1", parameters, [], tables)
+        pool.commit(Work("twins", "1", parameters, []), tables)
 
 
 def plan_over(folder: Path, pool: Pool, *more: str) -> Plan:

@@ -13,6 +13,7 @@ from mixtures.recipe.load import load_recipe
 from shards import index
 from shards.outcome import Refused
 from shards.pool import Pool
+from shards.receipts import Work
 from tests.support.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
 RATIOS = {"a": "weight: 1", "b": "weight: 1"}
@@ -50,7 +51,7 @@ def test_of_two_versions_of_the_comparison_only_the_later_one_counts(tmp_path: P
     pool = Pool(str(tmp_path / "pool"))
     (first,) = pool.receipts("compare")
     facts = {"clusters": index.PAIRS.empty_table(), "leaks": index.LEAKS.empty_table()}
-    pool.commit("compare", "10", first.parameters, [], facts)
+    pool.commit(Work("compare", "10", first.parameters, []), facts)
     assert refused(build_manifest(load_recipe(tmp_path / "recipe.yaml"), pool)) == {}
 
 

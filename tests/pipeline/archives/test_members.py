@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.archives import tar, zip
+from pipeline.archives import tars, zips
 from pipeline.archives.member import MAX_MEMBERS, ArchiveProblem, Member, MemberProblem
 from pipeline.archives.members import kind_of, members, ranges, whole_name
 from pipeline.archives.split_files import Concatenated
@@ -129,7 +129,7 @@ def test_an_encrypted_entry_is_refused(tmp_path: Path) -> None:
 
 def test_too_many_members_end_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_MEMBERS < 1_000_000
-    monkeypatch.setattr(tar, "MAX_MEMBERS", 5_000)
+    monkeypatch.setattr(tars, "MAX_MEMBERS", 5_000)
     path = written(tmp_path / "a.tar", empties(5_001))
     assert problem(path).code == "ARCHIVE_TOO_BIG"
     assert len(contents(written(tmp_path / "b.tar", empties(5_000)))) == 5_000
@@ -141,7 +141,7 @@ def test_a_directory_that_no_memory_holds_ends_a_zip(
     path = written(tmp_path / "a.zip", crowded(1_000))
     with Concatenated([path]) as file:
         assert len(list(members(file, "zip"))) == 1_000
-    monkeypatch.setattr(zip, "MAX_DIRECTORY", 10_000)
+    monkeypatch.setattr(zips, "MAX_DIRECTORY", 10_000)
     assert problem(path).code == "ARCHIVE_TOO_BIG"
     with Concatenated([path]) as file:
         assert ranges(file, "zip", 100) == [(0, path.stat().st_size)]
@@ -161,7 +161,7 @@ def test_a_forged_record_hides_no_directory(
             entry = zipfile.ZipInfo(f"{number}.jpg")
             entry.comment = b"PK\6\7" + bytes(16) if number == 999 else b""
             archive.writestr(entry, b"")
-    monkeypatch.setattr(zip, "MAX_DIRECTORY", 10_000)
+    monkeypatch.setattr(zips, "MAX_DIRECTORY", 10_000)
     assert problem(path).code == "ARCHIVE_TOO_BIG"
 
 

@@ -21,6 +21,7 @@ from shards.ids import short_hash
 from shards.index import SAMPLES, table_of
 from shards.pool import Pool
 from shards.profile import Profile
+from shards.receipts import Work
 from shards.sample import Turn, digest_turns, turns_to_json
 from tests.pipeline.dedup.test_shingles import said
 
@@ -151,7 +152,7 @@ def test_the_stages_leave_receipts_and_cut_by_content(tmp_path: Path) -> None:
         turns = (Turn(role="user", text="what is it"), Turn(role="assistant", text=answer))
         said = {"turns": json.dumps(turns_to_json(turns)), "turns_digest": digest_turns(turns)}
         rows.append(said | {"key": str(number), "source": "a", "clip_ids": []})
-    receipt = pool.commit("admit", "1", {}, [], {"index/samples": table_of(SAMPLES, rows)})
+    receipt = pool.commit(Work("admit", "1", {}, []), {"index/samples": table_of(SAMPLES, rows)})
     (name,) = receipt.outputs["index/samples"]
     texts = [pair_texts.sketch(pair_texts.TextsUnit(pool=str(tmp_path), table=name))]
     assert texts[0].counts == {"texts": 3}

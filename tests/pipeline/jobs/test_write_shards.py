@@ -17,14 +17,16 @@ ROOT = Path(__file__).resolve().parents[3]
 PACK = """
 import os, sys
 os.cpu_count = lambda: int(sys.argv[1])
-import pipeline.jobs.write_shards
+from pipeline.jobs import write_shards
+from pipeline.jobs.job import Job
 from pipeline.jobs.ray_executor import connect
 from pipeline.jobs.progress import steps
 from shards.pool import Pool
 
-pipeline.jobs.write_shards.SHARD_BYTES = 20_000
-with connect(None) as workers, steps() as bars, bars.step("pack") as step:
-    pipeline.jobs.write_shards.pack(sys.argv[2], Pool(sys.argv[3]), sys.argv[4], workers, step)
+write_shards.SHARD_BYTES = 20_000
+with connect(None) as workers, steps() as bars:
+    job = Job(pool=Pool(sys.argv[3]), workers=workers, bars=bars)
+    write_shards.pack(sys.argv[2], sys.argv[4], job)
 """
 
 

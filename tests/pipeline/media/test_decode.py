@@ -256,10 +256,10 @@ def test_a_caged_child_dies_with_its_parent(tmp_path: Path) -> None:
     if "setpriv" not in sandbox.layers():
         pytest.skip("setpriv does not work here")
     script = (
-        "from pipeline import cage\n"
+        "from pipeline.media import sandbox\n"
         f"said = open({str(tmp_path / 'pid')!r}, 'ab', buffering=0)\n"
-        "pid = cage.Outlet(said.write, piece=1, max_bytes=99)\n"
-        "cage.run(['/bin/sh', '-c', 'echo $$; exec sleep 60'], seconds=60, outlets=[pid])\n"
+        "pid = sandbox.Outlet(said.write, piece=1, max_bytes=99)\n"
+        "sandbox.run(['/bin/sh', '-c', 'echo $$; exec sleep 60'], seconds=60, outlets=[pid])\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[3])
     deadline = time.monotonic() + 20

@@ -77,7 +77,7 @@ def test_an_image_that_kills_its_child_is_refused_and_its_neighbours_are_kept(
 ) -> None:
     killer = (
         "import os, sys\nsys.path.insert(0, sys.argv[1])\n"
-        "from pipeline import caged_images as ours\n"
+        "from pipeline.media import sandboxed_images as ours\n"
         "real = ours.decode_picture\n"
         "def faulty(path, quality, shape):\n"
         "    path.name == 'killer' and os.abort()\n"

@@ -46,6 +46,7 @@ from shards.ids import canonical_json, sha256_hex, short_hash
 from shards.outcome import Refused
 from shards.pool import Pool
 from shards.reader import PoolReader
+from shards.receipts import Work
 from shards.sample import Clip, Turn, digest_turns, key_of, turns_to_json
 from shards.store import Store
 from shards.writer import clip_members, tar_bytes
@@ -142,7 +143,7 @@ class Fake:
             "index/media": index.MEDIA.empty_table(),
             "refused": index.table_of(index.REFUSED, map(asdict, refused)),
         }
-        receipt = self.pool.commit("admit", "1", parameters, [source], tables, counts=counts)
+        receipt = self.pool.commit(Work("admit", "1", parameters, [source]), tables, counts=counts)
         self.count_lengths(receipt.outputs["index/samples"][0])
 
     def count_lengths(self, table: str) -> None:
@@ -151,7 +152,7 @@ class Fake:
                    for row in rows)  # fmt: skip
         profile = TextCodec(TOKENIZER).profile_id
         tables = {f"lengths/{profile}": index.table_of(index.LENGTHS, lengths)}
-        self.pool.commit("lengths", "1", {"text_profile": profile}, [table], tables)
+        self.pool.commit(Work("lengths", "1", {"text_profile": profile}, [table]), tables)
 
     def decode(self) -> None:
         groups = []
@@ -168,7 +169,9 @@ class Fake:
             "refused": index.table_of(index.REFUSED, map(asdict, self.refused_clips)),
         }
         inputs = [row["clip_id"] for row in rows] + [each.key for each in self.refused_clips]
-        self.pool.commit("decode", "1", {}, inputs, tables, {"clips": data}, tools="ffmpeg 5.1.9")
+        self.pool.commit(
+            Work("decode", "1", {}, inputs), tables, {"clips": data}, tools="ffmpeg 5.1.9"
+        )
 
     def compare(self, pairs: list[tuple[str, str, str]], leaks: list[tuple[str, str]]) -> None:
         sources = {name: revision(name) for name in ("photos", "clips", "chat")}
@@ -179,7 +182,7 @@ class Fake:
         tables = {"clusters": index.table_of(index.PAIRS, facts),
                   "leaks": index.table_of(index.LEAKS, matches)}  # fmt: skip
         parameters = {"sources": sources, "held_out": {"exam": revision("exam")}}
-        self.pool.commit("compare", "1", parameters, [], tables)
+        self.pool.commit(Work("compare", "1", parameters, []), tables)
 
 
 def revision(source: str) -> str:

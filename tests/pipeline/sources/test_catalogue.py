@@ -14,6 +14,7 @@ from mixtures.recipe.types import Source
 from pipeline.fetch import hub, local_files
 from pipeline.sources import FORMATS
 from pipeline.sources.catalogue import catalogue, completed
+from pipeline.sources.pin import pin
 from shards.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,15 +83,15 @@ def test_what_the_catalogue_cannot_complete_is_said(
 def test_the_fallback_id_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def pin(address: str, _: str) -> list[str]:
+    def pin_address(address: str, _: str) -> list[str]:
         asked.append(hub.parse(address).repo)
         if len(asked) == 1:
             raise hub.HubMissingError("gone")
         return [address]
 
-    monkeypatch.setattr(local_files, "pin", pin)
+    monkeypatch.setattr(local_files, "pin", pin_address)
     one = replace(source(), dataset="llava-onevision-data")
-    found = pin.pin(one, "r.yaml")
+    found = pin(one, "r.yaml")
     assert asked == list(catalogue()["llava-onevision-data"].ids)
     assert asked[1] in found.annotations[0]
 

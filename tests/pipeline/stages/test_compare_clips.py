@@ -11,6 +11,7 @@ from shards.errors import UserError
 from shards.index import FINGERPRINTS, LEAKS, PAIRS, table_of
 from shards.pool import Pool, Receipt
 from shards.profile import Profile
+from shards.receipts import Work
 from tests.pipeline.dedup.test_verify import prints, scene
 
 
@@ -26,9 +27,9 @@ def unit(tmp_path_factory: pytest.TempPathFactory) -> compare_clips.CompareUnit:
         some = rows[at : min(at + 4, 11)]
         names = [row["clip_id"] for row in some]
         tables = {"index/fingerprints": table_of(FINGERPRINTS, some)}
-        pool.commit("decode", "3", {}, names, tables)
+        pool.commit(Work("decode", "3", {}, names), tables)
     held = {"index/fingerprints": table_of(FINGERPRINTS, [rows[11], rows[4]])}
-    pool.commit("held_out", "3", {}, ["exam", "c4"], held)
+    pool.commit(Work("held_out", "3", {}, ["exam", "c4"]), held)
     return compare_clips.CompareUnit(
         pool=pool.store.url,
         sources={"s": "1"},
@@ -67,7 +68,7 @@ def test_facts_do_not_depend_on_the_number_of_parts(unit: compare_clips.CompareU
 
 def test_fingerprints_of_another_version_are_refused(unit: compare_clips.CompareUnit) -> None:
     old = FINGERPRINTS.remove(FINGERPRINTS.get_field_index("quality")).empty_table()
-    Pool(unit.pool).commit("decode", "2", {}, ["old"], {"index/fingerprints": old})
+    Pool(unit.pool).commit(Work("decode", "2", {}, ["old"]), {"index/fingerprints": old})
     with pytest.raises(UserError, match="another --pool"):
         compare_clips.candidates(replace(unit, sources={"s": "3"}))
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from mixtures.recipe.load import load_recipe
 from pipeline.jobs import collect, run_stages
+from pipeline.jobs.job import Job
 from pipeline.jobs.progress import steps
 from pipeline.jobs.ray_executor import Workers
 from pipeline.sources import pin
@@ -61,7 +62,8 @@ def decoded(recipe_path: Path) -> tuple[Fuse, Pool]:
     }
     fuse = Fuse({source.name: source.max_refused for source in recipe.sources})
     with steps() as bars:
-        run_stages.decode("decode", admitted, pool, Here(), bars, False, fuse)
+        job = Job(pool=pool, workers=Here(), bars=bars, fuse=fuse)
+        run_stages.decode("decode", admitted, job)
     return fuse, pool
 
 
@@ -144,7 +146,7 @@ def gathered(recipe_path: Path) -> tuple[Fuse, Pool, int]:
     pinned = [pin.pin(source, str(recipe_path)) for source in recipe.sources]
     fuse = Fuse({source.name: source.max_refused for source in recipe.sources})
     with steps() as bars:
-        collect.gather(pinned, "decode", pool, Here(), bars, False, fuse)
+        collect.gather(pinned, "decode", Job(pool=pool, workers=Here(), bars=bars, fuse=fuse))
     return fuse, pool, len(pool.receipts("stream"))
 
 
@@ -185,9 +187,9 @@ def test_a_stopped_source_gets_nothing_more_of_an_archive_that_it_shares(tmp_pat
 
 KILLER = """
 import os, signal, sys
-from pipeline import build, stages
+from pipeline.stages import decode_media
 
-decode, log = stages.decode, sys.argv.pop()
+decode, log = decode_media.decode, sys.argv.pop()
 
 def dies_of_poison(unit):
     if any(row["address"].endswith("/3.jpg") for row in unit.rows):
@@ -196,7 +198,7 @@ def dies_of_poison(unit):
         os.kill(os.getpid(), signal.SIGKILL)
     return decode(unit)
 
-stages.decode = dies_of_poison
+decode_media.decode = dies_of_poison
 from pipeline.__main__ import main
 main()
 """

@@ -368,6 +368,6 @@ def test_an_index_that_is_not_there_or_of_another_version_is_said_first(
     done = run("build", str(recipe), "--out", f"{tmp_path}/out")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "leaks build" in done.stderr and not (tmp_path / "out").exists()
-    monkeypatch.setattr(match_leaks.stages, "DECODE_VERSION", "of tomorrow")
+    monkeypatch.setattr(match_leaks.decode_media, "DECODE_VERSION", "of tomorrow")
     with pytest.raises(UserError, match="this version compares of tomorrow; run"):
         match_leaks.index_of(f"{built}/index")

@@ -20,7 +20,7 @@ from pipeline.fetch.local_files import resolve
 from pipeline.jobs import collect
 from pipeline.sources import media_lookup
 from pipeline.sources.media_lookup import folder_digest
-from pipeline.stages import list_media, read_archive
+from pipeline.stages import decode_media, list_media, pending, read_archive
 from pipeline.stages.admit_records import SourceUnit, admit
 from pipeline.stages.decode_media import MediaUnit, decode
 from shards.ids import sha256_hex
@@ -166,7 +166,9 @@ def test_streaming_again_does_nothing_and_another_source_decodes_nothing_twice(
     first = streamed(world.unit(archive))
     calls: list[int] = []
     monkeypatch.setattr(
-        read_archive.stages, "decode", lambda unit: calls.append(len(unit.rows)) or decode(unit)
+        decode_media,
+        "decode",
+        lambda unit: calls.append(len(unit.rows)) or decode(unit),
     )
     assert streamed(world.unit(archive)) == first and not calls
     world.annotations = (str(asks(tmp_path / "b.json", list(media))),)
@@ -177,7 +179,7 @@ def test_streaming_again_does_nothing_and_another_source_decodes_nothing_twice(
 def test_what_was_decoded_before_a_kill_is_not_decoded_again(
     tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_archive.ledger, "IMAGES_PER_PART", 2)
+    monkeypatch.setattr(pending, "IMAGES_PER_PART", 2)
     archive = tarred(tmp_path / "all.tar.gz", media)
     world = World(tmp_path, asks(tmp_path / "a.json", list(media)))
     done: list[MediaUnit] = []
@@ -189,7 +191,7 @@ def test_what_was_decoded_before_a_kill_is_not_decoded_again(
         return decode(unit)
 
     with monkeypatch.context() as patch:
-        patch.setattr(read_archive.stages, "decode", dies)
+        patch.setattr(decode_media, "decode", dies)
         with pytest.raises(KeyboardInterrupt):
             streamed(world.unit(archive))
     assert len(world.clips()) == 4
@@ -336,13 +338,16 @@ def test_a_damaged_member_takes_no_room_while_the_archive_passes(
     tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: list[str] = []
+    (tmp_path / "memory").mkdir()
+    monkeypatch.setattr(read_archive, "memory", lambda: str(tmp_path / "memory"))
 
-    def kept(self: read_archive._Passing, *more: Any) -> None:
-        left.extend(path.name for path in self.scratch.iterdir())
+    def refuse_and_look(self: read_archive._Found, *more: str) -> None:
+        (folder,) = (tmp_path / "memory").iterdir()
+        left.extend(path.name for path in folder.iterdir())
         refuse(self, *more)
 
-    refuse = read_archive._Passing._refuse
-    monkeypatch.setattr(read_archive._Passing, "_refuse", kept)
+    refuse = read_archive._Found.refuse
+    monkeypatch.setattr(read_archive._Found, "refuse", refuse_and_look)
     archive = zipped(tmp_path / "a.zip", {"pictures/0.jpg": media["pictures/0.jpg"]})
     data = bytearray(archive.read_bytes())
     data[len(data) // 2] ^= 1
@@ -399,7 +404,7 @@ def test_a_medium_that_kills_is_refused_and_its_neighbours_are_kept(
     killer = sha256_hex(media["pictures/1.jpg"])
     monkeypatch.setenv("KILLER", killer)
     monkeypatch.setenv("DEATHS", str(tmp_path / "deaths"))
-    monkeypatch.setattr(read_archive.stages, "decode", decode_or_die)
+    monkeypatch.setattr(decode_media, "decode", decode_or_die)
     archive = tarred(tmp_path / "all.tar.gz", {name: media[name] for name in names})
     streamed(world.unit(archive, alone=True))
     assert set(world.clips()) == {sha256_hex(media["pictures/0.jpg"])}

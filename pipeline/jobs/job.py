@@ -1,0 +1,46 @@
+"""What all steps of one job share, and how a step's units are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pipeline.jobs.progress import Step, Steps
+from pipeline.jobs.ray_executor import Died, Workers
+from pipeline.stages.failure_limit import Fuse
+from shards.errors import UserError
+from shards.pool import Pool
+
+Unit = TypeVar("Unit")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Where the work is put, who does it, what people see of it, and when a source is given up.
+
+    `uncaged` allows machines on which no layer of the media sandbox works.
+    """
+
+    pool: Pool
+    workers: Workers
+    bars: Steps
+    fuse: Fuse = field(default_factory=lambda: Fuse({}))
+    uncaged: bool = False
+
+
+def each(
+    job: Job, function: Callable[[Unit], Result], units: Sequence[Unit], step: Step
+) -> Iterator[Result]:
+    """function(unit) as they finish; UserError for a unit that keeps killing its worker."""
+    for result in job.workers.map(function, units):
+        if isinstance(result, Died):
+            raise killed(result.unit)
+        step.advance()
+        yield result
+
+
+def killed(unit: object) -> UserError:
+    """What ends a job whose unit no worker survives."""
+    return UserError(f"{unit}: its worker died three times; is memory short?")
