@@ -2,7 +2,7 @@
 
     recipe ─► pin ─► gather ─► admit ─► decode ─► compare ─► lengths ─► plan ─► pack ─► report
 
-Every step is a set of pure functions run over Ray (pipeline.stages.decode_media); each leaves a
+Every step is a set of pure functions run over Ray (pipeline.stages); each leaves a
 receipt in the pool, so a build that is killed at any moment and run again repeats nothing that was
 finished and ends with the same `manifest_id`.
 """

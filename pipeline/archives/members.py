@@ -2,8 +2,7 @@
 
 tar, tar.gz (whole, or split into parts) and zip. Nothing is extracted, no name reaches the file
 system, links and devices are never followed: a member is a name and a bounded stream of bytes, or
-the reason why it is refused. Headers are walked here, for the standard library takes a damaged
-header for the end of a tar, and reads extended headers of any length.
+the reason why it is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Tars, plain or compressed, read as a stream; nothing is extracted."""
+"""Tars, plain or compressed, read as a stream; nothing is extracted.
+
+Headers are walked here, for the standard library takes a damaged header for the end of a tar, and
+reads extended headers of any length.
+"""
 
 from __future__ import annotations
 

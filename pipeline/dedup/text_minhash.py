@@ -3,9 +3,6 @@
 A conversation is two sets of hashed 3-grams of words, of its questions and of its answers; two are
 twins if both are at least FLOOR alike. So a question with another answer is no twin, however long.
 
-    texts    one table of samples -> its distinct conversations: sketches and shingles
-    twins    all sketches of a recipe -> the pairs of one part of all buckets
-
 A bucket is the conversations that share a band of 8 of 192 MinHash values; at similarity 0.8 a pair
 shares one with probability 0.988, at 0.85 with 0.9996. Inside a bucket, ordered by the next band,
 each conversation is compared with the WINDOW that follow it: an ordinary bucket whole, one that a

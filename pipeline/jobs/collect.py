@@ -1,8 +1,4 @@
-"""Before admission: pin what a recipe names, and read the archives and addresses it needs.
-
-Pinning asks servers for commits and file lists and fetches nothing; all that a person can have got
-wrong is said there. Gathering runs the stages of pipeline.stages.read_archive over the workers.
-"""
+"""Before admission: list the media that records name, read archives and addresses for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One adapter per published annotation format.
+"""A line belongs here if it turns a published file into records or refusals: `FORMATS` by name.
 
 An adapter takes an annotation file and yields exactly one `Record` or `RowRefusal` per published
 record. It never raises for a bad row; a file that is not of the format raises UserError.

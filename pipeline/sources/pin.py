@@ -1,4 +1,8 @@
-"""What a recipe's source names, pinned: addresses with their commit, digest or version."""
+"""What a recipe's source names, pinned: addresses with their commit, digest or version.
+
+Pinning asks servers for commits and file lists and fetches nothing; all that a person can have got
+wrong is said here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every adapter's record must satisfy, and the strict reading of one published row.
+"""What every format's record must satisfy, and the strict reading of one published row.
 
 Rows come from strangers: everything is bounded, and a bad row is a value (`RowRefusal` with a
 code of `shards.outcome.CODES`), never an exception. Media placeholders leave the text here and

@@ -1,1 +1,1 @@
-"""A line belongs here if it turns one unit of work into a receipt; only here a pool is written."""
+"""A line belongs here if it turns one unit of work into a receipt; nothing else commits."""

@@ -1,9 +1,6 @@
-"""The stages: pure functions of their inputs, each ending in one receipt of the pool.
+"""Some media -> clips in one part of the pool, their index and fingerprints, refusals.
 
-    decode    some media -> clips in one part of the pool, their index and fingerprints, refusals
-    lengths   one table of samples -> tokens per turn under a tokenizer and template
-
-A stage whose receipt exists returns it and does nothing else.
+The receipt's stage is `decode`, or `held_out` for evaluation data, which leave fingerprints only.
 """
 
 from __future__ import annotations

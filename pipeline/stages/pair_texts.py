@@ -1,4 +1,8 @@
-"""Near-duplicate conversations: each table of samples sketched once, then the pairs of a recipe."""
+"""Near-duplicate conversations, by MinHash (pipeline.dedup.text_minhash).
+
+texts    one table of samples -> its distinct conversations: sketches and shingles
+twins    all sketches of a recipe -> the pairs of one part of all buckets
+"""
 
 from __future__ import annotations
 

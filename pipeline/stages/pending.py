@@ -72,7 +72,7 @@ class Known:
         self._codes: dict[str, dict[str, str]] = {"": {}}
 
     def outcomes(self, clips: Sequence[str]) -> dict[str, str]:
-        """As `ledger.outcomes`, of those of these clips that any receipt names."""
+        """As `outcomes`, of those of these clips that any receipt names."""
         wanted = ids_of(pa.array(clips, pa.string())).view("S16")
         first, behind = (np.searchsorted(self._ids, wanted, side) for side in ("left", "right"))
         names = [self._refusals[row] for row in self._rows[first[first < behind]]]

@@ -1,4 +1,8 @@
-"""One shard: positions of a manifest as one tar, the same bytes whoever writes it."""
+"""One shard: positions of a manifest as one tar, the same bytes whoever writes it.
+
+The other stages leave receipts in a pool; a folder of shards has one receipt for all of them, which
+pipeline.jobs.write_shards publishes last.
+"""
 
 from __future__ import annotations
 
