@@ -20,7 +20,7 @@ LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 SPAN = re.compile(r"`([^`]+)`")
 BETWEEN = re.compile(r"[\s`'\"()\[\]<>|,;=]+")
 DOTTED = re.compile(rf"(?:{'|'.join(OURS)})(?:\.[A-Za-z_]\w*)+")
-COMMAND = re.compile(r"-m +([\w.]+)")
+COMMAND = re.compile(r"-m\s+([\w.]+)")
 ANYTHING = re.compile(r"[A-Z][A-Z0-9]+")
 FILES = (".yaml", ".yml", ".json", ".jsonl", ".parquet", ".tar", ".md", ".txt")
 
