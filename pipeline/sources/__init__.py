@@ -1,8 +1,4 @@
-"""A line belongs here if it turns a published file into records or refusals: `FORMATS` by name.
-
-An adapter takes an annotation file and yields exactly one `Record` or `RowRefusal` per published
-record. It never raises for a bad row; a file that is not of the format raises UserError.
-"""
+"""A line belongs here if it turns a published file into records or refusals: `FORMATS` by name."""
 
 from __future__ import annotations
 
@@ -30,6 +26,8 @@ from pipeline.sources.formats import (
 from pipeline.sources.records import Record, RowRefusal
 
 Adapter = Callable[..., Iterator[Record | RowRefusal]]
+"""Takes annotation files and yields exactly one item per published record. It never raises for a
+bad row; a file that is not of the format raises UserError."""
 
 FORMATS: dict[str, Adapter] = {
     "llava_json": llava_json.read,
