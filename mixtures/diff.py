@@ -13,8 +13,8 @@ from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import Drawn, Order
 from mixtures.order.permutation import drawn_rows
 from mixtures.pool.columns import admitted_rows
-from mixtures.pool.id_arrays import find, hex_of, ids_of
 from shards.errors import UserError
+from shards.id_arrays import find, hex_of, ids_of
 from shards.pool import Pool
 
 _RULES = (

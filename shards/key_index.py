@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-Ids = NDArray[np.bytes_]
+EntryIds = NDArray[np.bytes_]
 _ID = np.dtype("S18")
 NO_SOURCE = 0xFFFF
 """A number that no source has: its ids are not found."""
 
 
-def ids_of(keys: Sequence[str], sources: Sequence[int] | NDArray[Any]) -> Ids:
+def entry_ids(keys: Sequence[str], sources: Sequence[int] | NDArray[Any]) -> EntryIds:
     """Ids of keys (32 hex) in the sources with these numbers, S18."""
     rows = np.empty((len(keys), _ID.itemsize), np.uint8)
     rows[:, :16] = np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(-1, 16)
@@ -32,7 +32,7 @@ def ids_of(keys: Sequence[str], sources: Sequence[int] | NDArray[Any]) -> Ids:
     return rows.view(_ID).ravel()
 
 
-def indexed(ids: Ids, columns: dict[str, pa.Array]) -> pa.Table:
+def indexed(ids: EntryIds, columns: dict[str, pa.Array]) -> pa.Table:
     """A table of `id` and these columns, sorted by id; of equal ids the first stays."""
     _, first = np.unique(ids, return_index=True)
     id_array = pa.FixedSizeBinaryArray.from_buffers(
@@ -63,7 +63,7 @@ class KeyIndex:
             else np.empty(0, _ID)
         )
 
-    def find(self, ids: Ids) -> NDArray[np.int64]:
+    def find(self, ids: EntryIds) -> NDArray[np.int64]:
         """The row of each id, -1 where there is none."""
         if not len(self._ids):
             return np.full(len(ids), -1)

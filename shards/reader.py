@@ -19,7 +19,7 @@ from shards.errors import DamagedData, MissingData, UserError
 from shards.extents import Extents, Fetch, Place, pair
 from shards.ids import sha256_hex, short_hash
 from shards.index import CLIPS, SAMPLES, read_table
-from shards.key_index import NO_SOURCE, Ids, KeyIndex, ids_of, indexed, numbers_of, shared
+from shards.key_index import NO_SOURCE, EntryIds, KeyIndex, entry_ids, indexed, numbers_of, shared
 from shards.pool import Pool
 from shards.sample import (
     Clip,
@@ -109,7 +109,9 @@ class _Places:
         return list(map(Place._make, zip(names, *rest, strict=True)))
 
 
-def _places_table(ids: Ids, files: pa.ChunkedArray, rows: pa.Table, **metadata: Any) -> pa.Table:
+def _places_table(
+    ids: EntryIds, files: pa.ChunkedArray, rows: pa.Table, **metadata: Any
+) -> pa.Table:
     coded = files.combine_chunks().dictionary_encode()
     columns = {name: rows[name].combine_chunks() for name in ("offset", "extent", "crc32")}
     table = indexed(ids, {"file": coded.indices, **columns})
@@ -136,7 +138,7 @@ class ShardReader:
             raise DamagedData(f"{where}: not the index that receipt.json names; restore it")
         rows = read_table(data, where, ["source", "key", "shard", "offset", "extent", "crc32"])
         sources = rows["source"].combine_chunks().dictionary_encode()
-        ids = ids_of(rows["key"].to_pylist(), numbers_of(sources.indices))
+        ids = entry_ids(rows["key"].to_pylist(), numbers_of(sources.indices))
         names = sources.dictionary.to_pylist()
         return _places_table(ids, rows["shard"], rows, sources=names)
 
@@ -154,7 +156,7 @@ class ShardReader:
     def places_of(self, sources: Sequence[str], keys: Sequence[str]) -> list[Place]:
         """Where these samples lie; MissingData names the first one that these shards lack."""
         numbers = [self._number.get(source, NO_SOURCE) for source in sources]
-        rows = self._places.index.find(ids_of(keys, numbers))
+        rows = self._places.index.find(entry_ids(keys, numbers))
         if (rows < 0).any():
             first = int(np.flatnonzero(rows < 0)[0])
             raise MissingData(
@@ -201,7 +203,7 @@ class PoolReader:
     def _sample_table(self, receipts: Any, under: str) -> pa.Table:
         rows = self.pool.table(receipts, under, SAMPLES)
         sources = rows["source"].combine_chunks().dictionary_encode()
-        ids = ids_of(rows["key"].to_pylist(), numbers_of(sources.indices))
+        ids = entry_ids(rows["key"].to_pylist(), numbers_of(sources.indices))
         kept = ("turns", "clip_ids", "dataset", "revision", "record", "licence")
         wide = {name: _wide(rows[name]) for name in kept}
         table = indexed(ids, wide)
@@ -212,7 +214,7 @@ class PoolReader:
     def _clip_table(self, receipts: Any, under: str) -> pa.Table:
         rows = self.pool.table(receipts, under, CLIPS)
         return _places_table(
-            ids_of(rows["clip_id"].to_pylist(), np.zeros(len(rows))), rows["part"], rows
+            entry_ids(rows["clip_id"].to_pylist(), np.zeros(len(rows))), rows["part"], rows
         )
 
     def places(self, source: str, key: str) -> list[Place]:
@@ -233,7 +235,7 @@ class PoolReader:
 
     def _row(self, source: str, key: str) -> dict[str, Any]:
         number = self._number.get(source, NO_SOURCE)
-        at = int(self._samples.find(ids_of([key], [number]))[0])
+        at = int(self._samples.find(entry_ids([key], [number]))[0])
         if at < 0:
             raise MissingData(
                 f"{self.pool.store.url}: no sample {key} of {source!r}; build it first"
@@ -242,7 +244,7 @@ class PoolReader:
 
     def _clip_places(self, named: Sequence[str]) -> list[Place]:
         clip_ids = self._made.shown(named)
-        rows = self._clips.index.find(ids_of(clip_ids, np.zeros(len(clip_ids))))
+        rows = self._clips.index.find(entry_ids(clip_ids, np.zeros(len(clip_ids))))
         if (rows < 0).any():
             clip_id = clip_ids[int(np.flatnonzero(rows < 0)[0])]
             raise MissingData(

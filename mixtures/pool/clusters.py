@@ -10,8 +10,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.pool.id_arrays import Bools
-
 Named = TypeVar("Named", int, str)
 
 
@@ -52,7 +50,7 @@ class Comparison:
     leaks: dict[int, list[Leak]]
 
     @property
-    def leaked(self) -> Bools:
+    def leaked(self) -> NDArray[np.bool_]:
         """Which clips are of a cluster that matches held-out media."""
         return np.isin(self.cluster, np.array(list(self.leaks), np.int64))
 
@@ -60,7 +58,7 @@ class Comparison:
 def compared(
     clips: int,
     pairs: NDArray[np.int64],
-    whole: Bools,
+    whole: NDArray[np.bool_],
     leaks: Iterable[tuple[int, Leak]],
 ) -> Comparison:
     """Pairs of duplicates [2, n] and leaks of single clips, as clusters among `clips` clips.

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mixtures.pool.id_arrays import ID, Ids, as_column, find, ids_of, segment_sums, sorting
 from mixtures.recipe.filters import Filter
+from mixtures.sums import segment_sums
 from mixtures.tokens.text import TextCodec
 from shards.errors import UserError
+from shards.id_arrays import ID, Ids, as_column, find, ids_of, sorting
 from shards.ids import short_hash
 from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_table
 from shards.pool import Pool, Receipt

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from mixtures.pool.clusters import Comparison, Leak, compared
 from mixtures.pool.columns import REMEDY, Clips
-from mixtures.pool.id_arrays import find, ids_of
 from mixtures.recipe.types import HeldOut, Recipe, Source
 from shards.errors import UserError
+from shards.id_arrays import find, ids_of
 from shards.index import LEAKED_TEXTS, LEAKS, PAIRS, REFUSED, TEXT_PAIRS
 from shards.leak_index import LeakIndex, open_index
 from shards.pool import Pool, Receipt

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mixtures.manifest.npy_tables import ROW
 from mixtures.pool.columns import IMAGE, VIDEO, Clips, Samples, Timing, read_differences
-from mixtures.pool.id_arrays import segment_sums
 from mixtures.recipe.types import Recipe
+from mixtures.sums import segment_sums
 from mixtures.tokens.frame_selection import SCORED, at_rates
 from mixtures.tokens.frame_view import Look, grid_of, look_at, view_size
 from mixtures.tokens.layout_types import TIME, VIDEO_MULTIPLE, Layout, LayoutConfig

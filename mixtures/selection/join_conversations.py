@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from mixtures.manifest.npy_tables import MEMBER
 from mixtures.pool.columns import Samples
-from mixtures.pool.id_arrays import hex_of, sorting
 from mixtures.recipe.types import JoinRule
 from mixtures.versions import JOIN_ALGO
+from shards.id_arrays import hex_of, sorting
 
 
 def join_by_clip(

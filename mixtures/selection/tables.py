@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from mixtures.pool.clusters import Comparison
-from mixtures.pool.id_arrays import find, hex_of, ids_of
 from mixtures.selection.verdicts import Verdicts, leaks_of
+from shards.id_arrays import find, hex_of, ids_of
 from shards.index import MATCHES, REFUSED
 
 

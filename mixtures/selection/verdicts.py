@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from mixtures.pool.clusters import Comparison, Leak
 from mixtures.pool.columns import Clips, Samples
-from mixtures.pool.id_arrays import Bools, find, halves, ids_of, sorting
 from mixtures.recipe.filters import Filter
 from mixtures.recipe.types import PackRule
+from shards.id_arrays import find, halves, ids_of, sorting
 from shards.outcome import CODES
 
 _MARK_BITS = 24
@@ -44,7 +44,7 @@ class Verdicts:
         self.stays = np.ones(len(samples.key), bool)
         self.refusals: list[Refusals] = []
 
-    def staying(self, where: Bools) -> NDArray[np.int64]:
+    def staying(self, where: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Places of those of the samples `where` that still stay."""
         return np.flatnonzero(where & self.stays)
 
@@ -105,7 +105,7 @@ def refuse_licences(verdicts: Verdicts, allowed: Sequence[str] | None) -> None:
     verdicts.refuse(places, "LICENCE_REFUSED", own)
 
 
-def refuse_filtered(verdicts: Verdicts, rule: Filter, passes: Bools) -> None:
+def refuse_filtered(verdicts: Verdicts, rule: Filter, passes: NDArray[np.bool_]) -> None:
     """Samples that do not pass a filter."""
     places = verdicts.staying(~passes)
     detail = f"the recipe wants {rule.column} {rule.wanted()}"
@@ -221,12 +221,12 @@ def refuse_beyond(all_verdicts: Sequence[Verdicts], most: int, clips: Clips) -> 
         verdicts.refuse(np.array(places, np.int64), "CLIP_CAPPED", details)
 
 
-def _among(numbers: NDArray[np.uint64], few: NDArray[np.uint64]) -> Bools:
+def _among(numbers: NDArray[np.uint64], few: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which of many evenly spread numbers are among a few; their upper bits tell most apart."""
     shift = np.uint64(64 - _MARK_BITS)
     marked = np.zeros(1 << _MARK_BITS, bool)
     marked[few >> shift] = True
-    found: Bools = marked[numbers >> shift]
+    found: NDArray[np.bool_] = marked[numbers >> shift]
     found[found] = np.isin(numbers[found], few)
     return found
 

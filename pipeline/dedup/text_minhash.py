@@ -19,8 +19,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from mixtures.pool.id_arrays import Ids, find, ids_of, sorting
 from pipeline.dedup.shingles import Ends, Hashes, Words, ngrams, wholes, words_of
+from shards.id_arrays import Ids, find, ids_of, sorting
 from shards.ids import normalise
 from shards.index import TEXT_PAIRS, TEXTS
 

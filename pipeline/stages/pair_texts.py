@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 from rensa import RMinHash
 
-from mixtures.pool.id_arrays import ids_of
 from pipeline.dedup.text_minhash import (
     AT_ONCE,
     ROWS_PER_PART,
@@ -24,6 +23,7 @@ from pipeline.dedup.text_minhash import (
     shingles,
     sketches,
 )
+from shards.id_arrays import ids_of
 from shards.index import TEXTS
 from shards.pool import Pool, Receipt
 from shards.receipts import Work

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mixtures.pool.id_arrays import ids_of, sorting
+from shards.id_arrays import ids_of, sorting
 from shards.index import MEDIA, REFUSED
 from shards.pool import Pool, Receipt
 

@@ -18,7 +18,7 @@ from shards.errors import DamagedData, MissingData, UserError
 from shards.extents import pair
 from shards.ids import sha256_hex
 from shards.index import REFUSED, read_table, table_of, write_table
-from shards.key_index import KeyIndex, ids_of, indexed
+from shards.key_index import KeyIndex, entry_ids, indexed
 from shards.reader import ShardReader, Stored, open_data
 from shards.sample import Clip, Origin, Sample, Turn, key_of, sample_from_json, sample_to_json
 from shards.store import Store
@@ -213,13 +213,13 @@ def test_an_index_is_made_once_and_mapped_by_everybody(tmp_path: Path) -> None:
     st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 65_535)), max_size=40)
 )
 def test_an_index_finds_every_entry_and_nothing_else(entries: list[tuple[bytes, int]]) -> None:
-    ids = ids_of([key.hex() for key, _ in entries], [source for _, source in entries])
+    ids = entry_ids([key.hex() for key, _ in entries], [source for _, source in entries])
     index = KeyIndex(indexed(ids, {"number": pa.array(range(len(entries)), pa.int64())}))
     rows = index.find(ids)
     first = [entries.index(entry) for entry in entries]
     assert index.numbers("number")[rows].tolist() == first
     other = [(key, (source + 1) % 65_536) for key, source in entries]
-    found = index.find(ids_of([key.hex() for key, _ in other], [source for _, source in other]))
+    found = index.find(entry_ids([key.hex() for key, _ in other], [source for _, source in other]))
     assert [at >= 0 for at in found.tolist()] == [entry in entries for entry in other]
 
 

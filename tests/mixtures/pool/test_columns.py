@@ -4,59 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mixtures.diff import explain
 from mixtures.manifest.sampler import Order
 from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.pool.columns import read_clips
-from mixtures.pool.id_arrays import as_column, find, hex_of, ids_of, segment_sums, sorting
 from mixtures.recipe.load import load_recipe
 from shards.errors import UserError
 from shards.pool import Pool
 from tests.support.made_pool import MadePool, MadeSample, many, name_of, write_recipe
-
-IDS = st.lists(st.binary(min_size=16, max_size=16))
-NEAR = st.lists(st.sampled_from([bytes(8) + bytes([i] * 8) for i in range(5)] + [bytes([9] * 16)]))
-
-
-def array_of(ids: list[bytes]) -> np.ndarray:
-    return np.frombuffer(b"".join(ids), "V16")
-
-
-@given(st.one_of(IDS, NEAR), st.one_of(IDS, NEAR))
-def test_ids_are_found_where_they_stand(ids: list[bytes], wanted: list[bytes]) -> None:
-    ordered = sorted(set(ids))
-    assert sorted(ids) == [array_of(ids)[i].tobytes() for i in sorting(array_of(ids))]
-    places = [ordered.index(one) if one in ordered else -1 for one in [*wanted, *ids]]
-    assert find(array_of(ordered), array_of([*wanted, *ids])).tolist() == places
-
-
-@given(IDS)
-def test_ids_survive_their_columns(ids: list[bytes]) -> None:
-    array = array_of(ids)
-    assert ids_of(as_column(array)).tobytes() == array.tobytes()
-    names = hex_of(array).cast(pa.string())
-    assert names.to_pylist() == [one.hex() for one in ids]
-    assert ids_of(pa.chunked_array([names, names])).tobytes() == array.tobytes() * 2
-    assert ids_of(names.slice(1)).tobytes() == array[1:].tobytes()
-
-
-def test_what_is_no_id_is_a_bug() -> None:
-    with pytest.raises(ValueError, match="32 hex"):
-        ids_of(pa.array(["beef"]))
-
-
-@given(st.lists(st.lists(st.integers(-5, 2**31), max_size=4), max_size=6))
-def test_segments_are_summed_each(lists: list[list[int]]) -> None:
-    ends = np.concatenate([[0], np.cumsum([len(one) for one in lists])]).astype(np.int64)
-    values = np.array([v for one in lists for v in one], np.int64)
-    assert segment_sums(values, ends).tolist() == [sum(one) for one in lists]
-
 
 RATIOS = {"a": "weight: 1", "b": "weight: 1"}
 

@@ -70,15 +70,3 @@ def find(ids: Ids, wanted: Ids) -> NDArray[np.int64]:
     inside = np.minimum(at, len(ids) - 1) if len(ids) else np.zeros_like(at)
     is_there = (at < len(ids)) & (ids[inside] == wanted) if len(ids) else np.zeros(len(at), bool)
     return np.where(is_there, at, -1)
-
-
-def segment_sums(
-    values: NDArray[np.integer | np.bool_], ends: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Sums of values[ends[i]:ends[i + 1]]."""
-    running = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    sums: NDArray[np.int64] = running[ends[1:]] - running[ends[:-1]]
-    return sums
-
-
-Bools = NDArray[np.bool_]

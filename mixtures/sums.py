@@ -1,0 +1,15 @@
+"""Exact integer sums over the parts of an array."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def segment_sums(
+    values: NDArray[np.integer | np.bool_], ends: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Sums of values[ends[i]:ends[i + 1]]."""
+    running = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    sums: NDArray[np.int64] = running[ends[1:]] - running[ends[:-1]]
+    return sums
