@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.manifest.draws import Drawn, Draws
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Drawn, Order
+from mixtures.manifest.sampler import Order
 from mixtures.order.permutation import drawn_rows
 from mixtures.pool.columns import admitted_rows
 from shards.errors import UserError
@@ -119,7 +120,7 @@ def _share(manifest: Manifest, i: int | None, what: str) -> str:
 
 def same_positions(a: Manifest, b: Manifest) -> int:
     """How many positions from the start on hold the same sample in both, at most a length."""
-    ours, theirs, shorter = Order(a), Order(b), min(a.length, b.length)
+    ours, theirs, shorter = Draws(a), Draws(b), min(a.length, b.length)
     for start in range(0, shorter, _CHUNK):
         stop = min(start + _CHUNK, shorter)
         left, right = (np.frombuffer(o.keys(start, stop), "V16") for o in (ours, theirs))

@@ -22,9 +22,9 @@ import numpy as np
 import simplejpeg
 
 from benchmarks.peers.counting import count
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
 from mixtures.tokens.frame_view import look_at
 from shards.reader import ShardReader, Stored
 from shards.store import Store
@@ -47,10 +47,10 @@ def raw(request: Answer) -> Answer:
 
 def _members(manifest: Manifest, reader: ShardReader) -> Iterator[dict[str, Any]]:
     """Every sample in the manifest's order; shards hold one source."""
-    order, (source,) = Order(manifest), manifest.names
+    draws, (source,) = Draws(manifest), manifest.names
     for start in range(0, manifest.length, BATCH):
         stop = min(start + BATCH, manifest.length)
-        found = order.keys(start, stop).hex()
+        found = draws.keys(start, stop).hex()
         keys = [found[at : at + 32] for at in range(0, len(found), 32)]
         members = reader.members([source] * len(keys), keys)
         for position, key, (told, frames) in zip(range(start, stop), keys, members, strict=True):
@@ -59,7 +59,7 @@ def _members(manifest: Manifest, reader: ShardReader) -> Iterator[dict[str, Any]
 
 def _drawn(request: Answer) -> tuple[Manifest, list[Any]]:
     manifest = load_manifest(request["manifest"])
-    return manifest, Order(manifest).samples(0, request["samples"])
+    return manifest, Draws(manifest).samples(0, request["samples"])
 
 
 def bare(request: Answer) -> Answer:

@@ -20,6 +20,7 @@ from benchmarks.frame import Bar, at_least, at_most, equal
 from benchmarks.inputs.corpus import DENSE, ROOT, corpus
 from benchmarks.loading.link import bytes_sent, link
 from benchmarks.peers import ask_ours
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import Order
@@ -68,7 +69,7 @@ def run(console: Console) -> list[Bar]:
     first = max(answer["waits"][0] for answer in answers)
     blocks = sum(lru_bytes(node, limit) for node in needs)
     seen = sorted(key for answer in answers for key in answer["keys"])
-    expected = sorted(one.key for one in Order(manifest).samples(0, manifest.length))
+    expected = sorted(one.key for one in Draws(manifest).samples(0, manifest.length))
     console.print(
         f"{unique / 1e6:.1f} MB in {len(step_bytes)} steps, {limit / 1e6:.1f} MB per node; "
         f"sent {sent / 1e6:.1f} MB; first pack {first:.2f} s; "

@@ -18,8 +18,10 @@ from rich.table import Table
 from benchmarks.frame import Bar, at_most, equal
 from benchmarks.inputs.made_manifest import made_manifest
 from benchmarks.peers import PeerUnavailable, ask
-from mixtures.manifest.sampler import Order, group_sums
+from mixtures.manifest.blocks import pack_numbers
+from mixtures.manifest.draws import Draws
 from mixtures.plan.quotas import mean_tokens
+from mixtures.sums import group_sums
 
 POSITIONS, WINDOW = 10**6, 100
 WEIGHTS = [Fraction(Decimal(w)) for w in "0.301 0.249 0.153 0.117 0.082 0.051 0.029 0.018".split()]
@@ -33,11 +35,11 @@ STEPS, GLOBAL_BATCH = 6_000, 48
 def run(console: Console) -> list[Bar]:
     table = Table("draw", "off at a prefix, at most", f"off in a window of {WINDOW}, at most")
     weighted = made_manifest(KEPT, "weight", WEIGHTS)
-    ours = off(source_at(Order(weighted), POSITIONS), WEIGHTS)
+    ours = off(source_at(Draws(weighted), POSITIONS), WEIGHTS)
     table.add_row("weights", *map(_shown, ours))
     finite = made_manifest(LARGE, "repeat", [Fraction(1)] * len(LARGE))
-    order, total = Order(finite), sum(LARGE)
-    sources = source_at(order, total)
+    draws, total = Draws(finite), sum(LARGE)
+    sources = source_at(draws, total)
     shares = [Fraction(kept, total) for kept in LARGE]
     small = off(sources, shares)
     table.add_row(f"repeat: 1, {total:,} samples, one source of 1,803", *map(_shown, small))
@@ -49,17 +51,17 @@ def run(console: Console) -> list[Bar]:
         _below("weights: off in a window of 100, samples", ours[1], 2),
         _below("1,803 among 6.68M: off at a prefix, samples", small[0], 1),
         _below("1,803 among 6.68M: off in a window of 100, samples", small[1], 2),
-        equal("repeat 1: samples not visited exactly once", not_once(order, total), 0),
+        equal("repeat 1: samples not visited exactly once", not_once(draws, total), 0),
     ]
     bars += [_beside(table, peer, float(ours[0])) for peer in PEERS]
     console.print(table)
     return [*bars, *token_shares(console)]
 
 
-def source_at(order: Order, stop: int) -> NDArray[np.int64]:
+def source_at(draws: Draws, stop: int) -> NDArray[np.int64]:
     """The source at positions 0..stop-1."""
     step = 1 << 18
-    parts = [order.draw(a, min(a + step, stop)).source for a in range(0, stop, step)]
+    parts = [draws.draw(a, min(a + step, stop)).source for a in range(0, stop, step)]
     return np.concatenate(parts)
 
 
@@ -76,12 +78,12 @@ def off(source: NDArray[np.int64], shares: Sequence[Fraction]) -> tuple[Fraction
     return prefix, window
 
 
-def not_once(order: Order, total: int) -> int:
+def not_once(draws: Draws, total: int) -> int:
     """Kept samples that positions 0..total-1 do not show exactly once."""
     seen = [np.zeros(kept, np.int64) for kept in LARGE]
     step = 1 << 18
     for start in range(0, total, step):
-        draw = order.draw(start, min(start + step, total))
+        draw = draws.draw(start, min(start + step, total))
         for i, counts in enumerate(seen):
             counts += np.bincount(draw.row[draw.source == i], minlength=len(counts))
     return int(sum((counts != 1).sum() for counts in seen))
@@ -90,16 +92,16 @@ def not_once(order: Order, total: int) -> int:
 def token_shares(console: Console) -> list[Bar]:
     """`unit: tokens`: what share of the tokens each source has had, every 1,000 steps."""
     manifest = made_manifest(KEPT, "weight", WEIGHTS, unit="tokens", means=MEANS)
-    order, sums, start = Order(manifest), np.zeros(len(WEIGHTS), np.int64), 0
+    draws, sums, start = Draws(manifest), np.zeros(len(WEIGHTS), np.int64), 0
     wanted = np.array([float(w) for w in WEIGHTS])
     table = Table("steps", *(f"{float(w):.1%}" for w in WEIGHTS), title="share of the tokens")
     worst, relative = 0.0, 0.0
     size, packs, step = manifest.pack.window * 64, 0, 1000
     while step <= STEPS:
-        draw = order.draw(start, start + size)
-        records, start = order.records(draw), start + size
+        draw = draws.draw(start, start + size)
+        records, start = draws.records(draw), start + size
         sums += group_sums(records["tokens"], draw.source, len(sums))
-        packs += sum(int(numbers.max()) + 1 for numbers in order.pack_numbers(records))
+        packs += sum(int(numbers.max()) + 1 for numbers in pack_numbers(records, manifest.pack))
         if packs < step * GLOBAL_BATCH:
             continue
         share = sums / sums.sum()

@@ -18,8 +18,9 @@ from rich.table import Table
 
 from benchmarks.frame import Bar, at_least, equal
 from benchmarks.inputs.made_index import make_index, write_recipe
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.packs import Packs
 from mixtures.order.packing import pack_windows
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
@@ -29,8 +30,8 @@ SAMPLES = 300_000
 
 def run(console: Console) -> list[Bar]:
     manifest = planned()
-    order, rule = Order(manifest), manifest.pack
-    records = order.records(order.draw(0, manifest.length))
+    draws, rule = Draws(manifest), manifest.pack
+    records = draws.records(draws.draw(0, manifest.length))
     tokens, packs = records["tokens"].astype(np.int64), manifest.value["packs"]
     full = records["frames"] >= 128
     console.print(
@@ -52,7 +53,7 @@ def run(console: Console) -> list[Bar]:
         at_least("samples packed per CPU second", rate, 1e6),
         at_least("packs / padded batches of 2", used / padded[2], 1.0),
         at_least("packs / padded batches of 8", used / padded[8], 1.0),
-        equal("samples in no pack or in two", lost(order, packs, manifest.length), 0),
+        equal("samples in no pack or in two", lost(Packs(manifest), packs, manifest.length), 0),
     ]
 
 
@@ -82,9 +83,9 @@ def packed_per_second(records: NDArray[np.void], manifest: Manifest) -> float:
     return whole / (time.process_time() - start)
 
 
-def lost(order: Order, packs: int, length: int) -> int:
+def lost(order: Packs, packs: int, length: int) -> int:
     """Positions that are not in exactly one pack."""
     seen = np.zeros(length, np.int64)
-    for index in range(packs):
-        seen[[drawn.position for drawn in order.pack(index)]] += 1
+    for number in range(packs):
+        seen[[drawn.position for drawn in order.pack(number)]] += 1
     return int((seen != 1).sum())

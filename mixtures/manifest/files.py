@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.npy_tables import (
     MEMBER,
@@ -21,7 +22,6 @@ from mixtures.manifest.npy_tables import (
     open_npy,
     tokenizer_name,
 )
-from mixtures.manifest.sampler import Order
 from mixtures.versions import ALGORITHMS, CANONICAL_ALGO, JOIN_ALGO, MANIFEST_VERSION
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json, sha256_hex
@@ -143,4 +143,4 @@ def identity(value: Mapping[str, Any]) -> str:
 
 def order_digest(manifest: Manifest) -> str:
     """sha256 of the keys at the first positions: the order as a fact, not as a promise."""
-    return sha256_hex(Order(manifest).keys(0, min(manifest.length, DIGESTED_POSITIONS)))
+    return sha256_hex(Draws(manifest).keys(0, min(manifest.length, DIGESTED_POSITIONS)))

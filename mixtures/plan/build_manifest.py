@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mixtures.manifest.blocks import pack_numbers
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import identity, order_digest, write_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.npy_tables import NONE_SHOWN, content_id, npy_bytes
-from mixtures.manifest.sampler import Order, group_sums
 from mixtures.order.schedule import first_repeat
 from mixtures.plan.quotas import bounded_length, schedule_for
 from mixtures.pool.columns import Clips, Samples, passing, read_clips, read_samples, rows_at
@@ -49,6 +50,7 @@ from mixtures.selection.verdicts import (
     refuse_long,
     refuse_near_duplicates,
 )
+from mixtures.sums import group_sums
 from mixtures.tokens.text import TextCodec
 from mixtures.versions import ALGORITHMS, CANONICAL_ALGO, JOIN_ALGO, MANIFEST_VERSION, SCHEDULE_ALGO
 from shards.errors import UserError
@@ -307,11 +309,11 @@ def _asked(source: Source) -> str:
 
 def _positions(recipe: Recipe, draft: Manifest) -> int:
     """The recipe's `length` in positions: the fewest that hold so many samples, or tokens."""
-    length, order, start, tokens = recipe.length or 0, Order(draft), 0, 0
+    length, draws, start, tokens = recipe.length or 0, Draws(draft), 0, 0
     if recipe.unit == "samples":
         return length
     while True:
-        records = order.records(order.draw(start, start + _AT_ONCE))
+        records = draws.records(draws.draw(start, start + _AT_ONCE))
         sums = tokens + np.cumsum(records["tokens"], dtype=np.int64)
         if sums[-1] >= length:
             return start + int(np.searchsorted(sums, length)) + 1
@@ -342,15 +344,15 @@ def _walk(draft: Manifest) -> tuple[list[int], NDArray[np.int64]]:
 
     The sums are int64 [sources, 1 + TOTALS], samples first.
     """
-    order, size = Order(draft), draft.pack.window
-    step = max(_AT_ONCE // size, 1) * size
+    draws, rule = Draws(draft), draft.pack
+    step = max(_AT_ONCE // rule.window, 1) * rule.window
     packs: list[int] = []
     drawn = np.zeros((len(draft.tables), 1 + len(TOTALS)), np.int64)
     for start in range(0, draft.length, step):
-        draw = order.draw(start, min(start + step, draft.length))
-        records = order.records(draw)
-        whole = len(records) if draft.is_finite else len(records) // size * size
-        packs += [int(numbers.max()) + 1 for numbers in order.pack_numbers(records[:whole])]
+        draw = draws.draw(start, min(start + step, draft.length))
+        records = draws.records(draw)
+        whole = len(records) if draft.is_finite else len(records) // rule.window * rule.window
+        packs += [int(numbers.max()) + 1 for numbers in pack_numbers(records[:whole], rule)]
         drawn[:, 0] += np.bincount(draw.source, minlength=len(drawn))
         for column, name in enumerate(TOTALS, 1):
             drawn[:, column] += group_sums(records[name], draw.source, len(drawn))

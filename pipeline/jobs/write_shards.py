@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
 from pipeline.jobs.job import Job, each
 from pipeline.stages.write_shard import ShardUnit, part_of, write_shard
 from shards.errors import UserError
@@ -58,10 +58,9 @@ def sample_sizes(manifest: Manifest, pool: Pool) -> tuple[list[int], Sizes]:
     extents = dict(zip(clips["clip_id"].to_pylist(), clips["extent"].to_pylist(), strict=True))
     pairs = zip(samples["source"].to_pylist(), samples["key"].to_pylist(), strict=True)
     clips_of = dict(zip(pairs, samples["clip_ids"].to_pylist(), strict=True))
-    order = Order(manifest)
     sizes, packed = [], 0
     used: set[str] = set()
-    for drawn in order.samples(0, manifest.length):
+    for drawn in Draws(manifest).samples(0, manifest.length):
         first = manifest.members_of(drawn.source, drawn.key)[0]
         names = manifest.shown(clips_of[drawn.source, first])
         used.update(names)

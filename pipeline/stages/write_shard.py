@@ -12,9 +12,9 @@ from functools import lru_cache
 
 import pyarrow as pa
 
+from mixtures.manifest.draws import Drawn, Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Drawn, Order
 from shards.ids import sha256_hex
 from shards.index import SHARD_INDEX, table_of, write_table
 from shards.pool import Pool
@@ -43,7 +43,7 @@ def write_shard(unit: ShardUnit) -> tuple[str, str]:
     out = Store(unit.out)
     if out.exists(unit.name) and out.exists(part_of(unit.name)):
         return unit.name, sha256_hex(out.get(unit.name))
-    drawn = list(_order(unit.manifest).samples(unit.start, unit.stop))
+    drawn = Draws(_manifest(unit.manifest)).samples(unit.start, unit.stop)
     reader = _reader(unit.manifest, unit.pool)
     stored = [reader.read(each.source, each.key) for each in drawn]
     data, index = shard_of(unit.name, drawn, stored)
@@ -81,11 +81,6 @@ def part_of(name: str) -> str:
 @lru_cache(maxsize=1)
 def _manifest(path: str) -> Manifest:
     return load_manifest(path)
-
-
-@lru_cache(maxsize=1)
-def _order(manifest_path: str) -> Order:
-    return Order(_manifest(manifest_path))
 
 
 @lru_cache(maxsize=1)

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
-from mixtures.manifest.sampler import Order
 from shards.index import REFUSED, read_table
 from shards.pool import Pool
 from shards.reader import PoolReader, ShardReader
@@ -124,11 +124,11 @@ def index_of(world: World) -> list[dict[str, object]]:
 
 def test_pool_and_shards_hold_the_same_samples_in_draw_order(world: World) -> None:
     manifest = load_manifest(str(world.out / "manifest.json"))
-    order, pool = Order(manifest), PoolReader(Pool(str(world.pool)))
+    draws, pool = Draws(manifest), PoolReader(Pool(str(world.pool)))
     shards = ShardReader(Store(world.out / "shards"))
     assert manifest.length == len(index_of(world)) == 60
     for position in range(manifest.length):
-        drawn = order.sample(position)
+        drawn = draws.sample(position)
         stored = shards.read(drawn.source, drawn.key)
         assert (stored.sample.source, stored.sample.key) == (drawn.source, drawn.key)
         assert stored == pool.read(drawn.source, drawn.key)
@@ -158,7 +158,7 @@ def test_stock_webdataset_reads_every_sample(world: World, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     manifest = load_manifest(str(world.out / "manifest.json"))
-    drawn = Order(manifest).samples(0, manifest.length)
+    drawn = Draws(manifest).samples(0, manifest.length)
     assert done.stdout.split("\n")[:-1] == [
         f"{each.position:012d}_{each.key} {each.source} {each.key}" for each in drawn
     ]

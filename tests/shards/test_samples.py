@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixtures.manifest.sampler import Drawn
+from mixtures.manifest.draws import Drawn
 from pipeline.jobs.write_shards import cut
 from pipeline.stages.write_shard import shard_of
 from shards.errors import DamagedData, MissingData, UserError

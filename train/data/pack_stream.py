@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.manifest.draws import Drawn
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Drawn, Order
+from mixtures.manifest.sampler import Order
 from mixtures.tokens.frame_view import Look
 from shards.errors import DamagedData, UserError
 from shards.extents import Fetch, Place

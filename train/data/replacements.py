@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from mixtures.manifest.draws import Drawn
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Drawn
 from mixtures.order.permutation import key_of, permute
 from shards.errors import DamagedData
 

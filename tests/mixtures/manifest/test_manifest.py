@@ -13,9 +13,10 @@ import pytest
 
 from mixtures.__main__ import main
 from mixtures.diff import diff, explain
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.packs import Packs
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from shards.errors import DamagedData, UserError
@@ -100,7 +101,7 @@ def test_a_manifest_of_another_algorithm_is_refused(tmp_path: Path) -> None:
 
 def test_the_default_length_stops_before_a_source_repeats(tmp_path: Path) -> None:
     manifest = planned(tmp_path, made())
-    drawn = Order(manifest).samples(0, manifest.length + 1)
+    drawn = Draws(manifest).samples(0, manifest.length + 1)
     assert {one.epoch for one in drawn[:-1]} == {0} and drawn[-1].epoch == 1
     seen = [one.key for one in drawn[:-1]]
     assert len(set(seen)) == len(seen)
@@ -109,11 +110,11 @@ def test_the_default_length_stops_before_a_source_repeats(tmp_path: Path) -> Non
 def test_repeat_one_visits_every_sample_once(tmp_path: Path) -> None:
     ratios = {"a": "repeat: 1", "b": "repeat: 1"}
     manifest = planned(tmp_path, made(), ratios=ratios)
-    order = Order(manifest)
+    draws, order = Draws(manifest), Packs(manifest)
     assert manifest.length == 90
-    assert len({(one.source, one.key) for one in order.samples(0, 90)}) == 90
+    assert len({(one.source, one.key) for one in draws.samples(0, 90)}) == 90
     with pytest.raises(IndexError):
-        order.sample(90)
+        draws.sample(90)
     packs = [order.pack(i) for i in range(manifest.value["packs"])]
     assert sorted(one.position for pack in packs for one in pack) == list(range(90))
     with pytest.raises(IndexError):
@@ -122,7 +123,7 @@ def test_repeat_one_visits_every_sample_once(tmp_path: Path) -> None:
 
 def test_a_budget_is_exact(tmp_path: Path) -> None:
     ratios = {"a": "budget: 7", "b": "budget: 45"}
-    drawn = Order(planned(tmp_path, made(), ratios=ratios)).samples(0, 52)
+    drawn = Draws(planned(tmp_path, made(), ratios=ratios)).samples(0, 52)
     assert sum(one.source == "a" for one in drawn) == 7
     assert sum(one.epoch == 1 for one in drawn) == 15
 
@@ -208,7 +209,7 @@ def test_weights_change_the_mixture_and_leave_each_source_in_its_order(tmp_path:
     assert 0 < found["same_positions"] < 5
     for name in ("a", "b"):
         ours, theirs = (
-            [d.key for d in Order(m).samples(0, 40) if d.source == name] for m in (a, b)
+            [d.key for d in Draws(m).samples(0, 40) if d.source == name] for m in (a, b)
         )
         shorter = min(len(ours), len(theirs))
         assert ours[:shorter] == theirs[:shorter]
@@ -234,7 +235,7 @@ def test_explain_names_what_a_rank_sees(tmp_path: Path) -> None:
     manifest = planned(tmp_path, made())
     packs = [explain(manifest, 1, rank, 2, 4) for rank in range(2)]
     positions = sorted(one["position"] for mine in packs for pack in mine for one in pack)
-    order = Order(manifest)
+    order = Packs(manifest)
     assert positions == sorted(d.position for i in range(4, 8) for d in order.pack(i))
     with pytest.raises(UserError, match="rank 2 of 2"):
         explain(manifest, 0, 2, 2, 4)

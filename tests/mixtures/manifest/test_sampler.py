@@ -6,15 +6,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from mixtures.manifest.draws import Drawn, Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Drawn, Order, deal
+from mixtures.manifest.packs import Packs
+from mixtures.manifest.sampler import Order
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
-from mixtures.versions import DEAL_ALGO
+from mixtures.versions import BATCH_ALGO, DEAL_ALGO
 from tests.support.made_pool import MadePool, many, write_recipe
 
 GOLDEN = "618e1c41fc1799c3c0957d07e81dac6da32bd11e2f6fd5327aed60006f0fccce"
@@ -32,7 +32,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def test_every_prefix_and_window_keeps_the_ratio(manifest: Manifest) -> None:
-    source = Order(manifest).draw(0, 2000).source
+    source = Draws(manifest).draw(0, 2000).source
     seen = np.cumsum(source[:, None] == np.arange(3), axis=0)
     share = np.arange(1, 2001)[:, None] * np.array([7, 2, 1]) / 10
     assert (abs(seen - share) < 1).all()
@@ -41,7 +41,7 @@ def test_every_prefix_and_window_keeps_the_ratio(manifest: Manifest) -> None:
 
 
 def test_a_source_shows_all_its_samples_before_one_again(manifest: Manifest) -> None:
-    drawn = Order(manifest).samples(0, 2000)
+    drawn = Draws(manifest).samples(0, 2000)
     for name, count in (("a", 150), ("b", 40), ("c", 30)):
         own = [one for one in drawn if one.source == name]
         for epoch in range(len(own) // count):
@@ -53,15 +53,15 @@ def test_a_source_shows_all_its_samples_before_one_again(manifest: Manifest) -> 
 
 
 def test_a_position_is_a_function_of_the_manifest_alone(manifest: Manifest) -> None:
-    order = Order(manifest)
-    assert order.sample(1234) == order.samples(1200, 1300)[34] == Order(manifest).sample(1234)
-    far = order.sample(10**15)
+    draws = Draws(manifest)
+    assert draws.sample(1234) == draws.samples(1200, 1300)[34] == Draws(manifest).sample(1234)
+    far = draws.sample(10**15)
     assert far.position == 10**15 and far.source in RATIOS
     with pytest.raises(IndexError):
-        order.sample(-1)
+        draws.sample(-1)
 
 
-def window(order: Order, manifest: Manifest, k: int) -> list[tuple[Drawn, ...]]:
+def window(order: Packs, manifest: Manifest, k: int) -> list[tuple[Drawn, ...]]:
     """The packs of window k, found by where their samples stand."""
     packs, i = [], 0
     while not packs or packs[-1][0].position < (k + 1) * manifest.pack.window:
@@ -71,7 +71,7 @@ def window(order: Order, manifest: Manifest, k: int) -> list[tuple[Drawn, ...]]:
 
 
 def test_packs_partition_the_positions_window_by_window(manifest: Manifest) -> None:
-    order = Order(manifest)
+    order = Packs(manifest)
     for k in (0, 3, 40):
         positions = [one.position for pack in window(order, manifest, k) for one in pack]
         assert sorted(positions) == list(range(k * 32, (k + 1) * 32))
@@ -83,7 +83,7 @@ def test_packs_partition_the_positions_window_by_window(manifest: Manifest) -> N
 
 
 def test_a_pack_number_finds_its_window_from_anywhere(manifest: Manifest) -> None:
-    forward, cold = Order(manifest), Order(manifest)
+    forward, cold = Packs(manifest), Packs(manifest)
     packs = [forward.pack(i) for i in range(manifest.value["packs"] + 60)]
     assert cold.pack(len(packs) - 1) == packs[-1]
     assert manifest.value["packs"] == manifest.packs_per_window.sum()
@@ -93,12 +93,12 @@ def test_a_pack_number_finds_its_window_from_anywhere(manifest: Manifest) -> Non
 def test_any_number_of_ranks_sees_the_same_packs_of_a_step(
     manifest: Manifest, world_size: int
 ) -> None:
-    order = Order(manifest, 8)
+    order, packs = Order(manifest, 8), Packs(manifest)
     for step in (0, 7):
         dealt = [order.batch(step, rank, world_size) for rank in range(world_size)]
         counts = [len(mine) for mine in dealt]
         assert max(counts) - min(counts) <= 1
-        wanted = [order.pack(i) for i in range(step * 8, step * 8 + 8)]
+        wanted = [packs.pack(i) for i in range(step * 8, step * 8 + 8)]
         assert sorted(pack for mine in dealt for pack in map(key_of, mine)) == sorted(
             map(key_of, wanted)
         )
@@ -119,19 +119,8 @@ def test_no_source_falls_to_one_rank(manifest: Manifest) -> None:
         assert min(both) > 0.7 * max(both)
 
 
-@given(st.lists(st.integers(0, 1000), max_size=40), st.integers(1, 12))
-def test_dealing_is_fair_in_number_and_near_fair_in_work(costs: list[int], lanes: int) -> None:
-    dealt = deal(costs, lanes)
-    assert sorted(i for lane in dealt for i in lane) == list(range(len(costs)))
-    counts = [len(lane) for lane in dealt]
-    assert max(counts) - min(counts) <= 1
-    loads = [sum(costs[i] for i in lane) for lane in dealt]
-    if len(costs) % lanes == 0:
-        assert max(loads) - min(loads) <= max(costs, default=0) * max(counts)
-
-
 def test_totals_are_those_of_the_drawn_samples(manifest: Manifest) -> None:
-    drawn = Order(manifest).samples(0, manifest.length)
+    drawn = Draws(manifest).samples(0, manifest.length)
     totals = manifest.value["totals"]
     assert totals["samples"] == manifest.length == 512
     assert totals["tokens"] == sum(one.tokens for one in drawn)
@@ -141,12 +130,11 @@ def test_totals_are_those_of_the_drawn_samples(manifest: Manifest) -> None:
 def test_the_order_of_this_manifest_never_changes(manifest: Manifest) -> None:
     """A change of any algorithm behind the order must change its version, and this digest."""
     assert manifest.value["order_digest"] == GOLDEN
-    assert [len(pack) for pack in map(Order(manifest).pack, range(6))] == [4, 4, 4, 5, 5, 4]
+    assert [len(pack) for pack in map(Packs(manifest).pack, range(6))] == [4, 4, 4, 5, 5, 4]
 
 
-def test_this_is_the_dealing_of_lpt_counts_1(manifest: Manifest) -> None:
-    """A change of these lanes must change the algorithm's name."""
-    assert DEAL_ALGO == "lpt-counts/1"
-    assert deal([5, 9, 1, 7, 3, 3, 8], 3) == [[1, 5], [2, 4, 6], [0, 3]]
+def test_this_is_the_batch_of_feistel_splitmix64_1_and_lpt_counts_1(manifest: Manifest) -> None:
+    """A change of these lanes must change the name of one of the algorithms."""
+    assert (BATCH_ALGO, DEAL_ALGO) == ("feistel-splitmix64/1", "lpt-counts/1")
     lanes = Order(manifest, 8).deal(3, 3)
     assert lanes == [[31, 26, 29], [25, 30, 28], [27, 24]]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest, write_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
 from mixtures.order.permutation import drawn_rows
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
@@ -60,7 +60,7 @@ def test_a_length_in_tokens_ends_with_the_sample_that_reaches_it(
 ) -> None:
     ratios = {"a": "weight: 1"}
     manifest = planned(tmp_path, pool, ratios, "unit: tokens", "length: 5000")
-    samples = Order(manifest).samples(0, manifest.length)
+    samples = Draws(manifest).samples(0, manifest.length)
     assert sum(one.tokens for one in samples[:-1]) < 5000 <= sum(one.tokens for one in samples)
 
 
@@ -69,7 +69,7 @@ def test_a_budget_of_tokens_is_kept_to_a_sample(tmp_path: Path, pool: Path, budg
     manifest = planned(
         tmp_path, pool, {"a": f"budget: {budget}", "b": "budget: 9000"}, "unit: tokens"
     )
-    of_a = [one for one in Order(manifest).samples(0, manifest.length) if one.source == "a"]
+    of_a = [one for one in Draws(manifest).samples(0, manifest.length) if one.source == "a"]
     spent = sum(one.tokens for one in of_a)
     assert spent == drawn(manifest, "a")["tokens"] <= budget
     table = manifest.tables[0]
@@ -102,13 +102,13 @@ def test_a_weight_that_runs_short_is_an_error_or_ends_the_mixture(
 def test_stages_change_the_ratio_where_they_start(tmp_path: Path, pool: Path) -> None:
     stages = "stages: [{start: 100, weights: {a: 1}}, {start: 200, weights: {a: 0}}]"
     manifest = planned(tmp_path, pool, {"a": "weight: 3", "b": "weight: 1"}, stages, "length: 300")
-    source = Order(manifest).draw(0, 300).source
+    source = Draws(manifest).draw(0, 300).source
     assert [int((source[i : i + 100] == 0).sum()) for i in (0, 100, 200)] == [75, 50, 0]
     write_manifest(manifest, str(tmp_path / "out"))
     again = load_manifest(tmp_path / "out" / "manifest.json")
-    assert Order(again).keys(50, 300) == Order(manifest).keys(50, 300)
+    assert Draws(again).keys(50, 300) == Draws(manifest).keys(50, 300)
     calm = planned(tmp_path, pool, {"a": "weight: 3", "b": "weight: 1"}, "length: 300")
-    assert Order(calm).keys(0, 100) == Order(manifest).keys(0, 100)
+    assert Draws(calm).keys(0, 100) == Draws(manifest).keys(0, 100)
 
 
 def test_a_source_that_first_comes_in_a_later_stage_starts_at_its_first_turn(
@@ -117,8 +117,8 @@ def test_a_source_that_first_comes_in_a_later_stage_starts_at_its_first_turn(
     stages = "stages: [{start: 0, weights: {b: 0}}, {start: 100, weights: {b: 1}}]"
     manifest = planned(tmp_path, pool, {"a": "weight: 1", "b": "weight: 5"}, stages, "length: 150")
     plain = planned(tmp_path, pool, {"a": "weight: 1", "b": "weight: 1"}, "length: 50")
-    late = [one.key for one in Order(manifest).samples(100, 150) if one.source == "b"]
-    assert late == [one.key for one in Order(plain).samples(0, 50) if one.source == "b"]
+    late = [one.key for one in Draws(manifest).samples(100, 150) if one.source == "b"]
+    assert late == [one.key for one in Draws(plain).samples(0, 50) if one.source == "b"]
 
 
 @settings(deadline=None, max_examples=60)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mixtures.diff import explain
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.packs import Packs
 from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.pool.columns import read_clips
 from mixtures.recipe.load import load_recipe
@@ -90,7 +90,7 @@ def test_explain_names_record_licence_and_clips_from_the_pool(tmp_path: Path) ->
     manifest = plan_of(tmp_path, pool).manifest
     packs = explain(manifest, 2, 1, 3, 6, pool)
     samples = [one for pack in packs for one in pack]
-    wanted = {drawn.key for index in range(12, 18) for drawn in Order(manifest).pack(index)}
+    wanted = {drawn.key for index in range(12, 18) for drawn in Packs(manifest).pack(index)}
     others = [explain(manifest, 2, rank, 3, 6) for rank in (0, 2)]
     assert {one["key"] for mine in (packs, *others) for p in mine for one in p} == wanted
     records = {s.key: s for source in made_sources().values() for s in source}

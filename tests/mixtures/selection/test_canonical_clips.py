@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtures.diff import diff, explain
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
 from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.recipe.load import load_recipe
 from mixtures.selection.canonical_clips import EQUALLY_LONG, canonical, repoint
@@ -199,7 +199,7 @@ def built(tmp_path: Path) -> Manifest:
 
 
 def test_pool_and_shards_show_what_the_plan_counted(built: Manifest, tmp_path: Path) -> None:
-    drawn = Order(built).samples(0, built.length)
+    drawn = Draws(built).samples(0, built.length)
     assert len(built.copies) == 9 and Counter(one.source for one in drawn)["clips"] == 9
     reader = PoolReader(Pool(str(tmp_path / "pool")), made=built)
     shards = open_data(str(tmp_path / "copies/shards"))

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import mixtures.__main__
 from mixtures.diff import diff, explain
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.npy_tables import ROW
-from mixtures.manifest.sampler import Order
 from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.pool.columns import Samples
 from mixtures.recipe.load import load_recipe
@@ -229,11 +229,11 @@ def test_a_joined_sample_is_as_long_in_the_plan_as_in_the_trainer(built: Path) -
     manifest = load_manifest(built)
     clips = manifest.names.index("clips")
     assert (len(manifest.tables[clips]), len(manifest.members[clips])) == (18, 36)
-    drawn = {one.key: one for one in Order(manifest).samples(0, manifest.length)}
+    drawn = {one.key: one for one in Draws(manifest).samples(0, manifest.length)}
     stream = Stream(manifest, str(built.parent.parent / "pool"), workers=0)
     packs = [pack for step in stream.steps() for pack in step]
     seen = [key for pack in packs for key in pack.keys]
-    assert Counter(seen) == Counter(one.key for one in Order(manifest).samples(0, manifest.length))
+    assert Counter(seen) == Counter(one.key for one in Draws(manifest).samples(0, manifest.length))
     for pack in packs:
         wanted = [drawn[key] for key in pack.keys]
         assert np.diff(pack.cu_seqlens).tolist() == [one.tokens for one in wanted]
@@ -246,7 +246,7 @@ def test_joined_samples_are_the_same_from_the_pool_and_from_shards(built: Path) 
     manifest = load_manifest(built)
     reader = PoolReader(Pool(str(built.parent.parent / "pool")))
     shards = open_data(str(built.parent / "shards"))
-    drawn = next(d for d in Order(manifest).samples(0, 39) if d.source == "clips")
+    drawn = next(d for d in Draws(manifest).samples(0, 39) if d.source == "clips")
     sample = shards.read(drawn.source, drawn.key).sample
     asked = [reader.read("clips", key).sample for key in manifest.members_of("clips", drawn.key)]
     assert sample.turns == tuple(turn for one in asked for turn in one.turns)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
-from mixtures.manifest.sampler import Order
 from mixtures.order.schedule import period_of
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
@@ -249,7 +249,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     out = Store(root / "out")
     plan.write(out.url)
     manifest = load_manifest(f"{out.url}/manifest.json")
-    drawn, reader = Order(manifest).samples(0, manifest.length), PoolReader(pool)
+    drawn, reader = Draws(manifest).samples(0, manifest.length), PoolReader(pool)
     name = f"{manifest.manifest_id[:12]}-000000.tar"
     data, table = write_shard.shard_of(
         name, drawn, [reader.read(each.source, each.key) for each in drawn]

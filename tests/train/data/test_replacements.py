@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mixtures.manifest.draws import Drawn, Draws
 from mixtures.manifest.files import load_manifest
-from mixtures.manifest.sampler import Drawn, Order
 from shards.errors import DamagedData
 from shards.reader import open_data
 from tests.support.tiny_pool import tiny_manifest
@@ -48,7 +48,7 @@ def keys(built: Path, workers: int = 0, world_size: int = 1) -> list[list[str]]:
 
 
 def first_of(built: Path, source: str) -> Drawn:
-    drawn = Order(load_manifest(built)).samples(0, 32)
+    drawn = Draws(load_manifest(built)).samples(0, 32)
     return next(one for one in drawn if one.source == source)
 
 
@@ -72,8 +72,7 @@ def test_only_the_damaged_sample_changes_and_the_change_is_counted_and_logged(
 def test_a_stand_in_is_of_the_same_source_and_no_larger(built: Path) -> None:
     manifest = load_manifest(built)
     stand_ins = replacements.StandIns(manifest)
-    order = Order(manifest)
-    for drawn in order.samples(0, 60):
+    for drawn in Draws(manifest).samples(0, 60):
         others = list(stand_ins.candidates(drawn))
         assert others == list(stand_ins.candidates(drawn))
         assert all(
@@ -97,7 +96,7 @@ def test_past_the_limit_the_run_stops_and_says_what_to_do(
 
 def test_a_source_without_a_whole_sample_stops_the_run(built: Path) -> None:
     manifest = load_manifest(built)
-    for drawn in Order(manifest).samples(0, 60):
+    for drawn in Draws(manifest).samples(0, 60):
         if drawn.source == "pictures":
             part = (
                 Path(pool_of(built))

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, TextStreamer
 
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
-from mixtures.manifest.sampler import Order
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import SPECIALS, TextCodec, pieces_of, train_tokenizer
 from shards.errors import UserError
@@ -315,8 +315,8 @@ def test_processor_and_trainer_agree_on_every_sample_of_a_manifest(tmp_path: Pat
     tokenizer = str(tmp_path / "tokenizer.json")
     profile = Profile.from_json(manifest.value["profile"], "tiny")
     processor = processor_of(rules, profile, tokenizer)
-    order, met = Order(manifest, 4), set()
-    for drawn in (order.sample(position) for position in range(60)):
+    met = set()
+    for drawn in Draws(manifest).samples(0, 60):
         stored = reader.read(drawn.source, drawn.key)
         sample = stored.sample
         rendered = render(
