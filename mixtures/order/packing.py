@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from mixtures.order.permutation import splitmix
 
-MAX_BUDGET = 1 << 30
-"""Budgets and sizes are signed 32-bit integers, so that a missing fit shows in the sign bit."""
 _TOGETHER = 64
 _LOOK_EVERY = 16
 _SIGN = np.uint32(1 << 31)
+"""Budgets and sizes are signed 32-bit integers, so that a missing fit shows in the sign bit."""
 Integers = NDArray[np.integer]
 
 

@@ -2,7 +2,7 @@
 
 A balanced Feistel network of 6 rounds on the smallest even number of bits that holds n; the round
 function is splitmix64; an index that lands outside 0..n-1 walks on until it is inside. Nothing of
-this may change under its name: `PERMUTATION_ALGO` stands in manifests, golden vectors in the tests.
+this may change under its name: manifests hold `PERMUTATION_ALGO`, the tests golden vectors.
 """
 
 from __future__ import annotations

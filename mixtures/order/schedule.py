@@ -207,11 +207,6 @@ def ranks_of(source: NDArray[np.unsignedinteger], quotas: Sequence[int]) -> Peri
     return Period(quotas=tuple(quotas), source=source, rank=rank)
 
 
-def endless(quotas: Sequence[int]) -> Schedule:
-    """One period for ever."""
-    return Schedule((0,), (period_of(quotas),))
-
-
 def first_repeat(schedule: Schedule, rows: Sequence[int]) -> int:
     """The first position at which an endless schedule shows a source's sample again."""
     found = (schedule.position_of(i, kept) for i, kept in enumerate(rows))

@@ -12,7 +12,6 @@ from mixtures.order.schedule import (
     MAX_PERIOD,
     Period,
     Schedule,
-    endless,
     first_repeat,
     fitting_period,
     misfit,
@@ -98,7 +97,7 @@ def test_a_period_that_cannot_represent_a_weight_is_told_one_that_can() -> None:
 
 
 def test_the_first_repeat_is_where_a_source_has_shown_all() -> None:
-    schedule = endless([3, 1])
+    schedule = Schedule((0,), (period_of([3, 1]),))
     assert first_repeat(schedule, [100, 2]) == 2 * 4 + schedule.periods[0].source.tolist().index(1)
     assert first_repeat(schedule, [4, 50]) == 4 + np.flatnonzero(schedule.periods[0].source == 0)[1]
 
@@ -173,7 +172,7 @@ def test_the_ratio_of_stages_counts_how_long_each_lasts() -> None:
     schedule = Schedule((0, 20), (period_of([1, 1]), period_of([3, 1])))
     assert schedule.ratio(20) == (10, 10)
     assert schedule.ratio(60) == (40, 20)  # 10 + 30 of 60, 10 + 10 of 60
-    assert endless([3, 1]).ratio(7) == (3, 1)
+    assert Schedule((0,), (period_of([3, 1]),)).ratio(7) == (3, 1)
 
 
 def test_a_schedule_of_the_longest_period_is_exact() -> None:
