@@ -1,4 +1,12 @@
-"""Manifests as files: tables written first, everything verified on reading, named by content."""
+"""Manifests as files: tables written first, everything verified on reading, named by content.
+
+    OUT/manifest.json          canonical JSON of integers and strings
+    OUT/plan/<sha256>.npy      per source its kept samples sorted by key; the other tables of a plan
+    OUT/plan/<sha256>.json     the tokenizer that counted the tokens
+
+`manifest_id` is the sha256 of the JSON without `manifest_id` and `tool`, so it does not depend on
+how a pool is cut into parts, where it lies, or which version wrote it.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +36,31 @@ from shards.ids import canonical_json, sha256_hex
 from shards.store import Store
 
 DIGESTED_POSITIONS = 65_536
+"""Positions from the start on whose keys `order_digest` covers."""
+
+
+def write_manifest(manifest: Manifest, folder: str) -> None:
+    """Tables first, `manifest.json` last."""
+    store = Store(folder)
+    for digest, array in _arrays(manifest).items():
+        store.put(npy_name(digest), npy_bytes(array))
+    store.put(tokenizer_name(manifest.value["text"]["tokenizer_sha256"]), manifest.tokenizer)
+    store.put("manifest.json", canonical_json(manifest.value))
+
+
+def _arrays(manifest: Manifest) -> dict[str, NDArray[Any]]:
+    """The arrays of a manifest by the digest that its JSON names them with."""
+    value = manifest.value
+    digests = [source["kept"]["table"] for source in value["sources"]]
+    arrays: dict[str, NDArray[Any]] = dict(zip(digests, manifest.tables, strict=True))
+    arrays[value["packs_per_window"]] = manifest.packs_per_window
+    if manifest.source_at is not None:
+        arrays[value["schedule"]["table"]] = manifest.source_at
+    for source, members in zip(value["sources"], manifest.members, strict=False):
+        arrays[source["kept"]["members"]] = members
+    if "canonical" in value:
+        arrays[value["canonical"]["table"]] = manifest.copies
+    return arrays
 
 
 def load_manifest(path: str | Path) -> Manifest:
@@ -35,19 +68,7 @@ def load_manifest(path: str | Path) -> Manifest:
     folder, _, name = str(path).rpartition("/")
     store = Store(folder or "/" * str(path).startswith("/") or ".")
     try:
-        value = json.loads(store.get(name))
-        check_version(value, str(path))
-        if identity(value) != value["manifest_id"]:
-            raise DamagedData(f"{path}: its content is not what its manifest_id says; plan again")
-        manifest = Manifest(
-            value=value,
-            tables=[_kept(store, source) for source in value["sources"]],
-            source_at=_table(store, value["schedule"]["table"]),
-            packs_per_window=open_npy(store, npy_name(value["packs_per_window"])),
-            tokenizer=_tokenizer(store, value["text"]["tokenizer_sha256"]),
-            members=[_members(store, each) for each in value["sources"] if "join" in value],
-            copies=_copies(store, value.get("canonical")),
-        )
+        manifest = _read(store, name, str(path))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         if isinstance(error, UserError):
             raise
@@ -57,22 +78,47 @@ def load_manifest(path: str | Path) -> Manifest:
     return manifest
 
 
-def write_manifest(manifest: Manifest, folder: str) -> None:
-    """Tables first, `manifest.json` last."""
-    store = Store(folder)
-    digests = [source["kept"]["table"] for source in manifest.value["sources"]]
-    arrays: dict[str, NDArray[Any]] = dict(zip(digests, manifest.tables, strict=True))
-    arrays[manifest.value["packs_per_window"]] = manifest.packs_per_window
-    if manifest.source_at is not None:
-        arrays[manifest.value["schedule"]["table"]] = manifest.source_at
-    for source, members in zip(manifest.value["sources"], manifest.members, strict=False):
-        arrays[source["kept"]["members"]] = members
-    if "canonical" in manifest.value:
-        arrays[manifest.value["canonical"]["table"]] = manifest.copies
-    for digest, array in arrays.items():
-        store.put(npy_name(digest), npy_bytes(array))
-    store.put(tokenizer_name(manifest.value["text"]["tokenizer_sha256"]), manifest.tokenizer)
-    store.put("manifest.json", canonical_json(manifest.value))
+def _read(store: Store, name: str, where: str) -> Manifest:
+    value = json.loads(store.get(name))
+    _check_version(value, where)
+    if manifest_id_of(value) != value["manifest_id"]:
+        raise DamagedData(f"{where}: its content is not what its manifest_id says; plan again")
+    return Manifest(
+        value=value,
+        tables=[_kept(store, source) for source in value["sources"]],
+        source_at=_source_at(store, value["schedule"]["table"]),
+        packs_per_window=open_npy(store, npy_name(value["packs_per_window"])),
+        tokenizer=_tokenizer(store, value["text"]["tokenizer_sha256"]),
+        members=[_members(store, each) for each in value["sources"] if "join" in value],
+        copies=_copies(store, value.get("canonical")),
+    )
+
+
+def _check_version(value: Mapping[str, Any], where: str) -> None:
+    """Raise UserError for a manifest whose rules this version does not know."""
+    if not isinstance(value, dict) or "manifest_version" not in value:
+        raise DamagedData(f"{where}: not a manifest; plan again")
+    for path, known in _known_rules(value).items():
+        found: Any = value
+        for name in path.split("."):
+            found = found[name]
+        if found != known:
+            raise UserError(
+                f"{where}: {path} is {found!r}, this version knows {known!r}; "
+                "use the version that wrote it, or plan again"
+            )
+
+
+def _known_rules(value: Mapping[str, Any]) -> dict[str, str | int]:
+    """`section.key` -> what this version writes there, for every rule that a manifest names."""
+    rules: dict[str, str | int] = {"manifest_version": MANIFEST_VERSION}
+    if value["manifest_version"] == MANIFEST_VERSION:
+        rules |= {
+            f"{part}.{name}": v for part, own in ALGORITHMS.items() for name, v in own.items()
+        }
+        rules |= {"join.algo": JOIN_ALGO} if "join" in value else {}
+        rules |= {"canonical.algo": CANONICAL_ALGO} if "canonical" in value else {}
+    return rules
 
 
 def _kept(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
@@ -83,6 +129,10 @@ def _kept(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
             "plan again"
         )
     return table
+
+
+def _source_at(store: Store, digest: str) -> NDArray[np.unsignedinteger] | None:
+    return open_npy(store, npy_name(digest)) if digest else None
 
 
 def _members(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
@@ -101,10 +151,6 @@ def _copies(store: Store, rule: Mapping[str, Any] | None) -> NDArray[np.void]:
     return copies
 
 
-def _table(store: Store, digest: str) -> NDArray[np.unsignedinteger] | None:
-    return open_npy(store, npy_name(digest)) if digest else None
-
-
 def _tokenizer(store: Store, digest: str) -> bytes:
     name = tokenizer_name(digest)
     data = store.get(name)
@@ -113,29 +159,7 @@ def _tokenizer(store: Store, digest: str) -> bytes:
     return data
 
 
-def check_version(value: Mapping[str, Any], where: str) -> None:
-    """Raise UserError for a manifest whose rules this version does not know."""
-    if not isinstance(value, dict) or "manifest_version" not in value:
-        raise DamagedData(f"{where}: not a manifest; plan again")
-    rules: dict[str, Any] = {"manifest_version": MANIFEST_VERSION}
-    if value["manifest_version"] == MANIFEST_VERSION:
-        rules |= {
-            f"{part}.{name}": v for part, own in ALGORITHMS.items() for name, v in own.items()
-        }
-        rules |= {"join.algo": JOIN_ALGO} if "join" in value else {}
-        rules |= {"canonical.algo": CANONICAL_ALGO} if "canonical" in value else {}
-    for path, known in rules.items():
-        found: Any = value
-        for name in path.split("."):
-            found = found[name]
-        if found != known:
-            raise UserError(
-                f"{where}: {path} is {found!r}, this version knows {known!r}; "
-                "use the version that wrote it, or plan again"
-            )
-
-
-def identity(value: Mapping[str, Any]) -> str:
+def manifest_id_of(value: Mapping[str, Any]) -> str:
     """The manifest_id of a manifest's JSON value."""
     named = {name: v for name, v in value.items() if name not in ("manifest_id", "tool")}
     return sha256_hex(canonical_json(named))

@@ -1,9 +1,6 @@
 """The manifest: a recipe resolved over a pool, named by content, enough to draw every sample.
 
-`manifest.json` is canonical JSON of integers and strings; beside it `plan/<sha256>.npy` holds each
-source's kept samples sorted by key, and `plan/<sha256>.json` the tokenizer. `manifest_id` is the
-sha256 of the JSON without `manifest_id` and `tool`, so it does not depend on how a pool is cut into
-parts, where it lies, or which version wrote it.
+`mixtures.manifest.files` reads and writes it.
 """
 
 from __future__ import annotations
@@ -17,10 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.manifest.npy_tables import (
-    NONE_SHOWN,
-    tokenizer_name,
-)
+from mixtures.manifest.npy_tables import NONE_SHOWN, tokenizer_name
 from mixtures.order.schedule import Schedule, period_of, ranks_of
 from mixtures.recipe.types import PackRule
 from mixtures.tokens.layout_types import LayoutConfig, View
@@ -29,7 +23,7 @@ from mixtures.tokens.text import TextCodec
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A manifest and its tables.
+    """A manifest and its tables; `value` is the JSON, whose keys docs/manifest.md lists.
 
     `tables` holds per source its kept samples, rows of ROW sorted by key; `source_at` the source at
     every position of a finite order; `packs_per_window` those inside `length`; `members` per source
@@ -47,10 +41,12 @@ class Manifest:
 
     @property
     def manifest_id(self) -> str:
+        """The sha256 that names the manifest by content."""
         return str(self.value["manifest_id"])
 
     @property
     def seed(self) -> int:
+        """What keys every permutation, with the ids of what is permuted."""
         return int(self.value["seed"])
 
     @property
@@ -65,19 +61,23 @@ class Manifest:
 
     @property
     def max_shard_bytes(self) -> int | None:
+        """Bytes of all shards at most, where the recipe bounds them."""
         bound: int | None = self.value["recipe"]["max_shard_bytes"]
         return bound
 
     @cached_property
     def names(self) -> list[str]:
+        """The names of the sources, in the recipe's order."""
         return [source["name"] for source in self.value["sources"]]
 
     @cached_property
     def content_ids(self) -> list[str]:
+        """Of each source the id of what is kept of it."""
         return [source["content_id"] for source in self.value["sources"]]
 
     @cached_property
     def schedule(self) -> Schedule:
+        """Which source stands at each position."""
         stages = self.value["schedule"]["stages"]
         starts = tuple(stage["start"] for stage in stages)
         if self.source_at is not None:
@@ -86,15 +86,18 @@ class Manifest:
 
     @property
     def pack(self) -> PackRule:
+        """The budgets and the window of packs."""
         rule = self.value["pack"]
         return PackRule(tokens=rule["tokens"], patches=rule["patches"], window=rule["window"])
 
     @property
     def view(self) -> View:
+        """What is shown of stored videos."""
         return View(**self.value["frames"])
 
     @property
     def layout(self) -> LayoutConfig:
+        """The token rule of clips."""
         values = {name: v for name, v in self.value["layout"].items() if name != "version"}
         return LayoutConfig(**values)
 

@@ -1,4 +1,7 @@
-"""The tables of a plan as `.npy` bytes: a fixed layout, so equal tables have equal digests."""
+"""The tables of a plan: their columns, and arrays as `.npy` bytes.
+
+The layout of the bytes is fixed, so equal tables have equal digests.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,11 @@ ROW = np.dtype(
 )
 """One kept sample: raw key bytes, tokens in all, patches and frames through the tower, clips,
 milliseconds of video and bytes of frames that its clips hold."""
+MEMBER = np.dtype([("key", "V16"), ("member", "V16")])
+"""One conversation of a joined sample: the sample's key, and the conversation's own."""
+SHOWN = np.dtype([("clip", "V16"), ("shown", "V16")])
+"""A clip that samples name, and the clip that is shown in its place."""
+NONE_SHOWN: NDArray[np.void] = np.empty(0, SHOWN)
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -54,20 +62,18 @@ def open_npy(store: Store, name: str) -> NDArray[Any]:
 
 
 def content_id(table: NDArray[np.void]) -> str:
-    """The id of a kept set: H over its sorted keys; what keys the order of a source."""
+    """The id of a kept set: of the sha256 of its sorted keys the first 32 hex.
+
+    It keys the order of a source.
+    """
     return sha256_hex(np.ascontiguousarray(table["key"]).tobytes())[:32]
 
 
 def npy_name(digest: str) -> str:
+    """Where a table with this sha256 lies beside a manifest."""
     return f"plan/{digest}.npy"
 
 
 def tokenizer_name(digest: str) -> str:
+    """Where a tokenizer with this sha256 lies beside a manifest."""
     return f"plan/{digest}.json"
-
-
-SHOWN = np.dtype([("clip", "V16"), ("shown", "V16")])
-"""A clip that samples name, and the clip that is shown in its place."""
-NONE_SHOWN: NDArray[np.void] = np.empty(0, SHOWN)
-MEMBER = np.dtype([("key", "V16"), ("member", "V16")])
-"""One conversation of a joined sample: the sample's key, and the conversation's own."""

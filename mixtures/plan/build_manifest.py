@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mixtures.manifest.blocks import pack_numbers
 from mixtures.manifest.draws import Draws
-from mixtures.manifest.files import identity, order_digest, write_manifest
+from mixtures.manifest.files import manifest_id_of, order_digest, write_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.npy_tables import NONE_SHOWN, content_id, npy_bytes
 from mixtures.order.schedule import first_repeat
@@ -335,7 +335,7 @@ def _freeze(draft: Manifest) -> Manifest:
     totals = dict(zip(("samples", *TOTALS), drawn.sum(0).tolist(), strict=True))
     value["totals"] = totals | {"seconds": totals["millis"] // 1000}
     value["order_digest"] = order_digest(draft)
-    value["manifest_id"] = identity(value)
+    value["manifest_id"] = manifest_id_of(value)
     return replace(draft, value=value, packs_per_window=whole)
 
 
