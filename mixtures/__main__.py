@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_plan(arguments: argparse.Namespace) -> None:
+    """`plan`: write a manifest, its refusals and books; print what it comes to."""
     out = Path(arguments.out)
     folder = out.parent if out.name == "manifest.json" else out
     recipe, pool = load_recipe(Path(arguments.recipe)), Pool(arguments.pool)
@@ -110,6 +111,7 @@ def ratio_table(manifest: Manifest) -> Table:
 
 
 def run_diff(arguments: argparse.Namespace) -> None:
+    """`diff`: print what two manifests share and where they part."""
     found = diff(load_manifest(arguments.a), load_manifest(arguments.b))
     if arguments.json:
         _write_json(found)
@@ -139,6 +141,7 @@ def run_diff(arguments: argparse.Namespace) -> None:
 
 
 def run_explain(arguments: argparse.Namespace) -> None:
+    """`explain`: print the samples that a rank is given at a step."""
     found = explain(
         load_manifest(arguments.manifest),
         arguments.step,
@@ -168,6 +171,7 @@ def _write_json(value: Any) -> None:
 
 
 def main() -> None:
+    """Run the command that the arguments name."""
     arguments = parser().parse_args()
     arguments.run(arguments)
 

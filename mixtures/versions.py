@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-CANONICAL_ALGO = "largest-near/2"
-JOIN_ALGO = "same-clips/1"
-LAYOUT_VERSION = "slowfast-layout/1"
-MANIFEST_VERSION = 2
-BATCH_ALGO = "feistel-splitmix64/1"
-DEAL_ALGO = "lpt-counts/1"
+MANIFEST_VERSION = 2  # mixtures.manifest
+
+SCHEDULE_ALGO = "edf-period/2"  # mixtures.order.schedule
+PERMUTATION_ALGO = "feistel-splitmix64/1"  # mixtures.order.permutation
+ROUNDS = 6
+"""Of the Feistel network of a permutation."""
+PACK_ALGO = "bfd-window/2"  # mixtures.order.packing
+BATCH_ALGO = "feistel-splitmix64/1"  # mixtures.manifest.sampler
+DEAL_ALGO = "lpt-counts/1"  # mixtures.order.dealing
 PATCHES_PER_TOKEN = 16
 """A patch through the vision tower costs about this fraction of a token through the decoder."""
-PACK_ALGO = "bfd-window/2"
-PERMUTATION_ALGO = "feistel-splitmix64/1"
-ROUNDS = 6
-SCHEDULE_ALGO = "edf-period/2"
-TEXT_VERSION = "chatml/1"
+LAYOUT_VERSION = "slowfast-layout/1"  # mixtures.tokens.visual_layout
+TEXT_VERSION = "chatml/1"  # mixtures.tokens.text
+JOIN_ALGO = "same-clips/1"  # mixtures.selection.join_conversations
+CANONICAL_ALGO = "largest-near/2"  # mixtures.selection.canonical_clips
 
 ALGORITHMS: dict[str, dict[str, str | int]] = {
     "schedule": {"algo": SCHEDULE_ALGO},
@@ -24,4 +26,4 @@ ALGORITHMS: dict[str, dict[str, str | int]] = {
     "layout": {"version": LAYOUT_VERSION},
     "text": {"version": TEXT_VERSION},
 }
-"""What a manifest names and this version must know; a manifest of another is refused."""
+"""What every manifest names and this version must know; a manifest of another is refused."""

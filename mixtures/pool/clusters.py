@@ -1,4 +1,7 @@
-"""Duplicate pairs of a pool as clusters: the connected components among one recipe's clips."""
+"""Duplicate pairs of a pool as clusters, and what each cluster leaks.
+
+A cluster is a connected component of the pairs among one recipe's clips.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,6 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-Named = TypeVar("Named", int, str)
-
-
-def components(pairs: Iterable[tuple[Named, Named]]) -> dict[Named, Named]:
-    """Clip -> the least clip of its connected component; clips without a pair are not there."""
-    parent: dict[Named, Named] = {}
-
-    def root(clip: Named) -> Named:
-        while parent.setdefault(clip, clip) != clip:
-            parent[clip] = clip = parent[parent[clip]]
-        return clip
-
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return {clip: root(clip) for clip in list(parent)}
 
 
 class Leak(NamedTuple):
@@ -77,3 +63,22 @@ def compared(
         copies=pairs[:, whole],
         leaks={c: sorted(of.values()) for c, of in leaked.items()},
     )
+
+
+Named = TypeVar("Named", int, str)
+"""A clip by its place or by its id."""
+
+
+def components(pairs: Iterable[tuple[Named, Named]]) -> dict[Named, Named]:
+    """Clip -> the least clip of its connected component; clips without a pair are not there."""
+    parent: dict[Named, Named] = {}
+
+    def root(clip: Named) -> Named:
+        while parent.setdefault(clip, clip) != clip:
+            parent[clip] = clip = parent[parent[clip]]
+        return clip
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return {clip: root(clip) for clip in list(parent)}

@@ -54,6 +54,7 @@ _SAMPLE_FACTS = pa.schema(
 IMAGE, VIDEO = 1, 2
 """Kinds in Clips."""
 Timing = tuple[tuple[int, int], tuple[int, ...]]
+"""(time base, presentation times) of a clip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +142,7 @@ class Differences:
     row: NDArray[np.int64]
 
     def of(self, clip: int) -> tuple[int, ...]:
+        """The differences of the clip at a place, one per stored frame."""
         row = self.row[clip]
         return tuple(self.values[self.ends[row] : self.ends[row + 1]].tolist())
 

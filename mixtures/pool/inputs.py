@@ -1,4 +1,7 @@
-"""Which receipts of a pool a recipe stands on: one revision of each source, and its comparisons."""
+"""What a recipe stands on: one revision of each source in the pool, and its comparisons.
+
+Besides: the tokenizer and the leak index that the recipe names.
+"""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
 def integer(low: int, high: int) -> Rule:
+    """A rule for an integer from `low` to `high`."""
+
     def check(value: Any, where: str) -> int:
         if type(value) is not int or not low <= value <= high:
             raise UserError(f"{where}: must be an integer from {low} to {high}, not {value!r}")
@@ -28,6 +30,8 @@ def integer(low: int, high: int) -> Rule:
 
 
 def one_of(*allowed: str | int) -> Rule:
+    """A rule for one of some words or integers."""
+
     def check(value: Any, where: str) -> Any:
         if isinstance(value, bool) or value not in allowed:
             known = ", ".join(map(str, allowed))
@@ -38,18 +42,21 @@ def one_of(*allowed: str | int) -> Rule:
 
 
 def yes_or_no(value: Any, where: str) -> bool:
+    """True or false."""
     if not isinstance(value, bool):
         raise UserError(f"{where}: must be true or false, not {value!r}")
     return value
 
 
 def text(value: Any, where: str) -> str:
+    """Printable text, not blank."""
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise UserError(f"{where}: must be printable text, not {value!r}")
     return value
 
 
 def name(value: Any, where: str) -> str:
+    """A name of at most 64 letters, digits, '_', '-' and '.'."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise UserError(f"{where}: must be letters, digits, '_', '-' or '.', not {value!r}")
     return value
@@ -76,16 +83,19 @@ def share(low: str, high: str) -> Rule:
 
 
 def positive_or_zero(value: Any, where: str) -> Fraction:
+    """0, or a number above it, exact."""
     return Fraction(0) if type(value) is int and value == 0 else positive(value, where)
 
 
 def a_list(value: Any, where: str) -> list[Any]:
+    """A list of anything."""
     if not isinstance(value, list):
         raise UserError(f"{where}: must be a list, not {value!r}")
     return value
 
 
 def a_mapping(value: Any, where: str) -> dict[str, Any]:
+    """A mapping to anything."""
     if not isinstance(value, dict):
         raise UserError(f"{where}: must be a mapping, not {value!r}")
     return value

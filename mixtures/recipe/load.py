@@ -1,4 +1,4 @@
-"""Recipes: hand-written YAML that chooses sources, their ratio, and how they are shown.
+"""Hand-written YAML becomes a Recipe: which sources, in which ratio, shown how.
 
 Every key is known, typed and bounded; anything else is a UserError naming file, key and remedy.
 Paths in a recipe are relative to the current directory.
@@ -52,6 +52,7 @@ def _archive(value: Any, where: str) -> Archive:
 
 
 def held_out(**values: Any) -> HeldOut:
+    """Held-out data as a person names it: its dataset is its name unless another is given."""
     return HeldOut(**({"dataset": values["name"]} | values))
 
 
@@ -98,6 +99,7 @@ HELD_OUT: dict[str, fields.Rule] = {
     "licence": fields.text,
     "revision": fields.text,
 }
+"""The rules of an entry of held-out data; a source's entry has more."""
 _SOURCE = HELD_OUT | {
     "weight": fields.positive,
     "repeat": fields.positive,

@@ -12,17 +12,9 @@ from mixtures.tokens.layout_types import LayoutConfig, View
 from shards.profile import Profile
 
 RATIOS = ("weight", "repeat", "budget")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinRule:
-    """Bounds of what is joined into one sample: turns, and tokens with those of its clips."""
-
-    max_turns: int
-    max_tokens: int
-
-
+"""What a source may give; all sources of a recipe give the same."""
 UNITS = ("samples", "tokens")
+"""What weights, budgets and the length of a recipe count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +97,14 @@ class PackRule:
     tokens: int = 32_768
     patches: int = 262_144
     window: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRule:
+    """Bounds of what is joined into one sample: turns, and tokens with those of its clips."""
+
+    max_turns: int
+    max_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,17 +6,15 @@ import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mixtures.order.schedule import fitting_period, misfit
-from mixtures.recipe.types import RATIOS
+from mixtures.recipe.types import RATIOS, Recipe
 from mixtures.tokens.layout_types import View
 from shards.errors import UserError
 from shards.profile import Profile
 
-if TYPE_CHECKING:
-    from mixtures.recipe.types import Recipe
 REMOTE = ("hf", "https", "s3", "gs")
+"""Schemes of the addresses that a recipe may name."""
 
 
 def check(recipe: Recipe) -> None:

@@ -8,25 +8,58 @@ from fractions import Fraction
 from math import isqrt
 
 from mixtures.tokens.frame_selection import SCORED, at_rate, select, spread
-from mixtures.tokens.layout_types import (
-    IMAGE_AREA,
-    IMAGE_AREA_FLOOR,
-    IMAGE_MULTIPLE,
-    VIDEO_MULTIPLE,
-    LayoutConfig,
-    View,
-)
+from mixtures.tokens.layout_types import VIDEO_MULTIPLE, LayoutConfig, View
 from shards.sample import Clip
 
+IMAGE_AREA = 1536 * 1536
+"""Pixels of an image at most."""
+IMAGE_AREA_FLOOR = 256 * 256
+"""Pixels that an image may have among however many."""
+IMAGE_MULTIPLE = 32
+"""Sides of an image are multiples of it: 16 pixels of a patch, at the largest stride 2."""
 
-def fit_size(width: int, height: int, *, area: int, multiple: int) -> tuple[int, int]:
-    """(width, height) scaled down to `area` if larger, each side floored to the multiple.
 
-    Never enlarges, but for a side that would floor to 0: it becomes one multiple.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One clip as a recipe shows it: stored frame indices, their `pts` in units of `time_base`.
+
+    The last `memory` of the frames are those beyond the cap, for the memory alone.
     """
-    if width * height > area:
-        width, height = isqrt(width * area // height), isqrt(height * area // width)
-    return max(width // multiple, 1) * multiple, max(height // multiple, 1) * multiple
+
+    frames: tuple[int, ...]
+    pts: tuple[int, ...]
+    time_base: tuple[int, int]
+    width: int
+    height: int
+    grid: tuple[int, int]
+    memory: int = 0
+
+    @property
+    def seconds(self) -> tuple[Fraction, ...]:
+        """The presentation times in seconds, exact."""
+        numerator, denominator = self.time_base
+        return tuple(Fraction(ticks * numerator, denominator) for ticks in self.pts)
+
+
+def look_at(
+    clip: Clip, view: View, cfg: LayoutConfig, images: int = 1, scores: Sequence[int] = ()
+) -> Look:
+    """The view of one stored clip, before any token is counted; `scores` as in `view_frames`."""
+    frames = view_frames(clip, view, scores)
+    cap = len(frames)
+    if clip.kind == "video" and cfg.memory_tokens and cfg.pathways != "none":
+        others = sorted(set(at_rate(clip, view.fps)) - set(frames))
+        frames += [others[i] for i in spread(len(others), view.memory)]
+    width, height = view_size(clip, view, cfg, images)
+    return Look(
+        frames=tuple(frames),
+        pts=tuple([clip.pts[i] for i in frames]),
+        time_base=clip.time_base,
+        width=width,
+        height=height,
+        grid=grid_of(width, height, cfg.patch),
+        memory=len(frames) - cap,
+    )
 
 
 def view_frames(clip: Clip, view: View, scores: Sequence[int] = ()) -> list[int]:
@@ -62,48 +95,16 @@ def view_size(clip: Clip, view: View, cfg: LayoutConfig, images: int = 1) -> tup
     return fit_size(clip.width, clip.height, area=view.area, multiple=VIDEO_MULTIPLE)
 
 
+def fit_size(width: int, height: int, *, area: int, multiple: int) -> tuple[int, int]:
+    """(width, height) scaled down to `area` if larger, each side floored to the multiple.
+
+    Never enlarges, but for a side that would floor to 0: it becomes one multiple.
+    """
+    if width * height > area:
+        width, height = isqrt(width * area // height), isqrt(height * area // width)
+    return max(width // multiple, 1) * multiple, max(height // multiple, 1) * multiple
+
+
 def grid_of(width: int, height: int, patch: int = 16) -> tuple[int, int]:
     """Patches of a frame: (rows, columns)."""
     return height // patch, width // patch
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One clip as a recipe shows it: stored frame indices, their `pts` in units of `time_base`.
-
-    The last `memory` of the frames are those beyond the cap, for the memory alone.
-    """
-
-    frames: tuple[int, ...]
-    pts: tuple[int, ...]
-    time_base: tuple[int, int]
-    width: int
-    height: int
-    grid: tuple[int, int]
-    memory: int = 0
-
-    @property
-    def seconds(self) -> tuple[Fraction, ...]:
-        numerator, denominator = self.time_base
-        return tuple(Fraction(ticks * numerator, denominator) for ticks in self.pts)
-
-
-def look_at(
-    clip: Clip, view: View, cfg: LayoutConfig, images: int = 1, scores: Sequence[int] = ()
-) -> Look:
-    """The view of one stored clip, before any token is counted; `scores` as in `view_frames`."""
-    frames = view_frames(clip, view, scores)
-    cap = len(frames)
-    if clip.kind == "video" and cfg.memory_tokens and cfg.pathways != "none":
-        others = sorted(set(at_rate(clip, view.fps)) - set(frames))
-        frames += [others[i] for i in spread(len(others), view.memory)]
-    width, height = view_size(clip, view, cfg, images)
-    return Look(
-        frames=tuple(frames),
-        pts=tuple([clip.pts[i] for i in frames]),
-        time_base=clip.time_base,
-        width=width,
-        height=height,
-        grid=grid_of(width, height, cfg.patch),
-        memory=len(frames) - cap,
-    )

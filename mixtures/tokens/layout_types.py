@@ -1,4 +1,4 @@
-"""What a layout is: its options, its slots, and the kinds of token in it."""
+"""What views and layouts are: their options, a layout's slots, and the kinds of token in it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LEARNED = (NEWLINE, FRAME, SLOW_BEGIN, SEPARATOR, FAST_BEGIN)
 """Kinds whose one token is a learned vector of the projector. In an interleaved video FRAME ends a
 slow frame and SEPARATOR a fast one."""
 
-VIDEO_MULTIPLE, IMAGE_MULTIPLE = 64, 32
-IMAGE_AREA, IMAGE_AREA_FLOOR = 1536 * 1536, 256 * 256
-FAST_STAMP_EVERY = 8
+VIDEO_MULTIPLE = 64
+"""Sides of a video's frames are multiples of it: 16 pixels of a patch, at the largest stride 4."""
 
 ARRANGEMENTS = ("gsf", "isf", "v1", "queries")
 TIMESTAMPS = ("none", "sentence", "per_frame_text", "learned")
+"""Values of those options of a LayoutConfig."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutConfig:
-    """The token rule of a recipe (model spec 8.3-8.5).
+    """The token rule of a recipe; docs/model.md follows one video through it.
 
     The slow path pools `slow_stride`² patches of up to `slow_frames` frames. The fast path shows
     every frame (`fast_frames` "all"), or those that are not slow ("complement"): `fast_mode`

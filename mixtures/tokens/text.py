@@ -28,12 +28,14 @@ IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
 IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
 NEEDED = (IM_START, IM_END, VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
+"""Special strings that a tokenizer must know."""
 SPECIALS = ("<|endoftext|>", "<|vision_pad|>", *NEEDED)
 """Qwen2.5's special strings that our own tokenizers carry."""
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_NO_SLOTS = np.empty((0, 3), np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +48,6 @@ class Rendered:
     ids: NDArray[np.int32]
     supervised: NDArray[np.bool_]
     visual: NDArray[np.int64]
-
-
-_NO_SLOTS = np.empty((0, 3), np.int64)
 
 
 class TextCodec:
@@ -75,6 +74,7 @@ class TextCodec:
 
     @property
     def vocab_size(self) -> int:
+        """Tokens of the tokenizer, special ones included."""
         size: int = self._full.get_vocab_size()
         return size
 

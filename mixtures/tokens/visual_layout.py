@@ -1,8 +1,8 @@
 """How many visual tokens a clip takes, and where: the only place that counts them.
 
-Sizes are in pixels, grids in patches (rows, columns). A recipe's view of a clip picks frames
-and a size; `visual_layout` lists the slots of a clip in order; `pool_cells` says which patches a
-token averages. Everything is integer arithmetic.
+Grids are in patches (rows, columns). A recipe's view of a clip picks frames and a size
+(`mixtures.tokens.frame_view`); `visual_layout` lists the slots of a clip in order; `pool_cells`
+says which patches a token averages. Everything is integer arithmetic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from mixtures.tokens.layout_types import (
     END,
     FAST,
     FAST_BEGIN,
-    FAST_STAMP_EVERY,
     FRAME,
     IMAGE,
     MEMORY,
@@ -36,6 +35,9 @@ from mixtures.tokens.layout_types import (
     LayoutConfig,
     Slot,
 )
+
+FAST_STAMP_EVERY = 8
+"""Frames of the fast block, or of queries, from one timestamp to the next."""
 
 
 def image_stride(grid: tuple[int, int], cfg: LayoutConfig, images: int) -> int:
