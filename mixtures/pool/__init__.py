@@ -1,1 +1,1 @@
-"""A line belongs here if it turns what a pool holds into columns for planning."""
+"""A line belongs here if it reads columns of a pool for planning."""
