@@ -25,8 +25,8 @@ from train.config import Config
 from train.data.collate import Pack
 from train.engine.interface import distinct_weights, make_optimizer, shapes_of
 from train.engine.state_files import MOMENTS, read_state, write_state
+from train.model.inputs import pack_inputs
 from train.model.memory import memory_calls
-from train.model.modeling import pack_inputs
 
 _TIMEOUT = timedelta(minutes=10)
 _BUCKET = 500_000_000  # elements: DeepSpeed's default
