@@ -6,7 +6,7 @@ model they travel as these. T tokens of a row, B rows of a batch, P patches of N
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
@@ -163,17 +163,18 @@ def visual_inputs(
     return VisualInputs(patches=patches, grids=grids, slots=slots, seconds=seconds, memory=memory)
 
 
-def check_placeholders(pads: Tensor, visual: VisualInputs) -> None:
-    """ValueError names the sample of a batch whose pads, bool [B, T], and features disagree.
+def check_placeholders(ids: Tensor, pads: Sequence[int], visual: VisualInputs) -> None:
+    """ValueError names the sample of ids [B, T] whose placeholders and features disagree.
 
-    The processor and the packer cannot disagree; ids that were cut or edited afterwards can.
+    `pads` are the ids of placeholders. The processor and the packer cannot disagree; ids that were
+    cut or edited afterwards can.
     """
-    batch, length = pads.shape
+    batch, length = ids.shape
     at = visual.slots.position.cpu()
     if visual.memory is not None:
         at = torch.cat([at, visual.memory.position.cpu()])
-    at = at // max(length, 1)
-    wanted = torch.bincount(at.clamp(max=batch - 1), minlength=batch)
-    for sample, (given, features) in enumerate(zip(pads.sum(1), wanted, strict=True)):
+    wanted = torch.bincount((at // max(length, 1)).clamp(max=batch - 1), minlength=batch)
+    found = torch.isin(ids.cpu(), torch.tensor(pads)).sum(1)
+    for sample, (given, features) in enumerate(zip(found, wanted, strict=True)):
         if given != features:
             raise ValueError(f"sample {sample}: {given} placeholders, {features} features")

@@ -63,6 +63,17 @@ class LongMemory(nn.Module):
         return self.mlp(self.reader(padded, real[:, None, None])).flatten(0, 1)
 
 
+def with_memory(
+    rows: Tensor, memory: MemoryTensors, reader: LongMemory, tower: nn.Module
+) -> Tensor:
+    """Rows [T, D] of the language model, those of the frames beyond the cap put in place."""
+    averages = frame_averages(tower, memory.patches, memory.grids, memory.calls)
+    times, clip, position = (
+        t.to(rows.device) for t in (memory.times, memory.clip, memory.position)
+    )
+    return rows.index_copy(0, position, reader(averages, times, clip).to(rows.dtype))
+
+
 def memory_calls(frames: int) -> int:
     """How often the tower runs to see so many frames beyond the cap: at least once."""
     return max(1, -(-frames // CHUNK_FRAMES))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
@@ -26,7 +25,7 @@ from train.model.inputs import (
     visual_inputs,
 )
 from train.model.loss import supervised_loss
-from train.model.memory import LongMemory, MemoryTensors, frame_averages
+from train.model.memory import LongMemory, MemoryTensors, with_memory
 from train.model.projectors import SlotTensors, build_projector
 from train.model.vision import OryxVisionTower, normalised
 
@@ -152,8 +151,7 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         ids, rows = batch.ids, batch.embeddings
         if rows is None and ids is not None and batch.visual is not None:
             if self.config.visual_token_ids:
-                pads = torch.tensor(self.config.visual_token_ids[2:])
-                check_placeholders(torch.isin(ids.cpu(), pads), batch.visual)
+                check_placeholders(ids, self.config.visual_token_ids[2:], batch.visual)
             rows = self.embed(ids.flatten(), batch.visual).view(*ids.shape, -1)
         return self.language_model(
             input_ids=ids if rows is None else None,
@@ -171,16 +169,11 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
 
         tokens int64 [T]. With no patch at all the tower and the projector still run, on zero rows.
         """
-        rows, slots, memory = self.get_input_embeddings()(tokens), visual.slots, visual.memory
+        rows, slots = self.get_input_embeddings()(tokens), visual.slots
         features = self.vision_tower(normalised(visual.patches, rows), visual.grids)
         shown = self.projector(features, visual.grids, slots, visual.seconds.to(rows.device))
         rows = rows.index_copy(0, slots.position, shown.to(rows.dtype))
         if self.memory is None:
             return rows
-        assert memory is not None  # `pack_inputs` and the processor always give one
-        averages = frame_averages(self.vision_tower, memory.patches, memory.grids, memory.calls)
-        times, clip, position = (
-            t.to(rows.device) for t in (memory.times, memory.clip, memory.position)
-        )
-        made = self.memory(averages, times, clip)
-        return rows.index_copy(0, position, made.to(rows.dtype))
+        assert visual.memory is not None  # `pack_inputs` and the processor always give one
+        return with_memory(rows, visual.memory, self.memory, self.vision_tower)
