@@ -26,7 +26,7 @@ from mixtures.tokens.visual_layout import visual_layout
 from shards.errors import UserError
 from train.data.collate import Pack, RenderedSample, build_pack
 from train.model.config import SlowFastConfig
-from train.model.inputs import pack_inputs, packed_row
+from train.model.inputs import packed_row
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.vision import Block, OryxVisionConfig, OryxVisionTower, normalised, plan_groups
 from train.sizing.published_sizes import TEXT
@@ -179,7 +179,7 @@ def share(console: Console) -> list[Bar]:
     """Projector and splice of a 1b model beside the whole tower of 27 blocks."""
     text = TEXT["1b"] | {"num_hidden_layers": 1, "vocab_size": 64}
     model = SlowFastForConditionalGeneration(SlowFastConfig(vision_config={}, text_config=text))
-    row = packed_row(**pack_inputs(video_pack(4, 256, model.config.layout_config())))
+    row = packed_row(video_pack(4, 256, model.config.layout_config()))
     shown = row.visual
     kept: list[Tensor] = []
 

@@ -42,10 +42,12 @@ def given_scores(messages: Sequence[Message]) -> list[Sequence[int] | None]:
 
 def _turn(key: str, message: Message, seen: list[Seen], profile: dict[str, Any]) -> Turn:
     """One message; its media join `seen`."""
-    role, content = message.get("role"), message.get("content")
+    role = message.get("role")
+    content = message.get("content")
     if role not in ROLES:
         raise UserError(f"{key}: role {role!r}; use one of {', '.join(ROLES)}")
-    text, media = "", []
+    text = ""
+    media = []
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     for part in parts or []:
         if part.get("type") == "text":

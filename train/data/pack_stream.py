@@ -50,7 +50,8 @@ class Stream:
         index there and, where `data` is remote, one cache.
         """
         self.manifest_id = manifest.manifest_id
-        self.workers, self.step = workers, start
+        self.workers = workers
+        self.step = start
         self.sampler = RankSampler(
             order=Order(manifest, global_batch),
             rank=rank,
@@ -119,9 +120,9 @@ class Stream:
 
     def _packs(self, fetch: Fetch | None, step: int) -> list[Pack]:
         """The packs of a step, prepared by the caller's own thread."""
-        load, layout = self.loader.load, self.loader.rules.layout
+        loader = self.loader
         return [
-            build_pack(load(self.loader.with_rows(drawn), fetch), layout)
+            build_pack(loader.load(loader.with_rows(drawn), fetch), loader.rules.layout)
             for drawn in self.sampler.micro_batches(step)
         ]
 
@@ -129,8 +130,13 @@ class Stream:
         """Straight from the store, or through the cache that this node's ranks share."""
         if self._node is None:
             return nullcontext()
-        rank, extents = self.sampler.rank, self.reader.extents
-        return NodeCache(self._node, extents, rank, lambda: self.step, self._future(self._node))
+        return NodeCache(
+            self._node,
+            self.reader.extents,
+            self.sampler.rank,
+            step=lambda: self.step,
+            future=self._future(self._node),
+        )
 
     def _future(self, node: Node) -> Iterator[list[Place]]:
         """What this node's ranks will read, step by step from the current one."""

@@ -20,7 +20,10 @@ class Prefetcher:
         self, sampler: RankSampler, loader: SampleLoader, fetch: Fetch | None, workers: int
     ) -> None:
         """`workers` threads, which read through `fetch` as `SampleLoader.load` does."""
-        self.sampler, self.loader, self.fetch, self.workers = sampler, loader, fetch, workers
+        self.sampler = sampler
+        self.loader = loader
+        self.fetch = fetch
+        self.workers = workers
         self.threads = ThreadPoolExecutor(workers, "packs")
         self.begun: deque[list[Future[Pack]]] = deque()
 
@@ -31,7 +34,7 @@ class Prefetcher:
         self.threads.shutdown(wait=True, cancel_futures=True)
 
     def packs(self, step: int) -> list[Pack]:
-        """The packs of a step, waited for; after the first, steps are asked for one by one."""
+        """The packs of a step, waited for; steps are asked for in order, none is left out."""
         for ahead in range(step + len(self.begun), step + STEPS_AHEAD + 1):
             self.begun.append(self._begin(ahead))
         return [future.result() for future in self.begun.popleft()]
@@ -59,8 +62,7 @@ class Prefetcher:
             if next(unfinished, 0):
                 return
             try:
-                samples = [sample for run in runs for sample in run.result()]
-                pack.set_result(build_pack(samples, layout))
+                pack.set_result(build_pack([one for run in runs for one in run.result()], layout))
             except BaseException as error:  # also a panic of a library: whoever waits must know
                 pack.set_exception(error)
             finally:

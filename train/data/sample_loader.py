@@ -38,12 +38,16 @@ class SampleLoader:
         self, reader: Reader, rules: Rules, stand_ins: StandIns, cache_bytes: int = 0
     ) -> None:
         """Decoded clips are kept up to `cache_bytes`; 0 keeps none."""
-        self.reader, self.rules, self.stand_ins = reader, rules, stand_ins
-        self._clips, self._rooms = ClipCache(cache_bytes), Rooms()
+        self.reader = reader
+        self.rules = rules
+        self.stand_ins = stand_ins
+        self._clips = ClipCache(cache_bytes)
+        self._rooms = Rooms()
 
     def with_rows(self, drawn: Sequence[Drawn]) -> list[Wanted]:
         """The samples of one pack, each with its part of one array; for one thread only."""
-        rows, start = self._rooms.empty(sum(one.patches for one in drawn)), 0
+        rows = self._rooms.empty(sum(one.patches for one in drawn))
+        start = 0
         wanted = []
         for one in drawn:
             wanted.append(Wanted(one, rows[start : start + one.patches]))
@@ -73,7 +77,8 @@ class SampleLoader:
         """The frames of a clip, in its rows of the pack where they suffice."""
         clip = stored.sample.clips[number]
         key = (clip.clip_id, look.width, look.height, tuple(look.frames[i] for i in used))
-        out, kept = room.take(len(used), look), self._clips.get(key)
+        out = room.take(len(used), look)
+        kept = self._clips.get(key)
         if kept is None:
             frames = open_jpegs(stored.frames[number], look, used, clip.clip_id, out)
             self._clips.put(key, frames)

@@ -14,7 +14,7 @@ from transformers import GenerationMixin
 from shards.errors import UserError
 from train.data.collate import Pack
 from train.model.config import SlowFastConfig
-from train.model.inputs import VISUAL_INPUTS, VisualInputs, pack_inputs, packed_row
+from train.model.inputs import VISUAL_INPUTS, VisualInputs, packed_row
 
 
 class Answering(Protocol):
@@ -66,7 +66,7 @@ class SlowFastGenerationMixin(GenerationMixin):
         `generation` is passed on to transformers' `generate`: `max_new_tokens`, `do_sample`, ...
         The ids of `config.visual_token_ids` are never generated.
         """
-        row = packed_row(**pack_inputs(pack, self.device))
+        row = packed_row(pack, self.device)
         lengths = (pack.cu_seqlens[1:] - pack.cu_seqlens[:-1]).tolist()
         batch, mask = left_padded(self.embed(row.ids, row.visual), lengths)
         made = self.language_model.generate(

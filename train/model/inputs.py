@@ -87,51 +87,63 @@ class PackedArguments(TypedDict):
     grids: Tensor
     slots: SlotTensors
     seconds: Tensor
-    memory: MemoryTensors
+    memory: MemoryTensors | None
 
 
-def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> PackedArguments:
-    """A pack as the keyword arguments of the model's forward; grids stay on the CPU."""
+def packed_row(pack: Pack, device: torch.device | str = "cpu", calls: int = 1) -> PackedRow:
+    """A pack as tensors; grids and the memory's frames stay on the CPU.
+
+    The tower runs at least `calls` times on the memory's frames: see `MemoryTensors`.
+    """
 
     def moved(array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
-    slots, memory = pack.slots, pack.memory
-    return {
-        "input_ids": moved(pack.tokens)[None],
-        "labels": moved(pack.labels)[None],
-        "position_ids": moved(pack.positions)[None],
-        "blocks": plan_blocks(pack.cu_seqlens, device),
-        "patches": moved(pack.patches),
-        "grids": torch.from_numpy(pack.grids),
-        "slots": SlotTensors(*(moved(getattr(slots, name)) for name in SlotTensors._fields)),
-        "seconds": moved(pack.times),
-        "memory": MemoryTensors(
-            patches=torch.from_numpy(memory.patches),
-            grids=torch.from_numpy(memory.grids),
-            times=torch.from_numpy(memory.times),
-            clip=torch.from_numpy(memory.clip),
-            position=torch.from_numpy(memory.position),
+    slots = pack.slots
+    memory = pack.memory
+    return PackedRow(
+        ids=moved(pack.tokens),
+        labels=moved(pack.labels),
+        positions=moved(pack.positions),
+        blocks=plan_blocks(pack.cu_seqlens, device),
+        visual=VisualInputs(
+            patches=moved(pack.patches),
+            grids=torch.from_numpy(pack.grids),
+            slots=SlotTensors(*(moved(getattr(slots, name)) for name in SlotTensors._fields)),
+            seconds=moved(pack.times),
+            memory=_memory(
+                {f.name: torch.from_numpy(getattr(memory, f.name)) for f in fields(memory)}, calls
+            ),
         ),
+    )
+
+
+def pack_inputs(pack: Pack, device: torch.device | str = "cpu", calls: int = 1) -> PackedArguments:
+    """`packed_row` as the keyword arguments of the model's forward."""
+    row = packed_row(pack, device, calls)
+    return {
+        "input_ids": row.ids[None],
+        "labels": row.labels[None],
+        "position_ids": row.positions[None],
+        "blocks": row.blocks,
+        "patches": row.visual.patches,
+        "grids": row.visual.grids,
+        "slots": row.visual.slots,
+        "seconds": row.visual.seconds,
+        "memory": row.visual.memory,
     }
 
 
-def packed_row(
-    *,
+def row_of(
     input_ids: Tensor | None,
     labels: Tensor | None,
     position_ids: Tensor | None,
     blocks: Blocks,
-    patches: Tensor | None,
-    grids: Tensor | None,
-    slots: SlotTensors | Mapping[str, Tensor] | None,
-    seconds: Tensor | None,
-    memory: MemoryTensors | Mapping[str, Any] | None,
+    visual: VisualInputs | None,
 ) -> PackedRow:
-    """The arguments of `forward` as one value."""
-    visual = visual_inputs(patches, grids, slots, seconds, memory, blocks.scatter.device)
+    """Arguments of `forward`, as `pack_inputs` makes them, as one value again."""
     assert input_ids is not None and labels is not None and position_ids is not None
-    assert visual is not None  # an empty row has patches too: none of them
+    assert visual is not None  # an empty pack has patches too: none of them
     return PackedRow(
         ids=input_ids[0],
         labels=labels[0],
@@ -146,7 +158,7 @@ def visual_inputs(
     grids: Tensor | None,
     slots: SlotTensors | Mapping[str, Tensor] | None,
     seconds: Tensor | None,
-    memory: MemoryTensors | Mapping[str, Any] | None,
+    memory: MemoryTensors | Mapping[str, Tensor] | None,
     device: torch.device,
 ) -> VisualInputs | None:
     """The arguments of `forward` as one value, None where nothing is shown.
@@ -159,8 +171,19 @@ def visual_inputs(
     if not isinstance(slots, SlotTensors):
         slots = SlotTensors(**{name: tensor.to(device) for name, tensor in slots.items()})
     if isinstance(memory, Mapping):
-        memory = MemoryTensors(**memory)
+        memory = _memory(memory)
     return VisualInputs(patches=patches, grids=grids, slots=slots, seconds=seconds, memory=memory)
+
+
+def _memory(frames: Mapping[str, Tensor], calls: int = 1) -> MemoryTensors:
+    return MemoryTensors(
+        patches=frames["patches"],
+        grids=frames["grids"],
+        times=frames["times"],
+        clip=frames["clip"],
+        position=frames["position"],
+        calls=calls,
+    )
 
 
 def check_placeholders(ids: Tensor, pads: Sequence[int], visual: VisualInputs) -> None:

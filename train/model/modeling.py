@@ -21,7 +21,7 @@ from train.model.inputs import (
     PaddedBatch,
     VisualInputs,
     check_placeholders,
-    packed_row,
+    row_of,
     visual_inputs,
 )
 from train.model.loss import supervised_loss
@@ -45,10 +45,11 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
 
     def __init__(self, config: SlowFastConfig) -> None:
         super().__init__(config)
-        text, vision = config.text_config, config.vision_config
-        self.vision_tower = OryxVisionTower(vision)
-        layout, widths = config.layout_config(), (vision.hidden_size, text.hidden_size)
+        vision = config.vision_config
+        layout = config.layout_config()
+        widths = (vision.hidden_size, config.text_config.hidden_size)
         heads = vision.num_attention_heads
+        self.vision_tower = OryxVisionTower(vision)
         self.projector = build_projector(
             config.projector, *widths, layout, heads=heads, pool_first=config.pool_before_projection
         )
@@ -56,7 +57,7 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         if layout.memory_tokens:
             self.memory = LongMemory(*widths, layout.memory_tokens, heads)
         self.language_model = AutoModelForCausalLM.from_config(
-            text, attn_implementation=config.packed_attention
+            config.text_config, attn_implementation=config.packed_attention
         )
         self.post_init()
 
@@ -89,7 +90,7 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         grids: Tensor | None = None,
         slots: SlotTensors | Mapping[str, Tensor] | None = None,
         seconds: Tensor | None = None,
-        memory: MemoryTensors | Mapping[str, Any] | None = None,
+        memory: MemoryTensors | Mapping[str, Tensor] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
@@ -100,18 +101,10 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         logits of a left-padded batch [B, T], as `generate` asks for them; `slots` and `memory` are
         then the dictionaries that the processor makes.
         """
+        shown = (patches, grids, slots, seconds, memory)
         if blocks is not None:
-            row = packed_row(
-                input_ids=input_ids,
-                labels=labels,
-                position_ids=position_ids,
-                blocks=blocks,
-                patches=patches,
-                grids=grids,
-                slots=slots,
-                seconds=seconds,
-                memory=memory,
-            )
+            visual = visual_inputs(*shown, blocks.scatter.device)
+            row = row_of(input_ids, labels, position_ids, blocks, visual)
             return CausalLMOutputWithPast(loss=self.packed_loss(row))
         batch = PaddedBatch(
             ids=input_ids,
@@ -119,7 +112,7 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
             positions=position_ids,
             cache=past_key_values,
             embeddings=inputs_embeds,
-            visual=visual_inputs(patches, grids, slots, seconds, memory, self.device),
+            visual=visual_inputs(*shown, self.device),
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
             others=kwargs,
@@ -133,7 +126,8 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
 
     def hidden(self, row: PackedRow) -> Tensor:
         """Last hidden states [T, D] of a packed row, its samples isolated from each other."""
-        rows, blocks = self.embed(row.ids, row.visual), row.blocks
+        rows = self.embed(row.ids, row.visual)
+        blocks = row.blocks
         if self.config.packed_attention == "flex":
             blocks = with_mask(blocks)
         kinds = getattr(self.language_model.config, "layer_types", None)
@@ -148,7 +142,8 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
 
     def padded_logits(self, batch: PaddedBatch) -> CausalLMOutputWithPast:
         """The logits of a padded batch, and the cache for the tokens that follow."""
-        ids, rows = batch.ids, batch.embeddings
+        ids = batch.ids
+        rows = batch.embeddings
         if rows is None and ids is not None and batch.visual is not None:
             if self.config.visual_token_ids:
                 check_placeholders(ids, self.config.visual_token_ids[2:], batch.visual)
@@ -169,7 +164,8 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
 
         tokens int64 [T]. With no patch at all the tower and the projector still run, on zero rows.
         """
-        rows, slots = self.get_input_embeddings()(tokens), visual.slots
+        rows = self.get_input_embeddings()(tokens)
+        slots = visual.slots
         features = self.vision_tower(normalised(visual.patches, rows), visual.grids)
         shown = self.projector(features, visual.grids, slots, visual.seconds.to(rows.device))
         rows = rows.index_copy(0, slots.position, shown.to(rows.dtype))

@@ -153,7 +153,7 @@ def test_clips_of_a_pack_read_their_own_frames() -> None:
 
 
 def hidden(made: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tensor:
-    return made.hidden(packed_row(**pack_inputs(pack)))
+    return made.hidden(packed_row(pack))
 
 
 def test_packs_without_such_frames_run_the_memory_and_move_nothing() -> None:

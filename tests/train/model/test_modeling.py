@@ -26,7 +26,7 @@ NO_END = 63
 
 
 def logits_of(model: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tensor:
-    row = packed_row(**pack_inputs(pack, model.device))
+    row = packed_row(pack, model.device)
     return model.language_model.lm_head(model.hidden(row))
 
 
