@@ -83,7 +83,7 @@ class SampleLoader:
             frames = open_jpegs(stored.frames[number], look, used, clip.clip_id, out)
             self._clips.put(key, frames)
             return frames
-        if out is None:
+        if out is None:  # the pack will be joined by a copy
             return kept
         out[:] = kept
         return out

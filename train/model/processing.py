@@ -1,9 +1,9 @@
 """Conversations with media -> the model's inputs, by the same rules as training.
 
 Counts come from `mixtures.tokens.visual_layout`, ids and masks from `mixtures.tokens.text`, frames
-through the media door: what a user asks about is sampled, scaled and laid out as what the model was
-trained on. The Jinja template is for people and other tools; ids are made without it, so that no
-text can spell a control token.
+from `train.data.user_media`: what a user asks about is sampled, scaled and laid out as what the
+model was trained on. The Jinja template is for people and other tools; ids are made without it, so
+that no text can spell a control token.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ class SlowFastProcessor(ProcessorMixin):
         `seconds` (the times of the frames looked at) as in train.data.collate.Pack; `slots` and
         `memory` say where they stand. ValueError names the conversation and what does not fit.
         """
+        # one pack of all of them, then its rows are moved to where padding puts them
         samples = [
             self._render(f"conversation {i}", messages, answer=add_generation_prompt)
             for i, messages in enumerate(conversations)

@@ -1,4 +1,4 @@
-"""The processor: the same ids, frames and wiring as training; Auto classes; generation; LoRA."""
+"""The processor: ids, frames and slots as in training; Auto classes; generation; LoRA."""
 
 from __future__ import annotations
 
