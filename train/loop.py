@@ -11,10 +11,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -65,7 +64,8 @@ def train(engine: Engine, stream: Stream, config: Config, out: Path) -> None:
     """Every step from the stream's on; a checkpoint every `save_every` steps and at the end."""
     log = Log(out / METRICS, keep=stream.step) if engine.rank == 0 else None
     with progress(config.steps, stream.step, shown=engine.rank == 0) as show:
-        batches, started = stream.steps(), time.perf_counter()
+        batches = stream.steps()
+        started = time.perf_counter()
         while stream.step < config.steps:
             packs = next(batches)
             waited = time.perf_counter()
@@ -156,13 +156,14 @@ class Log:
         temporary.replace(path)
         self.path = path
 
-    def write(self, row: dict[str, Any]) -> None:
+    def write(self, metrics: Mapping[str, float]) -> None:
+        """Append what one step measured, by name."""
         with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(metrics) + "\n")
 
 
 @contextmanager
-def progress(total: int, done: int, *, shown: bool) -> Iterator[Any]:
+def progress(total: int, done: int, *, shown: bool) -> Iterator[Callable[[float], None]]:
     """A bar with the latest loss; yields the function to call after each step."""
     columns = (
         TextColumn("train"),

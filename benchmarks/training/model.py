@@ -26,7 +26,8 @@ from mixtures.tokens.visual_layout import visual_layout
 from shards.errors import UserError
 from train.data.collate import Pack, RenderedSample, build_pack
 from train.model.config import SlowFastConfig
-from train.model.modeling import VISUAL_INPUTS, SlowFastForConditionalGeneration, pack_inputs
+from train.model.inputs import packed_row
+from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.vision import Block, OryxVisionConfig, OryxVisionTower, normalised, plan_groups
 from train.sizing.published_sizes import TEXT
 from train.sizing.tables import READINGS, VIDEOS, video_tokens
@@ -178,16 +179,18 @@ def share(console: Console) -> list[Bar]:
     """Projector and splice of a 1b model beside the whole tower of 27 blocks."""
     text = TEXT["1b"] | {"num_hidden_layers": 1, "vocab_size": 64}
     model = SlowFastForConditionalGeneration(SlowFastConfig(vision_config={}, text_config=text))
-    inputs = pack_inputs(video_pack(4, 256, model.config.layout_config()))
-    patches, grids, slots, seconds, _ = (inputs[name] for name in VISUAL_INPUTS)
+    row = packed_row(video_pack(4, 256, model.config.layout_config()))
+    shown = row.visual
     kept: list[Tensor] = []
 
     def tower() -> None:
-        kept[:] = [model.vision_tower(normalised(patches, next(model.parameters())), grids)]
+        pixels = normalised(shown.patches, next(model.parameters()))
+        kept[:] = [model.vision_tower(pixels, shown.grids)]
 
     def project_and_splice() -> None:
-        rows = model.get_input_embeddings()(inputs["input_ids"][0])
-        rows.index_copy(0, slots.position, model.projector(kept[0], grids, slots, seconds))
+        rows = model.get_input_embeddings()(row.ids)
+        made = model.projector(kept[0], shown.grids, shown.slots, shown.seconds)
+        rows.index_copy(0, shown.slots.position, made)
 
     spent = [timed(tower, "cpu"), *(timed(project_and_splice, "cpu") for _ in range(3))]
     console.print(f"27 blocks {spent[0]:.2f} s, projector and splice {min(spent[1:]):.4f} s")

@@ -1,4 +1,4 @@
-"""Rendered samples -> one flat row of tokens, labels, pixels and their wiring. numpy only.
+"""Rendered samples -> one flat row of tokens, labels, pixels and where these stand. numpy only.
 
 A pack is whole samples back to back. Every count comes from `mixtures.tokens.visual_layout`; here
 it is only checked that placeholders, features and frames agree, sample by sample.
@@ -18,7 +18,7 @@ from mixtures.tokens.layout_types import LEARNED, Layout, LayoutConfig
 from mixtures.tokens.text import Rendered
 from mixtures.tokens.visual_layout import frames_used
 from train.data.jpeg_patches import PATCH_VALUES, Frames
-from train.data.token_patches import Wiring, counts_of, wire
+from train.data.token_patches import TokenPatches, counts_of, token_patches
 
 IGNORED = -100
 
@@ -115,6 +115,7 @@ def build_pack(samples: Sequence[RenderedSample], config: LayoutConfig) -> Pack:
         for number in range(_clips_in(sample))
     ]
     tokens = np.concatenate([sample.text.ids for sample in samples], dtype=np.int64)
+    # row t predicts token t + 1, but the last row of a sample must not predict the next one's first
     wanted = np.concatenate([sample.text.supervised for sample in samples])
     labels = np.full(len(tokens), IGNORED, np.int64)
     labels[:-1] = np.where(wanted[1:], tokens[1:], IGNORED)
@@ -219,6 +220,7 @@ def _agree(name: str, what: str, a: int, other: str, b: int) -> None:
 
 def _stacked(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The rows of all parts: as they lie if they follow one another in one array, else a copy."""
+    # the parts follow one another where each begins at the address at which the one before ends
     filled = [part for part in parts if len(part)] or [_NO_MEMORY.patches]
     room, start = filled[0].base, filled[0].ctypes.data
     at = start
@@ -252,19 +254,24 @@ def _grids(clips: Sequence[Frames]) -> NDArray[np.int64]:
 def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
     if not clips:
         return _NO_SLOTS
-    wired = [clip.rows[counts_of(clip.layout).wired[clip.rows[:, 2]]] for clip in clips]
-    parts = [_wiring(clip, rows, config) for clip, rows in zip(clips, wired, strict=True)]
-    tokens = [
-        counts_of(clip.layout).tokens[rows[:, 2]] for clip, rows in zip(clips, wired, strict=True)
+    projected = [clip.rows[counts_of(clip.layout).projected[clip.rows[:, 2]]] for clip in clips]
+    parts = [
+        _token_patches(clip, rows, config) for clip, rows in zip(clips, projected, strict=True)
     ]
+    tokens = [
+        counts_of(clip.layout).tokens[rows[:, 2]]
+        for clip, rows in zip(clips, projected, strict=True)
+    ]
+    # what each clip counts from its own first one, the pack counts on from the clips before it
     pooled = _before(np.array([len(part.sizes) for part in parts]))
     patches = _before(np.array([len(clip.shown) * prod(clip.shown.shape[1:3]) for clip in clips]))
     frames = _before(np.array([len(clip.shown) for clip in clips]))
+    # learned vectors are the same for all clips, and what belongs to no frame stays at -1
     rows_of = [len(part.feature) for part in parts]
     feature = np.concatenate([part.feature for part in parts])
     frame = np.concatenate([part.frame for part in parts])
     return VisualSlots(
-        position=_runs(np.concatenate(wired)[:, 0], np.concatenate(tokens)),
+        position=_runs(np.concatenate(projected)[:, 0], np.concatenate(tokens)),
         feature=feature + np.where(feature < len(LEARNED), 0, np.repeat(pooled, rows_of)),
         patch=np.concatenate([p.patch + at for p, at in zip(parts, patches, strict=True)]),
         segment=np.concatenate([p.segment + at for p, at in zip(parts, pooled, strict=True)]),
@@ -274,10 +281,10 @@ def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
     )
 
 
-def _wiring(clip: _Placed, rows: NDArray[np.int64], config: LayoutConfig) -> Wiring:
+def _token_patches(clip: _Placed, rows: NDArray[np.int64], config: LayoutConfig) -> TokenPatches:
     numbers, grid = rows[:, 2].tobytes(), clip.shown.shape[1:3]
     try:
-        return wire(clip.layout, numbers, grid, config, clip.images)
+        return token_patches(clip.layout, numbers, grid, config, clip.images)
     except ValueError as error:
         raise ValueError(f"{clip.name}: {error}") from error
 

@@ -88,6 +88,7 @@ def open_jpegs(
     frames = np.empty(shape, np.uint8) if out is None else out
     pixels = decoded(jpegs, look, used, clip_id)
     for patches, shown in zip(frames.view(_RUN), pixels, strict=True):
+        # [gh, 16, gw] runs of sixteen pixels -> [gh, gw, 16]
         patches[:] = shown.reshape(len(patches), PATCH, -1).view(_RUN).swapaxes(1, 2)
     return frames
 

@@ -1,38 +1,28 @@
 """Manifest -> packs of this rank, step by step, whatever the number of workers.
 
-Threads read, decode and pack two steps ahead; steps leave in order. The whole state is one number:
-the next step that the consumer has not been given.
+Steps leave in order, prepared by threads or by the caller. The whole state is one number: the next
+step that the consumer has not been given.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import count, takewhile
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mixtures.manifest.draws import Drawn
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import Order
-from mixtures.tokens.frame_view import Look
-from shards.errors import DamagedData, UserError
 from shards.extents import Fetch, Place
-from shards.reader import Stored, open_data
-from train.data.collate import Pack, RenderedSample, build_pack
-from train.data.jpeg_patches import ClipCache, Frames, Room, Rooms, open_jpegs
+from shards.reader import open_data
+from train.data.collate import Pack, build_pack
+from train.data.data_state import STATE_VERSION, DataState, check_same_order
 from train.data.node_cache import Node, NodeCache
-from train.data.render import Rules, render
+from train.data.prefetch import Prefetcher
+from train.data.rank_sampler import RankSampler
+from train.data.render import Rules
 from train.data.replacements import StandIns
-
-STATE_VERSION = 1
-STEPS_AHEAD = 2
-Rows = NDArray[np.uint8]
+from train.data.sample_loader import SampleLoader
 
 
 class Stream:
@@ -60,44 +50,43 @@ class Stream:
         index there and, where `data` is remote, one cache.
         """
         self.manifest_id = manifest.manifest_id
-        self.order = Order(manifest, global_batch)
-        self.rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
-        self.global_batch, self.micro_batch = global_batch, micro_batch
-        self.rank, self.world_size, self.workers = rank, world_size, workers
+        self.workers = workers
         self.step = start
-        folder = None if node is None else node.folder
-        self.reader = open_data(data, folder, manifest)
-        self._manifest, self._clips, self._rooms = manifest, ClipCache(cache_bytes), Rooms()
-        self._stand_ins = StandIns(manifest)
+        self.sampler = RankSampler(
+            order=Order(manifest, global_batch),
+            rank=rank,
+            world_size=world_size,
+            global_batch=global_batch,
+            micro_batch=micro_batch,
+        )
+        self.reader = open_data(data, None if node is None else node.folder, manifest)
+        rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
+        self.loader = SampleLoader(self.reader, rules, StandIns(manifest), cache_bytes)
+        self._manifest = manifest
         self._node = None if node is None or self.reader.extents.store.is_local else node
 
     @property
     def replaced(self) -> int:
         """Damaged samples that this process has replaced so far."""
-        return self._stand_ins.replaced
+        return self.loader.stand_ins.replaced
 
     @property
     def micro_steps(self) -> int:
         """Packs that every rank is given per step."""
-        return -(-self.global_batch // (self.world_size * self.micro_batch))
+        return self.sampler.micro_steps
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> DataState:
         """The data state of a run: everything before `step` has been handed out."""
         return {
             "v": STATE_VERSION,
             "manifest_id": self.manifest_id,
             "step": self.step,
-            "global_batch": self.global_batch,
+            "global_batch": self.sampler.global_batch,
         }
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: DataState) -> None:
         """Go on where `state` was taken; UserError if it is of another manifest or batch size."""
-        for name, own in self.state().items():
-            if name != "step" and state.get(name) != own:
-                raise UserError(
-                    f"data state: {name} was {state.get(name)}, this run has {own}; "
-                    "resume with the same one, or start in another --out"
-                )
+        check_same_order(state, self.state())
         self.step = state["step"]
 
     def __iter__(self) -> Iterator[Pack]:
@@ -108,132 +97,51 @@ class Stream:
     def steps(self) -> Iterator[list[Pack]]:
         """Step by step from the current one; a finite order ends on every rank at once."""
         with self._caching() as cache:
-            if self.workers:
-                yield from self._ahead(cache)
+            fetch = None if cache is None else cache.read
+            if not self.workers:
+                yield from self._handed_out(cache, partial(self._packs, fetch))
                 return
-            while self.order.has_step(self.step):
-                packs = [
-                    self._join(self._samples(cache, self._with_room(drawn)))
-                    for drawn in self._deal(self.step)
-                ]
-                self._advance(cache)
-                yield packs
+            with Prefetcher(self.sampler, self.loader, fetch, self.workers) as ahead:
+                yield from self._handed_out(cache, ahead.packs)
 
-    def _ahead(self, cache: NodeCache | None) -> Iterator[list[Pack]]:
-        threads = ThreadPoolExecutor(self.workers, "packs")
+    def _handed_out(
+        self, cache: NodeCache | None, packs_of: Callable[[int], list[Pack]]
+    ) -> Iterator[list[Pack]]:
         try:
-            ahead = deque(self._begin(threads, cache, self.step + i) for i in range(STEPS_AHEAD))
-            while self.order.has_step(self.step):
-                ahead.append(self._begin(threads, cache, self.step + STEPS_AHEAD))
-                ready = [future.result() for future in ahead.popleft()]
-                self._advance(cache)
-                yield ready
+            while self.sampler.order.has_step(self.step):
+                packs = packs_of(self.step)
+                self.step += 1
+                if cache is not None:
+                    cache.publish()
+                yield packs
         finally:
             if cache is not None:
-                cache.leave()
-            threads.shutdown(wait=True, cancel_futures=True)
+                cache.leave()  # first of all: threads that are still to end may wait for it
 
-    def _advance(self, cache: NodeCache | None) -> None:
-        self.step += 1
-        if cache is not None:
-            cache.publish()
-
-    def _begin(
-        self, threads: ThreadPoolExecutor, cache: NodeCache | None, step: int
-    ) -> list[Future[Pack]]:
-        begun = []
-        for drawn in self._deal(step):
-            samples = list(self._with_room(drawn))
-            each = max(1, -(-len(samples) // self.workers))
-            runs = [samples[start : start + each] for start in range(0, len(samples), each)]
-            begun.append(self._joined([threads.submit(self._samples, cache, run) for run in runs]))
-        return begun
-
-    def _joined(self, runs: list[Future[list[RenderedSample]]]) -> Future[Pack]:
-        """The pack of these samples, joined by the thread that ends the last: none waits for it."""
-        pack: Future[Pack] = Future()
-        if not runs:
-            pack.set_result(self._join([]))
-        unfinished = iter(range(len(runs))[::-1])
-
-        def ended(_: Future[list[RenderedSample]]) -> None:
-            if next(unfinished, 0):
-                return
-            try:
-                pack.set_result(self._join([sample for run in runs for sample in run.result()]))
-            except BaseException as error:  # also a panic of a library: whoever waits must know
-                pack.set_exception(error)
-            finally:
-                runs.clear()  # they hold this function, which holds them and their arrays
-
-        for run in list(runs):
-            run.add_done_callback(ended)
-        return pack
-
-    def _join(self, samples: Sequence[RenderedSample]) -> Pack:
-        return build_pack(samples, self.rules.layout)
-
-    def _deal(self, step: int) -> list[list[Drawn]]:
-        """This rank's samples of a step, `micro_batch` packs at a time; maybe none in the last."""
-        packs = self.order.batch(step, self.rank, self.world_size)
-        starts = range(0, self.micro_steps * self.micro_batch, self.micro_batch)
+    def _packs(self, fetch: Fetch | None, step: int) -> list[Pack]:
+        """The packs of a step, prepared by the caller's own thread."""
+        loader = self.loader
         return [
-            [drawn for pack in packs[start : start + self.micro_batch] for drawn in pack]
-            for start in starts
+            build_pack(loader.load(loader.with_rows(drawn), fetch), loader.rules.layout)
+            for drawn in self.sampler.micro_batches(step)
         ]
-
-    def _with_room(self, drawn: Sequence[Drawn]) -> Iterator[tuple[Drawn, Rows]]:
-        """Each sample of a pack, and its part of the array that will be the pack's patches."""
-        rows, start = self._rooms.empty(sum(one.patches for one in drawn)), 0
-        for one in drawn:
-            yield one, rows[start : start + one.patches]
-            start += one.patches
-
-    def _samples(
-        self, cache: NodeCache | None, drawn: Iterable[tuple[Drawn, Rows]]
-    ) -> list[RenderedSample]:
-        return [self._sample(cache, *one) for one in drawn]
-
-    def _sample(self, cache: NodeCache | None, drawn: Drawn, rows: Rows) -> RenderedSample:
-        self._stand_ins.count()
-        try:
-            return self._read(None if cache is None else cache.read, rows, drawn)
-        except DamagedData as error:
-            return self._stand_ins.replace(drawn, error, partial(self._read, None, rows))
-
-    def _read(self, fetch: Fetch | None, rows: Rows, drawn: Drawn) -> RenderedSample:
-        stored = self.reader.read(drawn.source, drawn.key, fetch)
-        sample = stored.sample
-        frames = partial(self._frames, stored, Room(rows))
-        return render(drawn.key, sample.turns, sample.clips, frames, self.rules)
-
-    def _frames(
-        self, stored: Stored, room: Room, number: int, look: Look, used: Sequence[int]
-    ) -> Frames:
-        clip = stored.sample.clips[number]
-        key = (clip.clip_id, look.width, look.height, tuple(look.frames[i] for i in used))
-        out, kept = room.take(len(used), look), self._clips.get(key)
-        if kept is None:
-            frames = open_jpegs(stored.frames[number], look, used, clip.clip_id, out)
-            self._clips.put(key, frames)
-            return frames
-        if out is None:
-            return kept
-        out[:] = kept
-        return out
 
     def _caching(self) -> AbstractContextManager[NodeCache | None]:
         """Straight from the store, or through the cache that this node's ranks share."""
         if self._node is None:
             return nullcontext()
-        extents = self.reader.extents
-        return NodeCache(self._node, extents, self.rank, lambda: self.step, self._future())
+        return NodeCache(
+            self._node,
+            self.reader.extents,
+            self.sampler.rank,
+            step=lambda: self.step,
+            future=self._future(self._node),
+        )
 
-    def _future(self) -> Iterator[list[Place]]:
+    def _future(self, node: Node) -> Iterator[list[Place]]:
         """What this node's ranks will read, step by step from the current one."""
-        assert self._node is not None
-        order = Order(self._manifest, self.global_batch)
+        order = Order(self._manifest, self.sampler.global_batch)
         for step in takewhile(order.has_step, count(self.step)):
-            ranks = [order.batch(step, rank, self.world_size) for rank in self._node.ranks]
+            ranks = [order.batch(step, rank, self.sampler.world_size) for rank in node.ranks]
             drawn = [one for packs in ranks for pack in packs for one in pack]
             yield [place for one in drawn for place in self.reader.places(one.source, one.key)]

@@ -58,6 +58,7 @@ class StandIns:
         """A few other samples of its source, none larger, in an order keyed by the position."""
         number = self.manifest.names.index(drawn.source)
         table = self.manifest.tables[number]
+        # what fits into the place, met in an order that is the position's own
         fits = (table["tokens"] <= drawn.tokens) & (table["patches"] <= drawn.patches)
         rows = np.flatnonzero(fits)
         content = self.manifest.content_ids[number]

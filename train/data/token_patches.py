@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from mixtures.tokens.layout_types import IMAGE, LEARNED, MEMORY, POOLED, Layout, LayoutConfig, Slot
 from mixtures.tokens.visual_layout import frames_used, pool_cells
 
-WIRED = frozenset((*POOLED, *LEARNED))
-VISUAL = WIRED | {MEMORY}
+PROJECTED = frozenset((*POOLED, *LEARNED))
+"""Slots whose tokens the projector makes."""
+VISUAL = PROJECTED | {MEMORY}
 
 
 class Counts(NamedTuple):
@@ -24,7 +25,7 @@ class Counts(NamedTuple):
 
     tokens: NDArray[np.int64]
     features: NDArray[np.int64]
-    wired: NDArray[np.bool_]
+    projected: NDArray[np.bool_]
     memory: NDArray[np.bool_]
     beyond: int
     is_image: bool
@@ -37,14 +38,14 @@ def counts_of(layout: Layout) -> Counts:
     return Counts(
         np.array([slot.n for slot in layout], np.int64),
         np.array([slot.n * (slot.kind in VISUAL) for slot in layout], np.int64),
-        np.array([kind in WIRED for kind in kinds], bool),
+        np.array([kind in PROJECTED for kind in kinds], bool),
         np.array([kind == MEMORY for kind in kinds], bool),
         sum(slot.frames for slot in layout if slot.kind == MEMORY),
         IMAGE in kinds,
     )
 
 
-class Wiring(NamedTuple):
+class TokenPatches(NamedTuple):
     """VisualSlots of one clip, counted from its own first row, patch and pooled token."""
 
     feature: NDArray[np.int64]
@@ -56,10 +57,10 @@ class Wiring(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def wire(
+def token_patches(
     layout: Layout, numbers: bytes, grid: tuple[int, int], config: LayoutConfig, images: int
-) -> Wiring:
-    """The wiring of the slots with these numbers (int64) over frames of one grid.
+) -> TokenPatches:
+    """The patches behind the slots with these numbers (int64) over frames of one grid.
 
     Frames are numbered as encoded.
     """
@@ -70,9 +71,10 @@ def wire(
     starts = [place[slot.frame] * grid[0] * grid[1] for slot in pooled]
     sizes = np.concatenate([_NOTHING, *(sizes for _, sizes in rows)])
     tokens = [slot.n for slot in slots]
+    # every row that shows no learned vector shows the next pooled token
     feature = _repeated([_learned(slot.kind) for slot in slots], tokens)
     feature[feature < 0] = len(LEARNED) + np.arange(len(sizes))
-    return Wiring(
+    return TokenPatches(
         feature=feature,
         patch=np.concatenate(
             [_NOTHING, *(cells + at for (cells, _), at in zip(rows, starts, strict=True))]

@@ -1,4 +1,4 @@
-"""A user's media as the pool would hold them: through the one door, or as given frames."""
+"""A user's media as the pool would hold them: decoded by pipeline.media, or given as frames."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MICROSECONDS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One medium behind the door: its clip and the JPEGs of its frames."""
+    """One medium, decoded: its clip and the JPEGs of its frames."""
 
     clip: Clip
     jpegs: tuple[bytes, ...]
@@ -37,7 +37,7 @@ class Seen:
 
 def see_files(files: Sequence[tuple[Path, str, str]], profile: Profile) -> list[Seen]:
     """(path, "image" or "video", name) of each file, decoded together; UserError names the first
-    that the door refuses."""
+    that pipeline.media refuses."""
     seen = []
     every = decode_all([(path, kind, None) for path, kind, _ in files], profile)
     for (path, kind, name), decoded in zip(files, every, strict=True):
@@ -48,7 +48,7 @@ def see_files(files: Sequence[tuple[Path, str, str]], profile: Profile) -> list[
 
 
 def see_image(image: Image.Image, profile: Profile, name: str) -> Seen:
-    """A picture in memory, by way of a lossless file: it passes the door as every other."""
+    """A picture in memory, by way of a lossless file: it is opened as every other."""
     with tempfile.NamedTemporaryFile(suffix=".png") as file:
         image.save(file, "PNG")
         file.flush()

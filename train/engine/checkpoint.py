@@ -16,6 +16,7 @@ from typing import Any
 
 from shards.errors import DamagedData, UserError
 from shards.ids import sha256_file
+from train.data.data_state import DataState
 from train.json_files import fsync, write_json
 
 COMMITTED = "COMMITTED.json"
@@ -31,7 +32,7 @@ class Checkpoint:
     step: int
     manifest_id: str
     config: str
-    data: dict[str, Any]
+    data: DataState
     files: dict[str, str]
 
 

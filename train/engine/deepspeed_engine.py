@@ -1,4 +1,4 @@
-"""DeepSpeed ZeRO 1/2/3 as an engine (train.engine.open_engine). The only `import deepspeed`.
+"""DeepSpeed ZeRO 1/2/3 as an engine (train.engine.interface). The only `import deepspeed`.
 
 DeepSpeed averages gradients over ranks: `backward` multiplies by the world size, once. What it
 saves is written by parameter name (train.engine.state_files), not as DeepSpeed's own partitions, so
@@ -25,8 +25,8 @@ from train.config import Config
 from train.data.collate import Pack
 from train.engine.interface import distinct_weights, make_optimizer, shapes_of
 from train.engine.state_files import MOMENTS, read_state, write_state
+from train.model.inputs import pack_inputs
 from train.model.memory import memory_calls
-from train.model.modeling import pack_inputs
 
 _TIMEOUT = timedelta(minutes=10)
 _BUCKET = 500_000_000  # elements: DeepSpeed's default
@@ -60,12 +60,11 @@ class DeepSpeedEngine:
         return tensor.item()
 
     def backward(self, packs: Sequence[Pack], denominator: int) -> float:
+        """One forward and one backward pass per pack; the last one ends the accumulation."""
         summed = 0.0
         for number, (pack, calls) in enumerate(zip(packs, self._calls(packs), strict=True), 1):
             self.engine.set_gradient_accumulation_boundary(number == len(packs))
-            inputs = pack_inputs(pack, self.device)
-            inputs["memory"] = inputs["memory"]._replace(calls=calls)
-            loss = self.engine(**inputs).loss
+            loss = self.engine(**pack_inputs(pack, self.device, calls)).loss
             self.engine.backward(loss * (self.world_size / denominator))
             summed += loss.item()
         return summed
@@ -78,15 +77,18 @@ class DeepSpeedEngine:
         return calls.tolist()
 
     def update(self, lr: float) -> float:
+        """DeepSpeed clips as its configuration says."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = lr
         self.engine.step()
         return float(self.engine.get_global_grad_norm())
 
     def save(self, folder: Path) -> None:
+        """Every rank gathers each parameter; they share the files."""
         write_state(folder, self.shapes, self._whole, self.rank, self.world_size)
 
     def load(self, folder: Path, step: int) -> None:
+        """Every rank reads the whole state and keeps its parts."""
         for state in self.moments:
             state["step"].fill_(step)
         put = self._put_sharded if self.zero_stage == 3 else self._put
@@ -139,6 +141,7 @@ class DeepSpeedEngine:
         return padded[self.rank * size :][:size]
 
     def barrier(self) -> None:
+        """Wait until every rank is here."""
         dist.barrier()
 
     def weights(self) -> dict[str, Tensor]:

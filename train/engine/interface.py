@@ -1,4 +1,9 @@
-"""What the loop needs of an engine, and what all engines share."""
+"""What the loop needs of an engine, and what all engines share.
+
+All take gradients of (summed loss / one global denominator): `backward` over the micro-batches of a
+step, then `update` once. What one saves to a folder, any other goes on from, on any number of
+ranks.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +26,37 @@ class Engine(Protocol):
     world_size: int
     model: PreTrainedModel
 
-    def total(self, value: float) -> float: ...
-    def backward(self, packs: Sequence[Pack], denominator: int) -> float: ...
-    def update(self, lr: float) -> float: ...
-    def save(self, folder: Path) -> None: ...
-    def load(self, folder: Path, step: int) -> None: ...
-    def barrier(self) -> None: ...
-    def weights(self) -> dict[str, Tensor]: ...
-    def close(self) -> None: ...
+    def total(self, value: float) -> float:
+        """The sum of `value` over ranks, the same on every rank."""
+        ...
+
+    def backward(self, packs: Sequence[Pack], denominator: int) -> float:
+        """Add the gradients of all micro-batches of a step; this rank's summed loss."""
+        ...
+
+    def update(self, lr: float) -> float:
+        """Clip, step once, clear; the norm of the gradients of all ranks before clipping."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write weights and moments into `folder`, as train.engine.state_files lays them out."""
+        ...
+
+    def load(self, folder: Path, step: int) -> None:
+        """Go on from what was saved after `step` steps; UserError if it is another model's."""
+        ...
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """Name -> whole tensor on the CPU; of tied weights the first name only."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds beside the model."""
+        ...
 
 
 def make_optimizer(rule: Optimizer, model: nn.Module) -> torch.optim.AdamW:

@@ -1,8 +1,6 @@
-"""One process, or DeepSpeed ZeRO 1/2/3 (train.engine.deepspeed_engine), behind one interface.
+"""The config's engine: one process, or DeepSpeed ZeRO 1/2/3, behind one interface.
 
-Both take gradients of (summed loss / one global denominator): `backward` over the micro-batches of
-a step gives this rank's summed loss, then `update` steps once. An engine sums over ranks, and saves
-to and loads from a folder what any other engine, on any number of ranks, can go on from.
+train.engine.deepspeed_engine is imported where a config asks for it: that takes seconds.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from train.config import Config
 from train.data.collate import Pack
 from train.engine.interface import distinct_weights, make_optimizer, shapes_of
 from train.engine.state_files import MOMENTS, read_state, write_state
-from train.model.modeling import pack_inputs
+from train.model.inputs import pack_inputs
 
 
 class TorchEngine:
@@ -29,9 +29,11 @@ class TorchEngine:
         self.clip = config.optimizer.clip
 
     def total(self, value: float) -> float:
+        """One process is all there is to sum over."""
         return value
 
     def backward(self, packs: Sequence[Pack], denominator: int) -> float:
+        """One forward and one backward pass per pack; the summed loss."""
         summed = 0.0
         for pack in packs:
             loss = self.model(**pack_inputs(pack, self.device)).loss
@@ -40,6 +42,7 @@ class TorchEngine:
         return summed
 
     def update(self, lr: float) -> float:
+        """Clip, step, clear; the norm before clipping."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
@@ -48,9 +51,11 @@ class TorchEngine:
         return norm.item()
 
     def save(self, folder: Path) -> None:
+        """Weights and moments, by parameter name."""
         write_state(folder, shapes_of(self.model), self._whole)
 
     def load(self, folder: Path, step: int) -> None:
+        """Every parameter has taken part in all `step` steps: Adam's count is the same for all."""
         for name, (weight, *moments) in read_state(folder, shapes_of(self.model)):
             parameter = self.model.get_parameter(name)
             with torch.no_grad():
@@ -68,6 +73,7 @@ class TorchEngine:
         """One process waits for nobody."""
 
     def weights(self) -> dict[str, Tensor]:
+        """Name -> tensor on the CPU."""
         return distinct_weights(self.model)
 
     def close(self) -> None:

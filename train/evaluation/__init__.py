@@ -1,1 +1,1 @@
-"""Held-out questions in, answers and scores out; media pass the same door as training data."""
+"""A line belongs here if it turns a model, questions and media into answers and scores."""

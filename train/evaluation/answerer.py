@@ -1,4 +1,4 @@
-"""A saved model that looks at media through the project's own door and answers questions."""
+"""A saved model that is shown media as training data is decoded, and answers questions."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from train.model_folder import load_saved
 
 BATCH = 64
 CACHE_BYTES = 256 << 20
-DOOR_THREADS = 2
-DOOR_GROUP = 16  # media that are decoded together
+DECODE_THREADS = 2
+DECODE_GROUP = 16  # media that are decoded together
 
 
 class Answerer:
@@ -51,11 +51,11 @@ class Answerer:
         self.cache = ClipCache(CACHE_BYTES)
 
     def see(self, media: Sequence[Medium]) -> dict[Medium, Seen]:
-        """Each medium decoded once; UserError names one that the door refuses."""
+        """Each medium decoded once; UserError names one that is refused."""
         distinct = list(dict.fromkeys(media))
-        starts = range(0, len(distinct), DOOR_GROUP)
-        groups = [distinct[start : start + DOOR_GROUP] for start in starts]
-        with ThreadPoolExecutor(DOOR_THREADS) as threads:
+        starts = range(0, len(distinct), DECODE_GROUP)
+        groups = [distinct[start : start + DECODE_GROUP] for start in starts]
+        with ThreadPoolExecutor(DECODE_THREADS) as threads:
             seen = threads.map(partial(see_group, profile=self.profile), groups)
             return dict(zip(distinct, itertools.chain.from_iterable(seen), strict=True))
 
@@ -116,7 +116,7 @@ class Answerer:
 
 
 def see_group(media: Sequence[Medium], profile: Profile) -> list[Seen]:
-    """Pass some media through the door together; those that are bytes by way of a file."""
+    """Some media decoded together; those that are bytes by way of a file."""
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for number, medium in enumerate(media):

@@ -1,4 +1,4 @@
-"""The model room: configuration, vision tower, projectors, attention and the whole model."""
+"""A line belongs here if it is part of the network, or its face towards transformers."""
 
 from __future__ import annotations
 

@@ -56,9 +56,11 @@ def plan_blocks(cu_seqlens: np.ndarray, device: torch.device | str = "cpu") -> B
     gather, at = [], 0
     scatter = np.zeros(int(cu_seqlens[-1]), np.int64)
     for members in _batches(lengths):
+        # [S, L]: past its end a segment repeats its own last row
         length = lengths[members][:, None]
         steps = np.arange(length.max())
         rows = starts[members][:, None] + np.minimum(steps, length - 1)
+        # a row's place among all batches, flattened one after the other
         real = steps < length
         scatter[rows[real]] = at + np.flatnonzero(real)
         at += rows.size
@@ -73,6 +75,7 @@ def _batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
     order = np.argsort(-lengths, kind="stable")
     order = order[: np.count_nonzero(lengths)]
     while len(order):
+        # lengths fall along the order, so those that fit stand in front
         fits = lengths[order] >= _LEAST_FILL * lengths[order[0]]
         count = int(np.count_nonzero(fits))
         yield order[:count]

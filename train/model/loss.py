@@ -23,6 +23,7 @@ def supervised_loss(
     `labels[t]` is the target at row t; rows of -100 cost nothing. With no supervised row the
     result is 0 and still part of the graph. fp32 scalar.
     """
+    # rows without a target never meet the vocabulary
     rows = torch.nonzero(labels != IGNORED).squeeze(1)
     hidden, targets = hidden[rows], labels[rows]
     step = max(1, chunk_bytes // (4 * weight.shape[0]))

@@ -57,10 +57,22 @@ class LongMemory(nn.Module):
         rows = frames + self.times(seconds).to(frames.dtype)
         if not counts:
             return self.mlp(self.reader(rows.view(0, 1, rows.shape[1]))).flatten(0, 1)
+        # [clips, most frames, C]: a mask hides what lies beyond a clip's own frames
         padded = pad_sequence(list(rows.split(counts)), batch_first=True)
         steps = torch.arange(padded.shape[1], device=rows.device)
         real = steps < torch.tensor(counts, device=rows.device)[:, None]
         return self.mlp(self.reader(padded, real[:, None, None])).flatten(0, 1)
+
+
+def with_memory(
+    rows: Tensor, memory: MemoryTensors, reader: LongMemory, tower: nn.Module
+) -> Tensor:
+    """Rows [T, D] of the language model, those of the frames beyond the cap put in place."""
+    averages = frame_averages(tower, memory.patches, memory.grids, memory.calls)
+    times, clip, position = (
+        t.to(rows.device) for t in (memory.times, memory.clip, memory.position)
+    )
+    return rows.index_copy(0, position, reader(averages, times, clip).to(rows.dtype))
 
 
 def memory_calls(frames: int) -> int:
@@ -93,6 +105,7 @@ def frame_averages(tower: nn.Module, patches: Tensor, grids: Tensor, calls: int 
 
 def _averages(tower: nn.Module, patches: Tensor, grids: Tensor) -> Tensor:
     features = tower(normalised(patches, next(tower.parameters())), grids)
+    # patch by patch the number of its frame, to sum by
     sizes = grids.prod(1).to(features.device)
     frame = torch.repeat_interleave(sizes)
     zeros = features.new_zeros(len(grids), features.shape[1])

@@ -1,9 +1,9 @@
 """Conversations with media -> the model's inputs, by the same rules as training.
 
 Counts come from `mixtures.tokens.visual_layout`, ids and masks from `mixtures.tokens.text`, frames
-through the media door: what a user asks about is sampled, scaled and laid out as what the model was
-trained on. The Jinja template is for people and other tools; ids are made without it, so that no
-text can spell a control token.
+from `train.data.user_media`: what a user asks about is sampled, scaled and laid out as what the
+model was trained on. The Jinja template is for people and other tools; ids are made without it, so
+that no text can spell a control token.
 """
 
 from __future__ import annotations
@@ -11,25 +11,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
 from mixtures.tokens.frame_view import Look
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import IM_END, TextCodec
-from shards.errors import UserError
 from shards.profile import Profile
-from shards.sample import ROLES, Turn
+from shards.sample import Turn
+from train.data.chat_messages import given_scores, read_messages
 from train.data.collate import MemoryFrames, Pack, RenderedSample, VisualSlots, build_pack
 from train.data.frame_relevance import wants_scores
 from train.data.jpeg_patches import Frames, open_jpegs
 from train.data.render import Rules, render
-from train.data.user_media import Seen, see_files, see_frames, see_image
+from train.data.user_media import Seen
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -133,6 +131,7 @@ class SlowFastProcessor(ProcessorMixin):
         `seconds` (the times of the frames looked at) as in train.data.collate.Pack; `slots` and
         `memory` say where they stand. ValueError names the conversation and what does not fit.
         """
+        # one pack of all of them, then its rows are moved to where padding puts them
         samples = [
             self._render(f"conversation {i}", messages, answer=add_generation_prompt)
             for i, messages in enumerate(conversations)
@@ -153,8 +152,7 @@ class SlowFastProcessor(ProcessorMixin):
     def _render(
         self, key: str, messages: Sequence[dict[str, Any]], *, answer: bool
     ) -> RenderedSample:
-        seen: list[Seen] = []
-        turns = [self._turn(key, message, seen) for message in messages]
+        turns, seen = read_messages(key, messages, self.profile)
         clips = [one.clip for one in seen]
         scores = self._scores(messages, turns, seen)
 
@@ -170,44 +168,13 @@ class SlowFastProcessor(ProcessorMixin):
         self, messages: Sequence[dict[str, Any]], turns: Sequence[Turn], seen: Sequence[Seen]
     ) -> dict[int, Sequence[int]]:
         """By medium, where it carries scores, or they are wanted and can be made."""
-        scores = {i: one for i, one in enumerate(_scores_of(messages)) if one is not None}
+        scores = {i: one for i, one in enumerate(given_scores(messages)) if one is not None}
         asked = {medium: turn.text for turn in turns for medium, _ in turn.media}
         for number, one in enumerate(seen):
             wanted = number not in scores and wants_scores(one.clip, self.rules.view)
             if wanted and self.relevance is not None:
                 scores[number] = self.relevance(one.jpegs, asked[number])
         return scores
-
-    def _turn(self, key: str, message: dict[str, Any], seen: list[Seen]) -> Turn:
-        """One message; its media join `seen`."""
-        role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
-            raise UserError(f"{key}: role {role!r}; use one of {', '.join(ROLES)}")
-        text, media = "", []
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        for part in parts or []:
-            if part.get("type") == "text":
-                text += part["text"]
-                continue
-            media.append((len(seen), len(text)))
-            seen.append(self._see(f"{key}, medium {len(seen)}", part))
-        return Turn(role=role, text=text, media=tuple(media))
-
-    def _see(self, name: str, part: dict[str, Any]) -> Seen:
-        profile = Profile.from_json(self.profile, "processor_config.json")
-        kind = part.get("type")
-        medium = part.get(kind, part.get("path")) if kind in ("image", "video") else None
-        if isinstance(medium, str | Path):
-            path = Path(medium).absolute()
-            return see_files([(path, str(kind), f"{name} ({medium})")], profile)[0]
-        if kind == "image" and isinstance(medium, Image.Image):
-            return see_image(medium, profile, name)
-        if kind == "video" and isinstance(medium, np.ndarray) and "seconds" in part:
-            return see_frames(medium, part["seconds"], profile, name)
-        raise UserError(
-            f"{name}: a part of type {kind!r} holding {type(medium).__name__}; give text, an image "
-            "as path or PIL image, a video as path, or as frames with `seconds`"
-        )
 
 
 def processor_of(rules: Rules, profile: Profile, tokenizer_json: str) -> SlowFastProcessor:
@@ -220,13 +187,6 @@ def processor_of(rules: Rules, profile: Profile, tokenizer_json: str) -> SlowFas
         frames=asdict(rules.view),
         profile=profile.to_json(),
     )
-
-
-def _scores_of(messages: Sequence[dict[str, Any]]) -> list[Sequence[int] | None]:
-    """The scores that each medium carries, in order of the media."""
-    contents = [m.get("content") for m in messages if not isinstance(m.get("content"), str)]
-    parts = [part for content in contents for part in content or []]
-    return [part.get("scores") for part in parts if part.get("type") != "text"]
 
 
 def _left_padded(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

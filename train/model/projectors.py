@@ -87,6 +87,7 @@ class Projector(nn.Module, ABC):
         rows = torch.cat([self.learned, self.tokens(features, grids, slots)])[slots.feature]
         if self.times is None:
             return rows
+        # a frame's time is added where the frame ends
         ends = torch.isin(slots.feature, slots.feature.new_tensor(_ENDS_OF_FRAMES))
         at = torch.nonzero(ends & (slots.frame >= 0)).squeeze(1)
         return rows.index_add(0, at, self.times(seconds[slots.frame[at]]).to(rows.dtype))

@@ -37,6 +37,7 @@ NOWHERE = Places(0.0, 0.0)
 
 def places_of(grid: tuple[int, int], queries: Tensor) -> Places:
     """For patches of this grid (rows, columns), and queries [Q, C] that share the frame evenly."""
+    # queries share the frame as a grid, as near to a square as their number allows
     count, width = queries.shape
     rows = next(rows for rows in range(math.isqrt(count), 0, -1) if count % rows == 0)
     return Places(
@@ -167,6 +168,7 @@ def resample(resampler: Perceiver, features: Tensor, grids: Tensor) -> Tensor:
         resampler(part.unflatten(0, (group.frames, -1)), grid=(group.height, group.width))
         for part, group in zip(parts, groups, strict=True)
     ]
+    # made group by group: back to the order in which the frames came
     rows, back = torch.cat(made), frame_order(grids)
     return torch.empty_like(rows).index_copy(0, back.to(rows.device), rows)
 

@@ -70,6 +70,7 @@ def patchify(images: Sequence[Tensor], patch_size: int = 16) -> tuple[Tensor, Te
 def normalised(patches: Tensor, like: Tensor) -> Tensor:
     """Patches [P, 3 * p * p] of 0..255 in (ph, pw, c) order, as packs hold them -> what the tower
     takes: x / 127.5 - 1 in (c, ph, pw) order, on the device and in the dtype of `like`."""
+    # moved as bytes, a quarter of floats
     channels = patches.to(like.device).unflatten(1, (-1, 3)).transpose(1, 2)
     return channels.flatten(1).to(like.dtype) / 127.5 - 1
 
@@ -86,12 +87,14 @@ def plan_groups(grids: np.ndarray) -> tuple[list[Group], np.ndarray | None]:
     """Frames [N, 2] sorted by grid: the groups, and the patch order int64 [P] that makes them
     adjacent (None where the frames already are)."""
     sizes = grids.prod(axis=1)
+    # by patches, then rows, then columns: frames of one size share an attention call
     order = np.lexsort((grids[:, 1], grids[:, 0], sizes))
     kept, counts = np.unique(grids[order], axis=0, return_counts=True)
     by_size = np.lexsort((kept[:, 1], kept[:, 0], kept.prod(axis=1)))
     groups = [Group(int(counts[i]), int(kept[i, 0]), int(kept[i, 1])) for i in by_size]
     if np.array_equal(order, np.arange(len(order))):
         return groups, None
+    # a frame's patches move together: from where it starts to where its turn comes
     starts, moved = np.cumsum(sizes) - sizes, sizes[order]
     offsets = starts[order] - (np.cumsum(moved) - moved)
     return groups, np.repeat(offsets, moved) + np.arange(sizes.sum())

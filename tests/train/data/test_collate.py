@@ -1,4 +1,4 @@
-"""Packs: tokens, labels, pixels and their wiring agree, sample by sample."""
+"""Packs: tokens, labels, pixels and visual slots agree, sample by sample."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from tests.support.tiny_pool import tiny_manifest
 from train.data.collate import Pack
 from train.data.jpeg_patches import ClipCache, Frames
 from train.data.pack_stream import Stream
+from train.data.sample_loader import SampleLoader
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_clips_that_come_again_are_taken_from_the_cache_and_change_nothing(built
             return found
 
     plain = fingerprint(list(islice(open_stream(built).steps(), 20)))
-    with patch("train.data.pack_stream.ClipCache", Counting):
+    with patch("train.data.sample_loader.ClipCache", Counting):
         kept = fingerprint(list(islice(open_stream(built, cache_bytes=1 << 26).steps(), 20)))
     assert any(again) and kept == plain
 
@@ -141,5 +142,5 @@ def test_a_thread_that_panics_ends_the_stream(tmp_path: Path) -> None:
         pass
 
     stream = open_stream(tiny_manifest(tmp_path), workers=1)
-    with patch.object(Stream, "_read", side_effect=Panic), pytest.raises(Panic):
+    with patch.object(SampleLoader, "_read", side_effect=Panic), pytest.raises(Panic):
         next(iter(stream))

@@ -18,8 +18,9 @@ from mixtures.tokens.visual_layout import frames_used, layout_of
 from tests.mixtures.tokens.test_visual_layout import clip_of
 from tests.support.tiny_model import LAYOUT, PAD, VISION_END, VISION_START, tiny_model, tiny_sample
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
+from train.model.inputs import pack_inputs, packed_row
 from train.model.memory import LongMemory
-from train.model.modeling import SlowFastForConditionalGeneration, pack_inputs
+from train.model.modeling import SlowFastForConditionalGeneration
 
 TOKENS, CAP = 6, 8
 MEMORY = replace(LAYOUT, memory_tokens=TOKENS)
@@ -152,9 +153,7 @@ def test_clips_of_a_pack_read_their_own_frames() -> None:
 
 
 def hidden(made: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tensor:
-    inputs = pack_inputs(pack)
-    del inputs["labels"]
-    return made.hidden(**inputs)
+    return made.hidden(packed_row(pack))
 
 
 def test_packs_without_such_frames_run_the_memory_and_move_nothing() -> None:

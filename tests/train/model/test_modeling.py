@@ -19,15 +19,15 @@ from tests.support.tiny_model import LAYOUT, PAD, VISION_END, mixed_samples, tin
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
 from train.model import register
 from train.model.attention import plan_blocks
-from train.model.modeling import VISUAL_INPUTS, SlowFastForConditionalGeneration, pack_inputs
+from train.model.inputs import VISUAL_INPUTS, pack_inputs, packed_row
+from train.model.modeling import SlowFastForConditionalGeneration
 
 NO_END = 63
 
 
 def logits_of(model: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tensor:
-    inputs = pack_inputs(pack, model.device)
-    del inputs["labels"]
-    return model.language_model.lm_head(model.hidden(**inputs))
+    row = packed_row(pack, model.device)
+    return model.language_model.lm_head(model.hidden(row))
 
 
 def visual_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def test_it_works_without_torchvision() -> None:
     code = f"import sys\nfor name in {absent}: sys.modules[name] = None\n"
     code += "import train.model.convert, train.model.vision\n"
     code += "from train.model import register\nregister()\n"
-    code += "from tests.support.tiny_model import *\nfrom train.model.modeling import pack_inputs\n"
+    code += "from tests.support.tiny_model import *\nfrom train.model.inputs import pack_inputs\n"
     code += "from train.data.collate import build_pack\n"
     code += "tiny_model()(**pack_inputs(build_pack(mixed_samples(), LAYOUT))).loss.backward()\n"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

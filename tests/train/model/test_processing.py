@@ -1,4 +1,4 @@
-"""The processor: the same ids, frames and wiring as training; Auto classes; generation; LoRA."""
+"""The processor: ids, frames and slots as in training; Auto classes; generation; LoRA."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from tests.support.tiny_pool import tiny_manifest
 from train.data.collate import build_pack
 from train.data.jpeg_patches import open_jpegs
 from train.data.render import Rules, render
+from train.data.user_media import see_files
 from train.model import register
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import SlowFastProcessor, processor_of
@@ -88,7 +89,7 @@ def inputs_of(processor: SlowFastProcessor, *conversations: list[dict[str, Any]]
 
 def test_a_video_file_is_laid_out_as_in_training(processor: SlowFastProcessor, video: Path) -> None:
     inputs = inputs_of(processor, asked({"type": "video", "video": str(video)}))
-    seen = processor._see("v", {"type": "video", "video": str(video)})
+    (seen,) = see_files([(video, "video", "v")], Profile())
     turns = [Turn(role="user", text="which digit is this", media=((0, 0),))]
     sample = render(
         "v",

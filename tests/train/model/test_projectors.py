@@ -14,7 +14,7 @@ from mixtures.tokens.layout_types import LEARNED, LayoutConfig
 from shards.errors import UserError
 from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_sample
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
-from train.model.modeling import pack_inputs
+from train.model.inputs import pack_inputs
 from train.model.projectors import PROJECTORS, Projector, build_projector, pool
 from train.model.resamplers import resample
 

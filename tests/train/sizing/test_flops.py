@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from shards.errors import UserError
 from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_model
 from train.data.collate import build_pack
-from train.model.modeling import pack_inputs
+from train.model.inputs import pack_inputs
 from train.sizing.flops import Work, forward_flops, mfu, text_flops
 from train.sizing.published_sizes import TEXT, on_paper, published_config
 from train.sizing.tables import video_flops, video_tokens

@@ -1,0 +1,29 @@
+"""What a checkpoint keeps of the data: one step, and of which order it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from shards.errors import UserError
+
+STATE_VERSION = 1
+
+
+class DataState(TypedDict):
+    """As JSON: every step of this order before `step` has been handed out."""
+
+    v: int
+    manifest_id: str
+    step: int
+    global_batch: int
+
+
+def check_same_order(saved: Mapping[str, object], own: Mapping[str, object]) -> None:
+    """Raise UserError unless two states differ in nothing but their step."""
+    for name, now in own.items():
+        if name != "step" and saved.get(name) != now:
+            raise UserError(
+                f"data state: {name} was {saved.get(name)}, this run has {now}; "
+                "resume with the same one, or start in another --out"
+            )

@@ -1,0 +1,73 @@
+"""Threads that read, decode and pack ahead of whoever takes the packs."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from shards.extents import Fetch
+from train.data.collate import Pack, RenderedSample, build_pack
+from train.data.rank_sampler import RankSampler
+from train.data.sample_loader import SampleLoader
+
+STEPS_AHEAD = 2
+
+
+class Prefetcher:
+    """A context: inside it threads prepare a rank's packs, `STEPS_AHEAD` of the step asked for."""
+
+    def __init__(
+        self, sampler: RankSampler, loader: SampleLoader, fetch: Fetch | None, workers: int
+    ) -> None:
+        """`workers` threads, which read through `fetch` as `SampleLoader.load` does."""
+        self.sampler = sampler
+        self.loader = loader
+        self.fetch = fetch
+        self.workers = workers
+        self.threads = ThreadPoolExecutor(workers, "packs")
+        self.begun: deque[list[Future[Pack]]] = deque()
+
+    def __enter__(self) -> Prefetcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.threads.shutdown(wait=True, cancel_futures=True)
+
+    def packs(self, step: int) -> list[Pack]:
+        """The packs of a step, waited for; steps are asked for in order, none is left out."""
+        for ahead in range(step + len(self.begun), step + STEPS_AHEAD + 1):
+            self.begun.append(self._begin(ahead))
+        return [future.result() for future in self.begun.popleft()]
+
+    def _begin(self, step: int) -> list[Future[Pack]]:
+        """Every micro-batch of a step is cut into one run of samples per thread."""
+        begun = []
+        for drawn in self.sampler.micro_batches(step):
+            wanted = self.loader.with_rows(drawn)
+            each = max(1, -(-len(wanted) // self.workers))
+            runs = [wanted[start : start + each] for start in range(0, len(wanted), each)]
+            loading = [self.threads.submit(self.loader.load, run, self.fetch) for run in runs]
+            begun.append(self._joined(loading))
+        return begun
+
+    def _joined(self, runs: list[Future[list[RenderedSample]]]) -> Future[Pack]:
+        """The pack of these samples, joined by the thread that ends the last: none waits for it."""
+        layout = self.loader.rules.layout
+        pack: Future[Pack] = Future()
+        if not runs:
+            pack.set_result(build_pack([], layout))
+        unfinished = iter(range(len(runs))[::-1])
+
+        def ended(_: Future[list[RenderedSample]]) -> None:
+            if next(unfinished, 0):
+                return
+            try:
+                pack.set_result(build_pack([one for run in runs for one in run.result()], layout))
+            except BaseException as error:  # also a panic of a library: whoever waits must know
+                pack.set_exception(error)
+            finally:
+                runs.clear()  # they hold this function, which holds them and their arrays
+
+        for run in list(runs):
+            run.add_done_callback(ended)
+        return pack

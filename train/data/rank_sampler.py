@@ -1,0 +1,37 @@
+"""Which samples a rank takes at a step, micro-batch by micro-batch: decisions only, no bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mixtures.manifest.draws import Drawn
+from mixtures.manifest.sampler import Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankSampler:
+    """The part of an order that one rank takes.
+
+    `global_batch` packs make a step, all ranks together, as `order` was told too; a rank joins
+    `micro_batch` of its own into one forward pass. Not safe between threads, as `Order` is not.
+    """
+
+    order: Order
+    rank: int
+    world_size: int
+    global_batch: int
+    micro_batch: int
+
+    @property
+    def micro_steps(self) -> int:
+        """Forward passes per step, equally many on every rank."""
+        return -(-self.global_batch // (self.world_size * self.micro_batch))
+
+    def micro_batches(self, step: int) -> list[list[Drawn]]:
+        """The samples of each forward pass of a step; the last ones may have none."""
+        packs = self.order.batch(step, self.rank, self.world_size)
+        starts = range(0, self.micro_steps * self.micro_batch, self.micro_batch)
+        return [
+            [drawn for pack in packs[start : start + self.micro_batch] for drawn in pack]
+            for start in starts
+        ]

@@ -1,0 +1,89 @@
+"""Samples drawn from an order -> samples ready to pack: read, decoded, rendered.
+
+Clips that come again are kept decoded, a damaged sample is replaced by another of its source.
+Pixels go straight into the array that becomes their pack's patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.manifest.draws import Drawn
+from mixtures.tokens.frame_view import Look
+from shards.errors import DamagedData
+from shards.extents import Fetch
+from shards.reader import Reader, Stored
+from train.data.collate import RenderedSample
+from train.data.jpeg_patches import ClipCache, Frames, Room, Rooms, open_jpegs
+from train.data.render import Rules, render
+from train.data.replacements import StandIns
+
+
+class Wanted(NamedTuple):
+    """A sample to load, and its rows, uint8 [P, 768], of what will be its pack's patches."""
+
+    drawn: Drawn
+    rows: NDArray[np.uint8]
+
+
+class SampleLoader:
+    """Loads samples by the rules of a manifest; `load` may run on many threads at once."""
+
+    def __init__(
+        self, reader: Reader, rules: Rules, stand_ins: StandIns, cache_bytes: int = 0
+    ) -> None:
+        """Decoded clips are kept up to `cache_bytes`; 0 keeps none."""
+        self.reader = reader
+        self.rules = rules
+        self.stand_ins = stand_ins
+        self._clips = ClipCache(cache_bytes)
+        self._rooms = Rooms()
+
+    def with_rows(self, drawn: Sequence[Drawn]) -> list[Wanted]:
+        """The samples of one pack, each with its part of one array; for one thread only."""
+        rows = self._rooms.empty(sum(one.patches for one in drawn))
+        start = 0
+        wanted = []
+        for one in drawn:
+            wanted.append(Wanted(one, rows[start : start + one.patches]))
+            start += one.patches
+        return wanted
+
+    def load(self, wanted: Iterable[Wanted], fetch: Fetch | None = None) -> list[RenderedSample]:
+        """Each sample, in order; `fetch` brings verified bytes from elsewhere than the store."""
+        return [self._sample(drawn, rows, fetch) for drawn, rows in wanted]
+
+    def _sample(self, drawn: Drawn, rows: NDArray[np.uint8], fetch: Fetch | None) -> RenderedSample:
+        self.stand_ins.count()
+        try:
+            return self._read(fetch, rows, drawn)
+        except DamagedData as error:
+            return self.stand_ins.replace(drawn, error, partial(self._read, None, rows))
+
+    def _read(self, fetch: Fetch | None, rows: NDArray[np.uint8], drawn: Drawn) -> RenderedSample:
+        stored = self.reader.read(drawn.source, drawn.key, fetch)
+        sample = stored.sample
+        frames = partial(self._frames, stored, Room(rows))
+        return render(drawn.key, sample.turns, sample.clips, frames, self.rules)
+
+    def _frames(
+        self, stored: Stored, room: Room, number: int, look: Look, used: Sequence[int]
+    ) -> Frames:
+        """The frames of a clip, in its rows of the pack where they suffice."""
+        clip = stored.sample.clips[number]
+        key = (clip.clip_id, look.width, look.height, tuple(look.frames[i] for i in used))
+        out = room.take(len(used), look)
+        kept = self._clips.get(key)
+        if kept is None:
+            frames = open_jpegs(stored.frames[number], look, used, clip.clip_id, out)
+            self._clips.put(key, frames)
+            return frames
+        if out is None:  # the pack will be joined by a copy
+            return kept
+        out[:] = kept
+        return out
