@@ -25,13 +25,7 @@ from pipeline.jobs.run_stages import admit, decode, revisions, sample_tables
 from pipeline.jobs.write_shards import Sizes, pack
 from pipeline.media.decode import check_tools
 from pipeline.sources.pin import Pinned, pin
-from pipeline.stages import (
-    compare_clips,
-    count_tokens,
-    match_leaks,
-    pair_texts,
-    pending,
-)
+from pipeline.stages import compare_clips, count_tokens, match_leaks, pair_texts, pending
 from pipeline.stages.failure_limit import Fuse
 from shards.errors import UserError
 from shards.outcome import Books

@@ -15,7 +15,7 @@ import pytest
 from mixtures.tokens.text import train_tokenizer
 from shards.index import FETCHED, MEMBERS, read_table
 from shards.pool import Pool
-from tests.pipeline.stages.test_read_archive import tarred, zipped
+from tests.support.archives import tarred, zipped
 from tests.support.fake_hub import COMMIT, REPO, serve
 from tests.support.small_world import SHOWN, film, picture, row
 

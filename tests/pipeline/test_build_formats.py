@@ -19,7 +19,7 @@ import pytest
 from mixtures.tokens.text import train_tokenizer
 from shards.index import SHARD_INDEX, read_table
 from shards.verify import damage
-from tests.pipeline.stages.test_read_archive import tarred
+from tests.support.archives import tarred
 from tests.support.small_world import SHOWN, film, picture, row
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -22,8 +22,8 @@ from shards.index import REFUSED, table_of
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import SNAPSHOTS, Receipt, Work
-from tests.pipeline.stages.test_failure_limit import archived, gathered
 from tests.support import small_world
+from tests.support.in_process import archived, gathered
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("decode", "admit")

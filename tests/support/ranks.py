@@ -18,7 +18,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from tests.train.test_loop import ONE_THREAD, TINY, pool_of
+from tests.support.tiny_run import ONE_THREAD, TINY, pool_of
 from train.engine import checkpoint
 from train.loop import run
 from train.model import memory

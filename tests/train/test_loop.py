@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -10,52 +9,18 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from shards.errors import UserError
 from tests.support.tiny_pool import tiny_manifest
-from train.config import Config, Optimizer, TextSize, VisionSize
+from tests.support.tiny_run import CONFIG, ONE_THREAD, TINY, exact, metrics, pool_of
+from train.config import Config, Optimizer
 from train.loop import learning_rate, run
 from train.model_folder import load_saved
 
 torch.set_num_threads(1)  # models this small wait for threads longer than they compute
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-TINY = Config(
-    vision=VisionSize(
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        position_grid=4,
-    ),
-    text=TextSize(
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        intermediate_size=64,
-        max_position_embeddings=512,
-    ),
-    optimizer=Optimizer(lr=5e-3, warmup_steps=4),
-    steps=12,
-    global_batch=4,
-    micro_batch=2,
-    save_every=5,
-)
-CONFIG = """
-vision: {hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64,
-  position_grid: 4}
-text: {hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1,
-  intermediate_size: 64, max_position_embeddings: 512}
-optimizer: {lr: 5e-3, warmup_steps: 4}
-global_batch: 4
-micro_batch: 2
-save_every: 5
-"""
-EXACT = ("step", "loss", "grad_norm", "lr", "supervised", "tokens", "samples")
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +33,6 @@ def unbroken(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("unbroken")
     run(TINY, built, pool_of(built), out)
     return out
-
-
-def pool_of(manifest: Path) -> str:
-    return str(manifest.parent.parent / "pool")
-
-
-def metrics(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-def exact(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    return [tuple(row[name] for name in EXACT) for row in rows]
 
 
 def test_a_run_learns_logs_and_leaves_a_model(unbroken: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.packed import packed
 from tests.support.tiny_pool import tiny_manifest
-from tests.train.test_loop import TINY, exact, metrics
+from tests.support.tiny_run import TINY, exact, metrics
 from train.loop import run
 
 SHORT = replace(TINY, steps=4, global_batch=2, micro_batch=1)

@@ -14,7 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from mixtures.recipe.load import load_recipe
 from shards.errors import UserError
 from tests.support.tiny_pool import COLOURS, QUESTIONS, tiny_manifest
-from tests.train.test_loop import TINY
+from tests.support.tiny_run import TINY
 from train.config import load_config
 from train.evaluation.chat import chat
 from train.loop import run

@@ -22,7 +22,7 @@ from shards.errors import run_command
 from shards.ids import canonical_json
 from shards.pool import Pool
 from tests.support.tiny_pool import tiny_manifest
-from tests.train.test_loop import CONFIG
+from tests.support.tiny_run import CONFIG
 
 
 def changed(**values: Any) -> Callable[[Path], None]:

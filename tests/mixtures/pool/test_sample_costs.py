@@ -19,7 +19,7 @@ from mixtures.tokens.text import TextCodec
 from mixtures.tokens.visual_layout import frames_used, layout_of
 from shards.pool import Pool
 from shards.profile import Profile
-from tests.mixtures.tokens.test_visual_layout import clip_of
+from tests.support.clips import clip_of
 from tests.support.made_pool import TOKENIZER, write_recipe
 
 CODEC = TextCodec(TOKENIZER)

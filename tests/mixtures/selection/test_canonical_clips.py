@@ -25,10 +25,10 @@ from shards.index import CLIPS, LEAKS, PAIRS, table_of
 from shards.pool import Pool
 from shards.reader import PoolReader, open_data
 from shards.receipts import Work
-from tests.mixtures.selection.test_join_conversations import samples_of
 from tests.support.made_pool import MadePool, MadeSample, check_guarded, many, name_of, write_recipe
 from tests.support.packed import packed
 from tests.support.tiny_pool import tiny_manifest
+from tests.support.verdicts import samples_of
 from train.data.pack_stream import Stream
 
 ON = "canonical_clips: true"

@@ -33,6 +33,7 @@ from shards.reader import PoolReader, open_data
 from tests.support.made_pool import MadePool, MadeSample, check_guarded, many, name_of, write_recipe
 from tests.support.packed import packed
 from tests.support.tiny_pool import tiny_manifest
+from tests.support.verdicts import samples_of
 from train.data.pack_stream import Stream
 
 JOIN = "join_by_clip: {max_turns: 6, max_tokens: 200}"
@@ -42,22 +43,6 @@ ASKED = st.tuples(
     st.integers(2, 7),  # turns
     st.integers(1, 60),  # tokens of the text
 )
-
-
-def samples_of(asked: list[tuple[list[int], int, int, int]]) -> Samples:
-    clips, licences, turns, tokens = zip(*asked, strict=True) if asked else ([], [], [], [])
-    keys = b"".join(number.to_bytes(16, "big") for number in range(len(asked)))
-    return Samples(
-        name="a",
-        key=np.frombuffer(keys, "V16"),
-        turns=np.frombuffer(keys, "V16"),
-        tokens=np.array(tokens, np.uint32),
-        num_turns=np.array(turns, np.int32),
-        licence=np.array(licences, np.int32),
-        licences=["MIT", "CC0"],
-        clips=np.array([clip for own in clips for clip in own], np.int32),
-        ends=np.cumsum([0, *map(len, clips)]),
-    )
 
 
 def rows_of(samples: Samples, places: np.ndarray) -> np.ndarray:

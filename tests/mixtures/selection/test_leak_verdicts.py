@@ -16,8 +16,8 @@ from shards.leak_index import LeakIndex, open_index, write_index
 from shards.pool import Pool
 from shards.receipts import Work
 from shards.sample import digest_turns
-from tests.mixtures.selection.test_verdicts import RATIOS, pool_with, refusals, refused
 from tests.support.made_pool import MadeSample, name_of, write_recipe
+from tests.support.verdicts import RATIOS, pool_with, refusals, refused
 
 Texts = list[tuple[str, MadeSample, str, int]]
 

@@ -11,30 +11,15 @@ from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.pool.clusters import components
 from mixtures.recipe.load import load_recipe
 from shards import index
-from shards.outcome import Refused
 from shards.pool import Pool
 from shards.receipts import Work
-from tests.support.made_pool import MadePool, MadeSample, many, name_of, write_recipe
-
-RATIOS = {"a": "weight: 1", "b": "weight: 1"}
+from tests.support.made_pool import MadePool, MadeSample, name_of, write_recipe
+from tests.support.verdicts import RATIOS, pool_with, refusals, refused
 
 
 def plan_of(folder: Path, pool: MadePool, *more: str, held_out: str = "") -> Plan:
     recipe = load_recipe(write_recipe(folder, RATIOS, *more, held_out=held_out))
     return build_manifest(recipe, pool.make(folder / "pool"))
-
-
-def refusals(plan: Plan) -> list[Refused]:
-    return [Refused(**row) for row in plan.refusals.to_pylist()]
-
-
-def refused(plan: Plan) -> dict[tuple[str, str], tuple[str, str]]:
-    """(source, record) -> (stage, code) of every refusal of a sample."""
-    return {(r.source, r.record): (r.stage, r.code) for r in refusals(plan) if r.key}
-
-
-def pool_with(a: list[MadeSample], b: list[MadeSample], **more: object) -> MadePool:
-    return MadePool(sources={"a": [*many("a", 2), *a], "b": [*many("b", 2), *b]}, **more)
 
 
 def test_the_same_question_over_copies_of_a_clip_is_a_duplicate(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mixtures.tokens.frame_selection import SELECTIONS, at_rates, select
 from mixtures.tokens.frame_view import look_at
 from mixtures.tokens.layout_types import LayoutConfig, View
-from tests.mixtures.tokens.test_visual_layout import clip_of
+from tests.support.clips import clip_of
 
 SCORES = st.lists(st.integers(0, 255), min_size=1, max_size=300)
 

@@ -5,36 +5,12 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import simplejpeg
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from pipeline.dedup.fingerprints import MOST_HASHES, MOST_PICTURES, SIDE, evenly, fingerprint
-from pipeline.media.decoded import Decoded
 from pipeline.media.frame_difference import differences
 from shards.index import FINGERPRINTS, table_of
-
-PHOTOGRAPH = np.ascontiguousarray(load_sample_images().images[0][:384, :576])
-
-
-def clip(frames: list[np.ndarray], kind: str = "video") -> Decoded:
-    height, width = frames[0].shape[:2]
-    return Decoded(
-        kind=kind,
-        frames=tuple(simplejpeg.encode_jpeg(np.ascontiguousarray(f), 90) for f in frames),
-        pts=tuple(range(0, 500 * len(frames), 500)),
-        time_base=(1, 1000),
-        duration=(len(frames), 2),
-        width=width,
-        height=height,
-        rotation=0,
-        is_vfr=False,
-        source_fps=(2, 1),
-        colour="bt709",
-        codec="h264",
-        container="mov",
-        source_size=(width, height),
-    )
+from tests.support.pictures import PHOTOGRAPH, clip
 
 
 def test_an_image_has_one_picture_and_a_long_video_64_of_which_16_are_hashed() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from itertools import pairwise
 
 import numpy as np
@@ -11,15 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.dedup.shingles import ngrams, wholes, words_of
+from tests.support.words import said
 
 WORDS = [11576799534331179856, 8062822306248221278, 1940848846483342034, 13156687649317028261]
 WHOLE = 84864643988542305
 GRAMS = [15932494791024949601, 13432792245246390065]
 TEXTS = st.lists(st.text(alphabet="aBc é1?! \n", max_size=24), max_size=8)
-
-
-def said(text: str) -> list[str]:
-    return re.findall(r"\w+", unicodedata.normalize("NFC", text).lower())
 
 
 def grams_of(text: str, size: int) -> list[int]:

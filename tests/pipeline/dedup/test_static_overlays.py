@@ -13,26 +13,7 @@ from pipeline.dedup.fingerprints import MOST_HASHES, SIDE, Floats, evenly, frequ
 from pipeline.dedup.static_overlays import filled, still
 from pipeline.dedup.verify import duplicate_pairs
 from shards.index import FINGERPRINTS, table_of
-
-TIMES = 20
-
-
-def pan(seed: int, contrast: float) -> Floats:
-    """Pictures of a window that moves over a smooth ground of little contrast."""
-    draw = np.random.default_rng(seed)
-    small = draw.normal(0, 1, (2, 16, 16)) @ np.kron(np.eye(16), np.ones((1, 6)))
-    ground = np.kron(small[0], np.ones((6, 1)))
-    for axis in (0, 1):
-        ground = sum(np.roll(ground, shift, axis) for shift in range(-6, 7)) / 13
-    ground = 120 + contrast * ground / ground.std()
-    steps = (np.linspace(0, 60, TIMES).astype(int), np.linspace(0, 40, TIMES).astype(int))
-    return np.stack([ground[y : y + SIDE, x : x + SIDE] for y, x in zip(*steps, strict=True)])
-
-
-def under(pictures: Floats, box: tuple[slice, slice], luma: float, opacity: float) -> Floats:
-    shown = pictures.copy()
-    shown[:, *box] = (1 - opacity) * shown[:, *box] + opacity * luma
-    return shown
+from tests.support.pictures import TIMES, pan, under
 
 
 def row(name: str, pictures: Floats) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 from pipeline.dedup.fingerprints import SIDE
 from pipeline.dedup.registration import HERE, smoothed, warped
 from pipeline.dedup.temporal_alignment import Film, Fit, film, fits, laid_over, relation
-from tests.pipeline.dedup.test_static_overlays import pan, under
+from tests.support.pictures import pan, under
 
 
 def test_pairs_fit_together_as_they_fit_alone() -> None:

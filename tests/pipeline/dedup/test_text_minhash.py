@@ -23,7 +23,7 @@ from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import Work
 from shards.sample import Turn, digest_turns, turns_to_json
-from tests.pipeline.dedup.test_shingles import said
+from tests.support.words import said
 
 Talk = tuple[str, str]
 

@@ -22,7 +22,7 @@ from pipeline.dedup.registration import (
 )
 from pipeline.dedup.transforms import View, in_bars, seen, start, view_hashes
 from pipeline.media.frame_difference import Luma
-from tests.pipeline.dedup.test_fingerprints import PHOTOGRAPH
+from tests.support.pictures import PHOTOGRAPH
 
 
 def shrunk(pixels: np.ndarray) -> Luma:

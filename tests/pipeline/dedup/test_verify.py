@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from pipeline.dedup.fingerprints import fingerprint
 from pipeline.dedup.verify import duplicate_pairs, leak_matches
@@ -21,10 +20,7 @@ from pipeline.media import decode
 from pipeline.media.decoded import Decoded
 from shards.index import FINGERPRINTS, table_of
 from shards.profile import Profile
-from tests.pipeline.dedup.test_fingerprints import PHOTOGRAPH, clip
-
-SCANS = load_digits().images
-Pixels = np.ndarray
+from tests.support.pictures import PHOTOGRAPH, SCANS, Pixels, clip, prints, scene
 
 
 def scan_image(index: int) -> Image.Image:
@@ -78,27 +74,6 @@ def test_every_copy_of_a_digit_scan_pairs_with_its_scan_only(scans: list[dict[st
         rows.append(fingerprint(f"{index:04d} {name}", clip([pixels], "image")))
         expected[f"{index:04d}", f"{index:04d} {name}"] = relation
     assert found(rows) == expected
-
-
-def scene(seed: int, *, board: int | None = None) -> list[Pixels]:
-    """Sixteen frames: four scans all the time, and over them one scan at nine random times."""
-    draw = np.random.default_rng(seed)
-    corners = np.random.default_rng(seed if board is None else board).integers(0, len(SCANS), 4)
-    cells = [np.kron(SCANS[c], np.ones((4, 4))) for c in corners]
-    still = np.block([[cells[0], cells[1]], [cells[2], cells[3]]])
-    ground, events = draw.integers(0, 60, 3), set(draw.permutation(16)[:9].tolist())
-    frames = []
-    for step in range(16):
-        ink = still.copy()
-        if step in events:
-            y, x = draw.integers(0, 33, 2)
-            ink[y : y + 32, x : x + 32] = np.kron(SCANS[draw.integers(len(SCANS))], np.ones((4, 4)))
-        frames.append((ground + ink[..., None] / 16 * (255 - ground)).astype(np.uint8))
-    return frames
-
-
-def prints(name: str, frames: list[Pixels]) -> list[dict[str, Any]]:
-    return [fingerprint(name, clip(frames))]
 
 
 def test_videos_of_different_scans_do_not_pair_and_cuts_are_contained() -> None:

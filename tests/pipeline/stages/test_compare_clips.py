@@ -12,7 +12,7 @@ from shards.index import FINGERPRINTS, LEAKS, PAIRS, table_of
 from shards.pool import Pool, Receipt
 from shards.profile import Profile
 from shards.receipts import Work
-from tests.pipeline.dedup.test_verify import prints, scene
+from tests.support.pictures import prints, scene
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ from shards.errors import UserError
 from shards.index import LEAK_QUESTIONS, read_table
 from shards.leak_index import open_index
 from shards.pool import Pool
-from tests.pipeline.dedup.test_shingles import said
 from tests.support import small_world
+from tests.support.words import said
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG = "What does the person in the red coat do after opening the small wooden box on the table?"

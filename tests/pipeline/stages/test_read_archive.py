@@ -6,7 +6,6 @@ import io
 import json
 import os
 import tarfile
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +26,7 @@ from shards.ids import sha256_hex
 from shards.index import CLIPS, MEDIA, MEMBERS, REFUSED, SAMPLES
 from shards.pool import Pool, Receipt
 from shards.profile import Profile
+from tests.support.archives import asks, tarred, zipped
 from tests.support.small_world import film, picture, row
 
 PROFILE = Profile(fps=2, frame_cap=8, video_area=128 * 128, image_area=128 * 128)
@@ -46,33 +46,6 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     shots[0].save(home / "x.gif", save_all=True, append_images=shots[1:], duration=500, loop=0)
     found["films/b.gif"] = (home / "x.gif").read_bytes()
     return found
-
-
-def tarred(path: Path, files: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return path
-
-
-def zipped(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return path
-
-
-def asks(path: Path, names: list[str]) -> Path:
-    """LLaVA rows that ask one question about each of these media."""
-    kinds = ["video" if name.startswith("films") else "image" for name in names]
-    rows = [
-        row(name, kind, name, f"What is {name}?", "this")
-        for name, kind in zip(names, kinds, strict=True)
-    ]
-    path.write_text(json.dumps(rows))
-    return path
 
 
 class World:

@@ -12,7 +12,7 @@ from PIL import Image
 from mixtures.tokens.frame_view import Look, look_at
 from mixtures.tokens.layout_types import LayoutConfig, View
 from shards.errors import DamagedData
-from tests.mixtures.tokens.test_visual_layout import clip_of
+from tests.support.clips import clip_of
 from tests.support.tiny_model import patches_of
 from train.data.jpeg_patches import Room, Rooms, decoded, open_jpegs
 

@@ -17,7 +17,7 @@ from mixtures.manifest.files import load_manifest
 from shards.errors import UserError
 from shards.extents import Place
 from tests.support.tiny_pool import tiny_manifest
-from tests.train.data.test_pack_stream import fingerprint
+from tests.support.tiny_run import fingerprint
 from train.data.node_cache import PATIENCE_SECONDS, RANGE_BYTES, WASTE, Node, coalesce, this_node
 from train.data.pack_stream import Stream
 from train.data.prefetch_plan import NEVER, Forecast

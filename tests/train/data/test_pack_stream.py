@@ -11,7 +11,7 @@ import pytest
 from mixtures.manifest.files import load_manifest
 from shards.errors import UserError
 from tests.support.tiny_pool import tiny_manifest
-from train.data.collate import Pack
+from tests.support.tiny_run import fingerprint
 from train.data.jpeg_patches import ClipCache, Frames
 from train.data.pack_stream import Stream
 from train.data.sample_loader import SampleLoader
@@ -25,16 +25,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def open_stream(path: Path, **choices: Any) -> Stream:
     defaults = {"global_batch": 5, "micro_batch": 2, "data": str(path.parent.parent / "pool")}
     return Stream(load_manifest(path), **(defaults | choices))
-
-
-def fingerprint(steps: list[list[Pack]]) -> list[list[tuple[Any, ...]]]:
-    return [
-        [
-            (p.keys, p.tokens.tobytes(), p.labels.tobytes(), p.patches.tobytes(), p.times.tobytes())
-            for p in packs
-        ]
-        for packs in steps
-    ]
 
 
 def test_the_number_of_workers_changes_nothing(built: Path) -> None:

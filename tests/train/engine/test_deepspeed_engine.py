@@ -15,7 +15,7 @@ import torch
 
 from tests.support.ranks import SHARED, STEPS, keep_until, launch
 from tests.support.tiny_pool import tiny_manifest
-from tests.train.test_loop import exact, metrics, pool_of
+from tests.support.tiny_run import exact, metrics, pool_of
 from train.engine import checkpoint
 from train.engine.interface import distinct_weights
 from train.loop import run

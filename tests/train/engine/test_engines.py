@@ -13,7 +13,7 @@ from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError
 from tests.support.ranks import launch
 from tests.support.tiny_pool import tiny_manifest
-from tests.train.test_loop import CONFIG, TINY
+from tests.support.tiny_run import CONFIG, TINY
 from train.data.collate import empty_pack
 from train.data.pack_stream import Stream
 from train.data.render import Rules

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from shards.errors import UserError
 from tests.support.tiny_pool import COLOURS, QUESTIONS, tiny_manifest
-from tests.train.test_loop import TINY
+from tests.support.tiny_run import TINY
 from train.evaluation.chat import chat
 from train.evaluation.evaluate import evaluate
 from train.evaluation.scoring import normalise_answer, score, score_types, wilson

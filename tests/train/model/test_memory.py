@@ -15,7 +15,7 @@ from mixtures.tokens.frame_view import look_at
 from mixtures.tokens.layout_types import START, LayoutConfig, Slot, View
 from mixtures.tokens.text import Rendered
 from mixtures.tokens.visual_layout import frames_used, layout_of
-from tests.mixtures.tokens.test_visual_layout import clip_of
+from tests.support.clips import clip_of
 from tests.support.tiny_model import LAYOUT, PAD, VISION_END, VISION_START, tiny_model, tiny_sample
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
 from train.model.inputs import pack_inputs, packed_row
