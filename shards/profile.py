@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from shards.errors import UserError
 from shards.ids import short_hash
 
 DOOR_VERSION = "media-door/2"
+_AREA = (64 * 64, 4096 * 4096)
+
+
+def _key(meaning: str, example: object, **bounds: object) -> dict[str, object]:
+    """What a recipe's key of that name means and may hold (mixtures.keys says it elsewhere)."""
+    return {"description": meaning, "examples": [str(example)], **bounds}
+
+
+def _whole(default: int, least: int, most: int, meaning: str) -> int:
+    """A field that is an integer from `least` to `most`."""
+    metadata = _key(meaning, default, strict=True, ge=least, le=most)
+    whole: int = field(default=default, metadata=metadata)
+    return whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +32,14 @@ class Profile:
     densest rate kept, `frame_cap` frames at most, spread over the whole video.
     """
 
-    fps: int = 2
-    frame_cap: int = 512
-    video_area: int = 480 * 480
-    image_area: int = 1536 * 1536
-    jpeg_quality: int = 90
-    tone_map: str = "hable"
+    fps: int = _whole(2, 1, 60, "Frames kept of every second.")
+    frame_cap: int = _whole(512, 1, 65_536, "Frames kept of a clip, spread over all of it.")
+    video_area: int = _whole(480 * 480, *_AREA, "Pixels kept of a video's frame.")
+    image_area: int = _whole(1536 * 1536, *_AREA, "Pixels kept of an image.")
+    jpeg_quality: int = _whole(90, 1, 100, "Of the JPEG frames.")
+    tone_map: Literal["hable"] = field(
+        default="hable", metadata=_key("How HDR becomes SDR.", "hable")
+    )
     door: str = DOOR_VERSION
 
     @property
