@@ -26,19 +26,15 @@ def _whole(default: int, least: int, most: int, meaning: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How a pool stores frames (data model, "What the pool keeps, what a recipe shows").
+    """How a pool stores frames: areas are height x width, sides are floored to the multiples."""
 
-    Areas are in pixels (height x width), sides are floored to the multiples, `fps` is the
-    densest rate kept, `frame_cap` frames at most, spread over the whole video.
-    """
-
-    fps: int = _whole(2, 1, 60, "Frames kept of every second.")
-    frame_cap: int = _whole(512, 1, 65_536, "Frames kept of a clip, spread over all of it.")
-    video_area: int = _whole(480 * 480, *_AREA, "Pixels kept of a video's frame.")
-    image_area: int = _whole(1536 * 1536, *_AREA, "Pixels kept of an image.")
-    jpeg_quality: int = _whole(90, 1, 100, "Of the JPEG frames.")
+    fps: int = _whole(2, 1, 60, "Frames kept of every second at most.")
+    frame_cap: int = _whole(512, 1, 65_536, "Frames kept of a clip at most, spread over all of it.")
+    video_area: int = _whole(480 * 480, *_AREA, "Pixels of a video's frame at most.")
+    image_area: int = _whole(1536 * 1536, *_AREA, "Pixels of an image at most.")
+    jpeg_quality: int = _whole(90, 1, 100, "JPEG quality of the frames.")
     tone_map: Literal["hable"] = field(
-        default="hable", metadata=_key("How HDR becomes SDR.", "hable")
+        default="hable", metadata=_key("How colours of HDR become those of a JPEG.", "hable")
     )
     door: str = DOOR_VERSION
 

@@ -127,7 +127,7 @@ class Config:
         Text,
         key("The folder of a model whose weights the run starts from.", "runs/demo/train1/model"),
     ] = ""
-    workers: Annotated[Integer, key("Threads that decode.", "4", least=0)] = 1
+    workers: Annotated[Integer, key("Threads that prepare packs ahead; 0: none.", "4", least=0)] = 1
     cache_mib: Annotated[Integer, key("Decoded clips in memory, in MiB.", "4096", least=0)] = 512
     node_folder: Annotated[
         Text,

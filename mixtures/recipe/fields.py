@@ -116,8 +116,6 @@ def _number(schema: Schema) -> str:
     least, most = schema.get("minimum"), schema.get("maximum")
     if most is not None:
         return f"{kind} from {least} to {most}"
-    if "exclusiveMinimum" in schema:
-        return f"{kind} above {schema['exclusiveMinimum']}"
     return kind if least is None else f"{kind} of at least {least}"
 
 
@@ -134,6 +132,8 @@ def _what(error: ErrorDetails, tree: object, top: Schema) -> str:
     kind, place, at = error["type"], error["loc"], _place(error)
     if kind == SAID:
         return error["msg"]
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
     if kind == "missing" and isinstance(place[-1], str):
         return f"the key {place[-1]!r} is missing; add it"
     if kind in _UNKNOWN:

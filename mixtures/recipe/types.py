@@ -81,7 +81,8 @@ class Published:
         ),
     ] = ()
     revision: Annotated[
-        Text, key("What is published under the addresses, to be named in reports.", "main")
+        Text,
+        key("Which of its revisions in the pool is meant; the first digits suffice.", "3f9c02"),
     ] = ""
 
 
@@ -107,7 +108,7 @@ class Source(Published):
             least=1, most=10**6),
     ] = None  # fmt: skip
     allow_short: Annotated[
-        YesNo, key("A ratio that asks for more than there is gets what there is.", "true")
+        YesNo, key("What is there is taken where a ratio asks for more (docs/manifest.md).", "true")
     ] = False
     max_refused: Annotated[
         Fraction,
@@ -323,8 +324,11 @@ class Recipe(Selection):
     ] = 1000
     max_shard_bytes: Annotated[
         Integer | None,
-        key("A shard ends before it is larger.", "1000000000", least=1, most=1 << 60),
-    ] = None
+        key(
+            "Bytes of all shards at most (default: twice what their clips take in the pool).",
+            "1000000000", least=1, most=1 << 60,
+        ),
+    ] = None  # fmt: skip
 
     @property
     def ratio(self) -> str:

@@ -47,8 +47,8 @@ def _places(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.leaks is not None:
         yield "leaks: index", recipe.leaks.index
     for key, entries in (("sources", recipe.sources), ("held_out", recipe.held_out)):
-        for one in entries:
-            where = f"{key}: {one.name}"
+        for i, one in enumerate(entries):
+            where = f"{key}[{i}] ({one.name})"
             yield from ((f"{where}: annotations", place) for place in one.annotations)
             yield from ((f"{where}: archives", archive.at) for archive in one.archives)
             if one.media:

@@ -206,17 +206,17 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "media": (
         "RECIPE_PATH_REFUSED",
         place("a.json, media: /etc"),
-        f"sources: a: media: '/etc' {_OUTSIDE}",
+        f"sources[0] (a): media: '/etc' {_OUTSIDE}",
     ),
     "archive": (
         "RECIPE_PATH_REFUSED",
         place("a.json, archives: [{at: /etc/*}]"),
-        f"sources: a: archives: '/etc/*' {_OUTSIDE}",
+        f"sources[0] (a): archives: '/etc/*' {_OUTSIDE}",
     ),
     "held-out data": (
         "RECIPE_PATH_REFUSED",
         with_line("held_out: [{name: h, annotations: /etc/passwd}]"),
-        f"held_out: h: annotations: '/etc/passwd' {_OUTSIDE}",
+        f"held_out[0] (h): annotations: '/etc/passwd' {_OUTSIDE}",
     ),
     "file address": (
         "RECIPE_PATH_REFUSED",

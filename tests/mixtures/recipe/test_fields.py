@@ -73,7 +73,7 @@ def test_broken_rules_are_named_at_once(tmp_path: Path) -> None:
     said = str(caught.value)
     assert said.count("\n") == 9 and said.count(f"{tmp_path}/r.yaml: ") == 10
     for what in ("two are named 'a'", "sources[0] (a): allow_short", "sources[1] (a): allow_short",
-                  "unit: a repeat", "'/t.json' is outside", "sources: a: media: '/etc' is outside",
+                  "unit: a repeat", "'/t.json' is outside", "sources[0] (a): media: '/etc'",
                   "join_by_clip: max_tokens", "frames: fps", "frames: cap"):  # fmt: skip
         assert what in said
 
