@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 
 class UserError(ValueError):
-    """What is wrong, where, and the remedy; shown in one line, exit status 2."""
+    """What is wrong, where, and the remedy: a line for each mistake; exit status 2."""
 
 
 class DamagedData(UserError):
@@ -27,11 +27,11 @@ class MissingData(UserError):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command line; a UserError or a refused folder becomes one line and status 2."""
+    """Run a command line; a UserError or a refused folder becomes a line each and status 2."""
     try:
         main()
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.writelines(f"error: {line}\n" for line in str(error).split("\n"))
         sys.exit(2)
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         sys.stderr.write(f"error: {error.filename}: {error.strerror}; check the path and rights\n")

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from shards.errors import UserError
 from shards.ids import short_hash
 
 DOOR_VERSION = "media-door/2"
+_AREA = (64 * 64, 4096 * 4096)
+
+
+def _key(meaning: str, example: object, **bounds: object) -> dict[str, object]:
+    """What a recipe's key of that name means and may hold (mixtures.keys says it elsewhere)."""
+    return {"description": meaning, "examples": [str(example)], **bounds}
+
+
+def _whole(default: int, least: int, most: int, meaning: str) -> int:
+    """A field that is an integer from `least` to `most`."""
+    metadata = _key(meaning, default, strict=True, ge=least, le=most)
+    whole: int = field(default=default, metadata=metadata)
+    return whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How a pool stores frames (data model, "What the pool keeps, what a recipe shows").
+    """How a pool stores frames: areas are height x width, sides are floored to the multiples."""
 
-    Areas are in pixels (height x width), sides are floored to the multiples, `fps` is the
-    densest rate kept, `frame_cap` frames at most, spread over the whole video.
-    """
-
-    fps: int = 2
-    frame_cap: int = 512
-    video_area: int = 480 * 480
-    image_area: int = 1536 * 1536
-    jpeg_quality: int = 90
-    tone_map: str = "hable"
+    fps: int = _whole(2, 1, 60, "Frames kept of every second at most.")
+    frame_cap: int = _whole(512, 1, 65_536, "Frames kept of a clip at most, spread over all of it.")
+    video_area: int = _whole(480 * 480, *_AREA, "Pixels of a video's frame at most.")
+    image_area: int = _whole(1536 * 1536, *_AREA, "Pixels of an image at most.")
+    jpeg_quality: int = _whole(90, 1, 100, "JPEG quality of the frames.")
+    tone_map: Literal["hable"] = field(
+        default="hable", metadata=_key("How colours of HDR become those of a JPEG.", "hable")
+    )
     door: str = DOOR_VERSION
 
     @property

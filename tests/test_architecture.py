@@ -51,9 +51,10 @@ ROOMS = {
     "mixtures": {
         "versions": "",
         "sums": "",
+        "keys": "",
         "order": "versions",
-        "tokens": "versions",
-        "recipe": "order tokens",
+        "tokens": "versions keys",
+        "recipe": "keys order tokens",
         "manifest": "versions sums order tokens recipe",
         "pool": "sums tokens recipe manifest",
         "selection": "versions recipe manifest pool",
@@ -81,7 +82,12 @@ DOORS = {"pipeline.media": "train/data/user_media.py", "pipeline.sources": "trai
 COMMITTING = ("pipeline/stages/", "mixtures/pool/columns.py")
 NO_POOL = ("shards.pool", "shards.receipts", "mixtures.pool", "ray")
 BANNED_NAMES = {"utils", "helpers", "common", "base", "manager"}
-DISTRIBUTIONS = {"yaml": "pyyaml", "PIL": "pillow", "ffmpeg": "ffmpeg-python"}
+DISTRIBUTIONS = {
+    "yaml": "pyyaml",
+    "pydantic_core": "pydantic",
+    "PIL": "pillow",
+    "ffmpeg": "ffmpeg-python",
+}
 FILE, CLASS, FUNCTION, FOLDER, MEDIAN, P90 = 400, 120, 60, 18, 10, 30
 
 Rule = Callable[[Path], list[str]]

@@ -6,14 +6,14 @@ written for, and `check_layout` refuses to train over another one.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from decimal import Decimal
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any
 
+from mixtures.keys import Integer, Rate, RateOrZero, Text, YesNo, key, one_of
+from mixtures.recipe import fields
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.tokens.layout_types import LayoutConfig
 from shards.errors import UserError
@@ -23,95 +23,126 @@ ENGINES = ("torch", "deepspeed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionSize:
-    """The vision tower; `position_grid` is the side of its square position table.
+    """The vision tower. The last four keys make it the encoder of SigLIP 2
+    (train.model.vision.SIGLIP2); their defaults are Oryx-ViT's."""
 
-    The last four make it the encoder of SigLIP 2 (train.model.vision.SIGLIP2); defaults: Oryx-ViT.
-    """
-
-    hidden_size: int = 96
-    num_hidden_layers: int = 4
-    num_attention_heads: int = 4
-    intermediate_size: int = 384
-    position_grid: int = 16
-    patch_size: int = 16
-    antialias: bool = False
-    activation: str = "gelu"
-    final_norm: bool = False
-    patch_order: str = "cphpw"
+    hidden_size: Annotated[Integer, key("Width of the tower.", "1152", least=1)] = 96
+    num_hidden_layers: Annotated[Integer, key("Blocks.", "27", least=1)] = 4
+    num_attention_heads: Annotated[Integer, key("Heads of a block.", "16", least=1)] = 4
+    intermediate_size: Annotated[Integer, key("Width of a block's MLP.", "4304", least=1)] = 384
+    position_grid: Annotated[
+        Integer, key("Side of the square table of positions.", "24", least=1)
+    ] = 16
+    patch_size: Annotated[
+        Integer, key("Pixels of a side of a patch: the manifest's.", "16", least=1)
+    ] = 16
+    antialias: Annotated[
+        YesNo, key("Whether positions are averaged where the table is shrunk.", "true")
+    ] = False
+    activation: Annotated[str, one_of("gelu", "gelu_tanh"), key("Of the MLPs.", "gelu_tanh")] = (
+        "gelu"
+    )
+    final_norm: Annotated[YesNo, key("Whether a norm follows the last block.", "true")] = False
+    patch_order: Annotated[
+        str,
+        one_of("cphpw", "phpwc"),
+        key("How the pixels of a patch are laid out: channels first or last.", "phpwc"),
+    ] = "cphpw"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSize:
     """The Qwen2 decoder; its vocabulary is the manifest's tokenizer."""
 
-    hidden_size: int = 128
-    num_hidden_layers: int = 4
-    num_attention_heads: int = 4
-    num_key_value_heads: int = 2
-    intermediate_size: int = 256
-    max_position_embeddings: int = 32_768
-    tie_word_embeddings: bool = True
+    hidden_size: Annotated[Integer, key("Width of the decoder.", "1536", least=1)] = 128
+    num_hidden_layers: Annotated[Integer, key("Blocks.", "28", least=1)] = 4
+    num_attention_heads: Annotated[Integer, key("Heads of a block.", "12", least=1)] = 4
+    num_key_value_heads: Annotated[
+        Integer, key("Heads of keys and values that they share.", "2", least=1)
+    ] = 2
+    intermediate_size: Annotated[Integer, key("Width of a block's MLP.", "8960", least=1)] = 256
+    max_position_embeddings: Annotated[
+        Integer, key("Positions of a sequence at most.", "32768", least=1)
+    ] = 32_768
+    tie_word_embeddings: Annotated[
+        YesNo, key("Whether the last layer is the table of word vectors.", "false")
+    ] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimizer:
     """AdamW; the rate rises for `warmup_steps`, then a cosine falls to `floor` times `lr`."""
 
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.01
-    warmup_steps: int = 40
-    schedule: str = "cosine"
-    floor: float = 0.05
-    clip: float = 1.0
+    lr: Annotated[Rate, key("The highest learning rate.", "2e-5")] = 1e-3
+    betas: Annotated[
+        tuple[Rate, Rate],
+        key("Decay of the means of gradients and of their squares.", "[0.9, 0.999]"),
+    ] = (0.9, 0.98)
+    weight_decay: Annotated[RateOrZero, key("Decay of weight matrices.", "0")] = 0.01
+    warmup_steps: Annotated[Integer, key("Steps until `lr` is reached.", "100", least=0)] = 40
+    schedule: Annotated[str, one_of("cosine"), key("How the rate falls.", "cosine")] = "cosine"
+    floor: Annotated[RateOrZero, key("The last rate, as a share of `lr`.", "0.1")] = 0.05
+    clip: Annotated[Rate, key("The norm that gradients are cut to.", "1")] = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """One run. `global_batch` and `micro_batch` count packs: per step, and per forward pass.
+    """One run."""
 
-    `projector` is a name of train.model.projectors; it must fit the manifest's arrangement.
-    `cache_mib` bounds decoded clips in memory; `node_folder` (default: in the system's temporary
-    folder) is a disk of this node for the index its ranks share and `node_mib` of remote data.
-    """
-
-    vision: VisionSize = VisionSize()
-    text: TextSize = TextSize()
-    optimizer: Optimizer = Optimizer()
-    layout: LayoutConfig | None = None
-    projector: str = "gsf"
-    pool_before_projection: bool = True
-    packed_attention: str = "sdpa_blocks"
-    steps: int = 100
-    global_batch: int = 4
-    micro_batch: int = 4
-    seed: int = 0
-    save_every: int = 100
-    engine: str = "torch"
-    zero_stage: int = 2
-    init_from: str = ""
-    workers: int = 1
-    cache_mib: int = 512
-    node_folder: str = ""
-    node_mib: int = 16_384
-
-
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "engine": ENGINES,
-    "zero_stage": (1, 2, 3),
-    "schedule": ("cosine",),
-    "packed_attention": ("sdpa_blocks", "flex", "varlen"),
-    "activation": ("gelu", "gelu_tanh"),
-    "patch_order": ("cphpw", "phpwc"),
-}
-_MAY_BE_ZERO = {"weight_decay", "warmup_steps", "floor", "seed", "workers", "cache_mib"}
+    vision: Annotated[VisionSize, key("Size of the vision tower.", "{hidden_size: 1152}")] = (
+        VisionSize()
+    )
+    text: Annotated[TextSize, key("Size of the decoder.", "{hidden_size: 1536}")] = TextSize()
+    optimizer: Annotated[Optimizer, key("The optimizer and its rate.", "{lr: 2e-5}")] = Optimizer()
+    layout: Annotated[
+        LayoutConfig | None,
+        key("The layout that the config was written for; the manifest must have it.",
+            "{slow_frames: 32}"),
+    ] = None  # fmt: skip
+    projector: Annotated[
+        Text, key("Its name in train.model.projectors; it fits the manifest's arrangement.", "isf")
+    ] = "gsf"
+    pool_before_projection: Annotated[
+        YesNo, key("Whether patches are pooled before the MLP or after it.", "false")
+    ] = True
+    packed_attention: Annotated[
+        str,
+        one_of("sdpa_blocks", "flex", "varlen"),
+        key("How samples of a pack are kept apart (docs/model.md).", "flex"),
+    ] = "sdpa_blocks"
+    steps: Annotated[Integer, key("Steps of the optimizer.", "800", least=1)] = 100
+    global_batch: Annotated[Integer, key("Packs of a step, over all processes.", "64", least=1)] = 4
+    micro_batch: Annotated[Integer, key("Packs of one forward pass.", "1", least=1)] = 4
+    seed: Annotated[Integer, key("Of the weights that are made anew.", "1", least=0)] = 0
+    save_every: Annotated[Integer, key("Steps between two checkpoints.", "200", least=1)] = 100
+    engine: Annotated[
+        str,
+        one_of(*ENGINES),
+        key("`torch`: one process; `deepspeed`: any number of them.", "deepspeed"),
+    ] = "torch"
+    zero_stage: Annotated[
+        Integer, one_of(1, 2, 3), key("What deepspeed spreads over processes (ZeRO).", "3")
+    ] = 2
+    init_from: Annotated[
+        Text,
+        key("The folder of a model whose weights the run starts from.", "runs/demo/train1/model"),
+    ] = ""
+    workers: Annotated[Integer, key("Threads that prepare packs ahead; 0: none.", "4", least=0)] = 1
+    cache_mib: Annotated[Integer, key("Decoded clips in memory, in MiB.", "4096", least=0)] = 512
+    node_folder: Annotated[
+        Text,
+        key("A folder on a disk of this node, for the index that its ranks share and for remote "
+            "data (default: in the system's temporary folder).", "/scratch/run"),
+    ] = ""  # fmt: skip
+    node_mib: Annotated[Integer, key("Remote data in that folder, in MiB.", "65536", least=1)] = (
+        16_384
+    )
 
 
 def load_config(path: Path) -> Config:
-    """The config in `path`; UserError names the file, the key and the remedy."""
+    """The config in `path`; UserError has a line for every mistake: file, key and remedy."""
     value = load_yaml(path)
-    config: Config = _section(Config, {} if value is None else value, str(path))
-    return config
+    return fields.parse(Config, {} if value is None else value, str(path))
 
 
 _HOW_NOT_WHAT = {
@@ -134,47 +165,10 @@ def check_layout(config: Config, layout: LayoutConfig, where: str) -> None:
     ]
     if config.layout is not None:
         own, theirs = asdict(config.layout), asdict(layout)
-        pairs += [(f"layout: {key}", own[key], theirs[key]) for key in own]
-    for key, wanted, held in pairs:
+        pairs += [(f"layout: {name}", own[name], theirs[name]) for name in own]
+    for name, wanted, held in pairs:
         if wanted != held:
             raise UserError(
-                f"{key}: the config says {wanted}, the manifest {where} says {held}; "
+                f"{name}: the config says {wanted}, the manifest {where} says {held}; "
                 "change the config, or plan another manifest"
             )
-
-
-def _section(kind: type, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: must be a mapping, not {value!r}")
-    hints = get_type_hints(kind)
-    known = [field.name for field in fields(kind)]
-    for key in value:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.0)[0]
-            raise UserError(f"{where}: unknown key {key!r}; did you mean {near!r}?")
-    return kind(
-        **{key: _value(hints[key], key, item, f"{where}: {key}") for key, item in value.items()}
-    )
-
-
-def _value(hint: Any, key: str, value: Any, where: str) -> Any:
-    kinds = (hint, *get_args(hint))
-    nested = next((k for k in kinds if isinstance(k, type) and is_dataclass(k)), None)
-    if nested is not None:
-        return _section(nested, value, where)
-    if get_args(hint):
-        if not isinstance(value, list) or len(value) != len(get_args(hint)):
-            raise UserError(f"{where}: must be a list of {len(get_args(hint))}, not {value!r}")
-        return tuple(
-            _value(part, key, v, where) for part, v in zip(get_args(hint), value, strict=True)
-        )
-    if hint is float and type(value) in (int, Decimal):
-        value = float(value)
-    if type(value) is not hint:
-        raise UserError(f"{where}: must be {hint.__name__}, not {value!r}")
-    if key in _CHOICES and value not in _CHOICES[key]:
-        known = ", ".join(map(str, _CHOICES[key]))
-        raise UserError(f"{where}: must be one of {known}, not {value!r}")
-    if hint in (int, float) and not (value > 0 or (value == 0 and key in _MAY_BE_ZERO)):
-        raise UserError(f"{where}: must be above 0, not {value!r}")
-    return value

@@ -1,136 +1,246 @@
-"""Rules for the values of hand-written YAML: known keys only, each typed, bounded and named.
+"""YAML becomes a frozen dataclass whose fields are its keys; all mistakes are named at once.
 
-A rule takes (value, where it stands) and returns the value as used, or raises a UserError.
+pydantic walks the fields and collects what does not fit; here its findings become lines for the
+person who wrote the file: `FILE: PLACE: what; remedy`, in the order of the file.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from fractions import Fraction
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import ErrorDetails
+
+from mixtures.keys import RULE, SAID, UNKNOWN, WORDS
+from mixtures.recipe.strict_yaml import load_yaml
 from shards.errors import UserError
 
-Rule = Callable[[Any, str], Any]
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+T = TypeVar("T")
+Place = tuple[int | str, ...]
+"""Where a value stands: keys of mappings and indexes of lists, from the top."""
+Schema = Mapping[str, Any]
+"""The JSON schema of a type: what may be written, and what keys mean."""
+_UNKNOWN = (UNKNOWN, "unexpected_keyword_argument")
+_A_KEY = "[key]"
+"""What pydantic puts after a key, where the key itself is wrong."""
+_EMPTY = "is empty; write its value, or remove the key"
+_LONGEST = 80
+MOST = 100
+"""So many mistakes are named; the others are counted."""
 
 
-def integer(low: int, high: int) -> Rule:
-    """A rule for an integer from `low` to `high`."""
-
-    def check(value: Any, where: str) -> int:
-        if type(value) is not int or not low <= value <= high:
-            raise UserError(f"{where}: must be an integer from {low} to {high}, not {value!r}")
-        return value
-
-    return check
+def load(kind: type[T], path: Path) -> T:
+    """The file as a value of the dataclass `kind`; UserError names every mistake in it."""
+    return parse(kind, load_yaml(path), str(path))
 
 
-def one_of(*allowed: str | int) -> Rule:
-    """A rule for one of some words or integers."""
-
-    def check(value: Any, where: str) -> Any:
-        if isinstance(value, bool) or value not in allowed:
-            known = ", ".join(map(str, allowed))
-            raise UserError(f"{where}: must be one of {known}, not {value!r}")
-        return value
-
-    return check
-
-
-def yes_or_no(value: Any, where: str) -> bool:
-    """True or false."""
-    if not isinstance(value, bool):
-        raise UserError(f"{where}: must be true or false, not {value!r}")
+def parse(kind: type[T], tree: object, where: str) -> T:
+    """A tree of plain values as a value of `kind`; UserError has one line for each mistake."""
+    if wrong := mistakes(kind, tree):
+        raise UserError("\n".join(f"{where}: {line}" for line in wrong))
+    value: T = _adapter(kind).validate_python(tree)  # type: ignore[arg-type]
     return value
 
 
-def text(value: Any, where: str) -> str:
-    """Printable text, not blank."""
-    if not isinstance(value, str) or not value.strip() or not value.isprintable():
-        raise UserError(f"{where}: must be printable text, not {value!r}")
+def mistakes(kind: type, tree: object) -> list[str]:
+    """What is wrong with a tree, a line for each mistake, in the order of the file."""
+    empty = set(_empty(tree))
+    found = [error for error in _found(kind, tree) if not _lies_in(error["loc"], empty)]
+    found += [ErrorDetails(type=SAID, loc=place, msg=_EMPTY, input=None) for place in empty]
+    found.sort(key=lambda error: _position(tree, _place(error)))
+    top, shown = schema_of(kind), found[:MOST]
+    meant = {(_place(error), _near(error, top)) for error in shown}
+    lines = [
+        ": ".join([*_spelled(tree, _place(error)), _what(error, tree, top)])
+        for error in shown
+        if error["type"] != "missing" or (error["loc"][:-1], error["loc"][-1]) not in meant
+    ]
+    more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
+    return list(dict.fromkeys(lines)) + more  # several findings about one value are one mistake
+
+
+def _found(kind: type, tree: object) -> list[ErrorDetails]:
+    try:
+        _adapter(kind).validate_python(tree)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """The reader of a dataclass and of those inside it: their fields are all the keys there are."""
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(kind))
+
+
+class _Described(GenerateJsonSchema):
+    """A JSON schema without complaints about defaults that JSON has no word for."""
+
+    ignored_warning_kinds = {"non-serializable-default"}  # noqa: RUF012
+
+
+@cache
+def schema_of(kind: type) -> Schema:
+    """The JSON schema of a dataclass whose fields are keys."""
+    return _adapter(kind).json_schema(schema_generator=_Described)
+
+
+def keys_of(kind: type) -> dict[str, Schema]:
+    """The keys of one mapping and the schema of each, as a person may write them."""
+    return _keys(_resolved(schema_of(kind), schema_of(kind)))
+
+
+def words(schema: Schema, top: Schema) -> str:
+    """What may be written, in words: `an integer from 1 to 60`."""
+    one = _resolved(schema, top)
+    if WORDS in one:
+        return str(one[WORDS])
+    if "const" in one:
+        return f"one of {one['const']}"
+    if "prefixItems" in one:
+        return f"a list of {len(one['prefixItems'])}, each {words(one['prefixItems'][0], top)}"
+    if one.get("type") == "array":
+        return f"a list, each {words(one['items'], top)}"
+    kinds = {"object": "a mapping", "boolean": "true or false", "string": "text"}
+    return kinds.get(one.get("type", ""), "") or _number(one)
+
+
+def _number(schema: Schema) -> str:
+    kind = "an integer" if schema["type"] == "integer" else "a number"
+    least, most = schema.get("minimum"), schema.get("maximum")
+    if most is not None:
+        return f"{kind} from {least} to {most}"
+    return kind if least is None else f"{kind} of at least {least}"
+
+
+def _place(error: ErrorDetails) -> Place:
+    """Where a mistake is: a key that is unknown or missing is one of the mapping around it."""
+    place = error["loc"]
+    if error["type"] in (*_UNKNOWN, "missing"):
+        return place[:-1]
+    return place[:-2] if place[-1:] == (_A_KEY,) else place
+
+
+def _what(error: ErrorDetails, tree: object, top: Schema) -> str:
+    """What is wrong there, and what to do about it."""
+    kind, place, at = error["type"], error["loc"], _place(error)
+    if kind == SAID:
+        return error["msg"]
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
+    if kind == "missing" and isinstance(place[-1], str):
+        return f"the key {place[-1]!r} is missing; add it"
+    if kind in _UNKNOWN:
+        near, known = _near(error, top), ", ".join(_keys(_at(top, at)))
+        remedy = f"did you mean {near!r}?" if near else f"the keys here are {known}"
+        return f"unknown key {place[-1]!r}; {remedy}"
+    if place[-1:] == (_A_KEY,):
+        return f"the name {place[-2]!r} {error['msg']}"
+    if kind == RULE:
+        return f"{error['msg']}, not {_shown(_value(tree, at))}"
+    return f"must be {words(_at(top, at), top)}, not {_shown(_value(tree, at))}"
+
+
+def _near(error: ErrorDetails, top: Schema) -> str:
+    """The known key that was meant by one that is not known, or nothing."""
+    if error["type"] not in _UNKNOWN:
+        return ""
+    known = _keys(_at(top, _place(error)))
+    return "".join(difflib.get_close_matches(str(error["loc"][-1]), known, 1))
+
+
+def _keys(schema: Schema) -> dict[str, Schema]:
+    fields = schema.get("properties", {})
+    return {name: field for name, field in fields.items() if "description" in field}
+
+
+def _resolved(schema: Schema, top: Schema) -> Schema:
+    """A schema itself, where it is a reference, or one that may be left out."""
+    while True:
+        if "$ref" in schema:
+            schema = top["$defs"][schema["$ref"].rpartition("/")[2]]
+        elif "anyOf" in schema and WORDS not in schema:
+            schema = next(one for one in schema["anyOf"] if one.get("type") != "null")
+        else:
+            return schema
+
+
+def _at(top: Schema, place: Place) -> Schema:
+    """The schema of the value at a place."""
+    schema = _resolved(top, top)
+    for step in place:
+        if isinstance(step, int):
+            schema = schema["prefixItems"][step] if "prefixItems" in schema else schema["items"]
+        else:
+            schema = schema.get("properties", {}).get(step) or schema["additionalProperties"]
+        schema = _resolved(schema, top)
+    return schema
+
+
+def _empty(tree: object, place: Place = ()) -> Iterator[Place]:
+    """Every key and item without a value; nothing is left to be guessed there."""
+    items: Iterable[tuple[int | str, object]] = ()
+    if isinstance(tree, dict):
+        items = tree.items()
+    elif isinstance(tree, list):
+        items = enumerate(tree)
+    for step, item in items:
+        if item is None:
+            yield (*place, step)
+        yield from _empty(item, (*place, step))
+
+
+def _value(tree: object, place: Place) -> Any:
+    """The value at a place, as it was read."""
+    value: Any = tree
+    for step in place:
+        if isinstance(value, dict | list):
+            value = value[step]  # type: ignore[index]
     return value
 
 
-def name(value: Any, where: str) -> str:
-    """A name of at most 64 letters, digits, '_', '-' and '.'."""
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise UserError(f"{where}: must be letters, digits, '_', '-' or '.', not {value!r}")
-    return value
+def _position(tree: object, place: Place) -> tuple[int, ...]:
+    """Places sort as they stand in the file."""
+    order, value = [], tree
+    for step in place:
+        order.append(list(value).index(step) if isinstance(value, dict) else int(step))
+        value = _value(value, (step,))
+    return tuple(order)
 
 
-def positive(value: Any, where: str) -> Fraction:
-    """A number above 0, exact."""
-    is_number = type(value) is int or (isinstance(value, Decimal) and value.is_finite())
-    if not is_number or value <= 0 or not -12 <= Decimal(value).adjusted() <= 12:
-        raise UserError(f"{where}: must be a number above 0 (1e-12 to 1e12), not {value!s}")
-    return Fraction(value)
+def _spelled(tree: object, place: Place) -> list[str]:
+    """A place for people: `sources[2] (coco)`, `weight`; an item is called by its name."""
+    parts: list[str] = []
+    value = tree
+    for step in place:
+        inner = _value(value, (step,))
+        if isinstance(value, dict):
+            parts.append(step if str(step).isprintable() else repr(step))  # type: ignore[arg-type]
+        elif isinstance(value, list):
+            name = inner.get("name") if isinstance(inner, dict) else None
+            named = isinstance(name, str) and name.isprintable()
+            parts[-1] += f"[{step}]" + (f" ({_shortened(str(name))})" if named else "")
+        value = inner
+    return parts
 
 
-def share(low: str, high: str) -> Rule:
-    """A rule for a number from `low` to `high`, exact."""
-
-    def check(value: Any, where: str) -> Fraction:
-        is_number = type(value) is int or (isinstance(value, Decimal) and value.is_finite())
-        if not is_number or not Decimal(low) <= value <= Decimal(high):
-            raise UserError(f"{where}: must be a number from {low} to {high}, not {value!s}")
-        return Fraction(value)
-
-    return check
+def _shown(value: object) -> str:
+    """A value in a message: as YAML spells it, short, and in one line."""
+    if value is None or isinstance(value, bool):
+        return {None: "empty", True: "true", False: "false"}[value]
+    shown = str(value) if isinstance(value, Decimal) else repr(value)
+    return _shortened(shown)
 
 
-def positive_or_zero(value: Any, where: str) -> Fraction:
-    """0, or a number above it, exact."""
-    return Fraction(0) if type(value) is int and value == 0 else positive(value, where)
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def a_list(value: Any, where: str) -> list[Any]:
-    """A list of anything."""
-    if not isinstance(value, list):
-        raise UserError(f"{where}: must be a list, not {value!r}")
-    return value
-
-
-def a_mapping(value: Any, where: str) -> dict[str, Any]:
-    """A mapping to anything."""
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: must be a mapping, not {value!r}")
-    return value
-
-
-def entries(rule: Rule) -> Rule:
-    """A rule for a list whose items all follow `rule`."""
-
-    def check(value: Any, where: str) -> tuple[Any, ...]:
-        return tuple(rule(item, f"{where}[{i}]") for i, item in enumerate(a_list(value, where)))
-
-    return check
-
-
-def named(rule: Rule) -> Rule:
-    """A rule for a mapping from names of the person's choice to values that follow `rule`."""
-
-    def check(value: Any, where: str) -> dict[str, Any]:
-        items = a_mapping(value, where).items()
-        return {name(key, where): rule(item, f"{where}: {key}") for key, item in items}
-
-    return check
-
-
-def section(build: Callable[..., Any], rules: Mapping[str, Rule], required: str = "") -> Rule:
-    """A rule for a mapping: known keys only, each by its own rule, then `build(**values)`."""
-
-    def check(value: Any, where: str) -> Any:
-        for key in a_mapping(value, where):
-            if key not in rules:
-                near = difflib.get_close_matches(key, rules, 1, 0.0)[0]
-                raise UserError(f"{where}: unknown key {key!r}; did you mean {near!r}?")
-        for key in required.split():
-            if key not in value:
-                raise UserError(f"{where}: the key {key!r} is missing; add it")
-        return build(**{key: rules[key](item, f"{where}: {key}") for key, item in value.items()})
-
-    return check
+def _lies_in(place: Place, places: set[Place]) -> bool:
+    return any(place[:length] in places for length in range(len(place) + 1))

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import PlainValidator, WithJsonSchema
 
-from mixtures.recipe.fields import a_list, a_mapping
-from shards.errors import UserError
+from mixtures.keys import SAID, WORDS, mistakes_within
 from shards.index import CLIPS, SAMPLES
 
 _BOUNDS = ("min", "max")
@@ -59,43 +59,58 @@ class Filter:
         return {name: value for name, value in bounds.items() if value is not None}
 
 
-def filters(value: Any, where: str) -> tuple[Filter, ...]:
-    """The rule for `filters: {column: {min, max} | {one_of: [...]}}`."""
-    return tuple(
-        _filter(column, condition, f"{where}: {column}")
-        for column, condition in a_mapping(value, where).items()
-    )
+def filters(value: Any) -> tuple[Filter, ...]:
+    """The filters in `{column: {min, max} | {one_of: [...]}}`; mistakes are named by column."""
+    if not isinstance(value, dict):
+        raise ValueError(f"must be a mapping, not {value!r}")
+    read, wrong = [], {}
+    for column, condition in value.items():
+        try:
+            read.append(_filter(column, condition))
+        except ValueError as error:
+            wrong[column] = (SAID, str(error))
+    if wrong:
+        raise mistakes_within(wrong)
+    return tuple(read)
 
 
-def _filter(column: str, condition: Any, where: str) -> Filter:
-    kind, of_clips = _column(column, where)
-    keys = set(a_mapping(condition, where))
+Filters = Annotated[
+    tuple[Filter, ...],
+    PlainValidator(filters),
+    WithJsonSchema({WORDS: "a mapping of columns to `{min: ..., max: ...}` or `{one_of: [...]}`"}),
+]
+
+
+def _filter(column: str, condition: Any) -> Filter:
+    kind, of_clips = _column(column)
+    if not isinstance(condition, dict):
+        raise ValueError(f"must be a mapping, not {condition!r}")
+    keys = set(condition)
     if keys == {"one_of"}:
-        values = a_list(condition["one_of"], where)
-        wrong = [v for v in values if not _is_a(v, kind)]
-        if wrong or not values:
-            raise UserError(f"{where}: one_of: must list values of type {kind}, not {values!r}")
+        values = condition["one_of"]
+        if not isinstance(values, list) or not values or not all(_is_a(v, kind) for v in values):
+            raise ValueError(f"one_of: must list values of type {kind}, not {values!r}")
         return Filter(column=column, of_clips=of_clips, allowed=tuple(values))
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     if not keys or not keys <= set(_BOUNDS) or not is_number:
         wanted = "{min: ..., max: ...} or {one_of: [...]}" if is_number else "{one_of: [...]}"
-        raise UserError(f"{where}: must be {wanted}, not {condition!r}")
+        raise ValueError(f"must be {wanted}, not {condition!r}")
     for key in keys:
         if type(condition[key]) is not int:
-            raise UserError(f"{where}: {key}: must be an integer, not {condition[key]!r}")
+            raise ValueError(f"{key}: must be an integer, not {condition[key]!r}")
     least, most = condition.get("min"), condition.get("max")
     if least is not None and most is not None and least > most:
-        raise UserError(f"{where}: min {least} is above max {most}; nothing would pass")
+        raise ValueError(f"min {least} is above max {most}; nothing would pass")
     return Filter(column=column, of_clips=of_clips, least=least, most=most)
 
 
-def _column(name: str, where: str) -> tuple[pa.DataType, bool]:
+def _column(name: str) -> tuple[pa.DataType, bool]:
     """The type of an index column with one value per row, and whether it is the clips'."""
     known: dict[str, tuple[pa.DataType, bool]] = {}
     for schema, of_clips in ((CLIPS, True), (SAMPLES, False)):
         known |= {f.name: (f.type, of_clips) for f in schema if not pa.types.is_nested(f.type)}
     if name not in known:
-        raise UserError(f"{where}: the index has no such column; it has {', '.join(sorted(known))}")
+        raise ValueError(f"the index has no such column; it has {', '.join(sorted(known))}")
     return known[name]
 
 

@@ -1,13 +1,34 @@
-"""What a recipe says, as frozen values: sources, held-out data, rules."""
+"""What a recipe says, as frozen values: sources, held-out data, rules.
+
+Each field with a `key` is a key of the file; `docs/recipe_reference.md` is made from them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mixtures.recipe.filters import Filter
+from pydantic import BeforeValidator
+
+from mixtures.keys import (
+    UNKNOWN,
+    Integer,
+    Name,
+    NotAKey,
+    Positive,
+    PositiveOrZero,
+    Text,
+    YesNo,
+    between,
+    key,
+    mistakes_within,
+    one_of,
+    one_or_more,
+)
+from mixtures.order.schedule import MAX_PERIOD
+from mixtures.recipe.filters import Filters
 from mixtures.tokens.layout_types import LayoutConfig, View
 from shards.profile import Profile
 
@@ -19,139 +40,301 @@ UNITS = ("samples", "tokens")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """Published archives, or loose files: an address or a pattern, and the folder they lie in.
+    """Published archives, or loose files: an address or a pattern, and the folder they lie in."""
 
-    What `at` holds is named from there on; `under` is put before those names.
-    """
+    at: Annotated[
+        Text,
+        key("Address, path or pattern of the archives or files.", "hf://datasets/org/name/*.zip"),
+    ]
+    under: Annotated[Text, key("The folder that is put before the names inside.", "videos")] = ""
 
-    at: str
-    under: str = ""
+
+def _archive(value: object) -> object:
+    return {"at": value} if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One dataset of a recipe; exactly one of weight, repeat and budget is set.
+class Published:
+    """Where a dataset lies, as a person names it.
 
-    `weight` is a share, `repeat` how often each sample is seen, `budget` an amount; weights and
-    budgets count in the recipe's unit. No sample is seen more than `max_repeats` times: a ratio
-    that asks for more is an error, or with `allow_short` is cut. A larger share of media in a row
-    refused with one code than `max_refused` stops the source (pipeline.stages.failure_limit).
     `format`, `annotations`, `media` and `archives` may be left to the catalogue's entry `dataset`.
     """
 
-    name: str
-    dataset: str
-    format: str = ""
-    annotations: tuple[str, ...] = ()
-    media: str = ""
-    archives: tuple[Archive, ...] = ()
-    licence: str
-    weight: Fraction | None = None
-    repeat: Fraction | None = None
-    budget: int | None = None
-    max_repeats: int | None = None
-    allow_short: bool = False
-    max_refused: Fraction = Fraction(1, 5)
-    filters: tuple[Filter, ...] = ()
-    revision: str = ""
+    name: Annotated[Name, key("Its name in the recipe, in reports and in manifests.", "coco")]
+    format: Annotated[
+        Name, key("How its annotations are written: a format of docs/sources.md.", "llava_json")
+    ] = ""
+    annotations: Annotated[
+        tuple[Text, ...],
+        BeforeValidator(one_or_more),
+        key(
+            "Addresses, paths or patterns of the annotation files; one needs no list.",
+            "[train.json]",
+        ),
+    ] = ()
+    media: Annotated[Text, key("The folder of the media files.", "data/videos")] = ""
+    archives: Annotated[
+        tuple[Annotated[Archive, BeforeValidator(_archive)], ...],
+        key(
+            "Archives that the media lie in; an address alone stands for its `at`.",
+            "[{at: data/*.zip, under: videos}]",
+        ),
+    ] = ()
+    revision: Annotated[
+        Text,
+        key("Which of its revisions in the pool is meant; the first digits suffice.", "3f9c02"),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldOut:
+class Source(Published):
+    """One dataset of a recipe; exactly one of weight, repeat and budget is set."""
+
+    dataset: Annotated[
+        Text, key("The dataset it is, by the catalogue's id where it has one.", "llava-hound")
+    ]
+    licence: Annotated[Text, key("Under which licence its samples are used.", "CC-BY-4.0")]
+    weight: Annotated[
+        Positive | None, key("Its share of what the recipe's unit counts.", "0.6")
+    ] = None
+    repeat: Annotated[Positive | None, key("How often each sample is seen.", "1")] = None
+    budget: Annotated[
+        Integer | None,
+        key("How much of it is drawn, in the recipe's unit.", "100000", least=1, most=10**12),
+    ] = None
+    max_repeats: Annotated[
+        Integer | None,
+        key("No sample is seen more often; a ratio that asks for more is an error.", "4",
+            least=1, most=10**6),
+    ] = None  # fmt: skip
+    allow_short: Annotated[
+        YesNo, key("What is there is taken where a ratio asks for more (docs/manifest.md).", "true")
+    ] = False
+    max_refused: Annotated[
+        Fraction,
+        between("0", "1"),
+        key("The share of media in a row, refused with one code, that stops the source.", "0.5"),
+    ] = Fraction(1, 5)
+    filters: Annotated[
+        Filters,
+        key(
+            "Conditions on columns of the sample index or the clip index; a condition on a clip "
+            "column must hold for every clip of a sample.",
+            "{width: {min: 320}, codec: {one_of: [h264, vp9]}}",
+        ),
+    ] = ()
+
+    @property
+    def ratios(self) -> list[str]:
+        """Which of weight, repeat and budget are given."""
+        return [ratio for ratio in RATIOS if getattr(self, ratio) is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut(Published):
     """Evaluation data that the training sources must not contain."""
 
-    name: str
-    dataset: str
-    format: str = ""
-    annotations: tuple[str, ...] = ()
-    media: str = ""
-    archives: tuple[Archive, ...] = ()
-    licence: str = "unknown"
-    revision: str = ""
+    dataset: Annotated[
+        Text, key("The dataset it is, by the catalogue's id (default: its name).", "eval-video-mme")
+    ] = ""
+    licence: Annotated[Text, key("Under which licence it is published.", "mixed")] = "unknown"
+
+    def __post_init__(self) -> None:
+        if not self.dataset:
+            object.__setattr__(self, "dataset", self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark(HeldOut):
+    """Held-out data of a leak index."""
+
+    copy: Annotated[
+        Text, key("A local copy that stands for the catalogue's addresses on the Hub.", "/data/mme")
+    ] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmarks:
+    """The file of `python -m pipeline leaks build`: evaluation data to keep out of training."""
+
+    benchmarks: Annotated[
+        tuple[Benchmark, ...],
+        key("The benchmarks of the index.", "[{name: mme, dataset: eval-video-mme}]"),
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakRule:
-    """The folder of a leak index; samples that ask a benchmark's question are flagged or refused.
+    """A leak index to keep out of training. Samples whose media match a benchmark's are refused."""
 
-    Samples whose media match a benchmark's are refused in any case.
-    """
-
-    index: str
-    text: str = "flag"
+    index: Annotated[Text, key("The folder of a leak index.", "leaks/index")]
+    text: Annotated[
+        str,
+        one_of("flag", "refuse"),
+        key("What becomes of samples that ask a benchmark's question.", "refuse"),
+    ] = "flag"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRule:
     """How a conversation becomes token ids."""
 
-    tokenizer: str
-    revision: str = "local"
-    template: str = "chatml"
+    tokenizer: Annotated[Text, key("The tokenizer's file.", "tokenizers/qwen2.5/tokenizer.json")]
+    revision: Annotated[Text, key("Which tokenizer it is, for people.", "a09a35458c70")] = "local"
+    template: Annotated[str, one_of("chatml"), key("How turns are written.", "chatml")] = "chatml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackRule:
     """Budgets of one pack in tokens and patches; packs are made within `window` positions."""
 
-    tokens: int = 32_768
-    patches: int = 262_144
-    window: int = 1024
+    tokens: int
+    patches: int
+    window: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinRule:
-    """Bounds of what is joined into one sample: turns, and tokens with those of its clips."""
+    """Conversations about the same clips become one sample, within these bounds."""
 
-    max_turns: int
-    max_tokens: int
+    max_turns: Annotated[Integer, key("Turns of a joined sample.", "32", least=2, most=65_536)]
+    max_tokens: Annotated[
+        Integer, key("Its tokens, with those of its clips.", "16384", least=16, most=1 << 24)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageRule:
-    """From position `start` on these sources have these weights (0: none), the rest keep theirs."""
+    """From a position on, sources that are named have other weights."""
 
-    start: int
-    weights: dict[str, Fraction]
+    start: Annotated[Integer, key("The first position of the stage.", "5000", least=0, most=10**12)]
+    weights: Annotated[
+        dict[Name, PositiveOrZero],
+        key("New weights by source, 0: none; the others keep theirs.", "{coco: 0.5, hound: 0}"),
+    ]
+
+
+def _without_door(value: object) -> object:
+    if isinstance(value, dict) and "door" in value:
+        raise mistakes_within({"door": (UNKNOWN, "no key")})
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """A mixture as intended.
+class Presentation:
+    """How samples are shown: frames, tokens, packs."""
 
-    `length` counts samples or tokens, as `unit` says; None means as far as no source repeats. Of
-    samples over the same media whose texts are at least `near_text` alike, one is kept. With
-    `canonical_clips` near copies of a clip are shown as one (mixtures.selection.canonical_clips);
-    of the samples over one clip `max_samples_per_clip` are kept.
-    """
+    profile: Annotated[
+        Profile,
+        BeforeValidator(_without_door),
+        key("What the pool keeps of every clip.", "{fps: 2, frame_cap: 512}"),
+    ] = field(default_factory=Profile)
+    frames: Annotated[
+        View, key("What the mixture shows of stored videos.", "{fps: 1, cap: 128}")
+    ] = field(default_factory=View)
+    layout: Annotated[
+        LayoutConfig, key("How clips become tokens (docs/model.md).", "{slow_frames: 32}")
+    ] = field(default_factory=LayoutConfig)
+    text: Annotated[
+        TextRule, key("How conversations become tokens.", "{tokenizer: tokenizer.json}")
+    ]
+    pack_tokens: Annotated[
+        Integer, key("Tokens of a pack at most.", "32768", least=16, most=1 << 24)
+    ] = 32_768
+    pack_patches: Annotated[
+        Integer, key("Patches of a pack at most.", "262144", least=16, most=1 << 30)
+    ] = 262_144
+    pack_window: Annotated[
+        Integer, key("Positions among which packs are made.", "1024", least=1, most=65_536)
+    ] = 1024
 
-    path: Path
-    name: str
-    seed: int
-    sources: tuple[Source, ...]
-    held_out: tuple[HeldOut, ...]
-    leaks: LeakRule | None
-    near_text: Fraction | None
-    profile: Profile
-    frames: View
-    layout: LayoutConfig
-    text: TextRule
-    pack: PackRule
-    unit: str
-    length: int | None
-    period: int
-    stages: tuple[StageRule, ...]
-    allow_licences: tuple[str, ...] | None
-    max_shard_bytes: int | None
-    join_by_clip: JoinRule | None
-    canonical_clips: bool
-    max_samples_per_clip: int | None
+    @property
+    def pack(self) -> PackRule:
+        """The budgets of one pack."""
+        return PackRule(tokens=self.pack_tokens, patches=self.pack_patches, window=self.pack_window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection(Presentation):
+    """Which samples are kept of what the sources hold."""
+
+    held_out: Annotated[
+        tuple[HeldOut, ...],
+        key("Evaluation data that training must not contain, compared in the same build.",
+            "[{name: mme, dataset: eval-video-mme}]"),
+    ] = ()  # fmt: skip
+    leaks: Annotated[
+        LeakRule | None,
+        key("A leak index that training must not contain (docs/leaks.md).", "{index: leaks/index}"),
+    ] = None
+    near_text: Annotated[
+        Fraction | None,
+        between("0.8", "1"),
+        key("Of samples over the same media with texts at least so alike, one is kept.", "0.9"),
+    ] = None
+    allow_licences: Annotated[
+        tuple[Text, ...] | None,
+        key("Samples under any other licence are refused (default: all are kept).", "[MIT, mixed]"),
+    ] = None
+    join_by_clip: Annotated[
+        JoinRule | None,
+        key("Conversations about the same clips become one sample.",
+            "{max_turns: 32, max_tokens: 16384}"),
+    ] = None  # fmt: skip
+    canonical_clips: Annotated[
+        YesNo, key("Near copies of a clip are shown as one of them.", "true")
+    ] = False
+    max_samples_per_clip: Annotated[
+        Integer | None,
+        key("Of the samples over one clip so many are kept.", "8", least=1, most=10**6),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(Selection):
+    """A mixture as intended: sources in a ratio, which samples are kept, and how they are shown."""
+
+    path: Annotated[Path, NotAKey()] = Path()
+    name: Annotated[Name, key("The name of the mixture.", "my_mixture")]
+    seed: Annotated[
+        Integer, key("Of every random choice of the order.", "7", least=0, most=(1 << 63) - 1)
+    ]
+    sources: Annotated[
+        tuple[Source, ...],
+        key("The datasets of the mixture.",
+            "[{name: coco, dataset: d/coco, licence: mixed, annotations: coco.json, weight: 1}]"),
+    ]  # fmt: skip
+    unit: Annotated[
+        str, one_of(*UNITS), key("What weights, budgets and `length` count.", "tokens")
+    ] = "samples"
+    length: Annotated[
+        Integer | None,
+        key("How much is drawn, in `unit` (default: as far as no source repeats).", "100000",
+            least=1, most=10**12),
+    ] = None  # fmt: skip
+    stages: Annotated[
+        tuple[StageRule, ...],
+        key("Changes of weights on the way.", "[{start: 5000, weights: {coco: 0.5}}]"),
+    ] = ()
+    period: Annotated[
+        Integer,
+        key(
+            "Positions in which each source gets its whole share.", "1000", least=1, most=MAX_PERIOD
+        ),
+    ] = 1000
+    max_shard_bytes: Annotated[
+        Integer | None,
+        key(
+            "Bytes of all shards at most (default: twice what their clips take in the pool).",
+            "1000000000", least=1, most=1 << 60,
+        ),
+    ] = None  # fmt: skip
 
     @property
     def ratio(self) -> str:
         """What every source gives: weight, repeat or budget."""
-        first = self.sources[0]
-        return next((name for name in RATIOS if getattr(first, name) is not None), RATIOS[0])
+        first = self.sources[0].ratios if self.sources else []
+        return first[0] if first else RATIOS[0]
 
     def weights(self) -> list[tuple[int, list[Fraction]]]:
         """(start, weight of each source) of the stages of a weight recipe, the first from 0."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from mixtures.order.schedule import fitting_period, misfit
-from mixtures.recipe.types import RATIOS, Recipe
+from mixtures.recipe.types import Published, Recipe
 from mixtures.tokens.layout_types import View
 from shards.errors import UserError
 from shards.profile import Profile
@@ -18,29 +19,25 @@ REMOTE = ("hf", "https", "s3", "gs")
 
 
 def check(recipe: Recipe) -> None:
-    """Raise UserError for the first rule that the recipe breaks."""
-    _check_names(recipe)
-    _check_ratio(recipe)
-    _check_places(recipe)
-    _check_join(recipe)
-    check_view(recipe.frames, recipe.profile, str(recipe.path))
+    """Raise UserError with a line for every rule that the recipe breaks."""
+    rules = (_bad_names, _bad_ratios, _bad_amounts, _bad_places, _bad_join, _bad_frames)
+    if broken := [f"{recipe.path}: {line}" for rule in rules for line in rule(recipe)]:
+        raise UserError("\n".join(broken))
 
 
-def _check_places(recipe: Recipe) -> None:
+def _bad_places(recipe: Recipe) -> Iterator[str]:
     """Local files lie in the recipe's folder or in the current one: a recipe reads nothing else."""
     homes = (Path(os.path.normpath(recipe.path.parent.absolute())), Path.cwd())
     for where, place in _places(recipe):
         scheme, remote, _ = place.partition("://")
         if remote and scheme not in REMOTE:
-            raise UserError(
-                f"{recipe.path}: {where}: {place!r} is no address; give one that starts with "
-                f"{', '.join(f'{one}://' for one in REMOTE)}, or a path"
-            )
+            known = ", ".join(f"{one}://" for one in REMOTE)
+            yield f"{where}: {place!r} is no address; give one that starts with {known}, or a path"
         path = Path(os.path.normpath(Path(place).expanduser().absolute()))
         if not remote and not any(path.is_relative_to(home) for home in homes):
-            raise UserError(
-                f"{recipe.path}: {where}: {place!r} is outside the recipe's folder and the current "
-                "one; keep the recipe beside its data, link the data there, or give their address"
+            yield (
+                f"{where}: {place!r} is outside the recipe's folder and the current one; keep the "
+                "recipe beside its data, link the data there, or give their address"
             )
 
 
@@ -50,99 +47,125 @@ def _places(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.leaks is not None:
         yield "leaks: index", recipe.leaks.index
     for key, entries in (("sources", recipe.sources), ("held_out", recipe.held_out)):
-        for one in entries:
-            where = f"{key}: {one.name}"
+        for i, one in enumerate(entries):
+            where = f"{key}[{i}] ({one.name})"
             yield from ((f"{where}: annotations", place) for place in one.annotations)
             yield from ((f"{where}: archives", archive.at) for archive in one.archives)
             if one.media:
                 yield f"{where}: media", one.media
 
 
-def _check_join(recipe: Recipe) -> None:
-    rule, most = recipe.join_by_clip, recipe.pack.tokens
+def _bad_join(recipe: Recipe) -> Iterator[str]:
+    rule, most = recipe.join_by_clip, recipe.pack_tokens
     if rule is not None and rule.max_tokens > most:
-        raise UserError(
-            f"{recipe.path}: join_by_clip: max_tokens: {rule.max_tokens} tokens do not fit into a "
-            f"pack of {most}; lower it, or raise `pack_tokens`"
+        yield (
+            f"join_by_clip: max_tokens: {rule.max_tokens} tokens do not fit into a pack of {most}; "
+            "lower it, or raise `pack_tokens`"
         )
 
 
-def _check_names(recipe: Recipe) -> None:
+def _bad_names(recipe: Recipe) -> Iterator[str]:
     if not recipe.sources:
-        raise UserError(f"{recipe.path}: sources: empty; name at least one source")
-    for key, entries in (("sources", recipe.sources), ("held_out", recipe.held_out)):
-        names = [entry.name for entry in entries]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise UserError(f"{recipe.path}: {key}: two are named {twice!r}; rename one")
+        yield "sources: empty; name at least one source"
+    yield from repeated("sources", recipe.sources)
+    yield from repeated("held_out", recipe.held_out)
 
 
-def _check_ratio(recipe: Recipe) -> None:
+def repeated(key: str, entries: Sequence[Published]) -> Iterator[str]:
+    """What is wrong with names that several entries of a list have."""
+    counts = Counter(entry.name for entry in entries)
+    for name, count in counts.items():
+        if count > 1:
+            yield f"{key}: {'two' if count == 2 else count} are named {name!r}; rename them apart"
+
+
+def _bad_ratios(recipe: Recipe) -> Iterator[str]:
     wanted = recipe.ratio
     for i, source in enumerate(recipe.sources):
-        given = [ratio for ratio in RATIOS if getattr(source, ratio) is not None]
-        if given != [wanted]:
-            raise UserError(
-                f"{recipe.path}: sources[{i}] ({source.name}): gives {given or 'no ratio'}; every "
-                f"source must give exactly one of weight, repeat, budget, here {wanted!r}"
+        where = f"sources[{i}] ({source.name})"
+        if source.ratios != [wanted]:
+            yield (
+                f"{where}: gives {source.ratios or 'no ratio'}; every source must give exactly "
+                f"one of weight, repeat, budget, here {wanted!r}"
             )
         if source.allow_short and source.max_repeats is None and wanted != "budget":
-            raise UserError(
-                f"{recipe.path}: sources[{i}] ({source.name}): allow_short: nothing can run short "
-                "without `max_repeats`; add it, or remove allow_short"
+            yield (
+                f"{where}: allow_short: nothing can run short without `max_repeats`; add it, or "
+                "remove allow_short"
             )
-    if wanted == "weight":
-        _check_stages(recipe)
+
+
+def _bad_amounts(recipe: Recipe) -> Iterator[str]:
+    """What does not go with the ratio that the first source gives."""
+    if recipe.ratio == "weight":
+        yield from _bad_stages(recipe)
         return
     for key in ("length", "stages"):
         if getattr(recipe, key):
-            raise UserError(f"{recipe.path}: {key}: a {wanted} recipe has its own; remove it")
-    if wanted == "repeat" and recipe.unit != "samples":
-        raise UserError(f"{recipe.path}: unit: a repeat recipe counts samples; remove it")
+            yield f"{key}: a {recipe.ratio} recipe has its own; remove it"
+    if recipe.ratio == "repeat" and recipe.unit != "samples":
+        yield "unit: a repeat recipe counts samples; remove it"
 
 
-def _check_stages(recipe: Recipe) -> None:
+def _bad_stages(recipe: Recipe) -> Iterator[str]:
     names = [source.name for source in recipe.sources]
     last = -1
     for i, stage in enumerate(recipe.stages):
-        where = f"{recipe.path}: stages[{i}]"
-        unknown = next((name for name in stage.weights if name not in names), None)
-        if unknown is not None:
-            raise UserError(
-                f"{where}: weights: no source is named {unknown!r}; name one of {names}"
-            )
+        where = f"stages[{i}]"
+        for unknown in (name for name in stage.weights if name not in names):
+            yield f"{where}: weights: no source is named {unknown!r}; name one of {names}"
         if stage.start <= last:
-            raise UserError(f"{where}: start: {stage.start} is not after {last}; order the stages")
-        if stage.start % recipe.period:
+            yield f"{where}: start: {stage.start} is not after {last}; order the stages"
+        elif stage.start % recipe.period:
             better = -(-stage.start // recipe.period) * recipe.period
-            raise UserError(
+            yield (
                 f"{where}: start: {stage.start} is no multiple of the period {recipe.period}; "
                 f"use `start: {better}`"
             )
         last = stage.start
+    yield from _bad_weights(recipe)
+
+
+def _bad_weights(recipe: Recipe) -> Iterator[str]:
+    if not recipe.sources or any(source.ratios != ["weight"] for source in recipe.sources):
+        return  # said already, and then there are no shares
     for start, weights in recipe.weights():
         if not any(weights):
-            raise UserError(f"{recipe.path}: stages: from {start} on every weight is 0; raise one")
-        if recipe.unit == "samples":
-            check_period(recipe, weights, start)
+            yield f"stages: from {start} on every weight is 0; raise one"
+        elif recipe.unit == "samples":
+            yield from _bad_period(recipe, weights, start)
 
 
 def check_period(recipe: Recipe, weights: Sequence[Fraction], start: int) -> None:
     """Raise UserError where the period cannot represent the shares of samples `weights`."""
+    for line in _bad_period(recipe, weights, start):
+        raise UserError(f"{recipe.path}: {line}")
+
+
+def _bad_period(recipe: Recipe, weights: Sequence[Fraction], start: int) -> Iterator[str]:
     worst = misfit(weights, recipe.period)
     if worst is None:
         return
     better = fitting_period(weights, recipe.period)
     remedy = f"use `period: {better}`" if better else "choose rounder weights"
     stage = f" from position {start} on" if start else ""
-    raise UserError(
-        f"{recipe.path}: sources[{worst}] ({recipe.sources[worst].name}): weight{stage}: a period "
-        f"of {recipe.period} cannot represent it within 0.1 %; {remedy}"
+    yield (
+        f"sources[{worst}] ({recipe.sources[worst].name}): weight{stage}: a period of "
+        f"{recipe.period} cannot represent it within 0.1 %; {remedy}"
     )
 
 
 def check_view(view: View, profile: Profile, where: str) -> None:
     """Raise UserError where a view asks for more than a pool of this profile holds."""
+    if broken := [f"{where}: {line}" for line in _beyond(view, profile)]:
+        raise UserError("\n".join(broken))
+
+
+def _bad_frames(recipe: Recipe) -> Iterator[str]:
+    yield from _beyond(recipe.frames, recipe.profile)
+
+
+def _beyond(view: View, profile: Profile) -> Iterator[str]:
     pairs = (
         ("fps", view.fps, profile.fps),
         ("cap", view.cap, profile.frame_cap),
@@ -150,7 +173,7 @@ def check_view(view: View, profile: Profile, where: str) -> None:
     )
     for key, wanted, held in pairs:
         if wanted > held:
-            raise UserError(
-                f"{where}: frames: {key}: the view asks for {wanted}, the pool's profile holds "
-                f"{held}; lower it, or raise the profile and build another pool"
+            yield (
+                f"frames: {key}: the view asks for {wanted}, the pool's profile holds {held}; "
+                "lower it, or raise the profile and build another pool"
             )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from mixtures.keys import Integer, key, one_of
 
 START, END = "start", "end"
 SLOW, FAST, IMAGE = "slow", "fast", "image"
@@ -19,6 +21,8 @@ slow frame and SEPARATOR a fast one."""
 
 VIDEO_MULTIPLE = 64
 """Sides of a video's frames are multiples of it: 16 pixels of a patch, at the largest stride 4."""
+SMALLEST_AREA, LARGEST_AREA = VIDEO_MULTIPLE**2, 4096**2
+"""Areas in pixels that a person may ask for."""
 
 ARRANGEMENTS = ("gsf", "isf", "v1", "queries")
 TIMESTAMPS = ("none", "sentence", "per_frame_text", "learned")
@@ -27,47 +31,100 @@ TIMESTAMPS = ("none", "sentence", "per_frame_text", "learned")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutConfig:
-    """The token rule of a recipe; docs/model.md follows one video through it.
+    """The token rule of a recipe; docs/model.md follows one video through it."""
 
-    The slow path pools `slow_stride`² patches of up to `slow_frames` frames. The fast path shows
-    every frame (`fast_frames` "all"), or those that are not slow ("complement"): `fast_mode`
-    "stride" pools `fast_stride`² patches, "tokens" gives `fast_stride`² tokens per frame.
-    `pathways` chooses the blocks: both, slow, fast, or none (no visual token).
-
-    `arrangement`: "gsf" a slow block, then a fast block; "isf" slow and fast frames interleaved in
-    time; "v1" both blocks bare, slow rows at full height; "queries" `queries` tokens for every
-    frame or image, whatever its size. `newlines` end the rows of slow frames, of "all", of "none".
-    `memory_tokens` stand for the frames beyond the view's cap, all together.
-    """
-
-    patch: int = 16
-    slow_frames: int = 32
-    slow_stride: int = 2
-    fast_mode: str = "stride"
-    fast_stride: int = 4
-    timestamps: str = "per_frame_text"
-    pathways: str = "both"
-    image_token_budget: int = 12_288
-    arrangement: str = "gsf"
-    fast_frames: str = "all"
-    newlines: str = "slow"
-    queries: int = 16
-    memory_tokens: int = 0
+    patch: Annotated[Integer, one_of(16), key("Side of a patch, in pixels.", "16")] = 16
+    slow_frames: Annotated[
+        Integer, key("Frames of the slow path at most.", "8", least=1, most=65_536)
+    ] = 32
+    slow_stride: Annotated[
+        Integer,
+        one_of(1, 2, 4),
+        key("The slow path pools squares of so many patches a side.", "1"),
+    ] = 2
+    fast_mode: Annotated[
+        str,
+        one_of("stride", "tokens"),
+        key(
+            "What `fast_stride` is the side of: with `stride` of the squares of patches that the "
+            "fast path pools, with `tokens` of the square of tokens that a frame becomes.",
+            "tokens",
+        ),
+    ] = "stride"
+    fast_stride: Annotated[
+        Integer, one_of(1, 2, 4), key("The side that `fast_mode` speaks of.", "2")
+    ] = 4
+    timestamps: Annotated[
+        str,
+        one_of(*TIMESTAMPS),
+        key(
+            "How the model is told the times of frames: not, in a sentence before them, in a few "
+            "tokens of text before each, or by learned vectors.",
+            "none",
+        ),
+    ] = "per_frame_text"
+    pathways: Annotated[
+        str,
+        one_of("both", "slow", "fast", "none"),
+        key("Which blocks a video has; with `none` there is no visual token.", "slow"),
+    ] = "both"
+    image_token_budget: Annotated[
+        Integer, key("Tokens of an image at most.", "4096", least=1, most=1 << 20)
+    ] = 12_288
+    arrangement: Annotated[
+        str,
+        one_of(*ARRANGEMENTS),
+        key(
+            "`gsf`: a slow block, then a fast block; `isf`: slow and fast frames interleaved in "
+            "time; `v1`: both blocks bare, slow rows at full height; `queries`: so many tokens for "
+            "every frame or image, whatever its size.",
+            "isf",
+        ),
+    ] = "gsf"
+    fast_frames: Annotated[
+        str,
+        one_of("all", "complement"),
+        key("Frames of the fast path: all, or those that are not slow.", "complement"),
+    ] = "all"
+    newlines: Annotated[
+        str,
+        one_of("slow", "all", "none"),
+        key("The frames whose rows end with a token.", "none"),
+    ] = "slow"
+    queries: Annotated[
+        Integer,
+        key("Tokens of a frame or image in the arrangement `queries`.", "9", least=1, most=4096),
+    ] = 16
+    memory_tokens: Annotated[
+        Integer,
+        key(
+            "Tokens that stand for the frames beyond the view's `cap`, all together.", "64",
+            least=0, most=65_536,
+        ),
+    ] = 0  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What a recipe shows of stored videos: frames per second, at most `cap`, area in pixels.
+    """What a recipe shows of stored videos."""
 
-    `selection` (mixtures.tokens.frame_selection) chooses where there are more; at most `memory` of
-    the others go to the memory, where the layout has one.
-    """
-
-    fps: int = 1
-    cap: int = 128
-    area: int = 384 * 384
-    selection: str = "uniform"
-    memory: int = 1024
+    fps: Annotated[Integer, key("Frames shown of every second.", "2", least=1, most=60)] = 1
+    cap: Annotated[Integer, key("Frames shown at most.", "64", least=1, most=65_536)] = 128
+    area: Annotated[
+        Integer, key("Pixels of a frame at most.", "65536", least=SMALLEST_AREA, most=LARGEST_AREA)
+    ] = 384 * 384
+    selection: Annotated[
+        str,
+        one_of("uniform", "uniform_last", "scene", "difference"),
+        key("Which frames are shown where there are more than `cap` (docs/model.md).", "scene"),
+    ] = "uniform"
+    memory: Annotated[
+        Integer,
+        key(
+            "Of the frames beyond `cap` so many at most go to the memory, if the layout has one.",
+            "512", least=1, most=65_536,
+        ),
+    ] = 1024  # fmt: skip
 
 
 class Slot(NamedTuple):

@@ -9,18 +9,16 @@ The steps are those of a build's held-out data, run in a pool of their own besid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixtures.recipe import fields
-from mixtures.recipe.load import HELD_OUT, held_out
-from mixtures.recipe.strict_yaml import load_yaml
-from mixtures.recipe.types import Archive, HeldOut
+from mixtures.recipe.types import Archive, Benchmark, Benchmarks, HeldOut
+from mixtures.recipe.validate import repeated
 from pipeline.jobs.collect import gather
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.progress import steps
@@ -43,36 +41,36 @@ _HUB = f"hf://datasets/{ID}/"
 
 def load_benchmarks(path: Path) -> tuple[HeldOut, ...]:
     """The benchmarks that a file names; UserError names the file, the key and the remedy."""
-    entry = fields.section(_benchmark, HELD_OUT | {"copy": fields.text}, "name")
-    known = {"benchmarks": fields.entries(entry)}
-    found: tuple[HeldOut, ...] = fields.section(dict, known, "benchmarks")(
-        load_yaml(path), str(path)
-    )["benchmarks"]
-    names = [one.name for one in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice or not names:
-        raise UserError(f"{path}: benchmarks: {f'two are named {twice!r}' if twice else 'empty'}")
-    return found
+    listed = fields.load(Benchmarks, path).benchmarks
+    if wrong := [f"{path}: {line}" for line in _mistakes(listed)]:
+        raise UserError("\n".join(wrong))
+    return tuple(_benchmark(one) for one in listed)
 
 
-def _benchmark(*, copy: str = "", **values: Any) -> HeldOut:
-    """An entry as it is, or with the catalogue's hub addresses turned into those of a `copy`."""
-    own = held_out(**values)
-    entry = catalogue().get(own.dataset)
-    if not copy or not entry:
-        if copy:
-            raise UserError(
-                f"{own.name}: copy: {own.dataset!r} is not in the catalogue; name its `format`, "
-                "`annotations` and `media`"
+def _mistakes(listed: Sequence[Benchmark]) -> Iterator[str]:
+    if not listed:
+        yield "benchmarks: empty; name at least one"
+    yield from repeated("benchmarks", listed)
+    for i, one in enumerate(listed):
+        if one.copy and one.dataset not in catalogue():
+            yield (
+                f"benchmarks[{i}] ({one.name}): copy: {one.dataset!r} is not in the catalogue; "
+                "name its `format`, `annotations` and `media`"
             )
-        return own
-    archives = () if own.media else entry.archives
+
+
+def _benchmark(one: Benchmark) -> HeldOut:
+    """An entry as it is, or with the catalogue's hub addresses turned into those of its copy."""
+    if not one.copy:
+        return one
+    entry = catalogue()[one.dataset]
+    archives = () if one.media else entry.archives
     return replace(
-        own,
-        format=own.format or entry.format,
-        annotations=own.annotations or tuple(_local(at, copy) for at in entry.annotations),
-        archives=own.archives
-        or tuple(Archive(at=_local(one.at, copy), under=one.under) for one in archives),
+        one,
+        format=one.format or entry.format,
+        annotations=one.annotations or tuple(_local(at, one.copy) for at in entry.annotations),
+        archives=one.archives
+        or tuple(Archive(at=_local(each.at, one.copy), under=each.under) for each in archives),
     )
 
 

@@ -95,9 +95,14 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "2,000 brackets": ("RECIPE_UNREADABLE", b"[" * 2000, "nested deeper than 16"),
     "tab": ("RECIPE_UNREADABLE", with_line("frames:\n\tcap: 4"), _YAML),
     "two documents": ("RECIPE_UNREADABLE", with_line("---\nname: other"), _YAML),
-    "empty": ("RECIPE_UNREADABLE", b"", "must be a mapping, not None"),
+    "empty": ("RECIPE_UNREADABLE", b"", "must be a mapping, not empty"),
     "not UTF-8": ("RECIPE_UNREADABLE", changed("name: good", "name: g").replace(b": g", b": \xff"),
                   "not UTF-8 at byte 6"),
+    "4,000 digits": (
+        "RECIPE_BAD_SEED",
+        changed("seed: 7", f"seed: {'9' * 4000}"),
+        f"seed: must be an integer from 0 to 9223372036854775807, not {'9' * 80}...",
+    ),
     "5,000 digits": ("RECIPE_UNREADABLE", changed("seed: 7", f"seed: {'9' * 5000}"), _YAML),
     "64 kB and a byte": (
         "RECIPE_TOO_BIG",
@@ -131,8 +136,19 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "unknown key of a source": (
         "RECIPE_UNKNOWN",
         changed("weight: 0.9", "wieght: 1"),
-        "sources[0]: unknown key 'wieght'; did you mean 'weight'?",
+        "sources[0] (a): unknown key 'wieght'; did you mean 'weight'?",
     ),
+    "a key like no other": (
+        "RECIPE_UNKNOWN",
+        changed("slow_frames: 2", "slow_frames: 2, colour: 3"),
+        "layout: unknown key 'colour'; the keys here are patch, slow_frames,",
+    ),
+    "the door of a pool": (
+        "RECIPE_UNKNOWN",
+        with_line("profile: {door: open}"),
+        "profile: unknown key 'door'; the keys here are fps, frame_cap,",
+    ),
+    "the path of a recipe": ("RECIPE_UNKNOWN", with_line("path: /etc"), "unknown key 'path'"),
     "unknown source of a stage": (
         "RECIPE_UNKNOWN",
         with_line("stages: [{start: 100, weights: {z: 1}}]"),
@@ -147,6 +163,16 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         "RECIPE_EMPTY",
         (GOOD[: GOOD.index("sources:")] + "sources: []\n").encode(),
         "sources: empty; name at least one source",
+    ),
+    "a key without a value": (
+        "RECIPE_EMPTY",
+        with_line("leaks:\nframes: {cap: }"),
+        "leaks: is empty; write its value, or remove the key",
+    ),
+    "an item without a value": (
+        "RECIPE_EMPTY",
+        with_line("allow_licences: [MIT, ~]"),
+        "allow_licences[1]: is empty",
     ),
     "sources left out": (
         "RECIPE_EMPTY",
@@ -180,17 +206,17 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "media": (
         "RECIPE_PATH_REFUSED",
         place("a.json, media: /etc"),
-        f"sources: a: media: '/etc' {_OUTSIDE}",
+        f"sources[0] (a): media: '/etc' {_OUTSIDE}",
     ),
     "archive": (
         "RECIPE_PATH_REFUSED",
         place("a.json, archives: [{at: /etc/*}]"),
-        f"sources: a: archives: '/etc/*' {_OUTSIDE}",
+        f"sources[0] (a): archives: '/etc/*' {_OUTSIDE}",
     ),
     "held-out data": (
         "RECIPE_PATH_REFUSED",
         with_line("held_out: [{name: h, annotations: /etc/passwd}]"),
-        f"held_out: h: annotations: '/etc/passwd' {_OUTSIDE}",
+        f"held_out[0] (h): annotations: '/etc/passwd' {_OUTSIDE}",
     ),
     "file address": (
         "RECIPE_PATH_REFUSED",

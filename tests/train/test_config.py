@@ -38,14 +38,24 @@ def test_nested_values_override_defaults(tmp_path: Path) -> None:
         ("step: 3", "unknown key 'step'; did you mean 'steps'"),
         ("optimizer: {lrr: 1}", "optimizer: unknown key 'lrr'; did you mean 'lr'"),
         ("layout: {slow_frame: 4}", "layout: unknown key 'slow_frame'"),
-        ("steps: many", "steps: must be int, not 'many'"),
-        ("steps: true", "steps: must be int"),
-        ("steps: 0", "steps: must be above 0"),
-        ("steps: -1", "steps: must be above 0"),
+        ("steps: many", "steps: must be an integer of at least 1, not 'many'"),
+        ("steps: true", "steps: must be an integer of at least 1, not true"),
+        ("steps: 0", "steps: must be an integer of at least 1, not 0"),
+        ("steps: -1", "steps: must be an integer of at least 1, not -1"),
         ("engine: jax", "engine: must be one of torch, deepspeed"),
         ("zero_stage: 4", "zero_stage: must be one of 1, 2, 3"),
-        ("optimizer: {betas: [0.9]}", "betas: must be a list of 2"),
+        ("optimizer: {betas: [0.9]}", "betas: must be a list of 2, each a number above 0, not"),
         ("optimizer: 3", "optimizer: must be a mapping"),
+        ("optimizer: {lr: 0}", "lr: must be a number above 0, not 0"),
+        ("optimizer: {lr: 1e400}", r"lr: must be a number above 0, not 1E\+400"),
+        ("optimizer: {floor: -0.1}", "floor: must be 0, or a number above 0, not -0.1"),
+        ("optimizer: {betas: [1, 2, 3]}", "betas: must be a list of 2"),
+        ("optimizer: {betas: [0.9, x]}", r"betas\[1\]: must be a number above 0, not 'x'"),
+        ("vision: {antialias: 1}", "antialias: must be true or false, not 1"),
+        ("vision: {antialias: 'true'}", "antialias: must be true or false, not 'true'"),
+        ("zero_stage: 2.0", "zero_stage: must be one of 1, 2, 3, not 2.0"),
+        ("layout: {patch: 14}", "layout: patch: must be one of 16, not 14"),
+        ("layout:", "layout: is empty"),
     ],
 )
 def test_a_wrong_value_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
@@ -53,6 +63,19 @@ def test_a_wrong_value_names_file_and_key(tmp_path: Path, text: str, message: st
     with pytest.raises(UserError, match=message) as raised:
         load_config(path)
     assert str(path) in str(raised.value)
+
+
+def test_all_mistakes_of_a_config_are_named_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, "step: 3\noptimizer: {lr: fast, clop: 1}\nseed: -1\nengine: jax")
+    with pytest.raises(UserError) as raised:
+        load_config(path)
+    assert str(raised.value).split("\n") == [
+        f"{path}: unknown key 'step'; did you mean 'steps'?",
+        f"{path}: optimizer: unknown key 'clop'; did you mean 'clip'?",
+        f"{path}: optimizer: lr: must be a number above 0, not 'fast'",
+        f"{path}: seed: must be an integer of at least 0, not -1",
+        f"{path}: engine: must be one of torch, deepspeed, not 'jax'",
+    ]
 
 
 def test_a_layout_that_differs_from_the_manifest_names_both_values() -> None:

@@ -61,7 +61,7 @@ def test_the_demo_ablations_differ_in_pathways_only() -> None:
         (
             "licence: MIT, weight: 0.9",
             "licence: MIT, wieght: 1",
-            "sources[0]: unknown key 'wieght'",
+            "sources[0] (a): unknown key 'wieght'; did you mean 'weight'?",
         ),
         ("seed: 7\n", "", "the key 'seed' is missing"),
         ("seed: 7", "seed: 7\nseed: 8", "duplicate key 'seed'"),

@@ -206,7 +206,7 @@ def test_a_copy_stands_for_the_hub_addresses_of_the_catalogue(tmp_path: Path) ->
         ("benchmarks: []", "benchmarks: empty"),
         ("benchmarks: [{name: a, format: f, annotations: x}, {name: a}]", "two are named 'a'"),
         ("benchmarks: [{name: a, copy: /x}]", "'a' is not in the catalogue; name its `format`"),
-        ("held_out: []", "unknown key 'held_out'; did you mean 'benchmarks'"),
+        ("held_out: []", "unknown key 'held_out'; the keys here are benchmarks"),
     ],
 )
 def test_a_wrong_list_of_benchmarks_is_one_line(tmp_path: Path, text: str, message: str) -> None:
