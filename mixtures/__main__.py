@@ -118,14 +118,13 @@ def run_diff(arguments: argparse.Namespace) -> None:
         return
     console = Console(highlight=False)
     table = Table(
-        *("source", "share", "", "of tokens", "", "kept", "", "in both", "same order", "reused"),
+        *("source", "share", "", "of tokens", "", "kept", "", "in both", "in order", "reused"),
         box=None,
     )
     for name, one in found["sources"].items():
         shares = (f"{float(Fraction(s)):.2%}" for s in (*one["share"], *one["token_share"]))
-        counts = (str(n) for n in (*one["kept"], one["in_both"]))
-        order = "yes" if one["same_order"] else "no"
-        table.add_row(name, *shares, *counts, order, str(one["reused"]))
+        counts = (str(n) for n in (*one["kept"], one["in_both"], one["in_order"], one["reused"]))
+        table.add_row(name, *shares, *counts)
     console.print(table)
     for name, one in found["sources"].items():
         if one["conversations"] != one["kept"]:

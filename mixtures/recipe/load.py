@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mixtures.order.schedule import MAX_PERIOD
 from mixtures.recipe import fields
 from mixtures.recipe.filters import filters
 from mixtures.recipe.strict_yaml import load_yaml
@@ -120,6 +119,7 @@ _RECIPE: dict[str, fields.Rule] = {
     "sources": fields.entries(fields.section(Source, _SOURCE, "name dataset licence")),
     "held_out": fields.entries(fields.section(held_out, HELD_OUT, "name")),
     "leaks": fields.section(LeakRule, _LEAKS, "index"),
+    "duplicates": fields.one_of("refuse", "keep"),
     "near_text": fields.share("0.8", "1"),
     "profile": fields.section(Profile, _PROFILE),
     "frames": fields.section(View, _FRAMES),
@@ -131,7 +131,6 @@ _RECIPE: dict[str, fields.Rule] = {
     "unit": fields.one_of(*UNITS),
     "length": fields.integer(1, 10**12),
     "stages": fields.entries(fields.section(StageRule, _STAGE, "start weights")),
-    "period": fields.integer(1, MAX_PERIOD),
     "allow_licences": fields.entries(fields.text),
     "max_shard_bytes": fields.integer(1, 1 << 60),
     "join_by_clip": fields.section(JoinRule, _JOIN, "max_turns max_tokens"),
@@ -153,6 +152,7 @@ def load_recipe(path: Path) -> Recipe:
     defaults: dict[str, Any] = {
         "held_out": (),
         "leaks": None,
+        "duplicates": "refuse",
         "near_text": None,
         "profile": Profile(),
         "frames": View(),
@@ -160,7 +160,6 @@ def load_recipe(path: Path) -> Recipe:
         "unit": "samples",
         "length": None,
         "stages": (),
-        "period": 1000,
         "allow_licences": None,
         "max_shard_bytes": None,
         "join_by_clip": None,

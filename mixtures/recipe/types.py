@@ -120,7 +120,8 @@ class Recipe:
     """A mixture as intended.
 
     `length` counts samples or tokens, as `unit` says; None means as far as no source repeats. Of
-    samples over the same media whose texts are at least `near_text` alike, one is kept. With
+    samples over the same media whose texts are at least `near_text` alike, one is kept; with
+    `duplicates` "keep", samples that are the same all are. With
     `canonical_clips` near copies of a clip are shown as one (mixtures.selection.canonical_clips);
     of the samples over one clip `max_samples_per_clip` are kept.
     """
@@ -131,6 +132,7 @@ class Recipe:
     sources: tuple[Source, ...]
     held_out: tuple[HeldOut, ...]
     leaks: LeakRule | None
+    duplicates: str
     near_text: Fraction | None
     profile: Profile
     frames: View
@@ -139,7 +141,6 @@ class Recipe:
     pack: PackRule
     unit: str
     length: int | None
-    period: int
     stages: tuple[StageRule, ...]
     allow_licences: tuple[str, ...] | None
     max_shard_bytes: int | None
@@ -184,6 +185,7 @@ class Recipe:
             "max_shard_bytes": self.max_shard_bytes,
         }
         asked = {
+            "duplicates": None if self.duplicates == "refuse" else self.duplicates,
             "near_text": None if self.near_text is None else str(self.near_text),
             "canonical_clips": self.canonical_clips or None,
             "max_samples_per_clip": self.max_samples_per_clip,

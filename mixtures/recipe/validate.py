@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 
-from mixtures.order.schedule import fitting_period, misfit
 from mixtures.recipe.types import RATIOS, Recipe
 from mixtures.tokens.layout_types import View
 from shards.errors import UserError
@@ -23,6 +21,7 @@ def check(recipe: Recipe) -> None:
     _check_ratio(recipe)
     _check_places(recipe)
     _check_join(recipe)
+    _check_duplicates(recipe)
     check_view(recipe.frames, recipe.profile, str(recipe.path))
 
 
@@ -64,6 +63,14 @@ def _check_join(recipe: Recipe) -> None:
         raise UserError(
             f"{recipe.path}: join_by_clip: max_tokens: {rule.max_tokens} tokens do not fit into a "
             f"pack of {most}; lower it, or raise `pack_tokens`"
+        )
+
+
+def _check_duplicates(recipe: Recipe) -> None:
+    if recipe.duplicates == "keep" and recipe.near_text is not None:
+        raise UserError(
+            f"{recipe.path}: near_text: refuses near duplicates, and `duplicates: keep` keeps even "
+            "exact ones; remove one of the two"
         )
 
 
@@ -113,32 +120,10 @@ def _check_stages(recipe: Recipe) -> None:
             )
         if stage.start <= last:
             raise UserError(f"{where}: start: {stage.start} is not after {last}; order the stages")
-        if stage.start % recipe.period:
-            better = -(-stage.start // recipe.period) * recipe.period
-            raise UserError(
-                f"{where}: start: {stage.start} is no multiple of the period {recipe.period}; "
-                f"use `start: {better}`"
-            )
         last = stage.start
     for start, weights in recipe.weights():
         if not any(weights):
             raise UserError(f"{recipe.path}: stages: from {start} on every weight is 0; raise one")
-        if recipe.unit == "samples":
-            check_period(recipe, weights, start)
-
-
-def check_period(recipe: Recipe, weights: Sequence[Fraction], start: int) -> None:
-    """Raise UserError where the period cannot represent the shares of samples `weights`."""
-    worst = misfit(weights, recipe.period)
-    if worst is None:
-        return
-    better = fitting_period(weights, recipe.period)
-    remedy = f"use `period: {better}`" if better else "choose rounder weights"
-    stage = f" from position {start} on" if start else ""
-    raise UserError(
-        f"{recipe.path}: sources[{worst}] ({recipe.sources[worst].name}): weight{stage}: a period "
-        f"of {recipe.period} cannot represent it within 0.1 %; {remedy}"
-    )
 
 
 def check_view(view: View, profile: Profile, where: str) -> None:

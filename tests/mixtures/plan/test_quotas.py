@@ -6,13 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest, write_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.order.permutation import drawn_rows
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from shards.errors import UserError
@@ -46,10 +43,7 @@ def drawn(manifest: Manifest, name: str) -> dict[str, int]:
 
 def test_weights_of_tokens_keep_the_ratio_of_tokens(tmp_path: Path, pool: Path) -> None:
     ratios = {"a": "weight: 3", "b": "weight: 1"}
-    with pytest.raises(UserError) as refused:
-        planned(tmp_path, pool, ratios, "unit: tokens")
-    period = "period: " + str(refused.value).rsplit("`period: ", 1)[1].partition("`")[0]
-    manifest = planned(tmp_path, pool, ratios, "unit: tokens", "length: 120000", period)
+    manifest = planned(tmp_path, pool, ratios, "unit: tokens", "length: 120000")
     total = manifest.value["totals"]["tokens"]
     assert abs(drawn(manifest, "a")["tokens"] / total - 0.75) < 0.003
     assert drawn(manifest, "a")["samples"] > 4 * drawn(manifest, "b")["samples"]
@@ -74,7 +68,7 @@ def test_a_budget_of_tokens_is_kept_to_a_sample(tmp_path: Path, pool: Path, budg
     assert spent == drawn(manifest, "a")["tokens"] <= budget
     table = manifest.tables[0]
     turn = np.array([len(of_a)])
-    row, _ = drawn_rows(manifest.seed, manifest.content_ids[0], len(table), turn)
+    row, _ = manifest.epochs.drawn(0, turn)
     assert spent + int(table["tokens"][row[0]]) > budget
 
 
@@ -119,16 +113,3 @@ def test_a_source_that_first_comes_in_a_later_stage_starts_at_its_first_turn(
     plain = planned(tmp_path, pool, {"a": "weight: 1", "b": "weight: 1"}, "length: 50")
     late = [one.key for one in Draws(manifest).samples(100, 150) if one.source == "b"]
     assert late == [one.key for one in Draws(plain).samples(0, 50) if one.source == "b"]
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 400), st.integers(0, 900), st.integers(0, 60), st.integers(0, 2**32))
-def test_an_epoch_shows_every_row_once(rows: int, start: int, more: int, seed: int) -> None:
-    turns = np.arange(start, start + more)
-    row, epoch = drawn_rows(seed, "content", rows, turns)
-    assert (epoch == turns // rows).all()
-    whole = np.arange(start // rows * rows, (start // rows + 1) * rows)
-    full, _ = drawn_rows(seed, "content", rows, whole)
-    assert sorted(full.tolist()) == list(range(rows))
-    inside = turns < whole[-1] + 1
-    assert row[inside].tolist() == full[turns[inside] - whole[0]].tolist()

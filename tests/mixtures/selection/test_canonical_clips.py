@@ -153,7 +153,8 @@ def test_conversations_over_copies_are_joined(tmp_path: Path) -> None:
 def test_explain_and_diff_say_what_is_shown(tmp_path: Path) -> None:
     plain, plan = (plan_of(tmp_path, pool_of(), *more).manifest for more in ((), (ON,)))
     assert diff(plain, plan)["rules"]["canonical.algo"] == [None, CANONICAL_ALGO]
-    assert all(one["same_order"] for one in diff(plain, plan)["sources"].values())
+    for one in diff(plain, plan)["sources"].values():
+        assert one["in_order"] == one["in_both"] == one["kept"][0]
     pool = Pool(str(tmp_path / "pool"))
     packs = [pack for step in range(8) for pack in explain(plan, step, 0, 1, 1, pool)]
     told = {one["record"]: (one["clips"], one["named"]) for pack in packs for one in pack}

@@ -44,6 +44,9 @@ ASKED = st.tuples(
 )
 
 
+CLIP_IDS = np.frombuffer(np.random.default_rng(0).bytes(48), "V16")
+
+
 def samples_of(asked: list[tuple[list[int], int, int, int]]) -> Samples:
     clips, licences, turns, tokens = zip(*asked, strict=True) if asked else ([], [], [], [])
     keys = b"".join(number.to_bytes(16, "big") for number in range(len(asked)))
@@ -78,7 +81,9 @@ def test_every_conversation_is_in_one_sample_within_the_bounds(
     stays = data.draw(st.lists(st.booleans(), min_size=len(asked), max_size=len(asked)))
     places = np.flatnonzero(np.array(stays, bool))
     rule = JoinRule(max_turns=turns, max_tokens=tokens)
-    rows, members = join_by_clip(samples, places, rows_of(samples, places), rule)
+    joined_rows = join_by_clip(samples, places, rows_of(samples, places), rule, CLIP_IDS)
+    rows, members = joined_rows.rows, joined_rows.members
+    assert len(rows) == len(joined_rows.joined_by) == len(set(joined_rows.joined_by.tolist()))
     of = {row["key"].tobytes(): row for row in rows}
     assert [row["key"].tobytes() for row in rows] == sorted(of)
     assert [row["key"].tobytes() for row in members] == sorted(r["key"].tobytes() for r in members)
@@ -99,14 +104,43 @@ def test_every_conversation_is_in_one_sample_within_the_bounds(
         assert key.hex() == short_hash([JOIN_ALGO, names])
 
 
+def ranks(samples: Samples, places: np.ndarray, rule: JoinRule) -> dict[bytes, bytes]:
+    """What each sample is ranked by -> its key."""
+    joined = join_by_clip(samples, places, rows_of(samples, places), rule, CLIP_IDS)
+    keys = np.ascontiguousarray(joined.rows["key"])
+    pairs = zip(joined.joined_by, keys, strict=True)
+    return {by.tobytes(): key.tobytes() for by, key in pairs}
+
+
+def test_a_conversation_less_does_not_move_the_sample_it_was_in() -> None:
+    asked = [([0], 0, 2, 10), ([0, 1], 0, 2, 10), ([1], 0, 2, 10), ([], 0, 2, 10)] * 5
+    samples, rule = samples_of(asked), JoinRule(max_turns=6, max_tokens=1000)
+    whole = ranks(samples, np.arange(20), rule)
+    for gone in range(20):
+        fewer = ranks(samples, np.delete(np.arange(20), gone), rule)
+        assert fewer.keys() <= whole.keys() and len(whole) - len(fewer) == (not asked[gone][0])
+        changed = sum(whole[by] != key for by, key in fewer.items())
+        assert 1 <= changed <= 2 if asked[gone][0] else changed == 0
+
+
+def test_another_licence_or_order_of_clips_is_another_rank() -> None:
+    asked = [([0, 1], 0, 2, 9), ([1, 0], 0, 2, 9), ([0, 1], 1, 2, 9), ([0], 0, 2, 9)]
+    samples = samples_of(asked)
+    found = ranks(samples, np.arange(4), JoinRule(max_turns=6, max_tokens=1000))
+    assert len({by[:8] for by in found}) == 4 and {by[8:] for by in found} == {bytes(8)}
+    alone = samples_of([([], 0, 2, 9), ([1], 0, 3, 9)])
+    for by, key in ranks(alone, np.arange(2), JoinRule(max_turns=6, max_tokens=1000)).items():
+        assert by == key
+
+
 def test_neighbours_are_joined_until_a_bound_is_reached() -> None:
     samples = samples_of([([0], 0, 2, 10)] * 7)
     every = np.arange(7)
 
     def sizes(turns: int, tokens: int) -> list[int]:
         rule = JoinRule(max_turns=turns, max_tokens=tokens)
-        _, members = join_by_clip(samples, every, rows_of(samples, every), rule)
-        return sorted(Counter(row["key"].tobytes() for row in members).values())
+        joined = join_by_clip(samples, every, rows_of(samples, every), rule, CLIP_IDS)
+        return sorted(Counter(row["key"].tobytes() for row in joined.members).values())
 
     assert sizes(100, 1000) == [7]
     assert sizes(6, 1000) == [3, 3]  # and one alone
@@ -159,8 +193,8 @@ def test_diff_and_explain_name_the_conversations(tmp_path: Path) -> None:
     found = diff(apart, joined)
     assert found["rules"]["join.max_turns"] == [None, 6]
     assert found["sources"]["a"]["conversations"] == [7, 7]
-    assert found["sources"]["a"]["kept"] == [7, 3] and not found["sources"]["a"]["same_order"]
-    assert found["sources"]["b"]["same_order"]
+    assert found["sources"]["a"]["kept"] == [7, 3] and found["sources"]["a"]["in_order"] == 1
+    assert found["sources"]["b"]["in_both"] == 4
     made = {sample.key: sample for own in pool.sources.values() for sample in own}
     packs = explain(joined, 0, 0, 1, 8, Pool(str(tmp_path / "pool")))
     shown = [one for pack in packs for one in pack]
