@@ -37,6 +37,8 @@ _RULES = (
 _FOLLOWS = "schedule.table"
 """What follows from the other rules, and would say nothing to people."""
 _CHUNK = 1 << 16
+MOST = 1 << 16
+"""Ranks, and packs of a step, that are explained."""
 
 
 def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
@@ -157,6 +159,15 @@ def same_positions(a: Manifest, b: Manifest) -> int:
     return shorter
 
 
+def check_place(step: int, rank: int, world_size: int, global_batch: int) -> None:
+    """Raise UserError unless there can be such a rank and step."""
+    if step < 0 or not 0 <= rank < world_size <= MOST or not 1 <= global_batch <= MOST:
+        raise UserError(
+            f"step {step}, rank {rank} of {world_size}, global batch {global_batch}: give "
+            f"--step >= 0, 0 <= --rank < --world-size <= {MOST} and --global-batch from 1 to {MOST}"
+        )
+
+
 def explain(
     manifest: Manifest,
     step: int,
@@ -164,22 +175,21 @@ def explain(
     world_size: int,
     global_batch: int,
     pool: Pool | None = None,
+    order: Order | None = None,
 ) -> list[list[dict[str, Any]]]:
     """The packs of a rank at a step, each a list of samples: where drawn, at what cost, what of.
 
     With the pool, each names its record, its own licence and its clips; else those of its source.
     A joined sample names the records of its conversations in order. `clips` are shown, `named` are
-    those of its record: others where near copies are shown as one.
+    those of its record: others where near copies are shown as one. `order` is the manifest's where
+    it has been counted that far already.
     """
-    if step < 0 or global_batch < 1 or not 0 <= rank < world_size:
-        raise UserError(
-            f"step {step}, rank {rank} of {world_size}, global batch {global_batch}: "
-            "give --step >= 0, 0 <= --rank < --world-size and --global-batch >= 1"
-        )
-    order = Order(manifest, global_batch)
-    packs = list(
-        zip(order.deal(step, world_size)[rank], order.batch(step, rank, world_size), strict=True)
-    )
+    check_place(step, rank, world_size, global_batch)
+    order = order or Order(manifest, global_batch)
+    if not order.has_step(step):
+        raise UserError(f"step {step}: the order ends before it; give an earlier --step")
+    numbers = order.deal(step, world_size)[rank]
+    packs = list(zip(numbers, order.packs(numbers), strict=True))
     known = _origins(manifest, pool, [drawn for _, pack in packs for drawn in pack])
     return [
         [

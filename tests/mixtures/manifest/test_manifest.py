@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -247,6 +248,43 @@ def test_explain_names_what_a_rank_sees(tmp_path: Path) -> None:
     assert positions == sorted(d.position for i in range(4, 8) for d in order.pack(i))
     with pytest.raises(UserError, match="rank 2 of 2"):
         explain(manifest, 0, 2, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("step", "rank", "world_size", "global_batch"),
+    [(-1, 0, 1, 1), (0, -1, 1, 1), (0, 0, 10**9, 1), (0, 0, 1, 10**9), (0, 0, 0, 1), (0, 0, 1, 0)],
+)
+def test_silly_numbers_are_refused(
+    tmp_path: Path, step: int, rank: int, world_size: int, global_batch: int
+) -> None:
+    with pytest.raises(UserError, match="give --step >= 0"):
+        explain(planned(tmp_path, made()), step, rank, world_size, global_batch)
+
+
+def test_a_step_beyond_the_end_of_a_finite_order_is_named(tmp_path: Path) -> None:
+    manifest = planned(tmp_path, made(), ratios={"a": "repeat: 1", "b": "repeat: 1"})
+    with pytest.raises(UserError, match="step 99999999999999999999: the order ends before it"):
+        explain(manifest, 99_999_999_999_999_999_999, 0, 2, 4)
+
+
+def test_a_step_beyond_the_length_says_how_long_counting_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned(tmp_path, made())
+    place = "--rank 0 --world-size 1 --global-batch 4 --json".split()
+
+    def said(step: int) -> tuple[str, str]:
+        command = ["mixtures", "explain", str(tmp_path / "manifest.json"), "--step", str(step)]
+        monkeypatch.setattr(sys, "argv", [*command, *place])
+        main()
+        return capsys.readouterr()
+
+    assert said(0)[1] == ""
+    shown, told = said(5000)
+    assert len(json.loads(shown)) == 4
+    assert re.search(r"step 5000 is beyond the length: the packs of about \d+ windows", told)
+    with pytest.raises(UserError, match="more than 1000000; ask for an earlier step"):
+        said(10**20)
 
 
 def test_no_vision_costs_no_patch_and_no_visual_token(tmp_path: Path) -> None:
