@@ -36,11 +36,11 @@ from mixtures.pool.sample_costs import Pricer
 from mixtures.recipe.types import Recipe, Source
 from mixtures.recipe.validate import check_view
 from mixtures.selection.canonical_clips import show_canonical
+from mixtures.selection.clip_cap import refuse_beyond
 from mixtures.selection.join_conversations import Joined, join_by_clip
 from mixtures.selection.tables import match_table, refusal_table
 from mixtures.selection.verdicts import (
     Verdicts,
-    refuse_beyond,
     refuse_broken,
     refuse_duplicates,
     refuse_filtered,
