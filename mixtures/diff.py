@@ -89,7 +89,7 @@ def _source(a: Manifest, b: Manifest, i: int | None, j: int | None) -> dict[str,
         "kept": [0 if at is None else len(m.tables[at]) for m, at in sides],
         "conversations": [_conversations(*side) for side in sides],
         "in_both": int(both.sum()),
-        "in_order": _in_order(ours.turn[at[both]], theirs.turn[both]),
+        "in_order": in_order(ours.turn[at[both]], theirs.turn[both]),
         "drawn": [int(ours.drawn.sum()), int(theirs.drawn.sum())],
         "reused": int(np.minimum(ours.drawn[at[both]], theirs.drawn[both]).sum()),
     }
@@ -118,7 +118,7 @@ def _shown(manifest: Manifest, i: int | None) -> _Shown:
     return _Shown(keys=keys[first], drawn=np.add.reduceat(drawn, first), turn=turn[first])
 
 
-def _in_order(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> int:
+def in_order(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> int:
     """The longest run, not necessarily side by side, that two orders of some samples share."""
     turns = theirs[np.argsort(ours)]
     if (turns[1:] > turns[:-1]).all():
