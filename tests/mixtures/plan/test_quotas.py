@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest, write_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.plan.build_manifest import build_manifest
+from mixtures.plan.quotas import mean_tokens
 from mixtures.recipe.load import load_recipe
 from shards.errors import UserError
 from shards.pool import Pool
@@ -113,3 +115,51 @@ def test_a_source_that_first_comes_in_a_later_stage_starts_at_its_first_turn(
     plain = planned(tmp_path, pool, {"a": "weight: 1", "b": "weight: 1"}, "length: 50")
     late = [one.key for one in Draws(manifest).samples(100, 150) if one.source == "b"]
     assert late == [one.key for one in Draws(plain).samples(0, 50) if one.source == "b"]
+
+
+@pytest.mark.parametrize("weights", [("5", "1"), ("0.123457", "1"), ("9999", "7"), ("1e-9", "1e6")])
+@pytest.mark.parametrize("unit", ["samples", "tokens"])
+def test_every_ratio_plans_and_keeps_to_its_weights(
+    tmp_path: Path, pool: Path, weights: tuple[str, str], unit: str
+) -> None:
+    ratios = {name: f"weight: {weight}" for name, weight in zip("ab", weights, strict=True)}
+    manifest = planned(tmp_path, pool, ratios, f"unit: {unit}", "length: 3000")
+    shares = manifest.value["schedule"]["stages"][0]["shares"]
+    source = Draws(manifest).draw(0, manifest.length).source
+    astray = np.cumsum(source == 0) * sum(shares) - np.arange(1, len(source) + 1) * shares[0]
+    assert abs(astray).max() < sum(shares)
+    sizes = [1, 1] if unit == "samples" else [mean_tokens(table) for table in manifest.tables]
+    asked = [Fraction(weight) / size for weight, size in zip(weights, sizes, strict=True)]
+    off = Fraction(shares[0], sum(shares)) - asked[0] / sum(asked)
+    assert abs(off) < Fraction(1, 10**9)
+
+
+def test_a_stage_starts_anywhere_and_is_counted_from_there(tmp_path: Path, pool: Path) -> None:
+    stages = "stages: [{start: 37, weights: {b: 3}}, {start: 91, weights: {a: 0}}]"
+    manifest = planned(tmp_path, pool, {"a": "weight: 2", "b": "weight: 1"}, stages, "length: 100")
+    source = Draws(manifest).draw(0, 130).source
+    for (start, stop), share in (((0, 37), 2 / 3), ((37, 91), 2 / 5), ((91, 130), 0)):
+        seen = np.cumsum(source[start:stop] == 0)
+        assert (abs(seen - share * np.arange(1, stop - start + 1)) < 1).all()
+    assert manifest.schedule.visits(130).tolist() == np.bincount(source).tolist()
+
+
+@pytest.mark.parametrize("start", [100, 5000])
+def test_a_stage_beyond_the_end_is_refused(tmp_path: Path, pool: Path, start: int) -> None:
+    stages = f"stages: [{{start: {start}, weights: {{b: 3}}}}]"
+    with pytest.raises(UserError, match=f"start: {start} is not before the end of the mixture at"):
+        planned(tmp_path, pool, {"a": "weight: 2", "b": "weight: 1"}, stages, "length: 100")
+
+
+def test_without_a_length_a_curriculum_ends_where_a_source_would_repeat(
+    tmp_path: Path, pool: Path
+) -> None:
+    stages = "stages: [{start: 33, weights: {a: 9}}]"
+    manifest = planned(tmp_path, pool, {"a": "weight: 1", "b": "weight: 2"}, stages)
+    drawn = Draws(manifest).samples(0, manifest.length + 1)
+    assert {one.epoch for one in drawn[:-1]} == {0} and drawn[-1].epoch == 1
+
+
+def test_a_length_that_no_table_holds_is_refused(tmp_path: Path, pool: Path) -> None:
+    with pytest.raises(UserError, match="3000000000 positions, more than 2147483648; lower"):
+        planned(tmp_path, pool, {"a": "weight: 2", "b": "weight: 1"}, "length: 3000000000")

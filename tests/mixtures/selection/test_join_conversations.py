@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import mixtures.__main__
 from mixtures.diff import diff, explain
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
+from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.npy_tables import ROW
 from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.pool.columns import Samples
@@ -185,6 +187,25 @@ def test_a_recipe_that_does_not_join_says_nothing_of_it(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, pool_of())
     assert "join" not in plan.manifest.value and plan.manifest.members == []
     assert set(plan.manifest.value["sources"][0]["kept"]) == {"samples", "tokens", "table"}
+
+
+def test_a_conversation_less_keeps_the_order_of_the_mixture(tmp_path: Path) -> None:
+    asked = [one for i in range(12) for one in asked_twice(f"about {i}", [f"video-{i}"], 5)]
+    orders = []
+    for name, own in (("whole", asked), ("fewer", [*asked[:22], *asked[23:]])):
+        pool = MadePool(sources={"a": own, "b": many("b", 4)})
+        manifest = plan_of(tmp_path / name, pool, JOIN, "length: 48").manifest
+        keys = [one.key for one in Draws(manifest).samples(0, 48) if one.source == "a"]
+        clips = {row["key"].tobytes().hex(): by for row, by in joined_by(manifest)}
+        orders.append([clips[key] for key in keys])
+        assert len(set(keys[: len(clips)])) == len(clips)
+    assert orders[0] == orders[1]
+
+
+def joined_by(manifest: Manifest) -> Iterator[tuple[np.void, bytes]]:
+    """The rows of the first source, and what each is ranked by."""
+    for row, by in zip(manifest.tables[0], manifest.joined_by[0], strict=True):
+        yield row, by.tobytes()
 
 
 def test_diff_and_explain_name_the_conversations(tmp_path: Path) -> None:
