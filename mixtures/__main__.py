@@ -8,14 +8,18 @@ import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
-from mixtures.diff import diff, explain
+from mixtures.diff import check_place, diff, explain
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.packs import MOST_WINDOWS
+from mixtures.manifest.sampler import Order
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from shards.errors import run_command
@@ -118,14 +122,13 @@ def run_diff(arguments: argparse.Namespace) -> None:
         return
     console = Console(highlight=False)
     table = Table(
-        *("source", "share", "", "of tokens", "", "kept", "", "in both", "same order", "reused"),
+        *("source", "share", "", "of tokens", "", "kept", "", "in both", "in order", "reused"),
         box=None,
     )
     for name, one in found["sources"].items():
         shares = (f"{float(Fraction(s)):.2%}" for s in (*one["share"], *one["token_share"]))
-        counts = (str(n) for n in (*one["kept"], one["in_both"]))
-        order = "yes" if one["same_order"] else "no"
-        table.add_row(name, *shares, *counts, order, str(one["reused"]))
+        counts = (str(n) for n in (*one["kept"], one["in_both"], one["in_order"], one["reused"]))
+        table.add_row(name, *shares, *counts)
     console.print(table)
     for name, one in found["sources"].items():
         if one["conversations"] != one["kept"]:
@@ -142,14 +145,14 @@ def run_diff(arguments: argparse.Namespace) -> None:
 
 def run_explain(arguments: argparse.Namespace) -> None:
     """`explain`: print the samples that a rank is given at a step."""
-    found = explain(
-        load_manifest(arguments.manifest),
-        arguments.step,
-        arguments.rank,
-        arguments.world_size,
-        arguments.world_size if arguments.global_batch is None else arguments.global_batch,
-        Pool(arguments.pool) if arguments.pool else None,
-    )
+    step, rank, world_size = arguments.step, arguments.rank, arguments.world_size
+    global_batch = world_size if arguments.global_batch is None else arguments.global_batch
+    check_place(step, rank, world_size, global_batch)
+    pool = Pool(arguments.pool) if arguments.pool else None
+    manifest = load_manifest(arguments.manifest)
+    order = Order(manifest, global_batch)
+    _count(order, step)
+    found = explain(manifest, step, rank, world_size, global_batch, pool, order)
     if arguments.json:
         _write_json(found)
         return
@@ -160,6 +163,26 @@ def run_explain(arguments: argparse.Namespace) -> None:
             cells = {**one, "clips": " ".join(map(_spelled, one["clips"], one["named"]))}
             table.add_row(*(str(cells[name]) for name in columns.split()))
     Console(highlight=False).print(table, soft_wrap=True)
+
+
+def _count(order: Order, step: int) -> None:
+    """Count the packs beyond the length up to a step, if any, saying first how long that takes."""
+    windows = order.windows_to(step)
+    if not 0 < windows <= MOST_WINDOWS:
+        return
+    started = perf_counter()
+    counted = order.count_on()
+    seconds = (perf_counter() - started) / counted * windows
+    console = Console(stderr=True, highlight=False)
+    console.print(
+        f"step {step} is beyond the length: the packs of about {windows} windows are counted "
+        f"first, about {seconds:.0f} s"
+    )
+    with Progress(console=console, disable=seconds < 1) as progress:
+        task = progress.add_task("counting", total=windows, completed=counted)
+        while order.windows_to(step):
+            counted += order.count_on()
+            progress.update(task, completed=counted, total=counted + order.windows_to(step))
 
 
 def _spelled(shown: str, named: str) -> str:

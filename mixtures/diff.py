@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -12,10 +14,9 @@ from numpy.typing import NDArray
 from mixtures.manifest.draws import Drawn, Draws
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import Order
-from mixtures.order.permutation import drawn_rows
 from mixtures.pool.columns import admitted_rows
 from shards.errors import UserError
-from shards.id_arrays import find, hex_of, ids_of
+from shards.id_arrays import Ids, find, hex_of, ids_of
 from shards.pool import Pool
 
 _RULES = (
@@ -33,14 +34,19 @@ _RULES = (
     "text",
     "profile",
 )
+_FOLLOWS = "schedule.table"
+"""What follows from the other rules, and would say nothing to people."""
 _CHUNK = 1 << 16
+MOST = 1 << 16
+"""Ranks, and packs of a step, that are explained."""
 
 
 def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
     """Rules that differ, each source's ratio and kept sets, and where the draw orders part.
 
-    `same_order` of a source: it is drawn in the same order of its own samples in both. `reused`
-    counts the positions of b (inside its length) that show a sample which a shows as often.
+    `in_order` of a source counts, of the samples in both, those that follow each other in the same
+    order within an epoch. `reused` counts the positions of b (inside its length) that show a sample
+    which a shows as often.
     """
     ours, theirs = ({name: i for i, name in enumerate(m.names)} for m in (a, b))
     sources = {n: _source(a, b, ours.get(n), theirs.get(n)) for n in ours | theirs}
@@ -65,40 +71,63 @@ def _rules(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
             ours, theirs = {"": ours}, {"": theirs}
         for key in sorted(ours | theirs):
             pair = [ours.get(key), theirs.get(key)]
-            if pair[0] != pair[1]:
-                found[f"{name}.{key}".rstrip(".")] = pair
+            rule = f"{name}.{key}".rstrip(".")
+            if pair[0] != pair[1] and rule != _FOLLOWS:
+                found[rule] = pair
     return found
 
 
 def _source(a: Manifest, b: Manifest, i: int | None, j: int | None) -> dict[str, Any]:
     sides = [(a, i), (b, j)]
     ours, theirs = (_shown(*side) for side in sides)
-    contents = [None if at is None else (m.seed, m.content_ids[at]) for m, at in sides]
-    at = find(ours[0], theirs[0])
+    at = find(ours.keys, theirs.keys)
     both = at >= 0
     return {
         "asked": [None if at is None else m.value["sources"][at]["asked"] for m, at in sides],
         "share": [_share(m, at, "samples") for m, at in sides],
         "token_share": [_share(m, at, "tokens") for m, at in sides],
-        "kept": [len(ours[0]), len(theirs[0])],
+        "kept": [0 if at is None else len(m.tables[at]) for m, at in sides],
         "conversations": [_conversations(*side) for side in sides],
         "in_both": int(both.sum()),
-        "same_order": contents[0] is not None and contents[0] == contents[1],
-        "drawn": [int(ours[1].sum()), int(theirs[1].sum())],
-        "reused": int(np.minimum(ours[1][at[both]], theirs[1][both]).sum()),
+        "in_order": in_order(ours.turn[at[both]], theirs.turn[both]),
+        "drawn": [int(ours.drawn.sum()), int(theirs.drawn.sum())],
+        "reused": int(np.minimum(ours.drawn[at[both]], theirs.drawn[both]).sum()),
     }
 
 
-def _shown(manifest: Manifest, i: int | None) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """The keys of a source's kept samples, and how often each is drawn inside the length."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """Of the keys of a source: how often each is drawn inside the length, its turn in epoch 0."""
+
+    keys: Ids
+    drawn: NDArray[np.int64]
+    turn: NDArray[np.int64]
+
+
+def _shown(manifest: Manifest, i: int | None) -> _Shown:
     if i is None:
-        return np.empty(0, "V16"), np.empty(0, np.int64)
+        none = np.empty(0, np.int64)
+        return _Shown(keys=np.empty(0, "V16"), drawn=none, turn=none)
     keys = np.ascontiguousarray(manifest.tables[i]["key"])
-    visits = manifest.schedule.visits(manifest.length)[i]
-    counts = np.full(len(keys), visits // len(keys))
-    last = np.arange(visits // len(keys) * len(keys), visits)
-    counts[drawn_rows(manifest.seed, manifest.content_ids[i], len(keys), last)[0]] += 1
-    return keys, counts
+    rows, visits = len(keys), int(manifest.schedule.visits(manifest.length)[i])
+    drawn, turn = np.full(rows, visits // rows), np.empty(rows, np.int64)
+    drawn[manifest.epochs.drawn(i, np.arange(visits // rows * rows, visits))[0]] += 1
+    turn[manifest.epochs.drawn(i, np.arange(rows))[0]] = np.arange(rows)
+    # where a recipe keeps duplicates, the copies of a sample are one key
+    first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    return _Shown(keys=keys[first], drawn=np.add.reduceat(drawn, first), turn=turn[first])
+
+
+def in_order(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> int:
+    """The longest run, not necessarily side by side, that two orders of some samples share."""
+    turns = theirs[np.argsort(ours)]
+    if (turns[1:] > turns[:-1]).all():
+        return len(turns)
+    ends: list[int] = []  # the least last turn of the runs of each length
+    for turn in turns.tolist():
+        at = bisect_left(ends, turn)
+        ends[at : at + 1] = [turn]
+    return len(ends)
 
 
 def _conversations(manifest: Manifest, i: int | None) -> int:
@@ -130,6 +159,15 @@ def same_positions(a: Manifest, b: Manifest) -> int:
     return shorter
 
 
+def check_place(step: int, rank: int, world_size: int, global_batch: int) -> None:
+    """Raise UserError unless there can be such a rank and step."""
+    if step < 0 or not 0 <= rank < world_size <= MOST or not 1 <= global_batch <= MOST:
+        raise UserError(
+            f"step {step}, rank {rank} of {world_size}, global batch {global_batch}: give "
+            f"--step >= 0, 0 <= --rank < --world-size <= {MOST} and --global-batch from 1 to {MOST}"
+        )
+
+
 def explain(
     manifest: Manifest,
     step: int,
@@ -137,22 +175,21 @@ def explain(
     world_size: int,
     global_batch: int,
     pool: Pool | None = None,
+    order: Order | None = None,
 ) -> list[list[dict[str, Any]]]:
     """The packs of a rank at a step, each a list of samples: where drawn, at what cost, what of.
 
     With the pool, each names its record, its own licence and its clips; else those of its source.
     A joined sample names the records of its conversations in order. `clips` are shown, `named` are
-    those of its record: others where near copies are shown as one.
+    those of its record: others where near copies are shown as one. `order` is the manifest's where
+    it has been counted that far already.
     """
-    if step < 0 or global_batch < 1 or not 0 <= rank < world_size:
-        raise UserError(
-            f"step {step}, rank {rank} of {world_size}, global batch {global_batch}: "
-            "give --step >= 0, 0 <= --rank < --world-size and --global-batch >= 1"
-        )
-    order = Order(manifest, global_batch)
-    packs = list(
-        zip(order.deal(step, world_size)[rank], order.batch(step, rank, world_size), strict=True)
-    )
+    check_place(step, rank, world_size, global_batch)
+    order = order or Order(manifest, global_batch)
+    if not order.has_step(step):
+        raise UserError(f"step {step}: the order ends before it; give an earlier --step")
+    numbers = order.deal(step, world_size)[rank]
+    packs = list(zip(numbers, order.packs(numbers), strict=True))
     known = _origins(manifest, pool, [drawn for _, pack in packs for drawn in pack])
     return [
         [

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-MANIFEST_VERSION = 2  # mixtures.manifest
+MANIFEST_VERSION = 3  # mixtures.manifest
 
-SCHEDULE_ALGO = "edf-period/2"  # mixtures.order.schedule
-PERMUTATION_ALGO = "feistel-splitmix64/1"  # mixtures.order.permutation
+SCHEDULE_ALGO = "edf-shares/1"  # mixtures.order.schedule
+PERMUTATION_ALGO = "ranked-keys/1"  # mixtures.order.ranking
+PACK_ALGO = "bfd-window/2"  # mixtures.order.packing
+BATCH_ALGO = "feistel-splitmix64/1"  # mixtures.order.permutation
 ROUNDS = 6
 """Of the Feistel network of a permutation."""
-PACK_ALGO = "bfd-window/2"  # mixtures.order.packing
-BATCH_ALGO = "feistel-splitmix64/1"  # mixtures.manifest.sampler
 DEAL_ALGO = "lpt-counts/1"  # mixtures.order.dealing
 PATCHES_PER_TOKEN = 16
 """A patch through the vision tower costs about this fraction of a token through the decoder."""
@@ -20,8 +20,13 @@ CANONICAL_ALGO = "largest-near/2"  # mixtures.selection.canonical_clips
 
 ALGORITHMS: dict[str, dict[str, str | int]] = {
     "schedule": {"algo": SCHEDULE_ALGO},
-    "permutation": {"algo": PERMUTATION_ALGO, "rounds": ROUNDS},
-    "batch": {"algo": BATCH_ALGO, "deal": DEAL_ALGO, "patches_per_token": PATCHES_PER_TOKEN},
+    "permutation": {"algo": PERMUTATION_ALGO},
+    "batch": {
+        "algo": BATCH_ALGO,
+        "rounds": ROUNDS,
+        "deal": DEAL_ALGO,
+        "patches_per_token": PATCHES_PER_TOKEN,
+    },
     "pack": {"algo": PACK_ALGO},
     "layout": {"version": LAYOUT_VERSION},
     "text": {"version": TEXT_VERSION},

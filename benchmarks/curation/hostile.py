@@ -49,7 +49,7 @@ SOURCE = (
     "  - {{name: hostile, dataset: small/hostile, format: llava_json, licence: CC0-1.0, repeat: 1, "
     "annotations: {root}/hostile.json, media: {root}/hostile}}\n"
 )
-FINITE = re.compile(r"(length|period): \d+\n")
+FINITE = re.compile(r"length: \d+\n")
 NEIGHBOURS = ("pictures", "films", "exam")
 # admission hashes every file it is given, and knows folders only as folders of media
 NOT_IN_BUILD = ("V46 sparse, 20 GB", "V53 folder")

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.inputs.made_index import write_recipe
+from mixtures.manifest.epochs import Epochs
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.npy_tables import ROW, content_id
-from mixtures.order.schedule import fitting_period
-from mixtures.plan.quotas import mean_tokens, schedule_for
+from mixtures.manifest.npy_tables import ROW
+from mixtures.plan.quotas import resolve
 from mixtures.recipe.load import load_recipe
 
 PACK = {"tokens": 32_768, "patches": 262_144, "window": 1024}
+SEED = 17
 
 
 def made_tables(kept: Sequence[int], means: Sequence[int]) -> list[NDArray[np.void]]:
@@ -41,35 +42,31 @@ def made_manifest(
     values: Sequence[Fraction],
     *,
     unit: str = "samples",
+    length: int = 10**6,
     means: Sequence[int] | None = None,
 ) -> Manifest:
-    """A manifest whose sources have these ratios, in the first period that represents them."""
+    """A manifest whose sources have these ratios."""
     tables = made_tables(kept, means or [500] * len(kept))
-    exact = list(values)
-    if unit == "tokens":
-        exact = [value / mean_tokens(table) for value, table in zip(values, tables, strict=True)]
-    period = fitting_period(exact, 1000) if ratio == "weight" else 1000
     ratios = {f"source-{i}": f"{ratio}: {float(value)}" for i, value in enumerate(values)}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.yaml"
-        write_recipe(path, Path(folder), ratios, f"unit: {unit}", f"period: {period}")
-        schedule = schedule_for(load_recipe(path), tables)
-    sources = [
-        {"name": n, "content_id": content_id(t)} for n, t in zip(ratios, tables, strict=True)
-    ]
-    stages = [{"start": 0, "quotas": list(schedule.periods[0].quotas)}]
+        more = [f"unit: {unit}", *([f"length: {length}"] if ratio == "weight" else [])]
+        write_recipe(path, Path(folder), ratios, *more)
+        recipe = load_recipe(path)
+    epochs = Epochs(SEED, list(ratios), [table["key"] for table in tables])
+    ((_, shares),), source_at = resolve(recipe, tables, epochs)
     value = {
-        "seed": 17,
-        "length": sum(kept),
+        "seed": SEED,
+        "length": len(source_at),
         "recipe": {"ratio": ratio},
-        "schedule": {"stages": stages},
-        "sources": sources,
+        "schedule": {"stages": [{"start": 0, "shares": list(shares)}]},
+        "sources": [{"name": name} for name in ratios],
         "pack": PACK,
     }
     return Manifest(
         value=value,
         tables=tables,
-        source_at=None if ratio == "weight" else schedule.periods[0].source,
+        source_at=source_at,
         packs_per_window=np.empty(0, np.uint32),
         tokenizer=b"",
     )

@@ -1,7 +1,8 @@
-"""How far a mixture strays from the recipe's exact ratio, beside an independent draw per sample.
+"""How far a mixture strays from the recipe's exact weights, beside an independent draw per sample.
 
-Errors are counted in samples against exact fractions, at every one of 10^6 positions. Peers that
-are installed draw the same weights in the same run (`benchmarks/peers`).
+Errors are counted in samples against exact fractions of the weights as written, at every position:
+10^6 of one mixture, and 2 x 10^5 of each of 200 mixtures of random weights. Peers that are
+installed draw the same weights in the same run (`benchmarks/peers`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mixtures.manifest.blocks import pack_numbers
 from mixtures.manifest.draws import Draws
 from mixtures.plan.quotas import mean_tokens
 from mixtures.sums import group_sums
+from shards.errors import UserError
 
 POSITIONS, WINDOW = 10**6, 100
 WEIGHTS = [Fraction(Decimal(w)) for w in "0.301 0.249 0.153 0.117 0.082 0.051 0.029 0.018".split()]
@@ -30,6 +32,8 @@ LARGE = [1_803, 2_400_000, 1_900_000, 1_200_000, 700_000, 300_000, 130_000, 48_1
 MEANS = [120, 240, 700, 1500, 3000, 5200, 6000, 400]
 PEERS = ("mosaicml", "litdata")
 STEPS, GLOBAL_BATCH = 6_000, 48
+TOKENS = 10**10
+VECTORS, DRAWS = 200, 200_000
 
 
 def run(console: Console) -> list[Bar]:
@@ -52,6 +56,7 @@ def run(console: Console) -> list[Bar]:
         _below("1,803 among 6.68M: off at a prefix, samples", small[0], 1),
         _below("1,803 among 6.68M: off in a window of 100, samples", small[1], 2),
         equal("repeat 1: samples not visited exactly once", not_once(draws, total), 0),
+        *random_weights(table),
     ]
     bars += [_beside(table, peer, float(ours[0])) for peer in PEERS]
     console.print(table)
@@ -65,7 +70,7 @@ def source_at(draws: Draws, stop: int) -> NDArray[np.int64]:
     return np.concatenate(parts)
 
 
-def off(source: NDArray[np.int64], shares: Sequence[Fraction]) -> tuple[Fraction, Fraction]:
+def off(source: NDArray[np.integer], shares: Sequence[Fraction]) -> tuple[Fraction, Fraction]:
     """The furthest that any source is from its share, at any prefix and in any window."""
     n = np.arange(len(source) + 1, dtype=np.int64)
     prefix, window = Fraction(0), Fraction(0)
@@ -76,6 +81,28 @@ def off(source: NDArray[np.int64], shares: Sequence[Fraction]) -> tuple[Fraction
         prefix = max(prefix, Fraction(int(abs(ahead).max()), share.denominator))
         window = max(window, Fraction(int(abs(moved).max()), share.denominator))
     return prefix, window
+
+
+def random_weights(table: Table) -> list[Bar]:
+    """The furthest off of many mixtures of 2 to 40 sources, weights 1 to 9,999; none refused."""
+    rng, prefix, window, refused = np.random.default_rng(4), Fraction(0), Fraction(0), 0
+    for _ in range(VECTORS):
+        weights = rng.integers(1, 10_000, rng.integers(2, 41)).tolist()
+        try:
+            made = made_manifest(
+                [10] * len(weights), "weight", [Fraction(w) for w in weights], length=DRAWS
+            )
+        except UserError:
+            refused += 1
+            continue
+        found = off(made.source_at, [Fraction(w, sum(weights)) for w in weights])
+        prefix, window = max(prefix, found[0]), max(window, found[1])
+    table.add_row(f"{VECTORS} random weights, {DRAWS:,} draws", _shown(prefix), _shown(window))
+    return [
+        _below("random weights: off at a prefix, samples", prefix, 1),
+        _below("random weights: off in a window of 100, samples", window, 2),
+        equal("random weights: mixtures refused", refused, 0),
+    ]
 
 
 def not_once(draws: Draws, total: int) -> int:
@@ -91,7 +118,7 @@ def not_once(draws: Draws, total: int) -> int:
 
 def token_shares(console: Console) -> list[Bar]:
     """`unit: tokens`: what share of the tokens each source has had, every 1,000 steps."""
-    manifest = made_manifest(KEPT, "weight", WEIGHTS, unit="tokens", means=MEANS)
+    manifest = made_manifest(KEPT, "weight", WEIGHTS, unit="tokens", means=MEANS, length=TOKENS)
     draws, sums, start = Draws(manifest), np.zeros(len(WEIGHTS), np.int64), 0
     wanted = np.array([float(w) for w in WEIGHTS])
     table = Table("steps", *(f"{float(w):.1%}" for w in WEIGHTS), title="share of the tokens")

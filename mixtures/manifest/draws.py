@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.npy_tables import ROW
-from mixtures.order.permutation import drawn_rows
 
 _RAW = np.dtype((np.void, ROW.itemsize))
 
@@ -50,11 +49,12 @@ class Draws:
         manifest = self._manifest
         if start < 0 or (manifest.is_finite and stop > manifest.length):
             raise IndexError(f"positions {start}..{stop - 1} of {manifest.length}")
-        source, turn = manifest.schedule.locate(start, stop)
-        row, epoch = np.empty_like(turn), np.empty_like(turn)
-        for i, at in enumerate(_places_by(source, len(manifest.tables))):
-            rows = len(manifest.tables[i])
-            row[at], epoch[at] = drawn_rows(manifest.seed, manifest.content_ids[i], rows, turn[at])
+        source, before = manifest.schedule.at(start, stop), manifest.schedule.visits(start)
+        row, epoch = np.empty_like(source), np.empty_like(source)
+        for i, at in enumerate(places_by(source, len(manifest.tables))):
+            if len(at):
+                turns = np.arange(before[i], before[i] + len(at))
+                row[at], epoch[at] = manifest.epochs.drawn(i, turns)
         return Draw(start=start, source=source, row=row, epoch=epoch)
 
     def records(self, draw: Draw) -> NDArray[np.void]:
@@ -62,7 +62,7 @@ class Draws:
         tables = self._manifest.tables
         found = np.empty(len(draw.source), ROW)
         raw = found.view(_RAW)  # moved as bytes: field by field takes several times as long
-        for i, at in enumerate(_places_by(draw.source, len(tables))):
+        for i, at in enumerate(places_by(draw.source, len(tables))):
             raw[at] = tables[i].view(_RAW)[draw.row[at]]
         return found
 
@@ -95,7 +95,7 @@ class Draws:
         )
 
 
-def _places_by(source: NDArray[np.int64], sources: int) -> list[NDArray[np.int64]]:
+def places_by(source: NDArray[np.int64], sources: int) -> list[NDArray[np.int64]]:
     """For each source: where it stands, ascending."""
     order = np.argsort(source.astype(np.uint16), kind="stable")  # by radix: 16 bits are enough
     ends = np.cumsum(np.bincount(source, minlength=sources))

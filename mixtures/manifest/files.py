@@ -54,10 +54,10 @@ def _arrays(manifest: Manifest) -> dict[str, NDArray[Any]]:
     digests = [source["kept"]["table"] for source in value["sources"]]
     arrays: dict[str, NDArray[Any]] = dict(zip(digests, manifest.tables, strict=True))
     arrays[value["packs_per_window"]] = manifest.packs_per_window
-    if manifest.source_at is not None:
-        arrays[value["schedule"]["table"]] = manifest.source_at
-    for source, members in zip(value["sources"], manifest.members, strict=False):
-        arrays[source["kept"]["members"]] = members
+    arrays[value["schedule"]["table"]] = manifest.source_at
+    for name, own in (("members", manifest.members), ("joined_by", manifest.joined_by)):
+        for source, array in zip(value["sources"], own, strict=False):
+            arrays[source["kept"][name]] = array
     if "canonical" in value:
         arrays[value["canonical"]["table"]] = manifest.copies
     return arrays
@@ -86,10 +86,11 @@ def _read(store: Store, name: str, where: str) -> Manifest:
     return Manifest(
         value=value,
         tables=[_kept(store, source) for source in value["sources"]],
-        source_at=_source_at(store, value["schedule"]["table"]),
+        source_at=_source_at(store, value),
         packs_per_window=open_npy(store, npy_name(value["packs_per_window"])),
         tokenizer=_tokenizer(store, value["text"]["tokenizer_sha256"]),
         members=[_members(store, each) for each in value["sources"] if "join" in value],
+        joined_by=[_joined_by(store, each) for each in value["sources"] if "join" in value],
         copies=_copies(store, value.get("canonical")),
     )
 
@@ -131,8 +132,11 @@ def _kept(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
     return table
 
 
-def _source_at(store: Store, digest: str) -> NDArray[np.unsignedinteger] | None:
-    return open_npy(store, npy_name(digest)) if digest else None
+def _source_at(store: Store, value: Mapping[str, Any]) -> NDArray[np.unsignedinteger]:
+    table = open_npy(store, npy_name(value["schedule"]["table"]))
+    if table.dtype.kind != "u" or table.shape != (value["length"],):
+        raise DamagedData(f"{store.url}: the table of the schedule is another one; plan again")
+    return table
 
 
 def _members(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
@@ -142,6 +146,15 @@ def _members(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
             f"{store.url}: the members of {source['name']!r} are another table; plan again"
         )
     return members
+
+
+def _joined_by(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
+    ids = open_npy(store, npy_name(source["kept"]["joined_by"]))
+    if ids.dtype != np.dtype("V16") or len(ids) != source["kept"]["samples"]:
+        raise DamagedData(
+            f"{store.url}: what {source['name']!r} is joined by is another table; plan again"
+        )
+    return ids
 
 
 def _copies(store: Store, rule: Mapping[str, Any] | None) -> NDArray[np.void]:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.manifest.epochs import Epochs
 from mixtures.manifest.npy_tables import NONE_SHOWN, tokenizer_name
-from mixtures.order.schedule import Schedule, period_of, ranks_of
+from mixtures.order.schedule import Schedule
 from mixtures.recipe.types import PackRule
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import TextCodec
@@ -26,17 +27,19 @@ class Manifest:
     """A manifest and its tables; `value` is the JSON, whose keys docs/manifest.md lists.
 
     `tables` holds per source its kept samples, rows of ROW sorted by key; `source_at` the source at
-    every position of a finite order; `packs_per_window` those inside `length`; `members` per source
-    the conversations of its joined samples, rows of MEMBER sorted by key (empty: no recipe joins);
-    `copies` the clips that are shown in place of others, rows of SHOWN sorted by clip.
+    every position inside `length`; `packs_per_window` the packs there; `members` per source the
+    conversations of its joined samples, rows of MEMBER sorted by key, and `joined_by` what each of
+    its samples is ranked by in place of its key (empty: the recipe does not join); `copies` the
+    clips that are shown in place of others, rows of SHOWN sorted by clip.
     """
 
     value: dict[str, Any]
     tables: list[NDArray[np.void]]
-    source_at: NDArray[np.unsignedinteger] | None
+    source_at: NDArray[np.unsignedinteger]
     packs_per_window: NDArray[np.uint32]
     tokenizer: bytes
     members: list[NDArray[np.void]] = field(default_factory=list)
+    joined_by: list[NDArray[np.void]] = field(default_factory=list)
     copies: NDArray[np.void] = field(default_factory=lambda: NONE_SHOWN)
 
     @property
@@ -46,7 +49,7 @@ class Manifest:
 
     @property
     def seed(self) -> int:
-        """What keys every permutation, with the ids of what is permuted."""
+        """What keys every order, with the ids of what is ordered."""
         return int(self.value["seed"])
 
     @property
@@ -77,12 +80,15 @@ class Manifest:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """Which source stands at each position."""
-        stages = self.value["schedule"]["stages"]
-        starts = tuple(stage["start"] for stage in stages)
-        if self.source_at is not None:
-            return Schedule(starts, (ranks_of(self.source_at, stages[0]["quotas"]),))
-        return Schedule(starts, tuple(period_of(stage["quotas"]) for stage in stages))
+        """Which source stands at each position; beyond `length` the last stage repeats."""
+        loop = self.value["schedule"]["stages"][-1]["start"]
+        return Schedule(self.source_at, len(self.tables), loop)
+
+    @cached_property
+    def epochs(self) -> Epochs:
+        """Which row of a source stands at each of its turns."""
+        ids = self.joined_by or [table["key"] for table in self.tables]
+        return Epochs(self.seed, self.names, ids)
 
     @property
     def pack(self) -> PackRule:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 
 from mixtures.manifest.blocks import Block, Blocks
 from mixtures.manifest.draws import Drawn, Draws
 from mixtures.manifest.manifest import Manifest
+from shards.errors import UserError
 
 Pack = tuple[Drawn, ...]
 """The samples of a pack in draw order."""
+MOST_WINDOWS = 10**6
+"""Windows beyond the length that are counted through to reach a pack."""
 
 
 class Packs:
-    """The packs of a manifest by number; those of weight recipes never end."""
+    """The packs of a manifest by number; those of weight recipes never end.
+
+    The plan says how many there are in each window of the length. Beyond it they are counted as
+    they are asked for, from the length on or from a window that `go_on` names.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         self._draws, self._blocks = Draws(manifest), Blocks(manifest)
-        # packs before each window, counted further as later ones are asked for
-        self._before = np.concatenate([[0], np.cumsum(manifest.packs_per_window, dtype=np.int64)])
+        self._window_size = manifest.pack.window
+        self._inside = np.concatenate([[0], np.cumsum(manifest.packs_per_window, dtype=np.int64)])
+        self._count_from(len(manifest.packs_per_window), int(self._inside[-1]))
+
+    def _count_from(self, window: int, packs: int) -> None:
+        self._first_counted, self._counted = window, [packs]  # packs before it and those after it
 
     def pack(self, number: int) -> Pack:
         """The samples of a pack; IndexError beyond the end of a finite order."""
@@ -26,26 +39,92 @@ class Packs:
         places = block.places[block.ends[at] : block.ends[at + 1]]
         return tuple(self._draws.samples_at(block.draw, places))
 
-    def cost(self, number: int) -> int:
-        """An estimate of the work of a pack, in tokens; IndexError as `pack`."""
-        block, at = self._find(number)
-        return int(block.costs[at])
+    def costs(self, start: int, stop: int) -> list[int]:
+        """An estimate of the work of packs start..stop-1, in tokens; a finite order runs out."""
+        found: list[int] = []
+        while start + len(found) < stop and self.has_pack(start + len(found)):
+            block, at = self._find(start + len(found))
+            found += block.costs[at : at + stop - start - len(found)].tolist()
+        return found
 
     def has_pack(self, number: int) -> bool:
-        """Whether there is a pack of this number: a finite order ends."""
-        while number >= self._before[-1]:
-            window = len(self._before) - 1
-            if self._blocks.windows is not None and window >= self._blocks.windows:
+        """Whether there is a pack of this number: a finite order ends.
+
+        UserError where more than MOST_WINDOWS would have to be counted to say so.
+        """
+        if self._inside[-1] <= number < self._counted[0]:
+            self._count_from(len(self._inside) - 1, int(self._inside[-1]))
+        if self.windows_to(number) > MOST_WINDOWS:
+            raise UserError(
+                f"pack {number} lies about {self.windows_to(number)} windows beyond what is "
+                f"counted, more than {MOST_WINDOWS}; ask for an earlier step"
+            )
+        while number >= self._counted[-1]:
+            if not self.count_on():
                 return False
-            block, first = self._blocks.holding(window)
-            more = self._before[-1] + np.cumsum(block.packs_per_window[window - first :])
-            self._before = np.concatenate([self._before, more])
         return number >= 0
+
+    def windows_to(self, number: int) -> int:
+        """About how many windows are still to be counted before this pack is known; 0 if none."""
+        if self._blocks.windows is not None or number < self._counted[-1]:
+            return 0
+        if len(self._counted) == 1 and self._first_counted == 0:
+            self.count_on()
+        windows = self._first_counted + len(self._counted) - 1
+        return max(number - self._counted[-1], 0) * windows // self._counted[-1]
+
+    def count_on(self) -> int:
+        """Count the packs of the next windows; how many windows, 0 at the end of a finite order."""
+        window = self._first_counted + len(self._counted) - 1
+        if self._blocks.windows is not None and window >= self._blocks.windows:
+            return 0
+        block, first = self._blocks.holding(window)
+        more = np.cumsum(block.packs_per_window[window - first :]) + self._counted[-1]
+        self._counted += more.tolist()
+        return len(more)
+
+    def window_of(self, number: int) -> tuple[int, int]:
+        """The window that holds a pack, and the window's first pack.
+
+        Beyond the end of a finite order: one past its last window, and past its last pack.
+        """
+        if 0 <= number < self._inside[-1]:
+            window = int(np.searchsorted(self._inside, number, side="right")) - 1
+            return window, int(self._inside[window])
+        self.has_pack(number)
+        at = bisect_right(self._counted, number) - 1
+        return self._first_counted + at, self._counted[at]
+
+    def go_on(self, number: int, window: int, first: int) -> None:
+        """Take it that pack `number` is in this window, whose first pack is `first`.
+
+        So nothing is counted to get there. UserError where that cannot be so in this order.
+        """
+        can_be = self._can_be(number, window, first)
+        if can_be and self._blocks.windows is None and window >= len(self._inside):
+            self._count_from(window, first)
+        if not can_be or self.window_of(number) != (window, first):
+            raise UserError(
+                f"data state: pack {number} is not in window {window} from pack {first} on in this "
+                "order; the state is damaged: resume from the checkpoint before it"
+            )
+
+    def _can_be(self, number: int, window: int, first: int) -> bool:
+        """Whether `go_on` may be so, as far as no window has to be counted to say it."""
+        if self._blocks.windows is not None:
+            return True  # all are counted
+        size, inside = self._window_size, len(self._inside) - 1
+        if not 0 <= first <= number < first + size or not 0 <= window < (1 << 62) // size:
+            return False
+        if window <= inside:
+            return int(self._inside[window]) == first
+        return window - inside <= first - int(self._inside[-1]) <= (window - inside) * size
 
     def _find(self, number: int) -> tuple[Block, int]:
         """The block that holds a pack, and the pack's number in it."""
         if not self.has_pack(number):
-            raise IndexError(f"pack {number} of {self._before[-1]}")
-        window = int(np.searchsorted(self._before, number, side="right")) - 1
+            raise IndexError(f"pack {number} of {self._counted[-1]}")
+        window, start = self.window_of(number)
         block, first = self._blocks.holding(window)
-        return block, number - int(self._before[first])
+        before = int(block.packs_per_window[: window - first].sum())
+        return block, number - start + before

@@ -5,7 +5,7 @@ Only this dealing knows the world size: which packs a step has is the same for a
 
 from __future__ import annotations
 
-from itertools import takewhile
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,8 +24,27 @@ class Order:
         self._packs = Packs(manifest)
 
     def has_step(self, step: int) -> bool:
-        """Whether a step has any packs: a finite order ends on every rank at once."""
+        """Whether a step has any packs: a finite order ends on every rank at once.
+
+        UserError for a step of an endless order that lies too far beyond what is counted.
+        """
         return self._packs.has_pack(step * self._global_batch)
+
+    def windows_to(self, step: int) -> int:
+        """About how many windows beyond the length are to be counted before this step is known."""
+        return self._packs.windows_to((step + 1) * self._global_batch)
+
+    def count_on(self) -> int:
+        """Count some windows further; how many."""
+        return self._packs.count_on()
+
+    def place_of(self, step: int) -> tuple[int, int]:
+        """The window that holds the first pack of a step, and the window's own first pack."""
+        return self._packs.window_of(step * self._global_batch)
+
+    def go_on(self, step: int, window: int, first_pack: int) -> None:
+        """Go on from a step whose `place_of` was saved; UserError where this order has another."""
+        self._packs.go_on(step * self._global_batch, window, first_pack)
 
     def batch(self, step: int, rank: int, world_size: int) -> list[Pack]:
         """This rank's packs of a step; ranks differ by one pack at most, a finite order runs out.
@@ -33,13 +52,17 @@ class Order:
         The `global_batch` packs from step * global_batch on are shuffled, then dealt longest
         first to the rank with the least work so far.
         """
-        return [self._packs.pack(number) for number in self.deal(step, world_size)[rank]]
+        return self.packs(self.deal(step, world_size)[rank])
+
+    def packs(self, numbers: Sequence[int]) -> list[Pack]:
+        """The packs of these numbers, in their order."""
+        found = {number: self._packs.pack(number) for number in sorted(numbers)}  # block by block
+        return [found[number] for number in numbers]
 
     def deal(self, step: int, world_size: int) -> list[list[int]]:
         """The pack numbers of a step for each rank."""
         start = step * self._global_batch
-        numbers = range(start, start + self._global_batch)
-        costs = [self._packs.cost(number) for number in takewhile(self._packs.has_pack, numbers)]
+        costs = self._packs.costs(start, start + self._global_batch)
         shuffled = self._permuted(len(costs), "batch", step)
         lanes = deal([costs[i] for i in shuffled], world_size)
         lane_of = self._permuted(world_size, "ranks", step)

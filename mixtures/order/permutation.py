@@ -1,8 +1,8 @@
-"""Which row at which turn: a keyed permutation of 0..n-1 in O(1) per index, without a table.
+"""A keyed permutation of 0..n-1 in O(1) per index, without a table: packs and ranks of a step.
 
 A balanced Feistel network of 6 rounds on the smallest even number of bits that holds n; the round
 function is splitmix64; an index that lands outside 0..n-1 walks on until it is inside. Nothing of
-this may change under its name: manifests hold `PERMUTATION_ALGO`, the tests golden vectors.
+this may change under its name: manifests hold `BATCH_ALGO`, the tests golden vectors.
 """
 
 from __future__ import annotations
@@ -37,21 +37,6 @@ def permute(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64
         walking[outside] = _feistel(walking[outside], half, round_keys)
         outside = outside[walking[outside] >= size]
     return walking.astype(np.int64)
-
-
-def drawn_rows(
-    seed: int, content_id: str, rows: int, turns: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Row and epoch of a source of `rows` samples at its ascending turns.
-
-    Seed, content id and epoch name the permutation, so mixtures share the order of a source.
-    """
-    row, epoch = np.empty_like(turns), turns // rows
-    for number in range(int(epoch[0]), int(epoch[-1]) + 1) if len(turns) else ():
-        some = slice(*np.searchsorted(epoch, [number, number + 1]))
-        key = key_of(seed, content_id, number)
-        row[some] = permute(turns[some] - number * rows, rows, key)
-    return row, epoch
 
 
 def _feistel(

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from mixtures.manifest.blocks import pack_numbers
 from mixtures.manifest.draws import Draws
+from mixtures.manifest.epochs import Epochs
 from mixtures.manifest.files import manifest_id_of, order_digest, write_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.npy_tables import NONE_SHOWN, content_id, npy_bytes
-from mixtures.order.schedule import first_repeat
-from mixtures.plan.quotas import bounded_length, schedule_for
+from mixtures.plan.quotas import resolve
 from mixtures.pool.columns import Clips, Samples, passing, read_clips, read_samples, rows_at
 from mixtures.pool.inputs import (
     Admitted,
@@ -36,11 +36,11 @@ from mixtures.pool.sample_costs import Pricer
 from mixtures.recipe.types import Recipe, Source
 from mixtures.recipe.validate import check_view
 from mixtures.selection.canonical_clips import show_canonical
-from mixtures.selection.join_conversations import join_by_clip
+from mixtures.selection.clip_cap import refuse_beyond
+from mixtures.selection.join_conversations import Joined, join_by_clip
 from mixtures.selection.tables import match_table, refusal_table
 from mixtures.selection.verdicts import (
     Verdicts,
-    refuse_beyond,
     refuse_broken,
     refuse_duplicates,
     refuse_filtered,
@@ -54,6 +54,7 @@ from mixtures.sums import group_sums
 from mixtures.tokens.text import TextCodec
 from mixtures.versions import ALGORITHMS, CANONICAL_ALGO, JOIN_ALGO, MANIFEST_VERSION, SCHEDULE_ALGO
 from shards.errors import UserError
+from shards.id_arrays import Ids
 from shards.ids import canonical_json, sha256_hex
 from shards.index import REFUSED, write_table
 from shards.leak_index import LeakIndex
@@ -101,11 +102,12 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     index = leak_index(recipe)
     chosen = _choose(recipe, pool, codec, sources, held_out, clips, samples, index)
     verdicts = chosen.verdicts
-    tables, members = _join(recipe, verdicts, chosen.rows)
-    draft = _draft(recipe, codec, sources, chosen, tables, members, tokenizer, index)
+    joined = _join(recipe, verdicts, chosen.rows, clips.ids)
+    tables = [each.rows for each in joined] or chosen.rows
+    draft = _draft(recipe, codec, sources, chosen, joined, tokenizer, index)
     manifest = _freeze(draft)
     refused = refused_before(pool, sources)
-    counts = zip(manifest.schedule.visits(manifest.length), map(len, tables), strict=True)
+    counts = zip(manifest.schedule.visits(manifest.length).tolist(), map(len, tables), strict=True)
     books = [_books(*each) for each in zip(sources, verdicts, refused, counts, strict=True)]
     refused += [_refusals(pool, *each) for each in zip(sources, verdicts, strict=True)]
     return Plan(
@@ -170,7 +172,8 @@ def _choose(
     rows = [pricer.rows(own.samples) for own in verdicts]
     for own, each in zip(verdicts, rows, strict=True):
         refuse_long(own, each, recipe.pack)
-    refuse_duplicates(verdicts, found)
+    if recipe.duplicates == "refuse":
+        refuse_duplicates(verdicts, found)
     refuse_near_duplicates(verdicts, found, text_pairs(recipe, pool, sources))
     if recipe.max_samples_per_clip is not None:
         refuse_beyond(verdicts, recipe.max_samples_per_clip, clips)
@@ -191,16 +194,15 @@ def _choose(
 
 
 def _join(
-    recipe: Recipe, verdicts: Sequence[Verdicts], tables: list[NDArray[np.void]]
-) -> tuple[list[NDArray[np.void]], list[NDArray[np.void]]]:
-    """Per source the rows of its samples, joined where the recipe says so, and their members."""
-    if recipe.join_by_clip is None:
-        return tables, []
-    joined = [
-        join_by_clip(own.samples, np.flatnonzero(own.stays), rows, recipe.join_by_clip)
+    recipe: Recipe, verdicts: Sequence[Verdicts], tables: list[NDArray[np.void]], clip_ids: Ids
+) -> list[Joined]:
+    """Per source its samples, joined; empty where the recipe does not say so."""
+    rule = recipe.join_by_clip
+    return [
+        join_by_clip(own.samples, np.flatnonzero(own.stays), rows, rule, clip_ids)
         for own, rows in zip(verdicts, tables, strict=True)
+        if rule is not None
     ]
-    return [rows for rows, _ in joined], [members for _, members in joined]
 
 
 def _draft(
@@ -208,51 +210,46 @@ def _draft(
     codec: TextCodec,
     sources: Sequence[Admitted],
     chosen: _Chosen,
-    tables: list[NDArray[np.void]],
-    members: list[NDArray[np.void]],
+    joined: list[Joined],
     tokenizer: bytes,
     index: LeakIndex | None,
 ) -> Manifest:
     """The manifest but for what only its order knows."""
-    schedule = schedule_for(recipe, tables)
-    is_finite = recipe.ratio != "weight"
-    source_at = schedule.periods[0].source if is_finite else None
+    tables = [each.rows for each in joined] or chosen.rows
+    joined_by = [each.joined_by for each in joined]
+    ids = joined_by or [np.ascontiguousarray(table["key"]) for table in tables]
+    epochs = Epochs(recipe.seed, [source.name for source in recipe.sources], ids)
+    stages, source_at = resolve(recipe, tables, epochs)
     value = _rules(recipe, codec)
     if index and recipe.leaks:
         value["recipe"]["leaks"] = {"index": index.index_id, "text": recipe.leaks.text}
     value["schedule"] = {
         "algo": SCHEDULE_ALGO,
-        "table": "" if source_at is None else sha256_hex(npy_bytes(source_at)),
-        "stages": [
-            {"start": start, "quotas": list(period.quotas)}
-            for start, period in zip(schedule.starts, schedule.periods, strict=True)
-        ],
+        "table": sha256_hex(npy_bytes(source_at)),
+        "stages": [{"start": start, "shares": list(shares)} for start, shares in stages],
     }
+    value["length"] = len(source_at)
     value["sources"] = [
         _source(recipe, *each)
         for each in zip(recipe.sources, sources, chosen.verdicts, tables, strict=True)
     ]
-    for source, verdict, own in zip(value["sources"], chosen.verdicts, members, strict=False):
+    for source, verdict, own in zip(value["sources"], chosen.verdicts, joined, strict=False):
         source["kept"]["conversations"] = int(verdict.stays.sum())
-        source["kept"]["members"] = sha256_hex(npy_bytes(own))
+        source["kept"]["members"] = sha256_hex(npy_bytes(own.members))
+        source["kept"]["joined_by"] = sha256_hex(npy_bytes(own.joined_by))
     if recipe.canonical_clips:
         table = {"clips": len(chosen.copies), "table": sha256_hex(npy_bytes(chosen.copies))}
         value["canonical"] = {"algo": CANONICAL_ALGO} | table
-    value["length"] = len(schedule.periods[0]) if is_finite else 0
-    draft = Manifest(
+    return Manifest(
         value=value,
         tables=tables,
         source_at=source_at,
         packs_per_window=np.empty(0, np.uint32),
         tokenizer=tokenizer,
-        members=members,
+        members=[each.members for each in joined],
+        joined_by=joined_by,
         copies=chosen.copies,
     )
-    if not is_finite:
-        asked = recipe.length and _positions(recipe, draft)
-        length = asked or first_repeat(schedule, [len(table) for table in tables])
-        value["length"] = bounded_length(recipe, schedule, tables, length)
-    return draft
 
 
 def _rules(recipe: Recipe, codec: TextCodec) -> dict[str, Any]:
@@ -305,19 +302,6 @@ def _source(
 def _asked(source: Source) -> str:
     given = source.weight or source.repeat
     return str(source.budget) if given is None else f"{given.numerator}/{given.denominator}"
-
-
-def _positions(recipe: Recipe, draft: Manifest) -> int:
-    """The recipe's `length` in positions: the fewest that hold so many samples, or tokens."""
-    length, draws, start, tokens = recipe.length or 0, Draws(draft), 0, 0
-    if recipe.unit == "samples":
-        return length
-    while True:
-        records = draws.records(draws.draw(start, start + _AT_ONCE))
-        sums = tokens + np.cumsum(records["tokens"], dtype=np.int64)
-        if sums[-1] >= length:
-            return start + int(np.searchsorted(sums, length)) + 1
-        start, tokens = start + _AT_ONCE, int(sums[-1])
 
 
 def _freeze(draft: Manifest) -> Manifest:

@@ -1,4 +1,4 @@
-"""Ratios and what is kept become a schedule and a length; what cannot be had is an error.
+"""Ratios and what is kept become stages and a table of sources; what cannot be had is an error.
 
 Integers and fractions only. `unit: tokens` divides each weight by the exact mean of the source's
 tokens, so that positions keep the ratio of tokens.
@@ -8,44 +8,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import ceil
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.manifest.npy_tables import content_id
-from mixtures.order.permutation import drawn_rows
-from mixtures.order.schedule import MAX_LENGTH, Schedule, period_of, quotas_of
+from mixtures.manifest.draws import places_by
+from mixtures.manifest.epochs import Epochs
+from mixtures.order.schedule import (
+    MAX_LENGTH,
+    Schedule,
+    Sources,
+    Stage,
+    shares_of,
+    table_of,
+)
 from mixtures.recipe.types import Recipe, Source
-from mixtures.recipe.validate import check_period
 from shards.errors import UserError
 
 Tables = Sequence[NDArray[np.void]]
+_AT_ONCE = 1 << 18
 
 
-def schedule_for(recipe: Recipe, tables: Tables) -> Schedule:
-    """Which source at each position, from the kept samples of each source (rows of ROW)."""
-    if recipe.ratio == "weight":
-        return _weighted(recipe, tables)
-    pairs = zip(recipe.sources, tables, strict=True)
-    quotas = [_quota(recipe, source, table) for source, table in pairs]
-    if sum(quotas) > MAX_LENGTH:
+def resolve(recipe: Recipe, tables: Tables, epochs: Epochs) -> tuple[list[Stage], Sources]:
+    """The stages of a recipe over the kept samples of each source (rows of ROW), and the source at
+    every position of its length."""
+    if recipe.ratio != "weight":
+        return _finite(recipe, tables, epochs)
+    stages = [
+        (start, shares_of(_of_samples(recipe, weights, tables)))
+        for start, weights in recipe.weights()
+    ]
+    source_at = _asked(recipe, stages, tables, epochs)
+    length = _bounded(recipe, Schedule(source_at, len(tables)), tables)
+    for start, _ in stages:
+        if start >= length:
+            raise UserError(
+                f"{recipe.path}: stages: start: {start} is not before the end of the mixture at "
+                f"{length}; lower it, raise `length`, or remove the stage"
+            )
+    return stages, source_at[:length]
+
+
+def _finite(recipe: Recipe, tables: Tables, epochs: Epochs) -> tuple[list[Stage], Sources]:
+    quotas = tuple(_quota(recipe, i, tables[i], epochs) for i in range(len(tables)))
+    _check_length(recipe, sum(quotas), f"the {recipe.ratio}s make", "lower them, or use weights")
+    return [(0, quotas)], table_of([(0, quotas)], sum(quotas))
+
+
+def _check_length(recipe: Recipe, positions: int, what: str, remedy: str) -> None:
+    if positions > MAX_LENGTH:
         raise UserError(
-            f"{recipe.path}: the {recipe.ratio}s make {sum(quotas)} positions, more than "
-            f"{MAX_LENGTH}; lower them, or use weights"
+            f"{recipe.path}: {what} {positions} positions, more than {MAX_LENGTH}; {remedy}"
         )
-    return Schedule((0,), (period_of(quotas),))
 
 
-def _weighted(recipe: Recipe, tables: Tables) -> Schedule:
-    starts, periods = [], []
-    for start, weights in recipe.weights():
-        if recipe.unit == "tokens":
-            pairs = zip(weights, tables, strict=True)
-            weights = [weight / mean_tokens(table) for weight, table in pairs]
-            check_period(recipe, weights, start)
-        starts.append(start)
-        periods.append(period_of(quotas_of(weights, recipe.period)))
-    return Schedule(tuple(starts), tuple(periods))
+def _of_samples(recipe: Recipe, weights: list[Fraction], tables: Tables) -> list[Fraction]:
+    """Weights of samples from weights in the recipe's unit."""
+    if recipe.unit == "samples":
+        return weights
+    return [weight / mean_tokens(table) for weight, table in zip(weights, tables, strict=True)]
 
 
 def mean_tokens(table: NDArray[np.void]) -> Fraction:
@@ -53,15 +76,16 @@ def mean_tokens(table: NDArray[np.void]) -> Fraction:
     return Fraction(int(table["tokens"].sum(dtype=np.int64)), len(table))
 
 
-def _quota(recipe: Recipe, source: Source, table: NDArray[np.void]) -> int:
+def _quota(recipe: Recipe, i: int, table: NDArray[np.void], epochs: Epochs) -> int:
     """Samples of one source in a finite order."""
+    source = recipe.sources[i]
     if source.repeat is not None:
         quota, asked = int(len(table) * source.repeat), f"repeat {source.repeat}"
     else:
         asked = f"budget {source.budget} {recipe.unit}"
         quota = source.budget or 0
         if recipe.unit == "tokens":
-            quota = _samples_within(recipe.seed, table, quota)
+            quota = _samples_within(epochs, i, table, quota)
     if quota == 0:
         raise UserError(f"{recipe.path}: {source.name}: {asked}: not one sample; raise it")
     most = _most(source, table)
@@ -72,14 +96,13 @@ def _quota(recipe: Recipe, source: Source, table: NDArray[np.void]) -> int:
     raise _too_often(recipe, source, len(table), quota)
 
 
-def _samples_within(seed: int, table: NDArray[np.void], budget: int) -> int:
+def _samples_within(epochs: Epochs, source: int, table: NDArray[np.void], budget: int) -> int:
     """How many samples, in the order that the source is drawn in, stay within `budget` tokens."""
     rows = len(table)
-    epochs, left = divmod(budget, int(table["tokens"].sum(dtype=np.int64)))
-    turns = np.arange(epochs * rows, (epochs + 1) * rows)
-    row, _ = drawn_rows(seed, content_id(table), rows, turns)
+    whole, left = divmod(budget, int(table["tokens"].sum(dtype=np.int64)))
+    row, _ = epochs.drawn(source, np.arange(whole * rows, (whole + 1) * rows))
     tokens = np.cumsum(table["tokens"][row], dtype=np.int64)
-    return epochs * rows + int(np.searchsorted(tokens, left, side="right"))
+    return whole * rows + int(np.searchsorted(tokens, left, side="right"))
 
 
 def _most(source: Source, table: NDArray[np.void]) -> int | None:
@@ -89,18 +112,82 @@ def _most(source: Source, table: NDArray[np.void]) -> int | None:
     return len(table) if source.allow_short else None
 
 
-def bounded_length(recipe: Recipe, schedule: Schedule, tables: Tables, length: int) -> int:
-    """`length` of a weight recipe, or less where a source may run short; else UserError."""
-    ends = []
+def _asked(recipe: Recipe, stages: list[Stage], tables: Tables, epochs: Epochs) -> Sources:
+    """The source at every position of the recipe's `length`, whatever may run short."""
+    if recipe.length is None:
+        kept = [len(table) for table in tables]
+        source_at = _table(recipe, stages, enough(stages, kept))
+        schedule = Schedule(source_at, len(kept))
+        ends = (schedule.position_of(i, count) for i, count in enumerate(kept))
+        return source_at[: min(end for end in ends if end is not None)]
+    if recipe.unit == "samples":
+        return _table(recipe, stages, recipe.length)
+    means = [mean_tokens(table) for table in tables]
+    sizes = [Fraction(sum(map(mul, shares, means)), sum(shares)) for _, shares in stages]
+    positions = ceil(recipe.length / max(sizes) * Fraction(51, 50))
+    while True:
+        source_at = _table(recipe, stages, positions)
+        found = _positions_holding(recipe.length, source_at, tables, epochs)
+        if found is not None:
+            return source_at[:found]
+        positions += positions // 4 + 1024
+
+
+def _table(recipe: Recipe, stages: list[Stage], length: int) -> Sources:
+    _check_length(recipe, length, "the mixture has", "lower `length`, or give one")
+    return table_of(stages, length)
+
+
+def enough(stages: Sequence[Stage], kept: Sequence[int]) -> int:
+    """Positions that certainly show some source's sample again, of so many kept of each."""
+    found = (_surely(stages, i, count + 1) for i, count in enumerate(kept))
+    return min(position for position in found if position is not None)
+
+
+def _surely(stages: Sequence[Stage], source: int, visits: int) -> int | None:
+    """Positions that surely hold so many visits of a source, none of its stages a whole one off."""
+    left = Fraction(visits + len(stages))
+    ends = [start for start, _ in stages[1:]]
+    for (start, shares), end in zip(stages, [*ends, None], strict=True):
+        share = Fraction(shares[source], sum(shares))
+        if share and (end is None or left <= share * (end - start)):
+            return start + ceil(left / share)
+        left -= share * (end - start) if end is not None else 0
+    return None
+
+
+def _positions_holding(
+    tokens: int, source_at: Sources, tables: Tables, epochs: Epochs
+) -> int | None:
+    """The fewest positions that hold so many tokens; None if all of the table hold fewer."""
+    turns, total = [0] * len(tables), 0
+    for start in range(0, len(source_at), _AT_ONCE):
+        part = source_at[start : start + _AT_ONCE].astype(np.int64)
+        sizes = np.empty(len(part), np.int64)
+        for i, at in enumerate(places_by(part, len(tables))):
+            row, _ = epochs.drawn(i, np.arange(turns[i], turns[i] + len(at)))
+            sizes[at] = tables[i]["tokens"][row]
+            turns[i] += len(at)
+        sums = total + np.cumsum(sizes)
+        if sums[-1] >= tokens:
+            return start + int(np.searchsorted(sums, tokens)) + 1
+        total = int(sums[-1])
+    return None
+
+
+def _bounded(recipe: Recipe, schedule: Schedule, tables: Tables) -> int:
+    """The length of the table, or less where a source may run short; else UserError."""
+    length, ends = len(schedule.source), []
     for i, (source, table) in enumerate(zip(recipe.sources, tables, strict=True)):
         most = _most(source, table)
         end = None if most is None else schedule.position_of(i, most)
-        ends.append(length if end is None else min(end, length))
+        ends.append(length if end is None else end)
     pairs = list(zip(recipe.sources, ends, strict=True))
     length = min([length, *(end for source, end in pairs if source.allow_short)])
     for i, (source, end) in enumerate(pairs):
         if end < length:
-            raise _too_often(recipe, source, len(tables[i]), schedule.visits(length)[i])
+            asked = int(schedule.visits(length)[i])
+            raise _too_often(recipe, source, len(tables[i]), asked)
     return length
 
 

@@ -27,7 +27,6 @@ from mixtures.keys import (
     one_of,
     one_or_more,
 )
-from mixtures.order.schedule import MAX_PERIOD
 from mixtures.recipe.filters import Filters
 from mixtures.tokens.layout_types import LayoutConfig, View
 from shards.profile import Profile
@@ -267,6 +266,11 @@ class Selection(Presentation):
         LeakRule | None,
         key("A leak index that training must not contain (docs/leaks.md).", "{index: leaks/index}"),
     ] = None
+    duplicates: Annotated[
+        str,
+        one_of("refuse", "keep"),
+        key("Whether samples with the same media and the same turns are refused.", "keep"),
+    ] = "refuse"
     near_text: Annotated[
         Fraction | None,
         between("0.8", "1"),
@@ -316,12 +320,6 @@ class Recipe(Selection):
         tuple[StageRule, ...],
         key("Changes of weights on the way.", "[{start: 5000, weights: {coco: 0.5}}]"),
     ] = ()
-    period: Annotated[
-        Integer,
-        key(
-            "Positions in which each source gets its whole share.", "1000", least=1, most=MAX_PERIOD
-        ),
-    ] = 1000
     max_shard_bytes: Annotated[
         Integer | None,
         key(
@@ -367,6 +365,7 @@ class Recipe(Selection):
             "max_shard_bytes": self.max_shard_bytes,
         }
         asked = {
+            "duplicates": None if self.duplicates == "refuse" else self.duplicates,
             "near_text": None if self.near_text is None else str(self.near_text),
             "canonical_clips": self.canonical_clips or None,
             "max_samples_per_clip": self.max_samples_per_clip,

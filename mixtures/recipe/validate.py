@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 
-from mixtures.order.schedule import fitting_period, misfit
 from mixtures.recipe.types import Published, Recipe
 from mixtures.tokens.layout_types import View
 from shards.errors import UserError
@@ -20,7 +18,15 @@ REMOTE = ("hf", "https", "s3", "gs")
 
 def check(recipe: Recipe) -> None:
     """Raise UserError with a line for every rule that the recipe breaks."""
-    rules = (_bad_names, _bad_ratios, _bad_amounts, _bad_places, _bad_join, _bad_frames)
+    rules = (
+        _bad_names,
+        _bad_ratios,
+        _bad_amounts,
+        _bad_places,
+        _bad_join,
+        _bad_duplicates,
+        _bad_frames,
+    )
     if broken := [f"{recipe.path}: {line}" for rule in rules for line in rule(recipe)]:
         raise UserError("\n".join(broken))
 
@@ -116,12 +122,6 @@ def _bad_stages(recipe: Recipe) -> Iterator[str]:
             yield f"{where}: weights: no source is named {unknown!r}; name one of {names}"
         if stage.start <= last:
             yield f"{where}: start: {stage.start} is not after {last}; order the stages"
-        elif stage.start % recipe.period:
-            better = -(-stage.start // recipe.period) * recipe.period
-            yield (
-                f"{where}: start: {stage.start} is no multiple of the period {recipe.period}; "
-                f"use `start: {better}`"
-            )
         last = stage.start
     yield from _bad_weights(recipe)
 
@@ -132,27 +132,14 @@ def _bad_weights(recipe: Recipe) -> Iterator[str]:
     for start, weights in recipe.weights():
         if not any(weights):
             yield f"stages: from {start} on every weight is 0; raise one"
-        elif recipe.unit == "samples":
-            yield from _bad_period(recipe, weights, start)
 
 
-def check_period(recipe: Recipe, weights: Sequence[Fraction], start: int) -> None:
-    """Raise UserError where the period cannot represent the shares of samples `weights`."""
-    for line in _bad_period(recipe, weights, start):
-        raise UserError(f"{recipe.path}: {line}")
-
-
-def _bad_period(recipe: Recipe, weights: Sequence[Fraction], start: int) -> Iterator[str]:
-    worst = misfit(weights, recipe.period)
-    if worst is None:
-        return
-    better = fitting_period(weights, recipe.period)
-    remedy = f"use `period: {better}`" if better else "choose rounder weights"
-    stage = f" from position {start} on" if start else ""
-    yield (
-        f"sources[{worst}] ({recipe.sources[worst].name}): weight{stage}: a period of "
-        f"{recipe.period} cannot represent it within 0.1 %; {remedy}"
-    )
+def _bad_duplicates(recipe: Recipe) -> Iterator[str]:
+    if recipe.duplicates == "keep" and recipe.near_text is not None:
+        yield (
+            "near_text: refuses near duplicates, and `duplicates: keep` keeps even exact ones; "
+            "remove one of the two"
+        )
 
 
 def check_view(view: View, profile: Profile, where: str) -> None:
@@ -177,3 +164,15 @@ def _beyond(view: View, profile: Profile) -> Iterator[str]:
                 f"frames: {key}: the view asks for {wanted}, the pool's profile holds {held}; "
                 "lower it, or raise the profile and build another pool"
             )
+
+
+RULES = (
+    _bad_names,
+    _bad_ratios,
+    _bad_amounts,
+    _bad_places,
+    _bad_join,
+    _bad_duplicates,
+    _bad_frames,
+)
+"""Every rule between keys; each yields its lines without the name of the file."""

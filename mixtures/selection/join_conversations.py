@@ -3,51 +3,83 @@
 Of one source, conversations over equal clips in equal order and under one licence follow each other
 in the order of their keys. What outgrows the bounds starts another sample; nothing is refused. A
 conversation without clips, or one that opens with a system turn, stays alone.
+
+A sample is ranked by what joins it, its clips and licence, and by which part of them it is: so it
+keeps its place in the order when one of its conversations goes.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mixtures.manifest.npy_tables import MEMBER
+from mixtures.order.permutation import key_of, splitmix
 from mixtures.pool.columns import Samples
 from mixtures.recipe.types import JoinRule
 from mixtures.versions import JOIN_ALGO
-from shards.id_arrays import hex_of, sorting
+from shards.id_arrays import Ids, halves, hex_of, sorting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joined:
+    """Of one source: `rows` of ROW, what each is ranked by, and `members`, rows of MEMBER.
+
+    Both tables are sorted by key. A conversation that stays alone keeps its key and has no MEMBER.
+    """
+
+    rows: NDArray[np.void]
+    joined_by: Ids
+    members: NDArray[np.void]
 
 
 def join_by_clip(
-    samples: Samples, places: NDArray[np.int64], rows: NDArray[np.void], rule: JoinRule
-) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """Rows of ROW and of MEMBER, both sorted by key, from the rows of the samples at `places`.
+    samples: Samples,
+    places: NDArray[np.int64],
+    rows: NDArray[np.void],
+    rule: JoinRule,
+    clip_ids: Ids,
+) -> Joined:
+    """The samples at `places`, whose rows are `rows`, joined as far as the rule's bounds allow.
 
-    A conversation that stays alone keeps its key and has no MEMBER.
+    `clip_ids` are those of all clips, which samples name by place.
     """
     order, fresh = _side_by_side(samples, places)
     text = samples.tokens[places][order].astype(np.int64)
-    clips = rows["tokens"][order] - text
+    shown = rows["tokens"][order] - text
     turns = samples.num_turns[places][order]
-    first = np.flatnonzero(_begins(fresh, turns, text, clips, rule))
+    first = np.flatnonzero(_begins(fresh, turns, text, shown, rule))
     sizes = np.diff(np.append(first, len(order)))
     found = rows[order[first]]
-    found["tokens"] = clips[first] + np.add.reduceat(text, first) if len(first) else 0
+    found["tokens"] = shown[first] + np.add.reduceat(text, first) if len(first) else 0
     keys = np.ascontiguousarray(rows["key"])[order]
     found["key"] = _keys(keys, sizes)
     members = np.empty(len(order), MEMBER)
     members["key"], members["member"] = np.repeat(found["key"], sizes), keys
     members = members[np.repeat(sizes > 1, sizes)]
-    return found[_by_key(found)], members[_by_key(members)]
+    by_key = _by_key(found)
+    return Joined(
+        rows=found[by_key],
+        joined_by=_joined_by(samples, places[order], fresh, first, clip_ids)[by_key],
+        members=members[_by_key(members)],
+    )
+
+
+def _stays_alone(samples: Samples, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Without clips, or with an odd number of turns: it opens with a system turn."""
+    counts, turns = np.diff(samples.ends)[places], samples.num_turns[places]
+    alone: NDArray[np.bool_] = (counts == 0) | (turns % 2 == 1)
+    return alone
 
 
 def _side_by_side(
     samples: Samples, places: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Indices into `places` that put what may be joined together, and where each group begins."""
-    counts = np.diff(samples.ends)[places]
-    alone = (counts == 0) | (samples.num_turns[places] % 2 == 1)  # odd: it opens with a system turn
+    counts, alone = np.diff(samples.ends)[places], _stays_alone(samples, places)
     order = [np.flatnonzero(alone)]
     fresh = [np.ones(len(order[0]), bool)]
     for count in np.unique(counts[~alone]).tolist():
@@ -60,6 +92,42 @@ def _side_by_side(
         order.append(own[sorted_own])
         fresh.append(np.concatenate([[True], np.any(differs, axis=0)]))
     return np.concatenate(order), np.concatenate(fresh)
+
+
+def _joined_by(
+    samples: Samples,
+    places: NDArray[np.int64],
+    fresh: NDArray[np.bool_],
+    first: NDArray[np.int64],
+    clip_ids: Ids,
+) -> Ids:
+    """Of each run of conversations, from `first` on: 8 bytes of what joins it, 8 of its part.
+
+    What stays alone by rule has its key.
+    """
+    group = np.cumsum(fresh)[first]
+    begins = np.ones(len(group), bool)
+    begins[1:] = group[1:] != group[:-1]
+    starts = np.flatnonzero(begins)
+    part = np.arange(len(group)) - np.repeat(starts, np.diff(np.append(starts, len(group))))
+    own = places[first]
+    both = np.stack([_grouped_by(samples, own, clip_ids), part.astype(np.uint64)], 1)
+    found: Ids = both.astype(">u8").view("V16")[:, 0]
+    alone = _stays_alone(samples, own)
+    found[alone] = samples.key[own[alone]]
+    return found
+
+
+def _grouped_by(samples: Samples, places: NDArray[np.int64], clip_ids: Ids) -> NDArray[np.uint64]:
+    """A hash of the clips, in order, and the licence of each sample."""
+    licences = np.array([key_of(name) for name in samples.licences] or [0], np.uint64)
+    found = splitmix(licences[samples.licence[places]])
+    starts, counts = samples.ends[places], np.diff(samples.ends)[places]
+    for i in range(int(counts.max(initial=0))):
+        some = np.flatnonzero(counts > i)
+        clip_first, clip_last = halves(clip_ids[samples.clips[starts[some] + i]])
+        found[some] = splitmix(splitmix(found[some] ^ clip_first) ^ clip_last)
+    return found
 
 
 def _begins(

@@ -199,28 +199,6 @@ def refuse_near_duplicates(
         verdicts.refuse(np.array(places, np.int64), "DUPLICATE_NEAR", details)
 
 
-def refuse_beyond(all_verdicts: Sequence[Verdicts], most: int, clips: Clips) -> None:
-    """Samples over a clip that `most` samples before them show, in the order of the recipe."""
-    uses = np.zeros(len(clips.ids), np.int64)
-    for each in all_verdicts:
-        shown = np.repeat(each.stays, np.diff(each.samples.ends))
-        uses += np.bincount(each.samples.clips[shown], minlength=len(uses))
-    crowded = uses > most
-    left = dict.fromkeys(np.flatnonzero(crowded).tolist(), most)
-    for verdicts in all_verdicts:
-        samples, places, details = verdicts.samples, [], []
-        for place in verdicts.staying(samples.per_sample(crowded)).tolist():
-            own = {clip for clip in _clips_of(samples, place) if clip in left}
-            full = [clip for clip in own if not left[clip]]
-            if full:
-                name = clips.ids[min(full)].tobytes().hex()
-                places.append(place)
-                details.append(f"{most} samples before it show clip {name}")
-            else:
-                left.update((clip, left[clip] - 1) for clip in own)
-        verdicts.refuse(np.array(places, np.int64), "CLIP_CAPPED", details)
-
-
 def _among(numbers: NDArray[np.uint64], few: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which of many evenly spread numbers are among a few; their upper bits tell most apart."""
     shift = np.uint64(64 - _MARK_BITS)

@@ -46,8 +46,8 @@ def build_summary(build: Build) -> list[tuple[str, str]]:
 
 def _shares(build: Build) -> list[Share]:
     stages = build.manifest.value["schedule"]["stages"]
-    quotas = [(stage["start"], stage["quotas"]) for stage in stages]
-    return shares(build.manifest.names, quotas, build.source_at)
+    asked = [(stage["start"], stage["shares"]) for stage in stages]
+    return shares(build.manifest.names, asked, build.source_at)
 
 
 def identity(build: Build) -> Section:
@@ -116,7 +116,7 @@ def ratio(build: Build) -> Section:
         windowed(build.source_at, len(found)), requested, length, f"Realised shares: {told}"
     )
     note = (
-        "Quotas of the manifest against the index of the shards. Deviations count samples: the "
+        "Shares of the manifest against the index of the shards. Deviations count samples: the "
         f"furthest that any prefix, and any window of {WINDOW} positions, strays from its exact "
         "share, in each stage of the schedule. The promise is 1 for prefixes and 2 for windows."
     )

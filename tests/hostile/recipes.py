@@ -11,7 +11,6 @@ GOOD = """\
 name: good
 seed: 7
 text: {tokenizer: tokenizer.json}
-period: 100
 pack_tokens: 256
 pack_patches: 4096
 pack_window: 32
@@ -123,11 +122,6 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
         "must give exactly one of weight, repeat, budget, here 'repeat'",
     ),
     "no ratio": ("RECIPE_BAD_WEIGHT", changed(", weight: 0.9", ""), "gives no ratio"),
-    "no period fits": (
-        "RECIPE_BAD_WEIGHT",
-        weight("0.123457"),
-        "a period of 100 cannot represent it within 0.1 %",
-    ),
     "unknown key": (
         "RECIPE_UNKNOWN",
         changed("seed: 7", "sede: 7"),

@@ -225,8 +225,6 @@ def write_recipe(folder: Path, ratios: dict[str, str], *more: str, held_out: str
     tokenizer = folder / "tokenizer.json"
     tokenizer.write_bytes(TOKENIZER)
     lines = ["name: made", "seed: 5", f"text: {{tokenizer: {tokenizer}}}", *more]
-    if not any(line.startswith("period") for line in more):
-        lines.append("period: 100")
     if not any(line.startswith("pack_tokens") for line in more):
         lines += ["pack_tokens: 256", "pack_patches: 4096", "pack_window: 32"]
     if not any(line.startswith("layout") for line in more):

@@ -22,7 +22,6 @@ RATIOS = {
 }
 MORE = (
     "length: 200",
-    "period: 40",
     "stages: [{start: 80, weights: {b: 4}}]",
     "layout: {slow_frames: 2, timestamps: per_frame_text}",
     "join_by_clip: {max_turns: 6, max_tokens: 200}",

@@ -24,7 +24,6 @@ RECIPE = (
 name: small
 seed: 5
 length: 60
-period: 100
 pack_window: 32
 max_shard_bytes: 10000000
 sources:

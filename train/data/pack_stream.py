@@ -1,7 +1,7 @@
 """Manifest -> packs of this rank, step by step, whatever the number of workers.
 
 Steps leave in order, prepared by threads or by the caller. The whole state is one number: the next
-step that the consumer has not been given.
+step that the consumer has not been given. A checkpoint keeps beside it in which window that begins.
 """
 
 from __future__ import annotations
@@ -77,16 +77,20 @@ class Stream:
 
     def state(self) -> DataState:
         """The data state of a run: everything before `step` has been handed out."""
+        window, pack = self.sampler.order.place_of(self.step)
         return {
             "v": STATE_VERSION,
             "manifest_id": self.manifest_id,
             "step": self.step,
+            "window": window,
+            "pack": pack,
             "global_batch": self.sampler.global_batch,
         }
 
     def load(self, state: DataState) -> None:
         """Go on where `state` was taken; UserError if it is of another manifest or batch size."""
         check_same_order(state, self.state())
+        self.sampler.order.go_on(state["step"], state["window"], state["pack"])
         self.step = state["step"]
 
     def __iter__(self) -> Iterator[Pack]:
@@ -141,6 +145,7 @@ class Stream:
     def _future(self, node: Node) -> Iterator[list[Place]]:
         """What this node's ranks will read, step by step from the current one."""
         order = Order(self._manifest, self.sampler.global_batch)
+        order.go_on(self.step, *self.sampler.order.place_of(self.step))
         for step in takewhile(order.has_step, count(self.step)):
             ranks = [order.batch(step, rank, self.sampler.world_size) for rank in node.ranks]
             drawn = [one for packs in ranks for pack in packs for one in pack]

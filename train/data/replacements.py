@@ -1,7 +1,7 @@
 """What stands in for a damaged sample: another one of its source that fits into its place.
 
-The choice is a function of the manifest and the position, so every rank layout, and every rerun on
-the same damage, sees the same packs; no other position moves.
+The choice hangs on the damaged sample, its epoch and what its source holds, so every rank layout,
+and every rerun on the same damage, sees the same packs; no other position moves.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 
 from mixtures.manifest.draws import Drawn
 from mixtures.manifest.manifest import Manifest
-from mixtures.order.permutation import key_of, permute
+from mixtures.order.permutation import key_of
+from mixtures.order.ranking import hashed
 from shards.errors import DamagedData
 
-STAND_IN_ALGO = "smaller-of-source/1"
+STAND_IN_ALGO = "smaller-of-source/2"
 ATTEMPTS = 16
 MOST, MOST_PER_SAMPLE = 10, 1 / 1000
 
@@ -55,16 +56,19 @@ class StandIns:
         raise DamagedData(f"{damage}; no whole sample of {drawn.source!r} fits into its place")
 
     def candidates(self, drawn: Drawn) -> Iterator[Drawn]:
-        """A few other samples of its source, none larger, in an order keyed by the position."""
+        """A few other samples of its source, none larger, in an order of the damaged sample's own.
+
+        One sample more or less in the source changes nothing else in that order.
+        """
         number = self.manifest.names.index(drawn.source)
         table = self.manifest.tables[number]
-        # what fits into the place, met in an order that is the position's own
-        fits = (table["tokens"] <= drawn.tokens) & (table["patches"] <= drawn.patches)
-        rows = np.flatnonzero(fits)
-        content = self.manifest.content_ids[number]
-        key = key_of(self.manifest.seed, f"{STAND_IN_ALGO} {content}", drawn.position)
-        for at in permute(np.arange(min(len(rows), ATTEMPTS)), len(rows), key).tolist():
-            record = table[rows[at]]
+        rows = np.flatnonzero(
+            (table["tokens"] <= drawn.tokens) & (table["patches"] <= drawn.patches)
+        )
+        salt = key_of(self.manifest.seed, drawn.source, STAND_IN_ALGO, drawn.key)
+        (hashes,) = hashed(table["key"][rows], salt, np.array([drawn.epoch]))
+        for row in rows[np.argsort(hashes, kind="stable")[:ATTEMPTS]].tolist():
+            record = table[row]
             if record["key"].tobytes().hex() != drawn.key:
                 yield replace(
                     drawn,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,7 +203,7 @@ def test_weights_change_the_mixture_and_leave_each_source_in_its_order(tmp_path:
         "kept": [60, 60],
         "conversations": [60, 60],
         "in_both": 60,
-        "same_order": True,
+        "in_order": 60,
         "drawn": [60, 31],
         "reused": 31,
     }
@@ -215,13 +217,20 @@ def test_weights_change_the_mixture_and_leave_each_source_in_its_order(tmp_path:
         assert ours[:shorter] == theirs[:shorter]
 
 
-def test_one_sample_less_changes_the_order_of_its_source_only(tmp_path: Path) -> None:
+def test_one_sample_less_moves_no_other(tmp_path: Path) -> None:
     other = made()
     other.broken = {"a-7": "MEDIA_EMPTY"}
     found = diff(planned(tmp_path / "one", made()), planned(tmp_path / "two", other))
-    orders = {name: one["same_order"] for name, one in found["sources"].items()}
-    assert orders == {"a": False, "b": True}
+    orders = {name: one["in_order"] for name, one in found["sources"].items()}
+    assert orders == {"a": 59, "b": 30}
     assert found["sources"]["a"]["in_both"] == 59
+
+
+def test_another_seed_keeps_little_of_the_order(tmp_path: Path) -> None:
+    a, b = (planned(tmp_path / name, made(), ratios=RATIOS) for name in ("one", "two"))
+    other = replace(b, value=b.value | {"seed": 6})
+    found = diff(a, other)["sources"]["a"]
+    assert found["in_both"] == 60 and 5 < found["in_order"] < 30
 
 
 def test_a_manifest_does_not_differ_from_itself(tmp_path: Path) -> None:
@@ -241,6 +250,43 @@ def test_explain_names_what_a_rank_sees(tmp_path: Path) -> None:
         explain(manifest, 0, 2, 2, 4)
 
 
+@pytest.mark.parametrize(
+    ("step", "rank", "world_size", "global_batch"),
+    [(-1, 0, 1, 1), (0, -1, 1, 1), (0, 0, 10**9, 1), (0, 0, 1, 10**9), (0, 0, 0, 1), (0, 0, 1, 0)],
+)
+def test_silly_numbers_are_refused(
+    tmp_path: Path, step: int, rank: int, world_size: int, global_batch: int
+) -> None:
+    with pytest.raises(UserError, match="give --step >= 0"):
+        explain(planned(tmp_path, made()), step, rank, world_size, global_batch)
+
+
+def test_a_step_beyond_the_end_of_a_finite_order_is_named(tmp_path: Path) -> None:
+    manifest = planned(tmp_path, made(), ratios={"a": "repeat: 1", "b": "repeat: 1"})
+    with pytest.raises(UserError, match="step 99999999999999999999: the order ends before it"):
+        explain(manifest, 99_999_999_999_999_999_999, 0, 2, 4)
+
+
+def test_a_step_beyond_the_length_says_how_long_counting_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned(tmp_path, made())
+    place = "--rank 0 --world-size 1 --global-batch 4 --json".split()
+
+    def said(step: int) -> tuple[str, str]:
+        command = ["mixtures", "explain", str(tmp_path / "manifest.json"), "--step", str(step)]
+        monkeypatch.setattr(sys, "argv", [*command, *place])
+        main()
+        return capsys.readouterr()
+
+    assert said(0)[1] == ""
+    shown, told = said(5000)
+    assert len(json.loads(shown)) == 4
+    assert re.search(r"step 5000 is beyond the length: the packs of about \d+ windows", told)
+    with pytest.raises(UserError, match="more than 1000000; ask for an earlier step"):
+        said(10**20)
+
+
 def test_no_vision_costs_no_patch_and_no_visual_token(tmp_path: Path) -> None:
     seen = planned(tmp_path / "both", made())
     blind = planned(tmp_path / "none", made(), "layout: {slow_frames: 2, pathways: none}")
@@ -248,7 +294,7 @@ def test_no_vision_costs_no_patch_and_no_visual_token(tmp_path: Path) -> None:
         assert not table["patches"].any() and not table["frames"].any()
     for i in range(2):
         assert (seen.tables[i]["tokens"] > blind.tables[i]["tokens"]).all()
-    assert [diff(seen, blind)["sources"][name]["same_order"] for name in "ab"] == [True, True]
+    assert [diff(seen, blind)["sources"][name]["in_order"] for name in "ab"] == [60, 30]
 
 
 def test_lengths_in_the_plan_are_those_of_the_rendered_sample(tmp_path: Path) -> None:
@@ -321,7 +367,7 @@ def test_every_fault_of_every_file_of_a_manifest_is_refused(
 ) -> None:
     manifest = planned(tmp_path, made(), ratios=ratios)
     files = [tmp_path / "manifest.json", *sorted((tmp_path / "plan").iterdir())]
-    assert len(files) == 5 + (manifest.source_at is not None)
+    assert len(files) == 6
     for path in files:
         whole = path.read_bytes()
         fault(path)
@@ -332,14 +378,14 @@ def test_every_fault_of_every_file_of_a_manifest_is_refused(
     assert load_manifest(tmp_path / "manifest.json").value == manifest.value
 
 
-@pytest.mark.parametrize("version", [1, 3])
+@pytest.mark.parametrize("version", [2, 4])
 def test_an_older_and_a_newer_manifest_are_refused_before_anything_else(
     tmp_path: Path, version: int
 ) -> None:
     planned(tmp_path, made())
     value = {"manifest_version": version, "manifest_id": "x", "what": ["it", "may", "hold"]}
     (tmp_path / "manifest.json").write_bytes(canonical_json(value))
-    with pytest.raises(UserError, match=f"manifest_version is {version}, this version knows 2"):
+    with pytest.raises(UserError, match=f"manifest_version is {version}, this version knows 3"):
         load_manifest(tmp_path / "manifest.json")
 
 

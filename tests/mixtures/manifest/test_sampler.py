@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
+from mixtures.manifest.blocks import Blocks
 from mixtures.manifest.draws import Drawn, Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
@@ -15,6 +18,7 @@ from mixtures.manifest.sampler import Order
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from mixtures.versions import BATCH_ALGO, DEAL_ALGO
+from shards.errors import UserError
 from tests.support.made_pool import MadePool, many, write_recipe
 
 GOLDEN = "618e1c41fc1799c3c0957d07e81dac6da32bd11e2f6fd5327aed60006f0fccce"
@@ -32,11 +36,12 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def test_every_prefix_and_window_keeps_the_ratio(manifest: Manifest) -> None:
-    source = Draws(manifest).draw(0, 2000).source
+    source = Draws(manifest).draw(0, 2048).source
     seen = np.cumsum(source[:, None] == np.arange(3), axis=0)
-    share = np.arange(1, 2001)[:, None] * np.array([7, 2, 1]) / 10
-    assert (abs(seen - share) < 1).all()
-    windows = seen[100:] - seen[:-100]
+    share = np.arange(1, 2049)[:, None] * np.array([7, 2, 1]) / 10
+    rounds = np.arange(2048)[:, None] // 512  # of the table, each of which costs less than one
+    assert (abs(seen - share) < 1 + rounds).all()
+    windows = seen[100:512] - seen[:412]
     assert (abs(windows - [70, 20, 10]) < 2).all()
 
 
@@ -87,6 +92,72 @@ def test_a_pack_number_finds_its_window_from_anywhere(manifest: Manifest) -> Non
     packs = [forward.pack(i) for i in range(manifest.value["packs"] + 60)]
     assert cold.pack(len(packs) - 1) == packs[-1]
     assert manifest.value["packs"] == manifest.packs_per_window.sum()
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 40, 400])
+def test_going_on_from_a_saved_place_gives_the_same_packs(manifest: Manifest, ahead: int) -> None:
+    step = ahead + manifest.value["packs"] // 4 - 20
+    walked, cold = Order(manifest, 4), Order(manifest, 4)
+    assert walked.has_step(step)
+    window, pack = walked.place_of(step)
+    cold.go_on(step, window, pack)
+    for later in range(step, step + 3):
+        assert cold.batch(later, 0, 2) == walked.batch(later, 0, 2)
+        assert cold.place_of(later) == walked.place_of(later)
+    assert cold.batch(0, 1, 2) == walked.batch(0, 1, 2)  # and back again
+
+
+def test_going_on_far_beyond_the_length_counts_no_window_before_it(manifest: Manifest) -> None:
+    """A place that can be, a million windows on: packed alone, so it comes at once."""
+    order, window = Order(manifest, 4), 10**7
+    inside = len(manifest.packs_per_window)
+    first = manifest.value["packs"] + (window - inside) * 7
+    first += -first % 4
+    order.go_on(first // 4, window, first)
+    found = [one.position for pack in order.batch(first // 4, 0, 1) for one in pack]
+    assert {position // 32 for position in found} == {window}
+
+
+@pytest.mark.parametrize("change", [(0, 1), (1, 0), (-1, 0), (0, -1), (10**9, 0), (0, 10**30)])
+@pytest.mark.parametrize("step", [3, 30, 300])
+def test_a_place_that_cannot_be_is_refused(
+    manifest: Manifest, step: int, change: tuple[int, int]
+) -> None:
+    order = Order(manifest, 4)
+    window, pack = order.place_of(step)
+    cold = Order(manifest, 4)
+    if step == 300 and max(map(abs, change)) == 1:  # beyond the length only what no order can have
+        change = (change[0] * 2000, change[1] * 100)
+    with pytest.raises(UserError, match="resume from the checkpoint before it"):
+        cold.go_on(step, window + change[0], pack + change[1])
+
+
+def test_a_finite_order_goes_on_at_its_end_too(tmp_path: Path) -> None:
+    ratios = {"a": "repeat: 1", "b": "repeat: 2"}
+    recipe = load_recipe(write_recipe(tmp_path, ratios))
+    sources = {"a": many("a", 50), "b": many("b", 20)}
+    order = Order(build_manifest(recipe, MadePool(sources=sources).make(tmp_path)).manifest, 4)
+    steps = 0
+    while order.has_step(steps):
+        steps += 1
+    order.go_on(steps, *order.place_of(steps))
+    assert not order.has_step(steps) and not order.has_step(10**20)
+
+
+def test_a_step_too_far_beyond_the_length_is_refused_at_once(manifest: Manifest) -> None:
+    order = Order(manifest, 4)
+    with pytest.raises(UserError, match="more than 1000000; ask for an earlier step"):
+        order.has_step(10**20)
+    assert 0 < order.windows_to(manifest.value["packs"]) < 100
+    assert order.windows_to(manifest.value["packs"] // 4 - 1) == 0
+
+
+def test_a_step_of_many_blocks_packs_each_once(manifest: Manifest) -> None:
+    order = Order(manifest, 60)
+    order._packs._blocks._windows_at_once = 1
+    with patch.object(Blocks, "block", autospec=True, side_effect=Blocks.block) as block:
+        order.batch(0, 0, 1)
+    assert block.call_count <= 2 * 20
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5, 8, 11])

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest, write_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.order.permutation import drawn_rows
 from mixtures.plan.build_manifest import build_manifest
+from mixtures.plan.quotas import mean_tokens
 from mixtures.recipe.load import load_recipe
 from shards.errors import UserError
 from shards.pool import Pool
@@ -46,10 +45,7 @@ def drawn(manifest: Manifest, name: str) -> dict[str, int]:
 
 def test_weights_of_tokens_keep_the_ratio_of_tokens(tmp_path: Path, pool: Path) -> None:
     ratios = {"a": "weight: 3", "b": "weight: 1"}
-    with pytest.raises(UserError) as refused:
-        planned(tmp_path, pool, ratios, "unit: tokens")
-    period = "period: " + str(refused.value).rsplit("`period: ", 1)[1].partition("`")[0]
-    manifest = planned(tmp_path, pool, ratios, "unit: tokens", "length: 120000", period)
+    manifest = planned(tmp_path, pool, ratios, "unit: tokens", "length: 120000")
     total = manifest.value["totals"]["tokens"]
     assert abs(drawn(manifest, "a")["tokens"] / total - 0.75) < 0.003
     assert drawn(manifest, "a")["samples"] > 4 * drawn(manifest, "b")["samples"]
@@ -74,7 +70,7 @@ def test_a_budget_of_tokens_is_kept_to_a_sample(tmp_path: Path, pool: Path, budg
     assert spent == drawn(manifest, "a")["tokens"] <= budget
     table = manifest.tables[0]
     turn = np.array([len(of_a)])
-    row, _ = drawn_rows(manifest.seed, manifest.content_ids[0], len(table), turn)
+    row, _ = manifest.epochs.drawn(0, turn)
     assert spent + int(table["tokens"][row[0]]) > budget
 
 
@@ -121,14 +117,49 @@ def test_a_source_that_first_comes_in_a_later_stage_starts_at_its_first_turn(
     assert late == [one.key for one in Draws(plain).samples(0, 50) if one.source == "b"]
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 400), st.integers(0, 900), st.integers(0, 60), st.integers(0, 2**32))
-def test_an_epoch_shows_every_row_once(rows: int, start: int, more: int, seed: int) -> None:
-    turns = np.arange(start, start + more)
-    row, epoch = drawn_rows(seed, "content", rows, turns)
-    assert (epoch == turns // rows).all()
-    whole = np.arange(start // rows * rows, (start // rows + 1) * rows)
-    full, _ = drawn_rows(seed, "content", rows, whole)
-    assert sorted(full.tolist()) == list(range(rows))
-    inside = turns < whole[-1] + 1
-    assert row[inside].tolist() == full[turns[inside] - whole[0]].tolist()
+@pytest.mark.parametrize("weights", [("5", "1"), ("0.123457", "1"), ("9999", "7"), ("1e-9", "1e6")])
+@pytest.mark.parametrize("unit", ["samples", "tokens"])
+def test_every_ratio_plans_and_keeps_to_its_weights(
+    tmp_path: Path, pool: Path, weights: tuple[str, str], unit: str
+) -> None:
+    ratios = {name: f"weight: {weight}" for name, weight in zip("ab", weights, strict=True)}
+    manifest = planned(tmp_path, pool, ratios, f"unit: {unit}", "length: 3000")
+    shares = manifest.value["schedule"]["stages"][0]["shares"]
+    source = Draws(manifest).draw(0, manifest.length).source
+    astray = np.cumsum(source == 0) * sum(shares) - np.arange(1, len(source) + 1) * shares[0]
+    assert abs(astray).max() < sum(shares)
+    sizes = [1, 1] if unit == "samples" else [mean_tokens(table) for table in manifest.tables]
+    asked = [Fraction(weight) / size for weight, size in zip(weights, sizes, strict=True)]
+    off = Fraction(shares[0], sum(shares)) - asked[0] / sum(asked)
+    assert abs(off) < Fraction(1, 10**9)
+
+
+def test_a_stage_starts_anywhere_and_is_counted_from_there(tmp_path: Path, pool: Path) -> None:
+    stages = "stages: [{start: 37, weights: {b: 3}}, {start: 91, weights: {a: 0}}]"
+    manifest = planned(tmp_path, pool, {"a": "weight: 2", "b": "weight: 1"}, stages, "length: 100")
+    source = Draws(manifest).draw(0, 130).source
+    for (start, stop), share in (((0, 37), 2 / 3), ((37, 91), 2 / 5), ((91, 130), 0)):
+        seen = np.cumsum(source[start:stop] == 0)
+        assert (abs(seen - share * np.arange(1, stop - start + 1)) < 1).all()
+    assert manifest.schedule.visits(130).tolist() == np.bincount(source).tolist()
+
+
+@pytest.mark.parametrize("start", [100, 5000])
+def test_a_stage_beyond_the_end_is_refused(tmp_path: Path, pool: Path, start: int) -> None:
+    stages = f"stages: [{{start: {start}, weights: {{b: 3}}}}]"
+    with pytest.raises(UserError, match=f"start: {start} is not before the end of the mixture at"):
+        planned(tmp_path, pool, {"a": "weight: 2", "b": "weight: 1"}, stages, "length: 100")
+
+
+def test_without_a_length_a_curriculum_ends_where_a_source_would_repeat(
+    tmp_path: Path, pool: Path
+) -> None:
+    stages = "stages: [{start: 33, weights: {a: 9}}]"
+    manifest = planned(tmp_path, pool, {"a": "weight: 1", "b": "weight: 2"}, stages)
+    drawn = Draws(manifest).samples(0, manifest.length + 1)
+    assert {one.epoch for one in drawn[:-1]} == {0} and drawn[-1].epoch == 1
+
+
+def test_a_length_that_no_table_holds_is_refused(tmp_path: Path, pool: Path) -> None:
+    with pytest.raises(UserError, match="3000000000 positions, more than 2147483648; lower"):
+        planned(tmp_path, pool, {"a": "weight: 2", "b": "weight: 1"}, "length: 3000000000")

@@ -30,7 +30,7 @@ text: {tokenizer: t.json, template: llama}
 stages: [{start: 100, weights: {a: 1, "b b": 2, coco: none}}]
 frames: {cap: true, colour: red}
 leaks:
-periods: 100
+lengths: 100
 """
 
 
@@ -41,7 +41,7 @@ def test_all_mistakes_of_a_file_are_named_at_once_in_its_order(tmp_path: Path) -
     lines = str(caught.value).split("\n")
     number = "must be a number above 0 (1e-12 to 1e12), not"
     assert [line.removeprefix(f"{tmp_path}/r.yaml: ") for line in lines] == [
-        "unknown key 'periods'; did you mean 'period'?",
+        "unknown key 'lengths'; did you mean 'length'?",
         "name: must be letters, digits, '_', '-' or '.', not 'my mixture'",
         f"sources[0] (a): weight: {number} 'many'",
         "sources[1] (coco): the key 'licence' is missing; add it",

@@ -33,7 +33,7 @@ def written(folder: Path, text: str) -> Path:
 def test_a_good_recipe_is_read_with_exact_weights_and_defaults(tmp_path: Path) -> None:
     recipe = load_recipe(written(tmp_path, GOOD))
     assert [source.weight for source in recipe.sources] == [Fraction(9, 10), Fraction(1, 10)]
-    assert (recipe.ratio, recipe.unit, recipe.period) == ("weight", "samples", 1000)
+    assert (recipe.ratio, recipe.unit, recipe.duplicates) == ("weight", "samples", "refuse")
     assert (recipe.length, recipe.frames.cap, recipe.stages) == (None, 128, ())
 
 
@@ -80,10 +80,9 @@ def test_the_demo_ablations_differ_in_pathways_only() -> None:
         ("weight: 0.9", "weight: 1, repeat: 1", "exactly one of weight, repeat, budget"),
         ("weight: 0.9", "repeat: 1", "exactly one of weight, repeat, budget"),
         (", weight: 0.9", "", "exactly one of weight, repeat, budget"),
-        ("weight: 0.9", "weight: 6", "a period of 1000 cannot represent it"),
         ("name: b", "name: a", "sources: two are named 'a'"),
         ("name: b", "name: ../b", "name: must be letters"),
-        ("seed: 7", "seed: 7\nperiod: 70000", "period: must be an integer from 1 to 65536"),
+        ("seed: 7", "seed: 7\nduplicates: drop", "duplicates: must be one of refuse, keep"),
         (
             "seed: 7",
             "seed: 7\nframes: {fps: 4}",
@@ -168,7 +167,6 @@ FILTERED = GOOD.replace("weight: 0.9", "weight: 0.9, filters: {}")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD + "stages: [{start: 10, weights: {a: 1}}]\n", "use `start: 1000`"),
         (GOOD + "stages: [{start: 1000, weights: {z: 1}}]\n", "no source is named 'z'"),
         (GOOD + "stages: [{start: 0, weights: {a: 0, b: 0}}]\n", "every weight is 0"),
         (
@@ -176,7 +174,7 @@ FILTERED = GOOD.replace("weight: 0.9", "weight: 0.9, filters: {}")
             "1000 is not after 1000",
         ),
         (GOOD + "stages: [{start: 1000}]\n", "the key 'weights' is missing"),
-        (GOOD + "stages: [{start: 1000, weights: {a: 7, b: 0.01}}]\n", "from position 1000 on"),
+        (GOOD + "near_text: 0.9\nduplicates: keep\n", "remove one of the two"),
         (GOOD.replace("weight: ", "repeat: ") + "unit: tokens\n", "a repeat recipe counts samples"),
         (GOOD + "unit: words\n", "unit: must be one of samples, tokens"),
         (GOOD.replace("weight: 0.9", "weight: 0.9, allow_short: true"), "without `max_repeats`"),

@@ -153,7 +153,8 @@ def test_conversations_over_copies_are_joined(tmp_path: Path) -> None:
 def test_explain_and_diff_say_what_is_shown(tmp_path: Path) -> None:
     plain, plan = (plan_of(tmp_path, pool_of(), *more).manifest for more in ((), (ON,)))
     assert diff(plain, plan)["rules"]["canonical.algo"] == [None, CANONICAL_ALGO]
-    assert all(one["same_order"] for one in diff(plain, plan)["sources"].values())
+    for one in diff(plain, plan)["sources"].values():
+        assert one["in_order"] == one["in_both"] == one["kept"][0]
     pool = Pool(str(tmp_path / "pool"))
     packs = [pack for step in range(8) for pack in explain(plan, step, 0, 1, 1, pool)]
     told = {one["record"]: (one["clips"], one["named"]) for pack in packs for one in pack}
@@ -239,13 +240,11 @@ def test_no_clip_is_shown_by_more_samples_than_the_recipe_allows(tmp_path: Path)
     pool = MadePool(sources={"a": [*many("a", 2), *asked], "b": [*many("b", 2), *others]})
     plan = plan_of(tmp_path, pool, "max_samples_per_clip: 3")
     a, b = plan.books
-    assert (a.not_chosen, a.chosen, b.not_chosen, b.chosen) == (2, 5, 4, 2)
-    assert [row["source"] for row in capped(plan)] == ["a"] * 2 + ["b"] * 4
-    assert {row["key"] for row in capped(plan)[:2]} == set(sorted(one.key for one in asked)[3:])
-    assert {row["detail"] for row in capped(plan)} == {
-        f"3 samples before it show clip {name_of('x')}"
-    }
-    assert plan.manifest.value["sources"][0]["not_chosen"] == {"CLIP_CAPPED": 2}
+    assert (a.not_chosen, a.chosen, b.not_chosen, b.chosen) == (3, 4, 3, 3)
+    assert [row["source"] for row in capped(plan)] == ["a"] * 3 + ["b"] * 3
+    assert {row["key"] for row in capped(plan)[:3]} == set(sorted(one.key for one in asked)[2:])
+    assert {row["detail"] for row in capped(plan)} == {f"3 other samples show clip {name_of('x')}"}
+    assert plan.manifest.value["sources"][0]["not_chosen"] == {"CLIP_CAPPED": 3}
     assert plan.manifest.value["recipe"]["max_samples_per_clip"] == 3
 
 
@@ -265,7 +264,7 @@ def test_copies_count_as_one_clip_where_they_are_shown_as_one(tmp_path: Path) ->
     twice = "max_samples_per_clip: 2"
     apart, as_one = (capped(plan_of(tmp_path, pool_of(), twice, *more)) for more in ((), (ON,)))
     assert [row["source"] for row in apart] == ["b"] and name_of("y") in apart[0]["detail"]
-    assert {row["record"] for row in as_one} == {"where", "differ"}
+    assert {row["record"] for row in as_one} == {"which", "differ"}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import mixtures.__main__
 from mixtures.diff import diff, explain
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
+from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.npy_tables import ROW
 from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.pool.columns import Samples
@@ -45,6 +47,9 @@ ASKED = st.tuples(
 )
 
 
+CLIP_IDS = np.frombuffer(np.random.default_rng(0).bytes(48), "V16")
+
+
 def rows_of(samples: Samples, places: np.ndarray) -> np.ndarray:
     """Rows in which every clip costs 30 tokens and 16 patches."""
     rows = np.zeros(len(places), ROW)
@@ -63,7 +68,9 @@ def test_every_conversation_is_in_one_sample_within_the_bounds(
     stays = data.draw(st.lists(st.booleans(), min_size=len(asked), max_size=len(asked)))
     places = np.flatnonzero(np.array(stays, bool))
     rule = JoinRule(max_turns=turns, max_tokens=tokens)
-    rows, members = join_by_clip(samples, places, rows_of(samples, places), rule)
+    joined_rows = join_by_clip(samples, places, rows_of(samples, places), rule, CLIP_IDS)
+    rows, members = joined_rows.rows, joined_rows.members
+    assert len(rows) == len(joined_rows.joined_by) == len(set(joined_rows.joined_by.tolist()))
     of = {row["key"].tobytes(): row for row in rows}
     assert [row["key"].tobytes() for row in rows] == sorted(of)
     assert [row["key"].tobytes() for row in members] == sorted(r["key"].tobytes() for r in members)
@@ -84,14 +91,43 @@ def test_every_conversation_is_in_one_sample_within_the_bounds(
         assert key.hex() == short_hash([JOIN_ALGO, names])
 
 
+def ranks(samples: Samples, places: np.ndarray, rule: JoinRule) -> dict[bytes, bytes]:
+    """What each sample is ranked by -> its key."""
+    joined = join_by_clip(samples, places, rows_of(samples, places), rule, CLIP_IDS)
+    keys = np.ascontiguousarray(joined.rows["key"])
+    pairs = zip(joined.joined_by, keys, strict=True)
+    return {by.tobytes(): key.tobytes() for by, key in pairs}
+
+
+def test_a_conversation_less_does_not_move_the_sample_it_was_in() -> None:
+    asked = [([0], 0, 2, 10), ([0, 1], 0, 2, 10), ([1], 0, 2, 10), ([], 0, 2, 10)] * 5
+    samples, rule = samples_of(asked), JoinRule(max_turns=6, max_tokens=1000)
+    whole = ranks(samples, np.arange(20), rule)
+    for gone in range(20):
+        fewer = ranks(samples, np.delete(np.arange(20), gone), rule)
+        assert fewer.keys() <= whole.keys() and len(whole) - len(fewer) == (not asked[gone][0])
+        changed = sum(whole[by] != key for by, key in fewer.items())
+        assert 1 <= changed <= 2 if asked[gone][0] else changed == 0
+
+
+def test_another_licence_or_order_of_clips_is_another_rank() -> None:
+    asked = [([0, 1], 0, 2, 9), ([1, 0], 0, 2, 9), ([0, 1], 1, 2, 9), ([0], 0, 2, 9)]
+    samples = samples_of(asked)
+    found = ranks(samples, np.arange(4), JoinRule(max_turns=6, max_tokens=1000))
+    assert len({by[:8] for by in found}) == 4 and {by[8:] for by in found} == {bytes(8)}
+    alone = samples_of([([], 0, 2, 9), ([1], 0, 3, 9)])
+    for by, key in ranks(alone, np.arange(2), JoinRule(max_turns=6, max_tokens=1000)).items():
+        assert by == key
+
+
 def test_neighbours_are_joined_until_a_bound_is_reached() -> None:
     samples = samples_of([([0], 0, 2, 10)] * 7)
     every = np.arange(7)
 
     def sizes(turns: int, tokens: int) -> list[int]:
         rule = JoinRule(max_turns=turns, max_tokens=tokens)
-        _, members = join_by_clip(samples, every, rows_of(samples, every), rule)
-        return sorted(Counter(row["key"].tobytes() for row in members).values())
+        joined = join_by_clip(samples, every, rows_of(samples, every), rule, CLIP_IDS)
+        return sorted(Counter(row["key"].tobytes() for row in joined.members).values())
 
     assert sizes(100, 1000) == [7]
     assert sizes(6, 1000) == [3, 3]  # and one alone
@@ -138,14 +174,33 @@ def test_a_recipe_that_does_not_join_says_nothing_of_it(tmp_path: Path) -> None:
     assert set(plan.manifest.value["sources"][0]["kept"]) == {"samples", "tokens", "table"}
 
 
+def test_a_conversation_less_keeps_the_order_of_the_mixture(tmp_path: Path) -> None:
+    asked = [one for i in range(12) for one in asked_twice(f"about {i}", [f"video-{i}"], 5)]
+    orders = []
+    for name, own in (("whole", asked), ("fewer", [*asked[:22], *asked[23:]])):
+        pool = MadePool(sources={"a": own, "b": many("b", 4)})
+        manifest = plan_of(tmp_path / name, pool, JOIN, "length: 48").manifest
+        keys = [one.key for one in Draws(manifest).samples(0, 48) if one.source == "a"]
+        clips = {row["key"].tobytes().hex(): by for row, by in joined_by(manifest)}
+        orders.append([clips[key] for key in keys])
+        assert len(set(keys[: len(clips)])) == len(clips)
+    assert orders[0] == orders[1]
+
+
+def joined_by(manifest: Manifest) -> Iterator[tuple[np.void, bytes]]:
+    """The rows of the first source, and what each is ranked by."""
+    for row, by in zip(manifest.tables[0], manifest.joined_by[0], strict=True):
+        yield row, by.tobytes()
+
+
 def test_diff_and_explain_name_the_conversations(tmp_path: Path) -> None:
     pool = pool_of()
     joined, apart = plan_of(tmp_path, pool, JOIN).manifest, plan_of(tmp_path, pool).manifest
     found = diff(apart, joined)
     assert found["rules"]["join.max_turns"] == [None, 6]
     assert found["sources"]["a"]["conversations"] == [7, 7]
-    assert found["sources"]["a"]["kept"] == [7, 3] and not found["sources"]["a"]["same_order"]
-    assert found["sources"]["b"]["same_order"]
+    assert found["sources"]["a"]["kept"] == [7, 3] and found["sources"]["a"]["in_order"] == 1
+    assert found["sources"]["b"]["in_both"] == 4
     made = {sample.key: sample for own in pool.sources.values() for sample in own}
     packs = explain(joined, 0, 0, 1, 8, Pool(str(tmp_path / "pool")))
     shown = [one for pack in packs for one in pack]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixtures.diff import diff
+from mixtures.manifest.draws import Draws
+from mixtures.manifest.files import load_manifest
 from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.pool.clusters import components
 from mixtures.recipe.load import load_recipe
@@ -18,6 +22,7 @@ from tests.support.verdicts import RATIOS, pool_with, refusals, refused
 
 
 def plan_of(folder: Path, pool: MadePool, *more: str, held_out: str = "") -> Plan:
+    folder.mkdir(exist_ok=True)
     recipe = load_recipe(write_recipe(folder, RATIOS, *more, held_out=held_out))
     return build_manifest(recipe, pool.make(folder / "pool"))
 
@@ -139,3 +144,85 @@ def test_components_do_not_hang_on_the_order_of_pairs(
     for a, b in pairs:
         assert found[a] == found[b]
     assert all(found[root] == root <= clip for clip, root in found.items())
+
+
+# --- duplicates: keep
+
+
+def twins() -> MadePool:
+    """A question three times, twice in one source, over a clip and its copy."""
+    twice = [MadeSample("what", ["x"]), MadeSample("what", ["x"])]
+    return pool_with(twice, [MadeSample("what", ["y"])], pairs=[("x", "y")])
+
+
+def test_a_recipe_may_keep_duplicates_and_each_is_drawn(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, twins(), "duplicates: keep", "length: 7")
+    assert refused(plan) == {}
+    assert [len(table) for table in plan.manifest.tables] == [4, 3]
+    assert plan.manifest.value["recipe"]["duplicates"] == "keep"
+    drawn = [(one.source, one.key) for one in Draws(plan.manifest).samples(0, 7)]
+    key = twins().sources["a"][-1].key
+    assert drawn.count(("a", key)) == 2 and len(set(drawn)) == 6
+    plan.write(str(tmp_path / "out"))
+    loaded = load_manifest(tmp_path / "out" / "manifest.json")
+    found = diff(loaded, loaded)["sources"]["a"]
+    assert (found["kept"], found["in_both"], found["in_order"]) == ([4, 4], 3, 3)
+
+
+def test_by_default_they_are_refused_and_the_manifest_says_nothing_of_it(tmp_path: Path) -> None:
+    plain, asked = (
+        plan_of(tmp_path / str(i), twins(), *more)
+        for i, more in enumerate(((), ("duplicates: refuse",)))
+    )
+    assert len(refused(plain)) == 2 and "duplicates" not in plain.manifest.value["recipe"]
+    assert plain.manifest.manifest_id == asked.manifest.manifest_id
+
+
+def test_what_is_refused_otherwise_is_refused_although_duplicates_are_kept(tmp_path: Path) -> None:
+    pool = twins()
+    pool.broken = {"y": "MEDIA_EMPTY"}
+    plan = plan_of(tmp_path, pool, "duplicates: keep")
+    assert refused(plan) == {("b", "what"): ("decode", "MEDIA_EMPTY")}
+
+
+# --- max_samples_per_clip over several sources
+
+
+def capped(folder: Path, a: list[MadeSample], b: list[MadeSample], most: int) -> list[list[str]]:
+    """The questions of each source that stay under a cap."""
+    pool = MadePool(sources={"a": a, "b": b})
+    plan = plan_of(folder, pool, f"max_samples_per_clip: {most}")
+    by_key = [{one.key: one.text for one in own} for own in (a, b)]
+    return [
+        sorted(by_key[i][row["key"].tobytes().hex()] for row in plan.manifest.tables[i])
+        for i in range(2)
+    ]
+
+
+def asked(source: str, clip: str, times: int) -> list[MadeSample]:
+    return [MadeSample(f"{source} {clip} {i}", [clip]) for i in range(times)]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+def test_the_cap_is_dealt_in_turn_over_the_sources_of_a_clip(tmp_path: Path, most: int) -> None:
+    clips = [f"video-{i}" for i in range(6)]
+    a, b = ([one for clip in clips for one in asked(name, clip, 4)] for name in "ab")
+    kept = capped(tmp_path, a, b, most)
+    assert len(kept[0]) + len(kept[1]) == 6 * most
+    assert abs(len(kept[0]) - len(kept[1])) <= 1
+    for clip in clips:
+        of_clip = [sum(f" {clip} " in one for one in own) for own in kept]
+        assert sum(of_clip) == most and abs(of_clip[0] - of_clip[1]) <= 1
+
+
+def test_a_source_with_fewer_samples_leaves_its_turns_to_the_others(tmp_path: Path) -> None:
+    a, b = ([*asked("a", "x", 9), MadeSample("alone")], asked("b", "x", 1))
+    assert [len(kept) for kept in capped(tmp_path, a, b, 4)] == [4, 1]
+
+
+def test_a_sample_of_several_clips_stays_only_while_all_have_room(tmp_path: Path) -> None:
+    a = [*asked("a", "x", 2), *asked("a", "y", 2), MadeSample("a both", ["x", "y"])]
+    b = [*asked("b", "x", 2), *asked("b", "y", 2), MadeSample("b both", ["x", "y"])]
+    kept = [text for own in capped(tmp_path, a, b, 2) for text in own]
+    for clip in ("x", "y"):
+        assert sum(f" {clip} " in text or "both" in text for text in kept) == 2

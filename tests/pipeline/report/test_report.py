@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
-from mixtures.order.schedule import period_of
+from mixtures.order.schedule import scheduled
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from mixtures.tokens.text import TextCodec, train_tokenizer
@@ -445,8 +445,7 @@ def test_shares_of_a_schedule_keep_the_promise(stages: list[list[int]], length: 
 
 def drawn(quotas: list[int], length: int) -> NDArray[np.int64]:
     """The sources at the first positions of a stage."""
-    schedule = period_of(quotas)
-    return schedule.source[np.arange(length) % len(schedule)].astype(np.int64)
+    return scheduled(quotas, length).astype(np.int64)
 
 
 def test_a_wrong_order_shows_in_the_shares() -> None:

@@ -100,6 +100,19 @@ def test_the_state_of_another_manifest_or_batch_is_refused(built: Path, tmp_path
         stream.load(stream.state() | {"global_batch": 6})
 
 
+def test_a_stream_goes_on_beyond_the_length_without_counting_to_there(built: Path) -> None:
+    whole = open_stream(built, start=40, workers=0)
+    expected = fingerprint(list(islice(whole.steps(), 2)))
+    first = open_stream(built, start=40, workers=0)
+    state = first.state()
+    assert state["window"] > len(load_manifest(built).packs_per_window)
+    second = open_stream(built, workers=0)
+    second.load(state)
+    assert fingerprint(list(islice(second.steps(), 2))) == expected
+    with pytest.raises(UserError, match="the state is damaged"):
+        second.load(state | {"pack": state["pack"] + 10**6})
+
+
 def test_a_finite_order_ends_on_all_ranks_at_once_and_visits_everything(tmp_path: Path) -> None:
     path = tiny_manifest(tmp_path, ratio=("repeat: 1", "repeat: 1"))
     ranks = [

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mixtures.manifest.draws import Drawn, Draws
@@ -83,6 +85,20 @@ def test_a_stand_in_is_of_the_same_source_and_no_larger(built: Path) -> None:
             for one in others
         )
     assert others
+
+
+def test_one_sample_less_changes_no_other_stand_in(built: Path) -> None:
+    manifest = load_manifest(built)
+    drawn = first_of(built, "clips")
+    before = [one.key for one in replacements.StandIns(manifest).candidates(drawn)]
+    at = manifest.names.index("clips")
+    for gone in before[:3]:
+        rows = [row["key"].tobytes().hex() != gone for row in manifest.tables[at]]
+        tables = list(manifest.tables)
+        tables[at] = tables[at][np.array(rows)]
+        fewer = replacements.StandIns(replace(manifest, tables=tables))
+        after = [one.key for one in fewer.candidates(replace(drawn, position=drawn.position - 1))]
+        assert after[: len(before) - 1] == [key for key in before if key != gone]
 
 
 def test_past_the_limit_the_run_stops_and_says_what_to_do(

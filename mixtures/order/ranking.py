@@ -1,0 +1,59 @@
+"""Which row at which turn: a source's samples ranked by a hash of their ids, anew in each epoch.
+
+A sample's hash knows nothing of the others, so the order of fewer samples is a part of the order of
+all. Nothing of this may change under its name: manifests hold `PERMUTATION_ALGO`, the tests golden
+vectors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixtures.order.permutation import splitmix
+from shards.id_arrays import Ids, halves
+
+_LOW = np.uint64((1 << 32) - 1)
+_HALF = np.uint64(32)
+
+
+def ranked(ids: Ids, salt: int, epochs: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Rows in the order of each epoch, [epochs, rows]: ascending by hash, ties by row.
+
+    `ids` are the raw ids of the rows, equal ones beside each other; `salt` names the source.
+    """
+    drawn = hashed(ids, salt, epochs)
+    rows = np.arange(len(ids), dtype=np.uint64)
+    # sorted as plain numbers, the row beneath the hash's upper half: several times an argsort
+    packed = (drawn & ~_LOW) | rows
+    packed.sort(axis=1)
+    found = (packed & _LOW).astype(np.uint32)
+    packed >>= _HALF
+    epoch, at = np.nonzero(packed[:, 1:] == packed[:, :-1])
+    if len(at):
+        tied = np.zeros(packed.shape, bool)
+        tied[epoch, at] = tied[epoch, at + 1] = True
+        epoch, at = np.nonzero(tied)
+        own = found[epoch, at]
+        found[epoch, at] = own[np.lexsort((own, drawn[epoch, own], epoch))]
+    return found
+
+
+def hashed(ids: Ids, salt: int, epochs: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The hash of each id in each epoch, [epochs, rows]; copies of an id are told apart."""
+    first, last = halves(ids)
+    last ^= _copies(first, last)
+    salts = splitmix(epochs.astype(np.uint64) ^ np.uint64(salt))
+    return splitmix(splitmix(salts[:, None] ^ first) ^ last)
+
+
+def _copies(first: NDArray[np.uint64], last: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """0 for an id, splitmix of its number (1, 2, ...) for each copy that follows it."""
+    found = np.zeros(len(first), np.uint64)
+    fresh = np.ones(len(first), bool)
+    fresh[1:] = (first[1:] != first[:-1]) | (last[1:] != last[:-1])
+    if not fresh.all():
+        starts = np.flatnonzero(fresh)
+        number = np.arange(len(first)) - np.repeat(starts, np.diff(np.append(starts, len(first))))
+        found[~fresh] = splitmix(number[~fresh].astype(np.uint64))
+    return found
