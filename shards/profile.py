@@ -8,15 +8,15 @@ from typing import Any
 from shards.errors import UserError
 from shards.ids import short_hash
 
-DOOR_VERSION = "media-door/2"
+DOOR_VERSION = "media-door/3"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """How a pool stores frames (data model, "What the pool keeps, what a recipe shows").
 
-    Areas are in pixels (height x width), sides are floored to the multiples, `fps` is the
-    densest rate kept, `frame_cap` frames at most, spread over the whole video.
+    Areas are in pixels: a picture is scaled down to them, never enlarged, and keeps its shape.
+    `fps` is the densest rate kept, `frame_cap` frames at most, spread over the whole video.
     """
 
     fps: int = 2
@@ -40,5 +40,10 @@ class Profile:
         if set(value) != known:
             raise UserError(
                 f"{where}: keys {sorted(set(value) ^ known)} do not fit; use another pool"
+            )
+        if value["door"] != DOOR_VERSION:
+            raise UserError(
+                f"{where}: its media were kept by {value['door']}, this version keeps them by "
+                f"{DOOR_VERSION}; build another pool, and what was made from it, anew"
             )
         return cls(**value)

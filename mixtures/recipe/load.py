@@ -33,6 +33,7 @@ from mixtures.tokens.layout_types import (
     LayoutConfig,
     View,
 )
+from mixtures.tokens.placement import FITS
 from shards.profile import Profile
 
 
@@ -56,6 +57,12 @@ def held_out(**values: Any) -> HeldOut:
     return HeldOut(**({"dataset": values["name"]} | values))
 
 
+def _view(**values: Any) -> View:
+    """A view that enlarges pictures to the default size, or to its own area where that is less."""
+    least = min(View().min_area, values.get("area", View().area))
+    return View(**({"min_area": least} | values))
+
+
 _AREA = fields.integer(VIDEO_MULTIPLE**2, 4096**2)
 _PROFILE = {
     "fps": fields.integer(1, 60),
@@ -69,6 +76,8 @@ _FRAMES = {
     "fps": fields.integer(1, 60),
     "cap": fields.integer(1, 65_536),
     "area": _AREA,
+    "min_area": _AREA,
+    "fit": fields.one_of(*FITS),
     "selection": fields.one_of("uniform", "uniform_last", "scene", "difference"),
     "memory": fields.integer(1, 65_536),
 }
@@ -122,7 +131,7 @@ _RECIPE: dict[str, fields.Rule] = {
     "leaks": fields.section(LeakRule, _LEAKS, "index"),
     "near_text": fields.share("0.8", "1"),
     "profile": fields.section(Profile, _PROFILE),
-    "frames": fields.section(View, _FRAMES),
+    "frames": fields.section(_view, _FRAMES),
     "layout": fields.section(LayoutConfig, _LAYOUT),
     "text": fields.section(TextRule, _TEXT, "tokenizer"),
     "pack_tokens": fields.integer(16, 1 << 24),

@@ -143,6 +143,11 @@ def check_period(recipe: Recipe, weights: Sequence[Fraction], start: int) -> Non
 
 def check_view(view: View, profile: Profile, where: str) -> None:
     """Raise UserError where a view asks for more than a pool of this profile holds."""
+    if view.min_area > view.area:
+        raise UserError(
+            f"{where}: frames: min_area: {view.min_area} is more than the area {view.area}; lower "
+            "it, or raise the area"
+        )
     pairs = (
         ("fps", view.fps, profile.fps),
         ("cap", view.cap, profile.frame_cap),

@@ -59,13 +59,17 @@ class LayoutConfig:
 class View:
     """What a recipe shows of stored videos: frames per second, at most `cap`, area in pixels.
 
-    `selection` (mixtures.tokens.frame_selection) chooses where there are more; at most `memory` of
-    the others go to the memory, where the layout has one.
+    A smaller picture is enlarged to `min_area`; `fit` (mixtures.tokens.placement.FITS) says how
+    videos and images meet the grid of patches. `selection` (mixtures.tokens.frame_selection)
+    chooses where there are more; at most `memory` of the others go to the memory, where the layout
+    has one.
     """
 
     fps: int = 1
     cap: int = 128
     area: int = 384 * 384
+    min_area: int = 288 * 288
+    fit: str = "box"
     selection: str = "uniform"
     memory: int = 1024
 

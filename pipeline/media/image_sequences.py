@@ -15,7 +15,7 @@ from pipeline.media import decode, frame_sampling
 from pipeline.media.decoded import Decoded, MediaRefusal
 from pipeline.media.images import Shape
 from pipeline.media.sandboxed_images import decode_images
-from pipeline.media.video import MAX_ASPECT_STORED, MULTIPLE, Span
+from pipeline.media.video import Span
 from shards.profile import Profile
 
 
@@ -50,9 +50,7 @@ def decode_stills(stills: Stills, profile: Profile, span: Span = None) -> Decode
     kept = frame_sampling.kept(
         numbers, frame_sampling.cells(between, Fraction(1, stills.fps), capped=capped)
     )
-    shape = Shape(
-        area=profile.video_area, multiple=MULTIPLE, max_aspect=MAX_ASPECT_STORED, chroma="420"
-    )
+    shape = Shape(area=profile.video_area, chroma="420")
     pictures = []
     paths = [stills.files[number] for number in kept]
     for number, found in zip(kept, _pictures(paths, profile.jpeg_quality, shape), strict=True):

@@ -14,13 +14,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from pipeline.media import frame_sampling
-from pipeline.media.decoded import Broken, Decoded, MediaRefusal, placed
+from pipeline.media.decoded import Broken, Decoded, MediaRefusal, stored_size
 from pipeline.media.ffmpeg import HDR, Extracted, Plan, Window, extract
 from pipeline.media.probe import Stream, probe, stream_of
 from shards.profile import Profile
 
-MULTIPLE = 64  # sides of stored frames: the model pools 16-pixel patches 2 x 2 and 4 x 4
-MAX_ASPECT_STORED = 3
 COVERED = (Fraction(8, 10), Fraction(12, 10))  # of the promised duration; outside: SHORT, LONG
 RESTART = 1  # seconds back in time: another stream begins, appended to the first
 SEEK_FROM = 10_000_000  # µs; before that, decoding from the start is as quick as seeking
@@ -72,19 +70,12 @@ def plan_video(path: Path, profile: Profile, span: Span) -> Plan:
     window = _window(stream, span)
     between = frame_sampling.interval(window.seconds, profile.fps, profile.frame_cap)
     capped = between > Fraction(1, profile.fps)
-    stored, inner = placed(
-        *stream.displayed,
-        area=profile.video_area,
-        multiple=MULTIPLE,
-        max_aspect=MAX_ASPECT_STORED,
-    )
     return Plan(
         path=path,
         stream=stream,
         window=window,
         rule=frame_sampling.cells(between, stream.time_base, capped=capped),
-        stored=stored,
-        inner=(inner[0] + inner[0] % 2, inner[1] + inner[1] % 2),  # whole chroma samples
+        stored=stored_size(*stream.displayed, profile.video_area),
     )
 
 

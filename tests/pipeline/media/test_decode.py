@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from pipeline.media import decode, sandbox
-from pipeline.media.decoded import Decoded, MediaRefusal, placed
+from pipeline.media.decoded import Decoded, MediaRefusal
 from pipeline.stages import decode_media
 from shards.errors import UserError
 from shards.pool import Pool
@@ -58,8 +58,8 @@ def test_times_of_a_plain_file(room: Path) -> None:
     found = door(room / "ok.mp4")
     assert seconds(found) == [0, Fraction(1, 2), 1, Fraction(3, 2)]
     assert (found.duration, found.source_fps, found.is_vfr) == ((2, 1), (10, 1), False)
-    assert (found.width, found.height, found.source_size) == (128, 64, (128, 96))
-    assert simplejpeg.decode_jpeg(found.frames[0]).shape == (64, 128, 3)
+    assert (found.width, found.height, found.source_size) == (128, 96, (128, 96))
+    assert simplejpeg.decode_jpeg(found.frames[0]).shape == (96, 128, 3)
     assert door(room / "ok.mp4") == found  # the same file gives the same bytes
 
 
@@ -155,22 +155,36 @@ def test_rotation_is_applied_once_and_the_displayed_size_decides(
     arguments = ("-i", str(room / "ok.mp4"), "-c", "copy", "-metadata:s:v:0", "rotate=90")
     found = door(encode(tmp_path / "x.mp4", *arguments))
     assert found.source_size == (96, 128) and found.rotation in (90, 270)
-    assert (found.width, found.height) == (64, 128)
+    assert (found.width, found.height) == (96, 128)
 
 
 def test_pixels_that_are_not_square_are_made_square(tmp_path: Path) -> None:
     path = encode(tmp_path / "x.mp4", *TESTSRC, "-vf", "setsar=2", *H264)
-    assert door(path).source_size == (256, 96)
+    found = door(path)
+    assert (found.width, found.height) == found.source_size == (256, 96)
 
 
-def test_a_long_or_small_picture_is_centred_on_zeros(tmp_path: Path) -> None:
-    white = ("-f", "lavfi", "-i", "color=white:s=640x128:r=4:d=1")
-    found = door(encode(tmp_path / "x.mp4", *white, *H264))
-    assert (found.width, found.height) == (640, 192)
+@pytest.mark.parametrize(
+    ("source", "stored"),
+    [
+        ((1280, 720), (640, 360)),
+        ((320, 180), (320, 180)),  # was 320 x 128
+        ((640, 128), (640, 128)),  # was centred on 640 x 192
+        ((32, 18), (32, 18)),
+        ((1300, 66), (1300, 66)),
+        ((213, 107), (212, 106)),
+        ((1013, 569), (638, 358)),
+    ],
+)
+def test_a_stored_picture_is_the_picture(
+    source: tuple[int, int], stored: tuple[int, int], tmp_path: Path
+) -> None:
+    """White to its last row and column: no bars, no multiples, never enlarged."""
+    white = ("-f", "lavfi", "-i", f"color=white:s={source[0]}x{source[1]}:r=4:d=1,format=yuv444p")
+    found = door(encode(tmp_path / "x.webm", *white, *"-c:v libvpx-vp9 -crf 4 -b:v 0".split()))
+    assert (found.width, found.height) == stored and found.source_size == source
     shown = simplejpeg.decode_jpeg(found.frames[0], "GRAY")[..., 0]
-    assert shown[:20].max() < 10 and shown[60:130].min() > 240
-    assert placed(30, 20, area=480 * 480, multiple=64, max_aspect=3) == ((64, 64), (30, 20))
-    assert placed(2000, 100, area=480 * 480, multiple=64, max_aspect=3)[0] == (768, 256)
+    assert shown.shape == stored[::-1] and shown.min() > 240
 
 
 X264, X265, VP9 = "libx264 -crf 1", "libx265 -crf 1", "libvpx-vp9 -crf 4 -b:v 0"
@@ -184,6 +198,7 @@ CODED = {  # how a picture of known colours is coded, and what the file says of 
     "10 bits": (X265, "yuv420p10le", "bt2020nc", "tv", "256x128"),
     "12 bits, odd": (X265, "yuv444p12le", "bt709", "tv", "213x107"),
     "odd": (VP9, "yuv420p", "bt709", "tv", "213x107"),
+    "a little more than halved": (X264, "yuv420p", "bt709", "tv", "1300x736"),
     "motion jpeg, odd": ("mjpeg -q:v 1", "yuvj422p", "bt470bg", "pc", "213x107"),
     "rgb": ("libx264rgb -crf 1", "rgb24", "", "pc", "256x128"),
     "rgb, odd": (VP9, "gbrp", "", "pc", "213x107"),

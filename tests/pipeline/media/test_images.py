@@ -64,12 +64,23 @@ def test_colour_modes_become_rgb_on_purpose(tmp_path: Path) -> None:
     assert found.colour == "L"
 
 
-def test_small_images_are_padded_and_large_ones_scaled(tmp_path: Path) -> None:
-    found, pixels = shown(tmp_path, saved(Image.new("RGB", (10, 50), "white"), "PNG"))
-    assert (found.width, found.height, found.source_size) == (32, 32, (10, 50))
-    assert pixels[:, :4].max() < 30 and pixels[16, 16].min() > 200
-    found, _ = shown(tmp_path, saved(Image.new("RGB", (3000, 2000)), "PNG"))
-    assert (found.width, found.height) == (1856, 1248)
+@pytest.mark.parametrize(
+    ("size", "stored"),
+    [
+        ((10, 50), (10, 50)),
+        ((11, 50), (10, 46)),
+        ((1, 60), (2, 60)),
+        ((700, 11), (636, 10)),
+        ((3000, 2000), (1880, 1254)),
+    ],
+)
+def test_a_stored_image_is_the_image(
+    size: tuple[int, int], stored: tuple[int, int], tmp_path: Path
+) -> None:
+    """White to its last row and column: no bars, no multiples, scaled down where it is large."""
+    found, pixels = shown(tmp_path, saved(Image.new("RGB", size, "white"), "PNG"))
+    assert (found.width, found.height, found.source_size) == (*stored, size)
+    assert pixels.shape[1::-1] == stored and pixels.min() > 250
 
 
 def test_an_image_that_kills_its_child_is_refused_and_its_neighbours_are_kept(
