@@ -22,7 +22,7 @@ import simplejpeg
 
 from pipeline.media import frame_sampling, sandbox
 from pipeline.media.decoded import Broken
-from pipeline.media.probe import RGB, Stream, check_exit, guards
+from pipeline.media.probe import MAX_FPS, RGB, Stream, check_exit, guards
 from shards.profile import Profile
 
 DECODE_SECONDS = 60  # and one second more for each second of video
@@ -38,12 +38,16 @@ _TIME = re.compile(rb"^frame:(\d+) +pts:(-?\d+|NOPTS)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The part of the stream to keep: [start, end) in ticks (None: all), and its length."""
+    """The part of the stream to keep: [start, end) in ticks (None: all), and its length.
+
+    Frames come from `first` on: the one that is on screen at the start is from before it.
+    """
 
     start: int | None
     end: int | None
     seconds: Fraction
     seek: int  # µs into the file, 0 for none
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extracted:
-    """JPEGs, their times, and the times of all frames of the window, in ticks."""
+    """JPEGs, their times, and the times of all frames from where decoding began, in ticks."""
 
     jpegs: list[bytes]
     pts: list[int]
@@ -82,7 +86,7 @@ class _Source:
         width, height = plan.stored
         self._size = width * height * 3 // 2
         self.outlet = sandbox.Outlet(
-            self._encode, piece=self._size, max_bytes=(profile.frame_cap + 1) * self._size
+            self._encode, piece=self._size, max_bytes=(profile.frame_cap + 1 + MAX_FPS) * self._size
         )
 
     def close(self) -> None:
@@ -162,10 +166,10 @@ def _output(source: _Source) -> Any:
     node = node.filter("settb", str(stream.time_base))
     if stream.interlaced:
         node = node.filter("yadif", deint="interlaced").filter("settb", str(stream.time_base))
-    if window.start is not None:
-        node = node.filter("trim", start_pts=window.start, end_pts=window.end)
     node = _noted(node, "every", every)
-    node = node.filter("select", frame_sampling.select_expression(plan.rule))
+    if window.start is not None:
+        node = node.filter("trim", start_pts=window.first, end_pts=window.end)
+    node = node.filter("select", frame_sampling.select_expression(plan.rule, window.start))
     node = _pictured(node, plan, source.profile)
     node = node.filter("metadata", "add", key="kept", value=1)
     node = _noted(node, "kept", source.kept.fileno())

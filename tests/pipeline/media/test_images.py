@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from pipeline.media import decode, sandbox, sandboxed_images
 from pipeline.media.decoded import Decoded, MediaRefusal
+from pipeline.media.image_sequences import Stills, decode_stills
 from shards.profile import Profile
 from tests.hostile.images import IMAGES, photograph, saved
 
@@ -127,3 +129,26 @@ def test_metadata_never_reaches_the_stored_frame(tmp_path: Path) -> None:
     words.add_text("comment", "SECRET")
     found, _ = shown(tmp_path, saved(photograph(), "PNG", pnginfo=words))
     assert b"SECRET" not in found.frames[0]
+
+
+def test_a_span_of_pictures_begins_with_the_one_on_screen(tmp_path: Path) -> None:
+    files = []
+    for number in range(12):
+        files.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (64, 48), (20 * number,) * 3).save(files[-1])
+    stills = Stills(files=tuple(files), fps=3)
+    for span, shown, times, duration in (
+        (None, [0, 2, 3, 5, 6, 8, 9, 11], [0, 2, 3, 5, 6, 8, 9, 11], 4),
+        ((1_500_000, 2_600_000), [4, 6], [0, 1.5], 1.1),
+        ((2_000_000, 9_000_000), [6, 8, 9, 11], [0, 2, 3, 5], 2),
+    ):
+        found = decode_stills(stills, Profile(), span)
+        assert isinstance(found, Decoded), found
+        lumas = [simplejpeg.decode_jpeg(frame, "GRAY").mean() / 20 for frame in found.frames]
+        assert [round(luma) for luma in lumas] == shown
+        assert [float(t * 3 * Fraction(*found.time_base)) for t in found.pts] == pytest.approx(
+            times
+        )
+        assert float(Fraction(*found.duration)) == pytest.approx(duration)
+    outside = decode_stills(stills, Profile(), (4_000_000, 5_000_000))
+    assert isinstance(outside, MediaRefusal) and outside.code == "SPAN_OUTSIDE"
