@@ -13,7 +13,8 @@ from mixtures.manifest.draws import Drawn, Draws
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import Order
 from mixtures.order.permutation import drawn_rows
-from mixtures.pool.columns import admitted_rows
+from mixtures.pool.clip_views import clip_views
+from mixtures.pool.columns import admitted_rows, read_clips
 from shards.errors import UserError
 from shards.id_arrays import find, hex_of, ids_of
 from shards.pool import Pool
@@ -142,7 +143,8 @@ def explain(
 
     With the pool, each names its record, its own licence and its clips; else those of its source.
     A joined sample names the records of its conversations in order. `clips` are shown, `named` are
-    those of its record: others where near copies are shown as one.
+    those of its record: others where near copies are shown as one. `views` say of each of `clips`
+    how its frames stand on the model's grid.
     """
     if step < 0 or global_batch < 1 or not 0 <= rank < world_size:
         raise UserError(
@@ -168,8 +170,9 @@ def explain(
 def _origins(
     manifest: Manifest, pool: Pool | None, drawn: Sequence[Drawn]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Licence, origin, record and clips of drawn samples."""
+    """Licence, origin, record and clips of drawn samples, and how their frames are shown."""
     found = {}
+    sizes = None if pool is None or not drawn else read_clips(pool)
     for source in manifest.value["sources"]:
         name = source["name"]
         members = {
@@ -182,7 +185,8 @@ def _origins(
                 "licence": one["licence"],
                 "origin": f"{one['dataset']}@{one['revision']}",
                 "record": " + ".join(known[each]["record"] for each in conversations),
-                "clips": list(manifest.shown(one["clip_ids"])),
+                "clips": (clips := list(manifest.shown(one["clip_ids"]))),
+                "views": clip_views(sizes, clips, manifest.view, manifest.layout) if sizes else [],
                 "named": one["clip_ids"],
                 "conversations": conversations,
             }

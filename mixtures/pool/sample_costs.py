@@ -152,8 +152,7 @@ class Pricer:
         if not kind:
             return 0, 0, 0
         recipe, name = self._recipe, "image" if kind == IMAGE else "video"
-        clip = _clip(name, width, height, ((1, 1), (0,)))
-        shown = view_placement(clip, recipe.frames, recipe.layout, images)
+        shown = view_placement(name, (width, height), recipe.frames, recipe.layout, images)
         grid = grid_of(shown.width, shown.height, recipe.layout.patch)
         known = self._known.get((name, number, grid, images))
         if known is None:

@@ -58,7 +58,7 @@ def look_at(
     if clip.kind == "video" and cfg.memory_tokens and cfg.pathways != "none":
         others = sorted(set(at_rate(clip, view.fps)) - set(frames))
         frames += [others[i] for i in spread(len(others), view.memory)]
-    shown = view_placement(clip, view, cfg, images)
+    shown = view_placement(clip.kind, (clip.width, clip.height), view, cfg, images)
     return Look(
         frames=tuple(frames),
         pts=tuple([clip.pts[i] for i in frames]),
@@ -92,21 +92,16 @@ def view_frames(clip: Clip, view: View, scores: Sequence[int] = ()) -> list[int]
     return [shown[i] for i in select(len(shown), view.cap, view.selection, per_frame)]
 
 
-def view_placement(clip: Clip, view: View, cfg: LayoutConfig, images: int = 1) -> Placement:
-    """Where the clip's frames stand on the grid that the model sees.
+def view_placement(
+    kind: str, stored: Size, view: View, cfg: LayoutConfig, images: int = 1
+) -> Placement:
+    """Where the frames of a clip of this kind and size stand on the grid that the model sees.
 
     `images` is the number of images in the sample: they share `image_token_budget`. An image is
     never enlarged.
     """
-    if clip.kind == "image":
+    if kind == "image":
         share = cfg.image_token_budget * cfg.patch**2 // max(images, 1)
         area = min(IMAGE_AREA, max(IMAGE_AREA_FLOOR, share))
-        return place(clip.width, clip.height, area=area, cell=IMAGE_MULTIPLE, fit=view.fit)
-    return place(
-        clip.width,
-        clip.height,
-        area=view.area,
-        min_area=view.min_area,
-        cell=VIDEO_MULTIPLE,
-        fit=view.fit,
-    )
+        return place(*stored, area=area, cell=IMAGE_MULTIPLE, fit=view.fit)
+    return place(*stored, area=view.area, min_area=view.min_area, cell=VIDEO_MULTIPLE, fit=view.fit)

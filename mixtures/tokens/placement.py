@@ -27,6 +27,25 @@ class Placement(NamedTuple):
     picture: Size
 
     @property
+    def empty(self) -> int:
+        """How much of the grid is zeros, per mille."""
+        grid = self.width * self.height
+        return (2000 * (grid - self.picture[0] * self.picture[1]) + grid) // (2 * grid)
+
+    def stretched(self, width: int, height: int) -> int:
+        """How much more one side of the stored picture is scaled than the other, per mille."""
+        across, down = self.picture[0] * height, self.picture[1] * width
+        more, less = max(across, down), min(across, down)
+        return (2000 * (more - less) + less) // (2 * less)
+
+    def told(self, width: int, height: int) -> str:
+        """What becomes of the stored picture, for people."""
+        said = f"{width}x{height} as {self.picture[0]}x{self.picture[1]}"
+        said += f" on a grid of {self.width}x{self.height}"
+        parts = ("stretched by", self.stretched(width, height)), ("zeros", self.empty)
+        return said + "".join(f", {what} {share / 10:.1f} %" for what, share in parts if share)
+
+    @property
     def offset(self) -> Size:
         """Pixels left of the picture and above it."""
         return (self.width - self.picture[0]) // 2, (self.height - self.picture[1]) // 2

@@ -109,11 +109,19 @@ def test_oryx_rounds_each_side_down(size: Size, least: int, sides: Size) -> None
 
 
 def test_an_image_is_never_enlarged_and_a_view_says_how_it_fits() -> None:
-    layout = LayoutConfig()
-    image, video = (clip_of([0], (1, 1), kind, (100, 40)) for kind in ("image", "video"))
-    assert view_placement(image, View(), layout) == (128, 64, (100, 40))
-    assert view_placement(video, View(), layout).picture[0] > 400
+    layout, size = LayoutConfig(), (100, 40)
+    assert view_placement("image", size, View(), layout) == (128, 64, size)
+    assert view_placement("video", size, View(), layout).picture[0] > 400
+    image = clip_of([0], (1, 1), "image", size)
     assert look_at(image, View(fit="floor"), layout).picture == (96, 32)
+
+
+def test_people_are_told_what_becomes_of_a_picture() -> None:
+    filled, boxed = Placement(448, 256, (448, 256)), Placement(384, 256, (384, 216))
+    assert filled.told(640, 360) == "640x360 as 448x256 on a grid of 448x256, stretched by 1.6 %"
+    assert boxed.told(320, 180) == "320x180 as 384x216 on a grid of 384x256, zeros 15.6 %"
+    assert Placement(64, 64, (64, 64)).told(64, 64) == "64x64 as 64x64 on a grid of 64x64"
+    assert place(320, 180, area=384**2, cell=64, fit="floor").stretched(320, 180) == 406
 
 
 @given(st.integers(1, 6000), st.integers(1, 6000), st.sampled_from([64**2, 128**2, STORED]))

@@ -148,8 +148,7 @@ def test_an_image_has_rows_and_newlines() -> None:
 
 def test_images_share_a_budget_down_to_a_floor_then_are_pooled() -> None:
     view, cfg = View(), LayoutConfig(image_token_budget=512)
-    clip = clip_of([0], (1, 1), "image", (1024, 1024))
-    sizes = [view_placement(clip, view, cfg, images)[:2] for images in (1, 2, 9)]
+    sizes = [view_placement("image", (1024, 1024), view, cfg, n)[:2] for n in (1, 2, 9)]
     assert sizes == [(352, 352), (256, 256), (256, 256)]
     for images, n in ((2, 16), (3, 8)):
         slots = visual_layout([(16, 16)], [0], "image", cfg, count, images)
