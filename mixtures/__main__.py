@@ -156,11 +156,12 @@ def run_explain(arguments: argparse.Namespace) -> None:
     if arguments.json:
         _write_json(found)
         return
-    columns = "pack position source key epoch tokens patches licence origin record clips"
+    columns = "pack position source key epoch tokens patches licence origin record clips shown"
     table = Table(*columns.split(), box=None)
     for pack in found:
         for one in pack:
             cells = {**one, "clips": " ".join(map(_spelled, one["clips"], one["named"]))}
+            cells["shown"] = "; ".join(dict.fromkeys(view["told"] for view in one["views"]))
             table.add_row(*(str(cells[name]) for name in columns.split()))
     Console(highlight=False).print(table, soft_wrap=True)
 

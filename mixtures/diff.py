@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from mixtures.manifest.draws import Drawn, Draws
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import Order
-from mixtures.pool.columns import admitted_rows
+from mixtures.pool.clip_views import clip_views
+from mixtures.pool.columns import admitted_rows, read_clips
 from shards.errors import UserError
 from shards.id_arrays import Ids, find, hex_of, ids_of
 from shards.pool import Pool
@@ -181,8 +182,9 @@ def explain(
 
     With the pool, each names its record, its own licence and its clips; else those of its source.
     A joined sample names the records of its conversations in order. `clips` are shown, `named` are
-    those of its record: others where near copies are shown as one. `order` is the manifest's where
-    it has been counted that far already.
+    those of its record: others where near copies are shown as one. `views` say of each of `clips`
+    how its frames stand on the model's grid. `order` is the manifest's where it has been counted
+    that far already.
     """
     check_place(step, rank, world_size, global_batch)
     order = order or Order(manifest, global_batch)
@@ -205,8 +207,9 @@ def explain(
 def _origins(
     manifest: Manifest, pool: Pool | None, drawn: Sequence[Drawn]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Licence, origin, record and clips of drawn samples."""
+    """Licence, origin, record and clips of drawn samples, and how their frames are shown."""
     found = {}
+    sizes = None if pool is None or not drawn else read_clips(pool)
     for source in manifest.value["sources"]:
         name = source["name"]
         members = {
@@ -219,7 +222,8 @@ def _origins(
                 "licence": one["licence"],
                 "origin": f"{one['dataset']}@{one['revision']}",
                 "record": " + ".join(known[each]["record"] for each in conversations),
-                "clips": list(manifest.shown(one["clip_ids"])),
+                "clips": (clips := list(manifest.shown(one["clip_ids"]))),
+                "views": clip_views(sizes, clips, manifest.view, manifest.layout) if sizes else [],
                 "named": one["clip_ids"],
                 "conversations": conversations,
             }

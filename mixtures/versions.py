@@ -13,7 +13,7 @@ ROUNDS = 6
 DEAL_ALGO = "lpt-counts/1"  # mixtures.order.dealing
 PATCHES_PER_TOKEN = 16
 """A patch through the vision tower costs about this fraction of a token through the decoder."""
-LAYOUT_VERSION = "slowfast-layout/1"  # mixtures.tokens.visual_layout
+LAYOUT_VERSION = "slowfast-layout/2"  # mixtures.tokens: placement, visual_layout
 TEXT_VERSION = "chatml/1"  # mixtures.tokens.text
 JOIN_ALGO = "same-clips/1"  # mixtures.selection.join_conversations
 CANONICAL_ALGO = "largest-near/2"  # mixtures.selection.canonical_clips

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from shards.errors import UserError
 from shards.ids import short_hash
 
-DOOR_VERSION = "media-door/2"
+DOOR_VERSION = "media-door/3"
 _AREA = (64 * 64, 4096 * 4096)
 
 
@@ -26,7 +26,7 @@ def _whole(default: int, least: int, most: int, meaning: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """How a pool stores frames: areas are height x width, sides are floored to the multiples."""
+    """How a pool stores frames: scaled down to an area in pixels, never enlarged, as they are."""
 
     fps: int = _whole(2, 1, 60, "Frames kept of every second at most.")
     frame_cap: int = _whole(512, 1, 65_536, "Frames kept of a clip at most, spread over all of it.")
@@ -51,5 +51,10 @@ class Profile:
         if set(value) != known:
             raise UserError(
                 f"{where}: keys {sorted(set(value) ^ known)} do not fit; use another pool"
+            )
+        if value["door"] != DOOR_VERSION:
+            raise UserError(
+                f"{where}: its media were kept by {value['door']}, this version keeps them by "
+                f"{DOOR_VERSION}; build another pool, and what was made from it, anew"
             )
         return cls(**value)

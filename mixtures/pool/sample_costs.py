@@ -17,8 +17,9 @@ from mixtures.pool.columns import IMAGE, VIDEO, Clips, Samples, Timing, read_dif
 from mixtures.recipe.types import Recipe
 from mixtures.sums import segment_sums
 from mixtures.tokens.frame_selection import SCORED, at_rates
-from mixtures.tokens.frame_view import Look, grid_of, look_at, view_size
+from mixtures.tokens.frame_view import Look, look_at, view_placement
 from mixtures.tokens.layout_types import TIME, VIDEO_MULTIPLE, Layout, LayoutConfig
+from mixtures.tokens.placement import grid_of
 from mixtures.tokens.text import TextCodec
 from mixtures.tokens.visual_layout import frames_used, layout_of, tenths_of, time_text
 from shards.pool import Pool
@@ -151,8 +152,8 @@ class Pricer:
         if not kind:
             return 0, 0, 0
         recipe, name = self._recipe, "image" if kind == IMAGE else "video"
-        clip = _clip(name, width, height, ((1, 1), (0,)))
-        grid = grid_of(*view_size(clip, recipe.frames, recipe.layout, images), recipe.layout.patch)
+        shown = view_placement(name, (width, height), recipe.frames, recipe.layout, images)
+        grid = grid_of(shown.width, shown.height, recipe.layout.patch)
         known = self._known.get((name, number, grid, images))
         if known is None:
             known = _cost_of(replace(self._looks[number], grid=grid), name, recipe.layout, images)

@@ -219,6 +219,13 @@ def _without_door(value: object) -> object:
     return value
 
 
+def _within_area(value: object) -> object:
+    """A view of small pictures enlarges none beyond its own area, unless it says so itself."""
+    if isinstance(value, dict) and isinstance(area := value.get("area"), int):
+        return {"min_area": min(View().min_area, area)} | value
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presentation:
     """How samples are shown: frames, tokens, packs."""
@@ -229,7 +236,9 @@ class Presentation:
         key("What the pool keeps of every clip.", "{fps: 2, frame_cap: 512}"),
     ] = field(default_factory=Profile)
     frames: Annotated[
-        View, key("What the mixture shows of stored videos.", "{fps: 1, cap: 128}")
+        View,
+        BeforeValidator(_within_area),
+        key("What the mixture shows of stored videos.", "{fps: 1, cap: 128}"),
     ] = field(default_factory=View)
     layout: Annotated[
         LayoutConfig, key("How clips become tokens (docs/model.md).", "{slow_frames: 32}")

@@ -153,6 +153,11 @@ def _bad_frames(recipe: Recipe) -> Iterator[str]:
 
 
 def _beyond(view: View, profile: Profile) -> Iterator[str]:
+    if view.min_area > view.area:
+        yield (
+            f"frames: min_area: {view.min_area} is more than the area {view.area}; lower it, or "
+            "raise the area"
+        )
     pairs = (
         ("fps", view.fps, profile.fps),
         ("cap", view.cap, profile.frame_cap),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isqrt
 
 from mixtures.tokens.frame_selection import SCORED, at_rate, select, spread
 from mixtures.tokens.layout_types import VIDEO_MULTIPLE, LayoutConfig, View
+from mixtures.tokens.placement import Placement, Size, grid_of, place
 from shards.sample import Clip
 
 IMAGE_AREA = 1536 * 1536
@@ -23,7 +23,9 @@ IMAGE_MULTIPLE = 32
 class Look:
     """One clip as a recipe shows it: stored frame indices, their `pts` in units of `time_base`.
 
-    The last `memory` of the frames are those beyond the cap, for the memory alone.
+    `width` x `height` pixels are what the tower sees of each frame; `picture` is the size of the
+    frame itself in the middle of them. The last `memory` of the frames are those beyond the cap,
+    for the memory alone.
     """
 
     frames: tuple[int, ...]
@@ -31,8 +33,14 @@ class Look:
     time_base: tuple[int, int]
     width: int
     height: int
+    picture: Size
     grid: tuple[int, int]
     memory: int = 0
+
+    @property
+    def offset(self) -> Size:
+        """Pixels left of the picture and above it."""
+        return Placement(self.width, self.height, self.picture).offset
 
     @property
     def seconds(self) -> tuple[Fraction, ...]:
@@ -50,14 +58,15 @@ def look_at(
     if clip.kind == "video" and cfg.memory_tokens and cfg.pathways != "none":
         others = sorted(set(at_rate(clip, view.fps)) - set(frames))
         frames += [others[i] for i in spread(len(others), view.memory)]
-    width, height = view_size(clip, view, cfg, images)
+    shown = view_placement(clip.kind, (clip.width, clip.height), view, cfg, images)
     return Look(
         frames=tuple(frames),
         pts=tuple([clip.pts[i] for i in frames]),
         time_base=clip.time_base,
-        width=width,
-        height=height,
-        grid=grid_of(width, height, cfg.patch),
+        width=shown.width,
+        height=shown.height,
+        picture=shown.picture,
+        grid=grid_of(shown.width, shown.height, cfg.patch),
         memory=len(frames) - cap,
     )
 
@@ -83,28 +92,16 @@ def view_frames(clip: Clip, view: View, scores: Sequence[int] = ()) -> list[int]
     return [shown[i] for i in select(len(shown), view.cap, view.selection, per_frame)]
 
 
-def view_size(clip: Clip, view: View, cfg: LayoutConfig, images: int = 1) -> tuple[int, int]:
-    """(width, height) of the clip's frames as the model sees them.
+def view_placement(
+    kind: str, stored: Size, view: View, cfg: LayoutConfig, images: int = 1
+) -> Placement:
+    """Where the frames of a clip of this kind and size stand on the grid that the model sees.
 
-    `images` is the number of images in the sample: they share `image_token_budget`.
+    `images` is the number of images in the sample: they share `image_token_budget`. An image is
+    never enlarged.
     """
-    if clip.kind == "image":
+    if kind == "image":
         share = cfg.image_token_budget * cfg.patch**2 // max(images, 1)
         area = min(IMAGE_AREA, max(IMAGE_AREA_FLOOR, share))
-        return fit_size(clip.width, clip.height, area=area, multiple=IMAGE_MULTIPLE)
-    return fit_size(clip.width, clip.height, area=view.area, multiple=VIDEO_MULTIPLE)
-
-
-def fit_size(width: int, height: int, *, area: int, multiple: int) -> tuple[int, int]:
-    """(width, height) scaled down to `area` if larger, each side floored to the multiple.
-
-    Never enlarges, but for a side that would floor to 0: it becomes one multiple.
-    """
-    if width * height > area:
-        width, height = isqrt(width * area // height), isqrt(height * area // width)
-    return max(width // multiple, 1) * multiple, max(height // multiple, 1) * multiple
-
-
-def grid_of(width: int, height: int, patch: int = 16) -> tuple[int, int]:
-    """Patches of a frame: (rows, columns)."""
-    return height // patch, width // patch
+        return place(*stored, area=area, cell=IMAGE_MULTIPLE, fit=view.fit)
+    return place(*stored, area=view.area, min_area=view.min_area, cell=VIDEO_MULTIPLE, fit=view.fit)

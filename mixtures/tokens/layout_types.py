@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Annotated, NamedTuple
 
 from mixtures.keys import Integer, key, one_of
+from mixtures.tokens.placement import FITS
 
 START, END = "start", "end"
 SLOW, FAST, IMAGE = "slow", "fast", "image"
@@ -113,6 +114,18 @@ class View:
     area: Annotated[
         Integer, key("Pixels of a frame at most.", "65536", least=SMALLEST_AREA, most=LARGEST_AREA)
     ] = 384 * 384
+    min_area: Annotated[
+        Integer,
+        key(
+            "Smaller pictures are enlarged to so many pixels (default: 288 x 288, or `area`).",
+            "4096", least=SMALLEST_AREA, most=LARGEST_AREA,
+        ),
+    ] = 288 * 288  # fmt: skip
+    fit: Annotated[
+        str,
+        one_of(*FITS),
+        key("How pictures meet the grid of patches (docs/model.md).", "floor"),
+    ] = "box"
     selection: Annotated[
         str,
         one_of("uniform", "uniform_last", "scene", "difference"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import isqrt
 
-from mixtures.tokens.frame_view import fit_size
 from shards.outcome import CODES
 
 
@@ -60,18 +60,18 @@ class Broken(Exception):
         )
 
 
-def placed(
-    width: int, height: int, *, area: int, multiple: int, max_aspect: int
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(stored size, size of the picture centred in it), for a displayed size; zeros around it.
+def stored_size(width: int, height: int, area: int) -> tuple[int, int]:
+    """The size in which a picture is stored: its own shape, even sides, at most `area` pixels.
 
-    A picture is scaled as `mixtures.tokens.frame_view.fit_size` says. One that is smaller than the
-    multiple, or longer than `max_aspect` : 1, first gets a canvas that is not, so it is never
-    squashed.
+    Never larger than it was, but for a side of one pixel. Of a picture that must be scaled or has
+    an odd side, the longer side is within one pixel of the shorter one's true shape.
     """
-    least = max(multiple, -(-max(width, height) // max_aspect))
-    canvas = max(width, least), max(height, least)
-    stored = fit_size(*canvas, area=area, multiple=multiple)
-    pairs = zip((width, height), canvas, stored, strict=True)
-    w, h = (max(1, round(Fraction(side * kept, room))) for side, room, kept in pairs)
-    return stored, (w, h)
+    short, long = sorted((width, height))
+    shape = Fraction(long, short)
+    wanted = max(min(short, isqrt(area * short // long)) // 2 * 2, 2)
+    for side in (wanted, max(wanted - 2, 2)):  # rounded up, the longer side may be too long
+        other = max(min(2 * round(side * shape / 2), long // 2 * 2), 2)
+        if side * other <= area:
+            break
+    sides = side, other
+    return sides if width <= height else sides[::-1]

@@ -22,7 +22,7 @@ import simplejpeg
 
 from pipeline.media import frame_sampling, sandbox
 from pipeline.media.decoded import Broken
-from pipeline.media.probe import RGB, Stream, check_exit, guards
+from pipeline.media.probe import MAX_FPS, RGB, Stream, check_exit, guards
 from shards.profile import Profile
 
 DECODE_SECONDS = 60  # and one second more for each second of video
@@ -30,6 +30,7 @@ HDR = ("smpte2084", "arib-std-b67")
 Size = tuple[int, int]  # width, height
 Plane = np.ndarray[Any, np.dtype[np.uint8]]
 _EXACT = "bicubic+accurate_rnd+full_chroma_int+bitexact"
+_BICUBIC = {"filter": "bicubic", "param_a": 0, "param_b": 0.5}
 _SAME = {"color_primaries": "bt709", "color_trc": "bt709"}  # on both sides: never converted
 _HARMLESS = re.compile(r"not on whitelist|Last message repeated")  # streams that are not decoded
 _TIME = re.compile(rb"^frame:(\d+) +pts:(-?\d+|NOPTS)", re.MULTILINE)
@@ -37,27 +38,27 @@ _TIME = re.compile(rb"^frame:(\d+) +pts:(-?\d+|NOPTS)", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """The part of the stream to keep: [start, end) in ticks (None: all), and its length."""
+    """The part of the stream to keep: [start, end) in ticks (None: all), and its length.
+
+    Frames come from `first` on: the one that is on screen at the start is from before it.
+    """
 
     start: int | None
     end: int | None
     seconds: Fraction
     seek: int  # µs into the file, 0 for none
+    first: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to take out of one video; `stored` is the size of a frame, `inner` of its picture.
-
-    The sides of both are even.
-    """
+    """What to take out of one video; `stored` is the size of a frame, its sides even."""
 
     path: Path
     stream: Stream
     window: Window
     rule: frame_sampling.Cells
     stored: Size
-    inner: Size
 
     @property
     def pixels(self) -> int:
@@ -68,7 +69,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extracted:
-    """JPEGs, their times, and the times of all frames of the window, in ticks."""
+    """JPEGs, their times, and the times of all frames from where decoding began, in ticks."""
 
     jpegs: list[bytes]
     pts: list[int]
@@ -82,10 +83,10 @@ class _Source:
         self.plan, self.profile = plan, profile
         self.jpegs: list[bytes] = []
         self.every, self.kept = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-        width, height = plan.inner
+        width, height = plan.stored
         self._size = width * height * 3 // 2
         self.outlet = sandbox.Outlet(
-            self._encode, piece=self._size, max_bytes=(profile.frame_cap + 1) * self._size
+            self._encode, piece=self._size, max_bytes=(profile.frame_cap + 1 + MAX_FPS) * self._size
         )
 
     def close(self) -> None:
@@ -95,7 +96,7 @@ class _Source:
 
     def _encode(self, raw: memoryview) -> None:
         if len(raw) == self._size:
-            planes = _planes(raw, self.plan.inner, self.plan.stored)
+            planes = _planes(raw, *self.plan.stored)
             quality = self.profile.jpeg_quality
             self.jpegs.append(simplejpeg.encode_jpeg_yuv_planes(*planes, quality))
 
@@ -124,24 +125,13 @@ def extract(plans: Sequence[Plan], profile: Profile) -> list[Extracted]:
     return found
 
 
-def _planes(raw: memoryview, inner: Size, stored: Size) -> Iterator[Plane]:
-    """The three planes of a 4:2:0 picture, centred on black where the stored size is larger."""
+def _planes(raw: memoryview, width: int, height: int) -> Iterator[Plane]:
+    """The three planes of a 4:2:0 picture."""
     pixels = np.frombuffer(raw, np.uint8)
-    for parts, black in ((1, 0), (2, 128), (2, 128)):  # chroma has half of each side
-        width, height = (side // parts for side in inner)
-        plane = pixels[: width * height].reshape(height, width)
+    for parts in (1, 2, 2):  # chroma has half of each side
+        plane = pixels[: width * height // parts**2].reshape(height // parts, width // parts)
         pixels = pixels[plane.size :]
-        if inner != stored:
-            pairs = list(zip(inner, stored, strict=True))
-            rows, columns = (_margins(side, whole, parts) for side, whole in reversed(pairs))
-            plane = np.pad(plane, (rows, columns), constant_values=black)
         yield plane
-
-
-def _margins(side: int, whole: int, parts: int) -> tuple[int, int]:
-    """Before and after, in samples of `parts` pixels; chroma starts where luma does."""
-    before = (whole - side) // 4 * 2 // parts
-    return before, (whole - side) // parts - before
 
 
 def _times(log: IO[bytes]) -> list[int]:
@@ -176,10 +166,10 @@ def _output(source: _Source) -> Any:
     node = node.filter("settb", str(stream.time_base))
     if stream.interlaced:
         node = node.filter("yadif", deint="interlaced").filter("settb", str(stream.time_base))
-    if window.start is not None:
-        node = node.filter("trim", start_pts=window.start, end_pts=window.end)
     node = _noted(node, "every", every)
-    node = node.filter("select", frame_sampling.select_expression(plan.rule))
+    if window.start is not None:
+        node = node.filter("trim", start_pts=window.first, end_pts=window.end)
+    node = node.filter("select", frame_sampling.select_expression(plan.rule, window.start))
     node = _pictured(node, plan, source.profile)
     node = node.filter("metadata", "add", key="kept", value=1)
     node = _noted(node, "kept", source.kept.fileno())
@@ -214,13 +204,9 @@ def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:
     ):  # zscale wants whole chroma samples
         node = node.filter("scale", flags=_EXACT, in_range=full, out_range=full)
         node = node.filter("format", "yuv444p|yuv444p12")
-    size = {
-        "w": plan.inner[0],
-        "h": plan.inner[1],
-        "filter": "bicubic",
-        "param_a": 0,
-        "param_b": 0.5,
-    }
+    if _misread(plan):
+        node = node.filter("zscale", w=plan.stored[0] * 3 // 4 * 2, h=plan.stored[1], **_BICUBIC)
+    size = {"w": plan.stored[0], "h": plan.stored[1], **_BICUBIC}
     if stream.transfer in HDR:
         node = node.filter("zscale", **size)
         node = node.filter("zscale", transfer="linear", npl=100).filter("format", "gbrpf32le")
@@ -234,3 +220,15 @@ def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:
         node = node.filter("colorspace", all="bt709", space="bt470bg", range="pc")
     node = node.filter("setsar", "1")
     return node
+
+
+def _misread(plan: Plan) -> bool:
+    """Whether a plane would become narrower by 2 to 31/15: it goes by way of 3/2 of its width.
+
+    There zimg 3.0.4 takes pixels from the wrong place on processors with AVX-512. A chroma plane is
+    scaled half, as much or twice as much as luma.
+    """
+    stream, stored = plan.stream, plan.stored[0]
+    width = stream.size[1] if stream.rotation % 180 else stream.size[0]
+    scales = (Fraction(width * part, 2 * stored) for part in (1, 2, 4))
+    return any(2 < scale <= Fraction(31, 15) for scale in scales)

@@ -43,25 +43,34 @@ def cells(between: Fraction, time_base: Fraction, *, capped: bool) -> Cells:
     return Cells(factor=int(factor * size), slack=int(slack * size), size=size)
 
 
-def kept(pts: Sequence[int], rule: Cells) -> list[int]:
-    """The presentation times that the rule keeps, out of those of all frames in output order."""
+def kept(pts: Sequence[int], rule: Cells, start: int | None = None) -> list[int]:
+    """The presentation times that the rule keeps, out of those of all frames in output order.
+
+    With a start (of a span) cells begin there, and every frame up to it is kept: the last of them
+    is on screen when the span begins.
+    """
     chosen: list[int] = []
-    last = -1
+    last, origin = -1, pts[0] if start is None else start
     for time in pts:
-        cell = ((time - pts[0]) * rule.factor + rule.slack) // rule.size
-        if not chosen or cell > last:
+        early = start is not None and time <= start
+        cell = 0 if early else ((time - origin) * rule.factor + rule.slack) // rule.size
+        if not chosen or early or cell > last:
             chosen.append(time)
             last = cell
     return chosen
 
 
-def select_expression(rule: Cells) -> str:
+def select_expression(rule: Cells, start: int | None = None) -> str:
     """The same rule for ffmpeg's `select`; its doubles hold integers up to 2^53 exactly."""
+    origin = "start_pts" if start is None else str(start)
 
     def cell(time: str) -> str:
-        return f"floor((({time}-start_pts)*{rule.factor}+{rule.slack})/{rule.size})"
+        return f"floor((({time}-{origin})*{rule.factor}+{rule.slack})/{rule.size})"
 
-    return f"isnan(prev_selected_pts)+gt({cell('pts')},{cell('prev_selected_pts')})"
+    if start is None:
+        return f"isnan(prev_selected_pts)+gt({cell('pts')},{cell('prev_selected_pts')})"
+    before = f"max(prev_selected_pts,{start})"
+    return f"isnan(prev_selected_pts)+lte(pts,{start})+gt({cell('pts')},{cell(before)})"
 
 
 def frame_ticks(pts: Sequence[int], otherwise: int) -> int:

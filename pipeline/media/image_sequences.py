@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm
 from pathlib import Path
 
 from pipeline.media import decode, frame_sampling
 from pipeline.media.decoded import Decoded, MediaRefusal
 from pipeline.media.images import Shape
 from pipeline.media.sandboxed_images import decode_images
-from pipeline.media.video import MAX_ASPECT_STORED, MULTIPLE, Span
+from pipeline.media.video import Span
 from shards.profile import Profile
 
 
@@ -42,24 +43,26 @@ def decode_all(
 def decode_stills(stills: Stills, profile: Profile, span: Span = None) -> Decoded | MediaRefusal:
     """The kept pictures as frames of one video; `span` is [start, end) in microseconds."""
     numbers = _within(len(stills.files), stills.fps, span)
+    start, end = (Fraction(at, 1_000_000) for at in span or (0, 0))
     if not numbers:
         return MediaRefusal(code="SPAN_OUTSIDE", detail=f"{len(stills.files)} pictures, {span} us")
-    seconds = Fraction(len(numbers), stills.fps)
+    whole = Fraction(numbers[-1] + 1, stills.fps)
+    seconds = (min(end, whole) if span else whole) - start
     between = frame_sampling.interval(seconds, profile.fps, profile.frame_cap)
     capped = between > Fraction(1, profile.fps)
-    kept = frame_sampling.kept(
-        numbers, frame_sampling.cells(between, Fraction(1, stills.fps), capped=capped)
-    )
-    shape = Shape(
-        area=profile.video_area, multiple=MULTIPLE, max_aspect=MAX_ASPECT_STORED, chroma="420"
-    )
+    unit = Fraction(1, lcm(stills.fps, start.denominator))  # a tick that start and pictures share
+    times = [max(Fraction(number, stills.fps) - start, Fraction(0)) for number in numbers]
+    ticks = {int(time / unit): number for time, number in zip(times, numbers, strict=True)}
+    chosen = frame_sampling.kept(list(ticks), frame_sampling.cells(between, unit, capped=capped))
+    kept = [ticks[tick] for tick in chosen]
+    shape = Shape(area=profile.video_area, chroma="420")
     pictures = []
     paths = [stills.files[number] for number in kept]
     for number, found in zip(kept, _pictures(paths, profile.jpeg_quality, shape), strict=True):
         if isinstance(found, MediaRefusal):
             return MediaRefusal(code=found.code, detail=f"picture {number}: {found.detail}")
         pictures.append(found)
-    return _joined(pictures, kept, stills.fps, seconds)
+    return _joined(pictures, chosen, unit, seconds, stills.fps)
 
 
 def _pictures(paths: Sequence[Path], quality: int, shape: Shape) -> list[Decoded | MediaRefusal]:
@@ -69,13 +72,13 @@ def _pictures(paths: Sequence[Path], quality: int, shape: Shape) -> list[Decoded
 
 
 def _within(count: int, fps: int, span: Span) -> list[int]:
-    """The pictures whose times lie in the span."""
+    """The pictures that are on screen in the span; each stays until the next one comes."""
     start, end = span or (0, count * 1_000_000)
-    return [i for i in range(count) if start <= Fraction(i * 1_000_000, fps) < end]
+    return [i for i in range(start * fps // 1_000_000, count) if i * 1_000_000 < end * fps]
 
 
 def _joined(
-    pictures: Sequence[Decoded], kept: Sequence[int], fps: int, seconds: Fraction
+    pictures: Sequence[Decoded], ticks: Sequence[int], unit: Fraction, seconds: Fraction, fps: int
 ) -> Decoded | MediaRefusal:
     first = pictures[0]
     if any(picture.source_size != first.source_size for picture in pictures):
@@ -83,8 +86,8 @@ def _joined(
     return Decoded(
         kind="video",
         frames=tuple(picture.frames[0] for picture in pictures),
-        pts=tuple(number - kept[0] for number in kept),
-        time_base=(1, fps),
+        pts=tuple(ticks),
+        time_base=unit.as_integer_ratio(),
         duration=seconds.as_integer_ratio(),
         width=first.width,
         height=first.height,

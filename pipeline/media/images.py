@@ -12,11 +12,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.media.decoded import Broken, Decoded, placed
+from pipeline.media.decoded import Broken, Decoded, stored_size
 from shards.profile import Profile
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
-MULTIPLE = 32  # sides of stored images: the model pools 16-pixel patches 2 x 2
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it starts to warn
 MAX_ASPECT = 64
@@ -28,17 +27,15 @@ _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """How a picture is stored: pixels at most, sides' multiple, longest aspect, JPEG chroma."""
+    """How a picture is stored: pixels at most, JPEG chroma."""
 
     area: int
-    multiple: int
-    max_aspect: int
     chroma: str
 
 
 def image_shape(profile: Profile) -> Shape:
     """How a pool stores images."""
-    return Shape(area=profile.image_area, multiple=MULTIPLE, max_aspect=MAX_ASPECT, chroma="444")
+    return Shape(area=profile.image_area, chroma="444")
 
 
 def decode_picture(path: Path, quality: int, shape: Shape) -> Decoded:
@@ -101,14 +98,8 @@ def _frame(image: Image.Image, quality: int, shape: Shape) -> Decoded:
         upright = _to_rgb(ImageOps.exif_transpose(image))
     except (ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise Broken(_code_of(error), str(error)) from error
-    (width, height), inner = placed(
-        *upright.size, area=shape.area, multiple=shape.multiple, max_aspect=shape.max_aspect
-    )
-    shown = upright if inner == upright.size else upright.resize(inner, Image.Resampling.BICUBIC)
-    if inner != (width, height):
-        canvas = Image.new("RGB", (width, height))
-        canvas.paste(shown, ((width - inner[0]) // 2, (height - inner[1]) // 2))
-        shown = canvas
+    stored = stored_size(*upright.size, shape.area)
+    shown = upright if stored == upright.size else upright.resize(stored, Image.Resampling.BICUBIC)
     data = simplejpeg.encode_jpeg(np.asarray(shown), quality, "RGB", shape.chroma)
     return Decoded(
         kind="image",
@@ -116,8 +107,8 @@ def _frame(image: Image.Image, quality: int, shape: Shape) -> Decoded:
         pts=(0,),
         time_base=(1, 1),
         duration=(0, 1),
-        width=width,
-        height=height,
+        width=stored[0],
+        height=stored[1],
         rotation=_ROTATION.get(orientation, 0),
         is_vfr=False,
         source_fps=(0, 1),

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.media import sandbox
 from pipeline.media.decoded import Broken
+from pipeline.media.frame_sampling import frame_ticks
 from shards.errors import UserError
 
 DEMUXERS = ("mov", "matroska", "avi", "mpegts", "flv")
@@ -29,6 +30,8 @@ MAX_ASPECT = 20
 MAX_SECONDS = 4 * 3600
 MAX_FPS = 240
 PROBE_SECONDS = 15
+PACKET_SECONDS = 60
+MAX_PACKET_BYTES = 64 << 20  # of text: 4 hours at 240 packets a second
 
 RGB = "rgb"  # the matrix of a stream that has none
 _LISTS = (b"#EXTM3U", b"ffconcat ")
@@ -47,9 +50,10 @@ _ENTRIES = (
 class Stream:
     """What the header says of the video stream, already within the bounds.
 
-    `chroma_step` is how many pixels share a chroma sample, at most, along a side.
-    `seconds` is the stream's own duration; `longest` is the file's where that is longer, as in
-    variable-rate files whose own duration counts decoding steps.
+    `start` is the presentation time of its first frame, in ticks. `chroma_step` is how many pixels
+    share a chroma sample, at most, along a side. `seconds` is the stream's own duration; `longest`
+    is the file's where that is longer, as in variable-rate files whose own duration counts decoding
+    steps.
     """
 
     index: int
@@ -83,21 +87,40 @@ def guards(gif: bool) -> dict[str, Any]:
 
 
 def probe(path: Path) -> dict[str, Any]:
-    """ffprobe's JSON on a file; raises Broken."""
-    options = [
-        w for k, v in guards(path.suffix.lower() == ".gif").items() for w in (f"-{k}", str(v))
-    ]
-    command = [sandbox.tool("ffprobe"), "-v", "error", *options]
-    command += ["-show_entries", _ENTRIES, "-of", "json", "-i", f"file:{path}"]
-    said = bytearray()
-    answer = sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 20)
-    end = sandbox.run(command, seconds=PROBE_SECONDS, outlets=[answer])
+    """ffprobe's JSON on a file, with "packets" where the header knows no duration; raises Broken.
+
+    What browsers record as WebM is such a file.
+    """
+    said, end = _ask(path, ["-show_entries", _ENTRIES, "-of", "json"], PROBE_SECONDS, 1 << 20)
     with path.open("rb") as file:
         if file.read(9).startswith(_LISTS):
             raise Broken("FORMAT_REFUSED", "a playlist, which names other files")
     check_exit(end, "UNREADABLE")
     found: dict[str, Any] = json.loads(said)
+    video = _video_of(found)
+    if video is not None and not _promised(video, found["format"]):
+        found["packets"] = _packets(path, video["index"])
     return found
+
+
+def _ask(
+    path: Path, question: list[str], seconds: int, max_bytes: int
+) -> tuple[bytearray, sandbox.Exit]:
+    """What ffprobe answers, and how it ended."""
+    limits = guards(path.suffix.lower() == ".gif").items()
+    options = [word for key, value in limits for word in (f"-{key}", str(value))]
+    said = bytearray()
+    answer = sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=max_bytes)
+    command = [sandbox.tool("ffprobe"), "-v", "error", *options, *question, "-i", f"file:{path}"]
+    return said, sandbox.run(command, seconds=seconds, outlets=[answer])
+
+
+def _packets(path: Path, index: int) -> list[int]:
+    """The presentation times of a stream's packets in ticks, ascending."""
+    question = ["-select_streams", str(index), "-show_entries", "packet=pts"]
+    said, end = _ask(path, [*question, "-of", "csv=p=0"], PACKET_SECONDS, MAX_PACKET_BYTES)
+    check_exit(end, "UNREADABLE")
+    return sorted(int(time) for time in re.findall(rb"^-?\d+", said, re.MULTILINE))
 
 
 def check_exit(end: sandbox.Exit, failed: str) -> None:
@@ -126,11 +149,9 @@ def stream_of(found: dict[str, Any], gif: bool) -> Stream:
     streams = found.get("streams", [])
     if len(streams) > MAX_STREAMS:
         raise Broken("TOO_MANY_STREAMS", f"{len(streams)} streams, at most {MAX_STREAMS}")
-    videos = [s for s in streams if s.get("codec_type") == "video"]
-    videos = [s for s in videos if not s.get("disposition", {}).get("attached_pic")]
-    if not videos:
+    raw = _video_of(found)
+    if raw is None:
         raise Broken("NO_VIDEO", f"{len(streams)} streams, none of them a video")
-    raw = videos[0]
     codec = raw.get("codec_name", "unknown")
     if codec not in CODECS or (codec == "gif") != gif:
         raise Broken("CODEC_REFUSED", f"codec {codec}")
@@ -140,10 +161,9 @@ def stream_of(found: dict[str, Any], gif: bool) -> Stream:
     rotation = _rotation(raw)
     displayed = _displayed(width, height, raw.get("sample_aspect_ratio", ""), rotation)
     _check_size(width, height, displayed)
-    fps = _fraction(raw.get("avg_frame_rate")) or _fraction(raw.get("r_frame_rate"))
+    seconds, longest, fps = _timing(raw, found)
     if not 0 < fps <= MAX_FPS:
         raise Broken("BAD_FPS", f"{float(fps):g} frames per second, at most {MAX_FPS}")
-    seconds, longest = _seconds(raw, found["format"])
     return Stream(
         index=raw["index"],
         size=(width, height),
@@ -162,6 +182,12 @@ def stream_of(found: dict[str, Any], gif: bool) -> Stream:
         codec=codec,
         container=found["format"]["format_name"].split(",")[0],
     )
+
+
+def _video_of(found: dict[str, Any]) -> dict[str, Any] | None:
+    """The first video stream that is no cover art."""
+    videos = (s for s in found.get("streams", []) if s.get("codec_type") == "video")
+    return next((s for s in videos if not s.get("disposition", {}).get("attached_pic")), None)
 
 
 def _rotation(raw: dict[str, Any]) -> int:
@@ -188,17 +214,42 @@ def _check_size(width: int, height: int, displayed: tuple[int, int]) -> None:
         )
 
 
-def _seconds(raw: dict[str, Any], container: dict[str, Any]) -> tuple[Fraction, Fraction]:
-    """(the stream's own duration, else the container's; the longer one); both believable."""
-    late = max(Fraction(0), _fraction(container.get("start_time")))
-    whole = _fraction(container.get("duration"))
-    own = _fraction(raw.get("duration")) or _clock(raw.get("tags", {}).get("DURATION", ""))
-    if whole - late > MAX_SECONDS or own > MAX_SECONDS:
-        raise Broken("BAD_DURATION", f"{float(max(whole, own)):g} seconds, at most {MAX_SECONDS}")
-    seconds = own or whole
+def _timing(raw: dict[str, Any], found: dict[str, Any]) -> tuple[Fraction, Fraction, Fraction]:
+    """(the stream's duration, the longest that the file speaks of, frames per second)."""
+    fps = _fraction(raw.get("avg_frame_rate")) or _fraction(raw.get("r_frame_rate"))
+    if packets := found.get("packets"):
+        ticks = packets[-1] - packets[0] + frame_ticks(packets, 0)
+        seconds = longest = ticks * _fraction(raw["time_base"])
+        fps = len(packets) / seconds
+    else:
+        seconds, longest = _seconds(raw, found["format"])
+    if seconds > MAX_SECONDS:
+        raise Broken("BAD_DURATION", f"{float(seconds):g} seconds, at most {MAX_SECONDS}")
     if seconds <= 0:
-        raise Broken("BAD_DURATION", "no duration in the header")
-    return seconds, max(seconds, whole - late)
+        raise Broken("BAD_DURATION", "no duration in the header, and none in the packets")
+    return seconds, longest, fps
+
+
+def _promised(raw: dict[str, Any], container: dict[str, Any]) -> Fraction:
+    """The stream's own duration, else Matroska's tag, else the container's; 0 if there is none."""
+    own = _fraction(raw.get("duration")) or _clock(raw.get("tags", {}).get("DURATION", ""))
+    return own or _fraction(container.get("duration"))
+
+
+def _seconds(raw: dict[str, Any], container: dict[str, Any]) -> tuple[Fraction, Fraction]:
+    """(how long the stream is by its header, the longest that the header allows).
+
+    What Matroska names is the time at which the stream ends; some of its writers mean the length.
+    """
+    late = max(Fraction(0), _fraction(container.get("start_time")))
+    whole = _fraction(container.get("duration")) - late
+    promised = _promised(raw, container)
+    if whole > MAX_SECONDS:
+        raise Broken("BAD_DURATION", f"{float(whole):g} seconds, at most {MAX_SECONDS}")
+    start = raw.get("start_pts", 0) * _fraction(raw["time_base"])
+    is_end = not raw.get("duration") and "matroska" in container["format_name"]
+    seconds = promised - start if is_end and 0 < start < promised else promised
+    return seconds, max(promised, whole)
 
 
 def _clock(text: str) -> Fraction:
@@ -218,7 +269,12 @@ def _fraction(text: str | None) -> Fraction:
 
 
 def _matrix(raw: dict[str, Any], height: int) -> str:
-    """The YUV matrix; where the file names none, what players assume: BT.709 from 720 lines on."""
+    """The YUV matrix; where the file names none, what players assume: BT.709 from 720 lines on.
+
+    VP8 has one matrix only, and every player uses it, whatever the container says.
+    """
+    if raw.get("codec_name") == "vp8":
+        return "smpte170m"
     if re.match(r"rgb|bgr|gbr|[a0]rgb|[a0]bgr|pal8", raw.get("pix_fmt", "")):
         return RGB
     named = raw.get("color_space", "unknown")

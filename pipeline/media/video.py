@@ -10,20 +10,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 from pipeline.media import frame_sampling
-from pipeline.media.decoded import Broken, Decoded, MediaRefusal, placed
+from pipeline.media.decoded import Broken, Decoded, MediaRefusal, stored_size
 from pipeline.media.ffmpeg import HDR, Extracted, Plan, Window, extract
 from pipeline.media.probe import Stream, probe, stream_of
 from shards.profile import Profile
 
-MULTIPLE = 64  # sides of stored frames: the model pools 16-pixel patches 2 x 2 and 4 x 4
-MAX_ASPECT_STORED = 3
 COVERED = (Fraction(8, 10), Fraction(12, 10))  # of the promised duration; outside: SHORT, LONG
 RESTART = 1  # seconds back in time: another stream begins, appended to the first
 SEEK_FROM = 10_000_000  # µs; before that, decoding from the start is as quick as seeking
+LOOK_BACK = (2, Fraction(1))  # frames or seconds before a span: there is what its start shows
 SEEK_MARGIN = 1_000_000  # µs; edit lists and B-frames put a seek a little late
 SMALL = 1 << 26  # pixels of a video that costs about as much to decode as a process to start
 TOGETHER = 8  # small videos per process: each needs four of its 64 open files
@@ -59,7 +59,7 @@ def _groups(plans: dict[int, Plan]) -> Iterator[list[int]]:
 def _decode_group(plans: Sequence[Plan], profile: Profile) -> list[Decoded | MediaRefusal]:
     try:
         every = extract(plans, profile)
-        return [_decoded(plan, one, profile) for plan, one in zip(plans, every, strict=True)]
+        return [_settled(plan, one, profile) for plan, one in zip(plans, every, strict=True)]
     except Broken as broken:
         if len(plans) == 1:
             return [broken.refusal]
@@ -72,34 +72,45 @@ def plan_video(path: Path, profile: Profile, span: Span) -> Plan:
     window = _window(stream, span)
     between = frame_sampling.interval(window.seconds, profile.fps, profile.frame_cap)
     capped = between > Fraction(1, profile.fps)
-    stored, inner = placed(
-        *stream.displayed,
-        area=profile.video_area,
-        multiple=MULTIPLE,
-        max_aspect=MAX_ASPECT_STORED,
-    )
     return Plan(
         path=path,
         stream=stream,
         window=window,
         rule=frame_sampling.cells(between, stream.time_base, capped=capped),
-        stored=stored,
-        inner=(inner[0] + inner[0] % 2, inner[1] + inner[1] % 2),  # whole chroma samples
+        stored=stored_size(*stream.displayed, profile.video_area),
     )
+
+
+def _settled(plan: Plan, found: Extracted, profile: Profile) -> Decoded | MediaRefusal:
+    """What came out; decoded again where a span's first picture is older than was looked for."""
+    window = _wider(plan.window, found.every)
+    if window is not None:
+        return _decode_group([replace(plan, window=window)], profile)[0]
+    return _decoded(plan, found, profile)
+
+
+def _wider(window: Window, every: Sequence[int]) -> Window | None:
+    """Where to decode from so that the picture on screen at the start is there; None: it is."""
+    if window.start is None or window.first is None:
+        return None
+    before = [time for time in every if time <= window.start]
+    if not before:  # the seek was late
+        return replace(window, seek=0) if window.seek else None
+    return replace(window, first=max(before)) if max(before) < window.first else None
 
 
 def _decoded(plan: Plan, found: Extracted, profile: Profile) -> Decoded:
     """What came out, checked against what was promised; raises Broken."""
-    stream, window, every = plan.stream, plan.window, found.every
-    _check_times(plan, found)
+    stream, window = plan.stream, plan.window
+    every = _within(window, found.every)
+    _check_times(plan, found, every)
     origin = every[0] if window.start is None else window.start
-    length = frame_sampling.frame_ticks(every, round(1 / (stream.fps * stream.time_base)))
-    end = every[-1] + length if window.end is None else min(every[-1] + length, window.end)
-    duration = (end - origin) * stream.time_base
+    duration = (_end(plan, found.every, every) - origin) * stream.time_base
+    early = max(sum(time <= origin for time in found.pts) - 1, 0)  # only the last is on screen
     return Decoded(
         kind="video",
-        frames=tuple(found.jpegs),
-        pts=tuple(time - origin for time in found.pts),
+        frames=tuple(found.jpegs[early:]),
+        pts=tuple(max(time - origin, 0) for time in found.pts[early:]),
         time_base=stream.time_base.as_integer_ratio(),
         duration=duration.as_integer_ratio(),
         width=plan.stored[0],
@@ -124,25 +135,49 @@ def _window(stream: Stream, span: tuple[int, int] | None) -> Window:
         raise Broken("SPAN_OUTSIDE", f"{found} of {float(stream.seconds):g} s")
     first, last = (stream.start + round(at / stream.time_base) for at in (start, end))
     seek = span[0] - SEEK_MARGIN if span[0] > SEEK_FROM and stream.container in _SEEKABLE else 0
-    return Window(start=first, end=last, seconds=min(end, stream.seconds) - start, seek=seek)
+    back = min(LOOK_BACK[0] / stream.fps, LOOK_BACK[1])
+    return Window(
+        start=first,
+        end=last,
+        seconds=min(end, stream.seconds) - start,
+        seek=seek,
+        first=first - round(back / stream.time_base),
+    )
 
 
-def _check_times(plan: Plan, found: Extracted) -> None:
+def _within(window: Window, every: Sequence[int]) -> list[int]:
+    """The times of the frames that the window lets through, of all that were decoded."""
+    if window.first is None or window.end is None:
+        return list(every)
+    until = itertools.takewhile(window.end.__gt__, every)
+    return [time for time in until if time >= window.first]
+
+
+def _end(plan: Plan, decoded: Sequence[int], every: Sequence[int]) -> int:
+    """When the last frame leaves the screen, or the window ends."""
+    stream, end = plan.stream, plan.window.end
+    if end is not None and any(time >= end for time in decoded):
+        return end
+    length = frame_sampling.frame_ticks(every, round(1 / (stream.fps * stream.time_base)))
+    return max(every) + length if end is None else min(max(every) + length, end)
+
+
+def _check_times(plan: Plan, found: Extracted, every: Sequence[int]) -> None:
     """Compare what came out with what was promised; raises Broken."""
-    stream, window, pts, every = plan.stream, plan.window, found.pts, found.every
+    stream, window, pts = plan.stream, plan.window, found.pts
     if not every:
         raise Broken("SHORT", f"no frame came out of {float(window.seconds):g} s")
-    wanted = frame_sampling.kept(every, plan.rule)
+    wanted = frame_sampling.kept(every, plan.rule, window.start)
     if pts != wanted or len(found.jpegs) != len(pts):
         raise AssertionError(f"ffmpeg kept {pts[:9]}, the rule says {wanted[:9]}")
     first = every[0] if window.start is None else window.start
-    length = frame_sampling.frame_ticks(every, round(1 / (stream.fps * stream.time_base)))
-    covered = (max(every) + length - first) * stream.time_base
+    covered = (_end(plan, found.every, every) - first) * stream.time_base
     slack = 1 / Fraction(stream.fps)
     if covered + slack < COVERED[0] * window.seconds:
         raise Broken("SHORT", f"{float(covered):g} s came out of {float(window.seconds):g} s")
     longest = stream.longest if window.start is None else window.seconds
-    if covered - slack > COVERED[1] * longest:
+    last = (max(every) - first) * stream.time_base  # how long its picture stays is an estimate
+    if last - slack > COVERED[1] * longest:
         raise Broken("LONG", f"{float(covered):g} s came out of {float(longest):g} s")
     back = max((a - b for a, b in itertools.pairwise(every)), default=0) * stream.time_base
     if back > RESTART:

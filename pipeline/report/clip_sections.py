@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from mixtures.manifest.manifest import Manifest
 from mixtures.pool.clusters import components
 from mixtures.selection.leak_counts import by_benchmark
 from mixtures.tokens.frame_selection import spread
+from mixtures.tokens.frame_view import view_placement
 from mixtures.tokens.text import pieces_of
 from pipeline.report.build_data import Build, Name, frames_of
 from pipeline.report.charts import number
@@ -123,8 +125,8 @@ def _clip(build: Build, clip_id: str, most: int, title: str) -> dict[str, Any]:
     clip, frames = frames_of(build, row)
     seconds = clip.seconds()
     shown = [_frame(frames[i], seconds[i], title, clip.kind) for i in spread(len(frames), most)]
-    return {"title": title, "clip_id": clip_id, "pictures": shown, "facts": _facts(row),
-            "kept": len(frames)}  # fmt: skip
+    return {"title": title, "clip_id": clip_id, "pictures": shown,
+            "facts": _facts(row, build.manifest), "kept": len(frames)}  # fmt: skip
 
 
 def _frame(jpeg: bytes, seconds: float, title: str, kind: str) -> Picture:
@@ -133,13 +135,15 @@ def _frame(jpeg: bytes, seconds: float, title: str, kind: str) -> Picture:
     return picture(jpeg, f"{title}, frame at {seconds:.2f} seconds", f"{seconds:.2f} s")
 
 
-def _facts(row: Mapping[str, Any]) -> list[str]:
+def _facts(row: Mapping[str, Any], manifest: Manifest) -> list[str]:
     original, stored = row["source_size"], [row["width"], row["height"]]
     codec, container = row["codec"], row["container"]
     facts = [row["kind"], codec if codec == container else f"{codec} in {container}"]
     facts.append(f"{original[0]} × {original[1]} px")
     if stored != original:
         facts.append(f"kept at {stored[0]} × {stored[1]} px")
+    shown = view_placement(row["kind"], (stored[0], stored[1]), manifest.view, manifest.layout)
+    facts.append("shown: " + shown.told(*stored).replace("x", " × "))
     if row["kind"] == "video":
         rate = number(float(Fraction(*row["source_fps"])))
         facts.append(f"{rate} fps, {'variable' if row['is_vfr'] else 'constant'}")

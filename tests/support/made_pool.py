@@ -227,6 +227,8 @@ def write_recipe(folder: Path, ratios: dict[str, str], *more: str, held_out: str
     lines = ["name: made", "seed: 5", f"text: {{tokenizer: {tokenizer}}}", *more]
     if not any(line.startswith("pack_tokens") for line in more):
         lines += ["pack_tokens: 256", "pack_patches: 4096", "pack_window: 32"]
+    if not any(line.startswith("frames") for line in more):
+        lines += ["frames: {min_area: 4096}"]
     if not any(line.startswith("layout") for line in more):
         lines += ["layout: {slow_frames: 2, timestamps: none}"]
     lines.append("sources:")

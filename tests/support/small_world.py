@@ -12,7 +12,7 @@ from PIL import Image
 from mixtures.tokens.text import train_tokenizer
 
 SHOWN = """\
-frames: {{fps: 2, cap: 8, area: 16384}}
+frames: {{fps: 2, cap: 8, area: 16384, min_area: 4096}}
 layout: {{slow_frames: 2, image_token_budget: 64}}
 text: {{tokenizer: {root}/tokenizer.json}}
 pack_tokens: 512

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixtures.tokens.frame_view import grid_of
 from mixtures.tokens.layout_types import START, Layout, LayoutConfig, Slot
+from mixtures.tokens.placement import grid_of
 from mixtures.tokens.text import Rendered
 from mixtures.tokens.visual_layout import frames_used, visual_layout
 from train.data.collate import RenderedSample

@@ -21,7 +21,7 @@ RECIPE = """
 name: tiny
 seed: 3
 profile: {{fps: 2, frame_cap: 16}}
-frames: {{fps: 2, cap: 4, area: 4096, selection: uniform}}
+frames: {{fps: 2, cap: 4, area: 4096, min_area: 4096, selection: uniform}}
 layout: {{slow_frames: 2, timestamps: {timestamps}}}
 text: {{tokenizer: {tokenizer}}}
 pack_tokens: 256

@@ -29,7 +29,7 @@ _RUN = np.dtype(f"V{3 * PATCH}")
 Frames = NDArray[np.uint8]
 """[F, gh, gw, 768]: frames of gh x gw patches, each in (ph, pw, c) order."""
 Pixels = NDArray[np.uint8]
-"""[H, W, 3]: red, green, blue."""
+"""[H, W, 3]: red, green, blue; zeros where a grid is larger than its picture."""
 
 
 class Rooms:
@@ -96,14 +96,18 @@ def open_jpegs(
 def decoded(
     jpegs: Sequence[bytes | memoryview], look: Look, used: Sequence[int], clip_id: str
 ) -> Iterator[Pixels]:
-    """The used frames of one clip at the view's size, each in the memory of the one before.
+    """The used frames of one clip on their grid, each in the memory of the one before.
 
     DamagedData names what is no JPEG.
     """
     pixels = _scratch.take(3 * look.height * look.width).reshape(look.height, look.width, 3)
+    (left, top), (width, height) = look.offset, look.picture
+    if look.picture != (look.width, look.height):
+        pixels[:] = 0  # around the picture: what the tower takes for black, -1 when normalised
+    picture = pixels[top : top + height, left : left + width]
     for frame in used:
         try:
-            decode(jpegs[look.frames[frame]], pixels)
+            decode(jpegs[look.frames[frame]], picture)
         except ValueError as error:
             raise DamagedData(f"clip {clip_id}: frame {look.frames[frame]} is no JPEG") from error
         yield pixels
@@ -115,10 +119,10 @@ def decode(jpeg: bytes | memoryview, pixels: Pixels) -> None:
     ValueError if it is no JPEG.
     """
     height, width = simplejpeg.decode_jpeg_header(jpeg)[:2]
-    if (height, width) == pixels.shape[:2]:
+    if (height, width) == pixels.shape[:2] and pixels.flags.c_contiguous:
         simplejpeg.decode_jpeg(jpeg, buffer=pixels)
         return
-    stored = Image.fromarray(simplejpeg.decode_jpeg(jpeg))
+    stored = Image.fromarray(simplejpeg.decode_jpeg(jpeg))  # resized only where the sizes differ
     pixels[:] = np.asarray(stored.resize(pixels.shape[1::-1], Image.Resampling.BICUBIC))
 
 

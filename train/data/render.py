@@ -70,8 +70,10 @@ def _without_times(look: Look, layout: LayoutConfig) -> Look:
     """The look, but for what its layout does not depend on: clips of one size share that."""
     count = len(look.frames)
     if layout.timestamps in ("sentence", "per_frame_text"):
-        return replace(look, frames=tuple(range(count)))
-    return replace(look, frames=tuple(range(count)), pts=(0,) * count, time_base=(1, 1))
+        return replace(look, frames=tuple(range(count)), picture=(0, 0))
+    return replace(
+        look, frames=tuple(range(count)), pts=(0,) * count, time_base=(1, 1), picture=(0, 0)
+    )
 
 
 @lru_cache(maxsize=256)

@@ -76,7 +76,7 @@ class SampleLoader:
     ) -> Frames:
         """The frames of a clip, in its rows of the pack where they suffice."""
         clip = stored.sample.clips[number]
-        key = (clip.clip_id, look.width, look.height, tuple(look.frames[i] for i in used))
+        key = (clip.clip_id, look.grid, look.picture, tuple(look.frames[i] for i in used))
         out = room.take(len(used), look)
         kept = self._clips.get(key)
         if kept is None:

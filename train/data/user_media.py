@@ -14,11 +14,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from mixtures.tokens.layout_types import VIDEO_MULTIPLE
 from pipeline.media.decode import decode_all
-from pipeline.media.decoded import Decoded, MediaRefusal, placed
+from pipeline.media.decoded import Decoded, MediaRefusal, stored_size
 from pipeline.media.frame_difference import differences
-from pipeline.media.video import MAX_ASPECT_STORED
 from shards.errors import UserError
 from shards.ids import short_hash
 from shards.profile import Profile
@@ -71,14 +69,8 @@ def see_frames(
     if any(b <= a for a, b in itertools.pairwise(pts)):
         raise UserError(f"{name}: times do not ascend; sort the frames by time")
     height, width = frames.shape[1:3]
-    stored, inner = placed(
-        width,
-        height,
-        area=profile.video_area,
-        multiple=VIDEO_MULTIPLE,
-        max_aspect=MAX_ASPECT_STORED,
-    )
-    jpegs = tuple(_jpeg(frame, stored, inner, profile.jpeg_quality) for frame in frames)
+    stored = stored_size(width, height, profile.video_area)
+    jpegs = tuple(_jpeg(frame, stored, profile.jpeg_quality) for frame in frames)
     decoded = Decoded(
         kind="video",
         frames=jpegs,
@@ -98,13 +90,9 @@ def see_frames(
     return _seen(decoded, short_hash([name, *(short_hash(jpeg.hex()) for jpeg in jpegs)]))
 
 
-def _jpeg(
-    frame: NDArray[np.uint8], stored: tuple[int, int], inner: tuple[int, int], quality: int
-) -> bytes:
-    shown = Image.fromarray(frame).resize(inner, Image.Resampling.BICUBIC)
-    canvas = Image.new("RGB", stored)
-    canvas.paste(shown, ((stored[0] - inner[0]) // 2, (stored[1] - inner[1]) // 2))
-    data: bytes = simplejpeg.encode_jpeg(np.asarray(canvas), quality, "RGB", "444")
+def _jpeg(frame: NDArray[np.uint8], stored: tuple[int, int], quality: int) -> bytes:
+    shown = Image.fromarray(frame).resize(stored, Image.Resampling.BICUBIC)
+    data: bytes = simplejpeg.encode_jpeg(np.asarray(shown), quality, "RGB", "444")
     return data
 
 

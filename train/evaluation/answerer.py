@@ -107,7 +107,7 @@ class Answerer:
 
     def _frames(self, seen: Seen | None, _: int, look: Look, used: Sequence[int]) -> Frames:
         assert seen is not None  # a question without a medium has no clip to open
-        key = (seen.clip.clip_id, look.width, look.height, tuple(look.frames[i] for i in used))
+        key = (seen.clip.clip_id, look.grid, look.picture, tuple(look.frames[i] for i in used))
         frames = self.cache.get(key)
         if frames is None:
             frames = open_jpegs(seen.jpegs, look, used, seen.clip.clip_id)

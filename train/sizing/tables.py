@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from mixtures.tokens.frame_view import fit_size, grid_of, look_at
-from mixtures.tokens.layout_types import POOLED, LayoutConfig, View
+from mixtures.tokens.frame_view import look_at
+from mixtures.tokens.layout_types import POOLED, VIDEO_MULTIPLE, LayoutConfig, View
+from mixtures.tokens.placement import Placement, grid_of, place
 from mixtures.tokens.visual_layout import layout_of, visual_layout
 from shards.sample import Clip
 from train.sizing.flops import STATE_BYTES, Flops, Work, forward_flops, parameters
@@ -28,10 +29,15 @@ def stamp_tokens(text: str) -> int:
     return len(text)
 
 
+def video_placement(size: tuple[int, int], reading: str) -> Placement:
+    """Where a video of this size in pixels is shown under the default view."""
+    return place(*size, area=READINGS[reading][1], min_area=View().min_area, cell=VIDEO_MULTIPLE)
+
+
 def video_tokens(size: tuple[int, int], reading: str) -> tuple[int, int]:
     """(content, all) tokens of 128 frames of this size in pixels, at one frame a second."""
-    layout, area = READINGS[reading]
-    grid = grid_of(*fit_size(*size, area=area, multiple=64))
+    layout, shown = READINGS[reading][0], video_placement(size, reading)
+    grid = grid_of(shown.width, shown.height)
     slots = visual_layout([grid] * FRAMES, range(FRAMES), "video", layout, stamp_tokens)
     return sum(s.n for s in slots if s.kind in POOLED), sum(s.n for s in slots)
 

@@ -246,6 +246,7 @@ def test_explain_names_what_a_rank_sees(tmp_path: Path) -> None:
     positions = sorted(one["position"] for mine in packs for pack in mine for one in pack)
     order = Packs(manifest)
     assert positions == sorted(d.position for i in range(4, 8) for d in order.pack(i))
+    assert not any(one["views"] for mine in packs for pack in mine for one in pack)
     with pytest.raises(UserError, match="rank 2 of 2"):
         explain(manifest, 0, 2, 2, 4)
 
@@ -285,6 +286,17 @@ def test_a_step_beyond_the_length_says_how_long_counting_takes(
     assert re.search(r"step 5000 is beyond the length: the packs of about \d+ windows", told)
     with pytest.raises(UserError, match="more than 1000000; ask for an earlier step"):
         said(10**20)
+
+
+def test_explain_says_how_the_pictures_of_a_pool_are_shown(tmp_path: Path) -> None:
+    pool = MadePool(sources={"a": [MadeSample("which", ["video-x", "i"])], "b": many("b", 3)})
+    manifest = planned(tmp_path, pool, "frames: {area: 147456}", "pack_tokens: 4096")
+    packs = explain(manifest, 0, 0, 1, 4, pool.make(tmp_path / "again"))
+    views = {one["record"]: one["views"] for pack in packs for one in pack}
+    video, image = views["which"]
+    assert image["told"] == "64x64 as 64x64 on a grid of 64x64"
+    assert (video["stored"], video["picture"]) == ([64, 64], [288, 288])  # the default `min_area`
+    assert (video["grid"], video["stretched"], video["empty"]) == ([320, 320], 0, 190)
 
 
 def test_no_vision_costs_no_patch_and_no_visual_token(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_every_selection_of_frames_is_counted(
     tmp_path: Path, selection: str, timestamps: str
 ) -> None:
     pool = MadePool(sources={"a": [*many("video-a", 5), *many("i", 2)]}).make(tmp_path / "pool")
-    frames = f"frames: {{fps: 2, cap: 5, selection: {selection}}}"
+    frames = f"frames: {{fps: 2, cap: 5, min_area: 4096, selection: {selection}}}"
     layout = f"layout: {{slow_frames: 2, timestamps: {timestamps}}}"
     table = plan_of(tmp_path, pool, {"a": "weight: 1"}, frames, layout).manifest.tables[0]
     assert sorted(set(table["frames"].tolist())) == [1, 5]

@@ -54,7 +54,8 @@ def test_all_mistakes_of_a_file_are_named_at_once_in_its_order(tmp_path: Path) -
         "text: template: must be one of chatml, not 'llama'",
         "stages[0]: weights: the name 'b b' must be letters, digits, '_', '-' or '.'",
         "stages[0]: weights: coco: must be 0, or a number above 0 (1e-12 to 1e12), not 'none'",
-        "frames: unknown key 'colour'; the keys here are fps, cap, area, selection, memory",
+        "frames: unknown key 'colour'; the keys here are fps, cap, area, min_area, fit, "
+        "selection, memory",
         "frames: cap: must be an integer from 1 to 65536, not true",
         "leaks: is empty; write its value, or remove the key",
     ]

@@ -42,6 +42,15 @@ def test_every_recipe_of_the_repository_is_good(path: Path) -> None:
     assert load_recipe(path).name == path.stem
 
 
+def test_small_pictures_are_enlarged_to_a_default_that_the_area_bounds(tmp_path: Path) -> None:
+    views = {
+        text: load_recipe(written(tmp_path, f"{GOOD}frames: {{{text}}}\n")).frames
+        for text in ("cap: 9", "area: 16384", "area: 16384, min_area: 4096", "fit: floor")
+    }
+    found = [(view.min_area, view.fit) for view in views.values()]
+    assert found == [(288 * 288, "box"), (16_384, "box"), (4096, "box"), (288 * 288, "floor")]
+
+
 def test_the_demo_ablations_differ_in_pathways_only() -> None:
     texts = {
         path.stem: path.read_text().splitlines()[2:]
@@ -89,6 +98,12 @@ def test_the_demo_ablations_differ_in_pathways_only() -> None:
             "frames: fps: the view asks for 4, the pool's profile holds 2",
         ),
         ("seed: 7", "seed: 7\nframes: {cap: 600}", "the pool's profile holds 512"),
+        (
+            "seed: 7",
+            "seed: 7\nframes: {area: 65536, min_area: 82944}",
+            "frames: min_area: 82944 is more than the area 65536",
+        ),
+        ("seed: 7", "seed: 7\nframes: {fit: stretch}", "fit: must be one of box, floor"),
         ("seed: 7", "seed: 7\nframes: {selection: query}", "selection: must be one of uniform"),
         (
             "seed: 7",

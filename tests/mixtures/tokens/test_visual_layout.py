@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixtures.tokens.frame_selection import spread
-from mixtures.tokens.frame_view import fit_size, grid_of, look_at, view_frames, view_size
+from mixtures.tokens.frame_view import look_at, view_frames, view_placement
 from mixtures.tokens.layout_types import FAST, IMAGE, MEMORY, POOLED, SLOW, TIME, LayoutConfig, View
+from mixtures.tokens.placement import grid_of, place
 from mixtures.tokens.visual_layout import (
     frames_used,
     layout_of,
@@ -36,21 +37,26 @@ def laid_out(grid: tuple[int, int], frames: int, cfg: LayoutConfig, kind: str = 
     return visual_layout([grid] * frames, [0.0] * frames, kind, cfg, lambda _: 5)
 
 
+def shown_grid(size: tuple[int, int], area: int) -> tuple[int, int]:
+    shown = place(*size, area=area, min_area=288 * 288, cell=64)
+    return grid_of(shown.width, shown.height)
+
+
 @pytest.mark.parametrize(
     ("cfg", "area", "size", "grid", "content"),
     [
         (READING_A, 384 * 384, (1280, 1280), (24, 24), 9216),
-        (READING_A, 384 * 384, (1280, 720), (16, 32), 8192),
-        (READING_A, 384 * 384, (640, 480), (20, 24), 7680),
+        (READING_A, 384 * 384, (1280, 720), (16, 28), 7168),
+        (READING_A, 384 * 384, (640, 480), (20, 28), 8960),
         (READING_B, 480 * 480, (1280, 1280), (28, 28), 8320),
-        (READING_B, 480 * 480, (1280, 720), (20, 40), 8448),
+        (READING_B, 480 * 480, (1280, 720), (20, 36), 7808),
         (READING_B, 480 * 480, (640, 480), (24, 32), 8192),
     ],
 )
-def test_a_video_takes_the_tokens_of_the_published_table(
+def test_a_video_takes_the_tokens_of_the_table(
     cfg: LayoutConfig, area: int, size: tuple[int, int], grid: tuple[int, int], content: int
 ) -> None:
-    found = grid_of(*fit_size(*size, area=area, multiple=64))
+    found = shown_grid(size, area)
     assert found == grid
     slots = laid_out(found, 128, cfg)
     assert sum(slot.n for slot in slots if slot.kind in POOLED) == content
@@ -64,13 +70,8 @@ def test_no_video_within_3_to_1_takes_more_than_10240_tokens(
     mode: str, area: int, arrangement: str
 ) -> None:
     cfg = LayoutConfig(fast_mode=mode, arrangement=arrangement)
-    side = range(64, 1472, 64)
-    grids = {
-        grid_of(*fit_size(w, h, area=area, multiple=64))
-        for w in side
-        for h in side
-        if w <= 3 * h and h <= 3 * w
-    }
+    side = range(64, 1472, 20)
+    grids = {shown_grid((w, h), area) for w in side for h in side if w <= 3 * h and h <= 3 * w}
     layouts = [laid_out(grid, 128, cfg) for grid in grids]
     assert max(sum(slot.n for slot in slots) for slots in layouts) <= 10_240
     content = [sum(slot.n for slot in slots if slot.kind in POOLED) for slots in layouts]
@@ -125,11 +126,8 @@ def test_an_image_has_rows_and_newlines() -> None:
 
 def test_images_share_a_budget_down_to_a_floor_then_are_pooled() -> None:
     view, cfg = View(), LayoutConfig(image_token_budget=512)
-    clip = clip_of([0], (1, 1), "image", (1024, 1024))
-    assert view_size(clip, view, cfg, images=1) == (352, 352)
-    assert (
-        view_size(clip, view, cfg, images=2) == view_size(clip, view, cfg, images=9) == (256, 256)
-    )
+    sizes = [view_placement("image", (1024, 1024), view, cfg, n)[:2] for n in (1, 2, 9)]
+    assert sizes == [(352, 352), (256, 256), (256, 256)]
     for images, n in ((2, 16), (3, 8)):
         slots = visual_layout([(16, 16)], [0], "image", cfg, count, images)
         assert {slot.n for slot in slots if slot.kind == IMAGE} == {n}
@@ -157,15 +155,6 @@ def test_timestamps_stand_before_slow_frames_and_every_eighth_fast_one() -> None
 )
 def test_times_are_written_as_people_write_them(seconds: Fraction | float, text: str) -> None:
     assert time_text(seconds) == text
-
-
-@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([32, 64]))
-def test_sizes_never_grow_and_stay_within_the_area(width: int, height: int, multiple: int) -> None:
-    w, h = fit_size(width, height, area=384 * 384, multiple=multiple)
-    assert w % multiple == h % multiple == 0
-    assert w <= max(width, multiple) and h <= max(height, multiple)
-    assert w * h <= 384 * 384 or multiple in (w, h)
-    assert fit_size(w, h, area=384 * 384, multiple=multiple) == (w, h) or multiple in (w, h)
 
 
 @given(st.integers(0, 300), st.integers(1, 40))
@@ -230,7 +219,7 @@ def test_cells_cover_every_patch_of_a_frame(rows: int, columns: int, kind: str, 
 
 def test_a_look_is_what_the_layout_is_of() -> None:
     clip = clip_of(list(range(8)), (1, 2), size=(128, 64))
-    look = look_at(clip, View(fps=1, cap=3), STAMPED)
+    look = look_at(clip, View(fps=1, cap=3, min_area=64 * 64), STAMPED)
     assert look.grid == (4, 8) and look.frames == (0, 2, 4)
     slots = layout_of(look, clip.kind, STAMPED, count)
     assert frames_used(slots) == (0, 1, 2)

@@ -14,8 +14,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from pipeline.media import decode, sandbox
-from pipeline.media.decoded import Decoded, MediaRefusal, placed
+from pipeline.media import decode, probe, sandbox
+from pipeline.media.decoded import Decoded, MediaRefusal
 from pipeline.stages import decode_media
 from shards.errors import UserError
 from shards.pool import Pool
@@ -58,8 +58,8 @@ def test_times_of_a_plain_file(room: Path) -> None:
     found = door(room / "ok.mp4")
     assert seconds(found) == [0, Fraction(1, 2), 1, Fraction(3, 2)]
     assert (found.duration, found.source_fps, found.is_vfr) == ((2, 1), (10, 1), False)
-    assert (found.width, found.height, found.source_size) == (128, 64, (128, 96))
-    assert simplejpeg.decode_jpeg(found.frames[0]).shape == (64, 128, 3)
+    assert (found.width, found.height, found.source_size) == (128, 96, (128, 96))
+    assert simplejpeg.decode_jpeg(found.frames[0]).shape == (96, 128, 3)
     assert door(room / "ok.mp4") == found  # the same file gives the same bytes
 
 
@@ -112,6 +112,99 @@ def test_a_span_is_cut_and_timed_from_its_start(span: tuple[int, int], tmp_path:
     assert max(abs(a - b) for a, b in zip(shown_seconds(found), expected, strict=True)) < 0.12
 
 
+SPARSE = "eq(mod(n,30),0)"  # pictures at 0, 1.5, 3 and 4.5 seconds
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize(
+    ("span", "shown", "times"),
+    [
+        ((2_000_000, 4_000_000), [1.5, 3.0], [0, 1.0]),  # half a second old
+        ((2_800_000, 4_700_000), [1.5, 4.5], [0, 1.7]),  # older than is looked back for at first
+        ((1_500_000, 3_000_000), [1.5], [0]),
+        ((1_600_000, 2_900_000), [1.5], [0]),  # nothing begins in it
+        ((0, 1_000_000), [0], [0]),
+    ],
+)
+def test_a_span_begins_with_what_is_on_screen_then(
+    span: tuple[int, int], shown: list[float], times: list[float], suffix: str, tmp_path: Path
+) -> None:
+    found = door(grey_ramp(tmp_path / f"x.{suffix}", SPARSE), span)
+    assert [float(time) for time in seconds(found)] == pytest.approx(times, abs=0.001)
+    black = shown_seconds(door(tmp_path / f"x.{suffix}"))[0]
+    assert [s - black for s in shown_seconds(found)] == pytest.approx(shown, abs=0.06)
+    assert float(Fraction(*found.duration)) == pytest.approx((span[1] - span[0]) / 1e6, abs=0.001)
+
+
+def test_a_late_span_begins_with_what_is_on_screen_then(tmp_path: Path) -> None:
+    source = "color=black:s=64x64:r=5:d=60,format=gray,geq=lum='4*T',format=yuv420p"
+    rare = ("-vf", "select='lt(n,120)+eq(n,200)'", "-fps_mode", "passthrough", "-crf", "10")
+    path = encode(tmp_path / "x.mkv", "-f", "lavfi", "-i", source, "-g", "40", *rare)
+    found = door(path, (31_000_000, 45_000_000))  # a picture stays from 23.8 to 40 seconds
+    assert seconds(found) == [0, 9]
+    lumas = [simplejpeg.decode_jpeg(frame, "GRAY").mean() / 4 for frame in found.frames]
+    assert lumas == pytest.approx([23.8, 40], abs=0.5)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "mp4", "ts"])
+def test_a_file_that_starts_late_is_whole(suffix: str, room: Path, tmp_path: Path) -> None:
+    codec = ("-c:v", "libvpx") if suffix == "webm" else ("-c", "copy")
+    late = ("-i", str(room / "ok.mp4"), *codec, "-output_ts_offset", "30")
+    found = door(encode(tmp_path / f"x.{suffix}", *late))
+    assert float(Fraction(*found.duration)) == pytest.approx(2, abs=0.01) and found.pts[0] == 0
+    assert len(found.pts) == 4
+    refused = decode.decode(tmp_path / f"x.{suffix}", "video", PROFILE, (2_500_000, 3_000_000))
+    assert isinstance(refused, MediaRefusal) and refused.code == "SPAN_OUTSIDE"
+
+
+def recorded(path: Path, seconds: float, *, nameless: bool = True) -> Path:
+    """A WebM as browsers record it: no duration, no rate, uneven times."""
+    source = f"testsrc=s=128x96:r=30:d={seconds},select='lt(mod(n,7),4)'"
+    live = ("-c:v", "libvpx", "-fps_mode", "passthrough", "-f", "webm", "-live", "1")
+    encode(path, "-f", "lavfi", "-i", source, *live)
+    data = path.read_bytes()
+    at = data.index(b"\x23\xe3\x83\x84")  # DefaultDuration becomes a Void of its size
+    path.write_bytes(data[:at] + b"\xec\x86" + data[at + 2 :])
+    return path
+
+
+def test_a_webm_without_duration_is_as_long_as_its_packets(tmp_path: Path) -> None:
+    found = door(recorded(tmp_path / "x.webm", 4))
+    assert found.is_vfr and float(Fraction(*found.duration)) == pytest.approx(3.9, abs=0.15)
+    assert [round(float(s) * 2) for s in seconds(found)] == list(range(8))
+    assert 15 < Fraction(*found.source_fps) < 20
+    spanned = door(tmp_path / "x.webm", (1_000_000, 2_000_000))
+    assert seconds(spanned)[0] == 0 and len(spanned.pts) == 2
+
+
+def test_packets_keep_the_bounds_of_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recorded(tmp_path / "x.webm", 4)
+    for name, bound, code in (
+        ("MAX_SECONDS", 3, "MEDIA_BAD_DURATION"),
+        ("MAX_FPS", 10, "MEDIA_BAD_FPS"),
+        ("MAX_PACKET_BYTES", 40, "MEDIA_LONG"),  # as of frames: more than the bounds allow
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(probe, name, bound)
+            found = decode.decode(path, "video", PROFILE)
+            assert isinstance(found, MediaRefusal) and found.code == code
+    empty = path.read_bytes()
+    (tmp_path / "y.webm").write_bytes(empty[: empty.index(b"\x1f\x43\xb6\x75")])  # no cluster
+    found = decode.decode(tmp_path / "y.webm", "video", PROFILE)
+    assert isinstance(found, MediaRefusal)
+
+
+@pytest.mark.parametrize("suffix", ["webm", "mkv", "avi"])
+def test_vp8_has_one_matrix_whatever_its_container_says(suffix: str, tmp_path: Path) -> None:
+    graph = "color=red:s=1280x720:r=2:d=1,format=gbrp,scale=out_color_matrix=smpte170m,"
+    coded = ("-f", "lavfi", "-i", f"{graph}format=yuv420p", "-c:v", "libvpx", "-b:v", "2M")
+    found = door(encode(tmp_path / f"x.{suffix}", *coded, "-colorspace", "bt709"))
+    red, green, blue = simplejpeg.decode_jpeg(found.frames[0])[20:-20, 20:-20].mean((0, 1))
+    assert found.colour == "smpte170m" and red > 245 and green < 8 and blue < 8
+
+
 def test_a_late_span_of_a_long_file_is_found_by_seeking(tmp_path: Path) -> None:
     source = "color=black:s=64x64:r=5:d=60,format=gray,geq=lum='4*T',format=yuv420p"
     path = encode(tmp_path / "x.mp4", "-f", "lavfi", "-i", source, "-g", "40", "-crf", "10")
@@ -155,22 +248,36 @@ def test_rotation_is_applied_once_and_the_displayed_size_decides(
     arguments = ("-i", str(room / "ok.mp4"), "-c", "copy", "-metadata:s:v:0", "rotate=90")
     found = door(encode(tmp_path / "x.mp4", *arguments))
     assert found.source_size == (96, 128) and found.rotation in (90, 270)
-    assert (found.width, found.height) == (64, 128)
+    assert (found.width, found.height) == (96, 128)
 
 
 def test_pixels_that_are_not_square_are_made_square(tmp_path: Path) -> None:
     path = encode(tmp_path / "x.mp4", *TESTSRC, "-vf", "setsar=2", *H264)
-    assert door(path).source_size == (256, 96)
+    found = door(path)
+    assert (found.width, found.height) == found.source_size == (256, 96)
 
 
-def test_a_long_or_small_picture_is_centred_on_zeros(tmp_path: Path) -> None:
-    white = ("-f", "lavfi", "-i", "color=white:s=640x128:r=4:d=1")
-    found = door(encode(tmp_path / "x.mp4", *white, *H264))
-    assert (found.width, found.height) == (640, 192)
+@pytest.mark.parametrize(
+    ("source", "stored"),
+    [
+        ((1280, 720), (640, 360)),
+        ((320, 180), (320, 180)),  # was 320 x 128
+        ((640, 128), (640, 128)),  # was centred on 640 x 192
+        ((32, 18), (32, 18)),
+        ((1300, 66), (1300, 66)),
+        ((213, 107), (212, 106)),
+        ((1013, 569), (638, 358)),
+    ],
+)
+def test_a_stored_picture_is_the_picture(
+    source: tuple[int, int], stored: tuple[int, int], tmp_path: Path
+) -> None:
+    """White to its last row and column: no bars, no multiples, never enlarged."""
+    white = ("-f", "lavfi", "-i", f"color=white:s={source[0]}x{source[1]}:r=4:d=1,format=yuv444p")
+    found = door(encode(tmp_path / "x.webm", *white, *"-c:v libvpx-vp9 -crf 4 -b:v 0".split()))
+    assert (found.width, found.height) == stored and found.source_size == source
     shown = simplejpeg.decode_jpeg(found.frames[0], "GRAY")[..., 0]
-    assert shown[:20].max() < 10 and shown[60:130].min() > 240
-    assert placed(30, 20, area=480 * 480, multiple=64, max_aspect=3) == ((64, 64), (30, 20))
-    assert placed(2000, 100, area=480 * 480, multiple=64, max_aspect=3)[0] == (768, 256)
+    assert shown.shape == stored[::-1] and shown.min() > 240
 
 
 X264, X265, VP9 = "libx264 -crf 1", "libx265 -crf 1", "libvpx-vp9 -crf 4 -b:v 0"
@@ -184,6 +291,7 @@ CODED = {  # how a picture of known colours is coded, and what the file says of 
     "10 bits": (X265, "yuv420p10le", "bt2020nc", "tv", "256x128"),
     "12 bits, odd": (X265, "yuv444p12le", "bt709", "tv", "213x107"),
     "odd": (VP9, "yuv420p", "bt709", "tv", "213x107"),
+    "a little more than halved": (X264, "yuv420p", "bt709", "tv", "1300x736"),
     "motion jpeg, odd": ("mjpeg -q:v 1", "yuvj422p", "bt470bg", "pc", "213x107"),
     "rgb": ("libx264rgb -crf 1", "rgb24", "", "pc", "256x128"),
     "rgb, odd": (VP9, "gbrp", "", "pc", "213x107"),

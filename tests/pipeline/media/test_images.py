@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from pipeline.media import decode, sandbox, sandboxed_images
 from pipeline.media.decoded import Decoded, MediaRefusal
+from pipeline.media.image_sequences import Stills, decode_stills
 from shards.profile import Profile
 from tests.hostile.images import IMAGES, photograph, saved
 
@@ -64,12 +66,23 @@ def test_colour_modes_become_rgb_on_purpose(tmp_path: Path) -> None:
     assert found.colour == "L"
 
 
-def test_small_images_are_padded_and_large_ones_scaled(tmp_path: Path) -> None:
-    found, pixels = shown(tmp_path, saved(Image.new("RGB", (10, 50), "white"), "PNG"))
-    assert (found.width, found.height, found.source_size) == (32, 32, (10, 50))
-    assert pixels[:, :4].max() < 30 and pixels[16, 16].min() > 200
-    found, _ = shown(tmp_path, saved(Image.new("RGB", (3000, 2000)), "PNG"))
-    assert (found.width, found.height) == (1856, 1248)
+@pytest.mark.parametrize(
+    ("size", "stored"),
+    [
+        ((10, 50), (10, 50)),
+        ((11, 50), (10, 46)),
+        ((1, 60), (2, 60)),
+        ((700, 11), (636, 10)),
+        ((3000, 2000), (1880, 1254)),
+    ],
+)
+def test_a_stored_image_is_the_image(
+    size: tuple[int, int], stored: tuple[int, int], tmp_path: Path
+) -> None:
+    """White to its last row and column: no bars, no multiples, scaled down where it is large."""
+    found, pixels = shown(tmp_path, saved(Image.new("RGB", size, "white"), "PNG"))
+    assert (found.width, found.height, found.source_size) == (*stored, size)
+    assert pixels.shape[1::-1] == stored and pixels.min() > 250
 
 
 def test_an_image_that_kills_its_child_is_refused_and_its_neighbours_are_kept(
@@ -116,3 +129,26 @@ def test_metadata_never_reaches_the_stored_frame(tmp_path: Path) -> None:
     words.add_text("comment", "SECRET")
     found, _ = shown(tmp_path, saved(photograph(), "PNG", pnginfo=words))
     assert b"SECRET" not in found.frames[0]
+
+
+def test_a_span_of_pictures_begins_with_the_one_on_screen(tmp_path: Path) -> None:
+    files = []
+    for number in range(12):
+        files.append(tmp_path / f"{number}.png")
+        Image.new("RGB", (64, 48), (20 * number,) * 3).save(files[-1])
+    stills = Stills(files=tuple(files), fps=3)
+    for span, shown, times, duration in (
+        (None, [0, 2, 3, 5, 6, 8, 9, 11], [0, 2, 3, 5, 6, 8, 9, 11], 4),
+        ((1_500_000, 2_600_000), [4, 6], [0, 1.5], 1.1),
+        ((2_000_000, 9_000_000), [6, 8, 9, 11], [0, 2, 3, 5], 2),
+    ):
+        found = decode_stills(stills, Profile(), span)
+        assert isinstance(found, Decoded), found
+        lumas = [simplejpeg.decode_jpeg(frame, "GRAY").mean() / 20 for frame in found.frames]
+        assert [round(luma) for luma in lumas] == shown
+        assert [float(t * 3 * Fraction(*found.time_base)) for t in found.pts] == pytest.approx(
+            times
+        )
+        assert float(Fraction(*found.duration)) == pytest.approx(duration)
+    outside = decode_stills(stills, Profile(), (4_000_000, 5_000_000))
+    assert isinstance(outside, MediaRefusal) and outside.code == "SPAN_OUTSIDE"

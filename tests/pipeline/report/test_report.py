@@ -56,7 +56,7 @@ RECIPE = """
 name: little
 seed: 3
 length: 400
-frames: {{fps: 2, cap: 16, area: 16384}}
+frames: {{fps: 2, cap: 16, area: 16384, min_area: 4096}}
 text: {{tokenizer: {tokenizer}}}
 pack_tokens: 4096
 sources:

@@ -24,20 +24,42 @@ def jpeg(seed: int, width: int, height: int) -> bytes:
 
 def look_of(width: int, height: int, frames: int, area: int) -> Look:
     clip = clip_of(list(range(frames)), (1, 1), size=(width, height))
-    return look_at(clip, View(fps=1, cap=frames, area=area), LayoutConfig())
+    return look_at(clip, View(fps=1, cap=frames, area=area, min_area=64 * 64), LayoutConfig())
 
 
-@pytest.mark.parametrize("area", [128 * 64, 64 * 64])
-def test_patches_hold_what_pillow_decodes_and_scales(area: int) -> None:
-    look, jpegs = look_of(128, 64, 3, area), [jpeg(i, 128, 64) for i in range(3)]
-    shown = [Image.open(io.BytesIO(one)).convert("RGB") for one in jpegs]
-    if (look.width, look.height) != (128, 64):
-        size = (look.width, look.height)
-        shown = [one.resize(size, Image.Resampling.BICUBIC) for one in shown]
-    expected = patches_of(np.stack([np.asarray(one) for one in shown]))
+@pytest.mark.parametrize(
+    ("size", "area", "picture"),
+    [
+        ((128, 64), 128 * 64, (128, 64)),  # as it is stored
+        ((200, 100), 128 * 64, (128, 64)),  # scaled down to its grid
+        ((96, 64), 128 * 128, (96, 64)),  # as it is stored, in a box
+        ((128, 72), 128 * 64, (114, 64)),  # scaled down, in a box
+        ((32, 24), 128 * 128, (74, 55)),  # enlarged, in a box
+    ],
+)
+def test_patches_hold_what_pillow_decodes_and_scales_on_zeros(
+    size: tuple[int, int], area: int, picture: tuple[int, int]
+) -> None:
+    look, jpegs = look_of(*size, 3, area), [jpeg(i, *size) for i in range(3)]
+    assert look.picture == picture
+    shown = []
+    for one in jpegs:
+        box = Image.new("RGB", (look.width, look.height))
+        true = Image.open(io.BytesIO(one)).convert("RGB")
+        box.paste(true.resize(picture, Image.Resampling.BICUBIC), look.offset)
+        shown.append(np.asarray(box))
+    expected = patches_of(np.stack(shown))
     found = open_jpegs(jpegs, look, [0, 1, 2], "c")
     assert np.array_equal(found, expected)
     assert np.array_equal(open_jpegs(jpegs, look, [2, 0], "c"), expected[[2, 0]])
+
+
+def test_nothing_of_the_clip_before_is_left_around_a_picture() -> None:
+    open_jpegs([jpeg(0, 128, 64)], look_of(128, 64, 1, 128 * 64), [0], "large")
+    look = look_of(32, 32, 1, 64 * 64)
+    assert look_of(96, 64, 1, 128 * 64).picture == (96, 64) and look.picture == (64, 64)
+    (shown,) = decoded([jpeg(0, 96, 64)], look_of(96, 64, 1, 128 * 64), [0], "boxed")
+    assert not shown[:, :16].any() and not shown[:, 112:].any() and shown[:, 16:112].any()
 
 
 def test_clips_take_the_rows_of_their_room_in_turn() -> None:

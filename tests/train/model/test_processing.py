@@ -31,10 +31,11 @@ from train.data.user_media import see_files
 from train.model import register
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import SlowFastProcessor, processor_of
+from train.model.vision import normalised
 from train.model_folder import NEVER_SAID
 
 LAYOUT = LayoutConfig(slow_frames=2, image_token_budget=64)
-VIEW = View(fps=1, cap=4, area=16_384)
+VIEW = View(fps=1, cap=4, area=16_384, min_area=4096)
 WORDS = [
     "which digit is this",
     "user\n",
@@ -106,6 +107,31 @@ def test_a_video_file_is_laid_out_as_in_training(processor: SlowFastProcessor, v
     assert inputs["seconds"].tolist() == [0.0, 1.0, 3.0, 4.0]  # 4 of 6, at one frame a second
 
 
+def test_the_tower_sees_the_same_zeros_in_training_and_of_a_user_packed_or_not(
+    processor: SlowFastProcessor, tmp_path: Path
+) -> None:
+    """Around a boxed picture stands black, as in a letterboxed film: -1 when normalised."""
+    path = tmp_path / "v.mkv"
+    source = "color=white:s=96x64:r=2:d=2"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv444p"]
+    subprocess.run([*command, "-c:v", "libx264", "-qp", "0", str(path)], check=True)
+    (seen,) = see_files([(path, "video", "v")], Profile())
+    turns = [Turn(role="user", text="which digit is this", media=((0, 0),))]
+    stored = [memoryview(one) for one in seen.jpegs]
+    sample = render(
+        "v", turns, [seen.clip], lambda _, look, used: open_jpegs(stored, look, used, "v"),
+        processor.rules,
+    )  # fmt: skip
+    alone, packed = build_pack([sample], LAYOUT), build_pack([sample, sample], LAYOUT)
+    mine = inputs_of(processor, asked({"type": "video", "video": str(path)}))["patches"]
+    for patches in (alone.patches, *np.split(packed.patches, 2), np.asarray(mine)):
+        assert np.array_equal(patches, alone.patches)
+        values = normalised(torch.from_numpy(np.array(patches)), torch.zeros(1))
+        first = values[:32].unflatten(1, (3, 16, 16)).unflatten(0, (4, 8))  # a frame of 128 x 64
+        assert (first[:, 0] == -1).all() and (first[:, 7] == -1).all()
+        assert (first[:, 1:7] > 0.9).all()
+
+
 def test_frames_with_times_keep_their_times(processor: SlowFastProcessor) -> None:
     frames = np.zeros((6, 64, 64, 3), np.uint8)
     seconds = [5.0, 5.9, 7.1, 8.0, 9.0, 10.0]
@@ -166,7 +192,7 @@ def test_a_picture_of_1_by_4000_pixels_is_refused_by_name(processor: SlowFastPro
 def test_a_picture_of_1_by_60_pixels_stands_on_a_canvas(processor: SlowFastProcessor) -> None:
     inputs = inputs_of(processor, asked({"type": "image", "image": picture(1, 60)}))
     (height, width) = inputs["grids"][0].tolist()
-    assert (height, width) == (2, 2)
+    assert (height, width) == (4, 2)
     columns = inputs["patches"].view(height, width, 16, 16, 3).float()
     assert columns[:, 0, :, :8].max() < 20 and columns.max() > 50
 
