@@ -62,10 +62,7 @@ def open_npy(store: Store, name: str) -> NDArray[Any]:
 
 
 def content_id(table: NDArray[np.void]) -> str:
-    """The id of a kept set: of the sha256 of its sorted keys the first 32 hex.
-
-    It keys the order of a source.
-    """
+    """The id of a kept set: of the sha256 of its sorted keys the first 32 hex."""
     return sha256_hex(np.ascontiguousarray(table["key"]).tobytes())[:32]
 
 

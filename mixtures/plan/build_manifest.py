@@ -217,7 +217,7 @@ def _draft(
     """The manifest but for what only its order knows."""
     tables = [each.rows for each in joined] or chosen.rows
     joined_by = [each.joined_by for each in joined]
-    ids = joined_by or [np.ascontiguousarray(table["key"]) for table in tables]
+    ids = joined_by or [table["key"] for table in tables]
     epochs = Epochs(recipe.seed, [source.name for source in recipe.sources], ids)
     stages, source_at = resolve(recipe, tables, epochs)
     value = _rules(recipe, codec)

@@ -32,8 +32,10 @@ _AT_ONCE = 1 << 18
 
 
 def resolve(recipe: Recipe, tables: Tables, epochs: Epochs) -> tuple[list[Stage], Sources]:
-    """The stages of a recipe over the kept samples of each source (rows of ROW), and the source at
-    every position of its length."""
+    """The stages of a recipe, and the source at every position of its length.
+
+    `tables` are the kept samples of each source, rows of ROW, and `epochs` their orders.
+    """
     if recipe.ratio != "weight":
         return _finite(recipe, tables, epochs)
     stages = [
