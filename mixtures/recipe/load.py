@@ -33,6 +33,7 @@ from mixtures.tokens.layout_types import (
     LayoutConfig,
     View,
 )
+from shards.errors import UserError
 from shards.profile import Profile
 
 
@@ -41,6 +42,15 @@ def _addresses(value: Any, where: str) -> tuple[str, ...]:
         return (fields.text(value, where),)
     found: tuple[str, ...] = fields.entries(fields.text)(value, where)
     return found
+
+
+def _columns(value: Any, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    known: dict[str, fields.Rule] = dict.fromkeys(COLUMNS, _addresses)
+    found: dict[str, tuple[str, ...]] = fields.section(dict, known)(value, where)
+    for name in set(found) - set(SEVERAL):
+        if len(found[name]) != 1:
+            raise UserError(f"{where}: {name}: one column, not {len(found[name])}")
+    return tuple(sorted(found.items()))
 
 
 def _archive(value: Any, where: str) -> Archive:
@@ -55,6 +65,22 @@ def held_out(**values: Any) -> HeldOut:
     """Held-out data as a person names it: its dataset is its name unless another is given."""
     return HeldOut(**({"dataset": values["name"]} | values))
 
+
+COLUMNS = (
+    "question",
+    "answer",
+    "messages",
+    "image",
+    "images",
+    "video",
+    "id",
+    "span",
+    "options",
+    "system",
+)
+"""What the columns of a table can mean."""
+SEVERAL = ("question", "options", "span")
+"""Those that may lie in several columns: texts that follow one another, options, start and end."""
 
 _AREA = fields.integer(VIDEO_MULTIPLE**2, 4096**2)
 _PROFILE = {
@@ -98,6 +124,8 @@ HELD_OUT: dict[str, fields.Rule] = {
     "dataset": fields.text,
     "licence": fields.text,
     "revision": fields.text,
+    "columns": _columns,
+    "ids_repeat": fields.yes_or_no,
 }
 """The rules of an entry of held-out data; a source's entry has more."""
 _SOURCE = HELD_OUT | {
@@ -108,6 +136,7 @@ _SOURCE = HELD_OUT | {
     "allow_short": fields.yes_or_no,
     "max_refused": fields.share("0", "1"),
     "filters": filters,
+    "unread_fields": fields.one_of("keep", "refuse"),
 }
 _JOIN = {"max_turns": fields.integer(2, 65_536), "max_tokens": fields.integer(16, 1 << 24)}
 _STAGE: dict[str, fields.Rule] = {

@@ -37,6 +37,9 @@ class Source:
     that asks for more is an error, or with `allow_short` is cut. A larger share of media in a row
     refused with one code than `max_refused` stops the source (pipeline.stages.failure_limit).
     `format`, `annotations`, `media` and `archives` may be left to the catalogue's entry `dataset`.
+    `columns` names the columns of a table by what they mean. Records that differ under one id are
+    numbered with `ids_repeat`; fields that nobody reads are kept count of, or with `unread_fields`
+    "refuse" refuse their record.
     """
 
     name: str
@@ -54,6 +57,9 @@ class Source:
     max_refused: Fraction = Fraction(1, 5)
     filters: tuple[Filter, ...] = ()
     revision: str = ""
+    columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    ids_repeat: bool = False
+    unread_fields: str = "keep"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +74,8 @@ class HeldOut:
     archives: tuple[Archive, ...] = ()
     licence: str = "unknown"
     revision: str = ""
+    columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    ids_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

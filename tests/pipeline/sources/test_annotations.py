@@ -139,7 +139,7 @@ def test_onevision_rows_carry_their_bytes_and_an_address(tmp_path: Path) -> None
     records = [item for item in found if isinstance(item, Record)]
     assert [len(record.media) for record in records] == [1, 0, 1]
     ref = records[2].media[0]
-    assert ref.data == b"\x89PNG" and ref.address == f"parquet:{path}#000000002/0"
+    assert ref.data == b"\x89PNG" and ref.address == f"parquet:{path}#000000002/0/image"
 
 
 def test_onevision_images_without_bytes(tmp_path: Path) -> None:
@@ -171,7 +171,9 @@ def test_cauldron_rows_put_every_image_before_the_first_question(
     assert isinstance(first, Record) and first.record == "part#0"
     assert [turn.text for turn in first.turns] == ["How many?", "Two."] * 2
     assert first.turns[0].media == ((0, 0), (1, 0)) and first.turns[2].media == ()
-    assert [ref.address for ref in first.media] == [f"parquet:{path}#000000000/{i}" for i in (0, 1)]
+    assert [ref.address for ref in first.media] == [
+        f"parquet:{path}#000000000/{i}/images" for i in (0, 1)
+    ]
     assert outcomes("parquet_images", path) == ["part#0", "part#1", "TURNS_EMPTY"]
 
 
@@ -256,7 +258,7 @@ def test_bytes_that_are_not_utf8_refuse_their_csv_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "<html></html>", "video,question\n1,2"])
 def test_a_csv_without_the_header_is_an_error_with_its_name(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UserError, match=r"val\.csv: not a NExT-QA table"):
+    with pytest.raises(UserError, match=r"val\.csv: the header needs video, question"):
         outcomes("nextqa_csv", written(tmp_path / "val.csv", text))
 
 
@@ -272,7 +274,7 @@ def test_a_table_that_unpacks_without_end_is_an_error(tmp_path: Path, repeated: 
 
 
 def test_refusals_name_their_record_or_its_number(tmp_path: Path) -> None:
-    rows = [ROW | {"id": None}, ROW | {"image": "/x"}]
+    rows = [ROW | {"id": None, "image": "/x"}, ROW | {"image": "/x"}]
     found = list(FORMATS["llava_json"](written(tmp_path / "a.json", json.dumps(rows))))
     assert [item.record for item in found if isinstance(item, RowRefusal)] == ["#0", "a"]
 

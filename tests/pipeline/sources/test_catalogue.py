@@ -12,7 +12,7 @@ import pytest
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Source
 from pipeline.fetch import hub, local_files
-from pipeline.sources import FORMATS
+from pipeline.sources import FORMATS, MAPPED
 from pipeline.sources.catalogue import catalogue, completed
 from pipeline.sources.pin import pin
 from shards.errors import UserError
@@ -39,7 +39,7 @@ def test_every_entry_says_licence_and_how_sure_it_is() -> None:
             else:
                 assert local_files.pin(known, "archives") == [known]
     used = {entry.format for entry in entries.values()} - {""}
-    assert set(FORMATS) - used <= {"sharegpt_messages"}
+    assert set(FORMATS) - used <= {"sharegpt_messages", *MAPPED}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
