@@ -85,7 +85,7 @@ def is_empty(value: Any) -> bool:
         return all(is_empty(each) for each in value.values())
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or value is False or value == []
+    return value is None or value is False or value in ([], b"")
 
 
 def _holds_not_finite(value: Any) -> bool:

@@ -73,9 +73,11 @@ def chosen(question: str, options: object, answer: object) -> tuple[str, str] | 
     """
     if isinstance(options, dict):
         options = [options[name] for name in sorted(options)]
-    texts = ["" if each is None else each for each in options] if isinstance(options, list) else []
+    if not isinstance(options, list):
+        return Problem("ROW_WRONG_TYPE", f"options are a {type(options).__name__}, not a list")
+    texts = ["" if each is None else each for each in options]
     if not all(isinstance(each, str) for each in texts):
-        return Problem("ROW_WRONG_TYPE", "options are not a list of texts")
+        return Problem("ROW_WRONG_TYPE", "options are not all texts")
     while texts and not texts[-1].strip():
         texts.pop()
     told = answer.strip() if isinstance(answer, str) else answer
