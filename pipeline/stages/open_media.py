@@ -140,7 +140,11 @@ def _embedded(place: str, home: Path) -> Path:
     """The bytes of one medium in a Parquet file."""
     where, _, spot = place.rpartition("#")
     row, index, name = (*spot.split("/", 2), "")[:3]
-    path = local_files.local(where).path
+    try:
+        path = local_files.local(where).path
+    except UserError as error:
+        told = f"{place}: gone since the sources were read: {error}"
+        raise MissingData(f"{told}; run the build again") from error
     try:
         starts = _group_starts(path)
         group = max(i for i, start in enumerate(starts) if start <= int(row))

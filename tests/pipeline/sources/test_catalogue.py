@@ -42,6 +42,35 @@ def test_every_entry_says_licence_and_how_sure_it_is() -> None:
     assert set(FORMATS) - used <= {"sharegpt_messages", *MAPPED}
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"format": "table"}, "a table needs `answer`"),
+        ({"format": "table", "columns": (("question", ("q",)),)}, "a table needs `answer`"),
+        (
+            {"format": "table", "columns": (("answer", ("a",)), ("messages", ("m",)))},
+            "a table needs `answer`",
+        ),
+        ({"columns": (("answer", ("a",)),)}, "columns: only of formats table, webdataset"),
+    ],
+)
+def test_columns_are_named_where_they_mean_something(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        completed(source(**values), "r.yaml")
+
+
+def test_ids_repeat_by_the_catalogue_or_by_the_recipe() -> None:
+    own = next(name for name, entry in catalogue().items() if entry.ids_repeat)
+    entry = catalogue()[own]
+    told = source(dataset=own, licence=entry.licence, annotations=("a.json",), format="llava_json")
+    assert completed(told, "r.yaml").ids_repeat
+    mine = source(dataset="my/own", annotations=("a.json",), format="llava_json")
+    assert not completed(mine, "r.yaml").ids_repeat
+    assert completed(replace(mine, ids_repeat=True), "r.yaml").ids_repeat
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_recipes_are_complete_over_the_catalogue(path: Path) -> None:
     recipe = load_recipe(path)
