@@ -180,6 +180,10 @@ class _Column:
     Rows are asked for in their order (pipeline.stages.pending), so each batch is read once.
     """
 
+    _batches: Iterator[pa.RecordBatch]
+    _batch: pa.Array
+    _start: int
+
     def __init__(self, path: Path, group: int, name: str) -> None:
         self._path, self._group = path, group
         with pq.ParquetFile(path) as file:
