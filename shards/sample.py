@@ -119,6 +119,9 @@ def turns_to_json(turns: Sequence[Turn]) -> list[dict[str, Any]]:
 
 
 def turns_from_json(value: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
+    """The inverse of `turns_to_json`; DamagedData for turns of before they had a loss."""
+    if any("loss" not in turn for turn in value):
+        raise DamagedData("turns without a loss, of an earlier version; build pool and shards anew")
     return tuple(
         Turn(
             role=t["role"],

@@ -42,8 +42,11 @@ def unread(
     """
     left: dict[str, Any] = {}
     for name, value in row.items():
-        if name in reads and _holds_not_finite(value):
-            return Problem("ROW_NOT_FINITE", f"{name} holds NaN or an infinite number")
+        if name in reads:
+            if isinstance(value, str):
+                continue
+            if _holds_not_finite(value):
+                return Problem("ROW_NOT_FINITE", f"{name} holds NaN or an infinite number")
         for path, key, each in _others(name, value, reads):
             problem = _problem(path, key, each, meaning)
             if problem:
@@ -89,8 +92,9 @@ def is_empty(value: Any) -> bool:
 
 
 def _holds_not_finite(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_not_finite(each) for each in value.values())
-    if isinstance(value, list):
-        return any(_holds_not_finite(each) for each in value)
+    if isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            if not isinstance(each, str) and _holds_not_finite(each):
+                return True
+        return False
     return isinstance(value, NotFinite)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from pipeline.sources.records import (
     MAX_TEXT,
@@ -44,8 +44,7 @@ _PLACE = re.compile(f"{_IMAGE}|{_VIDEO}")
 _PLACEHOLDERS = {"image": re.compile(_IMAGE), "video": re.compile(f"{_IMAGE}|{_VIDEO}")}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mention:
+class Mention(NamedTuple):
     """A medium that a turn speaks of: by itself, by its number among its kind, or the next one."""
 
     kind: str
@@ -53,8 +52,7 @@ class Mention:
     index: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spoken:
+class Spoken(NamedTuple):
     """One published turn; `text` has its placeholders yet, `mentions` are those of a question."""
 
     role: str
@@ -125,13 +123,11 @@ def _with_system(spoken: list[Spoken], system: Any) -> list[Spoken] | Problem:
 
 
 def _read_turn(turn: Any, number: int) -> Spoken | Problem:
-    names = {name for name in turn if turn[name] is not None} if isinstance(turn, dict) else set()
-    for pair in (("from", "value"), ("role", "content")):
-        if names.issuperset(pair):
-            break
-    else:
+    row = turn if isinstance(turn, dict) else {}
+    tagged = row.get("from") is not None and row.get("value") is not None
+    role, content = row.get("from" if tagged else "role"), row.get("value" if tagged else "content")
+    if role is None or content is None:
         return Problem("TURN_WRONG_SHAPE", f"turn {number} is not {{from, value}}")
-    role, content = (turn[name] for name in pair)
     if not isinstance(role, str):
         return Problem("ROW_WRONG_TYPE", f"turn {number} is from a {type(role).__name__}")
     known = ROLES.get(role.lower())
@@ -147,17 +143,14 @@ def _read_turn(turn: Any, number: int) -> Spoken | Problem:
     if len(text) > MAX_TEXT:
         return Problem("TEXT_TOO_LONG", f"turn {number} has {len(text)} characters")
     asked = tuple(mentions) if known == "user" else ()
-    return Spoken(
-        role=known,
-        text=text.replace(NOISE, ""),
-        loss=loss,
-        mentions=asked,
-        tagged="from" in pair,
-    )
+    text = text.replace(NOISE, "")
+    return Spoken(role=known, text=text, loss=loss, mentions=asked, tagged=tagged)
 
 
 def _loss(turn: dict[str, Any], role: str, number: int) -> int | Problem:
     """1 of an answer that is learned; only answers can be, and only whole."""
+    if LOSSES.keys().isdisjoint(turn):
+        return int(role == "assistant")
     said = {name: turn[name] for name in LOSSES if turn.get(name) is not None}
     for name, value in said.items():
         if not isinstance(value, (int, float)) or value not in (0, 1):
@@ -221,7 +214,7 @@ def _mention(kind: str, part: dict[str, Any], number: int) -> Mention | Problem:
         index = part.get("index")
         if index is not None and (type(index) is not int or index < 0):
             return Problem("ROW_WRONG_TYPE", f"turn {number} holds an index that is no number")
-        return Mention(kind=kind, index=index)
+        return Mention(kind, index=index)
     if isinstance(value, list):
         return Problem("ROW_WRONG_TYPE", f"turn {number} holds a {kind} as a list of {len(value)}")
     name, span = read_name(value), read_span([part.get("video_start"), part.get("video_end")])

@@ -22,7 +22,16 @@ from shards.ids import sha256_hex
 from shards.index import REFUSED, read_table, table_of, write_table
 from shards.key_index import KeyIndex, entry_ids, indexed
 from shards.reader import ShardReader, Stored, open_data
-from shards.sample import Clip, Origin, Sample, Turn, key_of, sample_from_json, sample_to_json
+from shards.sample import (
+    Clip,
+    Origin,
+    Sample,
+    Turn,
+    key_of,
+    sample_from_json,
+    sample_to_json,
+    turns_from_json,
+)
 from shards.store import Store
 from shards.verify import damage, sign_receipt
 from shards.writer import tar_bytes
@@ -96,6 +105,11 @@ def test_an_answer_that_is_not_learned_makes_another_sample() -> None:
     question, answer = sample(3).sample.turns
     assert replace(question, loss=1) == question
     assert key_of((question, replace(answer, loss=0)), []) != key_of((question, answer), [])
+
+
+def test_turns_of_before_are_refused_with_what_to_do() -> None:
+    with pytest.raises(DamagedData, match="build pool and shards anew"):
+        turns_from_json([{"role": "user", "text": "Who?", "media": []}])
 
 
 def test_a_sample_of_before_is_refused_by_name_with_what_to_do() -> None:
