@@ -49,7 +49,7 @@ class Mention(NamedTuple):
 
     kind: str
     ref: MediaRef | None = None
-    index: int | None = None
+    place: int | None = None
 
 
 class Spoken(NamedTuple):
@@ -214,7 +214,7 @@ def _mention(kind: str, part: dict[str, Any], number: int) -> Mention | Problem:
         index = part.get("index")
         if index is not None and (type(index) is not int or index < 0):
             return Problem("ROW_WRONG_TYPE", f"turn {number} holds an index that is no number")
-        return Mention(kind, index=index)
+        return Mention(kind, place=index)
     if isinstance(value, list):
         return Problem("ROW_WRONG_TYPE", f"turn {number} holds a {kind} as a list of {len(value)}")
     name, span = read_name(value), read_span([part.get("video_start"), part.get("video_end")])
@@ -242,13 +242,13 @@ def _in_order(
         waiting = left[mention.kind]
         if mention.ref:
             ordered.append(mention.ref)
-        elif mention.index is not None:
+        elif mention.place is not None:
             known = every[mention.kind]
-            if mention.index >= len(known) or known[mention.index] not in waiting:
-                told = f"{mention.kind} {mention.index} of {len(known)} is mentioned, or twice"
+            if mention.place >= len(known) or known[mention.place] not in waiting:
+                told = f"{mention.kind} {mention.place} of {len(known)} is mentioned, or twice"
                 return Problem("MEDIA_PLACEHOLDER_COUNT", told)
-            waiting.remove(known[mention.index])
-            ordered.append(known[mention.index])
+            waiting.remove(known[mention.place])
+            ordered.append(known[mention.place])
         elif waiting:
             ordered.append(waiting.pop(0))
     return (*ordered, *left["image"], *left["video"])
