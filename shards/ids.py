@@ -7,6 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,16 @@ def clip_id(media_digest: str, span: Sequence[int] | None, profile_id: str) -> s
     return short_hash([media_digest, None if span is None else list(span), profile_id])
 
 
-def turns_digest(turns: Iterable[tuple[str, str, Sequence[int]]]) -> str:
-    """H over (role, normalised text, clip indexes) of each turn."""
-    return short_hash([[role, normalise(text), list(clips)] for role, text, clips in turns])
+def turns_digest(
+    turns: Iterable[tuple[str, str, Sequence[int]]], unlearned: Iterable[bool] = repeat(False)
+) -> str:
+    """H over (role, normalised text, clip indexes) of each turn; 0 behind an answer `unlearned`."""
+    return short_hash(
+        [
+            [role, normalise(text), list(clips), *([0] if off else [])]
+            for (role, text, clips), off in zip(turns, unlearned, strict=False)
+        ]
+    )
 
 
 def sample_key(digest_of_turns: str, clip_ids: Sequence[str]) -> str:

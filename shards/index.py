@@ -61,6 +61,9 @@ that could not be read to its end."""
 FETCHED = pa.schema([("address", pa.string()), ("digest", pa.string()), ("nbytes", pa.int64())])
 """The pinned address, sha256 and size of each file of annotations that was read."""
 
+UNREAD = pa.schema([("field", pa.string()), ("records", pa.int64()), ("example", pa.string())])
+"""Fields of published records that nobody reads: of how many samples, and one value of each."""
+
 CLIPS = pa.schema(
     [
         ("clip_id", pa.string()),

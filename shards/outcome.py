@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shards.errors import UserError
 
@@ -27,7 +27,8 @@ CODES: Mapping[str, str] = {
     "ROW_BAD_ID": "the record's id holds control or direction characters",
     "ROW_ID_CONFLICT": "two records share an id and differ",
     "ROW_DUPLICATE": "the same record stands twice in one source",
-    "ROW_PREFERENCE": "the record is a pair of chosen and rejected answers",
+    "ROW_PREFERENCE": "the record tells good answers from bad ones",
+    "ROW_FIELD_UNREAD": "a field of the record is not read and changes its meaning, or none may be",
     "ROW_BAD_ANSWER": "a multiple-choice answer names no option",
     "TEXT_NUL": "the text holds a NUL character",
     "TEXT_SURROGATE": "the text holds half a surrogate pair",
@@ -39,6 +40,7 @@ CODES: Mapping[str, str] = {
     "TURNS_OUT_OF_ORDER": "the roles do not alternate",
     "TURN_WRONG_SHAPE": "a turn is not {from, value}",
     "TURN_EMPTY": "a turn says nothing",
+    "TURN_WEIGHT": "a turn's weight in the loss is neither 0 nor 1, or is that of no answer",
     "SPAN_INVALID": "the time span is empty, negative or infinite",
     "SPAN_WRONG_TYPE": "the time span is not two numbers",
     "SPAN_OUTSIDE": "the time span lies outside the video",
@@ -119,6 +121,7 @@ class Books:
     """The accounts of one source (data model, "Books"); counts of records or samples.
 
     `joined` of the chosen samples are in another one; `drawn` and `repeats` count what is left.
+    `unread` counts, by name, the fields that nobody reads of the samples in `parsed`.
     """
 
     source: str
@@ -131,6 +134,7 @@ class Books:
     drawn: int
     repeats: int
     joined: int = 0
+    unread: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def parsed(self) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from shards.errors import DamagedData
 from shards.ids import sample_key, turns_digest
 
-SCHEMA = "slowfast-mix/sample/1"
+SCHEMA = "slowfast-mix/sample/2"
 ROLES = ("system", "user", "assistant")
 
 
@@ -23,12 +23,18 @@ ROLES = ("system", "user", "assistant")
 class Turn:
     """One utterance; `media` holds (clip index, offset into `text`) in order of appearance.
 
-    A conversation shows a clip where it first mentions it, and there alone.
+    A conversation shows a clip where it first mentions it, and there alone. `loss` is 1 of an
+    answer that is learned, 0 of one that is only read, and of every turn that is no answer.
     """
 
     role: str
     text: str
     media: tuple[tuple[int, int], ...] = ()
+    loss: int = 1
+
+    def __post_init__(self) -> None:
+        if self.role != "assistant":
+            object.__setattr__(self, "loss", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +88,9 @@ class Sample:
 
 def digest_turns(turns: Sequence[Turn]) -> str:
     """The digest of the normalised turns, as used in keys and for exact text duplicates."""
-    return turns_digest((t.role, t.text, [clip for clip, _ in t.media]) for t in turns)
+    unlearned = (t.role == "assistant" and not t.loss for t in turns)
+    spoken = ((t.role, t.text, [clip for clip, _ in t.media]) for t in turns)
+    return turns_digest(spoken, unlearned)
 
 
 def key_of(turns: Sequence[Turn], clip_ids: Sequence[str]) -> str:
@@ -100,13 +108,27 @@ def joined(conversations: Sequence[Sample], key: str) -> Sample:
 
 def turns_to_json(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     return [
-        {"role": t.role, "text": t.text, "media": [list(place) for place in t.media]} for t in turns
+        {
+            "role": t.role,
+            "text": t.text,
+            "media": [list(place) for place in t.media],
+            "loss": t.loss,
+        }
+        for t in turns
     ]
 
 
 def turns_from_json(value: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
+    """The inverse of `turns_to_json`; DamagedData for turns of before they had a loss."""
+    if any("loss" not in turn for turn in value):
+        raise DamagedData("turns without a loss, of an earlier version; build pool and shards anew")
     return tuple(
-        Turn(role=t["role"], text=t["text"], media=tuple((int(c), int(a)) for c, a in t["media"]))
+        Turn(
+            role=t["role"],
+            text=t["text"],
+            media=tuple((int(clip), int(at)) for clip, at in t["media"]),
+            loss=int(t["loss"]),
+        )
         for t in value
     )
 
@@ -130,7 +152,10 @@ def sample_from_json(data: bytes, where: str) -> Sample:
     try:
         value = json.loads(data)
         if value["schema"] != SCHEMA:
-            raise DamagedData(f"{where}: schema {value['schema']!r}, this version reads {SCHEMA!r}")
+            raise DamagedData(
+                f"{where}: schema {value['schema']!r}, this version reads {SCHEMA!r}; build pool "
+                "and shards anew"
+            )
         return Sample(
             key=value["key"],
             source=value["source"],

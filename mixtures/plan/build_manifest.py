@@ -31,6 +31,7 @@ from mixtures.pool.inputs import (
     read_tokenizer,
     refused_before,
     text_pairs,
+    unread,
 )
 from mixtures.pool.sample_costs import Pricer
 from mixtures.recipe.types import Recipe, Source
@@ -109,6 +110,7 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     refused = refused_before(pool, sources)
     counts = zip(manifest.schedule.visits(manifest.length).tolist(), map(len, tables), strict=True)
     books = [_books(*each) for each in zip(sources, verdicts, refused, counts, strict=True)]
+    books = [replace(b, unread=unread(pool, s)) for b, s in zip(books, sources, strict=True)]
     refused += [_refusals(pool, *each) for each in zip(sources, verdicts, strict=True)]
     return Plan(
         manifest=manifest,

@@ -27,6 +27,7 @@ from mixtures.keys import (
     one_of,
     one_or_more,
 )
+from mixtures.recipe.columns import Columns
 from mixtures.recipe.filters import Filters
 from mixtures.tokens.layout_types import LayoutConfig, View
 from shards.profile import Profile
@@ -83,6 +84,13 @@ class Published:
         Text,
         key("Which of its revisions in the pool is meant; the first digits suffice.", "3f9c02"),
     ] = ""
+    columns: Annotated[
+        Columns,
+        key("Of `format: table`: what its columns mean.", "{question: prompt, answer: reply}"),
+    ] = ()
+    ids_repeat: Annotated[
+        YesNo, key("Records that differ under one id are numbered instead of refused.", "true")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +130,12 @@ class Source(Published):
             "{width: {min: 320}, codec: {one_of: [h264, vp9]}}",
         ),
     ] = ()
+
+    unread_fields: Annotated[
+        str,
+        one_of("keep", "refuse"),
+        key("Records with a field that nobody reads: kept and counted, or refused.", "refuse"),
+    ] = "keep"
 
     @property
     def ratios(self) -> list[str]:

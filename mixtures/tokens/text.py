@@ -40,7 +40,7 @@ _NO_SLOTS = np.empty((0, 3), np.int64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """Token ids int32[T], supervised bool[T] (the answers), and where each visual slot starts.
+    """Token ids int32[T], supervised bool[T] (what is learned), and where each visual slot starts.
 
     `visual` int64 [S, 3]: position of the slot's first token, clip index, slot index.
     """
@@ -126,7 +126,7 @@ class TextCodec:
             at += len(more)
 
         for turn in turns:
-            learn = turn.role == "assistant"
+            learn = turn.loss == 1
             add(self._heads[turn.role])
             for text, clip in pieces_of(turn):
                 add(self.encode(text), learn)

@@ -71,7 +71,10 @@ def _wanted(needing: Sequence[Pinned], job: Job) -> dict[str, Receipt]:
     """Source -> the receipt that lists its media; sources with the same annotations share one."""
     units = {
         one.source.name: list_media.NamesUnit(
-            pool=job.pool.store.url, format=one.source.format, annotations=one.annotations
+            pool=job.pool.store.url,
+            format=one.source.format,
+            annotations=one.annotations,
+            columns=one.source.columns,
         )
         for one in needing
     }

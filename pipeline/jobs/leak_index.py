@@ -101,6 +101,7 @@ def _unit(pinned: Pinned, pool: Pool) -> QuestionsUnit:
         benchmark=pinned.source.name,
         format=pinned.source.format,
         annotations=pinned.annotations,
+        columns=pinned.source.columns,
     )
 
 

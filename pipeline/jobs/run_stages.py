@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from mixtures.recipe.types import Source
 from pipeline.jobs.collect import Gathered
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.ray_executor import Died, Workers
@@ -12,6 +14,7 @@ from pipeline.sources.pin import Pinned
 from pipeline.stages import decode_media, pending
 from pipeline.stages.admit_records import SourceUnit
 from pipeline.stages.admit_records import admit as stage_admit
+from shards.index import UNREAD
 from shards.pool import Pool, Receipt
 
 
@@ -24,7 +27,17 @@ def admit(
         step.begin(len(units))
         receipts = list(each(job, stage_admit, units, step))
     by_name = {receipt.parameters["source"]: receipt for receipt in receipts}
+    for name in sorted(by_name):
+        told = unread_told(job.pool.table([by_name[name]], "unread", UNREAD).to_pylist())
+        if told:
+            job.bars.say(f"{name}: fields that nobody reads: {told}")
     return {unit.name: by_name[unit.name] for unit in units}
+
+
+def unread_told(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The fields that were left behind, of how many records, each with one value."""
+    most = sorted(rows, key=lambda row: (-row["records"], row["field"]))
+    return "; ".join(f"{row['field']} ({row['records']}, as {row['example']})" for row in most)
 
 
 def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> SourceUnit:
@@ -39,6 +52,8 @@ def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> Source
         licence=source.licence,
         loose=pinned.loose,
         ids_repeat=pinned.ids_repeat,
+        columns=source.columns,
+        unread_fields=source.unread_fields if isinstance(source, Source) else "keep",
         wanted=gathered.wanted if gathered else "",
         members=gathered.members if gathered else (),
     )

@@ -15,12 +15,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pipeline.media.decoded import Broken, Decoded, stored_size
 from shards.profile import Profile
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it starts to warn
 MAX_ASPECT = 64
 ALPHA_GROUND = (255, 255, 255)  # web pages, where these images come from, are white
 _REFUSED = (b"%!PS", b"II*\0", b"MM\0*", b"BM", b"<svg", b"%PDF", b"\0\0\1\0")
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _ROTATION = {3: 180, 4: 180, 5: 90, 6: 90, 7: 270, 8: 270}  # EXIF orientation -> degrees clockwise
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -59,6 +60,10 @@ def _open(data: bytes) -> Image.Image:
         head = data[:512].lstrip().lower()
         if head.startswith(tuple(m.lower() for m in _REFUSED)) or b"<svg" in head:
             raise Broken("FORMAT_REFUSED", f"not one of {', '.join(FORMATS)}") from error
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
+            raise Broken(
+                "FORMAT_REFUSED", "HEIC, or HEIF of another kind; convert it to JPEG"
+            ) from error
         raise Broken("UNREADABLE", f"starts with {data[:16]!r}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise Broken("TOO_MANY_PIXELS", str(error)) from error

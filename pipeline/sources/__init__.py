@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pipeline.sources.formats import (
@@ -19,11 +20,12 @@ from pipeline.sources.formats import (
     parquet_images,
     perceptiontest,
     sharegpt4video,
-    sharegpt_messages,
+    table,
     video_instruct,
     videochat2_it,
+    webdataset,
 )
-from pipeline.sources.records import Record, RowRefusal
+from pipeline.sources.records import Columns, Record, RowRefusal
 
 Adapter = Callable[..., Iterator[Record | RowRefusal]]
 """Takes annotation files and yields exactly one item per published record. It never raises for a
@@ -42,22 +44,29 @@ FORMATS: dict[str, Adapter] = {
     "oryx_patches": oryx_patches.read,
     "perception_test": perceptiontest.read,
     "sharegpt4video": sharegpt4video.read,
-    "sharegpt_messages": sharegpt_messages.read,
+    "table": table.read,
+    "sharegpt_messages": llava_json.read,
     "video_instruct": video_instruct.read,
     "videochat2_it": videochat2_it.read,
+    "webdataset": webdataset.read,
 }
+MAPPED = ("table", "webdataset")
+"""Formats that are told by the recipe's `columns` what their columns mean."""
 JOINED = ("activitynet_qa", "perception_test")
 """Formats of several files that make up one table; of all others, files follow one another."""
 
 
-def records(form: str, paths: Sequence[Path]) -> Iterator[Record | RowRefusal]:
+def records(
+    form: str, paths: Sequence[Path], columns: Columns = ()
+) -> Iterator[Record | RowRefusal]:
     """The records of a source; with several files, each is named `<file>#<number>:<record>`.
 
     Publishers count from 0 in every file, so an id alone would stand for several records.
     """
+    read = partial(FORMATS[form], columns=columns) if form in MAPPED else FORMATS[form]
     if form in JOINED or len(paths) == 1:
-        yield from FORMATS[form](*paths)
+        yield from read(*paths)
         return
     for number, path in enumerate(paths):
-        for item in FORMATS[form](path):
+        for item in read(path):
             yield replace(item, record=f"{path.stem}#{number}:{item.record}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.recipe.types import Archive, HeldOut, Source
-from pipeline.sources import FORMATS
+from pipeline.sources import FORMATS, MAPPED
 from shards.errors import UserError
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
@@ -63,12 +63,25 @@ def _dataset(name: str, entry: dict[str, Any]) -> Dataset:
     return Dataset(name=name, **values)
 
 
+def _check_columns(source: Source | HeldOut, form: str, where: str) -> None:
+    """UserError where `columns` say nothing, or too little, about the source's format."""
+    named = {name for name, _ in source.columns}
+    if named and form not in MAPPED:
+        raise UserError(f"{where}: {source.name}: columns: only of formats {', '.join(MAPPED)}")
+    if form == "table" and ("answer" in named) == ("messages" in named):
+        raise UserError(
+            f"{where}: {source.name}: columns: a table needs `answer` (and `question`), or "
+            "`messages`, as in {question: prompt, answer: response, image: path}"
+        )
+
+
 def completed(source: Source | HeldOut, where: str) -> Source | HeldOut:
     """The source with what it leaves to the catalogue; UserError if nobody says where it is.
 
     {id} in addresses is still open: pipeline.jobs.collect tries the dataset's ids in their order.
     """
     entry = catalogue().get(source.dataset)
+    _check_columns(source, source.format or (entry.format if entry else ""), where)
     if not entry:
         if not source.format or not source.annotations:
             near = difflib.get_close_matches(source.dataset, catalogue(), 1)
@@ -89,6 +102,7 @@ def completed(source: Source | HeldOut, where: str) -> Source | HeldOut:
         format=source.format or entry.format,
         annotations=source.annotations or entry.annotations,
         archives=source.archives if given else entry.archives,
+        ids_repeat=source.ids_repeat or entry.ids_repeat,
     )
     if not full.annotations:
         raise UserError(

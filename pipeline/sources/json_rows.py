@@ -1,36 +1,31 @@
 """Rows of published JSON: strictly parsed, bounded, and each row a value of its own.
 
-A `.jsonl` file holds one object per line; any other holds one list of objects. A bad row is
-refused on its own; a file that is cut or is no such file at all raises UserError with its name.
+A `.jsonl` or `.ndjson` file holds one object per line; any other holds one list of objects; both
+may be compressed (`.gz`, `.zst`). A bad row is refused on its own; a file that is cut or is no such
+file at all raises UserError with its name. Positions in errors are those of the unpacked file.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.sources.records import Record, RowRefusal, read_id, refusal
+from pipeline.sources.fields import NotFinite, Reads, Row
+from pipeline.sources.records import Record, RecordOf, RowRefusal, kept, read_id, refusal
+from pipeline.sources.text_files import opened, suffix_of
 from pipeline.untrusted import Problem
 from shards.errors import UserError
 
-Row = dict[str, Any]
+LINES = (".jsonl", ".ndjson")
 MAX_ROW_BYTES = 4_000_000
 WINDOW = 16 << 20  # bytes of a list that are read at once
 
 
-class _NotFiniteError(ValueError):
-    pass
-
-
 class _DuplicateKeyError(ValueError):
     pass
-
-
-def _refuse_constant(name: str) -> None:
-    raise _NotFiniteError(name)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -40,35 +35,39 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-STRICT = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+STRICT = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=NotFinite)
 
 
-def json_problem(error: ValueError | RecursionError) -> Problem:
-    """The refusal for an error that the strict decoder raised."""
+def json_problem(error: ValueError | RecursionError, place: str, before: int = 0) -> Problem:
+    """The refusal for an error that the strict decoder raised.
+
+    `place` comes before the number of a character, `before` are those that the decoder did not see.
+    """
     match error:
         case RecursionError():
             return Problem("ROW_TOO_DEEP", "nested beyond the interpreter's bound")
-        case _NotFiniteError():
-            return Problem("ROW_NOT_FINITE", f"holds {error}")
         case _DuplicateKeyError():
             return Problem("ROW_DUPLICATE_KEY", f"a key repeats among {error}"[:200])
+        case json.JSONDecodeError():
+            return Problem("ROW_NOT_JSON", f"{error.msg} at {place}{before + error.pos}")
     return Problem("ROW_NOT_JSON", str(error)[:200])
 
 
-def parse_row(line: bytes) -> Row | Problem:
-    """The object on one line of JSON, parsed strictly; a byte order mark is allowed."""
+def parse_row(line: bytes, number: int | None = None) -> Row | Problem:
+    """The object of line `number` (from 0), parsed strictly; a byte order mark is allowed."""
+    place = "" if number is None else f"line {number + 1}, "
     if len(line) > MAX_ROW_BYTES:
         return Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
     try:
-        text = line.decode("utf-8-sig").strip()
+        text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return Problem("ROW_NOT_UTF8", f"byte {error.start} is not UTF-8")
-    if not text:
+        return Problem("ROW_NOT_UTF8", f"{place}byte {error.start} is not UTF-8")
+    if not text.strip():
         return Problem("ROW_EMPTY", "a blank line")
     try:
-        value = STRICT.decode(text)
+        value = STRICT.decode(text.strip())
     except (ValueError, RecursionError) as error:
-        return json_problem(error)
+        return json_problem(error, f"{place}character ", len(text) - len(text.lstrip()))
     return object_of(value)
 
 
@@ -84,30 +83,30 @@ _LENIENT = json.JSONDecoder(strict=False, parse_int=len)
 _SPACE = " \t\r\n"
 
 
-RecordOf = Callable[[str, Row], Record | RowRefusal]
-"""Makes a record of a row's name and its fields."""
-
-
-def records(path: Path, record_of: RecordOf, id_field: str = "") -> Iterator[Record | RowRefusal]:
+def records(
+    path: Path, record_of: RecordOf, reads: Reads, id_field: str = ""
+) -> Iterator[Record | RowRefusal]:
     """The record of each row; a row is named by its `id_field` or, without one, by its number."""
     for number, row in enumerate(rows(path)):
-        yield row_record(row, number, record_of, id_field)
+        yield row_record(row, number, record_of, reads, id_field)
 
 
 def row_record(
-    row: Row | Problem, number: int, record_of: RecordOf, id_field: str
+    row: Row | Problem, number: int, record_of: RecordOf, reads: Reads, id_field: str
 ) -> Record | RowRefusal:
-    """The record of one parsed row; `#<number>` names it until its id is known."""
+    """The record of one parsed row; `#<number>` names it where it has no id."""
     label = f"#{number}"
     if isinstance(row, Problem):
         return refusal(label, row)
-    name = read_id(row[id_field]) if id_field in row else label
-    return refusal(label, name) if isinstance(name, Problem) else record_of(name, row)
+    if id_field and isinstance(row.get(id_field), NotFinite):
+        return refusal(label, Problem("ROW_NOT_FINITE", f"{id_field} is no number"))
+    name = read_id(row[id_field]) if row.get(id_field) is not None else label
+    return refusal(label, name) if isinstance(name, Problem) else kept(name, row, reads, record_of)
 
 
 def rows(path: Path) -> Iterator[Row | Problem]:
-    """Each row of a `.jsonl` file, or of a file that holds one list."""
-    return _lines(path) if path.suffix == ".jsonl" else _elements(path)
+    """Each row of a file of lines, or of a file that holds one list."""
+    return _lines(path) if suffix_of(path) in LINES else _elements(path)
 
 
 def whole(path: Path) -> Row:
@@ -116,7 +115,7 @@ def whole(path: Path) -> Row:
     try:
         found = object_of(STRICT.decode(text))
     except (ValueError, RecursionError) as error:
-        found = json_problem(error)
+        found = json_problem(error, "character ")
     if isinstance(found, Problem):
         raise UserError(f"{path}: {found.detail}; one JSON object is expected, fetch it again")
     return found
@@ -124,12 +123,14 @@ def whole(path: Path) -> Row:
 
 def _lines(path: Path) -> Iterator[Row | Problem]:
     """Each line of a JSONL file; an endless line is skipped in pieces, never held."""
-    with path.open("rb") as file:
+    with opened(path) as file:
+        number = 0
         while line := file.readline(MAX_ROW_BYTES + 1):
             rest = line
             while len(rest) > MAX_ROW_BYTES and not rest.endswith(b"\n"):
                 rest = file.readline(MAX_ROW_BYTES + 1)
-            yield parse_row(line)
+            yield parse_row(line, number)
+            number += 1
 
 
 class _Window:
@@ -162,18 +163,19 @@ class _Window:
                 return self.text[self.at : self.at + 1]
             self.more()
 
-    def place(self) -> int:
-        """Number of the next character in the file, from 0."""
-        return self._gone + self.at
+    def place(self, at: int | None = None) -> int:
+        """Number in the file, from 0, of the character `at`, or of the next one."""
+        return self._gone + (self.at if at is None else at)
 
 
 def _elements(path: Path) -> Iterator[Row | Problem]:
     """Each element of a JSON list, decoded one by one; the file is never held as a whole."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         window = _Window(path, file)
         if window.sign() != "[":
             raise UserError(
-                f"{path}: not a JSON list; a file of one object per line must be named .jsonl"
+                f"{path}: not a JSON list; a file of one object per line must be named .jsonl, "
+                "one that holds an object with the list in it must be cut down to the list"
             )
         window.at += 1
         first = True
@@ -197,13 +199,15 @@ def _element(window: _Window) -> Row | Problem:
             value, end = STRICT.raw_decode(window.text, window.at)
             row = object_of(value)
         except (ValueError, RecursionError) as error:
-            row, end = json_problem(error), -1
+            row, end = json_problem(error, "character ", window.place(0)), -1
             try:
                 _, end = _LENIENT.raw_decode(window.text, window.at)
             except (ValueError, RecursionError) as broken:
                 if window.ended:
-                    reason = f"not JSON: {broken}; download the file again"
-                    raise UserError(f"{window.path}: {reason}") from broken
+                    problem = json_problem(broken, "character ", window.place(0))
+                    raise UserError(
+                        f"{window.path}: not JSON: {problem.detail}; download the file again"
+                    ) from broken
         if window.ended or 0 <= end < len(window.text) - 3:
             break
         window.more()  # the element may go on, and so may a number: 3 could be 3.5 or 3e+9
@@ -215,7 +219,8 @@ def _element(window: _Window) -> Row | Problem:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with opened(path) as file:
+            return file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; convert the file") from error
 

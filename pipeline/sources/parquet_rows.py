@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.sources.fields import CHANGES_MEANING, Row
 from pipeline.untrusted import MAX_RATIO, SLACK, Problem
 from shards.errors import UserError
 
-Row = dict[str, Any]
+NOT_READ = "(bytes, not read)"
+NO_VALUE = "(not readable)"
 
 
 def rows(
@@ -20,13 +21,18 @@ def rows(
     forms: Sequence[tuple[str, ...]],
     at_a_time: int,
     besides: Callable[[pa.Field], bool] = lambda _: False,
+    *,
+    others: bool = True,
 ) -> Iterator[tuple[Path, int, Row | Problem]]:
     """(file, row number in it, row) of a file, or of every `*.parquet` of a folder by name.
 
     Of a file are read the columns of the first of `forms` that it holds, and `besides` any column
     that answers to it; they and the fields of structs are found by name, for publishers order them
-    differently. UserError for a file that cannot be read, or that unpacks beyond the bound of
-    archives: a dictionary lets a small file repeat a large value for ever.
+    differently. With `others` a row has every other column as well, NOT_READ where it holds bytes,
+    for what is left behind is told (pipeline.sources.fields).
+
+    UserError for a file that cannot be read, or that unpacks beyond the bound of archives: a
+    dictionary lets a small file repeat a large value for ever.
     """
     files = sorted(annotations.glob("*.parquet")) if annotations.is_dir() else [annotations]
     if not files:
@@ -38,12 +44,17 @@ def rows(
                 groups = range(file.num_row_groups)
                 _bound(path, sum(file.metadata.row_group(i).total_byte_size for i in groups))
                 form = _form(file.schema_arrow.names, forms, path)
-                columns = [*form, *(f.name for f in file.schema_arrow if besides(f))]
+                read = {*form, *(f.name for f in file.schema_arrow if besides(f))}
+                rest = [f for f in file.schema_arrow if others and f.name not in read]
+                told = {f.name for f in rest if f.name in CHANGES_MEANING or not has_bytes(f.type)}
+                untold = dict.fromkeys((f.name for f in rest if f.name not in told), NOT_READ)
+                columns = [name for name in file.schema_arrow.names if name in read | told]
                 for batch in file.iter_batches(batch_size=at_a_time, columns=columns):
                     unpacked += batch.nbytes
                     _bound(path, unpacked)
                     for i in range(batch.num_rows):
-                        yield path, number, _row(batch, i)
+                        row = _row(batch, i, read)
+                        yield path, number, row if isinstance(row, Problem) else row | untold
                         number += 1
         except (pa.ArrowException, OSError) as error:
             raise UserError(
@@ -71,8 +82,30 @@ def _form(found: list[str], forms: Sequence[tuple[str, ...]], path: Path) -> tup
     )
 
 
-def _row(batch: pa.RecordBatch, i: int) -> Row | Problem:
-    try:
-        return {name: batch.column(name)[i].as_py() for name in batch.schema.names}
-    except UnicodeDecodeError as error:
-        return Problem("ROW_NOT_UTF8", str(error)[:100])
+def has_bytes(kind: pa.DataType) -> bool:
+    """Whether a column holds bytes, which may be media and large."""
+    if pa.types.is_struct(kind):
+        return any(has_bytes(field.type) for field in kind)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return has_bytes(kind.value_type)
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
+
+
+def _row(batch: pa.RecordBatch, i: int, read: Collection[str]) -> Row | Problem:
+    """Row `i`; what cannot be read of a column that nobody reads is no fault of its row."""
+    row: Row = {}
+    for name in batch.schema.names:
+        try:
+            row[name] = batch.column(name)[i].as_py()
+        except (ValueError, OverflowError) as error:
+            if name not in read:
+                row[name] = NO_VALUE
+                continue
+            code = "ROW_NOT_UTF8" if isinstance(error, UnicodeDecodeError) else "ROW_WRONG_TYPE"
+            return Problem(code, f"{name}: {error}"[:100])
+    return row

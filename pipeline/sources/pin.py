@@ -50,7 +50,7 @@ def pin(source: Source | HeldOut, where: str) -> Pinned:
     for number, name in enumerate(ids):
         try:
             found = _pinned(_with_id(full, name), where)
-            return replace(found, ids_repeat=bool(entry and entry.ids_repeat))
+            return replace(found, ids_repeat=full.ids_repeat)
         except hub.HubMissingError:
             if number + 1 == len(ids):
                 raise

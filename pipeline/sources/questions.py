@@ -20,6 +20,7 @@ from shards.sample import Turn
 BY_LETTER = "Answer with the option's letter from the given choices directly."
 BRIEFLY = "Answer the question using a single word or phrase."
 DESCRIBE = "Describe this video in detail."
+DESCRIBE_IMAGE = "Describe this image in detail."
 CONTAINERS = (".mp4", ".mkv", ".webm")
 
 
@@ -62,3 +63,30 @@ def asked(
         Turn(role="assistant", text=str(said[1])),
     )
     return check(Record(record=record, turns=turns, media=(media,)))
+
+
+def chosen(question: str, options: object, answer: object) -> tuple[str, str] | Problem:
+    """A question with its options as lettered lines, and the letter of its answer.
+
+    An answer is the text of an option, its letter, or its number from 0; where these name several,
+    the record is refused.
+    """
+    if isinstance(options, dict):
+        options = [options[name] for name in sorted(options)]
+    if not isinstance(options, list):
+        return Problem("ROW_WRONG_TYPE", f"options are a {type(options).__name__}, not a list")
+    texts = ["" if each is None else each for each in options]
+    if not all(isinstance(each, str) for each in texts):
+        return Problem("ROW_WRONG_TYPE", "options are not all texts")
+    while texts and not texts[-1].strip():
+        texts.pop()
+    told = answer.strip() if isinstance(answer, str) else answer
+    named = {i for i, text in enumerate(texts) if text.strip() == told}
+    if isinstance(told, str):
+        named |= {i for i, letter in enumerate(ascii_uppercase) if told.strip("().") == letter}
+        told = int(told) if told.isascii() and told.isdigit() and len(told) < 3 else told
+    if type(told) is int:
+        named |= {told}
+    if len(named) != 1:
+        return Problem("ROW_BAD_ANSWER", f"{str(answer)[:40]!r} names {len(named)} options")
+    return lettered(question, texts, named.pop())

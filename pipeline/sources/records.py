@@ -1,8 +1,7 @@
 """What every format's record must satisfy, and the strict reading of one published row.
 
 Rows come from strangers: everything is bounded, and a bad row is a value (`RowRefusal` with a
-code of `shards.outcome.CODES`), never an exception. Media placeholders leave the text here and
-become places: `Turn.media` holds (index into `Record.media`, offset in characters).
+code of `shards.outcome.CODES`), never an exception.
 """
 
 from __future__ import annotations
@@ -10,12 +9,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.sources.fields import CHANGES_MEANING, Reads, Row, unread
 from pipeline.untrusted import DIRECTION_MARKS, MAX_PATH, Problem, path_problems, text_problems
 from shards.ids import sha256_hex, short_hash
 from shards.sample import Turn, digest_turns
@@ -24,19 +24,12 @@ MAX_ID = 512
 MAX_TEXT = 200_000
 MAX_TURNS = 200
 
-ROLE_NAMES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-}
-PLACEHOLDERS = {"image": re.compile("<image>"), "video": re.compile("<image>|<video>")}
 # VideoInstruct-100K left this label of its makers in the questions; LLaVA-NeXT strips it as well.
 NOISE = "QA_GT_caption_based_noisy"
-# Every spelling <|word|>, and the media and turn markers of the LLaVA family.
+# Every spelling <|word|>, and the markers of media, turns and places of the known families.
 SPECIAL = re.compile(
-    r"<\|[A-Za-z0-9_]{1,40}\|>|<(?:image|video|im_start|im_end|im_patch|vid_start|vid_end)>"
+    r"<\|[A-Za-z0-9_]{1,40}\|>"
+    r"|<(?:image|video|audio|im_start|im_end|im_patch|vid_start|vid_end|bbox|ref-object)>"
 )
 
 
@@ -71,13 +64,15 @@ class MediaRef:
 class Record:
     """One published record: its id, its conversation, the media it talks about.
 
-    `licence` is the record's own, where its publisher names one; else it is its source's.
+    `licence` is the record's own, where its publisher names one; else it is its source's. `unread`
+    holds the fields that its format leaves behind, each with one value (pipeline.sources.fields).
     """
 
     record: str
     turns: tuple[Turn, ...]
     media: tuple[MediaRef, ...] = ()
     licence: str = ""
+    unread: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +123,8 @@ def embedded(path: Path, row: int, index: int, column: str = "") -> str:
 
 
 def read_span(value: Any) -> tuple[int, int] | Problem | None:
-    """A span [start, end] in seconds as microseconds; None stays None."""
-    if value is None:
+    """A span [start, end] in seconds as microseconds; None stays None, as do two of them."""
+    if value is None or value == [None, None]:
         return None
     if not isinstance(value, list) or len(value) != 2:
         return Problem("SPAN_WRONG_TYPE", "the span is not [start, end]")
@@ -139,82 +134,6 @@ def read_span(value: Any) -> tuple[int, int] | Problem | None:
         return Problem("SPAN_INVALID", "the span is not finite")
     start, end = (round(Fraction(v) * 1_000_000) for v in value)
     return start, end
-
-
-def read_turns(value: Any, media: Sequence[MediaRef]) -> tuple[Turn, ...] | Problem:
-    """The turns of a LLaVA `conversations` list, placeholders turned into places.
-
-    Accepts {from, value} and {role, content}. The first len(media) placeholders of the questions
-    are taken; further ones stay in the text, where `check` refuses them. A single image without
-    any placeholder stands before the first question, as LLaVA-OneVision publishes some subsets.
-    """
-    if not isinstance(value, list):
-        return Problem("ROW_WRONG_TYPE", f"conversations is a {type(value).__name__}")
-    if not value:
-        return Problem("TURNS_EMPTY", "no turn")
-    if len(value) > MAX_TURNS:
-        return Problem("TURNS_TOO_MANY", f"{len(value)} turns")
-    spoken: list[tuple[str, str]] = []
-    for number, turn in enumerate(value):
-        said = _read_turn(turn, number)
-        if isinstance(said, Problem):
-            return said
-        spoken.append(said)
-    turns = _place_media(spoken, [ref.kind for ref in media])
-    placed = sum(len(turn.media) for turn in turns)
-    if placed == 0 and [ref.kind for ref in media] == ["image"]:
-        return before_first_question(turns, 1)
-    if placed < len(media):
-        return Problem("MEDIA_PLACEHOLDER_COUNT", f"{placed} placeholders, {len(media)} media")
-    return turns
-
-
-def _read_turn(turn: Any, number: int) -> tuple[str, str] | Problem:
-    """(role, text) of one published turn."""
-    if not isinstance(turn, dict) or set(turn) not in ({"from", "value"}, {"role", "content"}):
-        return Problem("TURN_WRONG_SHAPE", f"turn {number} is not {{from, value}}")
-    role, text = (turn[k] for k in (("from", "value") if "from" in turn else ("role", "content")))
-    if not isinstance(role, str) or not isinstance(text, str):
-        return Problem("ROW_WRONG_TYPE", f"turn {number} holds something that is not text")
-    if role not in ROLE_NAMES:
-        return Problem("TURN_WRONG_SHAPE", f"turn {number} is from {role[:40]!r}")
-    if len(text) > MAX_TEXT:
-        return Problem("TEXT_TOO_LONG", f"turn {number} has {len(text)} characters")
-    return ROLE_NAMES[role], text.replace(NOISE, "")
-
-
-def _place_media(spoken: Sequence[tuple[str, str]], kinds: Sequence[str]) -> tuple[Turn, ...]:
-    """Turns whose questions gave up their placeholders, as many as there are media."""
-    turns, placed = [], 0
-    for role, text in spoken:
-        places: list[tuple[int, int]] = []
-        while role == "user" and placed < len(kinds):
-            found = PLACEHOLDERS[kinds[placed]].search(text, places[-1][1] if places else 0)
-            if not found:
-                break
-            text = text[: found.start()] + text[found.end() :]
-            places.append((placed, found.start()))
-            placed += 1
-        turns.append(_stripped(role, text, places))
-    return tuple(turns)
-
-
-def _stripped(role: str, text: str, places: Sequence[tuple[int, int]]) -> Turn:
-    """A turn without white space at its ends; places move with the text."""
-    lead = len(text) - len(text.lstrip())
-    text = text.strip()
-    media = tuple((clip, min(max(at - lead, 0), len(text))) for clip, at in places)
-    return Turn(role=role, text=text, media=media)
-
-
-def before_first_question(turns: Sequence[Turn], count: int) -> tuple[Turn, ...]:
-    """The turns, with `count` media before the text of the first question."""
-    first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
-    places = tuple((clip, 0) for clip in range(count))
-    return tuple(
-        Turn(role=turn.role, text=turn.text, media=places) if i == first else turn
-        for i, turn in enumerate(turns)
-    )
 
 
 # The rules ---------------------------------------------------------------------
@@ -270,6 +189,8 @@ def _turn_problems(turns: Sequence[Turn]) -> Iterator[Problem]:
         yield Problem("TURNS_OUT_OF_ORDER", " ".join(roles)[:100])
     if roles[-1:] != ["assistant"]:
         yield Problem("TURNS_NO_ANSWER", "the last turn is no answer")
+    if not any(turn.loss for turn in turns):
+        yield Problem("TURNS_NO_ANSWER", "no answer has a loss")
 
 
 def _media_problems(ref: MediaRef) -> Iterator[Problem]:
@@ -285,6 +206,28 @@ def _media_problems(ref: MediaRef) -> Iterator[Problem]:
     start, end = ref.span
     if ref.kind == "image" or not 0 <= start < end:
         yield Problem("SPAN_INVALID", f"{start}..{end} microseconds of a {ref.kind}")
+
+
+Columns = tuple[tuple[str, tuple[str, ...]], ...]
+"""(what it means, the names of its columns) of each column that a recipe names."""
+
+RecordOf = Callable[[str, Row], Record | RowRefusal]
+"""Makes a record of a row's name and its fields."""
+
+
+def kept(
+    name: str,
+    row: Row,
+    reads: Reads,
+    record_of: RecordOf,
+    meaning: Collection[str] = CHANGES_MEANING,
+) -> Record | RowRefusal:
+    """The record of a row called `name`, with the fields that its format leaves behind."""
+    left = unread(row, reads, meaning)
+    if isinstance(left, Problem):
+        return refusal(name, left)
+    found = record_of(name, row)
+    return replace(found, unread=left) if isinstance(found, Record) else found
 
 
 # Across rows -------------------------------------------------------------------
@@ -324,7 +267,8 @@ def once_each(
         if differs and ids_repeat and twin is None:
             item = replace(item, record=f"{item.record}#{seen[item.record]}")
         if differs and not ids_repeat:
-            yield refusal(item.record, Problem("ROW_ID_CONFLICT", "an earlier record differs"))
+            told = "an earlier record differs; `ids_repeat: true` numbers them"
+            yield refusal(item.record, Problem("ROW_ID_CONFLICT", told))
         elif twin is not None:
             yield refusal(item.record, Problem("ROW_DUPLICATE", f"says what {twin} says"))
         else:

@@ -12,16 +12,18 @@ from pipeline.fetch import local_files
 from pipeline.fetch.digest_cache import Digests
 from pipeline.sources import records
 from pipeline.sources.media_lookup import Found, MediaTable, folder_table, joined
-from pipeline.sources.records import MediaRef, Record, RowRefusal, once_each
+from pipeline.sources.records import Columns, MediaRef, Record, RowRefusal, once_each, refusal
 from pipeline.untrusted import Problem
 from shards.ids import clip_id, sample_key, short_hash
-from shards.index import FETCHED, MEDIA, REFUSED, SAMPLES, table_of
+from shards.index import FETCHED, MEDIA, REFUSED, SAMPLES, UNREAD, table_of
 from shards.outcome import Refused
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 from shards.sample import digest_turns, turns_to_json
 
-ADMIT_VERSION = "1"
+ADMIT_VERSION = "2"
+MAX_UNREAD = 200  # names of fields that are told apart; hostile rows have no end of them
+_NAME, _EXAMPLE = 64, 80  # characters that are kept of a name, and of a value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,8 @@ class SourceUnit:
 
     `annotations` are pinned addresses (pipeline.fetch.local_files), `media` is a folder or "",
     `loose` are (name, pinned address) of files beside it; `wanted` and `members` are the pool's
-    tables of what its records want of archives and addresses, and of what these held.
+    tables of what its records want of archives and addresses, and of what these held. `columns`
+    says what the columns of a table mean; with `unread_fields` "refuse" every field must be read.
     """
 
     pool: str
@@ -44,6 +47,17 @@ class SourceUnit:
     wanted: str = ""
     ids_repeat: bool = False
     members: tuple[str, ...] = ()
+    columns: Columns = ()
+    unread_fields: str = "keep"
+
+    def rules(self) -> dict[str, Any]:
+        """How the same files are read otherwise than as they are: part of their revision."""
+        said = {
+            "columns": [[name, list(columns)] for name, columns in self.columns],
+            "ids_repeat": int(self.ids_repeat),
+            "unread_fields": "" if self.unread_fields == "keep" else self.unread_fields,
+        }
+        return {name: value for name, value in said.items() if value}
 
 
 def admit(unit: SourceUnit) -> Receipt:
@@ -64,12 +78,28 @@ def admit(unit: SourceUnit) -> Receipt:
         "format": unit.format,
         "licence": unit.licence,
         "profile": pool.profile.profile_id,
-        "revision": short_hash(inputs),
+        "revision": short_hash([*inputs, unit.rules()] if unit.rules() else inputs),
+        "rules": unit.rules(),
     }
     work = Work("admit", ADMIT_VERSION, parameters, inputs)
     if done := pool.done(work):
         return done
-    return _Admission(unit, pool, table, parameters["revision"]).run(files, work)
+    return _Admission(unit, pool, table, str(parameters["revision"])).run(files, work)
+
+
+def wholly_read(item: Record | RowRefusal) -> Record | RowRefusal:
+    """The item, refused if its format leaves a field of it behind."""
+    if isinstance(item, RowRefusal) or not item.unread:
+        return item
+    names = ", ".join(_printable(name, _NAME) for name in sorted(item.unread))
+    return refusal(item.record, Problem("ROW_FIELD_UNREAD", f"holds {names}"[:300]))
+
+
+def _printable(value: Any, most: int) -> str:
+    """The beginning of a value, in signs that any terminal and any table takes."""
+    text = value[: most + 1] if isinstance(value, str) else repr(value)
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _hashed(file: local_files.Local, hashed: Digests) -> local_files.Local:
@@ -101,13 +131,16 @@ class _Admission:
         self.media: dict[str, dict[str, Any]] = {}
         self.pieces: dict[str, Found | Problem] = {}
         self.refused: list[Refused] = []
+        self.unread: dict[str, dict[str, Any]] = {}
         self.counts: Counter[str] = Counter()
 
     def run(self, files: Sequence[local_files.Local], work: Work) -> Receipt:
         self.origins = {str(file.path.resolve()): file.address for file in files}
         loose = (local_files.local(address) for _, address in self.unit.loose)
         self.origins |= {str(file.path): file.address for file in loose}
-        found = records(self.unit.format, [file.path for file in files])
+        found = records(self.unit.format, [file.path for file in files], self.unit.columns)
+        if self.unit.unread_fields == "refuse":
+            found = map(wholly_read, found)
         for item in once_each(found, ids_repeat=self.unit.ids_repeat):
             self.counts["records"] += 1
             if isinstance(item, RowRefusal):
@@ -115,11 +148,13 @@ class _Admission:
                 self._refuse(item.record, "", item.code, item.detail)
             else:
                 self.counts["samples"] += 1
+                self._note_unread(item)
                 self._admit(item)
         tables = {
             "index/samples": table_of(SAMPLES, (self.samples[key] for key in sorted(self.samples))),
             "index/media": table_of(MEDIA, (self.media[name] for name in sorted(self.media))),
             "refused": table_of(REFUSED, (asdict(refusal) for refusal in self.refused)),
+            "unread": table_of(UNREAD, (self.unread[name] for name in sorted(self.unread))),
         }
         fetched = [file for file in files if local_files.is_remote(file.address)]
         if fetched:
@@ -128,6 +163,16 @@ class _Admission:
         names = ("records", "records_refused", "samples", "samples_refused")
         counts = {name: self.counts[name] for name in names}
         return self.pool.commit(work, tables, counts=counts)
+
+    def _note_unread(self, record: Record) -> None:
+        for field, value in record.unread.items():
+            name = _printable(field, _NAME)
+            if name not in self.unread and len(self.unread) >= MAX_UNREAD:
+                name = "..."
+            if name not in self.unread:
+                example = _printable(value, _EXAMPLE)
+                self.unread[name] = {"field": name, "records": 0, "example": example}
+            self.unread[name]["records"] += 1
 
     def _admit(self, record: Record) -> None:
         clip_ids = []

@@ -12,13 +12,13 @@ from pipeline.dedup.questions import GRAM
 from pipeline.dedup.shingles import Ends, Hashes, ngrams, wholes, words_of
 from pipeline.fetch import local_files
 from pipeline.sources import records
-from pipeline.sources.records import Record
+from pipeline.sources.records import Columns, Record
 from shards.ids import sha256_file
 from shards.index import LEAK_QUESTIONS
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
-QUESTIONS_VERSION = "1"
+QUESTIONS_VERSION = "2"
 COMMON = 8  # questions; a 12-gram of more of one benchmark is its way of asking, no question
 
 
@@ -30,6 +30,7 @@ class QuestionsUnit:
     benchmark: str
     format: str
     annotations: tuple[str, ...]
+    columns: Columns = ()
 
 
 def questions(unit: QuestionsUnit) -> Receipt:
@@ -37,13 +38,14 @@ def questions(unit: QuestionsUnit) -> Receipt:
     pool = Pool(unit.pool)
     files = [local_files.local(address) for address in unit.annotations]
     inputs = [file.digest or sha256_file(file.path) for file in files]
-    parameters = {"benchmark": unit.benchmark, "format": unit.format}
+    columns = [[name, list(named)] for name, named in unit.columns]
+    parameters = {"benchmark": unit.benchmark, "format": unit.format, "columns": columns}
     work = Work("questions", QUESTIONS_VERSION, parameters, inputs)
     if done := pool.done(work):
         return done
     found = [
         (item.record, turn.text)
-        for item in records(unit.format, [file.path for file in files])
+        for item in records(unit.format, [file.path for file in files], unit.columns)
         for turn in (item.turns if isinstance(item, Record) else ())
         if turn.role == "user"
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.fetch import local_files
 from pipeline.sources import records
-from pipeline.sources.records import Record
+from pipeline.sources.records import Columns, Record
 from shards.ids import sha256_file
 from shards.index import WANTED, table_of
 from shards.pool import Pool, Receipt
@@ -22,6 +22,7 @@ class NamesUnit:
     pool: str
     format: str
     annotations: tuple[str, ...]
+    columns: Columns = ()
 
 
 def names(unit: NamesUnit) -> Receipt:
@@ -29,11 +30,12 @@ def names(unit: NamesUnit) -> Receipt:
     pool = Pool(unit.pool)
     files = [local_files.local(address) for address in unit.annotations]
     inputs = [file.digest or sha256_file(file.path) for file in files]
-    work = Work("names", NAMES_VERSION, {"format": unit.format}, inputs)
+    columns = [[name, list(named)] for name, named in unit.columns]
+    work = Work("names", NAMES_VERSION, {"format": unit.format, "columns": columns}, inputs)
     if done := pool.done(work):
         return done
     wanted = {}
-    for item in records(unit.format, [file.path for file in files]):
+    for item in records(unit.format, [file.path for file in files], unit.columns):
         for ref in item.media if isinstance(item, Record) else ():
             if ref.data is None and not ref.sizes:
                 for name in (ref.url,) if ref.url else (ref.name, *ref.also):

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,7 @@ from shards.ids import short_hash
 ROOM = 1 << 30  # bytes that must be free in memory; containers often have 64 MB there
 _SCRATCH = "slowfast-scratch-"
 _NEW_SECONDS = 60
+BATCH_BYTES = 256 << 20  # of embedded media, unpacked, that are in memory at once
 EMBEDDED_IN = ("images", "image", "mp4")  # the columns of published bytes
 
 
@@ -140,14 +142,21 @@ def _embedded(place: str, home: Path) -> Path:
     row, index, name = (*spot.split("/", 2), "")[:3]
     try:
         path = local_files.local(where).path
+    except UserError as error:
+        told = f"{place}: gone since the sources were read: {error}"
+        raise MissingData(f"{told}; run the build again") from error
+    try:
         starts = _group_starts(path)
         group = max(i for i, start in enumerate(starts) if start <= int(row))
-        value = _column(path, group, name)[int(row) - starts[group]].as_py()
+        value = _column(path, group, name).value(int(row) - starts[group])
         medium = value[int(index)] if isinstance(value, list) else value
         data = medium["bytes"] if isinstance(medium, dict) else medium
         (home / "medium").write_bytes(data)
-    except (pa.ArrowException, OSError, IndexError, KeyError, UserError) as error:
-        raise MissingData(f"{place}: cannot be read again: {error}; run the build again") from error
+    except (pa.ArrowException, OSError, LookupError, TypeError) as error:
+        raise MissingData(
+            f"{place}: not what was read when its records were admitted: {error!r}; fetch the file "
+            "again, or leave it out of the recipe"
+        ) from error
     return home / "medium"
 
 
@@ -159,8 +168,50 @@ def _group_starts(path: Path) -> list[int]:
 
 
 @functools.lru_cache(maxsize=1)
-def _column(path: Path, group: int, name: str) -> pa.ChunkedArray:
+def _column(path: Path, group: int, name: str) -> _Column:
     """The embedded media of one row group; the next medium asked for is most often in it too."""
-    with pq.ParquetFile(path) as file:
-        column = name or next(each for each in EMBEDDED_IN if each in file.schema_arrow.names)
-        return file.read_row_group(group, columns=[column]).column(0)
+    return _Column(path, group, name)
+
+
+class _Column:
+    """One column of a row group, a batch of about BATCH_BYTES at a time, for rows in any order.
+
+    A row group may hold more than memory, and more than 2 GB, which arrow reads of no list at once.
+    Rows are asked for in their order (pipeline.stages.pending), so each batch is read once.
+    """
+
+    _batches: Iterator[pa.RecordBatch]
+    _batch: pa.Array
+    _start: int
+
+    def __init__(self, path: Path, group: int, name: str) -> None:
+        self._path, self._group = path, group
+        with pq.ParquetFile(path) as file:
+            self._name = name or next(c for c in EMBEDDED_IN if c in file.schema_arrow.names)
+            known = file.metadata.row_group(group)
+        self._rows = max(known.num_rows * BATCH_BYTES // max(known.total_byte_size, 1), 1)
+        self._begin()
+
+    def value(self, row: int) -> Any:
+        """The cell of a row of the group; IndexError beyond its end."""
+        if row < self._start:
+            self._begin()
+        while row >= self._start + len(self._batch):
+            self._start += len(self._batch)
+            self._batch = self._next()
+        return self._batch[row - self._start].as_py()
+
+    def _begin(self) -> None:
+        self._batches = self._read()
+        self._start, self._batch = 0, self._next()
+
+    def _next(self) -> pa.Array:
+        for batch in self._batches:
+            return batch.column(0)
+        raise IndexError(f"row group {self._group} has no further row")
+
+    def _read(self) -> Iterator[pa.RecordBatch]:
+        with pq.ParquetFile(self._path) as file:
+            yield from file.iter_batches(
+                batch_size=self._rows, row_groups=[self._group], columns=[self._name]
+            )

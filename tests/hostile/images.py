@@ -44,6 +44,10 @@ def animated(kind: str, count: int = 5) -> bytes:
     return saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
 
 
+def avif() -> bytes:
+    return saved(photograph(), "AVIF")
+
+
 def zipped_text() -> bytes:
     body = b"a\0\0" + zlib.compress(bytes(2_000_000))
     return png(8, 8, *[(b"zTXt", body)] * 3, (b"IDAT", zlib.compress(bytes(72))))
@@ -110,6 +114,11 @@ IMAGES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "SVG": ("MEDIA_FORMAT_REFUSED", lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
     "GIF of 500 frames": ("MEDIA_ANIMATED", lambda: animated("GIF", 500)),
     "animated WebP": ("MEDIA_ANIMATED", lambda: animated("WEBP")),
+    "AVIF": (KEPT, lambda: saved(photograph(), "AVIF")),
+    "AVIF, cut in its header": ("MEDIA_UNREADABLE", lambda: avif()[: len(avif()) // 2]),
+    "AVIF without its last two bytes": ("MEDIA_TRUNCATED", lambda: avif()[:-2]),
+    "animated AVIF": ("MEDIA_ANIMATED", lambda: animated("AVIF")),
+    "HEIC": ("MEDIA_FORMAT_REFUSED", lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)),
     "animated PNG": ("MEDIA_ANIMATED", lambda: animated("PNG")),
     "git-lfs pointer": (
         "MEDIA_LFS_POINTER",

@@ -23,7 +23,7 @@ def changed(**changes: Any) -> bytes:
     return json.dumps(BASE | changes).encode()
 
 
-def turn(role: str, text: str, **more: Any) -> dict[str, Any]:
+def turn(role: str, text: Any, **more: Any) -> dict[str, Any]:
     return {"from": role, "value": text, **more}
 
 
@@ -45,6 +45,33 @@ KEPT = {
     "list of one": changed(video=["x/a.mp4"]),
     "span": changed(span=[0, 2.5]),
     "start and end": changed(start=1, end=3),
+    "start and end of null": changed(start=None, end=None),
+    "id null": changed(id=None),
+    "NaN in a field that nobody reads": changed(score=float("nan")),
+    "image blank": changed(image=""),
+    "extra key in a turn": talk(Q, turn("gpt", "A cat.", markdown="x")),
+    "weight 1": talk(Q | {"weight": 0}, turn("gpt", "A cat.", weight=1.0)),
+    "not masked": talk(Q, turn("gpt", "A cat.", mask=False, loss=True)),
+    "roles in capitals": talk(turn("USER", "<video>\nWhat?"), turn("Assistant", "A cat.")),
+    "role of Gemini": talk(Q, turn("model", "A cat.")),
+    "empty fields": changed(
+        system="", tools="[]", audios=[], history=[], rejected=None, chosen="", label=True, loss=1
+    ),
+    "an empty system turn": talk(turn("system", ""), Q, A),
+    "videos": changed(video=None, videos=["x/a.mp4"]),
+    "content as a list": changed(
+        video=None,
+        conversations=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "video", "video": "x/a.mp4", "text": None},
+                    {"type": "text", "text": "What?", "video": None},
+                ],
+            },
+            {"role": "assistant", "content": [{"type": "text", "text": "A cat."}]},
+        ],
+    ),
 }
 
 REFUSED: dict[str, tuple[str, bytes]] = {
@@ -67,11 +94,11 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "only an id": ("ROW_MISSING_FIELD", b'{"id":"a"}'),
     "id of blanks": ("ROW_EMPTY_ID", changed(id="   ")),
     "id with a direction mark": ("ROW_BAD_ID", changed(id="a\u202eb")),
-    "id null": ("ROW_WRONG_TYPE", changed(id=None)),
+    "id NaN": ("ROW_NOT_FINITE", changed(id=float("nan"))),
     "id true": ("ROW_WRONG_TYPE", changed(id=True)),
     "video a list": ("ROW_WRONG_TYPE", changed(video=["a.mp4", "b.mp4"])),
     "video a number": ("ROW_WRONG_TYPE", changed(video=3)),
-    "image and video": ("ROW_WRONG_TYPE", changed(image="a.jpg")),
+    "image and video, one place": ("MEDIA_PLACEHOLDER_COUNT", changed(image="a.jpg")),
     "conversations null": ("ROW_WRONG_TYPE", changed(conversations=None)),
     "conversations a string": ("ROW_WRONG_TYPE", changed(conversations="hello")),
     "value a number": ("ROW_WRONG_TYPE", talk({"from": "human", "value": 3}, A)),
@@ -93,12 +120,36 @@ REFUSED: dict[str, tuple[str, bytes]] = {
     "Windows path": ("MEDIA_PATH_REFUSED", changed(video="C:\\x.mp4")),
     "option": ("MEDIA_PATH_REFUSED", changed(video="-version")),
     "newline in a path": ("MEDIA_PATH_REFUSED", changed(video="a\nb.mp4")),
-    "blank path": ("MEDIA_PATH_REFUSED", changed(video="")),
+    "blank path": ("TEXT_SPECIAL_TOKEN", changed(video="")),
     "no <video>": ("MEDIA_PLACEHOLDER_COUNT", talk(turn("human", "What?"), A)),
     "no turns": ("TURNS_EMPTY", changed(conversations=[])),
     "one human turn": ("TURNS_NO_ANSWER", talk(Q)),
     "1,002 turns": ("TURNS_TOO_MANY", talk(*[Q, A] * 501)),
-    "extra key in a turn": ("TURN_WRONG_SHAPE", talk(Q, turn("gpt", "A cat.", markdown="x"))),
+    "a turn of markdown": ("TURN_WRONG_SHAPE", talk(Q, {"markdown": "A cat."})),
+    "half a weight": ("TURN_WEIGHT", talk(Q, turn("gpt", "A cat.", weight=0.5))),
+    "weight as text": ("TURN_WEIGHT", talk(Q, turn("gpt", "A cat.", weight="1"))),
+    "weights that contradict": ("TURN_WEIGHT", talk(Q, turn("gpt", "A cat.", loss=1, mask=1))),
+    "a question with a loss": ("TURN_WEIGHT", talk(Q | {"weight": 1}, A)),
+    "no answer with a loss": ("TURNS_NO_ANSWER", talk(Q, turn("gpt", "A cat.", loss=False))),
+    "a call of a tool": (
+        "ROW_FIELD_UNREAD",
+        talk(Q, turn("gpt", "A cat.", tool_calls=[{"function": {"name": "f"}}])),
+    ),
+    "thoughts": ("ROW_FIELD_UNREAD", talk(Q, turn("gpt", "A cat.", reasoning_content="Hm."))),
+    "sounds": ("ROW_FIELD_UNREAD", changed(audios=["a.wav"])),
+    "tools": ("ROW_FIELD_UNREAD", changed(tools='[{"name": "f"}]')),
+    "a history": ("ROW_FIELD_UNREAD", changed(history=[["Who?", "He."]])),
+    "a weighted row": ("ROW_FIELD_UNREAD", changed(weight=0.5)),
+    "a bad answer": ("ROW_PREFERENCE", changed(label=False)),
+    "two answers": ("ROW_PREFERENCE", changed(rejected_response="A dog.")),
+    "system that is no text": ("ROW_WRONG_TYPE", changed(system=["Be brief."])),
+    "two system turns": (
+        "TURNS_OUT_OF_ORDER",
+        changed(system="Be long.", conversations=[turn("system", "Be brief."), Q, A]),
+    ),
+    "NaN in what is said": ("ROW_NOT_FINITE", talk(Q, turn("gpt", float("nan")))),
+    "images under two names": ("ROW_WRONG_TYPE", changed(image="a.jpg", images=["a.jpg"])),
+    "a list of frames": ("ROW_WRONG_TYPE", changed(video=None, videos=[["a.jpg", "b.jpg"]])),
     "unknown speaker": ("TURN_WRONG_SHAPE", talk(Q, turn("tool", "A cat."))),
     "empty answer": ("TURN_EMPTY", talk(Q, turn("gpt", ""))),
     "bare <video>": ("TURN_EMPTY", talk(turn("human", "<video>"), A)),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +22,16 @@ from shards.ids import sha256_hex
 from shards.index import REFUSED, read_table, table_of, write_table
 from shards.key_index import KeyIndex, entry_ids, indexed
 from shards.reader import ShardReader, Stored, open_data
-from shards.sample import Clip, Origin, Sample, Turn, key_of, sample_from_json, sample_to_json
+from shards.sample import (
+    Clip,
+    Origin,
+    Sample,
+    Turn,
+    key_of,
+    sample_from_json,
+    sample_to_json,
+    turns_from_json,
+)
 from shards.store import Store
 from shards.verify import damage, sign_receipt
 from shards.writer import tar_bytes
@@ -79,6 +90,32 @@ def folder(tmp_path: Path, shards: int = 2, each: int = 5) -> Store:
 def test_a_sample_survives_json() -> None:
     original = sample(3).sample
     assert sample_from_json(sample_to_json(original, 0), "here") == original
+
+
+def test_every_turn_of_a_shard_says_whether_it_is_learned() -> None:
+    made = sample(3).sample
+    question, answer = made.turns
+    unlearned = replace(made, turns=(question, replace(answer, loss=0), question, answer))
+    data = sample_to_json(unlearned, 0)
+    assert [turn["loss"] for turn in json.loads(data)["turns"]] == [0, 0, 0, 1]
+    assert sample_from_json(data, "here") == unlearned
+
+
+def test_an_answer_that_is_not_learned_makes_another_sample() -> None:
+    question, answer = sample(3).sample.turns
+    assert replace(question, loss=1) == question
+    assert key_of((question, replace(answer, loss=0)), []) != key_of((question, answer), [])
+
+
+def test_turns_of_before_are_refused_with_what_to_do() -> None:
+    with pytest.raises(DamagedData, match="build pool and shards anew"):
+        turns_from_json([{"role": "user", "text": "Who?", "media": []}])
+
+
+def test_a_sample_of_before_is_refused_by_name_with_what_to_do() -> None:
+    old = sample_to_json(sample(3).sample, 0).replace(b"sample/2", b"sample/1")
+    with pytest.raises(DamagedData, match=r"here: schema 'slowfast-mix/sample/1'.*build .* anew"):
+        sample_from_json(old, "here")
 
 
 def test_the_same_samples_give_the_same_bytes() -> None:

@@ -8,16 +8,18 @@ for a short one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.sources.json_rows import rows
+from pipeline.sources.fields import Row
+from pipeline.sources.json_rows import row_record, rows
 from pipeline.sources.questions import BRIEFLY, asked, video_file
-from pipeline.sources.records import Record, RowRefusal, field_problem, read_id, refusal
+from pipeline.sources.records import Record, RowRefusal, field_problem, refusal
 from pipeline.untrusted import Problem
 from shards.errors import UserError
 
-FIELDS = ("video_name", "question", "question_id")
+READS: dict[str, tuple[str, ...]] = {"video_name": (), "question": (), "question_id": ()}
 
 
 def read(questions: Path, answers: Path | None = None) -> Iterator[Record | RowRefusal]:
@@ -26,7 +28,7 @@ def read(questions: Path, answers: Path | None = None) -> Iterator[Record | RowR
         raise UserError(f"{questions}: ActivityNet-QA is two files; name questions and answers")
     said = _answers(answers)
     for number, row in enumerate(rows(questions)):
-        yield _record(row, number, said)
+        yield row_record(row, number, partial(_record, answers=said), READS, "question_id")
 
 
 def _answers(path: Path) -> dict[str, Any]:
@@ -41,16 +43,9 @@ def _answers(path: Path) -> dict[str, Any]:
     return said
 
 
-def _record(
-    row: dict[str, Any] | Problem, number: int, answers: dict[str, Any]
-) -> Record | RowRefusal:
-    if isinstance(row, Problem):
-        return refusal(f"#{number}", row)
-    if problem := field_problem(row, FIELDS):
-        return refusal(f"#{number}", problem)
-    name = read_id(row["question_id"])
-    if isinstance(name, Problem):
-        return refusal(f"#{number}", name)
+def _record(name: str, row: Row, answers: dict[str, Any]) -> Record | RowRefusal:
+    if problem := field_problem(row, list(READS)):
+        return refusal(name, problem)
     if answers.get(name) is None:
         return refusal(name, Problem("ROW_MISSING_FIELD", "no single answer has this question_id"))
     video, question = row["video_name"], row["question"]

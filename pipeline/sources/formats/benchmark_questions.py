@@ -19,7 +19,6 @@ from pipeline.sources.records import (
     MediaRef,
     Record,
     RowRefusal,
-    before_first_question,
     check,
     embedded,
     read_id,
@@ -27,6 +26,8 @@ from pipeline.sources.records import (
     refusal,
     spoken_text,
 )
+from pipeline.sources.text_files import suffix_of
+from pipeline.sources.turns import before_first_question
 from pipeline.untrusted import Problem
 from shards.sample import Turn
 
@@ -39,11 +40,11 @@ _MARKERS = re.compile(r"<(?:image|video)(?: \d+)?>\n?")
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """One record a row, named `<row>:<id>`, for ids repeat from video to video."""
-    if annotations.suffix in (".json", ".jsonl"):
+    if suffix_of(annotations) in (".json", *json_rows.LINES):
         for number, row in enumerate(json_rows.rows(annotations)):
             yield _record(annotations, number, row)
         return
-    rows = parquet_rows.rows(annotations, [("question",)], _BATCH, _is_read)
+    rows = parquet_rows.rows(annotations, [("question",)], _BATCH, _is_read, others=False)
     for path, number, row in rows:
         yield _record(path, number, row)
 

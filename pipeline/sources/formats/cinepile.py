@@ -10,23 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from pipeline.sources.parquet_rows import Row, rows
+from pipeline.sources.fields import Row
+from pipeline.sources.parquet_rows import rows
 from pipeline.sources.questions import asked, lettered, video_file
-from pipeline.sources.records import Record, RowRefusal, refusal
+from pipeline.sources.records import Record, RowRefusal, kept, refusal
 from pipeline.untrusted import Problem
 
 COLUMNS = ("yt_clip_link", "question", "choices", "answer_key_position")
+READS: dict[str, tuple[str, ...]] = dict.fromkeys(COLUMNS, ())
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a Parquet file, or of every `*.parquet` of a folder in order of their names."""
     for path, number, row in rows(annotations, [COLUMNS], 256):
-        yield _record(f"{path.stem}#{number}", row)
+        label = f"{path.stem}#{number}"
+        yield kept(label, row, READS, _record) if isinstance(row, dict) else refusal(label, row)
 
 
-def _record(name: str, row: Row | Problem) -> Record | RowRefusal:
-    if isinstance(row, Problem):
-        return refusal(name, row)
+def _record(name: str, row: Row) -> Record | RowRefusal:
     link, question, choices, index = (row[column] for column in COLUMNS)
     texts = isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)
     if not texts or not isinstance(question, str) or type(index) is not int:

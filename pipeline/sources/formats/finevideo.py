@@ -6,10 +6,12 @@ A row becomes one conversation: its `qAndA` in turn or, where there is none, its
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.sources.parquet_rows import Row, rows
+from pipeline.sources.fields import Row
+from pipeline.sources.parquet_rows import rows
 from pipeline.sources.questions import DESCRIBE
 from pipeline.sources.records import (
     MAX_TURNS,
@@ -18,6 +20,7 @@ from pipeline.sources.records import (
     RowRefusal,
     check,
     embedded,
+    kept,
     refusal,
     spoken_text,
 )
@@ -25,24 +28,24 @@ from pipeline.untrusted import Problem
 from shards.sample import Turn
 
 COLUMNS = ("mp4", "json")
+READS: dict[str, tuple[str, ...]] = dict.fromkeys(COLUMNS, ())
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a Parquet file or a folder of them, one row in memory: a row is a whole video."""
     for path, number, row in rows(annotations, [COLUMNS], 1):
-        yield _record(path, number, row)
+        label = f"{path.stem}#{number}"
+        record_of = partial(_record, address=embedded(path, number, 0))
+        yield kept(label, row, READS, record_of) if isinstance(row, dict) else refusal(label, row)
 
 
-def _record(path: Path, number: int, row: Row | Problem) -> Record | RowRefusal:
-    name = f"{path.stem}#{number}"
-    if isinstance(row, Problem):
-        return refusal(name, row)
+def _record(name: str, row: Row, address: str) -> Record | RowRefusal:
     if not isinstance(row["mp4"], bytes) or not isinstance(row["json"], dict):
         return refusal(name, Problem("ROW_WRONG_TYPE", "mp4 is not bytes, or json no object"))
     turns = _turns(row["json"])
     if isinstance(turns, Problem):
         return refusal(name, turns)
-    media = MediaRef(kind="video", data=row["mp4"], address=embedded(path, number, 0))
+    media = MediaRef(kind="video", data=row["mp4"], address=address)
     return check(Record(record=name, turns=turns, media=(media,)))
 
 

@@ -10,32 +10,40 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.sources.parquet_rows import Row, rows
-from pipeline.sources.questions import BRIEFLY, asked
-from pipeline.sources.records import MediaRef, Record, RowRefusal, refusal
+from pipeline.sources.fields import Row
+from pipeline.sources.parquet_rows import rows
+from pipeline.sources.questions import BRIEFLY, DESCRIBE_IMAGE, asked
+from pipeline.sources.records import MediaRef, Record, RowRefusal, kept, refusal
 from pipeline.untrusted import Problem
 
 QUESTIONS = ("image_url", "question", "answer")
 CAPTIONS = ("image_url", "caption")
 COUNTS = ("image_url", "label", "count")
-DESCRIBE = "Describe this image in detail."
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a Parquet file, or of every `*.parquet` of a folder in order of their names."""
     for path, number, row in rows(annotations, [QUESTIONS, CAPTIONS, COUNTS], 256):
-        yield _record(f"{path.stem}#{number}", row)
+        label = f"{path.stem}#{number}"
+        yield (
+            kept(label, row, _reads(row), _record) if isinstance(row, dict) else refusal(label, row)
+        )
 
 
-def _record(name: str, row: Row | Problem) -> Record | RowRefusal:
-    if isinstance(row, Problem):
-        return refusal(name, row)
+def _reads(row: Row) -> dict[str, tuple[str, ...]]:
+    """What is read of a row: the columns of the first form that it has."""
+    forms = (QUESTIONS, CAPTIONS, COUNTS)
+    return dict.fromkeys(next(form for form in forms if set(form) <= set(row)), ())
+
+
+def _record(name: str, row: Row) -> Record | RowRefusal:
     if not isinstance(row["image_url"], str) or not row["image_url"]:
         return refusal(name, Problem("ROW_WRONG_TYPE", "image_url is not text"))
     media = MediaRef(kind="image", url=row["image_url"])
-    if "caption" in row:
-        return asked(name, media, DESCRIBE, row["caption"])
-    if "count" in row:
+    form = [*_reads(row)]
+    if form == [*CAPTIONS]:
+        return asked(name, media, DESCRIBE_IMAGE, row["caption"])
+    if form == [*COUNTS]:
         return _counted(name, media, row["label"], row["count"])
     return asked(name, media, row["question"], row["answer"])
 

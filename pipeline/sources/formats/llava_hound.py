@@ -11,8 +11,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from pipeline.sources.formats.llava_json import Media, named_media, record
-from pipeline.sources.json_rows import Row, records
+from pipeline.sources.fields import Row
+from pipeline.sources.formats.llava_json import READS, Media, named_media, record
+from pipeline.sources.json_rows import records
 from pipeline.sources.records import Record, RowRefusal
 from pipeline.untrusted import Problem
 
@@ -21,7 +22,7 @@ FPS = 2
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of the JSONL of instructions."""
-    return records(annotations, partial(record, read_media=_folders), "id")
+    return records(annotations, partial(record, read_media=_folders), READS, "id")
 
 
 def _folders(row: Row) -> Media:

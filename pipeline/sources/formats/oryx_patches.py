@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.sources.formats.llava_json import Media, named_media, record
-from pipeline.sources.json_rows import Row, records
+from pipeline.sources.fields import Row
+from pipeline.sources.formats.llava_json import READS, Media, named_media, record
+from pipeline.sources.json_rows import records
 from pipeline.sources.records import MediaRef, Record, RowRefusal, read_name
 from pipeline.untrusted import Problem
 
@@ -23,7 +24,7 @@ MAX_PICTURES = 65_536
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a list of Oryx rows."""
-    return records(annotations, partial(record, read_media=_pieces), "id")
+    return records(annotations, partial(record, read_media=_pieces), READS, "id")
 
 
 def _pieces(row: Row) -> Media:

@@ -1,85 +1,107 @@
-"""Parquet files with embedded images, told apart by the names of their columns.
+"""Parquet files with embedded images or videos, told apart by the names of their columns.
 
 LLaVA-OneVision-Data: `id, image {bytes, path} or null, conversations, data_source`.
 The Cauldron and FineVision: `images [{bytes, path}], texts [{user, assistant}]`, no placeholders:
 all images stand before the first question (nanoVLM's data/datasets.py does the same).
+TRL and others: `messages`, or `prompt` and `completion`, and `image`, `images`, `video`, `videos`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.sources.parquet_rows import Row, rows
+import pyarrow as pa
+
+from pipeline.sources.fields import MEDIA_FIELDS, Row, is_empty
+from pipeline.sources.formats import llava_json
+from pipeline.sources.parquet_rows import rows
 from pipeline.sources.records import (
     MAX_TURNS,
     MediaRef,
     Record,
     RowRefusal,
-    before_first_question,
     check,
     embedded,
+    kept,
     read_id,
     read_name,
-    read_turns,
     refusal,
 )
+from pipeline.sources.turns import before_first_question
 from pipeline.untrusted import Problem
 from shards.sample import Turn
 
-CONVERSATIONS = ("id", "image", "conversations")
-TEXTS = ("images", "texts")
-FORMS = [CONVERSATIONS, (*TEXTS, "id"), TEXTS]
+FORMS = [("conversations",), ("texts",), ("messages",), ("prompt", "completion")]
+READS = llava_json.READS | {"texts": ("user", "assistant")}
 _BATCH = 8  # rows in memory: of a hostile file each may be large
 _STRAY = re.compile(r"<image>\n?")
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """Records of a Parquet file, or of every `*.parquet` of a folder in order of their names."""
-    for path, number, row in rows(annotations, FORMS, _BATCH):
-        yield _record(path, number, row)
+    for path, number, row in rows(annotations, FORMS, _BATCH, _is_read):
+        yield _read(path, number, llava_json.completed(row))
 
 
-def _record(path: Path, number: int, row: Row | Problem) -> Record | RowRefusal:
+def _is_read(column: pa.Field) -> bool:
+    return column.name in READS or column.name in MEDIA_FIELDS
+
+
+def _read(path: Path, number: int, row: Row | Problem) -> Record | RowRefusal:
     """One row as a record; a row without an id is named by its file and number."""
     label = f"{path.stem}#{number}"
     if isinstance(row, Problem):
         return refusal(label, row)
-    name = read_id(row["id"]) if "id" in row else label
+    name = label if row.get("id") is None else read_id(row["id"])
     if isinstance(name, Problem):
         return refusal(label, name)
-    media = _media(row["images"] if "images" in row else row["image"], path, number)
+    return kept(name, row, READS, partial(_record, path=path, number=number))
+
+
+def _record(name: str, row: Row, path: Path, number: int) -> Record | RowRefusal:
+    if "texts" not in row:
+        return llava_json.record(name, row, partial(_media, path=path, number=number))
+    media = _media(row, path, number)
     if isinstance(media, Problem):
         return refusal(name, media)
-    if "conversations" in row:
-        turns = read_turns(row["conversations"], media)
-    else:
-        turns = _pairs(row["texts"], len(media))
+    turns = _pairs(row["texts"], len(media))
     if isinstance(turns, Problem):
         return refusal(name, turns)
     return check(Record(record=name, turns=turns, media=media))
 
 
-def _media(value: Any, path: Path, row: int) -> tuple[MediaRef, ...] | Problem:
-    """The images of a row: none, one struct, or a list of structs."""
-    images = value if isinstance(value, list) else [] if value is None else [value]
-    media = []
-    for i, image in enumerate(images):
-        if not isinstance(image, dict) or not {"bytes", "path"} <= set(image):
-            return Problem("ROW_WRONG_TYPE", f"image {i} is not {{bytes, path}}")
-        if image["bytes"] is None and image["path"] is None:
-            return Problem("MEDIA_EMPTY", f"image {i} has neither bytes nor a path")
-        if image["bytes"] is None:
-            name = read_name(image["path"])
-            if isinstance(name, Problem):
-                return name
-            media.append(MediaRef(kind="image", name=name))
-        else:
-            address = embedded(path, row, i)
-            media.append(MediaRef(kind="image", data=image["bytes"], address=address))
-    return tuple(media)
+def _media(row: Row, path: Path, number: int) -> tuple[MediaRef, ...] | Problem:
+    """The images of a row, then its videos: none, one struct, or a list of structs."""
+    media: list[MediaRef] = []
+    for kind in ("image", "video"):
+        named = [name for name in (kind, f"{kind}s") if row.get(name) not in (None, [], "")]
+        if len(named) > 1:
+            return Problem("ROW_WRONG_TYPE", f"names both {' and '.join(named)}")
+        for column in named:
+            values = row[column] if isinstance(row[column], list) else [row[column]]
+            for i, value in enumerate(values):
+                found = medium(kind, value, partial(embedded, path, number, i, column))
+                if isinstance(found, Problem):
+                    return found
+                media.append(found)
+    return llava_json.spanned(media, llava_json.row_span(row))
+
+
+def medium(kind: str, value: Any, address: Callable[[], str]) -> MediaRef | Problem:
+    """What a cell holds of one medium: its bytes, which `address()` finds again, or its path."""
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if isinstance(data, bytes):
+        return MediaRef(kind=kind, data=data, address=address())
+    if isinstance(value, dict) and {"bytes", "path"} & set(value):
+        value = value.get("path")
+        if is_empty(value):
+            return Problem("MEDIA_EMPTY", f"a {kind} has neither bytes nor a path")
+    name = read_name(value)
+    return name if isinstance(name, Problem) else MediaRef(kind=kind, name=name)
 
 
 def _pairs(value: Any, images: int) -> tuple[Turn, ...] | Problem:

@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.sources.fields import Row
 from pipeline.sources.json_rows import whole
 from pipeline.sources.questions import asked, lettered, video_file
-from pipeline.sources.records import MediaRef, Record, RowRefusal, refusal
+from pipeline.sources.records import MediaRef, Record, RowRefusal, kept, refusal
 from pipeline.untrusted import Problem
+
+READS: dict[str, tuple[str, ...]] = {"id": (), "question": (), "options": (), "answer_id": ()}
 
 
 def read(annotations: Path, cuts: Path | None = None) -> Iterator[Record | RowRefusal]:
@@ -29,7 +33,7 @@ def read(annotations: Path, cuts: Path | None = None) -> Iterator[Record | RowRe
             continue
         media = _media(video, entry.get("metadata"), cut_at)
         for number, row in enumerate(questions):
-            yield _record(f"{video}/{number}", media, row)
+            yield _question(f"{video}/{number}", media, row)
 
 
 def _media(video: str, metadata: Any, cut_at: dict[str, Any]) -> MediaRef | Problem:
@@ -44,9 +48,13 @@ def _media(video: str, metadata: Any, cut_at: dict[str, Any]) -> MediaRef | Prob
     return replace(media, span=(0, round(frame / Fraction(rate) * 1_000_000)))
 
 
-def _record(name: str, media: MediaRef | Problem, row: Any) -> Record | RowRefusal:
+def _question(name: str, media: MediaRef | Problem, row: Any) -> Record | RowRefusal:
     if not isinstance(row, dict) or not {"question", "options", "answer_id"} <= set(row):
         return refusal(name, Problem("ROW_MISSING_FIELD", "no question, options and answer_id"))
+    return kept(name, row, READS, partial(_record, media=media))
+
+
+def _record(name: str, row: Row, media: MediaRef | Problem) -> Record | RowRefusal:
     options, index = row["options"], row["answer_id"]
     texts = isinstance(options, list) and all(isinstance(option, str) for option in options)
     if not texts or not isinstance(row["question"], str) or type(index) is not int:

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.sources.json_rows import Row, records
+from pipeline.sources.fields import Row
+from pipeline.sources.json_rows import records
 from pipeline.sources.questions import DESCRIBE, asked
 from pipeline.sources.records import MediaRef, Record, RowRefusal, field_problem, read_name, refusal
 from pipeline.untrusted import Problem
 
 WHOLE = "-1"
+READS = {"video_id": (), "video_path": (), "captions": ("idx", "content")}
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """One record per video: its whole caption."""
-    return records(annotations, _record, "video_id")
+    return records(annotations, _record, READS, "video_id")
 
 
 def _record(name: str, row: Row) -> Record | RowRefusal:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.sources.fields import Row
 from pipeline.sources.formats.llava_json import named_media
-from pipeline.sources.json_rows import Row, records
+from pipeline.sources.json_rows import records
 from pipeline.sources.records import (
     MAX_TURNS,
     Record,
@@ -24,10 +25,14 @@ from pipeline.sources.records import (
 from pipeline.untrusted import Problem
 from shards.sample import Turn
 
+READS = dict.fromkeys("image images video videos span start end".split(), ()) | {
+    "QA": ("i", "q", "a")
+}
+
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:
     """One record per row, named by its medium and its number: rows have no ids."""
-    return records(annotations, _record)
+    return records(annotations, _record, READS)
 
 
 def _record(label: str, row: Row) -> Record | RowRefusal:

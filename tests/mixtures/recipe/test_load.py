@@ -121,6 +121,11 @@ def test_the_demo_ablations_differ_in_pathways_only() -> None:
         ("weight: 0.9", "weight: 00123", "weight: must be a number above 0"),
         ("weight: 0.9", "weight: .inf", "weight: must be a number above 0"),
         ("weight: 0.9", "weight: {a: 1}", "weight: must be a number above 0"),
+        ("weight: 0.9", "weight: 1, ids_repeat: 1", "ids_repeat: must be true or false"),
+        ("weight: 0.9", "weight: 1, unread_fields: drop", "must be one of keep, refuse"),
+        ("weight: 0.9", "weight: 1, columns: {q: a}", "columns: q: no column means this"),
+        ("weight: 0.9", "weight: 1, columns: {answer: [a, b]}", "answer: one column, not 2"),
+        ("weight: 0.9", "weight: 1, columns: {answer: 3}", "answer: must be a list"),
         ("name: good", "name: 2024-01-01", None),
     ],
 )
@@ -134,6 +139,16 @@ def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, message: str | N
         load_recipe(path)
     assert str(caught.value).startswith(str(path)) and message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_how_a_source_is_read_is_part_of_the_recipe(tmp_path: Path) -> None:
+    told = "columns: {question: [a, b], answer: c}, ids_repeat: true, unread_fields: refuse"
+    first, second = load_recipe(
+        written(tmp_path, GOOD.replace("weight: 0.9", f"weight: 0.9, {told}"))
+    ).sources
+    assert first.columns == (("answer", ("c",)), ("question", ("a", "b")))
+    assert (first.ids_repeat, first.unread_fields) == (True, "refuse")
+    assert (second.columns, second.ids_repeat, second.unread_fields) == ((), False, "keep")
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:

@@ -102,6 +102,21 @@ def test_answers_and_their_ends_alone_are_supervised() -> None:
     assert answers == [*CODEC.encode("seven"), end, *CODEC.encode("nine"), end]
 
 
+def test_an_answer_without_a_loss_is_read_and_not_learned() -> None:
+    turns = (
+        Turn(role="user", text="which digit is this?"),
+        Turn(role="assistant", text="seven", loss=0),
+        Turn(role="user", text="and this?", loss=1),
+        Turn(role="assistant", text="nine"),
+    )
+    rendered = CODEC.render(turns, [])
+    learned = rendered.ids[rendered.supervised].tolist()
+    assert learned == [*CODEC.encode("nine"), IDS["<|im_end|>"]]
+    plain = tuple(Turn(role=turn.role, text=turn.text) for turn in turns)
+    assert rendered.ids.tolist() == CODEC.render(plain, []).ids.tolist()
+    assert CODEC.count_turns(turns) == CODEC.count_turns(plain)
+
+
 def test_the_template_is_chatml() -> None:
     turns = (Turn(role="user", text="which"), Turn(role="assistant", text="seven"))
     start, end = IDS["<|im_start|>"], IDS["<|im_end|>"]

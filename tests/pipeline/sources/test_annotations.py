@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.sources import FORMATS, json_rows
+from pipeline.sources import FORMATS, json_rows, text_files
 from pipeline.sources.json_rows import MAX_ROW_BYTES
 from pipeline.sources.records import Record, RowRefusal
 from shards.errors import UserError
@@ -114,6 +116,102 @@ def test_several_images_keep_their_order(tmp_path: Path) -> None:
     assert found.turns[0].media == ((0, 0), (1, 0))
 
 
+# Compressed --------------------------------------------------------------------
+
+
+def packed(data: bytes, kind: str) -> bytes:
+    if kind == "gz":
+        half = len(data) // 2
+        return gzip.compress(data[:half]) + gzip.compress(data[half:])
+    return bytes(pa.compress(data, codec="zstd", asbytes=True))
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.ndjson"])
+def test_compressed_annotations_are_read_as_if_they_were_not(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    rows = [ROW | {"id": str(number), "image": f"{number}.jpg"} for number in range(3000)]
+    text = json.dumps(rows) if name == "a.json" else "\n".join(map(json.dumps, rows))
+    plain = outcomes("llava_json", written(tmp_path / name, text))
+    path = written(tmp_path / f"{name}.{kind}", packed(text.encode(), kind))
+    assert outcomes("llava_json", path) == plain == [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize("kind", ["gz", "zst"])
+def test_a_compressed_file_that_is_cut_damaged_or_a_bomb_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    whole = packed("\n".join(json.dumps(ROW) for _ in range(2000)).encode(), kind)
+    for data in (whole[:-9], whole[: len(whole) // 3], whole[:4] + bytes(50), b"no such file"):
+        with pytest.raises(UserError, match=rf"a\.jsonl\.{kind}: cannot be unpacked: .* again"):
+            outcomes("llava_json", written(tmp_path / f"a.jsonl.{kind}", data))
+    monkeypatch.setattr(text_files, "SLACK", 1 << 16)
+    bomb = packed(bytes(8 << 20), kind)
+    with pytest.raises(UserError, match=r"unpacks to more than 100 times its bytes"):
+        outcomes("llava_json", written(tmp_path / f"b.jsonl.{kind}", bomb))
+
+
+# Positions and odd files -------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [16, 1 << 20])
+def test_positions_in_errors_are_those_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setattr(json_rows, "WINDOW", window)
+    text = json.dumps([ROW] * 9)
+    at = text.index('"x/a.jpg"', len(text) // 2)
+    broken = text[:at] + "@" + text[at + 1 :]
+    with pytest.raises(UserError, match=rf"at character {at};"):
+        outcomes("llava_json", written(tmp_path / "a.json", broken))
+    lines = json.dumps(ROW) + "\n" + " " + json.dumps(ROW).replace('"x/a.jpg"', "@")
+    _, found = FORMATS["llava_json"](written(tmp_path / "a.jsonl", lines))
+    assert isinstance(found, RowRefusal) and found.code == "ROW_NOT_JSON"
+    place = lines.index("@") - lines.index("\n") - 1
+    assert found.detail.endswith(f"at line 2, character {place}")
+
+
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [
+        ("lines.json", lambda text: text[1:-1].replace("}, {", "}\n{")),
+        ("object.json", lambda text: f'{{"a": {text[1:-1]}}}'),
+        ("wrapped.json", lambda text: f'{{"data": {text}}}'),
+        ("twice.json", lambda text: text + text),
+    ],
+)
+def test_a_file_of_another_shape_is_an_error_that_says_what_to_do(
+    tmp_path: Path, name: str, wrap: Callable[[str], str]
+) -> None:
+    path = written(tmp_path / name, wrap(json.dumps([ROW])))
+    with pytest.raises(UserError, match=rf"{name}: .*(must be named \.jsonl|mend the file)"):
+        outcomes("llava_json", path)
+
+
+def test_rows_as_scripts_write_them(tmp_path: Path) -> None:
+    """The case "rows" of the curation inputs: read, or refused with a code that says why."""
+    rows = [
+        (ROW | {"id": "nan", "score": float("nan")}, "nan"),
+        (ROW | {"id": 1}, "1"),
+        ({key: value for key, value in ROW.items() if key != "id"}, "#2"),
+        (ROW | {"id": "role", "conversations": [HUMAN, GPT | {"from": "chatgpt"}]}, "role"),
+        (ROW | {"id": "bot", "conversations": [HUMAN, GPT | {"from": "bot"}]}, "bot"),
+        (ROW | {"id": "both", "video": ""}, "both"),
+        (ROW | {"id": "dot", "image": "./x/a.jpg"}, "dot"),
+        ({"id": "blank", "image": "", "conversations": [HUMAN | {"value": "Yes?"}, GPT]}, "blank"),
+        ({"id": "none", "image": [], "conversations": [HUMAN | {"value": "Yes?"}, GPT]}, "none"),
+        (
+            {"id": "html", "conversations": [HUMAN | {"value": "What is <video>?"}, GPT]},
+            "TEXT_SPECIAL_TOKEN",
+        ),
+        (ROW | {"id": "abs", "image": "/m/5.jpg"}, "MEDIA_PATH_REFUSED"),
+        (ROW | {"id": "span", "span": ["0.5", "2"]}, "SPAN_WRONG_TYPE"),
+    ]
+    path = written(tmp_path / "a.json", json.dumps([row for row, _ in rows]))
+    assert outcomes("llava_json", path) == [expected for _, expected in rows]
+
+
 # Parquet -----------------------------------------------------------------------
 
 TURNS = [HUMAN, GPT]
@@ -139,7 +237,7 @@ def test_onevision_rows_carry_their_bytes_and_an_address(tmp_path: Path) -> None
     records = [item for item in found if isinstance(item, Record)]
     assert [len(record.media) for record in records] == [1, 0, 1]
     ref = records[2].media[0]
-    assert ref.data == b"\x89PNG" and ref.address == f"parquet:{path}#000000002/0"
+    assert ref.data == b"\x89PNG" and ref.address == f"parquet:{path}#000000002/0/image"
 
 
 def test_onevision_images_without_bytes(tmp_path: Path) -> None:
@@ -171,8 +269,28 @@ def test_cauldron_rows_put_every_image_before_the_first_question(
     assert isinstance(first, Record) and first.record == "part#0"
     assert [turn.text for turn in first.turns] == ["How many?", "Two."] * 2
     assert first.turns[0].media == ((0, 0), (1, 0)) and first.turns[2].media == ()
-    assert [ref.address for ref in first.media] == [f"parquet:{path}#000000000/{i}" for i in (0, 1)]
+    assert [ref.address for ref in first.media] == [
+        f"parquet:{path}#000000000/{i}/images" for i in (0, 1)
+    ]
     assert outcomes("parquet_images", path) == ["part#0", "part#1", "TURNS_EMPTY"]
+
+
+def test_what_nobody_reads_of_a_parquet_file_is_told_and_never_refuses(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "id": ["a", "b"],
+            "image": [IMAGE, IMAGE],
+            "conversations": [TURNS, TURNS],
+            "when": pa.array([10**15, 0], pa.timestamp("ms")),
+            "extra": pa.array([b"\\xff", None], pa.binary()),
+            "audio": pa.array([None, {"bytes": b"RIFF"}]),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    first, second = FORMATS["parquet_images"](tmp_path / "a.parquet")
+    assert isinstance(first, Record)
+    assert first.unread["extra"] == "(bytes, not read)" and first.unread["when"] == "(not readable)"
+    assert isinstance(second, RowRefusal) and second.code == "ROW_FIELD_UNREAD"
 
 
 def test_a_folder_of_parquet_files_is_read_in_order(tmp_path: Path) -> None:
@@ -256,7 +374,7 @@ def test_bytes_that_are_not_utf8_refuse_their_csv_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "<html></html>", "video,question\n1,2"])
 def test_a_csv_without_the_header_is_an_error_with_its_name(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UserError, match=r"val\.csv: not a NExT-QA table"):
+    with pytest.raises(UserError, match=r"val\.csv: the header needs video, question"):
         outcomes("nextqa_csv", written(tmp_path / "val.csv", text))
 
 
@@ -272,7 +390,7 @@ def test_a_table_that_unpacks_without_end_is_an_error(tmp_path: Path, repeated: 
 
 
 def test_refusals_name_their_record_or_its_number(tmp_path: Path) -> None:
-    rows = [ROW | {"id": None}, ROW | {"image": "/x"}]
+    rows = [ROW | {"id": None, "image": "/x"}, ROW | {"image": "/x"}]
     found = list(FORMATS["llava_json"](written(tmp_path / "a.json", json.dumps(rows))))
     assert [item.record for item in found if isinstance(item, RowRefusal)] == ["#0", "a"]
 

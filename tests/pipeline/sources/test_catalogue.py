@@ -12,7 +12,7 @@ import pytest
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Source
 from pipeline.fetch import hub, local_files
-from pipeline.sources import FORMATS
+from pipeline.sources import FORMATS, MAPPED
 from pipeline.sources.catalogue import catalogue, completed
 from pipeline.sources.pin import pin
 from shards.errors import UserError
@@ -39,7 +39,36 @@ def test_every_entry_says_licence_and_how_sure_it_is() -> None:
             else:
                 assert local_files.pin(known, "archives") == [known]
     used = {entry.format for entry in entries.values()} - {""}
-    assert set(FORMATS) - used <= {"sharegpt_messages"}
+    assert set(FORMATS) - used <= {"sharegpt_messages", *MAPPED}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"format": "table"}, "a table needs `answer`"),
+        ({"format": "table", "columns": (("question", ("q",)),)}, "a table needs `answer`"),
+        (
+            {"format": "table", "columns": (("answer", ("a",)), ("messages", ("m",)))},
+            "a table needs `answer`",
+        ),
+        ({"columns": (("answer", ("a",)),)}, "columns: only of formats table, webdataset"),
+    ],
+)
+def test_columns_are_named_where_they_mean_something(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        completed(source(**values), "r.yaml")
+
+
+def test_ids_repeat_by_the_catalogue_or_by_the_recipe() -> None:
+    own = next(name for name, entry in catalogue().items() if entry.ids_repeat)
+    entry = catalogue()[own]
+    told = source(dataset=own, licence=entry.licence, annotations=("a.json",), format="llava_json")
+    assert completed(told, "r.yaml").ids_repeat
+    mine = source(dataset="my/own", annotations=("a.json",), format="llava_json")
+    assert not completed(mine, "r.yaml").ids_repeat
+    assert completed(replace(mine, ids_repeat=True), "r.yaml").ids_repeat
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

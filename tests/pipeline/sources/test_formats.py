@@ -191,7 +191,13 @@ def test_hound_videos_are_folders_of_pictures(tmp_path: Path) -> None:
     rows = [
         {"id": "a", "video": "v_one", "conversations": TALK},
         {"id": "b", "video": "x/v_two.mp4", "conversations": TALK},
-        {"id": "c", "video": "v", "conversations": TALK[:1], "chosen": {}, "rejected": {}},
+        {
+            "id": "c",
+            "video": "v",
+            "conversations": TALK[:1],
+            "chosen": TALK[1],
+            "rejected": TALK[1],
+        },
     ]
     path = written(tmp_path / "a.jsonl", rows)
     first, second, third = read("llava_hound", path)

@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 
 from pipeline.sources.formats import llava_json
 from pipeline.sources.json_rows import parse_row, row_record
-from pipeline.sources.records import MediaRef, Record, RowRefusal, check, once_each, read_turns
+from pipeline.sources.records import MediaRef, Record, RowRefusal, check, once_each
+from pipeline.sources.turns import read_talk
 from shards.outcome import CODES
 from shards.sample import Turn
 from tests.hostile.rows import BASE, KEPT, REFUSED, changed, turn
 
 
 def outcome(line: bytes) -> Record | RowRefusal:
-    return row_record(parse_row(line), 0, llava_json.record, "id")
+    return row_record(parse_row(line), 0, llava_json.record, llava_json.READS, "id")
 
 
 @pytest.mark.parametrize("line", KEPT.values(), ids=KEPT.keys())
@@ -46,9 +47,9 @@ def test_spans_become_microseconds() -> None:
 
 def placed(question: str, *kinds: str) -> tuple[Turn, ...]:
     media = [MediaRef(kind=kind, name="a") for kind in kinds]
-    turns = read_turns([turn("human", question), turn("gpt", "Yes.")], media)
-    assert isinstance(turns, tuple), turns
-    return turns
+    said = read_talk([turn("human", question), turn("gpt", "Yes.")], media)
+    assert isinstance(said, tuple), said
+    return said[0]
 
 
 @pytest.mark.parametrize(

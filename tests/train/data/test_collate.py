@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixtures.tokens.layout_types import LEARNED, LayoutConfig
-from mixtures.tokens.text import Rendered
+from mixtures.tokens.layout_types import LEARNED, LayoutConfig, View
+from mixtures.tokens.text import Rendered, TextCodec
+from shards.sample import Turn
+from tests.support.made_pool import TOKENIZER
 from tests.support.tiny_model import LAYOUT, PAD, mixed_samples, tiny_sample
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
+from train.data.render import Rules, render
+
+
+def rules(codec: TextCodec) -> Rules:
+    return Rules(view=View(), layout=LAYOUT, codec=codec)
 
 
 def same(a: Pack, b: Pack) -> bool:
@@ -50,6 +57,20 @@ def test_labels_name_the_next_token_and_never_cross_samples() -> None:
         assert np.array_equal(pack.labels[start : end - 1], expected)
     assert pack.supervised == sum(int(s.text.supervised.sum()) for s in samples)
     assert pack.keys == tuple("abcde")
+
+
+def test_an_answer_without_a_loss_has_no_labels() -> None:
+    codec = TextCodec(TOKENIZER)
+    said = (("user", "which?"), ("assistant", "seven"), ("user", "and?"), ("assistant", "nine"))
+    for losses, learned in (((1, 1), ["seven", "nine"]), ((0, 1), ["nine"]), ((0, 0), [])):
+        turns = tuple(
+            Turn(role=role, text=text, loss=losses[number // 2])
+            for number, (role, text) in enumerate(said)
+        )
+        pack = build_pack([render("a", turns, (), lambda *_: None, rules(codec))], LAYOUT)  # type: ignore[arg-type, return-value]
+        taught = pack.labels[pack.labels != -100].tolist()
+        end = codec.token_id("<|im_end|>")
+        assert taught == [token for text in learned for token in [*codec.encode(text), end]]
 
 
 def test_the_first_token_of_a_sample_is_no_target_of_the_one_before() -> None:

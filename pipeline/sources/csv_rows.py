@@ -1,0 +1,58 @@
+"""Rows of published CSV and TSV files, each a dict by the names of the header or a refusal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from pipeline.sources.text_files import opened, suffix_of
+from pipeline.untrusted import Problem
+from shards.errors import UserError
+
+SUFFIXES = (".csv", ".tsv")
+
+
+def rows(path: Path, needed: Collection[str]) -> Iterator[dict[str, str] | Problem]:
+    """Each row of a file whose header holds the `needed` names; UserError for another header."""
+    with opened(path) as file:
+        # bytes that are not UTF-8 become half surrogates, which refuse their row and not the file
+        text = io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="")
+        mark = "\t" if suffix_of(path) == ".tsv" else ","
+        lines = _lines(csv.reader(text, strict=True, delimiter=mark))
+        header = _header(next(lines, []), needed, path)
+        for cells in lines:
+            yield cells if isinstance(cells, Problem) else _row(header, cells)
+
+
+def _header(found: list[str] | Problem, needed: Collection[str], path: Path) -> list[str]:
+    header = [] if isinstance(found, Problem) else found
+    if not set(needed) <= set(header):
+        raise UserError(
+            f"{path}: the header needs {', '.join(needed)}, and holds "
+            f"{', '.join(header)[:300] or 'nothing'}; choose another 'format' or mend `columns`"
+        )
+    if len(set(header)) < len(header):
+        raise UserError(f"{path}: a column stands twice in the header: {', '.join(header)[:300]}")
+    return header
+
+
+def _row(header: list[str], cells: list[str]) -> dict[str, str] | Problem:
+    if len(cells) != len(header):
+        return Problem("ROW_MISSING_FIELD", f"{len(cells)} cells, the header names {len(header)}")
+    if any("\udc80" <= sign <= "\udcff" for cell in cells for sign in cell):
+        return Problem("ROW_NOT_UTF8", "holds bytes that are not UTF-8")
+    return dict(zip(header, cells, strict=True))
+
+
+def _lines(lines: Iterator[list[str]]) -> Iterator[list[str] | Problem]:
+    """The rows of a CSV reader; it starts afresh on the line after one that it refuses."""
+    while True:
+        try:
+            yield next(lines)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            long = "larger than field limit" in str(error)
+            yield Problem("ROW_TOO_LONG" if long else "ROW_MISSING_FIELD", str(error)[:100])

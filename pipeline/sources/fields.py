@@ -1,0 +1,100 @@
+"""The fields of a row: read, or refused because they change its meaning, or counted by name.
+
+A format says which fields it reads. Of the others, those that would change what a sample says or
+teaches refuse their record where they are not empty; all the rest are left behind and counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from pipeline.untrusted import Problem
+
+Row = dict[str, Any]
+Reads = Mapping[str, Collection[str]]
+"""Field -> the names that are read of the objects in its list; none where it holds no objects."""
+
+CHANGES_MEANING = frozenset(
+    "audio audios input_audio tools functions tool_calls tool_call function_call history system "
+    "system_prompt reasoning_content thinking mask loss_mask positive_messages "
+    "negative_messages".split()
+)
+"""What else is heard, called, said, thought or left out of the loss."""
+MEDIA_FIELDS = frozenset("image images video videos".split())
+_PREFERENCES = ("chosen", "rejected")  # and whatever starts so: rejected_response, ...
+_VERDICTS = ("label", "kto_tag")  # false: the answer is a bad one
+_WEIGHTS = ("weight", "loss", "loss_weight", "sample_weight")  # of a whole row; 1 says nothing
+_BLANK = ("", "[]", "{}", "null")
+
+
+class NotFinite(float):
+    """NaN or an infinity that JSON spells as a word: no value of a field that is read."""
+
+
+def unread(
+    row: Row, reads: Reads, meaning: Collection[str] = CHANGES_MEANING
+) -> dict[str, Any] | Problem:
+    """The fields that are left behind, each with its first value, or why the row is refused.
+
+    A field of the objects in a list is called `list[].field`; empty ones are not told.
+    """
+    left: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in reads:
+            if isinstance(value, str):
+                continue
+            if _holds_not_finite(value):
+                return Problem("ROW_NOT_FINITE", f"{name} holds NaN or an infinite number")
+        for path, key, each in _others(name, value, reads):
+            problem = _problem(path, key, each, meaning)
+            if problem:
+                return problem
+            if not is_empty(each):
+                left.setdefault(path, each)
+    return left
+
+
+def _others(name: str, value: Any, reads: Reads) -> Iterator[tuple[str, str, Any]]:
+    """(path, name, value) of what is not read of a field."""
+    if name not in reads:
+        yield name, name, value
+        return
+    known = reads[name]
+    for part in value if known and isinstance(value, list) else ():
+        for key in part if isinstance(part, dict) else ():
+            if key not in known:
+                yield f"{name}[].{key}", key, part[key]
+
+
+def _problem(path: str, key: str, value: Any, meaning: Collection[str]) -> Problem | None:
+    if key in _VERDICTS and str(value).lower() == "false":
+        return Problem("ROW_PREFERENCE", f"{path} is false: the answer is one to avoid")
+    if is_empty(value) or (key in _WEIGHTS and value in (1, "1", "1.0")):
+        return None
+    if key.startswith(_PREFERENCES):
+        return Problem("ROW_PREFERENCE", f"holds {path}")
+    if key in meaning or key in _WEIGHTS:
+        return Problem("ROW_FIELD_UNREAD", f"{path} changes the meaning, and is not read")
+    return None
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a field says nothing: null, blank, an empty list or object, NaN as tables have it."""
+    if isinstance(value, str):
+        return value.strip() in _BLANK
+    if isinstance(value, dict):
+        return all(is_empty(each) for each in value.values())
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or value is False or value in ([], b"")
+
+
+def _holds_not_finite(value: Any) -> bool:
+    if isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            if not isinstance(each, str) and _holds_not_finite(each):
+                return True
+        return False
+    return isinstance(value, NotFinite)
