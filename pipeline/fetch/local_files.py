@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from pipeline.fetch import hub, object_store
 from pipeline.fetch.http import Limits, Request, check_first_bytes, download
 from pipeline.fetch.url_guard import FetchProblem, check_address
+from pipeline.names import in_order
 from shards.errors import UserError
 from shards.ids import canonical_json, sha256_file, short_hash
 from shards.store import Store
@@ -79,10 +80,11 @@ def pin(address: str, key: str) -> list[str]:
         )
     if any(sign in address for sign in "*?[") and not Path(address).expanduser().exists():
         pattern = Path(address).expanduser().absolute()
-        found = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
-        if not found:
+        found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+        paths = in_order(str(path) for path in found)
+        if not paths:
             raise UserError(f"{address}: no file fits the pattern, named by {key}; correct it")
-        return [str(resolve(str(path), key)) for path in found]
+        return [str(resolve(path, key)) for path in paths]
     return [str(resolve(address, key))]
 
 

@@ -41,6 +41,7 @@ def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> Source
         ids_repeat=pinned.ids_repeat,
         wanted=gathered.wanted if gathered else "",
         members=gathered.members if gathered else (),
+        homes=pinned.homes,
     )
 
 

@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from pipeline.fetch import local_files
+from pipeline.fetch import links, local_files
 from pipeline.fetch.digest_cache import Digests
 from pipeline.sources import records
 from pipeline.sources.media_lookup import Found, MediaTable, folder_table, joined
@@ -29,7 +30,8 @@ class SourceUnit:
     """One source of a recipe, as published: annotations and, apart from them, media.
 
     `annotations` are pinned addresses (pipeline.fetch.local_files), `media` is a folder or "",
-    `loose` are (name, pinned address) of files beside it; `wanted` and `members` are the pool's
+    `loose` are (name, pinned address) of files beside it, `homes` the recipe's folders, in which
+    links may end; `wanted` and `members` are the pool's
     tables of what its records want of archives and addresses, and of what these held.
     """
 
@@ -44,6 +46,7 @@ class SourceUnit:
     wanted: str = ""
     ids_repeat: bool = False
     members: tuple[str, ...] = ()
+    homes: tuple[str, ...] = ()
 
 
 def admit(unit: SourceUnit) -> Receipt:
@@ -53,11 +56,7 @@ def admit(unit: SourceUnit) -> Receipt:
     files = [_hashed(local_files.local(address), hashed) for address in unit.annotations]
     table = _media_of(unit, pool, hashed)
     hashed.save()
-    digests = {name: digest for name, (digest, _) in sorted(table.files.items())} | {
-        name: place.code if isinstance(place, Problem) else place.digest
-        for name, place in sorted(table.members.items())
-    }
-    inputs = [*(file.digest for file in files), short_hash(digests)]
+    inputs = [*(file.digest for file in files), short_hash(table.digests())]
     parameters = {
         "source": unit.name,
         "dataset": unit.dataset,
@@ -78,17 +77,23 @@ def _hashed(file: local_files.Local, hashed: Digests) -> local_files.Local:
 
 def _media_of(unit: SourceUnit, pool: Pool, hashed: Digests) -> MediaTable:
     """The folder's files, and what the archives and addresses of the source held."""
-    table = folder_table(
-        local_files.resolve(unit.media, "media") if unit.media else None, hashed.of
-    )
+    root = local_files.resolve(unit.media, "media") if unit.media else None
+    table = folder_table(root, hashed.of, unit.homes)
     loose = {name: _hashed(local_files.local(address), hashed) for name, address in unit.loose}
-    files = dict(table.files) | {name: (file.digest, file.path) for name, file in loose.items()}
+    table = replace(
+        table,
+        loose={name: (file.digest, _real(file, unit.homes)) for name, file in loose.items()},
+    )
     if not unit.members:
-        return replace(table, files=files)
+        return table
     wanted = set(pool.read(f"index/wanted/{unit.wanted}")["name"].to_pylist()) | {""}
     rows = (row for name in unit.members for row in pool.read(f"index/members/{name}").to_pylist())
-    members, broken = joined(row for row in rows if row["name"] in wanted)
-    return replace(table, files=files, members=members, broken=broken)
+    return replace(table, members=joined(row for row in rows if row["name"] in wanted))
+
+
+def _real(file: local_files.Local, homes: Sequence[str]) -> Path:
+    """Where a loose file lies; a link that leads elsewhere stays one, which no door opens."""
+    return links.target(file.path, links.homes(file.path.parent.resolve(), homes)) or file.path
 
 
 class _Admission:

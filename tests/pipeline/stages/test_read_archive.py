@@ -306,13 +306,31 @@ def test_a_folder_that_is_scattered_is_refused(tmp_path: Path, media: dict[str, 
     assert world.codes(admitted) == {"v_one": "ARCHIVE_MEMBER_REFUSED"}
 
 
-def test_two_folders_of_one_name_side_by_side_are_refused(
+def test_two_folders_of_one_name_side_by_side_answer_nothing_unless_they_are_equal(
     tmp_path: Path, media: dict[str, bytes]
 ) -> None:
     files = {f"{at}/v_one/{n}.jpeg": media[f"pictures/{n}.jpg"] for at in "ab" for n in range(2)}
     world = World(tmp_path, hound(tmp_path / "a.jsonl", ["v_one"]), "llava_hound")
     admitted = world.admit(streamed(world.unit(tarred(tmp_path / "a.tar", files))))
-    assert world.codes(admitted) == {"v_one": "ARCHIVE_MEMBER_REFUSED"}
+    assert world.codes(admitted) == {}
+    files["b/v_one/1.jpeg"] = media["pictures/2.jpg"]
+    admitted = world.admit(streamed(world.unit(tarred(tmp_path / "b.tar", files))))
+    assert world.codes(admitted) == {"v_one": "MEDIA_AMBIGUOUS"}
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_folder_in_which_an_archive_breaks_is_no_shorter_video(
+    tmp_path: Path, media: dict[str, bytes], behind: int
+) -> None:
+    files = {
+        f"{v}/{n}.jpeg": media[f"pictures/{n}.jpg"] for v in ("v_one", "v_two") for n in (0, 1)
+    }
+    archive = tarred(tmp_path / "a.tar", files)
+    data = archive.read_bytes()
+    archive.write_bytes(data + b"behind" if behind else data[: len(data.rstrip(b"\0")) - 700])
+    world = World(tmp_path, hound(tmp_path / "a.jsonl", ["v_one", "v_two"]), "llava_hound")
+    admitted = world.admit(streamed(world.unit(archive)))
+    assert world.codes(admitted) == ({} if behind else {"v_two": "ARCHIVE_DAMAGED"})
 
 
 def test_no_range_cuts_a_folder_of_pictures(
@@ -341,7 +359,7 @@ def test_a_damaged_member_takes_no_room_while_the_archive_passes(
     (tmp_path / "memory").mkdir()
     monkeypatch.setattr(read_archive, "memory", lambda: str(tmp_path / "memory"))
 
-    def refuse_and_look(self: read_archive._Found, *more: str) -> None:
+    def refuse_and_look(self: read_archive._Found, *more: Any) -> None:
         (folder,) = (tmp_path / "memory").iterdir()
         left.extend(path.name for path in folder.iterdir())
         refuse(self, *more)
@@ -363,7 +381,7 @@ def test_byte_ranges_of_a_patch_are_decoded(
     hashed: list[str] = []
     pieces = media_lookup._pieces
     monkeypatch.setattr(
-        media_lookup, "_pieces", lambda file, ref: hashed.append(ref.kind) or pieces(file, ref)
+        media_lookup, "_pieces", lambda *of: hashed.append(of[-1].kind) or pieces(*of)
     )
     shots = [media[f"pictures/{i}.jpg"] for i in range(4)]
     (tmp_path / "media").mkdir()
