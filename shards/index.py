@@ -73,6 +73,10 @@ empty name speaks of an archive that could not be read to its end."""
 FETCHED = pa.schema([("address", pa.string()), ("digest", pa.string()), ("nbytes", pa.int64())])
 """The pinned address, sha256 and size of each file of annotations that was read."""
 
+NAMED = pa.schema([("what", pa.string()), ("count", pa.int64()), ("example", pa.string())])
+"""What the names of a source's media made necessary, by pipeline.sources.name_notes: how often, and
+one example."""
+
 CLIPS = pa.schema(
     [
         ("clip_id", pa.string()),

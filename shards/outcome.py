@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shards.errors import UserError
 
@@ -119,6 +119,7 @@ class Books:
     """The accounts of one source (data model, "Books"); counts of records or samples.
 
     `joined` of the chosen samples are in another one; `drawn` and `repeats` count what is left.
+    `names` counts what the names of its media made necessary (pipeline.sources.name_notes).
     """
 
     source: str
@@ -131,6 +132,7 @@ class Books:
     drawn: int
     repeats: int
     joined: int = 0
+    names: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def parsed(self) -> int:

@@ -28,6 +28,7 @@ from mixtures.pool.inputs import (
     comparison,
     leak_index,
     leaked_texts,
+    named,
     read_tokenizer,
     refused_before,
     text_pairs,
@@ -107,6 +108,7 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     refused = refused_before(pool, sources)
     counts = zip(manifest.schedule.visits(manifest.length), map(len, tables), strict=True)
     books = [_books(*each) for each in zip(sources, verdicts, refused, counts, strict=True)]
+    books = [replace(b, names=named(pool, s)) for b, s in zip(books, sources, strict=True)]
     refused += [_refusals(pool, *each) for each in zip(sources, verdicts, strict=True)]
     return Plan(
         manifest=manifest,

@@ -5,6 +5,7 @@ Besides: the tokenizer and the leak index that the recipe names.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -20,7 +21,7 @@ from mixtures.pool.columns import REMEDY, Clips
 from mixtures.recipe.types import HeldOut, Recipe, Source
 from shards.errors import UserError
 from shards.id_arrays import find, ids_of
-from shards.index import LEAKED_TEXTS, LEAKS, PAIRS, REFUSED, TEXT_PAIRS
+from shards.index import LEAKED_TEXTS, LEAKS, NAMED, PAIRS, REFUSED, TEXT_PAIRS
 from shards.leak_index import LeakIndex, open_index
 from shards.pool import Pool, Receipt
 from shards.receipts import latest
@@ -99,6 +100,15 @@ def _admitted(
 def refused_before(pool: Pool, sources: Sequence[Admitted]) -> list[pa.Table]:
     """Per source: what fetching and admission refused."""
     return [pool.table(each.receipts, "refused", REFUSED) for each in sources]
+
+
+def named(pool: Pool, source: Admitted) -> dict[str, int]:
+    """What the names of a source's media made necessary, and how often."""
+    rows = pool.table(source.receipts, "named", NAMED).to_pylist()
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts[row["what"]] += row["count"]
+    return dict(sorted(counts.items()))
 
 
 def comparison(

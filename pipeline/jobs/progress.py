@@ -30,6 +30,10 @@ class Steps:
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     @contextmanager
     def step(self, name: str, note: str = "") -> Iterator[Step]:
         """A bar that ends full, whatever its units were."""

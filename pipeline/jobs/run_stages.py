@@ -8,10 +8,12 @@ from dataclasses import replace
 from pipeline.jobs.collect import Gathered
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.ray_executor import Died, Workers
+from pipeline.sources.name_notes import names_told
 from pipeline.sources.pin import Pinned
 from pipeline.stages import decode_media, pending
 from pipeline.stages.admit_records import SourceUnit
 from pipeline.stages.admit_records import admit as stage_admit
+from shards.index import NAMED
 from shards.pool import Pool, Receipt
 
 
@@ -24,6 +26,10 @@ def admit(
         step.begin(len(units))
         receipts = list(each(job, stage_admit, units, step))
     by_name = {receipt.parameters["source"]: receipt for receipt in receipts}
+    for one in pinned:
+        rows = job.pool.table([by_name[one.source.name]], "named", NAMED).to_pylist()
+        if told := names_told(one, rows):
+            job.bars.say(f"{one.source.name}: {told}")
     return {unit.name: by_name[unit.name] for unit in units}
 
 

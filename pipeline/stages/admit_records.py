@@ -13,10 +13,11 @@ from pipeline.fetch import links, local_files
 from pipeline.fetch.digest_cache import Digests
 from pipeline.sources import records
 from pipeline.sources.media_lookup import Found, MediaTable, folder_table, joined
+from pipeline.sources.name_notes import NameNotes
 from pipeline.sources.records import MediaRef, Record, RowRefusal, once_each
 from pipeline.untrusted import Problem
 from shards.ids import clip_id, sample_key, short_hash
-from shards.index import FETCHED, MEDIA, REFUSED, SAMPLES, table_of
+from shards.index import FETCHED, MEDIA, NAMED, REFUSED, SAMPLES, table_of
 from shards.outcome import Refused
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
@@ -105,6 +106,7 @@ class _Admission:
         self.samples: dict[str, dict[str, Any]] = {}
         self.media: dict[str, dict[str, Any]] = {}
         self.pieces: dict[str, Found | Problem] = {}
+        self.notes = NameNotes(names)
         self.refused: list[Refused] = []
         self.counts: Counter[str] = Counter()
 
@@ -122,6 +124,7 @@ class _Admission:
                 self.counts["samples"] += 1
                 self._admit(item)
         tables = {
+            "named": table_of(NAMED, self.notes.rows()),
             "index/samples": table_of(SAMPLES, (self.samples[key] for key in sorted(self.samples))),
             "index/media": table_of(MEDIA, (self.media[name] for name in sorted(self.media))),
             "refused": table_of(REFUSED, (asdict(refusal) for refusal in self.refused)),
@@ -142,6 +145,7 @@ class _Admission:
                 self.counts["samples_refused"] += 1
                 self._refuse(record.record, "", place.code, place.detail, stage="fetch")
                 return
+            self.notes.note(ref.name, place)
             name = clip_id(place.digest, ref.span, self.profile_id)
             clip_ids.append(name)
             self.media[name] = {

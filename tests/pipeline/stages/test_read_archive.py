@@ -7,11 +7,15 @@ import json
 import os
 import tarfile
 import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.archives.members import ranges
@@ -27,6 +31,7 @@ from shards.ids import sha256_hex
 from shards.index import CLIPS, MEDIA, MEMBERS, REFUSED, SAMPLES
 from shards.pool import Pool, Receipt
 from shards.profile import Profile
+from shards.receipts import Work
 from tests.support.small_world import film, picture, row
 
 PROFILE = Profile(fps=2, frame_cap=8, video_area=128 * 128, image_area=128 * 128)
@@ -438,3 +443,62 @@ def decode_or_die(unit: MediaUnit) -> Receipt:
             deaths.write(b"x")
         os.abort()
     return decode(unit)
+
+
+PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(lambda p: "/".join(p) + ".jpg")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    archives=st.lists(
+        st.dictionaries(PATHS, st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=2
+    ),
+    asked=st.lists(st.lists(PATHS, min_size=1, max_size=5, unique=True), min_size=2, max_size=2),
+    frames=st.booleans(),
+    upper=st.booleans(),
+)
+def test_what_becomes_of_a_source_never_depends_on_another(
+    archives: list[dict[str, int]],
+    asked: list[list[str]],
+    frames: bool,
+    upper: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Suffixes of each other's names, near names, folders of pictures beside files of them."""
+    home = tmp_path_factory.mktemp("askers")
+    files = [
+        {name.upper() if upper and number else name: b"%d" % number for name, number in one.items()}
+        for one in archives
+    ]
+    tars = [tarred(home / f"{number}.tar", one) for number, one in enumerate(files)]
+    worlds = [World(home, asks(home / "a.json", asked[0]))]
+    if frames:
+        names = sorted({name.rpartition("/")[0] or "a" for name in asked[1]})
+        worlds.append(World(home, hound(home / "b.jsonl", names), "llava_hound"))
+    else:
+        worlds.append(World(home, asks(home / "b.json", asked[1])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode_media, "decode", lambda unit: commit_nothing(worlds[0].pool, unit))
+        apart = [told(world, tars, (world,)) for world in worlds]
+        together = [told(world, tars, worlds) for world in worlds]
+    assert together == apart
+
+
+def told(
+    world: World, tars: list[Path], askers: Sequence[World]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """(refusals by record, samples with their clips) of a source, others asking beside it."""
+    wanted = tuple(sorted({one.names() for one in askers}))
+    streams = [streamed(replace(world.unit(path), wanted=wanted)) for path in tars]
+    admitted = world.admit(*streams)
+    rows = world.pool.table([admitted], "index/samples", SAMPLES).to_pylist()
+    refused = world.pool.table([admitted], "refused", REFUSED).to_pylist()
+    said = {row["record"]: f"{row['code']}: {row['detail']}" for row in refused}
+    return said, sorted((row["record"], *row["clip_ids"]) for row in rows)
+
+
+def commit_nothing(pool: Pool, unit: MediaUnit) -> Receipt:
+    """A decoder that finds every medium good, and keeps nothing of it."""
+    clips = [row["clip_id"] for row in unit.rows]
+    work = Work(unit.stage, "none", {}, clips)
+    return pool.commit(work, {}, counts={"media": len(clips), "refused": 0})
