@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pipeline.names import printable
 from pipeline.sources.formats import (
     activitynet_qa,
     benchmark_questions,
@@ -60,4 +61,4 @@ def records(form: str, paths: Sequence[Path]) -> Iterator[Record | RowRefusal]:
         return
     for number, path in enumerate(paths):
         for item in FORMATS[form](path):
-            yield replace(item, record=f"{path.stem}#{number}:{item.record}")
+            yield replace(item, record=f"{printable(path.stem)}#{number}:{item.record}")

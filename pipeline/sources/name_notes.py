@@ -33,9 +33,9 @@ class NameNotes:
         if found.near:
             self._add(NEAR, name, 1, f"{name} is {found.near}")
         if found.junk:
-            self._add(JUNK, found.digest, found.junk, name)
+            self._add(JUNK, found.address, found.junk, name)
         if found.numbered:
-            self._add(NUMBERED, found.digest, 1, found.numbered)
+            self._add(NUMBERED, found.address, 1, found.numbered)
 
     def _add(self, what: str, once: str, count: int, example: str) -> None:
         if (what, once) not in self._seen:

@@ -71,7 +71,8 @@ class PictureFolder:
 
     def known(self) -> dict[str, int | str]:
         """What shards.index.MEMBERS says of folders."""
-        numbered = " before ".join(map(printable, renumbered(self.digests) or ()))
+        pair = renumbered(f"{self.parent}/{name}" for name in self.digests)
+        numbered = " before ".join(map(printable, pair or ()))
         return {"fps": self.fps, "junk": self.junk, "numbered": numbered}
 
 
