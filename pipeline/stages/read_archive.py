@@ -142,11 +142,12 @@ class _Wanted:
         """
         if folders and not self.folders:
             return []
-        exact = {name for name in suffixes(path) if (name, folders) in self._rows}
-        keys = {key for reading in readings(path) for key in suffixes(folded(reading))}
-        near = {name for key in keys for name in self._near.get((key, folders), ())}
-        asks = [Ask(name, "" if name in exact else printable(path)) for name in sorted(near)]
-        return [ask for ask in asks if self.rows(ask.name, folders=folders)]
+        keys = (key for reading in readings(path) for key in suffixes(folded(reading)))
+        names = {name for key in keys for name in self._near.get((key, folders), ())}
+        asked = [name for name in sorted(names) if self.rows(name, folders=folders)]
+        return [
+            Ask(name, "" if f"/{path}".endswith(f"/{name}") else printable(path)) for name in asked
+        ]
 
     def rows(self, name: str, *, folders: bool) -> list[dict[str, Any]]:
         """What is wanted by this name, of sources whose fuse is whole."""
