@@ -146,7 +146,7 @@ class _Admission:
                 self._refuse(record.record, "", place.code, place.detail, stage="fetch")
                 return
             self.notes.note(ref.name, place)
-            name = clip_id(place.digest, ref.span, self.profile_id)
+            name = clip_id(place.digest, ref.kind, ref.span, self.profile_id, ref.fps)
             clip_ids.append(name)
             self.media[name] = {
                 "clip_id": name,

@@ -31,7 +31,6 @@ class PictureFolder:
 
     asks: list[Ask]
     parent: str
-    fps: int
     address: str
     home: Path
     junk: int = 0
@@ -73,7 +72,7 @@ class PictureFolder:
         """What shards.index.MEMBERS says of folders."""
         pair = renumbered(f"{self.parent}/{name}" for name in self.digests)
         numbered = " before ".join(map(printable, pair or ()))
-        return {"fps": self.fps, "junk": self.junk, "numbered": numbered}
+        return {"junk": self.junk, "numbered": numbered}
 
 
 class PictureFolders:
@@ -83,11 +82,11 @@ class PictureFolders:
         self,
         place: str,
         within: Path,
-        asked: Callable[[str], tuple[list[Ask], int]],
+        asked: Callable[[str], list[Ask]],
         closed: Callable[[PictureFolder], None],
     ) -> None:
         """`place` is the archive's address, `within` holds the pictures; `asked` gives the wanted
-        names of a folder and its rate, `closed` takes one that passed by.
+        names of a folder, `closed` takes one that passed by.
         """
         self._place, self._within, self._asked, self._closed = place, within, asked, closed
         self._open: PictureFolder | None = None
@@ -118,11 +117,11 @@ class PictureFolders:
             self._closed(folder)
 
     def _begin(self, parent: str) -> None:
-        asks, fps = self._asked(parent)
+        asks = self._asked(parent)
         if not asks:
             return
-        address = f"member:{self._place}#{printable(parent)}@{fps}"
-        self._open = PictureFolder(asks, parent, fps, address, spooled(self._within, address))
+        address = f"member:{self._place}#{printable(parent)}"
+        self._open = PictureFolder(asks, parent, address, spooled(self._within, address))
         if parent in self._seen:
             detail = f"the pictures of {printable(parent)} lie in several places of {self._place}"
             self.fail(MemberProblem("ARCHIVE_MEMBER_REFUSED", detail))

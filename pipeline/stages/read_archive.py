@@ -9,6 +9,7 @@ disk), and are decoded where they are.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -149,6 +150,10 @@ class _Wanted:
             Ask(name, "" if f"/{path}".endswith(f"/{name}") else printable(path)) for name in asked
         ]
 
+    def folders_named(self, path: str) -> list[Ask]:
+        """The wanted names of a folder of pictures."""
+        return self.match(path, folders=True)
+
     def rows(self, name: str, *, folders: bool) -> list[dict[str, Any]]:
         """What is wanted by this name, of sources whose fuse is whole."""
         rows = self._rows.get((name, folders), ())
@@ -207,7 +212,9 @@ class _Passing:
                 scratch=self.scratch,
                 uncaged=unit.uncaged,
             )
-            self.folders = PictureFolders(self.place, self.large, self._asked_folder, self._close)
+            self.folders = PictureFolders(
+                self.place, self.large, self.wanted.folders_named, self._close
+            )
             self.decoder = MemberDecoder(self.pool, decoding, self.limit, alone=unit.alone)
             with Concatenated(paths, hashed=not known) as file:
                 self._pass(members(file, kind, *(unit.span or (0, None))))
@@ -223,12 +230,6 @@ class _Passing:
             "media": self.decoder.media,
             "bytes_read": self.bytes_read,
         }
-
-    def _asked_folder(self, name: str) -> tuple[list[Ask], int]:
-        """The wanted names of a folder of pictures, and how many of them make a second."""
-        asks = self.wanted.match(name, folders=True)
-        rows = (row for ask in asks for row in self.wanted.rows(ask.name, folders=True))
-        return asks, min((row["fps"] for row in rows), default=0)
 
     def _pass(self, passing: Iterator[Member]) -> None:
         try:
@@ -270,29 +271,31 @@ class _Passing:
         """Write down what a folder of pictures is, which passed by as a whole."""
         if folder.problems:
             for ask in folder.asks:
-                self.found.refuse(ask, folder.problem(), folder.fps)
+                self.found.refuse(ask, folder.problem(), fps=1)
             return
-        path = spooled(self.scratch, folder.address)
-        path.symlink_to(folder.home)
-        medium = Spooled(
-            address=folder.address,
-            media_digest=folder_digest(folder.digests.items()),
-            path=path,
-            nbytes=folder.nbytes,
-        )
-        self._take(folder.asks, medium, folder.known())
+        digest = folder_digest(folder.digests.items())
+        rows = [row for a in folder.asks for row in self.wanted.rows(a.name, folders=True)]
+        rates = sorted({int(row["fps"]) for row in rows})
+        for rate in rates:
+            address = f"{folder.address}@{rate}"
+            home, path = folder.home, spooled(self.scratch, address)
+            if rate != rates[-1]:
+                home = shutil.copytree(home, spooled(self.large, address))
+            path.symlink_to(home)
+            medium = Spooled(address=address, media_digest=digest, path=path, nbytes=folder.nbytes)
+            self.decoder.add(medium, [row for row in rows if row["fps"] == rate])
+            for ask in folder.asks if rate == rates[0] else ():
+                self.found.place(ask, medium, folder.known() | {"fps": rate})
 
-    def _take(
-        self, asks: Sequence[Ask], medium: Spooled, folder: Mapping[str, Any] | None = None
-    ) -> None:
+    def _take(self, asks: Sequence[Ask], medium: Spooled) -> None:
         """Write down what answers to these names, and decode it as all of them want it."""
         for ask in asks:
-            self.found.place(ask, medium, folder or {})
-        rows = [row for a in asks for row in self.wanted.rows(a.name, folders=folder is not None)]
+            self.found.place(ask, medium, {})
         if medium.address in self.taken:
             drop(medium.path)
             return
         self.taken.add(medium.address)
+        rows = [row for ask in asks for row in self.wanted.rows(ask.name, folders=False)]
         self.decoder.add(medium, rows)
 
     def _save(self, member: Member) -> Spooled:

@@ -502,3 +502,22 @@ def commit_nothing(pool: Pool, unit: MediaUnit) -> Receipt:
     clips = [row["clip_id"] for row in unit.rows]
     work = Work(unit.stage, "none", {}, clips)
     return pool.commit(work, {}, counts={"media": len(clips), "refused": 0})
+
+
+def test_what_one_source_shows_as_an_image_another_shows_as_a_video(
+    tmp_path: Path, media: dict[str, bytes]
+) -> None:
+    archive = tarred(tmp_path / "a.tar", {"films/b.gif": media["films/b.gif"]})
+    world = World(tmp_path, asks(tmp_path / "film.json", ["films/b.gif"]))
+    still = World(tmp_path, tmp_path / "still.json")
+    rows = [row("i", "image", "films/b.gif", "What is it?", "this")]
+    (tmp_path / "still.json").write_text(json.dumps(rows))
+    wanted = tuple(sorted((world.names(), still.names())))
+    receipt = streamed(replace(world.unit(archive), wanted=wanted))
+    (clip,) = world.clips().values()
+    assert clip["kind"] == "video"
+    refused = world.pool.table(world.pool.receipts("decode"), "refused", REFUSED).to_pylist()
+    assert [row["code"] for row in refused] == ["MEDIA_ANIMATED"]
+    shown = [world.pool.table([one.admit(receipt)], "index/media", MEDIA) for one in (world, still)]
+    (film_id,), (still_id,) = (table["clip_id"].to_pylist() for table in shown)
+    assert film_id == clip["clip_id"] and still_id == refused[0]["key"]
