@@ -128,11 +128,11 @@ class MediaTable:
                 yield other, place
 
     @functools.cached_property
-    def _near_files(self) -> Mapping[str, set[str]]:
+    def _near_files(self) -> Mapping[str, tuple[str, ...]]:
         return near_index([*self.folder.files, *self.loose])
 
     @functools.cached_property
-    def _near_folders(self) -> Mapping[str, set[str]]:
+    def _near_folders(self) -> Mapping[str, tuple[str, ...]]:
         return near_index(self._folders)
 
     @functools.cached_property

@@ -7,7 +7,6 @@ code page their names are. Names are near if they are equal without that; what i
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 CODE_PAGES = ("utf-8", "gbk", "shift_jis", "cp437")
@@ -46,12 +45,12 @@ def _is_foreign(name: str) -> bool:
     return any("\udc80" <= sign <= "\udcff" for sign in name)
 
 
-def near_index(names: Iterable[str]) -> Mapping[str, set[str]]:
-    """The names by every folded reading of theirs."""
-    found: dict[str, set[str]] = defaultdict(set)
+def near_index(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    """The names by every folded reading of theirs; small, for a source may have millions."""
+    found: dict[str, tuple[str, ...]] = {}
     for name in names:
-        for reading in readings(name):
-            found[folded(reading)].add(name)
+        for key in {folded(reading) for reading in readings(name)}:
+            found[key] = (*found.get(key, ()), name)
     return found
 
 

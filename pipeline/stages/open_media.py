@@ -48,28 +48,25 @@ def open_address(address: str, members: Path | None = None) -> Iterator[Path | S
     """
     scheme, _, place = address.partition(":")
     if scheme in ("parquet", "range", "range%", "copy"):
-        with scratch(memory() if scheme != "copy" else tempfile.gettempdir()) as home:
-            yield {"parquet": _embedded, "copy": _copied}.get(scheme, _pieces)(
-                _plain(address), home
-            )
+        read = {"parquet": _embedded, "copy": _copied}.get(scheme, _pieces)
+        with scratch(memory() if scheme != "copy" else tempfile.gettempdir()) as within:
+            yield read(_plain(address), within)
         return
-    fps = 0
+    fps, home = 0, ""
     if scheme == "member":
-        path = spooled(members or Path("/nowhere"), address).resolve()
+        path = _there(spooled(members or Path("/nowhere"), address).resolve())
         fps = _with_fps(place)[1]
     elif scheme in ("folder", "folder%"):
         place, fps = _with_fps(_plain(address))
-        path = links.opened(place)
+        path, home = _local(place), place.rpartition("//")[0]
     elif scheme == "file":
         path = _local(place)
     else:
         raise UserError(f"{address!r}: not an address of the pool's index")
-    if not path.exists() and not path.is_symlink():
-        raise MissingData(f"{address}: gone since the sources were read; run the build again")
     if not path.is_dir() or path.is_symlink():
         yield path
         return
-    pictures = pictures_in(path, place.rpartition("//")[0])
+    pictures = pictures_in(path, home)
     bad = next((each for each in pictures if each.is_symlink() or not each.is_file()), None)
     yield bad or Stills(files=pictures, fps=fps)
 
@@ -83,7 +80,14 @@ def _plain(address: str) -> str:
 
 def _local(place: str) -> Path:
     """The file at a place; the link that leads out of its folder where one was put there."""
-    return local_files.local(place).path if local_files.is_remote(place) else links.opened(place)
+    is_here = place.startswith("/") or not local_files.is_remote(place)
+    return _there(links.opened(place) if is_here else local_files.local(place).path)
+
+
+def _there(path: Path) -> Path:
+    if not path.exists() and not path.is_symlink():
+        raise MissingData(f"{path}: gone since the sources were read; run the build again")
+    return path
 
 
 def pictures_in(folder: Path, home: str = "") -> tuple[Path, ...]:
