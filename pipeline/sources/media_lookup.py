@@ -18,7 +18,7 @@ from pipeline.fetch import links
 from pipeline.fetch.url_guard import FetchProblem, check_address
 from pipeline.names import in_order, is_junk, number_order, printable, renumbered
 from pipeline.sources.media_folder import Folder, read_folder
-from pipeline.sources.near_names import folded, near_index
+from pipeline.sources.near_names import folded, near_index, told
 from pipeline.sources.records import MediaRef
 from pipeline.untrusted import Problem
 from shards.ids import canonical_json, sha256_file, sha256_hex
@@ -84,7 +84,7 @@ class MediaTable:
             ((other, place),) = near.items()
             return place if isinstance(place, Problem) else replace(place, near=other)
         if near:
-            said = ", ".join(map(repr, in_order(near)))
+            said = ", ".join(told(other, ref.name) for other in in_order(near))
             return Problem("MEDIA_MISSING", f"no file {ref.name}; near are {said[:500]}")
         if any(self._is_irregular(name) for name in names):
             detail = f"{ref.name} is a pipe, a device, or a link that leads elsewhere"
@@ -195,14 +195,14 @@ class MediaTable:
         files = {**self.folder.files, **self.loose}
         found = {printable(name): digest for name, (digest, _) in files.items()}
         for (name, pictures), place in self.members.exact.items():
-            found[f"{name}/" if pictures else name] = _told(place)
+            found[f"{name}/" if pictures else name] = _outcome(place)
         for (name, pictures), near in self.members.near.items():
             for other, place in near.items():
-                found[f"{name}/{pictures}/{other}"] = _told(place)
+                found[f"{name}/{pictures}/{other}"] = _outcome(place)
         return found
 
 
-def _told(place: Found | Problem) -> str:
+def _outcome(place: Found | Problem) -> str:
     return place.code if isinstance(place, Problem) else place.digest
 
 

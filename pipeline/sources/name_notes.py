@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.names import printable, renumbered
 from pipeline.sources.media_lookup import Found, MediaTable
+from pipeline.sources.near_names import told
 from pipeline.sources.pin import Pinned
 
 NEAR, JUNK, FOREIGN, NUMBERED = "near", "junk", "not UTF-8", "numbered"
@@ -31,7 +32,7 @@ class NameNotes:
     def note(self, name: str, found: Found) -> None:
         """What was found under a name that a record gives."""
         if found.near:
-            self._add(NEAR, name, 1, f"{name} is {found.near}")
+            self._add(NEAR, name, 1, f"{told(name, found.near)} is {told(found.near, name)}")
         if found.junk:
             self._add(JUNK, found.address, found.junk, name)
         if found.numbered:
@@ -50,9 +51,9 @@ class NameNotes:
 
 def names_told(pinned: Pinned, rows: Iterable[Mapping[str, Any]]) -> str:
     """One line about a source's names, or "" where there is nothing to say."""
-    told = [f"{row['count']} {TOLD[row['what']]} ({row['example']})" for row in rows]
+    lines = [f"{row['count']} {TOLD[row['what']]} ({row['example']})" for row in rows]
     files = [file for parts, _ in pinned.archives for file in parts]
     loose = [name for name, _ in pinned.loose]
     pairs = [pair for each in (pinned.annotations, files, loose) if (pair := renumbered(each))]
-    told += (f"files in the order of their numbers ({a} before {b})" for a, b in pairs)
-    return "; ".join(told)
+    lines += (f"files in the order of their numbers ({a} before {b})" for a, b in pairs)
+    return "; ".join(lines)

@@ -54,6 +54,12 @@ def near_index(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     return found
 
 
+def told(name: str, beside: str) -> str:
+    """A name for people, who see no difference of Unicode form: then its signs are spelled out."""
+    alike = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", beside)
+    return ascii(name) if alike else repr(name)
+
+
 def suffixes(path: str) -> Iterator[str]:
     """Every name that the path ends with, part by part: a/b/c, b/c, c."""
     parts = path.split("/")

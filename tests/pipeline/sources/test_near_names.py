@@ -73,6 +73,13 @@ def test_of_two_near_files_none_is_taken_and_both_are_said(tmp_path: Path) -> No
     assert isinstance(exact, Found) and not exact.near and exact.digest == sha256_hex(b"itself")
 
 
+def test_forms_that_look_alike_are_spelled_out(tmp_path: Path) -> None:
+    for form, case in (("NFD", "É.jpg"), ("NFD", "é.JPG")):
+        put(tmp_path, unicodedata.normalize(form, case), b"picture")
+    found = find(tmp_path, "É.jpg")
+    assert isinstance(found, Problem) and "near are 'E\\u0301.jpg', 'e" in found.detail
+
+
 def test_a_folder_of_pictures_is_found_by_a_near_name(tmp_path: Path) -> None:
     for name in (
         "Vidéo/frame_10.jpg",
