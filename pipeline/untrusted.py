@@ -33,11 +33,14 @@ def text_problems(text: str, what: str, bound: int) -> Iterator[Problem]:
 
 
 def path_problems(name: str) -> Iterator[Problem]:
-    """A path must stay inside the media folder and mean nothing to ffmpeg, a shell or Windows."""
+    """A path must stay inside the media folder and mean nothing to ffmpeg or a shell.
+
+    Parts are separated by / or, as Windows writes them, by backslashes.
+    """
     yield from text_problems(name[: MAX_PATH + 1], "the media path", MAX_PATH)
-    if not name or name == "." or name.startswith(("/", "-", "~")) or _SCHEME.match(name):
+    if not name or name == "." or name.startswith(("/", "\\", "-", "~")) or _SCHEME.match(name):
         yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} is not a relative path")
-    if "\\" in name or ".." in name.split("/"):
+    if ".." in name.replace("\\", "/").split("/"):
         yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} may leave the media folder")
     if any(unicodedata.category(c) == "Cc" or c in DIRECTION_MARKS for c in name):
         yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} holds control characters")

@@ -61,9 +61,19 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def clip_id(media_digest: str, span: Sequence[int] | None, profile_id: str) -> str:
-    """H(media_digest, span, profile_id); `span` is (start, end) in microseconds, or None."""
-    return short_hash([media_digest, None if span is None else list(span), profile_id])
+def clip_id(
+    media_digest: str,
+    kind: str,
+    span: Sequence[int] | None,
+    profile_id: str,
+    fps: int | None = None,
+) -> str:
+    """H(media_digest, kind, fps, span, profile_id): what is shown of which bytes, as what.
+
+    `kind` is image or video, `fps` of pictures that make up a video how many of them make a second,
+    `span` is (start, end) in microseconds, or None.
+    """
+    return short_hash([media_digest, kind, fps, None if span is None else list(span), profile_id])
 
 
 def turns_digest(

@@ -53,16 +53,31 @@ WANTED = pa.schema(
 """Media that the records of a source name and that lie in archives or on the web."""
 
 MEMBERS = pa.schema(
-    [(name, pa.string()) for name in "name media_digest address code detail".split()]
+    [
+        ("name", pa.string()),
+        ("fps", pa.int32()),
+        ("near", pa.string()),
+        ("media_digest", pa.string()),
+        ("address", pa.string()),
+        ("code", pa.string()),
+        ("detail", pa.string()),
+        ("junk", pa.int32()),
+        ("numbered", pa.string()),
+    ]
 )
-"""What became of wanted media: digest and address, or a code. An empty name speaks of an archive
-that could not be read to its end."""
+"""What became of wanted media: digest and address, or a code. `near` is the member's path where its
+name is only near the wanted one. Of folders of pictures, which have an `fps`, `junk` counts files
+that are none, and `numbered` shows two that their numbers put in other places than their bytes. An
+empty name speaks of an archive that could not be read to its end."""
 
 FETCHED = pa.schema([("address", pa.string()), ("digest", pa.string()), ("nbytes", pa.int64())])
 """The pinned address, sha256 and size of each file of annotations that was read."""
 
 UNREAD = pa.schema([("field", pa.string()), ("records", pa.int64()), ("example", pa.string())])
 """Fields of published records that nobody reads: of how many samples, and one value of each."""
+NAMED = pa.schema([("what", pa.string()), ("count", pa.int64()), ("example", pa.string())])
+"""What the names of a source's media made necessary, by pipeline.sources.name_notes: how often, and
+one example."""
 
 CLIPS = pa.schema(
     [

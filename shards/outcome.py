@@ -122,6 +122,7 @@ class Books:
 
     `joined` of the chosen samples are in another one; `drawn` and `repeats` count what is left.
     `unread` counts, by name, the fields that nobody reads of the samples in `parsed`.
+    `names` counts what the names of its media made necessary (pipeline.sources.name_notes).
     """
 
     source: str
@@ -135,6 +136,7 @@ class Books:
     repeats: int
     joined: int = 0
     unread: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def parsed(self) -> int:

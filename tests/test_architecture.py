@@ -37,12 +37,13 @@ FORBIDDEN = {
 ROOMS = {
     "pipeline": {
         "untrusted": "",
-        "archives": "untrusted",
-        "fetch": "",
-        "media": "",
+        "names": "",
+        "archives": "untrusted names",
+        "fetch": "names",
+        "media": "names",
         "dedup": "media",
-        "sources": "untrusted archives fetch",
-        "stages": "untrusted archives fetch media dedup sources",
+        "sources": "untrusted names archives fetch",
+        "stages": "untrusted names archives fetch media dedup sources",
         "jobs": "archives fetch media sources stages",
         "report": "",
         "build": "fetch media sources stages jobs",

@@ -123,7 +123,7 @@ def decode_loose(loose: Path, out: Path) -> dict[str, int]:
     rows = []
     for path in sorted(loose.iterdir()):
         digest = sha256_hex(path.read_bytes())
-        name = clip_id(digest, None, PROFILE.profile_id)
+        name = clip_id(digest, "image", None, PROFILE.profile_id)
         row = {"clip_id": name, "media_digest": digest, "kind": "image", "span": None}
         rows.append(row | {"address": f"file:{path}"})
     for unit in pending.units(rows):

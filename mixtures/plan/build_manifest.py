@@ -28,6 +28,7 @@ from mixtures.pool.inputs import (
     comparison,
     leak_index,
     leaked_texts,
+    named,
     read_tokenizer,
     refused_before,
     text_pairs,
@@ -110,7 +111,10 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     refused = refused_before(pool, sources)
     counts = zip(manifest.schedule.visits(manifest.length).tolist(), map(len, tables), strict=True)
     books = [_books(*each) for each in zip(sources, verdicts, refused, counts, strict=True)]
-    books = [replace(b, unread=unread(pool, s)) for b, s in zip(books, sources, strict=True)]
+    books = [
+        replace(b, unread=unread(pool, s), names=named(pool, s))
+        for b, s in zip(books, sources, strict=True)
+    ]
     refused += [_refusals(pool, *each) for each in zip(sources, verdicts, strict=True)]
     return Plan(
         manifest=manifest,

@@ -21,7 +21,7 @@ from mixtures.pool.columns import REMEDY, Clips
 from mixtures.recipe.types import HeldOut, Recipe, Source
 from shards.errors import UserError
 from shards.id_arrays import find, ids_of
-from shards.index import LEAKED_TEXTS, LEAKS, PAIRS, REFUSED, TEXT_PAIRS, UNREAD
+from shards.index import LEAKED_TEXTS, LEAKS, NAMED, PAIRS, REFUSED, TEXT_PAIRS, UNREAD
 from shards.leak_index import LeakIndex, open_index
 from shards.pool import Pool, Receipt
 from shards.receipts import latest
@@ -107,6 +107,14 @@ def unread(pool: Pool, source: Admitted) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for row in pool.table(source.receipts, "unread", UNREAD).to_pylist():
         counts[row["field"]] += row["records"]
+    return dict(sorted(counts.items()))
+
+
+def named(pool: Pool, source: Admitted) -> dict[str, int]:
+    """What the names of a source's media made necessary, and how often."""
+    counts: Counter[str] = Counter()
+    for row in pool.table(source.receipts, "named", NAMED).to_pylist():
+        counts[row["what"]] += row["count"]
     return dict(sorted(counts.items()))
 
 

@@ -17,16 +17,33 @@ MAX_MEMBERS = 900_000
 _NESTED = (".tar", ".gz", ".tgz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".zst")
 
 
-class ArchiveProblem(Exception):
-    """Why an archive cannot be read on: a code of shards.outcome.CODES and what was seen."""
+_BROKEN = (
+    EOFError,
+    OSError,
+    zlib.error,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    UnicodeDecodeError,  # of a zip whose names claim to be UTF-8
+)
 
-    def __init__(self, code: str, detail: str) -> None:
+
+class ArchiveProblem(Exception):
+    """Why an archive cannot be read on: a code of shards.outcome.CODES and what was seen.
+
+    `ended` if that is behind the archive's end: what came before is whole.
+    """
+
+    def __init__(self, code: str, detail: str, *, ended: bool = False) -> None:
         super().__init__(code, detail)
-        self.code, self.detail = code, detail
+        self.code, self.detail, self.ended = code, detail, ended
 
 
 class MemberProblem(ArchiveProblem):
     """The same of one entry of a zip; those behind it can still be read."""
+
+
+class BehindEndError(EOFError):
+    """Bytes behind the end of an archive that are no archive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +61,11 @@ def typed(file: Concatenated, problem: type[ArchiveProblem]) -> Iterator[None]:
     """What the decoders raise over broken bytes, as an ArchiveProblem; faults of the disk stay."""
     try:
         yield
-    except (EOFError, OSError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+    except _BROKEN as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise problem("ARCHIVE_DAMAGED", f"{file.name}: {error}"[:200]) from error
+        ended = isinstance(error, BehindEndError)
+        raise problem("ARCHIVE_DAMAGED", f"{file.name}: {error}"[:200], ended=ended) from error
 
 
 # names -----------------------------------------------------------------------------
@@ -57,15 +75,10 @@ def plain_name(name: str) -> str:
     return str(PurePosixPath(name)) if name else name
 
 
-def name_refusal(name: str, seen: set[str]) -> str:
-    """Why a member of this name is refused; names of plain members are added to `seen`."""
-    problem = next(path_problems(name), None)
+def name_refusal(name: str) -> str:
+    """Why a member of this name is refused, or ""."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    problem = next(path_problems(text), None)
     if problem is not None:
         return problem.detail
-    plain = plain_name(name)
-    if plain.lower().endswith(_NESTED):
-        return "an archive within the archive"
-    if plain in seen:
-        return "a second member of this name"
-    seen.add(plain)
-    return ""
+    return "an archive within the archive" if name.lower().endswith(_NESTED) else ""

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 
-from pipeline.archives.member import ArchiveProblem, Member, typed
+from pipeline.archives.member import MAX_MEMBERS, ArchiveProblem, Member, typed
+from pipeline.archives.part_names import KIND
 from pipeline.archives.split_files import Concatenated
 from pipeline.archives.tars import tar_members, tar_starts, unpacked_members
 from pipeline.archives.zips import zip_members, zip_starts
 from shards.errors import UserError
 
-_KIND = re.compile(r"\.(tar\.gz|tgz|tar|zip)(?:[._-]?part[._-]?\w+|[._][a-z]{2}|[._]\d{2,3})?$")
 _VOLUME = re.compile(r"\.z\d\d$")
 
 
@@ -29,16 +29,10 @@ def kind_of(name: str) -> str:
         raise UserError(
             f"{name}: a part of a multi-volume zip; join it with `zip -s 0 NAME.zip --out ONE.zip`"
         )
-    found = _KIND.search(lowered)
+    found = KIND.search(lowered)
     if not found:
         raise UserError(f"{name}: not a .tar, .tar.gz or .zip, nor a part of one")
-    return "tar.gz" if found[1] == "tgz" else found[1]
-
-
-def whole_name(name: str) -> str:
-    """The name of the archive that a part belongs to; another name is its own."""
-    found = _KIND.search(name.lower())
-    return name[: found.end(1)] if found else name
+    return "tar.gz" if found["kind"] == "tgz" else found["kind"]
 
 
 def members(
@@ -68,7 +62,10 @@ def ranges(file: Concatenated, kind: str, nbytes: int) -> list[tuple[int, int]]:
     if kind == "tar.gz" or file.nbytes <= nbytes:
         return [(0, file.nbytes)]
     with suppress(ArchiveProblem), typed(file, ArchiveProblem):
-        for start in zip_starts(file) if kind == "zip" else tar_starts(file):
+        starts = zip_starts(file) if kind == "zip" else tar_starts(file)
+        for number, start in enumerate(starts):
+            if number == MAX_MEMBERS:  # which ends the archive, cut or not
+                return [(0, file.nbytes)]
             if start - cuts[-1] >= nbytes:
                 cuts.append(start)
     return list(pairwise([*cuts, file.nbytes]))

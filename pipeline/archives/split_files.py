@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
+from pipeline.names import printable
+
 _PIECE = 1 << 20
 
 
@@ -19,7 +21,7 @@ class Concatenated(io.BufferedIOBase):
     """
 
     def __init__(self, paths: Sequence[Path], *, hashed: bool = False) -> None:
-        self.name = paths[0].name
+        self.name = printable(paths[0].name)
         self._files = [path.open("rb") for path in paths]
         sizes = [path.stat().st_size for path in paths]
         self._ends = list(accumulate(sizes))

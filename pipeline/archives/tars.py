@@ -1,18 +1,23 @@
 """Tars, plain or compressed, read as a stream; nothing is extracted.
 
 Headers are walked here, for the standard library takes a damaged header for the end of a tar, and
-reads extended headers of any length.
+reads extended headers of any length. An end mark ends one tar, not the file: tars that were put
+behind each other (`cat a.tar b.tar`, or parts that are each whole) are read to the end of the last.
 """
 
 from __future__ import annotations
 
-import gzip
+import io
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from pipeline.archives.member import (
     MAX_MEMBERS,
     ArchiveProblem,
+    BehindEndError,
     Member,
     name_refusal,
     plain_name,
@@ -23,6 +28,8 @@ from pipeline.untrusted import MAX_RATIO, SLACK
 
 MAX_EXTRA = 1 << 20  # bytes of an extended header
 BLOCK = 512
+_GZIP = b"\x1f\x8b"  # how a stream begins
+_PACKED = 1 << 17  # packed bytes that are unpacked at a time
 _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 
 
@@ -32,7 +39,7 @@ _PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 def unpacked_members(file: Concatenated) -> Iterator[Member]:
     """The members of a tar.gz; what unpacks beyond the bound ends it."""
     unpacked = 0
-    with gzip.GzipFile(fileobj=file) as stream:
+    with io.BufferedReader(_Gunzip(file), _PACKED) as stream:
 
         def read(size: int) -> bytes:
             nonlocal unpacked
@@ -44,32 +51,74 @@ def unpacked_members(file: Concatenated) -> Iterator[Member]:
             return data
 
         yield from tar_members(file, read, lambda: unpacked, None)
-        while read(1 << 20):  # to the end, so that gzip's checksum is compared
-            pass
+
+
+class _Gunzip(io.RawIOBase):
+    """The bytes that were packed by gzip, of one stream after the other, checksums compared.
+
+    The standard library's reader says neither where damage is nor that zeros may lie between.
+    """
+
+    def __init__(self, file: Concatenated) -> None:
+        self._file, self._packed = file, b""
+        self._stream = zlib.decompressobj(wbits=31)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = b""
+        while not data:
+            if self._stream.eof and not self._next():
+                return 0
+            packed = self._packed or self._file.read(_PACKED)
+            data = self._unpack(packed, len(buffer))
+            if not packed and not data and not self._stream.eof:
+                raise EOFError(f"ends at byte {self._file.tell()}, within packed bytes")
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _unpack(self, packed: bytes, size: int) -> bytes:
+        try:
+            data = self._stream.decompress(packed, size)
+        except zlib.error as error:
+            at = self._file.tell() - len(packed)
+            raise EOFError(f"damaged behind byte {at}: {error}") from error
+        self._packed = self._stream.unconsumed_tail or self._stream.unused_data
+        return data
+
+    def _next(self) -> bool:
+        """Begin the stream behind the one that ended, and behind zeros; False if there is none."""
+        while not (packed := self._packed.lstrip(b"\0")):
+            self._packed = self._file.read(_PACKED)
+            if not self._packed:
+                return False
+        at = self._file.tell() - len(packed)
+        packed += b"" if len(packed) > 1 else self._file.read(1)
+        if not packed.startswith(_GZIP):
+            raise BehindEndError(f"bytes behind the end, from byte {at} on, that are no archive")
+        self._packed, self._stream = packed, zlib.decompressobj(wbits=31)
+        return True
 
 
 def tar_members(
     file: Concatenated, read: Callable[[int], bytes], tell: Callable[[], int], stop: int | None
 ) -> Iterator[Member]:
-    """Walk the headers from here to the end mark, or to `stop`."""
-    seen: set[str] = set()
+    """Walk the headers from here to the end of the file, or to `stop`."""
     count = 0
-    while stop is None or tell() < stop:
-        header = _header(read, tell)
-        if header is None:
-            return
-        info, refusal = header
+    while header := _header(read, tell, stop):
+        info = header.info
         count += 1
         if count > MAX_MEMBERS:
             raise ArchiveProblem("ARCHIVE_TOO_BIG", f"more than {MAX_MEMBERS} members")
-        rest = _Rest(read, info.size if info.type not in _EMPTY else 0)
+        rest = _Rest(read, header.nbytes)
 
         def piece(size: int, rest: _Rest = rest) -> bytes:
             with typed(file, ArchiveProblem):
                 return rest.read(size)
 
         if info.type != tarfile.DIRTYPE:
-            refusal = refusal or _type_refusal(info) or name_refusal(info.name, seen)
+            refusal = header.refusal or _type_refusal(info) or name_refusal(info.name)
             yield Member(name=plain_name(info.name), nbytes=info.size, read=piece, refusal=refusal)
         rest.skip()
 
@@ -103,26 +152,50 @@ class _Rest:
         self._read(self._padding)
 
 
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """A member's header: where it begins, its extended headers included, and why it is refused."""
+
+    at: int
+    info: tarfile.TarInfo
+    refusal: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the member behind its header, without what pads them."""
+        return 0 if self.info.type in _EMPTY else self.info.size
+
+
 def _header(
-    read: Callable[[int], bytes], tell: Callable[[], int]
-) -> tuple[tarfile.TarInfo, str] | None:
-    """The next member's header with its extended headers applied; None at the end mark."""
+    read: Callable[[int], bytes], tell: Callable[[], int], stop: int | None
+) -> _Header | None:
+    """The next member's header with its extended headers applied; None at the end or at `stop`.
+
+    An end mark is passed over, with all zeros behind it: another tar may follow.
+    """
     extra: dict[str, str] = {}
     refusal = ""
-    while True:
-        at, block = tell(), _exactly(read, BLOCK)
-        if block == bytes(BLOCK):
-            if _exactly(read, BLOCK) != bytes(BLOCK):
-                raise EOFError(f"a header of zeros at byte {at}, and no end behind it")
+    if stop is not None and tell() >= stop:
+        return None
+    at, block, behind = tell(), _exactly(read, BLOCK), False
+    if block == bytes(BLOCK):
+        if _exactly(read, BLOCK) != bytes(BLOCK):
+            raise EOFError(f"a header of zeros at byte {at}, and no end behind it")
+        at, block, behind = *_behind_mark(read, tell, stop), True
+        if not block:
             return None
+    start = at
+    while True:
         try:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
+            if behind:
+                raise BehindEndError(f"bytes behind the end mark, from byte {at} on") from error
             raise EOFError(f"no header at byte {at}: {error}") from error
         if info.size < 0:
             raise EOFError(f"a negative size at byte {at}")
         if info.type not in (b"x", b"g", b"L", b"K"):
-            return _extended(info, extra), refusal or _sparse(extra)
+            return _Header(start, _extended(info, extra), refusal or _sparse(extra))
         body = _Rest(read, info.size)
         if info.size > MAX_EXTRA:
             refusal = f"an extended header of {info.size} bytes"
@@ -132,14 +205,35 @@ def _header(
             name = _exactly(body.read, info.size).rstrip(b"\0")
             extra["path"] = name.decode("utf-8", "surrogateescape")
         body.skip()
+        at, block, behind = tell(), _exactly(read, BLOCK), False
+
+
+def _behind_mark(
+    read: Callable[[int], bytes], tell: Callable[[], int], stop: int | None
+) -> tuple[int, bytes]:
+    """Place and bytes of the first block behind zeros; b"" at the end of the file or at `stop`."""
+    while stop is None or tell() < stop:
+        at, block = tell(), _upto(read, BLOCK)
+        if block.strip(b"\0"):
+            if len(block) < BLOCK:
+                raise BehindEndError(f"bytes behind the end mark, from byte {at} on")
+            return at, block
+        if len(block) < BLOCK:
+            break
+    return tell(), b""
 
 
 def _exactly(read: Callable[[int], bytes], size: int) -> bytes:
+    data = _upto(read, size)
+    if len(data) < size:
+        raise EOFError(f"ends where {size - len(data)} more bytes should be")
+    return data
+
+
+def _upto(read: Callable[[int], bytes], size: int) -> bytes:
+    """As many bytes, or fewer at the end of the file."""
     data = b""
-    while len(data) < size:
-        piece = read(size - len(data))
-        if not piece:
-            raise EOFError(f"ends where {size - len(data)} more bytes should be")
+    while len(data) < size and (piece := read(size - len(data))):
         data += piece
     return data
 
@@ -180,13 +274,7 @@ def _type_refusal(info: tarfile.TarInfo) -> str:
 
 def tar_starts(file: Concatenated) -> Iterator[int]:
     """Where each member of a plain tar begins, its extended headers included; only headers read."""
-    at = 0
-    while True:
-        file.seek(at)
-        header = _header(file.read, file.tell)
-        if header is None:
-            return
-        yield at
-        info, _ = header
-        size = info.size if info.type not in _EMPTY else 0
-        at = file.tell() + size + -size % BLOCK
+    file.seek(0)
+    while header := _header(file.read, file.tell, None):
+        yield header.at
+        file.seek(file.tell() + header.nbytes + -header.nbytes % BLOCK)

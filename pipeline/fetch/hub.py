@@ -27,6 +27,7 @@ from huggingface_hub.utils import build_hf_headers
 
 from pipeline.fetch.http import Request
 from pipeline.fetch.url_guard import Origin
+from pipeline.names import in_order
 from shards.errors import UserError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -85,7 +86,7 @@ def pin(address: str) -> list[str]:
         ),
     )
     paths = [entry.path for entry in entries if isinstance(entry, RepoFile)]
-    found = sorted(path for path in paths if fnmatch.fnmatchcase(path, file.path))
+    found = in_order(path for path in paths if fnmatch.fnmatchcase(path, file.path))
     if not found:
         raise UserError(f"{address}: no file of commit {commit} fits the pattern; correct it")
     return [str(HubFile(file.repo, commit, path)) for path in found]

@@ -1,6 +1,7 @@
 """Addresses -> local files, by content: the only way in for annotations, archives and media.
 
     /a/path or file         where it is, as it is
+    path%:/a/path           the same where its name is no text: found by a pattern
     hf://datasets/O/N@C/P   a file of a dataset repository at commit C    pipeline.fetch.hub
     https://host/path       a public server                              pipeline.fetch.http
     s3://..., gs://...      an object store                              pipeline.fetch.object_store
@@ -21,16 +22,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from pipeline.fetch import hub, object_store
 from pipeline.fetch.http import Limits, Request, check_first_bytes, download
 from pipeline.fetch.url_guard import FetchProblem, check_address
+from pipeline.names import in_order, printable
 from shards.errors import UserError
 from shards.ids import canonical_json, sha256_file, short_hash
 from shards.store import Store
 
 LIMITS = Limits()
+_QUOTED = "path%:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +52,25 @@ def is_remote(address: str) -> bool:
 
 def resolve(path: str, key: str) -> Path:
     """The absolute local path of a recipe's file or folder; UserError says which `key` named it."""
-    found = Path(path).expanduser().absolute()
+    plain = os.fsdecode(unquote_to_bytes(path.removeprefix(_QUOTED))) if _is_quoted(path) else path
+    found = Path(plain).expanduser().absolute()
     if not path or not found.exists():
         raise UserError(f"{found}: no such file or folder, named by {key}; correct the path")
     if not os.access(found, os.R_OK):
         raise UserError(f"{found}: not readable, named by {key}; give rights to read it")
     return found
+
+
+def _is_quoted(path: str) -> bool:
+    return path.startswith(_QUOTED)
+
+
+def _address(path: Path) -> str:
+    """The path as an address; one that is no text has its bytes spelled as on the web."""
+    plain = str(path)
+    if printable(plain) == plain:
+        return plain
+    return _QUOTED + quote_from_bytes(os.fsencode(path))
 
 
 def pin(address: str, key: str) -> list[str]:
@@ -79,10 +95,11 @@ def pin(address: str, key: str) -> list[str]:
         )
     if any(sign in address for sign in "*?[") and not Path(address).expanduser().exists():
         pattern = Path(address).expanduser().absolute()
-        found = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
-        if not found:
+        found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+        paths = in_order(str(path) for path in found)
+        if not paths:
             raise UserError(f"{address}: no file fits the pattern, named by {key}; correct it")
-        return [str(resolve(str(path), key)) for path in found]
+        return [_address(resolve(path, key)) for path in paths]
     return [str(resolve(address, key))]
 
 

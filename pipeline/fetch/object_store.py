@@ -17,6 +17,7 @@ import fsspec
 
 from pipeline.fetch.http import Limits
 from pipeline.fetch.url_guard import FetchProblem
+from pipeline.names import in_order
 from shards.errors import UserError
 
 SCHEMES = ("s3", "gs")
@@ -30,7 +31,7 @@ def pin(address: str) -> list[str]:
         return [address]
     filesystem, path = _open(address)
     try:
-        found = sorted(f"{scheme}://{name}" for name in filesystem.glob(path))
+        found = in_order(f"{scheme}://{name}" for name in filesystem.glob(path))
     except Exception as error:  # every file system has errors of its own
         reason = (str(error).splitlines() or [repr(error)])[0][:200]
         raise UserError(

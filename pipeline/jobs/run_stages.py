@@ -10,11 +10,12 @@ from mixtures.recipe.types import Source
 from pipeline.jobs.collect import Gathered
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.ray_executor import Died, Workers
+from pipeline.sources.name_notes import names_told
 from pipeline.sources.pin import Pinned
 from pipeline.stages import decode_media, pending
 from pipeline.stages.admit_records import SourceUnit
 from pipeline.stages.admit_records import admit as stage_admit
-from shards.index import UNREAD
+from shards.index import NAMED, UNREAD
 from shards.pool import Pool, Receipt
 
 
@@ -27,10 +28,13 @@ def admit(
         step.begin(len(units))
         receipts = list(each(job, stage_admit, units, step))
     by_name = {receipt.parameters["source"]: receipt for receipt in receipts}
-    for name in sorted(by_name):
-        told = unread_told(job.pool.table([by_name[name]], "unread", UNREAD).to_pylist())
-        if told:
+    for one in pinned:
+        name = one.source.name
+        fields = job.pool.table([by_name[name]], "unread", UNREAD).to_pylist()
+        if told := unread_told(fields):
             job.bars.say(f"{name}: fields that nobody reads: {told}")
+        if told := names_told(one, job.pool.table([by_name[name]], "named", NAMED).to_pylist()):
+            job.bars.say(f"{name}: {told}")
     return {unit.name: by_name[unit.name] for unit in units}
 
 
@@ -56,6 +60,7 @@ def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> Source
         unread_fields=source.unread_fields if isinstance(source, Source) else "keep",
         wanted=gathered.wanted if gathered else "",
         members=gathered.members if gathered else (),
+        homes=pinned.homes,
     )
 
 

@@ -17,6 +17,7 @@ from pipeline.media.decoded import Decoded, MediaRefusal
 from pipeline.media.images import Shape
 from pipeline.media.sandboxed_images import decode_images
 from pipeline.media.video import Span
+from pipeline.names import printable
 from shards.profile import Profile
 
 
@@ -67,7 +68,7 @@ def decode_stills(stills: Stills, profile: Profile, span: Span = None) -> Decode
 
 def _pictures(paths: Sequence[Path], quality: int, shape: Shape) -> list[Decoded | MediaRefusal]:
     if empty := next((path for path in paths if path.stat().st_size == 0), None):
-        return [MediaRefusal(code="MEDIA_EMPTY", detail=empty.name)] * len(paths)
+        return [MediaRefusal(code="MEDIA_EMPTY", detail=printable(empty.name))] * len(paths)
     return decode_images(paths, quality, shape)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from pipeline.names import printable
 from pipeline.sources.formats import (
     activitynet_qa,
     benchmark_questions,
@@ -69,4 +70,4 @@ def records(
         return
     for number, path in enumerate(paths):
         for item in read(path):
-            yield replace(item, record=f"{path.stem}#{number}:{item.record}")
+            yield replace(item, record=f"{printable(path.stem)}#{number}:{item.record}")

@@ -4,161 +4,309 @@ addresses gave. A record's reference is looked up here and nowhere else.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
-import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote_from_bytes
 
+from pipeline.fetch import links
 from pipeline.fetch.url_guard import FetchProblem, check_address
+from pipeline.names import in_order, is_junk, number_order, printable, renumbered
+from pipeline.sources.media_folder import Folder, read_folder
+from pipeline.sources.near_names import folded, near_index, told
 from pipeline.sources.records import MediaRef
 from pipeline.untrusted import Problem
-from shards.errors import UserError
 from shards.ids import canonical_json, sha256_file, sha256_hex
+
+Asked = tuple[str, bool]
+"""A name that a record gives, and whether it means a folder of pictures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Media that are there: sha256 of the bytes, and the address to open them."""
+    """Media that are there: sha256 of the bytes, and the address to open them.
+
+    `near` is the file's name where it is not quite the one that was asked for; of a folder of
+    pictures `junk` counts the files that are none, and `numbered` shows two names of it that their
+    numbers put in other places than their bytes.
+    """
 
     digest: str
     address: str
+    near: str = ""
+    junk: int = 0
+    numbered: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MediaTable:
-    """`files` of the media folder by relative name; `members` of archives and answers of the web.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """What archives and addresses held, by the names that were asked for.
 
-    `broken` says why something may be missing: an archive that could not be read to its end.
+    `near` are members whose names are only near; `broken` says why some may be missing: an archive
+    that could not be read to its end.
     """
 
-    files: Mapping[str, tuple[str, Path]]
-    irregular: frozenset[str] = frozenset()
-    members: Mapping[str, Found | Problem] = field(default_factory=dict)
+    exact: Mapping[Asked, Found | Problem] = field(default_factory=dict)
+    near: Mapping[Asked, Mapping[str, Found | Problem]] = field(default_factory=dict)
     broken: Problem | None = None
 
+
+@dataclass(frozen=True, kw_only=True)  # without slots: what is near is indexed at the first miss
+class MediaTable:
+    """All media of a source by name: its folder, `loose` files as (sha256, path), its archives'."""
+
+    folder: Folder = field(default_factory=Folder)
+    loose: Mapping[str, tuple[str, Path]] = field(default_factory=dict)
+    members: Members = field(default_factory=Members)
+
     def find(self, ref: MediaRef) -> Found | Problem:
-        """Where the bytes of `ref` are, embedded, in the folder, in an archive or on the web."""
+        """Where the bytes of `ref` are, embedded, in the folder, in an archive or on the web.
+
+        A name that misses is joined to the one file whose name is near, if there is just one.
+        """
         if ref.data is not None:
             return Found(sha256_hex(ref.data), ref.address)
         if ref.url:
             return self._linked(ref.url)
-        for name in (ref.name, *ref.also):
-            place = self._named(name, ref)
-            if place is not None:
-                return place
-        if any(self._is_irregular(name) for name in (ref.name, *ref.also)):
-            return Problem("MEDIA_NOT_A_FILE", f"{ref.name} is a link, a pipe or a device")
+        names = (ref.name, *ref.also)
+        exact = (self._named(name, ref) for name in names)
+        place = next((place for place in exact if place is not None), None)
+        return place or self._missed(names, ref)
+
+    def _missed(self, names: Sequence[str], ref: MediaRef) -> Found | Problem:
+        near = {printable(other): place for name in names for other, place in self._near(name, ref)}
+        if len(near) == 1:
+            ((other, place),) = near.items()
+            return place if isinstance(place, Problem) else replace(place, near=other)
+        if near:
+            said = ", ".join(told(other, ref.name) for other in in_order(near))
+            return Problem("MEDIA_MISSING", f"no file {ref.name}; near are {said[:500]}")
+        if any(self._is_irregular(name) for name in names):
+            detail = f"{ref.name} is a pipe, a device, or a link that leads elsewhere"
+            return Problem("MEDIA_NOT_A_FILE", detail)
         if ref.link_only:
             return Problem("MEDIA_LINK_ONLY", f"no file {ref.name}")
-        return self.broken or Problem("MEDIA_MISSING", f"no file {ref.name}")
+        return self.members.broken or Problem("MEDIA_MISSING", f"no file {ref.name}")
 
     def _named(self, name: str, ref: MediaRef) -> Found | Problem | None:
+        """What has exactly this name."""
         if ref.sizes:
-            return _pieces(self.files[name], ref) if name in self.files else None
-        if name in self.members:
-            return self.members[name]
+            place = self._place(name)
+            return _pieces(*place[1:], ref) if place else None
+        asked = name, ref.fps is not None
+        if asked in self.members.exact:
+            return self.members.exact[asked]
         if ref.fps is not None:
-            return self._folder(name, ref.fps)
-        if name in self.files:
-            digest, path = self.files[name]
-            return Found(digest, f"file:{path}")
+            return self._pictures(name, ref.fps)
+        place = self._place(name)
+        return _file(name, *place) if place else None
+
+    def _place(self, name: str) -> tuple[str, Path, str] | None:
+        """(sha256, path, place for links.opened) of a loose file, or of one of the folder."""
+        if name in self.loose:
+            digest, path = self.loose[name]
+            return digest, path, str(path)
+        if name in self.folder.files:
+            digest, path = self.folder.files[name]
+            return digest, path, links.spelled(path, self.folder.homes)
         return None
 
-    def _folder(self, name: str, fps: int) -> Found | None:
-        """A folder of pictures: its digest is that of their sorted names and digests."""
-        inside = [file for file in self.files if str(PurePosixPath(file).parent) == name]
+    def _near(self, name: str, ref: MediaRef) -> Iterator[tuple[str, Found | Problem]]:
+        """What has a name that is near this one."""
+        pictures = ref.fps is not None and not ref.sizes
+        if not ref.sizes:
+            yield from self.members.near.get((name, pictures), {}).items()
+        index = self._near_folders if pictures else self._near_files
+        for other in index.get(folded(name), ()):
+            place = self._named(other, ref)
+            if place is not None:
+                yield other, place
+
+    @functools.cached_property
+    def _near_files(self) -> Mapping[str, tuple[str, ...]]:
+        return near_index([*self.folder.files, *self.loose])
+
+    @functools.cached_property
+    def _near_folders(self) -> Mapping[str, tuple[str, ...]]:
+        return near_index(self._folders)
+
+    @functools.cached_property
+    def _folders(self) -> Mapping[str, list[str]]:
+        """The names of what lies in each folder, but folders; irregular ones too."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in [*self.folder.files, *self.folder.irregular]:
+            found[name.rpartition("/")[0]].append(name)
+        return found
+
+    def _pictures(self, name: str, fps: int) -> Found | Problem | None:
+        """A folder of pictures: its digest is that of their names and digests."""
+        everything = self._folders.get(name, [])
+        inside = in_order(file for file in everything if not is_junk(file))
         if not inside:
             return None
-        pairs = sorted((PurePosixPath(file).name, self.files[file][0]) for file in inside)
-        return Found(folder_digest(pairs), f"folder:{self.files[inside[0]][1].parent}@{fps}")
+        home = self._home(name, inside)
+        if isinstance(home, Problem):
+            return home
+        files = self.folder.files
+        pairs = [(file.rpartition("/")[2], files[file][0]) for file in inside]
+        return Found(
+            folder_digest(pairs),
+            f"{_address('folder', home)}@{fps}",
+            junk=len(everything) - len(inside),
+            numbered=" before ".join(map(printable, renumbered(inside) or ())),
+        )
+
+    def _home(self, name: str, inside: Sequence[str]) -> str | Problem:
+        """The place of a folder as HOME//REST; links among its pictures end in HOME, or where those
+        of the hub's cache do.
+        """
+        place = self.folder.folders[name]
+        for home in self.folder.homes:
+            ends = links.homes(place, [str(home)])
+            if place.is_relative_to(home) and all(
+                file in self.folder.files
+                and any(self.folder.files[file][1].is_relative_to(end) for end in ends)
+                for file in inside
+            ):
+                return links.spelled(place, [home])
+        bad = next((file for file in inside if file in self.folder.irregular), inside[0])
+        return Problem("MEDIA_NOT_A_FILE", f"{printable(bad)} is no file, or a link elsewhere")
 
     def _linked(self, url: str) -> Found | Problem:
         try:
             check_address(url)
         except FetchProblem as problem:
             return Problem(problem.code, problem.detail)
-        return self.members.get(url) or Problem("MEDIA_MISSING", f"{url[:100]} was not fetched")
+        missing = Problem("MEDIA_MISSING", f"{url[:100]} was not fetched")
+        return self.members.exact.get((url, False), missing)
 
     def _is_irregular(self, name: str) -> bool:
         """Whether the name, or a folder on its way, is something that is never opened."""
-        return any(str(part) in self.irregular for part in (name, *PurePosixPath(name).parents))
+        parts = (name, *PurePosixPath(name).parents)
+        return any(str(part) in self.folder.irregular for part in parts)
+
+    def digests(self) -> dict[str, str]:
+        """What admission depends on: the digest, or the code, behind every name."""
+        files = {**self.folder.files, **self.loose}
+        found = {printable(name): digest for name, (digest, _) in files.items()}
+        for (name, pictures), place in self.members.exact.items():
+            found[f"{name}/" if pictures else name] = _outcome(place)
+        for (name, pictures), near in self.members.near.items():
+            for other, place in near.items():
+                found[f"{name}/{pictures}/{other}"] = _outcome(place)
+        return found
+
+
+def _outcome(place: Found | Problem) -> str:
+    return place.code if isinstance(place, Problem) else place.digest
+
+
+def _file(name: str, digest: str, path: Path, place: str) -> Found:
+    """One file; where its name tells a GIF and its path does not, as in the hub's cache, or is no
+    text, it is opened as a copy.
+    """
+    gif = ".gif" if name.lower().endswith(".gif") and path.suffix.lower() != ".gif" else ""
+    if gif or printable(place) != place:
+        return Found(digest, f"copy:{_quoted(place)}#{gif}")
+    return Found(digest, f"file:{place}")
+
+
+def _address(scheme: str, place: str) -> str:
+    """scheme:PLACE, or scheme%:PLACE with what is no text in it quoted."""
+    plain = printable(place) == place
+    return f"{scheme}:{place}" if plain else f"{scheme}%:{_quoted(place)}"
+
+
+def _quoted(place: str) -> str:
+    return quote_from_bytes(os.fsencode(place))
 
 
 def folder_digest(pairs: Iterable[tuple[str, str]]) -> str:
-    """sha256 over the (name, digest) of the pictures of a folder, in order of their names."""
-    return sha256_hex(canonical_json([list(pair) for pair in sorted(pairs)]))
+    """sha256 over the (name, digest) of the pictures of a folder, in the order of their numbers."""
+    ordered = sorted(pairs, key=lambda pair: number_order(pair[0]))
+    return sha256_hex(canonical_json([[printable(name), digest] for name, digest in ordered]))
 
 
-def _pieces(file: tuple[str, Path], ref: MediaRef) -> Found | Problem:
+def _pieces(path: Path, place: str, ref: MediaRef) -> Found | Problem:
     """Pieces of a file that follow each other: the digest is that of their bytes."""
-    _, path = file
     if path.stat().st_size < ref.start + sum(ref.sizes):
         return Problem("MEDIA_TRUNCATED", f"{ref.name} ends before byte {ref.start}+")
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     with path.open("rb") as opened:
         opened.seek(ref.start)
         for size in ref.sizes:
-            digest.update(opened.read(size))
+            found.update(opened.read(size))
     rate = "" if ref.fps is None else f"@{ref.fps}"
     sizes = ",".join(map(str, ref.sizes))
-    return Found(digest.hexdigest(), f"range:{path}#{ref.start}:{sizes}{rate}")
+    return Found(found.hexdigest(), f"{_address('range', place)}#{ref.start}:{sizes}{rate}")
 
 
-def folder_table(root: Path | None, digest_of: Callable[[Path], str] = sha256_file) -> MediaTable:
-    """Every regular file under `root`, hashed; links, pipes and devices are never opened.
+def folder_table(
+    root: Path | None,
+    digest_of: Callable[[Path], str] = sha256_file,
+    allowed: Iterable[str] = (),
+) -> MediaTable:
+    """Every file under `root`, as pipeline.sources.media_folder reads it.
 
     None stands for a source without a media folder (embedded images, or text only).
     """
-    files: dict[str, tuple[str, Path]] = {}
-    irregular: set[str] = set()
     if root is None:
-        return MediaTable({})
-    if not root.is_dir():
-        raise UserError(f"{root}: not a folder; set the source's key 'media' to its media folder")
-    root = root.resolve()
-    for path in _walk(root):
-        name = path.relative_to(root).as_posix()
-        mode = path.lstat().st_mode
-        if stat.S_ISREG(mode):
-            files[name] = (digest_of(path), path)
-        elif not stat.S_ISDIR(mode):
-            irregular.add(name)
-    return MediaTable(files, frozenset(irregular))
+        return MediaTable()
+    return MediaTable(folder=read_folder(root, digest_of, allowed))
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below `folder` in order of names, links not followed."""
-    for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        yield Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
-
-
-def joined(rows: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Found | Problem], Problem | None]:
-    """(members by name, why some may be missing) out of rows of shards.index.MEMBERS.
+def joined(rows: Iterable[Mapping[str, Any]]) -> Members:
+    """What archives and addresses held, out of rows of shards.index.MEMBERS.
 
     A name that leads to different bytes, in one archive or in two, answers nothing.
     """
-    found: dict[str, list[Found | Problem]] = defaultdict(list)
-    broken = None
+    exact: dict[Asked, list[Found | Problem]] = defaultdict(list)
+    near: dict[Asked, dict[str, list[Found | Problem]]] = defaultdict(lambda: defaultdict(list))
+    broken: list[Problem] = []
     for row in rows:
-        problem = Problem(row["code"], row["detail"]) if row["code"] else None
-        if row["name"]:
-            found[row["name"]].append(problem or Found(row["media_digest"], row["address"]))
+        place = _met(row)
+        asked = row["name"], row["fps"] is not None
+        if not row["name"]:
+            broken += [place] if isinstance(place, Problem) else []
+        elif row["near"]:
+            near[asked][row["near"]].append(place)
         else:
-            broken = broken or problem
-    return {name: _one(name, places) for name, places in found.items()}, broken
+            exact[asked].append(place)
+    return Members(
+        exact={asked: _one(asked[0], places) for asked, places in exact.items()},
+        near={
+            asked: {other: _one(other, places) for other, places in others.items()}
+            for asked, others in near.items()
+        },
+        broken=min(broken, key=_first) if broken else None,
+    )
+
+
+def _met(row: Mapping[str, Any]) -> Found | Problem:
+    if row["code"]:
+        return Problem(row["code"], row["detail"])
+    return Found(
+        row["media_digest"],
+        row["address"],
+        junk=row["junk"] or 0,
+        numbered=row["numbered"] or "",
+    )
+
+
+def _first(problem: Problem) -> tuple[str, str]:
+    return problem.code, problem.detail
 
 
 def _one(name: str, places: list[Found | Problem]) -> Found | Problem:
     problems = [place for place in places if isinstance(place, Problem)]
     if problems:
-        return problems[0]
-    digests = {place.digest for place in places if isinstance(place, Found)}
-    if len(digests) > 1:
-        return Problem("MEDIA_AMBIGUOUS", f"{name} stands for {len(digests)} different media")
-    return min((place for place in places if isinstance(place, Found)), key=lambda p: p.address)
+        return min(problems, key=_first)
+    found = [place for place in places if isinstance(place, Found)]
+    if len({place.digest for place in found}) > 1:
+        return Problem("MEDIA_AMBIGUOUS", f"{name} stands for different media")
+    return min(found, key=lambda place: place.address)

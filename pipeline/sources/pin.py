@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixtures.recipe.types import Archive, HeldOut, Source
-from pipeline.archives.members import kind_of, whole_name
+from pipeline.archives import part_names
+from pipeline.archives.members import kind_of
 from pipeline.fetch import hub, local_files
 from pipeline.sources import FORMATS
 from pipeline.sources.catalogue import ID, catalogue, completed
@@ -25,13 +27,15 @@ _FIXED = re.compile(r"^[^*?\[]*/")
 class Pinned:
     """A source whose addresses are files.
 
-    `archives` are (parts, under), `loose` files that lie by themselves, as (name, address).
+    `archives` are (parts, under), `loose` files that lie by themselves, as (name, address). Links
+    in its media folder may end in `homes`, the folders that a recipe may name files of.
     """
 
     source: Source | HeldOut
     annotations: tuple[str, ...]
     archives: tuple[tuple[tuple[str, ...], str], ...]
     loose: tuple[tuple[str, str], ...]
+    homes: tuple[str, ...] = ()
     ids_repeat: bool = False
 
 
@@ -50,7 +54,8 @@ def pin(source: Source | HeldOut, where: str) -> Pinned:
     for number, name in enumerate(ids):
         try:
             found = _pinned(_with_id(full, name), where)
-            return replace(found, ids_repeat=full.ids_repeat)
+            homes = str(Path(where).absolute().parent), str(Path.cwd())
+            return replace(found, homes=homes, ids_repeat=full.ids_repeat)
         except hub.HubMissingError:
             if number + 1 == len(ids):
                 raise
@@ -74,20 +79,32 @@ def _pinned(source: Source | HeldOut, where: str) -> Pinned:
     for file in annotations:
         if not local_files.is_remote(file) and Path(file).is_dir():
             raise UserError(f"{file}: a folder, named by {key}; name the files in it: {file}/*")
-    archives: dict[tuple[str, str], list[str]] = defaultdict(list)
+    packed: dict[str, list[str]] = defaultdict(list)
     loose = []
     for archive in source.archives:
         for address in local_files.pin(archive.at, f"{where}: archives of {source.name}"):
             if _is_archive(address):
-                archives[whole_name(address), archive.under].append(address)
+                packed[archive.under].append(address)
             else:
                 loose.append((_loose_name(archive, address), address))
     return Pinned(
         source=source,
         annotations=tuple(annotations),
-        archives=tuple((tuple(parts), under) for (_, under), parts in archives.items()),
+        archives=tuple(
+            (each, under)
+            for under, addresses in packed.items()
+            for each in _archives(addresses, f"{where}: archives of {source.name}")
+        ),
         loose=tuple(loose),
     )
+
+
+def _archives(addresses: Sequence[str], key: str) -> list[tuple[str, ...]]:
+    """The archives that these files make up; UserError names a missing part and the `key`."""
+    try:
+        return part_names.archives(addresses)
+    except UserError as error:
+        raise UserError(f"{error}, named by {key}") from error
 
 
 def _is_archive(address: str) -> bool:

@@ -6,16 +6,18 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from pipeline.fetch import local_files
+from pipeline.fetch import links, local_files
 from pipeline.fetch.digest_cache import Digests
 from pipeline.sources import records
 from pipeline.sources.media_lookup import Found, MediaTable, folder_table, joined
+from pipeline.sources.name_notes import NameNotes
 from pipeline.sources.records import Columns, MediaRef, Record, RowRefusal, once_each, refusal
 from pipeline.untrusted import Problem
 from shards.ids import clip_id, sample_key, short_hash
-from shards.index import FETCHED, MEDIA, REFUSED, SAMPLES, UNREAD, table_of
+from shards.index import FETCHED, MEDIA, NAMED, REFUSED, SAMPLES, UNREAD, table_of
 from shards.outcome import Refused
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
@@ -31,9 +33,10 @@ class SourceUnit:
     """One source of a recipe, as published: annotations and, apart from them, media.
 
     `annotations` are pinned addresses (pipeline.fetch.local_files), `media` is a folder or "",
-    `loose` are (name, pinned address) of files beside it; `wanted` and `members` are the pool's
-    tables of what its records want of archives and addresses, and of what these held. `columns`
-    says what the columns of a table mean; with `unread_fields` "refuse" every field must be read.
+    `loose` are (name, pinned address) of files beside it, `homes` the recipe's folders, in which
+    links may end; `wanted` and `members` are the pool's tables of what its records want of archives
+    and addresses, and of what these held. `columns` says what the columns of a table mean; with
+    `unread_fields` "refuse" every field must be read.
     """
 
     pool: str
@@ -49,6 +52,7 @@ class SourceUnit:
     members: tuple[str, ...] = ()
     columns: Columns = ()
     unread_fields: str = "keep"
+    homes: tuple[str, ...] = ()
 
     def rules(self) -> dict[str, Any]:
         """How the same files are read otherwise than as they are: part of their revision."""
@@ -67,11 +71,7 @@ def admit(unit: SourceUnit) -> Receipt:
     files = [_hashed(local_files.local(address), hashed) for address in unit.annotations]
     table = _media_of(unit, pool, hashed)
     hashed.save()
-    digests = {name: digest for name, (digest, _) in sorted(table.files.items())} | {
-        name: place.code if isinstance(place, Problem) else place.digest
-        for name, place in sorted(table.members.items())
-    }
-    inputs = [*(file.digest for file in files), short_hash(digests)]
+    inputs = [*(file.digest for file in files), short_hash(table.digests())]
     parameters = {
         "source": unit.name,
         "dataset": unit.dataset,
@@ -108,17 +108,23 @@ def _hashed(file: local_files.Local, hashed: Digests) -> local_files.Local:
 
 def _media_of(unit: SourceUnit, pool: Pool, hashed: Digests) -> MediaTable:
     """The folder's files, and what the archives and addresses of the source held."""
-    table = folder_table(
-        local_files.resolve(unit.media, "media") if unit.media else None, hashed.of
-    )
+    root = local_files.resolve(unit.media, "media") if unit.media else None
+    table = folder_table(root, hashed.of, unit.homes)
     loose = {name: _hashed(local_files.local(address), hashed) for name, address in unit.loose}
-    files = dict(table.files) | {name: (file.digest, file.path) for name, file in loose.items()}
+    table = replace(
+        table,
+        loose={name: (file.digest, _real(file, unit.homes)) for name, file in loose.items()},
+    )
     if not unit.members:
-        return replace(table, files=files)
+        return table
     wanted = set(pool.read(f"index/wanted/{unit.wanted}")["name"].to_pylist()) | {""}
     rows = (row for name in unit.members for row in pool.read(f"index/members/{name}").to_pylist())
-    members, broken = joined(row for row in rows if row["name"] in wanted)
-    return replace(table, files=files, members=members, broken=broken)
+    return replace(table, members=joined(row for row in rows if row["name"] in wanted))
+
+
+def _real(file: local_files.Local, homes: Sequence[str]) -> Path:
+    """Where a loose file lies; a link that leads elsewhere stays one, which no door opens."""
+    return links.target(file.path, links.homes(file.path.parent.resolve(), homes)) or file.path
 
 
 class _Admission:
@@ -130,6 +136,7 @@ class _Admission:
         self.samples: dict[str, dict[str, Any]] = {}
         self.media: dict[str, dict[str, Any]] = {}
         self.pieces: dict[str, Found | Problem] = {}
+        self.notes = NameNotes(names)
         self.refused: list[Refused] = []
         self.unread: dict[str, dict[str, Any]] = {}
         self.counts: Counter[str] = Counter()
@@ -151,6 +158,7 @@ class _Admission:
                 self._note_unread(item)
                 self._admit(item)
         tables = {
+            "named": table_of(NAMED, self.notes.rows()),
             "index/samples": table_of(SAMPLES, (self.samples[key] for key in sorted(self.samples))),
             "index/media": table_of(MEDIA, (self.media[name] for name in sorted(self.media))),
             "refused": table_of(REFUSED, (asdict(refusal) for refusal in self.refused)),
@@ -182,7 +190,8 @@ class _Admission:
                 self.counts["samples_refused"] += 1
                 self._refuse(record.record, "", place.code, place.detail, stage="fetch")
                 return
-            name = clip_id(place.digest, ref.span, self.profile_id)
+            self.notes.note(ref.name, place)
+            name = clip_id(place.digest, ref.kind, ref.span, self.profile_id, ref.fps)
             clip_ids.append(name)
             self.media[name] = {
                 "clip_id": name,

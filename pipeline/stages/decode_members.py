@@ -81,7 +81,10 @@ class MemberDecoder:
     ) -> dict[str, dict[str, Any]]:
         """Clip id -> its row of the media index, of those clips that are nowhere yet."""
         profile_id = self.pool.profile.profile_id
-        clips = [clip_id(medium.media_digest, row["span"], profile_id) for row in wanted]
+        clips = [
+            clip_id(medium.media_digest, row["kind"], row["span"], profile_id, row["fps"])
+            for row in wanted
+        ]
         unasked = [clip for clip in clips if clip not in self._outcomes]
         self._outcomes |= self._known.outcomes(unasked)
         fresh = {}

@@ -12,7 +12,7 @@ from shards.index import WANTED, table_of
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
-NAMES_VERSION = "1"
+NAMES_VERSION = "2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def names(unit: NamesUnit) -> Receipt:
                 for name in (ref.url,) if ref.url else (ref.name, *ref.also):
                     span = None if ref.span is None else list(ref.span)
                     row = {"name": name, "kind": ref.kind, "fps": ref.fps, "span": span}
-                    wanted[name, ref.kind, ref.span] = row | {"url": ref.url}
-    rows = [wanted[key] for key in sorted(wanted, key=lambda key: (*key[:2], key[2] or ()))]
+                    wanted[name, ref.kind, ref.fps or 0, ref.span or ()] = row | {"url": ref.url}
+    rows = [wanted[key] for key in sorted(wanted)]
     tables = {"index/wanted": table_of(WANTED, rows)}
     return pool.commit(work, tables)

@@ -1,12 +1,15 @@
 """The address of one medium in the pool's index -> its bytes as a local file, while it is decoded.
 
-    file:/path                   a file of a media folder
-    folder:/path@FPS             a folder of pictures
+    file:PLACE                   a file of a media folder
+    copy:PLACE#[.gif]            one whose name tells what its path does not, or is no text
+    folder:PLACE@FPS             a folder of pictures
     range:PLACE#AT:N,N,...[@FPS] pieces of a file: one picture, or a video of pictures
     parquet:PLACE#ROW/INDEX      the INDEX-th media of a row; /COLUMN may follow
     member:PLACE#NAME[@FPS]      a member of an archive: there only while the archive is streamed
 
-PLACE is a local path or the pinned address of a fetched file (pipeline.fetch.local_files).
+PLACE is a local path or the pinned address of a fetched file (pipeline.fetch.local_files). In a
+path HOME//REST no link leads out of HOME (pipeline.fetch.links). Behind `copy`, `folder%` and
+`range%` the bytes of a place are spelled as in addresses of the web.
 """
 
 from __future__ import annotations
@@ -17,16 +20,18 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.fetch import local_files
+from pipeline.fetch import links, local_files
 from pipeline.media.image_sequences import Stills
+from pipeline.names import in_order, is_junk
 from shards.errors import MissingData, UserError
 from shards.ids import short_hash
 
@@ -44,30 +49,63 @@ def open_address(address: str, members: Path | None = None) -> Iterator[Path | S
     `members` is the scratch folder of an archive that is being streamed.
     """
     scheme, _, place = address.partition(":")
-    if scheme in ("parquet", "range"):
-        with scratch(memory()) as home:
-            yield (_embedded if scheme == "parquet" else _pieces)(place, home)
+    if scheme in ("parquet", "range", "range%", "copy"):
+        read = {"parquet": _embedded, "copy": _copied}.get(scheme, _pieces)
+        with scratch(memory() if scheme != "copy" else tempfile.gettempdir()) as within:
+            yield read(_plain(address), within)
         return
-    fps = 0
+    fps, home = 0, ""
     if scheme == "member":
-        path = spooled(members or Path("/nowhere"), address).resolve()
+        path = _there(spooled(members or Path("/nowhere"), address).resolve())
         fps = _with_fps(place)[1]
-    elif scheme == "folder":
-        place, fps = _with_fps(place)
-        path = Path(place)
+    elif scheme in ("folder", "folder%"):
+        place, fps = _with_fps(_plain(address))
+        path, home = _local(place), place.rpartition("//")[0]
     elif scheme == "file":
-        path = local_files.local(place).path if local_files.is_remote(place) else Path(place)
+        path = _local(place)
     else:
         raise UserError(f"{address!r}: not an address of the pool's index")
-    if not path.exists():
-        raise MissingData(f"{address}: gone since the sources were read; run the build again")
-    yield Stills(files=pictures_in(path), fps=fps) if path.is_dir() else path
+    if not path.is_dir() or path.is_symlink():
+        yield path
+        return
+    pictures = pictures_in(path, home)
+    bad = next((each for each in pictures if each.is_symlink() or not each.is_file()), None)
+    yield bad or Stills(files=pictures, fps=fps)
 
 
-def pictures_in(folder: Path) -> tuple[Path, ...]:
-    """The regular files of a folder in order of their names, which is the order of the pictures."""
-    entries = (entry for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))
-    return tuple(sorted(Path(entry.path) for entry in entries))
+def _plain(address: str) -> str:
+    """The place of an address without quotes."""
+    scheme, _, place = address.partition(":")
+    quoted = scheme == "copy" or scheme.endswith("%")
+    return os.fsdecode(unquote_to_bytes(place)) if quoted else place
+
+
+def _local(place: str) -> Path:
+    """The file at a place; the link that leads out of its folder where one was put there."""
+    is_here = place.startswith("/") or not local_files.is_remote(place)
+    return _there(links.opened(place) if is_here else local_files.local(place).path)
+
+
+def _there(path: Path) -> Path:
+    if not path.exists() and not path.is_symlink():
+        raise MissingData(f"{path}: gone since the sources were read; run the build again")
+    return path
+
+
+def pictures_in(folder: Path, home: str = "") -> tuple[Path, ...]:
+    """What lies in a folder, but folders and junk, in the order of the numbers: its pictures.
+
+    Links are followed within `home` and the hub's cache; others are there as what they are.
+    """
+    within = links.homes(folder, [home] if home else [])
+    entries = {entry.name: entry for entry in os.scandir(folder) if not is_junk(entry.name)}
+    paths = (_followed(entries[name], within) for name in in_order(entries))
+    return tuple(path for path in paths if path.is_symlink() or not path.is_dir())
+
+
+def _followed(entry: os.DirEntry[str], within: Sequence[Path]) -> Path:
+    path = Path(entry.path)
+    return (links.target(path, within) or path) if entry.is_symlink() else path
 
 
 def memory() -> str:
@@ -128,12 +166,24 @@ def _pieces(place: str, home: Path) -> Path | Stills:
     where, _, pieces = place.rpartition("#")
     start, _, sizes = pieces.partition(":")
     files = []
-    with local_files.local(where).path.open("rb") as file:
+    source = _local(where)
+    if source.is_symlink():
+        return source
+    with source.open("rb") as file:
         file.seek(int(start))
         for number, size in enumerate(sizes.split(",")):
             files.append(home / f"{number:06d}")
             files[-1].write_bytes(file.read(int(size)))
     return Stills(files=tuple(files), fps=fps) if fps else files[0]
+
+
+def _copied(place: str, home: Path) -> Path:
+    where, _, suffix = place.rpartition("#")
+    source = _local(where)
+    if source.is_symlink():
+        return source
+    shutil.copyfile(source, home / f"medium{suffix}")
+    return home / f"medium{suffix}"
 
 
 def _embedded(place: str, home: Path) -> Path:

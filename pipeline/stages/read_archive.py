@@ -9,9 +9,10 @@ disk), and are decoded where they are.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -22,17 +23,19 @@ from pipeline.archives.members import kind_of, members
 from pipeline.archives.split_files import Concatenated
 from pipeline.fetch import local_files
 from pipeline.media.decode import MAX_BYTES
+from pipeline.names import printable
 from pipeline.sources.media_lookup import folder_digest
+from pipeline.sources.near_names import folded, readings, suffixes
 from pipeline.stages.decode_media import MediaUnit
 from pipeline.stages.decode_members import MemberDecoder, Spooled
 from pipeline.stages.failure_limit import Fuse
-from pipeline.stages.open_media import memory, scratch, spooled
+from pipeline.stages.open_media import drop, memory, scratch, spooled
+from pipeline.stages.picture_folders import IN_MEMORY, Ask, PictureFolder, PictureFolders
 from shards.index import MEMBERS, table_of
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
-STREAM_VERSION = "3"
-IN_MEMORY = 64 << 20  # bytes of a member that is kept in memory
+STREAM_VERSION = "4"
 _PIECE = 1 << 20
 
 
@@ -114,83 +117,76 @@ def _known_digest(
     return ""
 
 
-@dataclass(slots=True)
-class _Folder:
-    """A folder of pictures while they pass by; in an archive they lie side by side."""
-
-    name: str
-    parent: str
-    address: str
-    home: Path
-    digests: dict[str, str] = field(default_factory=dict)
-    nbytes: int = 0
-
-    def add(self, member: Member) -> None:
-        self.nbytes += member.nbytes
-        if member.nbytes > IN_MEMORY or self.nbytes > MAX_BYTES:
-            raise MemberProblem(
-                "MEDIA_TOO_BIG", f"{self.address[:200]}: {self.nbytes} bytes and more"
-            )
-        data = member.read(IN_MEMORY)
-        file = PurePosixPath(member.name).name
-        (self.home / file).write_bytes(data)
-        self.digests[file] = hashlib.sha256(data).hexdigest()
-
-
 class _Wanted:
     """What records want of an archive, by name; a source whose fuse blew wants nothing more."""
 
     def __init__(self, unit: ArchiveUnit, pool: Pool, limit: Fuse) -> None:
         self.limit = limit
-        self._rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._rows: dict[tuple[str, bool], list[dict[str, Any]]] = defaultdict(list)
         for table in unit.wanted:
             sources = {source for source, of, _ in unit.bounds if of == table}
             for row in pool.read(f"index/wanted/{table}").to_pylist():
-                self._rows[row["name"]].append(row | {"sources": sources})
+                self._rows[row["name"], row["fps"] is not None].append(row | {"sources": sources})
+        self._near: dict[tuple[str, bool], list[str]] = defaultdict(list)
+        for name, folders in self._rows:
+            self._near[folded(name), folders].append(name)
+        self.folders = any(folders for _, folders in self._rows)
 
     def anything(self) -> bool:
         """Whether a source is left that wants media of this archive."""
         return self.limit.lets_pass(self.limit.bounds.keys())
 
-    def match(self, path: str, *, folders: bool) -> str:
-        """The wanted name that this path ends with, "" if none; `folders` are those of pictures."""
-        parts = path.split("/")
-        for start in range(len(parts)):
-            name = "/".join(parts[start:])
-            if self.rows(name, folders=folders):
-                return name
-        return ""
+    def match(self, path: str, *, folders: bool) -> list[Ask]:
+        """Every wanted name that this path ends with, or nearly; `folders` are those of pictures.
+
+        Each name is answered as if it alone were wanted: whoever else asks changes nothing.
+        """
+        if folders and not self.folders:
+            return []
+        keys = (key for reading in readings(path) for key in suffixes(folded(reading)))
+        names = {name for key in keys for name in self._near.get((key, folders), ())}
+        asked = [name for name in sorted(names) if self.rows(name, folders=folders)]
+        return [
+            Ask(name, "" if f"/{path}".endswith(f"/{name}") else printable(path)) for name in asked
+        ]
+
+    def folders_named(self, path: str) -> list[Ask]:
+        """The wanted names of a folder of pictures."""
+        return self.match(path, folders=True)
 
     def rows(self, name: str, *, folders: bool) -> list[dict[str, Any]]:
         """What is wanted by this name, of sources whose fuse is whole."""
-        return [
-            row
-            for row in self._rows.get(name, ())
-            if (row["fps"] is not None) == folders and self.limit.lets_pass(row["sources"])
-        ]
+        rows = self._rows.get((name, folders), ())
+        return [row for row in rows if self.limit.lets_pass(row["sources"])]
 
 
 class _Found:
     """What became of each wanted name that was met: rows of MEMBERS."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, list[dict[str, str]]] = defaultdict(list)
+        self._rows: list[dict[str, Any]] = []
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._rows
-
-    def place(self, name: str, medium: Spooled) -> None:
+    def place(self, ask: Ask, medium: Spooled, folder: Mapping[str, Any]) -> None:
+        """The bytes that answer; `folder` is what is known of a folder of pictures, else empty."""
         place = {"media_digest": medium.media_digest, "address": medium.address}
-        self._rows[name].append({"name": name} | place | {"code": "", "detail": ""})
+        self._add(ask, {**place, "code": "", "detail": "", **folder})
 
-    def refuse(self, name: str, detail: str, code: str = "ARCHIVE_MEMBER_REFUSED") -> None:
-        place = {"media_digest": "", "address": ""}
-        self._rows[name].append({"name": name} | place | {"code": code, "detail": detail})
+    def refuse(self, ask: Ask, problem: ArchiveProblem, fps: int | None = None) -> None:
+        """Why nothing answers. An empty name speaks of all that lie further on."""
+        place = {"media_digest": "", "address": "", "fps": fps}
+        self._add(ask, {**place, "code": problem.code, "detail": problem.detail})
 
-    def rows(self) -> Iterable[dict[str, str]]:
+    def _add(self, ask: Ask, row: dict[str, Any]) -> None:
+        self._rows.append({"name": ask.name, "near": ask.near} | row)
+
+    def rows(self) -> Iterable[dict[str, Any]]:
         """In order of the names."""
-        for name in sorted(self._rows):
-            yield from sorted(self._rows[name], key=lambda row: (row["code"], row["address"]))
+        return sorted(self._rows, key=_row_order)
+
+
+def _row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    order = ("name", "near", "code", "address", "media_digest", "detail")
+    return *(row[column] for column in order), row.get("fps") or 0
 
 
 class _Passing:
@@ -201,7 +197,8 @@ class _Passing:
         limit.blown |= dict.fromkeys(unit.stopped, "")
         self.unit, self.pool, self.limit, self.place = unit, pool, limit, unit.parts[0]
         self.wanted, self.found = _Wanted(unit, pool, limit), _Found()
-        self.open_folder: _Folder | None = None
+        self.prefix = f"{PurePosixPath(unit.under)}/" if unit.under else ""
+        self.taken: set[str] = set()
         self.members = self.members_refused = self.bytes_read = 0
 
     def run(self, paths: Sequence[Path], known: str) -> str:
@@ -214,6 +211,9 @@ class _Passing:
                 rows=(),
                 scratch=self.scratch,
                 uncaged=unit.uncaged,
+            )
+            self.folders = PictureFolders(
+                self.place, self.large, self.wanted.folders_named, self._close
             )
             self.decoder = MemberDecoder(self.pool, decoding, self.limit, alone=unit.alone)
             with Concatenated(paths, hashed=not known) as file:
@@ -239,47 +239,79 @@ class _Passing:
                 self.members += 1
                 self._meet(member)
         except ArchiveProblem as problem:
-            self.found.refuse("", problem.detail, problem.code)
-        self._close_folder()
+            self.found.refuse(Ask(""), problem)
+            if not problem.ended:
+                self.folders.fail(problem)
+        self.folders.close()
         self.decoder.finish()
 
     def _meet(self, member: Member) -> None:
-        """Keep the member if a record names it, or names the folder that it lies in."""
-        path = str(PurePosixPath(self.unit.under) / member.name)
-        parent = str(PurePosixPath(path).parent)
-        if self.open_folder and self.open_folder.parent != parent:
-            self._close_folder()
-        folder = self.wanted.match(parent, folders=True)
-        name = self.wanted.match(path, folders=False)
-        if member.refusal:
-            self.members_refused += 1
-            for each in {name, folder} - {""}:
-                detail = f"{member.name[:200]!r} in {self.place}: {member.refusal}"
-                self.found.refuse(each, detail)
-            return
+        """Keep the member if records name it, or name the folder that it lies in."""
+        path = self.prefix + member.name
+        asks = self.wanted.match(path, folders=False)
+        folder = self.folders.meet(path) if self.wanted.folders else None
         try:
-            if name:
-                self._keep(name, member)
-            elif folder:
-                self._add_picture(folder, parent, member)
+            if member.refusal:
+                self.members_refused += 1
+                detail = f"{printable(member.name)[:200]!r} in {self.place}: {member.refusal}"
+                raise MemberProblem("ARCHIVE_MEMBER_REFUSED", detail)
+            medium = self._save(member) if asks else None
         except MemberProblem as problem:
-            self.found.refuse(name or folder, problem.detail, problem.code)
+            for ask in asks:
+                self.found.refuse(ask, problem)
+            if folder:
+                folder.problems.append(problem)
+            return
+        if folder:
+            folder.add(member, medium)
+        if medium:
+            self._take(asks, medium)
 
-    def _keep(self, name: str, member: Member) -> None:
-        address = f"member:{self.place}#{member.name}"
+    def _close(self, folder: PictureFolder) -> None:
+        """Write down what a folder of pictures is, which passed by as a whole."""
+        if folder.problems:
+            for ask in folder.asks:
+                self.found.refuse(ask, folder.problem(), fps=1)
+            return
+        digest = folder_digest(folder.digests.items())
+        rows = [row for a in folder.asks for row in self.wanted.rows(a.name, folders=True)]
+        rates = sorted({int(row["fps"]) for row in rows})
+        for rate in rates:
+            address = f"{folder.address}@{rate}"
+            home, path = folder.home, spooled(self.scratch, address)
+            if rate != rates[-1]:
+                home = shutil.copytree(home, spooled(self.large, address))
+            path.symlink_to(home)
+            medium = Spooled(address=address, media_digest=digest, path=path, nbytes=folder.nbytes)
+            self.decoder.add(medium, [row for row in rows if row["fps"] == rate])
+            for ask in folder.asks if rate == rates[0] else ():
+                self.found.place(ask, medium, folder.known() | {"fps": rate})
+
+    def _take(self, asks: Sequence[Ask], medium: Spooled) -> None:
+        """Write down what answers to these names, and decode it as all of them want it."""
+        for ask in asks:
+            self.found.place(ask, medium, {})
+        if medium.address in self.taken:
+            drop(medium.path)
+            return
+        self.taken.add(medium.address)
+        rows = [row for ask in asks for row in self.wanted.rows(ask.name, folders=False)]
+        self.decoder.add(medium, rows)
+
+    def _save(self, member: Member) -> Spooled:
+        """The member in memory, or on this machine's disk if it is large.
+
+        Of a second member of one name only the digest is taken: with other bytes than the first
+        has, it makes the name answer nothing.
+        """
+        address = f"member:{self.place}#{printable(member.name)}"
         if member.nbytes > MAX_BYTES:  # not even written to disk
             detail = f"{address[:200]}: {member.nbytes} bytes, at most {MAX_BYTES}"
             raise MemberProblem("MEDIA_TOO_BIG", detail)
-        self._take(name, self._save(member, address), folders=False)
-
-    def _take(self, name: str, medium: Spooled, *, folders: bool) -> None:
-        self.found.place(name, medium)
-        self.decoder.add(medium, self.wanted.rows(name, folders=folders))
-
-    def _save(self, member: Member, address: str) -> Spooled:
-        """The member in memory, or on this machine's disk if it is large."""
         path, digest = spooled(self.scratch, address), hashlib.sha256()
         target = path if member.nbytes <= IN_MEMORY else spooled(self.large, address)
+        if address in self.taken:
+            path = target = spooled(self.large, f"{address}#again")
         try:
             with target.open("wb") as file:
                 while data := member.read(_PIECE):
@@ -293,27 +325,3 @@ class _Passing:
         return Spooled(
             address=address, media_digest=digest.hexdigest(), path=path, nbytes=member.nbytes
         )
-
-    def _add_picture(self, folder: str, parent: str, member: Member) -> None:
-        if self.open_folder is None:
-            if folder in self.found:
-                self.found.refuse(folder, f"the pictures of {folder} lie in several places")
-                return
-            fps = self.wanted.rows(folder, folders=True)[0]["fps"]
-            address = f"member:{self.place}#{PurePosixPath(member.name).parent}@{fps}"
-            home = spooled(self.large, address)
-            home.mkdir()
-            spooled(self.scratch, address).symlink_to(home)
-            self.open_folder = _Folder(folder, parent, address, home)
-        self.open_folder.add(member)
-
-    def _close_folder(self) -> None:
-        folder, self.open_folder = self.open_folder, None
-        if folder is not None:
-            medium = Spooled(
-                address=folder.address,
-                media_digest=folder_digest(folder.digests.items()),
-                path=spooled(self.scratch, folder.address),
-                nbytes=folder.nbytes,
-            )
-            self._take(folder.name, medium, folders=True)

@@ -80,10 +80,8 @@ REFUSED_MEMBERS: dict[str, Callable[[], bytes]] = {
     "sparse": sparse,
     "sparse by extended header": lambda: with_header({"GNU.sparse.major": "1"}),
     "extended header of 10 MB": lambda: with_header({"comment": "x" * (10 << 20)}),
-    "second of a name": lambda: packed((entry("first.jpg"), b"other")),
     "GNU long name": lambda: packed((entry("x" * 10_000), b"data"), form=tarfile.GNU_FORMAT),
     "control character": lambda: packed((entry("a\nb.jpg"), b"data")),
-    "not UTF-8": lambda: packed((entry("caf\udce9.jpg"), b"data"), form=tarfile.GNU_FORMAT),
 }
 
 
@@ -145,8 +143,24 @@ ARCHIVES: dict[str, tuple[dict[str, str], Callable[[], bytes]]] = {
     name: (_BAD if b"bad.jpg" in make() else _GOOD, make) for name, make in REFUSED_MEMBERS.items()
 } | {
     "second of a name": (
-        _GOOD | {"first.jpg": "ARCHIVE_MEMBER_REFUSED"},
-        REFUSED_MEMBERS["second of a name"],
+        _GOOD | {"first.jpg": "MEDIA_AMBIGUOUS"},
+        lambda: packed((entry("first.jpg"), b"other")),
+    ),
+    "second of a name with the same bytes": (
+        _GOOD,
+        lambda: packed((entry("first.jpg", GOOD), GOOD)),
+    ),
+    "not UTF-8": (
+        _GOOD,
+        lambda: packed((entry("caf\udce9.jpg"), b"data"), form=tarfile.GNU_FORMAT),
+    ),
+    "bytes behind the end": (
+        _GOOD | {"bad.jpg": "ARCHIVE_DAMAGED"},
+        lambda: packed() + b"<html>429</html>" * 64,
+    ),
+    "another tar behind the end": (
+        _GOOD | {"bad.jpg": "MEDIA_UNREADABLE"},
+        lambda: packed() + packed((entry("bad.jpg"), b"data")),
     ),
     "pickle": (_GOOD | {"bad.pyd": "MEDIA_UNREADABLE"}, pickled),
     "more than 100 to 1": (

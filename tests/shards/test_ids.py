@@ -35,9 +35,9 @@ def test_golden_ids() -> None:
     turns = turns_digest([("user", "Which  digit\nis this?", [0]), ("assistant", "7", [])])
     assert turns == turns_digest([("user", "Which digit is this?", [0]), ("assistant", "7", [])])
     assert turns == "f83d0cf21c36535b189d17ddda4c72a8"
-    clip = clip_id("ab" * 32, (0, 1_500_000), "cd" * 16)
-    assert clip == "d53b67f2814c06fe7d592b88d7bf13fc"
-    assert sample_key(turns, [clip]) == "8d72cd192807e2aea16bd63d69db1df1"
+    clip = clip_id("ab" * 32, "video", (0, 1_500_000), "cd" * 16)
+    assert clip == "05e357b0f405b33e460e2641cc914d42"
+    assert sample_key(turns, [clip]) == "fd427162a5f4b026264e47ba8cb7c2c3"
     assert work_id("decode", "1", {}, []) != work_id("decode", "2", {}, [])
 
 

@@ -125,7 +125,7 @@ def test_the_demo_ablations_differ_in_pathways_only() -> None:
         ("weight: 0.9", "weight: 1, unread_fields: drop", "must be one of keep, refuse"),
         ("weight: 0.9", "weight: 1, columns: {q: a}", "columns: q: no column means this"),
         ("weight: 0.9", "weight: 1, columns: {answer: [a, b]}", "answer: one column, not 2"),
-        ("weight: 0.9", "weight: 1, columns: {answer: 3}", "answer: must be a list"),
+        ("weight: 0.9", "weight: 1, columns: {answer: 3}", "answer: must name columns, not 3"),
         ("name: good", "name: 2024-01-01", None),
     ],
 )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.archives import tars, zips
 from pipeline.archives.member import MAX_MEMBERS, ArchiveProblem, Member, MemberProblem
-from pipeline.archives.members import kind_of, members, ranges, whole_name
+from pipeline.archives.members import kind_of, members, ranges
 from pipeline.archives.split_files import Concatenated
 from shards.errors import UserError
 from shards.ids import sha256_hex
@@ -93,6 +95,76 @@ def test_parts_are_read_as_one(tmp_path: Path) -> None:
 def test_members_that_nobody_reads_are_passed_over(tmp_path: Path) -> None:
     with Concatenated([written(tmp_path / "a.tar", tar_of(GOOD))]) as file:
         assert [member.name for member in members(file, "tar")] == list(GOOD)
+
+
+@pytest.mark.parametrize("zeros", [0, 512, 512 * 21])
+def test_tars_behind_each_other_are_read_to_the_end_of_the_last(tmp_path: Path, zeros: int) -> None:
+    one, two = tar_of({"1.jpg": b"one"}), tar_of({"2.jpg": b"x" * 3000})
+    both = {"1.jpg": b"one", "2.jpg": b"x" * 3000}
+    path = written(tmp_path / "a.tar", one + bytes(zeros) + two + bytes(zeros))
+    assert contents(path) == both
+    with Concatenated([path]) as file:
+        (first, second) = ranges(file, "tar", 2000)
+    assert contents(path, start=first[0], stop=first[1]) == {"1.jpg": b"one"}
+    assert contents(path, start=second[0], stop=second[1]) == {"2.jpg": b"x" * 3000}
+    whole = gzip.compress(one) + bytes(zeros) + gzip.compress(two) + bytes(zeros)
+    assert contents(written(tmp_path / "a.tar.gz", whole)) == both
+    assert contents(written(tmp_path / "b.tar.gz", gzip.compress(one + bytes(zeros) + two))) == both
+
+
+def test_parts_that_are_each_a_whole_archive_are_all_read(tmp_path: Path) -> None:
+    pieces = [{f"{i}.jpg": bytes([i]) * 2000} for i in range(3)]
+    together = {name: data for piece in pieces for name, data in piece.items()}
+    for end, make in (
+        ("tar", tar_of),
+        ("tar.gz", lambda files: gzip.compress(tar_of(files))),
+        ("zip", zipped),
+    ):
+        parts = [
+            written(tmp_path / f"x.{end}-part-{i:02d}", make(piece))
+            for i, piece in enumerate(pieces)
+        ]
+        assert contents(*parts) == together, end
+
+
+@pytest.mark.parametrize("end", ["tar", "tar.gz", "zip"])
+def test_what_stands_behind_the_end_is_told_and_what_was_read_stays(
+    tmp_path: Path, end: str
+) -> None:
+    make = {"tar": tar_of, "tar.gz": lambda f: gzip.compress(tar_of(f)), "zip": zipped}[end]
+    for behind in (b"<html>429</html>", b"\0" * 700 + b"x" * 900):
+        data = make(GOOD)
+        path = written(tmp_path / f"a.{end}", data + behind)
+        met = []
+        with Concatenated([path]) as file, pytest.raises(ArchiveProblem) as caught:
+            met.extend(member.name for member in members(file, end))
+        assert met == list(GOOD) and caught.value.code == "ARCHIVE_DAMAGED"
+        (at,) = re.findall(r"from byte (\d+) on", caught.value.detail)
+        place = len(data + behind) - len(behind.lstrip(b"\0"))
+        assert place - 512 < int(at) <= place, caught.value.detail
+
+
+def test_a_cut_zip_before_another_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.zip", zipped({"1.jpg": b"one"})[:40] + zipped({"2.jpg": b"two"}))
+    assert problem(path).code == "ARCHIVE_DAMAGED"
+    stub = written(tmp_path / "b.zip", b"#!/bin/sh unpacks itself" + zipped({"2.jpg": b"two"}))
+    assert contents(stub) == {"2.jpg": b"two"}
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    data=st.binary(min_size=1, max_size=5000),
+    cuts=st.lists(st.integers(0, 5000), max_size=3),
+    size=st.integers(1, 700),
+)
+def test_packed_streams_unpack_in_any_pieces(
+    data: bytes, cuts: list[int], size: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    places = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
+    packed = b"".join(gzip.compress(data[a:b] * 40) for a, b in pairwise(places))
+    path = written(tmp_path_factory.mktemp("gz") / "a.tar.gz", packed)
+    with Concatenated([path]) as file, io.BufferedReader(tars._Gunzip(file), size) as stream:
+        assert stream.read() == b"".join(data[a:b] * 40 for a, b in pairwise(places))
 
 
 @pytest.mark.parametrize("make", REFUSED_MEMBERS.values(), ids=REFUSED_MEMBERS.keys())
@@ -253,7 +325,6 @@ def test_names_tell_the_kind(tmp_path: Path) -> None:
     kinds = {name: kind_of(name) for name in ("a.tar", "a.TGZ", "a.tar.gz", "x.tar.gz_part_aa")}
     assert kinds == dict(zip(kinds, ("tar", "tar.gz", "tar.gz", "tar.gz"), strict=True))
     assert kind_of("allava.tar_part1") == "tar" and kind_of("v.zip") == "zip"
-    assert whole_name("d/x.tar.gz_part_aa") == whole_name("d/x.tar.gz_part_ab") == "d/x.tar.gz"
     with pytest.raises(UserError, match="zip -s 0"):
         kind_of("dreamsim_split.z01")
     with pytest.raises(UserError, match=r"not a \.tar"):

@@ -28,7 +28,7 @@ def test_a_file_is_found_by_its_relative_name(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/b.jpg").write_bytes(b"picture")
     found = find(tmp_path, "a/b.jpg")
-    assert found == Found(sha256_hex(b"picture"), f"file:{tmp_path}/a/b.jpg")
+    assert found == Found(sha256_hex(b"picture"), f"file:{tmp_path}//a/b.jpg")
     with open_address(found.address) as path:
         assert path.read_bytes() == b"picture"
 

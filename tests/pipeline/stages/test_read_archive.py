@@ -6,11 +6,15 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.archives.members import ranges
@@ -26,6 +30,7 @@ from shards.ids import sha256_hex
 from shards.index import CLIPS, MEDIA, MEMBERS, REFUSED, SAMPLES
 from shards.pool import Pool, Receipt
 from shards.profile import Profile
+from shards.receipts import Work
 from tests.support.archives import asks, tarred, zipped
 from tests.support.small_world import film, picture, row
 
@@ -279,13 +284,31 @@ def test_a_folder_that_is_scattered_is_refused(tmp_path: Path, media: dict[str, 
     assert world.codes(admitted) == {"v_one": "ARCHIVE_MEMBER_REFUSED"}
 
 
-def test_two_folders_of_one_name_side_by_side_are_refused(
+def test_two_folders_of_one_name_side_by_side_answer_nothing_unless_they_are_equal(
     tmp_path: Path, media: dict[str, bytes]
 ) -> None:
     files = {f"{at}/v_one/{n}.jpeg": media[f"pictures/{n}.jpg"] for at in "ab" for n in range(2)}
     world = World(tmp_path, hound(tmp_path / "a.jsonl", ["v_one"]), "llava_hound")
     admitted = world.admit(streamed(world.unit(tarred(tmp_path / "a.tar", files))))
-    assert world.codes(admitted) == {"v_one": "ARCHIVE_MEMBER_REFUSED"}
+    assert world.codes(admitted) == {}
+    files["b/v_one/1.jpeg"] = media["pictures/2.jpg"]
+    admitted = world.admit(streamed(world.unit(tarred(tmp_path / "b.tar", files))))
+    assert world.codes(admitted) == {"v_one": "MEDIA_AMBIGUOUS"}
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_folder_in_which_an_archive_breaks_is_no_shorter_video(
+    tmp_path: Path, media: dict[str, bytes], behind: int
+) -> None:
+    files = {
+        f"{v}/{n}.jpeg": media[f"pictures/{n}.jpg"] for v in ("v_one", "v_two") for n in (0, 1)
+    }
+    archive = tarred(tmp_path / "a.tar", files)
+    data = archive.read_bytes()
+    archive.write_bytes(data + b"behind" if behind else data[: len(data.rstrip(b"\0")) - 700])
+    world = World(tmp_path, hound(tmp_path / "a.jsonl", ["v_one", "v_two"]), "llava_hound")
+    admitted = world.admit(streamed(world.unit(archive)))
+    assert world.codes(admitted) == ({} if behind else {"v_two": "ARCHIVE_DAMAGED"})
 
 
 def test_no_range_cuts_a_folder_of_pictures(
@@ -314,7 +337,7 @@ def test_a_damaged_member_takes_no_room_while_the_archive_passes(
     (tmp_path / "memory").mkdir()
     monkeypatch.setattr(read_archive, "memory", lambda: str(tmp_path / "memory"))
 
-    def refuse_and_look(self: read_archive._Found, *more: str) -> None:
+    def refuse_and_look(self: read_archive._Found, *more: Any) -> None:
         (folder,) = (tmp_path / "memory").iterdir()
         left.extend(path.name for path in folder.iterdir())
         refuse(self, *more)
@@ -336,7 +359,7 @@ def test_byte_ranges_of_a_patch_are_decoded(
     hashed: list[str] = []
     pieces = media_lookup._pieces
     monkeypatch.setattr(
-        media_lookup, "_pieces", lambda file, ref: hashed.append(ref.kind) or pieces(file, ref)
+        media_lookup, "_pieces", lambda *of: hashed.append(of[-1].kind) or pieces(*of)
     )
     shots = [media[f"pictures/{i}.jpg"] for i in range(4)]
     (tmp_path / "media").mkdir()
@@ -393,3 +416,81 @@ def decode_or_die(unit: MediaUnit) -> Receipt:
             deaths.write(b"x")
         os.abort()
     return decode(unit)
+
+
+PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(lambda p: "/".join(p) + ".jpg")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    archives=st.lists(
+        st.dictionaries(PATHS, st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=2
+    ),
+    asked=st.lists(st.lists(PATHS, min_size=1, max_size=5, unique=True), min_size=2, max_size=2),
+    frames=st.booleans(),
+    upper=st.booleans(),
+)
+def test_what_becomes_of_a_source_never_depends_on_another(
+    archives: list[dict[str, int]],
+    asked: list[list[str]],
+    frames: bool,
+    upper: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Suffixes of each other's names, near names, folders of pictures beside files of them."""
+    home = tmp_path_factory.mktemp("askers")
+    files = [
+        {name.upper() if upper and number else name: b"%d" % number for name, number in one.items()}
+        for one in archives
+    ]
+    tars = [tarred(home / f"{number}.tar", one) for number, one in enumerate(files)]
+    worlds = [World(home, asks(home / "a.json", asked[0]))]
+    if frames:
+        names = sorted({name.rpartition("/")[0] or "a" for name in asked[1]})
+        worlds.append(World(home, hound(home / "b.jsonl", names), "llava_hound"))
+    else:
+        worlds.append(World(home, asks(home / "b.json", asked[1])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decode_media, "decode", lambda unit: commit_nothing(worlds[0].pool, unit))
+        apart = [told(world, tars, (world,)) for world in worlds]
+        together = [told(world, tars, worlds) for world in worlds]
+    assert together == apart
+
+
+def told(
+    world: World, tars: list[Path], askers: Sequence[World]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """(refusals by record, samples with their clips) of a source, others asking beside it."""
+    wanted = tuple(sorted({one.names() for one in askers}))
+    streams = [streamed(replace(world.unit(path), wanted=wanted)) for path in tars]
+    admitted = world.admit(*streams)
+    rows = world.pool.table([admitted], "index/samples", SAMPLES).to_pylist()
+    refused = world.pool.table([admitted], "refused", REFUSED).to_pylist()
+    said = {row["record"]: f"{row['code']}: {row['detail']}" for row in refused}
+    return said, sorted((row["record"], *row["clip_ids"]) for row in rows)
+
+
+def commit_nothing(pool: Pool, unit: MediaUnit) -> Receipt:
+    """A decoder that finds every medium good, and keeps nothing of it."""
+    clips = [row["clip_id"] for row in unit.rows]
+    work = Work(unit.stage, "none", {}, clips)
+    return pool.commit(work, {}, counts={"media": len(clips), "refused": 0})
+
+
+def test_what_one_source_shows_as_an_image_another_shows_as_a_video(
+    tmp_path: Path, media: dict[str, bytes]
+) -> None:
+    archive = tarred(tmp_path / "a.tar", {"films/b.gif": media["films/b.gif"]})
+    world = World(tmp_path, asks(tmp_path / "film.json", ["films/b.gif"]))
+    still = World(tmp_path, tmp_path / "still.json")
+    rows = [row("i", "image", "films/b.gif", "What is it?", "this")]
+    (tmp_path / "still.json").write_text(json.dumps(rows))
+    wanted = tuple(sorted((world.names(), still.names())))
+    receipt = streamed(replace(world.unit(archive), wanted=wanted))
+    (clip,) = world.clips().values()
+    assert clip["kind"] == "video"
+    refused = world.pool.table(world.pool.receipts("decode"), "refused", REFUSED).to_pylist()
+    assert [row["code"] for row in refused] == ["MEDIA_ANIMATED"]
+    shown = [world.pool.table([one.admit(receipt)], "index/media", MEDIA) for one in (world, still)]
+    (film_id,), (still_id,) = (table["clip_id"].to_pylist() for table in shown)
+    assert film_id == clip["clip_id"] and still_id == refused[0]["key"]

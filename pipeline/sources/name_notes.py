@@ -1,0 +1,59 @@
+"""What a source's names made necessary: counted in its books, and said once with an example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pipeline.names import printable, renumbered
+from pipeline.sources.media_lookup import Found, MediaTable
+from pipeline.sources.near_names import told
+from pipeline.sources.pin import Pinned
+
+NEAR, JUNK, FOREIGN, NUMBERED = "near", "junk", "not UTF-8", "numbered"
+TOLD = {
+    NEAR: "names joined to a file whose name is near",
+    JUNK: "files left out that lie beside pictures",
+    FOREIGN: "files whose names are not UTF-8",
+    NUMBERED: "folders of pictures in the order of their numbers, not of their bytes",
+}
+
+
+class NameNotes:
+    """Collects over the media of one source, each name once."""
+
+    def __init__(self, table: MediaTable) -> None:
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._seen: set[tuple[str, str]] = set()
+        for name in table.folder.files:
+            if printable(name) != name:
+                self._add(FOREIGN, name, 1, printable(name))
+
+    def note(self, name: str, found: Found) -> None:
+        """What was found under a name that a record gives."""
+        if found.near:
+            self._add(NEAR, name, 1, f"{told(name, found.near)} is {told(found.near, name)}")
+        if found.junk:
+            self._add(JUNK, found.address, found.junk, name)
+        if found.numbered:
+            self._add(NUMBERED, found.address, 1, found.numbered)
+
+    def _add(self, what: str, once: str, count: int, example: str) -> None:
+        if (what, once) not in self._seen:
+            self._seen.add((what, once))
+            row = self._rows.setdefault(what, {"what": what, "count": 0, "example": example[:300]})
+            row["count"] += count
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of shards.index.NAMED."""
+        return (self._rows[what] for what in sorted(self._rows))
+
+
+def names_told(pinned: Pinned, rows: Iterable[Mapping[str, Any]]) -> str:
+    """One line about a source's names, or "" where there is nothing to say."""
+    lines = [f"{row['count']} {TOLD[row['what']]} ({row['example']})" for row in rows]
+    files = [file for parts, _ in pinned.archives for file in parts]
+    loose = [name for name, _ in pinned.loose]
+    pairs = [pair for each in (pinned.annotations, files, loose) if (pair := renumbered(each))]
+    lines += (f"files in the order of their numbers ({a} before {b})" for a, b in pairs)
+    return "; ".join(lines)
