@@ -13,6 +13,8 @@ from pipeline.fetch.digest_cache import Digests
 from pipeline.sources import records
 from pipeline.sources.media_lookup import Found, MediaTable, folder_table, joined
 from pipeline.sources.records import MediaRef, Record, RowRefusal, once_each
+from pipeline.stages.list_media import NamesUnit
+from pipeline.stages.named_media import answers
 from pipeline.untrusted import Problem
 from shards.ids import clip_id, sample_key, short_hash
 from shards.index import FETCHED, MEDIA, REFUSED, SAMPLES, table_of
@@ -53,11 +55,7 @@ def admit(unit: SourceUnit) -> Receipt:
     files = [_hashed(local_files.local(address), hashed) for address in unit.annotations]
     table = _media_of(unit, pool, hashed)
     hashed.save()
-    digests = {name: digest for name, (digest, _) in sorted(table.files.items())} | {
-        name: place.code if isinstance(place, Problem) else place.digest
-        for name, place in sorted(table.members.items())
-    }
-    inputs = [*(file.digest for file in files), short_hash(digests)]
+    inputs = [*(file.digest for file in files), short_hash(_answers(unit, table))]
     parameters = {
         "source": unit.name,
         "dataset": unit.dataset,
@@ -70,6 +68,14 @@ def admit(unit: SourceUnit) -> Receipt:
     if done := pool.done(work):
         return done
     return _Admission(unit, pool, table, parameters["revision"]).run(files, work)
+
+
+def _answers(unit: SourceUnit, table: MediaTable) -> dict[str, str]:
+    """What answers the names of the records; embedded media are part of the annotations."""
+    if not (unit.media or unit.loose or unit.members):
+        return {}
+    named = NamesUnit(pool=unit.pool, format=unit.format, annotations=unit.annotations)
+    return answers(named, table)
 
 
 def _hashed(file: local_files.Local, hashed: Digests) -> local_files.Local:

@@ -25,16 +25,20 @@ class NamesUnit:
 
 
 def names(unit: NamesUnit) -> Receipt:
-    """The distinct media that the records of a source name, in order of their names."""
+    """The distinct media that the records of a source name, in order of their names.
+
+    The receipt counts `pieces`: media that are pieces of files, which are not listed.
+    """
     pool = Pool(unit.pool)
     files = [local_files.local(address) for address in unit.annotations]
     inputs = [file.digest or sha256_file(file.path) for file in files]
     work = Work("names", NAMES_VERSION, {"format": unit.format}, inputs)
     if done := pool.done(work):
         return done
-    wanted = {}
+    wanted, pieces = {}, 0
     for item in records(unit.format, [file.path for file in files]):
         for ref in item.media if isinstance(item, Record) else ():
+            pieces += bool(ref.sizes)
             if ref.data is None and not ref.sizes:
                 for name in (ref.url,) if ref.url else (ref.name, *ref.also):
                     span = None if ref.span is None else list(ref.span)
@@ -42,4 +46,4 @@ def names(unit: NamesUnit) -> Receipt:
                     wanted[name, ref.kind, ref.span] = row | {"url": ref.url}
     rows = [wanted[key] for key in sorted(wanted, key=lambda key: (*key[:2], key[2] or ()))]
     tables = {"index/wanted": table_of(WANTED, rows)}
-    return pool.commit(work, tables)
+    return pool.commit(work, tables, counts={"pieces": pieces})

@@ -9,8 +9,12 @@ import pytest
 from mixtures.manifest.files import load_manifest
 from pipeline.jobs import write_shards
 from pipeline.jobs.write_shards import plan_shards, publish
+from pipeline.stages import write_shard as write_shard_stage
 from pipeline.stages.write_shard import ShardUnit, write_shard
+from shards.index import SAMPLES, table_of
 from shards.pool import Pool
+from shards.reader import open_data
+from shards.receipts import Work
 from shards.store import Store
 from shards.verify import damage
 from tests.support.tiny_pool import tiny_manifest
@@ -38,3 +42,35 @@ def test_the_order_of_writing_and_what_was_there_before_change_no_byte(
     Store(outs[0]).remove(units[0][1].name)
     Store(outs[0]).remove("receipt.json")
     assert packed(path, outs[0], units[0][2:] + units[0][:2]) == one
+
+
+def admitted_again(pool: Pool, licence: str) -> None:
+    """The pool's first source at another revision: the same samples under another licence."""
+    receipt = min(pool.receipts("admit"), key=lambda one: str(one.parameters["source"]))
+    rows = pool.table([receipt], "index/samples", SAMPLES).to_pylist()
+    changed = [row | {"revision": "f" * 32, "licence": licence, "record": "new"} for row in rows]
+    parameters = receipt.parameters | {"revision": "f" * 32, "licence": licence}
+    work = Work("admit", receipt.version, parameters, ["another"])
+    pool.commit(work, {"index/samples": table_of(SAMPLES, changed)}, counts=receipt.counts)
+
+
+@pytest.mark.parametrize("licence", ["another", "0"])
+def test_a_later_revision_of_a_source_changes_no_byte_of_an_older_manifest(
+    tmp_path: Path, licence: str
+) -> None:
+    path = tiny_manifest(tmp_path / "tiny", ratio=("repeat: 1", "repeat: 1"))
+    manifest, pool = load_manifest(path), Pool(str(tmp_path / "tiny/pool"))
+    outs = [str(tmp_path / "before"), str(tmp_path / "after")]
+    before = packed(path, outs[0], plan_shards(str(path), manifest, pool, outs[0])[0])
+    assert manifest.revisions == {
+        str(one.parameters["source"]): one.parameters["revision"] for one in pool.receipts("admit")
+    }
+    admitted_again(pool, licence)
+    write_shard_stage._reader.cache_clear()
+    pool = Pool(str(tmp_path / "tiny/pool"))
+    assert before == packed(path, outs[1], plan_shards(str(path), manifest, pool, outs[1])[0])
+    source = manifest.names[0]
+    key = manifest.tables[0]["key"][0].tobytes().hex()
+    for folder in (None, tmp_path / "node"):
+        stored = open_data(str(tmp_path / "tiny/pool"), folder, manifest).read(source, key)
+        assert stored.sample.origin.licence != licence
