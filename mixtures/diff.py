@@ -34,6 +34,8 @@ _RULES = (
     "profile",
 )
 _CHUNK = 1 << 16
+GONE = 100
+"""Keys of a source that `diff` names at most."""
 
 
 def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
@@ -83,6 +85,7 @@ def _source(a: Manifest, b: Manifest, i: int | None, j: int | None) -> dict[str,
         "kept": [len(ours[0]), len(theirs[0])],
         "conversations": [_conversations(*side) for side in sides],
         "in_both": int(both.sum()),
+        "gone": _gone(ours[0], theirs[0]),
         "same_order": contents[0] is not None and contents[0] == contents[1],
         "drawn": [int(ours[1].sum()), int(theirs[1].sum())],
         "reused": int(np.minimum(ours[1][at[both]], theirs[1][both]).sum()),
@@ -99,6 +102,12 @@ def _shown(manifest: Manifest, i: int | None) -> tuple[NDArray[np.void], NDArray
     last = np.arange(visits // len(keys) * len(keys), visits)
     counts[drawn_rows(manifest.seed, manifest.content_ids[i], len(keys), last)[0]] += 1
     return keys, counts
+
+
+def _gone(ours: NDArray[np.void], theirs: NDArray[np.void]) -> list[str]:
+    """The keys of the first samples, at most GONE, that only the first manifest keeps."""
+    lost = ours[find(theirs, ours) < 0]
+    return [key.tobytes().hex() for key in lost[:GONE]]
 
 
 def _conversations(manifest: Manifest, i: int | None) -> int:

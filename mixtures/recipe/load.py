@@ -137,6 +137,7 @@ _RECIPE: dict[str, fields.Rule] = {
     "join_by_clip": fields.section(JoinRule, _JOIN, "max_turns max_tokens"),
     "canonical_clips": fields.yes_or_no,
     "max_samples_per_clip": fields.integer(1, 10**6),
+    "exclude": fields.text,
 }
 
 
@@ -166,6 +167,7 @@ def load_recipe(path: Path) -> Recipe:
         "join_by_clip": None,
         "canonical_clips": False,
         "max_samples_per_clip": None,
+        "exclude": None,
     }
     recipe = Recipe(path=path, pack=PackRule(**budgets), **(defaults | values))
     check(recipe)

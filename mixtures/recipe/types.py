@@ -122,7 +122,8 @@ class Recipe:
     `length` counts samples or tokens, as `unit` says; None means as far as no source repeats. Of
     samples over the same media whose texts are at least `near_text` alike, one is kept. With
     `canonical_clips` near copies of a clip are shown as one (mixtures.selection.canonical_clips);
-    of the samples over one clip `max_samples_per_clip` are kept.
+    of the samples over one clip `max_samples_per_clip` are kept. `exclude` is a file of take-downs
+    (mixtures.selection.exclusions).
     """
 
     path: Path
@@ -146,6 +147,7 @@ class Recipe:
     join_by_clip: JoinRule | None
     canonical_clips: bool
     max_samples_per_clip: int | None
+    exclude: str | None
 
     @property
     def ratio(self) -> str:
