@@ -134,6 +134,8 @@ def run_diff(arguments: argparse.Namespace) -> None:
         if one["conversations"] != one["kept"]:
             ours, theirs = one["conversations"]
             console.print(f"{name}: joined from {ours} | {theirs} conversations")
+        if one["gone"]:
+            console.print(f"{name}: gone: {' '.join(one['gone'])}", soft_wrap=True)
     for rule, (ours, theirs) in found["rules"].items():
         console.print(f"{rule}: {ours} | {theirs}", soft_wrap=True)
     if found["identical"]:

@@ -40,6 +40,8 @@ _FOLLOWS = "schedule.table"
 _CHUNK = 1 << 16
 MOST = 1 << 16
 """Ranks, and packs of a step, that are explained."""
+GONE = 100
+"""Keys of a source that `diff` names at most."""
 
 
 def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
@@ -90,6 +92,7 @@ def _source(a: Manifest, b: Manifest, i: int | None, j: int | None) -> dict[str,
         "kept": [0 if at is None else len(m.tables[at]) for m, at in sides],
         "conversations": [_conversations(*side) for side in sides],
         "in_both": int(both.sum()),
+        "gone": _gone(ours.keys, theirs.keys),
         "in_order": in_order(ours.turn[at[both]], theirs.turn[both]),
         "drawn": [int(ours.drawn.sum()), int(theirs.drawn.sum())],
         "reused": int(np.minimum(ours.drawn[at[both]], theirs.drawn[both]).sum()),
@@ -129,6 +132,12 @@ def in_order(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> int:
         at = bisect_left(ends, turn)
         ends[at : at + 1] = [turn]
     return len(ends)
+
+
+def _gone(ours: Ids, theirs: Ids) -> list[str]:
+    """The keys of the first samples, at most GONE, that only the first manifest keeps."""
+    lost = ours[find(theirs, ours) < 0]
+    return [key.tobytes().hex() for key in lost[:GONE]]
 
 
 def _conversations(manifest: Manifest, i: int | None) -> int:

@@ -89,6 +89,7 @@ CODES: Mapping[str, str] = {
     "ARCHIVE_TOO_BIG": "the archive has more members, or unpacks to more, than the bound",
     "ARCHIVE_DAMAGED": "the archive that may hold the media cannot be read to its end",
     "LICENCE_REFUSED": "the licence is not on the recipe's list",
+    "EXCLUDED": "the recipe's `exclude` file names it",
     "FILTER_REFUSED": "a filter of the recipe excludes it",
     "DUPLICATE_SAMPLE": "another sample of the recipe has the same media and the same turns",
     "DUPLICATE_NEAR": "another sample of the recipe has the same media and nearly the same turns",

@@ -43,6 +43,14 @@ class Pool:
         """All receipts of a stage, in the order of their work ids."""
         return self.ledger.of(stage)
 
+    def admitted(self, revisions: Mapping[str, str] | None) -> list[Receipt]:
+        """Receipts of admission: of these sources at these revisions, by name, or (None) of all."""
+        receipts = self.receipts("admit")
+        if revisions is None:
+            return receipts
+        named = [(one, one.parameters["source"], one.parameters["revision"]) for one in receipts]
+        return [one for one, source, revision in named if revisions.get(source) == revision]
+
     def commit(
         self,
         work: Work,

@@ -6,7 +6,7 @@ A reader knows where bytes lie; they come straight from the store, or through a 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from shards.extents import Extents, Fetch, Place, pair
 from shards.ids import sha256_hex, short_hash
 from shards.index import CLIPS, SAMPLES, read_table
 from shards.key_index import NO_SOURCE, EntryIds, KeyIndex, entry_ids, indexed, numbers_of, shared
-from shards.pool import Pool
+from shards.pool import Pool, Receipt
 from shards.sample import (
     Clip,
     Origin,
@@ -36,7 +36,12 @@ from shards.verify import read_receipt
 
 
 class Composition(Protocol):
-    """What a manifest makes of the samples of a pool."""
+    """What a manifest makes of the samples of a pool, and of which of them."""
+
+    @property
+    def revisions(self) -> Mapping[str, str] | None:
+        """The one revision of each source that is read; None: whatever the pool holds."""
+        ...
 
     def members_of(self, source: str, key: str) -> Sequence[str]:
         """The keys in the pool of the conversations that a sample is made of."""
@@ -49,6 +54,8 @@ class Composition(Protocol):
 
 class AsAdmitted:
     """Samples as they are in the pool: none is joined, each shows its own clips."""
+
+    revisions = None
 
     def members_of(self, source: str, key: str) -> Sequence[str]:  # noqa: ARG002
         return [key]
@@ -189,13 +196,16 @@ class PoolReader:
     ) -> None:
         self.pool, self._made = pool, made or AsAdmitted()
         self.extents = Extents(pool.store)
-        self._samples = KeyIndex(self._open(folder, "admit", "index/samples", self._sample_table))
-        self._clips = _Places(self._open(folder, "decode", "index/clips", self._clip_table))
+        admitted, decoded = pool.admitted(self._made.revisions), pool.receipts("decode")
+        samples = self._open(folder, admitted, "index/samples", self._sample_table)
+        self._samples = KeyIndex(samples)
+        self._clips = _Places(self._open(folder, decoded, "index/clips", self._clip_table))
         names = json.loads(self._samples.table.schema.metadata[b"sources"])
         self._number = {name: i for i, name in enumerate(names)}
 
-    def _open(self, folder: Path | None, stage: str, under: str, make: Any) -> pa.Table:
-        receipts = self.pool.receipts(stage)
+    def _open(
+        self, folder: Path | None, receipts: list[Receipt], under: str, make: Any
+    ) -> pa.Table:
         names = [name for receipt in receipts for name in receipt.outputs.get(under, [])]
         what = f"{under.rpartition('/')[2]}-{short_hash(self.pool.store.url)}"
         return shared(folder, f"{what}-{short_hash(names)}", lambda: make(receipts, under))
@@ -238,7 +248,8 @@ class PoolReader:
         at = int(self._samples.find(entry_ids([key], [number]))[0])
         if at < 0:
             raise MissingData(
-                f"{self.pool.store.url}: no sample {key} of {source!r}; build it first"
+                f"{self.pool.store.url}: no sample {key} of {source!r} at the "
+                "revision that is read; build it first"
             )
         return self._samples.row(at)
 

@@ -79,13 +79,12 @@ def _shard(
 ) -> Iterator[str]:
     data = store.get(name)
     found = sha256_hex(data)
-    if found == digest:
-        return
     where = store.path(name)
-    if found in owner:
+    if found in owner and owner[found] != name:
         yield f"{where}: holds the bytes of {owner[found]}; the shards were swapped"
         return
-    yield f"{where}: {len(data)} bytes, not those that were written; restore it"
+    if found != digest:
+        yield f"{where}: {len(data)} bytes, not those that were written; restore it"
     extents, damaged = Extents(store), False
     for place, key, position in rows:
         try:
@@ -93,6 +92,6 @@ def _shard(
         except DamagedData as error:
             damaged = True
             yield f"{error} (sample {key} at position {position})"
-    if rows and not damaged:
+    if rows and not damaged and found != digest:
         end = max(place.offset + place.extent for place, _, _ in rows)
         yield f"{where} from byte {end} on: the end of the archive differs; every sample is whole"

@@ -3,7 +3,8 @@
 The corpora are made by tests/hostile. Alone: every file is kept or refused with its code, within
 10 s and 1 GB, leaving no process and no temporary file. In a build of a small world: the same
 codes stand in OUT/refused.parquet beside those of hostile rows and archives, and every good
-neighbour gets in. Recipes are planned, and addresses judged, one by one.
+neighbour gets in. Recipes are planned, and addresses judged, one by one. Damaged JPEGs: see
+benchmarks/curation/damaged_pictures.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from benchmarks.curation import strangers
+from benchmarks.curation import damaged_pictures, strangers
 from benchmarks.frame import Bar, at_most, equal
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
@@ -97,6 +98,7 @@ def run(console: Console) -> list[Bar]:
             equal("pickles that ran", int(CANARY.exists()), 0),
             equal("addresses that are not refused", led_astray(console), 0),
             equal("recipes that are not refused with their reason", misjudged(console), 0),
+            *damaged_pictures.bars(console),
         ]
 
 

@@ -74,6 +74,11 @@ class Manifest:
         return [source["name"] for source in self.value["sources"]]
 
     @cached_property
+    def revisions(self) -> dict[str, str]:
+        """Of each source the revision that was planned over, and that readers of the pool see."""
+        return {source["name"]: source["revision"] for source in self.value["sources"]}
+
+    @cached_property
     def content_ids(self) -> list[str]:
         """Of each source the id of what is kept of it."""
         return [source["content_id"] for source in self.value["sources"]]

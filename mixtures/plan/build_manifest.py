@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from mixtures.recipe.types import Recipe, Source
 from mixtures.recipe.validate import check_view
 from mixtures.selection.canonical_clips import show_canonical
 from mixtures.selection.clip_cap import refuse_beyond
+from mixtures.selection.exclusions import Exclusions, read_exclusions, refuse_excluded
 from mixtures.selection.join_conversations import Joined, join_by_clip
 from mixtures.selection.tables import match_table, refusal_table
 from mixtures.selection.verdicts import (
@@ -102,11 +104,14 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     clips, lengths = read_clips(pool), pool.receipts("lengths")
     samples = [read_samples(pool, s.name, s.receipts, lengths, codec, clips) for s in sources]
     index = leak_index(recipe)
-    chosen = _choose(recipe, pool, codec, sources, held_out, clips, samples, index)
+    exclusions = read_exclusions(Path(recipe.exclude)) if recipe.exclude else None
+    chosen = _choose(recipe, pool, codec, sources, held_out, clips, samples, index, exclusions)
     verdicts = chosen.verdicts
     joined = _join(recipe, verdicts, chosen.rows, clips.ids)
     tables = [each.rows for each in joined] or chosen.rows
     draft = _draft(recipe, codec, sources, chosen, joined, tokenizer, index)
+    if exclusions is not None:
+        draft.value["recipe"]["exclude"] = exclusions.to_json()
     manifest = _freeze(draft)
     refused = refused_before(pool, sources)
     counts = zip(manifest.schedule.visits(manifest.length).tolist(), map(len, tables), strict=True)
@@ -153,6 +158,7 @@ def _choose(
     clips: Clips,
     samples: Sequence[Samples],
     index: LeakIndex | None,
+    exclusions: Exclusions | None,
 ) -> _Chosen:
     used = np.zeros(len(clips.ids), bool)
     for own_samples in samples:
@@ -164,6 +170,8 @@ def _choose(
         recipe.sources, verdicts, sources, leaked, strict=True
     ):
         refuse_broken(own, clips)
+        if exclusions is not None:
+            refuse_excluded(own, pool, admission.receipts, clips, exclusions)
         refuse_licences(own, recipe.allow_licences)
         for rule in source.filters:
             passes = passing(pool, admission.receipts, own.samples, clips, rule)

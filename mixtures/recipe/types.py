@@ -315,6 +315,11 @@ class Selection(Presentation):
         Integer | None,
         key("Of the samples over one clip so many are kept.", "8", least=1, most=10**6),
     ] = None
+    exclude: Annotated[
+        Text | None,
+        key("A file of what is taken down: media, addresses, records (docs/manifest.md).",
+            "takedowns.jsonl"),
+    ] = None  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ def check(recipe: Recipe) -> None:
         _bad_ratios,
         _bad_amounts,
         _bad_places,
+        _bad_exclude,
         _bad_join,
         _bad_duplicates,
         _bad_frames,
@@ -52,6 +53,8 @@ def _places(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield "text: tokenizer", recipe.text.tokenizer
     if recipe.leaks is not None:
         yield "leaks: index", recipe.leaks.index
+    if recipe.exclude is not None:
+        yield "exclude", recipe.exclude
     for key, entries in (("sources", recipe.sources), ("held_out", recipe.held_out)):
         for i, one in enumerate(entries):
             where = f"{key}[{i}] ({one.name})"
@@ -59,6 +62,11 @@ def _places(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield from ((f"{where}: archives", archive.at) for archive in one.archives)
             if one.media:
                 yield f"{where}: media", one.media
+
+
+def _bad_exclude(recipe: Recipe) -> Iterator[str]:
+    if recipe.exclude is not None and "://" in recipe.exclude:
+        yield f"exclude: {recipe.exclude!r} must be a file of this machine; fetch it first"
 
 
 def _bad_join(recipe: Recipe) -> Iterator[str]:

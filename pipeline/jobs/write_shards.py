@@ -53,7 +53,7 @@ def cut(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
 
 def sample_sizes(manifest: Manifest, pool: Pool) -> tuple[list[int], Sizes]:
     """Bytes of the sample at each position, and what they are beside the pool."""
-    samples = pool.table(pool.receipts("admit"), "index/samples", SAMPLES)
+    samples = pool.table(pool.admitted(manifest.revisions), "index/samples", SAMPLES)
     clips = pool.table(pool.receipts("decode"), "index/clips", CLIPS)
     extents = dict(zip(clips["clip_id"].to_pylist(), clips["extent"].to_pylist(), strict=True))
     pairs = zip(samples["source"].to_pylist(), samples["key"].to_pylist(), strict=True)

@@ -1,4 +1,7 @@
-"""Images: Pillow, with every bound checked on the header before a pixel is decoded."""
+"""Images: every bound is checked on the header before a pixel is decoded.
+
+Pillow reads headers, and the pixels of all formats but JPEG (pipeline.media.strict_jpeg).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.media.decoded import Broken, Decoded, stored_size
+from pipeline.media.png_chunks import check_chunks
+from pipeline.media.strict_jpeg import decode_jpeg
 from shards.profile import Profile
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
@@ -49,7 +54,9 @@ def decode_picture(path: Path, quality: int, shape: Shape) -> Decoded:
         warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks on odd metadata
         with _open(data) as image:
             _check_header(image)
-            return _frame(image, quality, shape)
+            if image.format == "PNG":
+                check_chunks(data)
+            return _frame(image, data, quality, shape)
 
 
 def _open(data: bytes) -> Image.Image:
@@ -95,12 +102,12 @@ def _check_header(image: Image.Image) -> None:
         raise Broken("ANIMATED", f"{count} frames")
 
 
-def _frame(image: Image.Image, quality: int, shape: Shape) -> Decoded:
+def _frame(image: Image.Image, data: bytes, quality: int, shape: Shape) -> Decoded:
     mode = image.mode
     try:
-        image.load()
+        picture = _pixels(image, data)
         orientation = image.getexif().get(0x0112, 1)
-        upright = _to_rgb(ImageOps.exif_transpose(image))
+        upright = _to_rgb(ImageOps.exif_transpose(picture))
     except (ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise Broken(_code_of(error), str(error)) from error
     stored = stored_size(*upright.size, shape.area)
@@ -122,6 +129,19 @@ def _frame(image: Image.Image, quality: int, shape: Shape) -> Decoded:
         container=str(image.format).lower(),
         source_size=upright.size,
     )
+
+
+def _pixels(image: Image.Image, data: bytes) -> Image.Image:
+    """The decoded picture, with its orientation."""
+    if image.format not in ("JPEG", "MPO"):
+        image.load()
+        return image
+    pixels = decode_jpeg(data, image.mode)
+    if image.mode == "CMYK" and "adobe" in image.info:  # whose CMYK is inverted
+        pixels = 255 - pixels
+    picture = Image.fromarray(pixels[..., 0] if image.mode == "L" else pixels, image.mode)
+    picture.getexif()[0x0112] = image.getexif().get(0x0112, 1)
+    return picture
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

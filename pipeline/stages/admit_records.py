@@ -15,6 +15,8 @@ from pipeline.sources import records
 from pipeline.sources.media_lookup import Found, MediaTable, folder_table, joined
 from pipeline.sources.name_notes import NameNotes
 from pipeline.sources.records import Columns, MediaRef, Record, RowRefusal, once_each, refusal
+from pipeline.stages.list_media import NamesUnit
+from pipeline.stages.named_media import answers
 from pipeline.untrusted import Problem
 from shards.ids import clip_id, sample_key, short_hash
 from shards.index import FETCHED, MEDIA, NAMED, REFUSED, SAMPLES, UNREAD, table_of
@@ -71,7 +73,7 @@ def admit(unit: SourceUnit) -> Receipt:
     files = [_hashed(local_files.local(address), hashed) for address in unit.annotations]
     table = _media_of(unit, pool, hashed)
     hashed.save()
-    inputs = [*(file.digest for file in files), short_hash(table.digests())]
+    inputs = [*(file.digest for file in files), short_hash(_answers(unit, table))]
     parameters = {
         "source": unit.name,
         "dataset": unit.dataset,
@@ -100,6 +102,16 @@ def _printable(value: Any, most: int) -> str:
     text = value[: most + 1] if isinstance(value, str) else repr(value)
     text = text if text.isprintable() else ascii(text)
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _answers(unit: SourceUnit, table: MediaTable) -> dict[str, str]:
+    """What answers the names of the records; embedded media are part of the annotations."""
+    if not (unit.media or unit.loose or unit.members):
+        return {}
+    named = NamesUnit(
+        pool=unit.pool, format=unit.format, annotations=unit.annotations, columns=unit.columns
+    )
+    return answers(named, table)
 
 
 def _hashed(file: local_files.Local, hashed: Digests) -> local_files.Local:

@@ -26,7 +26,10 @@ class NamesUnit:
 
 
 def names(unit: NamesUnit) -> Receipt:
-    """The distinct media that the records of a source name, in order of their names."""
+    """The distinct media that the records of a source name, in order of their names.
+
+    The receipt counts `pieces`: media that are pieces of files, which are not listed.
+    """
     pool = Pool(unit.pool)
     files = [local_files.local(address) for address in unit.annotations]
     inputs = [file.digest or sha256_file(file.path) for file in files]
@@ -34,9 +37,10 @@ def names(unit: NamesUnit) -> Receipt:
     work = Work("names", NAMES_VERSION, {"format": unit.format, "columns": columns}, inputs)
     if done := pool.done(work):
         return done
-    wanted = {}
+    wanted, pieces = {}, 0
     for item in records(unit.format, [file.path for file in files], unit.columns):
         for ref in item.media if isinstance(item, Record) else ():
+            pieces += bool(ref.sizes)
             if ref.data is None and not ref.sizes:
                 for name in (ref.url,) if ref.url else (ref.name, *ref.also):
                     span = None if ref.span is None else list(ref.span)
@@ -44,4 +48,4 @@ def names(unit: NamesUnit) -> Receipt:
                     wanted[name, ref.kind, ref.fps or 0, ref.span or ()] = row | {"url": ref.url}
     rows = [wanted[key] for key in sorted(wanted)]
     tables = {"index/wanted": table_of(WANTED, rows)}
-    return pool.commit(work, tables)
+    return pool.commit(work, tables, counts={"pieces": pieces})

@@ -6,6 +6,7 @@ pipeline.jobs.write_shards publishes last.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,12 +16,16 @@ import pyarrow as pa
 from mixtures.manifest.draws import Drawn, Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
+from shards.errors import DamagedData
 from shards.ids import sha256_hex
-from shards.index import SHARD_INDEX, table_of, write_table
+from shards.index import SHARD_INDEX, read_table, table_of, write_table
 from shards.pool import Pool
 from shards.reader import PoolReader, Stored
 from shards.store import Store
 from shards.writer import sample_members, tar_bytes
+
+DIGEST = b"shard_sha256"
+"""In a part of the index: the digest of the shard that it describes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +41,47 @@ class ShardUnit:
 
 
 def write_shard(unit: ShardUnit) -> tuple[str, str]:
-    """Write one tar and, after it, its part of the index, unless both are there.
+    """Write one tar and, after it, its part of the index, unless both are there and whole.
 
     Its name and the sha256 of its bytes.
     """
     out = Store(unit.out)
-    if out.exists(unit.name) and out.exists(part_of(unit.name)):
-        return unit.name, sha256_hex(out.get(unit.name))
     drawn = Draws(_manifest(unit.manifest)).samples(unit.start, unit.stop)
+    if digest := _written(out, unit.name, drawn):
+        return unit.name, digest
     reader = _reader(unit.manifest, unit.pool)
     stored = [reader.read(each.source, each.key) for each in drawn]
     data, index = shard_of(unit.name, drawn, stored)
-    out.put_once(unit.name, data)
-    out.put_once(part_of(unit.name), write_table(index))
-    return unit.name, sha256_hex(data)
+    digest = sha256_hex(data)
+    out.put(unit.name, data)
+    out.put(part_of(unit.name), write_table(index.replace_schema_metadata({DIGEST: digest})))
+    return unit.name, digest
+
+
+def _written(out: Store, name: str, drawn: Sequence[Drawn]) -> str:
+    """The sha256 of a shard that is there as its part of the index says, else "".
+
+    The part is written last and names the shard's digest; it lists these samples, and none else.
+    """
+    if not (out.exists(name) and out.exists(part_of(name))):
+        return ""
+    try:
+        part = read_table(out.get(part_of(name)), out.path(part_of(name)))
+    except DamagedData:
+        return ""
+    digest, data = (part.schema.metadata or {}).get(DIGEST, b"").decode(), out.get(name)
+    if sha256_hex(data) != digest or part.schema != SHARD_INDEX:
+        return ""
+    columns = {name: part[name].to_pylist() for name in ("position", "source", "key", "epoch")}
+    listed = [[getattr(each, name) for each in drawn] for name in columns]
+    return digest if list(columns.values()) == listed and _crc32s_hold(part, data) else ""
+
+
+def _crc32s_hold(part: pa.Table, data: bytes) -> bool:
+    """Whether the shard's bytes are at every extent those that its part of the index says."""
+    view = memoryview(data)
+    rows = zip(*(part[name].to_pylist() for name in ("offset", "extent", "crc32")), strict=True)
+    return all(zlib.crc32(view[at : at + size]) == crc for at, size, crc in rows)
 
 
 def shard_of(name: str, drawn: Sequence[Drawn], stored: Sequence[Stored]) -> tuple[bytes, pa.Table]:

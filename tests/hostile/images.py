@@ -11,7 +11,9 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
+
+from tests.hostile import damaged_jpegs
 
 KEPT = "kept"
 
@@ -89,6 +91,39 @@ def jpeg() -> bytes:
     return saved(photograph(), "JPEG")
 
 
+def restarting() -> bytes:
+    return saved(photograph(), "JPEG", restart_marker_blocks=2)
+
+
+def more_than_the_picture() -> bytes:
+    """Scan data that go on where the picture ends: that of another one, twice as high."""
+    tall = saved(photograph(96, 128), "JPEG")
+    at = tall.index(b"\xff\xc0") + 5
+    return tall[:at] + struct.pack(">H", 64) + tall[at + 2 :]
+
+
+def less_than_the_picture() -> bytes:
+    at = jpeg().index(b"\xff\xc0") + 5
+    return jpeg()[:at] + struct.pack(">H", 128) + jpeg()[at + 2 :]
+
+
+def damaged_png(chunk: bytes) -> bytes:
+    data = saved(photograph(), "PNG", pnginfo=noted())
+    at = data.index(chunk) + 6
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def noted() -> PngImagePlugin.PngInfo:
+    words = PngImagePlugin.PngInfo()
+    words.add_text("comment", "something")
+    return words
+
+
+def two_pictures() -> bytes:
+    """As phones write them: a preview behind the picture."""
+    return saved(photograph(), "MPO", save_all=True, append_images=[photograph(48, 32)])
+
+
 IMAGES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "900 megapixels in 74 bytes": ("MEDIA_TOO_MANY_PIXELS", lambda: png(30_000, 30_000)),
     "100 megapixels": ("MEDIA_TOO_MANY_PIXELS", lambda: png(10_000, 10_000)),
@@ -103,6 +138,23 @@ IMAGES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "HTML": ("MEDIA_UNREADABLE", lambda: b"<html><body>404 Not Found</body></html>"),
     "half": ("MEDIA_TRUNCATED", lambda: jpeg()[: len(jpeg()) // 2]),
     "last two bytes missing": ("MEDIA_TRUNCATED", lambda: jpeg()[:-2]),
+    "cut and closed": (
+        "MEDIA_TRUNCATED",
+        lambda: jpeg()[: len(jpeg()) * 3 // 4] + damaged_jpegs.EOI,
+    ),
+    "end mark within the scan": (
+        "MEDIA_TRUNCATED",
+        lambda: jpeg()[: len(jpeg()) * 3 // 4] + damaged_jpegs.EOI + jpeg()[len(jpeg()) * 3 // 4 :],
+    ),
+    "less data than the picture": ("MEDIA_TRUNCATED", less_than_the_picture),
+    "more data than the picture": ("MEDIA_DAMAGED", more_than_the_picture),
+    "restart marks swapped": (
+        "MEDIA_DAMAGED",
+        lambda: damaged_jpegs.restarts_swapped(restarting()),
+    ),
+    "PNG, pixels damaged": ("MEDIA_DAMAGED", lambda: damaged_png(b"IDAT")),
+    "PNG, text damaged": ("MEDIA_UNREADABLE", lambda: damaged_png(b"tEXt")),
+    "PNG, end missing": ("MEDIA_TRUNCATED", lambda: saved(photograph(), "PNG")[:-12]),
     "text bomb": ("MEDIA_METADATA_BOMB", zipped_text),
     "profile bomb": ("MEDIA_METADATA_BOMB", zipped_profile),
     "EPS": (
@@ -129,6 +181,13 @@ IMAGES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "transparent": (KEPT, clear),
     "turned": (KEPT, turned),
     "JPEG and zip": (KEPT, lambda: jpeg() + b"PK\3\4" + bytes(100)),
+    "restart marks": (KEPT, restarting),
+    "bytes before marks": (
+        KEPT,
+        lambda: damaged_jpegs.before_each_mark(jpeg(), b"\1\2")[:-4] + damaged_jpegs.EOI,
+    ),
+    "zeros before marks": (KEPT, lambda: damaged_jpegs.before_each_mark(jpeg(), bytes(3))),
+    "two pictures": (KEPT, two_pictures),
     "still GIF": (KEPT, lambda: saved(photograph(), "GIF")),
     "WebP": (KEPT, lambda: saved(photograph(), "WEBP")),
 }

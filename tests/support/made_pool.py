@@ -123,7 +123,13 @@ class MadePool:
     def _admit(self, pool: Pool, name: str, samples: list[MadeSample]) -> None:
         rows = [sample_row(name, one) for one in samples]
         media = [
-            {"clip_id": name_of(c), "media_digest": "", "kind": "image", "address": c, "span": None}
+            {
+                "clip_id": name_of(c),
+                "media_digest": sha256_hex(c.encode()),
+                "kind": "image",
+                "address": c,
+                "span": None,
+            }
             for one in samples
             for c in one.clips
         ]

@@ -203,6 +203,7 @@ def test_weights_change_the_mixture_and_leave_each_source_in_its_order(tmp_path:
         "kept": [60, 60],
         "conversations": [60, 60],
         "in_both": 60,
+        "gone": [],
         "in_order": 60,
         "drawn": [60, 31],
         "reused": 31,

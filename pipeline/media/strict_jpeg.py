@@ -1,0 +1,99 @@
+"""JPEGs decoded once, by libjpeg-turbo, where the first remark on their bytes is a refusal.
+
+What every decoder must guess about is damage: data that end before the picture does or go on after
+it, restart marks out of order, codes that no table has. What stands beside the picture is not:
+bytes before a mark, behind the end, or a few zeros before the end are passed over.
+
+Damage that leaves no such trace is looked for in the pixels (pipeline.media.brightness_step).
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from pipeline.media.brightness_step import brightness_step
+from pipeline.media.decoded import Broken
+
+Pixels = NDArray[np.uint8]
+MAX_FILL = 16  # zeros that an encoder may leave at the end of the last scan
+_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+_SOI, _EOI, _SOS, _SOF2 = 0xD8, 0xD9, 0xDA, 0xC2
+_APP0, _APP14 = 0xE0, 0xEE  # JFIF and Adobe: they say what the colours are
+_TABLES = (0xDB, 0xDD, *range(0xC0, 0xD0))  # and frames
+_JFIF = b"\0\x10JFIF\0"
+_MARK = re.compile(rb"\xff+([^\x00\xff])")
+_SCAN_END = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_FILL = re.compile(rb"(?<!\xff)\x00{1,%d}\Z" % MAX_FILL)
+
+
+def decode_jpeg(data: bytes, mode: str) -> Pixels:
+    """The pixels of a JPEG of Pillow's mode L, RGB or CMYK, [height, width(, 1, 3 or 4)].
+
+    Raises Broken: TRUNCATED, DAMAGED or UNDECODABLE.
+    """
+    pixels = _decoded(data, _COLOURS[mode])
+    if found := brightness_step(pixels):
+        raise Broken("DAMAGED", f"from row {found[0]} on all is off by {found[1]} levels")
+    return pixels
+
+
+def _decoded(data: bytes, colours: str) -> Pixels:
+    try:
+        return _strictly(data, colours)
+    except Broken:
+        tidied = tidy(data)
+    try:
+        return _strictly(tidied, colours)
+    except Broken as broken:
+        if broken.refusal.code != "MEDIA_TRUNCATED":
+            raise
+    return _strictly(tidy(data, keep=1), colours)
+
+
+def _strictly(data: bytes, colours: str) -> Pixels:
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colours)
+    except ValueError as error:
+        raise _broken(error) from error
+    return pixels
+
+
+def _broken(error: ValueError) -> Broken:
+    said = str(error)
+    if "remature end" in said:
+        return Broken("TRUNCATED", said)
+    return Broken("DAMAGED" if "Corrupt" in said else "UNDECODABLE", said)
+
+
+def tidy(data: bytes, keep: int = 0) -> bytes:
+    """The picture's own segments, without what stands between and beside them.
+
+    Gone are bytes before a mark, comments and foreign segments, and up to MAX_FILL zeros before the
+    end but for the first `keep` of them, which may be the scan's own last byte. A JFIF version is
+    1.1, and the range of a sequential scan, which some cameras leave at 0, is what it must be.
+    """
+    kept, at, sequential = [data[:2]], 2, True
+    while (mark := _MARK.search(data, at)) and mark[1][0] != _EOI:
+        code, at = mark[1][0], mark.end()
+        if code <= 1 or 0xD0 <= code <= _SOI:  # these stand alone
+            continue
+        segment = data[at : at + int.from_bytes(data[at : at + 2], "big")]
+        at += max(len(segment), 2)
+        sequential &= code != _SOF2
+        if code in (*_TABLES, _APP14):
+            kept += [b"\xff", mark[1], segment]
+        elif code == _APP0 and segment.startswith(_JFIF):
+            kept += [b"\xff", mark[1], _JFIF, b"\1\1", segment[9:]]
+        elif code == _SOS:
+            end = _SCAN_END.search(data, at)
+            stop = end.start() if end else len(data)
+            head = segment[:-3] + b"\x00\x3f\x00" if sequential else segment
+            is_last = end is not None and end[0][-1] == _EOI
+            scan = _FILL.sub(bytes(keep), data[at:stop]) if is_last else data[at:stop]
+            kept += [b"\xff", mark[1], head, scan]
+            at = stop
+    return b"".join([*kept, b"\xff\xd9"] if mark else kept)
