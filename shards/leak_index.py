@@ -22,7 +22,7 @@ from shards.ids import canonical_json, sha256_hex, short_hash
 from shards.index import read_table, write_table
 from shards.store import Store
 
-SCHEMA = "slowfast-mix/leak-index/1"
+SCHEMA = "slowfast-mix/leak-index/2"
 CARD = "index.json"
 
 

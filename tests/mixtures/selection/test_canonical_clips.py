@@ -187,7 +187,7 @@ def built(tmp_path: Path) -> Manifest:
     pool = Pool(str(tmp_path / "pool"))
     clips = pool.table(pool.receipts("decode"), "index/clips", CLIPS).to_pylist()
     videos = sorted(row["clip_id"] for row in clips if row["kind"] == "video")
-    rows = [(*pair, "near", 1) for pair in zip(videos[:9], videos[9:], strict=True)]
+    rows = [(*pair, "near", 1, "same") for pair in zip(videos[:9], videos[9:], strict=True)]
     pairs = table_of(PAIRS, [dict(zip(PAIRS.names, row, strict=True)) for row in rows])
     (known,) = pool.receipts("compare")
     facts = {"clusters": pairs, "leaks": LEAKS.empty_table()}

@@ -27,12 +27,18 @@ def made_index(folder: Path, name: str = "index") -> LeakIndex:
     return write_index(str(folder / name), "2", books, {"media": LEAKS.empty_table()})
 
 
-def match(pool: Pool, index: LeakIndex, clips: list[tuple[str, str, str]], texts: Texts) -> None:
+def match(
+    pool: Pool,
+    index: LeakIndex,
+    clips: list[tuple[str, str, str]],
+    texts: Texts,
+    judged: str = "same",
+) -> None:
     """Receipts of leaks of (clip, benchmark, held out) and (source, sample, benchmark, grams)."""
     about = {"index": index.index_id}
     rows = [
         {"clip_id": name_of(clip), "benchmark": benchmark, "held_out": held_out,
-         "relation": "near", "distance": 3}
+         "relation": "near", "distance": 3, "judged": judged}
         for clip, benchmark, held_out in clips
     ]  # fmt: skip
     prints = [n for r in pool.receipts("decode") for n in r.outputs["index/fingerprints"]]

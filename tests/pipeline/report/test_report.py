@@ -457,7 +457,7 @@ def test_a_wrong_order_shows_in_the_shares() -> None:
 
 def test_clusters_join_pairs_and_take_turns_by_kind() -> None:
     def pair(a: str, b: str, relation: str) -> dict[str, Any]:
-        return {"clip_a": a, "clip_b": b, "relation": relation, "distance": 1}
+        return {"clip_a": a, "clip_b": b, "relation": relation, "distance": 1, "judged": "same"}
 
     facts = [pair("a", "b", "near"), pair("b", "c", "near"), pair("d", "e", "near")]
     facts += [pair("f", "g", "mirrored")]
