@@ -111,7 +111,7 @@ def _short_answers(turns: str) -> Iterator[tuple[str, str]]:
     """(question, answer) of each question of a conversation with a short answer, in lower case."""
     for one, other in pairwise(turns_from_json(json.loads(turns))):
         question, answer = (" ".join(turn.text.casefold().split()) for turn in (one, other))
-        if (one.role, other.role) == ("user", "assistant") and answer.count(" ") < SHORT:
+        if (one.role, other.role) == ("user", "assistant") and len(answer.split()) <= SHORT:
             yield question, answer
 
 

@@ -81,6 +81,16 @@ def matches(plan: Plan) -> list[tuple[str, ...]]:
     return [tuple(row[name] for name in names) for row in plan.matches.to_pylist()]
 
 
+def test_an_undecided_match_refuses_too_and_the_table_says_which(tmp_path: Path) -> None:
+    made = pool_with([MadeSample("what", ["x"])], [MadeSample("why", ["i"])])
+    pool, index = made.make(tmp_path / "pool"), made_index(tmp_path)
+    match(pool, index, [("x", "mme", "q3")], [], judged="undecided")
+    plan = plan_over(tmp_path, pool, rule(index))
+    assert refused(plan) == {("a", "what"): ("plan", "LEAK_MEDIA")}
+    assert [row["judged"] for row in plan.matches.to_pylist()] == ["undecided"]
+    assert next(r.detail for r in refusals(plan) if r.key).endswith("or it is too small to tell")
+
+
 def test_a_match_with_the_index_refuses_the_whole_cluster_and_counts_by_benchmark(
     tmp_path: Path,
 ) -> None:

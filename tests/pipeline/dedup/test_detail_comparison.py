@@ -75,8 +75,9 @@ def test_forms_of_one_template_are_different_and_copies_of_one_the_same() -> Non
 @pytest.mark.parametrize("what", ["ball", "counter"])
 def test_films_of_a_fixed_camera_are_different_and_copies_of_one_the_same(what: str) -> None:
     films = {f"v{number}": filmed(number, what) for number in range(8)}
-    copy = [recompressed(frame) for frame in films["v5"]]
-    assert judged(**films, copy=copy) == {("copy", "v5"): "same"}
+    copy = [recompressed(frame, 85) for frame in films["v5"]]
+    found = judged(**films, copy=copy)
+    assert [pair for pair, answer in found.items() if answer == "same"] == [("copy", "v5")]
 
 
 def test_a_form_that_is_too_small_to_read_is_undecided_and_a_leak_all_the_same() -> None:

@@ -467,6 +467,16 @@ def test_clusters_join_pairs_and_take_turns_by_kind() -> None:
     assert [cluster.clips for cluster in shown] == [("f", "g"), ("d", "e")]
 
 
+def test_a_crowd_is_more_than_20_clips_each_two_of_which_are_a_pair() -> None:
+    def pair(a: int, b: int) -> dict[str, Any]:
+        return {"clip_a": f"{a:02d}", "clip_b": f"{b:02d}", "relation": "near", "judged": "same"}
+
+    chain = [pair(n, n + 1) for n in range(50, 90)]
+    crowd = [pair(a, b) for a in range(21) for b in range(a + 1, 21)]
+    assert clip_sections.crowds_of([*chain, *crowd]) == [tuple(f"{n:02d}" for n in range(21))]
+    assert clip_sections.crowds_of([*chain, *crowd[1:]]) == []
+
+
 def test_curves_with_nothing_to_draw_still_say_so() -> None:
     section = curves_section("Loss", {"broken": [(0, nan)], "empty": []}, "")
     assert "1 of them not finite" in section.body and "<svg" not in section.body
