@@ -175,9 +175,9 @@ class Fake:
 
     def compare(self, pairs: list[tuple[str, str, str]], leaks: list[tuple[str, str]]) -> None:
         sources = {name: revision(name) for name in ("photos", "clips", "chat")}
-        facts = [dict(zip(index.PAIRS.names, (*sorted(pair[:2]), pair[2], 17), strict=True))
+        facts = [dict(zip(index.PAIRS.names, (*sorted(pair[:2]), pair[2], 17, "same"), strict=True))
                  for pair in pairs]  # fmt: skip
-        matches = [dict(zip(index.LEAKS.names, (clip, "exam", other, "near", 4), strict=True))
+        matches = [dict(zip(index.LEAKS.names, (clip, "exam", other, "near", 4, "same"), strict=True))
                    for clip, other in leaks]  # fmt: skip
         tables = {"clusters": index.table_of(index.PAIRS, facts),
                   "leaks": index.table_of(index.LEAKS, matches)}  # fmt: skip
