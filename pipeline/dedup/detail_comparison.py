@@ -33,16 +33,17 @@ from pipeline.dedup.registration import (
     smoothed,
     warped,
 )
-from pipeline.dedup.static_overlays import grown
+from pipeline.dedup.static_overlays import LEAST_CHANGE, grown
 from pipeline.dedup.transforms import View
 
 SAME, DIFFERENT, UNDECIDED = "same", "different", "undecided"
 SURE, DOUBTFUL = 0.9, 1.2  # of what copies differ by at most; copies: 0.89, look-alikes: 0.95
+FITS_WELL = 0.75
 TOO_SMALL = 2  # steps of LEVELS by which one clip is smaller: the other may show what it cannot
 APART = 400_000  # µs; pictures of two films further apart show another moment
 EXACT = 60_000  # µs; a frame of 25 fps and more: the same moment
 STILL_APART = 0.55  # what images and films that stand still usually differ by; copies: 0.41
-MOVES, STEPS = 3.0, 1.0  # luma; in time and from picture to picture, of a film that moves
+STEPS = 1.0  # luma; from picture to picture of a film that moves all the time
 _COPIED = (0.25, 0.5, 0.6, 0.3)  # a copy's largest difference by its usual one: see _allowed
 _LUMA_COUNTS = 5.0
 _STRUCTURE = 0.5  # of a tile that says something
@@ -82,10 +83,14 @@ def judged(ours: Shown, theirs: Shown, place: Floats) -> str:
     if not len(pairs):
         return SAME if _moves(ours) and _moves(theirs) else UNDECIDED
     found = _largest(ours, theirs, pairs, place)
-    if not len(found) or SURE < np.median(found) <= DOUBTFUL:
+    if not len(found):
         return UNDECIDED
-    if np.median(found) > DOUBTFUL:
-        return DIFFERENT
+    most, moving = float(np.median(found)), _moves(ours) and _moves(theirs)
+    # of films that move no two moments are equal: one picture that fits well says more than others
+    # that do not, and a single doubtful one as little as none
+    one_fits = moving and (found.min() <= FITS_WELL or (len(found) == 1 and most <= DOUBTFUL))
+    if most > SURE and not one_fits:
+        return DIFFERENT if most > DOUBTFUL else UNDECIDED
     smaller = abs(len(ours.details.sides) - len(theirs.details.sides)) >= TOO_SMALL
     return UNDECIDED if smaller else SAME
 
@@ -95,7 +100,7 @@ def _moves(shown: Shown) -> bool:
     if len(shown.pictures) < 3:
         return False
     steps = abs(np.diff(shown.pictures, axis=0)).mean(axis=(1, 2))
-    return bool(np.median(shown.pictures.std(axis=0)) >= MOVES and np.median(steps) >= STEPS)
+    return bool(np.median(shown.pictures.std(axis=0)) >= LEAST_CHANGE and np.median(steps) >= STEPS)
 
 
 def _aligned(ours: Shown, theirs: Shown) -> Ints:
@@ -120,7 +125,7 @@ def _largest(ours: Shown, theirs: Shown, pairs: Ints, place: Floats) -> Floats:
     off, structure, within = _laid(*tiles, places)
     patches, says = np.sqrt(smoothed(off * free)), np.sqrt(smoothed(structure)) > _STRUCTURE
     exact = abs(ours.micros[pairs[:, 0]] - theirs.micros[pairs[:, 1]]) <= EXACT
-    moving, shares = _moves(ours) and _moves(theirs), []
+    moving, shares = _moves(ours) or _moves(theirs), []
     for number, counted in enumerate(within & free):
         usual = patches[number][counted & says[number]]
         if len(usual) < 4:

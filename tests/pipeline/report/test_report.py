@@ -177,8 +177,8 @@ class Fake:
         sources = {name: revision(name) for name in ("photos", "clips", "chat")}
         facts = [dict(zip(index.PAIRS.names, (*sorted(pair[:2]), pair[2], 17, "same"), strict=True))
                  for pair in pairs]  # fmt: skip
-        matches = [dict(zip(index.LEAKS.names, (clip, "exam", other, "near", 4, "same"), strict=True))
-                   for clip, other in leaks]  # fmt: skip
+        rows = [(clip, "exam", other, "near", 4, "same") for clip, other in leaks]
+        matches = [dict(zip(index.LEAKS.names, row, strict=True)) for row in rows]
         tables = {"clusters": index.table_of(index.PAIRS, facts),
                   "leaks": index.table_of(index.LEAKS, matches)}  # fmt: skip
         parameters = {"sources": sources, "held_out": {"exam": revision("exam")}}
