@@ -27,9 +27,9 @@ _MOST = 15
 
 
 def sides_of(width: int, height: int) -> list[int]:
-    """The sides at which a stored picture is described, ascending; at least the smallest."""
+    """The sides at which a stored picture is described, ascending; none where it is too small."""
     most = _ENLARGED * (width * height) ** 0.5
-    return [side for side in LEVELS if side <= most or side == min(LEVELS)]
+    return [side for side in LEVELS if side <= most]
 
 
 def nbytes(sides: list[int]) -> int:

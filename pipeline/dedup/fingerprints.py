@@ -38,8 +38,8 @@ def fingerprint(clip_id: str, decoded: Decoded) -> dict[str, Any]:
     frames = evenly(decoded.pts, MOST_PICTURES)
     pictures = np.stack([picture(decoded.frames[frame]) for frame in frames])
     hashed = evenly([decoded.pts[frame] for frame in frames], MOST_HASHES)
-    told = evenly([decoded.pts[frame] for frame in frames], MOST_DETAILED)
     sides = sides_of(decoded.width, decoded.height)
+    told = evenly([decoded.pts[frame] for frame in frames], MOST_DETAILED) if sides else []
     numerator, denominator = decoded.time_base
     return {
         "clip_id": clip_id,
