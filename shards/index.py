@@ -116,10 +116,14 @@ FINGERPRINTS = pa.schema(
         ("pictures", pa.binary()),
         ("hashed", pa.list_(pa.int32())),
         ("hashes", pa.binary()),
+        ("sides", pa.list_(pa.int32())),
+        ("detailed", pa.list_(pa.int32())),
+        ("details", pa.binary()),
     ]
 )
-"""One row per clip: at most 64 pictures (32 x 32 luma, 1 KB each) with their times, and the hashes
-(256 bits each) of at most 16 of them; one picture and one hash of an image."""
+"""One row per clip: at most 64 pictures (32 x 32 luma, 1 KB each) with their times, the hashes (256
+bits each) of at most 16 of them, and the hashes of the tiles (at most 8 KB each) of at most 8 of
+them, at these sides; one of each of an image."""
 
 CANDIDATES = pa.schema(
     [
@@ -139,9 +143,11 @@ PAIRS = pa.schema(
         ("clip_b", pa.string()),
         ("relation", pa.string()),
         ("distance", pa.int32()),
+        ("judged", pa.string()),
     ]
 )
-"""Duplicate facts: clip_a < clip_b; relation is exact, near, mirrored or contained."""
+"""Duplicate facts: clip_a < clip_b; relation is exact, near, mirrored or contained; judged is
+`same` or `undecided` (too small, or too far apart in time, to tell)."""
 
 LEAKS = pa.schema(
     [
@@ -150,9 +156,10 @@ LEAKS = pa.schema(
         ("held_out", pa.string()),
         ("relation", pa.string()),
         ("distance", pa.int32()),
+        ("judged", pa.string()),
     ]
 )
-"""Matches of training clips with held-out clips."""
+"""Matches of training clips with held-out clips; judged as in PAIRS."""
 
 LEAKED_TEXTS = pa.schema(
     [
@@ -196,10 +203,14 @@ TEXT_PAIRS = pa.schema([("text_a", pa.string()), ("text_b", pa.string()), ("perm
 similarities of their questions and of their answers."""
 
 MATCHES = pa.schema(
-    [(name, pa.string()) for name in "source key kind benchmark held_out relation code".split()]
+    [
+        (name, pa.string())
+        for name in "source key kind benchmark judged held_out relation code".split()
+    ]
 )
-"""Samples of a recipe that match evaluation data: kind is `media` or `text`; `code` is that of the
-sample's refusal, whatever it was refused for, or empty."""
+"""Samples of a recipe that match evaluation data: kind is `media` or `text`; judged is `same` or
+`undecided`, a question that is asked is the same; `code` is that of the sample's refusal, whatever
+it was refused for, or empty."""
 
 LENGTHS = pa.schema(
     [("source", pa.string()), ("key", pa.string()), ("tokens", pa.list_(pa.int32()))]

@@ -22,7 +22,7 @@ from shards.ids import canonical_json, sha256_hex, short_hash
 from shards.index import read_table, write_table
 from shards.store import Store
 
-SCHEMA = "slowfast-mix/leak-index/1"
+SCHEMA = "slowfast-mix/leak-index/2"
 CARD = "index.json"
 
 
@@ -78,7 +78,10 @@ def open_index(url: str) -> LeakIndex:
         card = json.loads(store.get(CARD))
         schema, index_id = card.pop("schema"), card.pop("index_id")
         if schema != SCHEMA:
-            raise UserError(f"{store.path(CARD)}: schema {schema!r}, this version reads {SCHEMA!r}")
+            raise UserError(
+                f"{store.path(CARD)}: schema {schema!r}, this version reads {SCHEMA!r}; run "
+                "`python -m pipeline leaks build` again"
+            )
         if index_id != short_hash(card | {"schema": schema}):
             raise DamagedData(f"{store.path(CARD)}: not what its index_id says; build it again")
         return LeakIndex(url=url, index_id=index_id, **card)

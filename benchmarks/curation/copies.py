@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +154,11 @@ def sources(which: int) -> list[Source]:
 
 def write_frames(path: Path, frames: Iterator[Frames], rate: int) -> None:
     raw = f"-f rawvideo -pix_fmt rgb24 -s {SIZE[0]}x{SIZE[1]} -r {rate} -i -".split()
-    command = [*QUIET, *raw, *H264, "-crf", "20", str(path)]
+    piped([*QUIET, *raw, *H264, "-crf", "20", str(path)], frames)
+
+
+def piped(command: list[str], frames: Iterable[Frames]) -> None:
+    """Hand frames to a process, one behind the other."""
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         for frame in frames:

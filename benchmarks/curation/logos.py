@@ -76,6 +76,8 @@ def under(base: Row, logo: Logo, number: int, draw: np.random.Generator) -> Row:
         "pictures": shown.tobytes(),
         "quality": quality(shown).tolist(),
         "hashes": hashes_of(frequencies(hashed)).tobytes(),
+        "detailed": [],  # such a copy is found as undecided
+        "details": b"",
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,8 @@ def _choose(
             refuse_leaked_texts(own, asked)
     copies = NONE_SHOWN
     if recipe.canonical_clips:
-        copies = show_canonical(verdicts, clips, found.copies)
+        said = [partial(rows_at, pool, admission.receipts) for admission in sources]
+        copies = show_canonical(verdicts, clips, found.copies, said)
     pricer = Pricer(recipe, codec, clips, pool)
     rows = [pricer.rows(own.samples) for own in verdicts]
     for own, each in zip(verdicts, rows, strict=True):

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 
 class Leak(NamedTuple):
-    """What a clip matches: a benchmark, something held out of it, and how they are related."""
+    """What a clip matches: a benchmark, something held out of it, how they are related, and whether
+    they are the `same` or it is `undecided`."""
 
     benchmark: str
+    judged: str
     held_out: str
     relation: str
 
@@ -28,7 +30,7 @@ class Comparison:
 
     `cluster` names each clip's cluster by its least clip; `copies` [2, n] are the pairs that show
     the same, upright and from beginning to end; `leaks` maps a cluster to the least leak of each
-    benchmark, sorted.
+    benchmark, sorted: one that is the same comes before one that is undecided.
     """
 
     cluster: NDArray[np.int64]

@@ -142,6 +142,7 @@ def comparison(
         )
     receipts = latest(receipts)
     pairs = pool.table(receipts, "clusters", PAIRS)
+    pairs = pairs.filter(pc.equal(pairs["judged"], "same"))
     ends = np.stack([find(clips.ids, ids_of(pairs[name])) for name in ("clip_a", "clip_b")])
     whole = np.asarray(pc.is_in(pairs["relation"], value_set=pa.array(["exact", "near"])), bool)
     facts = np.vstack([ends, whole])[:, wanted[ends].all(0) & (ends >= 0).all(0)]
@@ -153,7 +154,7 @@ def comparison(
         leaks = pa.concat_tables([leaks, pool.table(own, "leaks", LEAKS)])
     places = find(clips.ids, ids_of(leaks["clip_id"])).tolist()
     found = [
-        (clip, Leak(row["benchmark"], row["held_out"], row["relation"]))
+        (clip, Leak(row["benchmark"], row["judged"], row["held_out"], row["relation"]))
         for clip, row in zip(places, leaks.to_pylist(), strict=True)
         if clip >= 0 and wanted[clip]
     ]

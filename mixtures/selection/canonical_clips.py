@@ -4,36 +4,52 @@ A copy that is turned, cut, or played at another speed would make an answer wron
 show the same from beginning to end (relations exact and near) and last equally long stand for each
 other. No sample is lost but one that outgrows a pack over the shown clip, and its key still names
 the clips that it was published with.
+
+Short answers tell what a comparison of pictures may have missed: where one question would be asked
+about one shown clip and be answered differently, the clips show themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mixtures.manifest.npy_tables import SHOWN
 from mixtures.pool.clusters import components
 from mixtures.pool.columns import Clips, Samples
 from mixtures.selection.verdicts import Verdicts
+from shards.sample import turns_from_json
 
 EQUALLY_LONG = 500
 """ms: a step of the default profile; timestamps and spans in a text stay true within it."""
+SHORT = 8
+"""Words of an answer that says one thing; longer ones differ over one picture too."""
 
 
 def show_canonical(
-    verdicts: Sequence[Verdicts], clips: Clips, copies: NDArray[np.int64]
+    verdicts: Sequence[Verdicts],
+    clips: Clips,
+    copies: NDArray[np.int64],
+    said: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
 ) -> NDArray[np.void]:
     """Repoint the samples of all sources; the rows of SHOWN, sorted by clip.
 
     Only what a sample that still stays names is shown: no clip under a licence that is refused.
+    `said` reads columns of a source's samples at some places.
     """
     used = np.zeros(len(clips.ids), bool)
     for own in verdicts:
         used[own.samples.clips[np.repeat(own.stays, np.diff(own.samples.ends))]] = True
     shown = canonical(clips, copies, used)
+    own_clips = answered_apart(verdicts, shown, said)
+    shown[own_clips] = own_clips
     for own in verdicts:
         own.samples = repoint(own.samples, shown)
     others = np.flatnonzero(shown != np.arange(len(shown)))
@@ -65,6 +81,38 @@ def canonical(
         if abs(apart) <= EQUALLY_LONG:  # a chain of copies can drift further
             shown[clip] = of_group[group]
     return shown
+
+
+def answered_apart(
+    verdicts: Sequence[Verdicts],
+    shown: NDArray[np.int64],
+    said: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
+) -> NDArray[np.int64]:
+    """The clips of samples that would ask one question over one shown clip and get different
+    answers of at most SHORT words."""
+    shared = np.zeros(len(shown), bool)
+    shared[shown[shown != np.arange(len(shown))]] = True
+    answers: dict[tuple[bytes, str], set[str]] = defaultdict(set)
+    asked: dict[tuple[bytes, str], set[int]] = defaultdict(set)
+    for own, read in zip(verdicts, said, strict=True):
+        places = own.staying(own.samples.per_sample(shared[shown]))
+        turns = read(own.samples, places, "turns")["turns"].to_pylist()
+        for place, text in zip(places.tolist(), turns, strict=True):
+            clips = own.samples.clips[own.samples.ends[place] : own.samples.ends[place + 1]]
+            for question, answer in _short_answers(text):
+                name = (shown[clips].tobytes(), question)
+                answers[name].add(answer)
+                asked[name].update(clips.tolist())
+    apart = {clip for name, found in answers.items() if len(found) > 1 for clip in asked[name]}
+    return np.array(sorted(apart), np.int64)
+
+
+def _short_answers(turns: str) -> Iterator[tuple[str, str]]:
+    """(question, answer) of each question of a conversation with a short answer, in lower case."""
+    for one, other in pairwise(turns_from_json(json.loads(turns))):
+        question, answer = (" ".join(turn.text.casefold().split()) for turn in (one, other))
+        if (one.role, other.role) == ("user", "assistant") and len(answer.split()) <= SHORT:
+            yield question, answer
 
 
 def repoint(samples: Samples, shown: NDArray[np.int64]) -> Samples:

@@ -47,10 +47,13 @@ def match_table(verdicts: Verdicts, found: Comparison, leaked: pa.Table) -> pa.T
     ]
     places = find(np.ascontiguousarray(samples.key), ids_of(leaked["key"])).tolist()
     rows = leaked.select(["benchmark", "held_out", "relation"]).to_pylist()
-    matches += [(at, "text", *row.values()) for at, row in zip(places, rows, strict=True)]
+    matches += [
+        (at, "text", row["benchmark"], "same", row["held_out"], row["relation"])
+        for at, row in zip(places, rows, strict=True)
+    ]
     keys = [samples.key[place].tobytes().hex() for place, *_ in matches]
     codes = [code.get(place, "") for place, *_ in matches]
-    rest = [pa.array([match[i] for match in matches], pa.string()) for i in range(1, 5)]
+    rest = [pa.array([match[i] for match in matches], pa.string()) for i in range(1, 6)]
     names = pa.array([samples.name] * len(matches), pa.string())
     columns = [names, pa.array(keys, pa.string()), *rest, pa.array(codes, pa.string())]
     order = [(name, "ascending") for name in MATCHES.names]

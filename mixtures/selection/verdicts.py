@@ -119,7 +119,8 @@ def refuse_leaks(verdicts: Verdicts, clips: Clips, found: Comparison) -> None:
     for place in places.tolist():
         clip, leaks = next(leaks_of(samples, place, found))
         name = clips.ids[clip].tobytes().hex()
-        details.append(f"clip {name} matches {leaks[0].held_out} of {leaks[0].benchmark}")
+        doubt = "" if leaks[0].judged == "same" else ", or it is too small to tell"
+        details.append(f"clip {name} matches {leaks[0].held_out} of {leaks[0].benchmark}{doubt}")
     verdicts.refuse(places, "LEAK_MEDIA", details)
 
 

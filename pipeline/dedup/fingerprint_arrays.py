@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.dedup.details import nbytes
 from pipeline.dedup.fingerprints import SIDE, Hashes
 from pipeline.dedup.hamming_join import Ints
 from pipeline.dedup.registration import Bools
@@ -15,17 +16,30 @@ from pipeline.media.frame_difference import Luma
 
 LEAST_QUALITY = 20  # black, blurred and single-coloured pictures say nothing, and are left out
 HASHED = ("clip_id", "kind", "quality", "hashed", "hashes")
+PICTURES = ("clip_id", "kind", "micros", "quality", "pictures")
+
+
+@dataclass(frozen=True, slots=True)
+class Detailed:
+    """Which pictures of a clip are described in detail (their places among its pictures), at which
+    sides, and how (pipeline.dedup.details)."""
+
+    pictures: Ints
+    sides: list[int]
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prints:
-    """Clips in the order of their ids; clip c has the pictures `first[c]:first[c + 1]`."""
+    """Clips in the order of their ids; clip c has the pictures `first[c]:first[c + 1]`; `details`
+    is empty where only the columns PICTURES were read."""
 
     clips: list[str]
     video: Bools
     first: Ints
     micros: Ints
     pictures: Luma
+    details: list[Detailed]
 
     @property
     def clip(self) -> Ints:
@@ -60,7 +74,19 @@ def prints_of(table: pa.Table) -> Prints:
         first=np.append(0, np.cumsum(good))[np.append(0, np.cumsum(counts, dtype=np.int64))],
         micros=_joined([row["micros"] for row in rows])[good],
         pictures=pictures.reshape(-1, SIDE, SIDE)[good],
+        details=[_detailed(row) for row in rows if "details" in row],
     )
+
+
+def _detailed(row: dict[str, Any]) -> Detailed:
+    """Of the pictures of a row that say something."""
+    says = np.array(row["quality"], np.int64) >= LEAST_QUALITY
+    own = np.array(row["detailed"], np.int64)
+    one = nbytes(row["sides"])
+    data = b"".join(
+        row["details"][one * at : one * (at + 1)] for at in np.flatnonzero(says[own]).tolist()
+    )
+    return Detailed((np.cumsum(says) - 1)[own[says[own]]], row["sides"], data)
 
 
 def hashed_of(table: pa.Table) -> Hashed:

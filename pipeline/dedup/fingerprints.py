@@ -3,8 +3,8 @@
 A picture's fingerprint is its luma at 32 x 32 (1 KB, decides) and 256 bits (finds candidates): the
 signs of its 16 x 16 lowest DCT frequencies against their median, as PDQ takes them of 64 x 64. They
 are taken of the stored picture, so that every view of it (mirrored, turned, cropped) can be hashed
-whenever somebody asks (pipeline.dedup.transforms), and nothing but the picture itself has to be
-stored.
+whenever somebody asks (pipeline.dedup.transforms). What 32 x 32 cells cannot see, digits and other
+strokes, is told by the hashes of tiles of a few pictures (pipeline.dedup.details).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from pipeline.dedup.details import MOST_DETAILED, described, sides_of
 from pipeline.media.decoded import Decoded
 from pipeline.media.frame_difference import Luma
 
@@ -37,6 +38,8 @@ def fingerprint(clip_id: str, decoded: Decoded) -> dict[str, Any]:
     frames = evenly(decoded.pts, MOST_PICTURES)
     pictures = np.stack([picture(decoded.frames[frame]) for frame in frames])
     hashed = evenly([decoded.pts[frame] for frame in frames], MOST_HASHES)
+    sides = sides_of(decoded.width, decoded.height)
+    told = evenly([decoded.pts[frame] for frame in frames], MOST_DETAILED) if sides else []
     numerator, denominator = decoded.time_base
     return {
         "clip_id": clip_id,
@@ -46,6 +49,9 @@ def fingerprint(clip_id: str, decoded: Decoded) -> dict[str, Any]:
         "pictures": pictures.tobytes(),
         "hashed": hashed,
         "hashes": hashes_of(frequencies(pictures[hashed].astype(np.float32))).tobytes(),
+        "sides": sides,
+        "detailed": told,
+        "details": b"".join(described(decoded.frames[frames[each]], sides) for each in told),
     }
 
 

@@ -87,6 +87,9 @@ class Line:
     offset: float
 
 
+ONE_CLOCK = Line(1.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """Where one video lies in another: a place [1, 4], and the cells [32, 32] of a logo on one."""
@@ -148,9 +151,10 @@ def _correlations(pictures: Floats, others: Floats, counted: Floats) -> Floats:
     return np.asarray(sides[0] @ sides[1].T, np.float32)
 
 
-def relation(laid: Laid) -> str:
-    """ "near", "contained" or "": what the two videos are to each other."""
-    return next(filter(None, (_judged(laid, line) for line in _lines(laid))), "")
+def relation(laid: Laid) -> tuple[str, Line]:
+    """ "near", "contained" or "": what the two videos are to each other, and on which line."""
+    tried = ((_judged(laid, line), line) for line in _lines(laid))
+    return next((each for each in tried if each[0]), ("", ONE_CLOCK))
 
 
 def _lines(laid: Laid) -> list[Line]:

@@ -13,7 +13,7 @@ cells does (different scans: at least 51; copies recompressed, scaled, cropped o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import Any
 
@@ -21,11 +21,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.dedup.candidates import candidates
+from pipeline.dedup.detail_comparison import DIFFERENT, SAME, Shown, judged
 from pipeline.dedup.fingerprint_arrays import Prints, hashed_of, prints_of
 from pipeline.dedup.fingerprints import Floats
 from pipeline.dedup.hamming_join import Ints
 from pipeline.dedup.registration import (
     FITS,
+    HERE,
     inside,
     likeness,
     plausible,
@@ -33,8 +35,17 @@ from pipeline.dedup.registration import (
     smoothed,
     warped,
 )
-from pipeline.dedup.temporal_alignment import Film, Fit, film, fits, laid_over, relation
-from pipeline.dedup.transforms import SIDES_AND_CROPS, View, in_bars, seen, start
+from pipeline.dedup.temporal_alignment import (
+    ONE_CLOCK,
+    Film,
+    Fit,
+    Line,
+    film,
+    fits,
+    laid_over,
+    relation,
+)
+from pipeline.dedup.transforms import AS_IT_IS, SIDES_AND_CROPS, View, in_bars, seen, start
 from shards.index import LEAKS, PAIRS, table_of
 
 VIEWS_TRIED = 4
@@ -73,41 +84,53 @@ def duplicates(pairs: pa.Table, ours: Collection[str]) -> pa.Table:
 
 def leaks(pairs: pa.Table, ours: Collection[str], benchmark: Mapping[str, str]) -> pa.Table:
     """Rows of shards.index.LEAKS: clips of `ours` and the held-out clips that show the same."""
-    found = [(name, name, "exact", 0) for name in ours if name in benchmark]
+    found = [(name, name, "exact", 0, SAME) for name in ours if name in benchmark]
     for row in pairs.to_pylist():
         for one, other in ((row["clip_a"], row["clip_b"]), (row["clip_b"], row["clip_a"])):
             if one in ours and other in benchmark:
-                found.append((one, other, row["relation"], row["distance"]))
+                found.append((one, other, row["relation"], row["distance"], row["judged"]))
     rows = [(one, benchmark[other], other, *rest) for one, other, *rest in sorted(found)]
     return table_of(LEAKS, (dict(zip(LEAKS.names, row, strict=True)) for row in rows))
 
 
 def same(candidates: pa.Table, prints: Prints) -> pa.Table:
-    """Rows of shards.index.PAIRS: those candidates that do show the same, each pair once.
+    """Rows of shards.index.PAIRS: those candidates that show the same, or may, each pair once."""
+    rows = []
+    for pair, each in sorted(_alike(candidates, prints).items()):
+        judged = each.judged(prints)
+        if judged != DIFFERENT:
+            bits = 0 if each.relation == "exact" else each.tried.bits
+            rows.append((*pair, each.relation, bits, judged))
+    return table_of(PAIRS, (dict(zip(PAIRS.names, row, strict=True)) for row in rows))
+
+
+def _alike(candidates: pa.Table, prints: Prints) -> dict[tuple[str, str], Alike]:
+    """Which candidates look alike at 32 x 32.
 
     Where several views fit, an upright one wins over a mirrored one, and the nearer hash.
     """
-    place = {name: number for number, name in enumerate(prints.clips)}
-    tried = [_Tried(place, prints, rows) for rows in _by_view(candidates)]
+    number = {name: at for at, name in enumerate(prints.clips)}
+    tried = [_Tried(number, prints, rows) for rows in _by_view(candidates)]
     tried.sort(key=lambda each: (each.pair, not each.view.upright, each.bits, each.order))
     tried = [
         each
         for _, group in groupby(tried, key=lambda each: each.pair)
         for each in islice(group, VIEWS_TRIED)
     ]
-    found: dict[tuple[str, str], tuple[str, int]] = {}
+    found: dict[tuple[str, str], Alike] = {}
     for pair, each in {each.pair: each for each in tried}.items():
         if each.exact(prints):
-            found[pair] = ("exact", 0)
+            found[pair] = Alike(each, "exact", HERE)
     rest = [each for each in tried if each.pair not in found]
-    for each in _same_images([each for each in rest if not prints.video[each.a]], prints):
-        found.setdefault(each.pair, ("near" if each.view.upright else "mirrored", each.bits))
+    for each, place in _same_images([each for each in rest if not prints.video[each.a]], prints):
+        relation = "near" if each.view.upright else "mirrored"
+        found.setdefault(each.pair, Alike(each, relation, place))
     for each, fit in _fitting([each for each in rest if prints.video[each.a]], prints):
-        kind = "" if each.pair in found else each.relation(prints, fit)
-        if kind:
-            found[each.pair] = (kind, each.bits)
-    rows = [(*pair, *found[pair]) for pair in sorted(found)]
-    return table_of(PAIRS, (dict(zip(PAIRS.names, row, strict=True)) for row in rows))
+        if each.pair not in found:
+            kind, line = each.relation(prints, fit)
+            if kind:
+                found[each.pair] = Alike(each, kind, fit.place, line)
+    return found
 
 
 def _by_view(candidates: pa.Table) -> Iterable[list[Row]]:
@@ -138,16 +161,57 @@ class _Tried:
     def exact(self, prints: Prints) -> bool:
         """The same pictures at the same times."""
         a, b = prints.rows(self.a), prints.rows(self.b)
-        return np.array_equal(prints.micros[a], prints.micros[b]) and np.array_equal(
-            prints.pictures[a], prints.pictures[b]
+        return (
+            prints.details[self.a].data == prints.details[self.b].data
+            and np.array_equal(prints.micros[a], prints.micros[b])
+            and np.array_equal(prints.pictures[a], prints.pictures[b])
         )
 
-    def relation(self, prints: Prints, fit: Fit) -> str:
+    def relation(self, prints: Prints, fit: Fit) -> tuple[str, Line]:
         """What two videos are to each other where one lies so in the other, "" for nothing."""
         ours, theirs = (_film(prints, clip) for clip in (self.a, self.b))
         shown = replace(ours, pictures=seen(ours.pictures, self.view))
-        kind = relation(laid_over(shown, theirs, fit))
-        return "mirrored" if kind == "near" and not self.view.upright else kind
+        kind, line = relation(laid_over(shown, theirs, fit))
+        return "mirrored" if kind == "near" and not self.view.upright else kind, line
+
+    def shown(self, prints: Prints, line: Line) -> tuple[Shown, Shown]:
+        """What the two show in detail, the asking one as it is seen and on the other's clock."""
+        ours, theirs = (_shown(prints, clip) for clip in (self.a, self.b))
+        return replace(
+            ours,
+            micros=ours.micros * line.speed + line.offset,
+            pictures=seen(ours.pictures, self.view),
+            view=self.view,
+        ), theirs
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Two clips that look alike at 32 x 32: in which view, where one lies in the other, and on
+    which line of their clocks."""
+
+    tried: _Tried
+    relation: str
+    place: Floats
+    line: Line = ONE_CLOCK
+
+    def judged(self, prints: Prints) -> str:
+        """SAME, DIFFERENT or UNDECIDED, by their details."""
+        if self.relation == "exact":
+            return SAME
+        return judged(*self.tried.shown(prints, self.line), self.place)
+
+
+def _shown(prints: Prints, clip: int) -> Shown:
+    details, first = prints.details[clip], prints.first[clip]
+    rows = first + details.pictures
+    return Shown(
+        video=bool(prints.video[clip]),
+        micros=prints.micros[rows].astype(np.float64),
+        pictures=smoothed(prints.pictures[rows].astype(np.float32)),
+        details=details,
+        view=SIDES_AND_CROPS[AS_IT_IS],
+    )
 
 
 def _film(prints: Prints, clip: int) -> Film:
@@ -155,8 +219,8 @@ def _film(prints: Prints, clip: int) -> Film:
     return film(prints.micros[rows], smoothed(prints.pictures[rows].astype(np.float32)))
 
 
-def _same_images(tried: list[_Tried], prints: Prints) -> Iterable[_Tried]:
-    """Those whose pictures are the same after registration."""
+def _same_images(tried: list[_Tried], prints: Prints) -> Iterable[tuple[_Tried, Floats]]:
+    """Those whose pictures are the same after registration, and where they lie."""
     for at in range(0, len(tried), _AT_ONCE):
         some = tried[at : at + _AT_ONCE]
         ours, theirs, places, _ = _pictures(some, prints)
@@ -165,8 +229,10 @@ def _same_images(tried: list[_Tried], prints: Prints) -> Iterable[_Tried]:
             before = places[near]
             found = registered(ours[near], theirs[near], before, steps)
             like = likeness(warped(ours[near], found), theirs[near], inside(found))
-            near = near[like.same(*limits) & plausible(found, before)]
-        yield from (some[each] for each in near)
+            good = like.same(*limits) & plausible(found, before)
+            near = near[good]
+            places[near] = found[good]
+        yield from ((some[each], places[each : each + 1]) for each in near)
 
 
 def _fitting(tried: list[_Tried], prints: Prints) -> Iterable[tuple[_Tried, Fit]]:

@@ -24,6 +24,8 @@ _EXAMPLES, _EXAMPLES_IN_ALL = 3, 60
 _FRAMES_OF_EXAMPLE, _FRAMES_OF_MEMBER = 12, 3
 _CLUSTERS, _MEMBERS, _PAIRS, _LEAKS = 24, 6, 8, 24
 _TURNS, _CHARACTERS = 20, 600
+_CROWDS = 8
+CROWD = 20  # clips that are all copies of each other, beyond which people should look at them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,13 @@ class Cluster:
 
     @property
     def relations(self) -> tuple[str, ...]:
-        return tuple(sorted({pair["relation"] for pair in self.pairs}))
+        return tuple(sorted({said(pair) for pair in self.pairs}))
+
+
+def said(pair: Mapping[str, Any]) -> str:
+    """How two clips are related, and where it is not certain."""
+    relation = str(pair["relation"])
+    return relation if pair["judged"] == "same" else f"{relation}, undecided"
 
 
 def clusters_of(pairs: Sequence[dict[str, Any]]) -> list[Cluster]:
@@ -47,6 +55,36 @@ def clusters_of(pairs: Sequence[dict[str, Any]]) -> list[Cluster]:
     for pair in pairs:
         facts[least[pair["clip_a"]]].append(pair)
     return [Cluster(clips=tuple(clips[name]), pairs=tuple(facts[name])) for name in sorted(clips)]
+
+
+def crowds_of(pairs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """More than CROWD clips each two of which are a pair, each clip in one crowd, largest first.
+
+    A copy that is published so often is rare; a template that is taken for one picture is not.
+    """
+    near: dict[str, set[str]] = defaultdict(set)
+    for pair in pairs:
+        near[pair["clip_a"]].add(pair["clip_b"])
+        near[pair["clip_b"]].add(pair["clip_a"])
+    crowds, taken = [], set[str]()
+    for clip in sorted(near, key=lambda each: (-len(near[each]), each)):
+        crowd = [] if clip in taken else [clip]
+        for other in sorted(near[clip] - taken, key=lambda each: (-len(near[each]), each)):
+            if crowd and near[other].issuperset(crowd):
+                crowd.append(other)
+        if len(crowd) > CROWD:
+            crowds.append(tuple(sorted(crowd)))
+            taken.update(crowd)
+    return sorted(crowds, key=lambda each: (-len(each), each))
+
+
+def _crowd(build: Build, clips: tuple[str, ...]) -> dict[str, Any]:
+    """How many clips a crowd has, and the first of them."""
+    shown = [
+        _clip(build, clip_id, 1, _letter(n)) | {"uses": _uses(build, clip_id)[:1]}
+        for n, clip_id in enumerate(clips[:_MEMBERS])
+    ]
+    return {"count": len(clips), "members": shown}
 
 
 def of_every_kind(clusters: Sequence[Cluster], most: int, first: set[str]) -> list[Cluster]:
@@ -155,7 +193,7 @@ def _facts(row: Mapping[str, Any], manifest: Manifest) -> list[str]:
 
 def duplicates(build: Build) -> Section:
     clusters = clusters_of(build.pairs)
-    found = Counter(pair["relation"] for pair in build.pairs)
+    found = Counter(said(pair) for pair in build.pairs)
     refused = {name for name, code in build.verdicts.items() if code.startswith("DUPLICATE_")}
     lead = {clip for name in refused if name in build.samples
             for clip in build.samples[name]["clip_ids"]}  # fmt: skip
@@ -171,6 +209,7 @@ def duplicates(build: Build) -> Section:
         "clusters",
         group=build.name,
         clusters=shown,
+        crowds=[_crowd(build, clips) for clips in crowds_of(build.pairs)[:_CROWDS]],
         total=len(clusters),
         relations=[(f"{relation} pairs", count) for relation, count in sorted(found.items())],
         refused=len(refused),
@@ -184,7 +223,7 @@ def _cluster(build: Build, cluster: Cluster) -> dict[str, Any]:
         for clip_id in cluster.clips[:_MEMBERS]
     ]
     pairs = [
-        (letters[pair["clip_a"]], letters[pair["clip_b"]], pair["relation"], pair["distance"])
+        (letters[pair["clip_a"]], letters[pair["clip_b"]], said(pair), pair["distance"])
         for pair in cluster.pairs
     ]
     return {

@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 
 from pipeline.dedup import verify
 from pipeline.dedup.candidates import candidates as candidates_of
-from pipeline.dedup.fingerprint_arrays import HASHED, hashed_of, prints_of
+from pipeline.dedup.fingerprint_arrays import HASHED, PICTURES, hashed_of, prints_of
 from shards.errors import UserError
 from shards.ids import short_hash
 from shards.index import CANDIDATES, FINGERPRINTS, PAIRS
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
-VERSION = "4"
+VERSION = "5"
 CLIPS_PER_PART = 4096
 
 
@@ -78,7 +78,7 @@ def candidates(unit: CompareUnit) -> Receipt:
         return done
     every = {*unit.clip_ids, *unit.benchmark}
     asking = {name for name in every if _falls_to(name, unit.part)}
-    asks = prints_of(_fingerprints(pool, unit, asking))
+    asks = prints_of(_fingerprints(pool, unit, asking, PICTURES))
     stored = hashed_of(_fingerprints(pool, unit, every, HASHED))
     found = candidates_of(asks, stored, set(unit.clip_ids), every)
     return pool.commit(work, {"candidates": found})

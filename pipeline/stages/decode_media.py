@@ -31,7 +31,7 @@ from shards.receipts import Work
 from shards.sample import Clip
 from shards.writer import clip_members, tar_bytes
 
-DECODE_VERSION = "3"
+DECODE_VERSION = "4"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,6 +106,7 @@ class MadePool:
     broken: dict[str, str] = field(default_factory=dict)
     pairs: list[tuple[str, str]] = field(default_factory=list)
     relation: str = "near"
+    judged: str = "same"
     leaks: list[tuple[str, str, str]] = field(default_factory=list)
     rows_refused: int = 1
     profile: Profile = field(default_factory=Profile)
@@ -177,7 +178,13 @@ class MadePool:
     def _compare(self, pool: Pool) -> None:
         ends = [sorted((name_of(a), name_of(b))) for a, b in self.pairs]
         pairs = [
-            {"clip_a": a, "clip_b": b, "relation": self.relation, "distance": 1}
+            {
+                "clip_a": a,
+                "clip_b": b,
+                "relation": self.relation,
+                "distance": 1,
+                "judged": self.judged,
+            }
             for a, b in sorted(ends)
         ]
         leaks = [
@@ -187,6 +194,7 @@ class MadePool:
                 "held_out": name_of(held_out),
                 "relation": "exact",
                 "distance": 0,
+                "judged": "same",
             }
             for clip, benchmark, held_out in self.leaks
         ]

@@ -18,6 +18,7 @@ from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.recipe.load import load_recipe
+from mixtures.selection import canonical_clips
 from mixtures.selection.canonical_clips import EQUALLY_LONG, canonical, repoint
 from mixtures.versions import CANONICAL_ALGO
 from shards.errors import UserError
@@ -114,6 +115,27 @@ def test_a_recipe_shows_one_clip_for_its_copies_and_loses_nothing(tmp_path: Path
     assert plain.manifest.shown([y, z]) == [y, z] and "canonical" not in plain.manifest.value
 
 
+def test_short_answers_that_differ_keep_their_own_clips(tmp_path: Path) -> None:
+    def shown(answers: tuple[str, str], question: str = "which total") -> dict[str, str]:
+        pool = pool_of()
+        pool.sources["a"].append(MadeSample("Which total", ["x large"], answer=answers[0]))
+        pool.sources["b"].append(MadeSample(question, ["y"], answer=answers[1]))
+        return named(plan_of(tmp_path / str(hash((answers, question))), pool, ON))
+
+    both = {"y": "x large", "video a": "video b large"}
+    assert shown(("seven", "eight")) == {"video a": "video b large"}
+    assert shown(("seven", "Seven")) == both
+    assert shown(("seven", "eight"), "which digit") == both
+    assert shown(("seven", " ".join(["eight"] * 9))) == both
+
+
+def test_copies_that_are_undecided_show_themselves_and_refuse_nothing(tmp_path: Path) -> None:
+    pool = pool_of()
+    pool.judged = "undecided"
+    plan = plan_of(tmp_path, pool, ON)
+    assert named(plan) == {} and [one.chosen for one in plan.books] == [5, 4]
+
+
 def test_a_sample_costs_what_its_shown_clip_costs(tmp_path: Path) -> None:
     pool = pool_of()
     plain, plan = (plan_of(tmp_path, pool, *more) for more in ((), (ON,)))
@@ -180,15 +202,16 @@ def test_the_same_copies_are_shown_whatever_the_pool_was_cut_into(tmp_path: Path
 
 
 @pytest.fixture
-def built(tmp_path: Path) -> Manifest:
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     """A manifest over real frames: each of the first nine clips is a copy of one of the others."""
+    monkeypatch.setattr(canonical_clips, "SHORT", 0)  # they are no copies: their answers differ
     tiny_manifest(tmp_path, ratio=("repeat: 1", "repeat: 1"), join="max_turns: 8, max_tokens: 200")
     with (tmp_path / "recipe.yaml").open("a") as recipe:
         recipe.write(f"{ON}\n")
     pool = Pool(str(tmp_path / "pool"))
     clips = pool.table(pool.receipts("decode"), "index/clips", CLIPS).to_pylist()
     videos = sorted(row["clip_id"] for row in clips if row["kind"] == "video")
-    rows = [(*pair, "near", 1) for pair in zip(videos[:9], videos[9:], strict=True)]
+    rows = [(*pair, "near", 1, "same") for pair in zip(videos[:9], videos[9:], strict=True)]
     pairs = table_of(PAIRS, [dict(zip(PAIRS.names, row, strict=True)) for row in rows])
     (known,) = pool.receipts("compare")
     facts = {"clusters": pairs, "leaks": LEAKS.empty_table()}

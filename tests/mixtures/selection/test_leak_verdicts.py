@@ -27,12 +27,18 @@ def made_index(folder: Path, name: str = "index") -> LeakIndex:
     return write_index(str(folder / name), "2", books, {"media": LEAKS.empty_table()})
 
 
-def match(pool: Pool, index: LeakIndex, clips: list[tuple[str, str, str]], texts: Texts) -> None:
+def match(
+    pool: Pool,
+    index: LeakIndex,
+    clips: list[tuple[str, str, str]],
+    texts: Texts,
+    judged: str = "same",
+) -> None:
     """Receipts of leaks of (clip, benchmark, held out) and (source, sample, benchmark, grams)."""
     about = {"index": index.index_id}
     rows = [
         {"clip_id": name_of(clip), "benchmark": benchmark, "held_out": held_out,
-         "relation": "near", "distance": 3}
+         "relation": "near", "distance": 3, "judged": judged}
         for clip, benchmark, held_out in clips
     ]  # fmt: skip
     prints = [n for r in pool.receipts("decode") for n in r.outputs["index/fingerprints"]]
@@ -73,6 +79,16 @@ def rule(index: LeakIndex, text: str = "flag") -> str:
 def matches(plan: Plan) -> list[tuple[str, ...]]:
     names = "source kind benchmark held_out code".split()
     return [tuple(row[name] for name in names) for row in plan.matches.to_pylist()]
+
+
+def test_an_undecided_match_refuses_too_and_the_table_says_which(tmp_path: Path) -> None:
+    made = pool_with([MadeSample("what", ["x"])], [MadeSample("why", ["i"])])
+    pool, index = made.make(tmp_path / "pool"), made_index(tmp_path)
+    match(pool, index, [("x", "mme", "q3")], [], judged="undecided")
+    plan = plan_over(tmp_path, pool, rule(index))
+    assert refused(plan) == {("a", "what"): ("plan", "LEAK_MEDIA")}
+    assert [row["judged"] for row in plan.matches.to_pylist()] == ["undecided"]
+    assert next(r.detail for r in refusals(plan) if r.key).endswith("or it is too small to tell")
 
 
 def test_a_match_with_the_index_refuses_the_whole_cluster_and_counts_by_benchmark(

@@ -28,6 +28,9 @@ def row(name: str, pictures: Floats) -> dict[str, object]:
         "pictures": whole.tobytes(),
         "hashed": hashed,
         "hashes": hashes_of(frequencies(whole[hashed].astype(np.float32))).tobytes(),
+        "sides": [72],
+        "detailed": [],
+        "details": b"",
     }
 
 

@@ -175,10 +175,10 @@ class Fake:
 
     def compare(self, pairs: list[tuple[str, str, str]], leaks: list[tuple[str, str]]) -> None:
         sources = {name: revision(name) for name in ("photos", "clips", "chat")}
-        facts = [dict(zip(index.PAIRS.names, (*sorted(pair[:2]), pair[2], 17), strict=True))
+        facts = [dict(zip(index.PAIRS.names, (*sorted(pair[:2]), pair[2], 17, "same"), strict=True))
                  for pair in pairs]  # fmt: skip
-        matches = [dict(zip(index.LEAKS.names, (clip, "exam", other, "near", 4), strict=True))
-                   for clip, other in leaks]  # fmt: skip
+        rows = [(clip, "exam", other, "near", 4, "same") for clip, other in leaks]
+        matches = [dict(zip(index.LEAKS.names, row, strict=True)) for row in rows]
         tables = {"clusters": index.table_of(index.PAIRS, facts),
                   "leaks": index.table_of(index.LEAKS, matches)}  # fmt: skip
         parameters = {"sources": sources, "held_out": {"exam": revision("exam")}}
@@ -456,7 +456,7 @@ def test_a_wrong_order_shows_in_the_shares() -> None:
 
 def test_clusters_join_pairs_and_take_turns_by_kind() -> None:
     def pair(a: str, b: str, relation: str) -> dict[str, Any]:
-        return {"clip_a": a, "clip_b": b, "relation": relation, "distance": 1}
+        return {"clip_a": a, "clip_b": b, "relation": relation, "distance": 1, "judged": "same"}
 
     facts = [pair("a", "b", "near"), pair("b", "c", "near"), pair("d", "e", "near")]
     facts += [pair("f", "g", "mirrored")]
@@ -464,6 +464,16 @@ def test_clusters_join_pairs_and_take_turns_by_kind() -> None:
     assert [cluster.clips for cluster in clusters] == [("a", "b", "c"), ("d", "e"), ("f", "g")]
     shown = clip_sections.of_every_kind(clusters, 2, first={"e"})
     assert [cluster.clips for cluster in shown] == [("f", "g"), ("d", "e")]
+
+
+def test_a_crowd_is_more_than_20_clips_each_two_of_which_are_a_pair() -> None:
+    def pair(a: int, b: int) -> dict[str, Any]:
+        return {"clip_a": f"{a:02d}", "clip_b": f"{b:02d}", "relation": "near", "judged": "same"}
+
+    chain = [pair(n, n + 1) for n in range(50, 90)]
+    crowd = [pair(a, b) for a in range(21) for b in range(a + 1, 21)]
+    assert clip_sections.crowds_of([*chain, *crowd]) == [tuple(f"{n:02d}" for n in range(21))]
+    assert clip_sections.crowds_of([*chain, *crowd[1:]]) == []
 
 
 def test_curves_with_nothing_to_draw_still_say_so() -> None:

@@ -1,0 +1,225 @@
+"""Whether two clips that look alike at 32 x 32 cells show the same in detail.
+
+    same        the structure that both show is the same
+    different   a patch of it differs far more than the rest
+    undecided   in between; or too small, or too far apart in time, to tell
+
+The tiles of one clip (pipeline.dedup.details) are laid over the other's, at the largest side that
+both have, picture by picture. Copies differ a little everywhere, as far as they were compressed,
+scaled or taken a little later; look-alikes are equal but for a patch. So the largest difference is
+measured against the usual one.
+
+A patch is an overlay, and left out, where two films move and it stands still in one of them only,
+or stands still in both and is smooth in one. Where both have structure of their own that differs,
+two labels or two counters, it is content.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from pipeline.dedup.details import LEVELS, WAYS, unpacked
+from pipeline.dedup.fingerprint_arrays import Detailed
+from pipeline.dedup.fingerprints import SIDE, Floats
+from pipeline.dedup.hamming_join import Ints
+from pipeline.dedup.registration import (
+    Bools,
+    inside,
+    plausible,
+    registered,
+    smoothed,
+    warped,
+)
+from pipeline.dedup.static_overlays import LEAST_CHANGE, grown
+from pipeline.dedup.transforms import View
+
+SAME, DIFFERENT, UNDECIDED = "same", "different", "undecided"
+SURE, DOUBTFUL = 0.9, 1.2  # of what copies differ by at most; copies: 0.89, look-alikes: 0.95
+FITS_WELL = 0.75
+TOO_SMALL = 2  # steps of LEVELS by which one clip is smaller: the other may show what it cannot
+APART = 400_000  # µs; pictures of two films further apart show another moment
+EXACT = 60_000  # µs; a frame of 25 fps and more: the same moment
+STILL_APART = 0.55  # what images and films that stand still usually differ by; copies: 0.41
+STEPS = 1.0  # luma; from picture to picture of a film that moves all the time
+_COPIED = (0.25, 0.5, 0.6, 0.3)  # a copy's largest difference by its usual one: see _allowed
+_LUMA_COUNTS = 5.0
+_STRUCTURE = 0.5  # of a tile that says something
+_STILLER, _SMOOTHER = 0.5, 0.25  # change and contrast in time of an overlay, of the other's
+_STANDS_STILL, _CONTRAST = 0.35, 4.0
+_MOST_COVERED = 0.35  # share of the cells
+_SHIFTS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # of a tile; registration at 32 x 32 is as exact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The detailed pictures of a clip as they are seen in a view: times on the other's clock [n],
+    luma [n, 32, 32], tiles as they are stored."""
+
+    video: bool
+    micros: Floats
+    pictures: Floats
+    details: Detailed
+    view: View
+
+    def tiles(self, side: int) -> Floats:
+        """float32[n, tiles, tiles, 8] at one side."""
+        view, tiles = self.view, unpacked(self.details.data, self.details.sides, side)
+        ways = np.arange(WAYS)
+        if view.turned:
+            tiles = tiles.transpose(0, 2, 1, 3)[..., (WAYS // 2 - ways) % WAYS]
+        if view.down != view.across:
+            tiles = tiles[..., -ways % WAYS]
+        return tiles[:, :: -1 if view.down else 1, :: -1 if view.across else 1]
+
+
+def judged(ours: Shown, theirs: Shown, place: Floats) -> str:
+    """SAME, DIFFERENT or UNDECIDED, for two clips of which the first lies so in the other."""
+    if not len(ours.micros) or not len(theirs.micros):
+        return UNDECIDED
+    pairs = _aligned(ours, theirs)
+    if not len(pairs):
+        return SAME if _moves(ours) and _moves(theirs) else UNDECIDED
+    found = _largest(ours, theirs, pairs, place)
+    if not len(found):
+        return UNDECIDED
+    most, moving = float(np.median(found)), _moves(ours) and _moves(theirs)
+    # of films that move no two moments are equal: one picture that fits well says more than others
+    # that do not, and a single doubtful one as little as none
+    one_fits = moving and (found.min() <= FITS_WELL or (len(found) == 1 and most <= DOUBTFUL))
+    if most > SURE and not one_fits:
+        return DIFFERENT if most > DOUBTFUL else UNDECIDED
+    smaller = abs(len(ours.details.sides) - len(theirs.details.sides)) >= TOO_SMALL
+    return UNDECIDED if smaller else SAME
+
+
+def _moves(shown: Shown) -> bool:
+    """Whether a film moves as a whole and all the time: no fixed camera, no deck of slides."""
+    if len(shown.pictures) < 3:
+        return False
+    steps = abs(np.diff(shown.pictures, axis=0)).mean(axis=(1, 2))
+    return bool(np.median(shown.pictures.std(axis=0)) >= LEAST_CHANGE and np.median(steps) >= STEPS)
+
+
+def _aligned(ours: Shown, theirs: Shown) -> Ints:
+    """[k, 2]: pictures that lie next to each other in time; of images their only ones."""
+    off = abs(ours.micros[:, None] - theirs.micros)
+    nearest = (off == off.min(axis=1, keepdims=True)) | (off == off.min(axis=0, keepdims=True))
+    return np.argwhere(nearest & ((off <= APART) | (not ours.video)))
+
+
+def _largest(ours: Shown, theirs: Shown, pairs: Ints, place: Floats) -> Floats:
+    """Of each pair of pictures that says something, the largest difference of a patch, as a share
+    of what copies differ by at most."""
+    side = max(set(ours.details.sides) & set(theirs.details.sides))
+    one, other = ours.pictures[pairs[:, 0]], theirs.pictures[pairs[:, 1]]
+    start = np.repeat(place, len(pairs), axis=0)
+    found = registered(one, other, start, 5)
+    places = np.where(plausible(found, start)[:, None], found, start)
+    luma = abs(warped(one, places) - other) * inside(places)
+    usual_luma = np.quantile(luma, 0.75, axis=(1, 2))
+    free = ~_covered(ours, theirs, place, LEVELS[side])
+    tiles = ours.tiles(side)[pairs[:, 0]], theirs.tiles(side)[pairs[:, 1]]
+    off, structure, within = _laid(*tiles, places)
+    patches, says = np.sqrt(smoothed(off * free)), np.sqrt(smoothed(structure)) > _STRUCTURE
+    exact = abs(ours.micros[pairs[:, 0]] - theirs.micros[pairs[:, 1]]) <= EXACT
+    moving, shares = _moves(ours) or _moves(theirs), []
+    for number, counted in enumerate(within & free):
+        usual = patches[number][counted & says[number]]
+        if len(usual) < 4:
+            continue
+        share = patches[number][counted].max() / _allowed(usual, float(usual_luma[number]))
+        apart = exact[number] and not moving and np.quantile(usual, 0.75) > STILL_APART
+        shares.append(np.inf if apart else share)
+    return np.array(shares, np.float32)
+
+
+def _allowed(patches: Floats, luma: float) -> float:
+    """How much a patch of a copy differs at most where its patches, and its luma, usually differ
+    so much."""
+    least, usual, many, of_luma = _COPIED
+    three_quarters, nine_tenths = np.quantile(patches, (0.75, 0.9)).tolist()
+    return float(
+        least + usual * three_quarters + many * nine_tenths + of_luma * min(luma, _LUMA_COUNTS)
+    )
+
+
+def _laid(tiles: Floats, others: Floats, places: Floats) -> tuple[Floats, Floats, Bools]:
+    """[k, tiles, tiles]: by how much pairs of pictures differ (squared), how much structure the
+    one with more of it has (squared), and which tiles lie in both; at the shift that fits best."""
+    best = None
+    for down, across in product(_SHIFTS, repeat=2):
+        moved, within = _moved(tiles, places, (down, across))
+        off = ((moved - others) ** 2).sum(axis=-1)
+        structure = np.maximum((moved**2).sum(axis=-1), (others**2).sum(axis=-1))
+        count = np.maximum(within.sum(axis=(1, 2)), 1)
+        score = (np.minimum(np.sqrt(off), 1) * within).sum(axis=(1, 2)) / count
+        tried = (score, off, structure, within)
+        if best is None:
+            best = tried
+        else:
+            better = score < best[0]
+            for known, new in zip(best, tried, strict=True):
+                known[better] = new[better]
+    assert best is not None
+    return best[1], best[2], best[3]
+
+
+def _moved(tiles: Floats, places: Floats, shift: tuple[float, float]) -> tuple[Floats, Bools]:
+    """Tiles [k, tiles, tiles, 8] as the other would show them, and which lie in the picture."""
+    count = tiles.shape[1]
+    down, rows = _sampled(places[:, 0], places[:, 1], shift[0], count)
+    across, columns = _sampled(places[:, 2], places[:, 3], shift[1], count)
+    shown = np.matmul(down, tiles.reshape(len(tiles), count, -1)).reshape(tiles.shape)
+    shown = np.matmul(across[:, None], shown)
+    # a picture shown larger has slopes as much less steep
+    angle = np.arange(WAYS) * np.pi / WAYS
+    steeper = (places[:, :1] * np.sin(angle)) ** 2 + (places[:, 2:3] * np.cos(angle)) ** 2
+    shown = shown * (steeper**0.25)[:, None, None]
+    return shown.astype(np.float32), rows[:, :, None] & columns[:, None]
+
+
+def _sampled(scale: Floats, shift: Floats, more: float, count: int) -> tuple[Floats, Bools]:
+    """Bilinear sampling [k, count, count] of an axis, and which of its tiles [k, count] lie inside;
+    a scaled picture's outermost do not: they hold what is beyond its edge."""
+    middle = (count - 1) / 2
+    at = middle + scale[:, None] * (np.arange(count) - middle)
+    at += (shift * count / SIDE)[:, None] + more
+    within = (at >= 0.25) & (at <= count - 1.25)
+    within[abs(scale - 1) > 0.03, :: count - 1] = False
+    weights = np.maximum(0, 1 - abs(at.clip(0, count - 1)[..., None] - np.arange(count)))
+    return weights.astype(np.float32), within
+
+
+def _covered(ours: Shown, theirs: Shown, place: Floats, count: int) -> Bools:
+    """bool[count, count]: the tiles of an overlay that one of two moving films has."""
+    none = np.zeros((count, count), np.bool_)
+    if not (_moves(ours) and _moves(theirs)):
+        return none
+    one = warped(ours.pictures, np.repeat(place, len(ours.micros), axis=0))
+    cells = grown(grown(_over(one, theirs.pictures) | _over(theirs.pictures, one)))
+    if cells.mean() > _MOST_COVERED:
+        return none
+    middles = (np.arange(SIDE) + 0.5) * count / SIDE - 0.5
+    touched = abs(middles - np.arange(count)[:, None]) < 1.3
+    return np.asarray(touched.astype(np.int64) @ cells @ touched.T.astype(np.int64) > 0)
+
+
+def _over(pictures: Floats, others: Floats) -> Bools:
+    """bool[32, 32]: where the first film stands still and the other moves; or both stand still and
+    the first is smooth."""
+    change, other = (smoothed(smoothed(each.std(axis=0)[None]))[0] for each in (pictures, others))
+    usual, others_usual = np.median(change), np.median(other)
+    stiller = (change < _STILLER * other) & (other > _STILLER * others_usual)
+    still = (change < _STANDS_STILL * usual) & (other < _STANDS_STILL * others_usual)
+    contrast, against = _contrast(pictures.mean(axis=0)), _contrast(others.mean(axis=0))
+    smooth = (contrast < _SMOOTHER * against) & (against > _CONTRAST)
+    return np.asarray(stiller | (still & smooth))
+
+
+def _contrast(picture: Floats) -> Floats:
+    """The spread of luma around each cell."""
+    mean, square = smoothed(np.stack([picture, picture**2]))
+    return np.asarray(np.sqrt(np.maximum(square - mean**2, 0)))

@@ -1,0 +1,87 @@
+"""What a picture shows in detail, as hashes of its tiles: enough to tell two forms of one template
+apart, too little to read either.
+
+The luma of a fingerprint (32 x 32) cannot see a digit of a form or a counter in a corner. So a few
+pictures of a clip are described once more: a picture is scaled to a square of LEVELS, every size
+that it has pixels for, and cut into tiles that overlap by half; of each tile is kept how much
+structure runs in each of eight directions, in four bits. That is where strokes run in a tile that
+holds a few letters, not which letters they are. Two clips are compared at the largest size that
+both have.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image
+
+Floats = npt.NDArray[np.float32]
+MOST_DETAILED = 8  # pictures a clip; 8 KB each at most
+LEVELS = {72: 9, 144: 18, 288: 24, 576: 32}
+"""Sides of the square that a picture is scaled to, and the tiles along each."""
+WAYS = 8  # directions of a structure, each an eighth of half a turn
+_ENLARGED = 1.15  # a picture may be enlarged that much to reach a size
+_STEPS = 4.0  # of the square root of a tile's mean slope, in luma a pixel
+_MOST = 15
+
+
+def sides_of(width: int, height: int) -> list[int]:
+    """The sides at which a stored picture is described, ascending; none where it is too small."""
+    most = _ENLARGED * (width * height) ** 0.5
+    return [side for side in LEVELS if side <= most]
+
+
+def nbytes(sides: list[int]) -> int:
+    """Bytes of one picture described at these sides."""
+    return sum(LEVELS[side] ** 2 * WAYS // 2 for side in sides)
+
+
+def described(jpeg: bytes, sides: list[int]) -> bytes:
+    """One of our own JPEGs at these sides, one behind the other, two directions a byte."""
+    plane = Image.fromarray(simplejpeg.decode_jpeg(jpeg, "GRAY")[..., 0])
+    return b"".join(_packed(_slopes(plane, side)) for side in sides)
+
+
+def _slopes(plane: Image.Image, side: int) -> Floats:
+    """float32[tiles, tiles, 8]: the mean slope of each tile in each direction."""
+    square = np.asarray(plane.resize((side, side), Image.Resampling.BILINEAR), np.float32)
+    soft = _softened(square)
+    down, across = np.gradient(soft)
+    slope = np.hypot(down, across)
+    way = np.arctan2(down, across) * (WAYS / np.pi)  # -8 to 8; a turn by half is the same way
+    tiles = _tiles(side)
+    shares = [np.maximum(0, 1 - abs((way - each + 4) % WAYS - 4)) * slope for each in range(WAYS)]
+    return np.stack([tiles @ share @ tiles.T for share in shares], axis=-1).astype(np.float32)
+
+
+def _softened(square: Floats) -> Floats:
+    """Each pixel with its neighbours at weights 1, 2, 1: noise of an encoder has no direction."""
+    wide = np.pad(square, 1, mode="edge")
+    tall = (wide[:-2] + 2 * wide[1:-1] + wide[2:]) / 4
+    return np.asarray((tall[:, :-2] + 2 * tall[:, 1:-1] + tall[:, 2:]) / 4, np.float32)
+
+
+def _tiles(side: int) -> Floats:
+    """float32[tiles, side]: the weights of the pixels of each tile; they fall to its neighbours'
+    middles, so that a shift by a part of a tile is a mean of tiles."""
+    count = LEVELS[side]
+    middles = (np.arange(count) + 0.5) * side / count
+    off = abs(np.arange(side) + 0.5 - middles[:, None]) * count / side
+    weights = np.maximum(0, 1 - off)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+def _packed(slopes: Floats) -> bytes:
+    steps = np.minimum(np.rint(np.sqrt(slopes) * _STEPS), _MOST).astype(np.uint8)
+    return (steps[..., ::2] << 4 | steps[..., 1::2]).tobytes()
+
+
+def unpacked(data: bytes, sides: list[int], side: int) -> Floats:
+    """float32[n, tiles, tiles, 8]: the square root of the mean slope (luma a pixel) of each tile in
+    each direction, of the pictures of a clip at one of the `sides` that it is described at."""
+    before = nbytes([each for each in sides if each < side])
+    pictures = np.frombuffer(data, np.uint8).reshape(-1, nbytes(sides))
+    own = pictures[:, before : before + nbytes([side])]
+    steps = np.stack([own >> 4, own & 15], axis=-1).astype(np.float32) / _STEPS
+    return np.asarray(steps.reshape(-1, LEVELS[side], LEVELS[side], WAYS), np.float32)
