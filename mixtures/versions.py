@@ -16,7 +16,7 @@ PATCHES_PER_TOKEN = 16
 LAYOUT_VERSION = "slowfast-layout/2"  # mixtures.tokens: placement, visual_layout
 TEXT_VERSION = "chatml/1"  # mixtures.tokens.text
 JOIN_ALGO = "same-clips/1"  # mixtures.selection.join_conversations
-CANONICAL_ALGO = "largest-near/2"  # mixtures.selection.canonical_clips
+CANONICAL_ALGO = "largest-same/1"  # mixtures.selection.canonical_clips
 
 ALGORITHMS: dict[str, dict[str, str | int]] = {
     "schedule": {"algo": SCHEDULE_ALGO},

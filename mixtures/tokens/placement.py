@@ -98,7 +98,8 @@ def _grids(width: int, height: int, wanted: Size, most: int, cell: int) -> Itera
         if 105 * across**2 * height < 95 * best * width:
             return  # narrower ones show less than 95 % of the best, even where it fills them
         needed = -(-min(wanted[1] * width, across * height) // (width * cell))
-        for rows in {min(max(rows, 1), most // columns) for rows in (needed - 1, needed)}:
+        top = min(max(needed, 1), most // columns)
+        for rows in range(max(95 * top // 100 - 1, 1), top + 1):  # fewer show less than 95 %
             picture = _picture(width, height, wanted, (across, rows * cell))
             best = max(best, picture[0] * picture[1])
             yield Placement(across, rows * cell, picture)

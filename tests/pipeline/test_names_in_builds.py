@@ -26,9 +26,10 @@ from shards.errors import UserError
 from shards.index import MEDIA, NAMED, REFUSED
 from shards.pool import Pool
 from tests.pipeline.archives.test_members import tar_of
-from tests.pipeline.stages.test_failure_limit import Here
-from tests.pipeline.stages.test_read_archive import asks, commit_nothing, hound, zipped
+from tests.pipeline.stages.test_read_archive import commit_nothing, hound
 from tests.support import small_world
+from tests.support.archives import asks, zipped
+from tests.support.in_process import Here
 
 
 def jpeg(number: int) -> bytes:

@@ -12,7 +12,8 @@ from mixtures.tokens.frame_view import look_at, view_placement
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.placement import Placement, Size, _picture, _scaled, place
 from pipeline.media.decoded import stored_size
-from tests.mixtures.tokens.test_visual_layout import clip_of
+from pipeline.media.probe import MAX_ASPECT
+from tests.support.clips import clip_of
 
 SIDES = st.floats(5, 13).map(lambda power: int(2**power))  # 32 to 8,192, small ones as often
 AREAS = st.sampled_from([side * side for side in (128, 192, 256, 320, 384, 416, 448, 480)])
@@ -50,6 +51,7 @@ def test_videos_are_shown_true_and_large(width: int, height: int, area: int) -> 
 def test_the_grid_is_the_smallest_of_those_that_show_nearly_most(
     width: int, height: int, area: int
 ) -> None:
+    assume(width <= MAX_ASPECT * height and height <= MAX_ASPECT * width)  # others are refused
     stored = stored_size(width, height, STORED)
     found = shown_of((width, height), area)
     pixels = min(max(stored[0] * stored[1], LEAST), area)

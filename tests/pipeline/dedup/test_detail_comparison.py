@@ -12,7 +12,7 @@ from pipeline.dedup.details import LEVELS, MOST_DETAILED, WAYS, nbytes, sides_of
 from pipeline.dedup.fingerprints import fingerprint
 from pipeline.dedup.verify import duplicate_pairs, leak_matches
 from shards.index import FINGERPRINTS, table_of
-from tests.pipeline.dedup.test_fingerprints import PHOTOGRAPH, clip
+from tests.support.pictures import PHOTOGRAPH, clip
 
 Pixels = np.ndarray
 
