@@ -26,7 +26,7 @@ from shards.ids import canonical_json
 from shards.receipts import Work
 from tests.support.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
-GOLDEN_ID = "343c1e4a48f731dc67bf8c7258a1d61bc33913e1c82e0b385dbdf9bf3abdf18b"
+GOLDEN_ID = "a394490b5cf394295a603c1089b560b3c325ab9c0f6b06a43ccae13ab9a2393e"
 RATIOS = {"a": "weight: 3", "b": "weight: 1"}
 
 

@@ -21,7 +21,7 @@ from mixtures.versions import BATCH_ALGO, DEAL_ALGO
 from shards.errors import UserError
 from tests.support.made_pool import MadePool, many, write_recipe
 
-GOLDEN = "618e1c41fc1799c3c0957d07e81dac6da32bd11e2f6fd5327aed60006f0fccce"
+GOLDEN = "7dde463aca2fa778af9561a7daae21b63946cd37cfa5ee58da14e549508b031b"
 RATIOS = {"a": "weight: 7", "b": "weight: 2", "c": "weight: 1"}
 
 

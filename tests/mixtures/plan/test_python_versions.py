@@ -17,7 +17,7 @@ import pytest
 from tests.support.plan_made import written
 
 ROOT = Path(__file__).parents[3]
-GOLDEN = "461a1da5bf89b0604303ea0c6b55adafe42f1f7b863cf438277161c77bc87767"
+GOLDEN = "6d7cdbabc547135e8269dd9177dbe58865cc4272f40774f8ab67714653204052"
 NEEDED = "import fsspec, numpy, pyarrow, tokenizers, yaml"
 
 

@@ -222,7 +222,7 @@ def test_joined_conversations_are_the_same_whatever_the_pool_was_cut_into(tmp_pa
     assert ids == {GOLDEN_ID}
 
 
-GOLDEN_ID = "25961dbf18aa4ca12a0a903110476200623a8dcef4e81295a1948828969402db"
+GOLDEN_ID = "6d10785953784d71112afda17c450bb58d2c4986a5522cf2bf7450d12182846b"
 
 
 @pytest.mark.parametrize(

@@ -267,10 +267,11 @@ def test_folders_of_pictures_are_videos_in_archives_and_on_disk(
     folder.mkdir(parents=True)
     for name, data in shots.items():
         (folder / name).write_bytes(data)
-    on_disk = world.admit(media=str(tmp_path / "media"))
-    (found,) = world.pool.table([on_disk], "index/media", MEDIA).to_pylist()
-    assert found["media_digest"] == digest and found["clip_id"] == clip["clip_id"]
     again = World(tmp_path / "other", tmp_path / "a.jsonl", "llava_hound")
+    on_disk = again.admit(media=str(tmp_path / "media"))
+    assert on_disk.parameters["revision"] == admitted.parameters["revision"]  # wherever they lie
+    (found,) = again.pool.table([on_disk], "index/media", MEDIA).to_pylist()
+    assert found["media_digest"] == digest and found["clip_id"] == clip["clip_id"]
     decode(MediaUnit(pool=again.pool.store.url, stage="decode", rows=(found,)))
     (same,) = again.clips().values()
     assert {name: same[name] for name in CLIPS.names} == {n: clip[n] for n in CLIPS.names}
