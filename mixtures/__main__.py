@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -158,14 +159,17 @@ def run_explain(arguments: argparse.Namespace) -> None:
     if arguments.json:
         _write_json(found)
         return
-    columns = "pack position source key epoch tokens patches licence origin record clips shown"
+    columns = "pack position source key epoch tokens patches licence origin record clips"
     table = Table(*columns.split(), box=None)
     for pack in found:
         for one in pack:
             cells = {**one, "clips": " ".join(map(_spelled, one["clips"], one["named"]))}
-            cells["shown"] = "; ".join(dict.fromkeys(view["told"] for view in one["views"]))
             table.add_row(*(str(cells[name]) for name in columns.split()))
-    Console(highlight=False).print(table, soft_wrap=True)
+    console = Console(highlight=False)
+    console.print(table, soft_wrap=True)
+    views = Counter(view["told"] for pack in found for one in pack for view in one["views"])
+    for told, clips in views.most_common():
+        console.print(f"{clips} clip{'s' * (clips > 1)}: {told}", soft_wrap=True)
 
 
 def _count(order: Order, step: int) -> None:

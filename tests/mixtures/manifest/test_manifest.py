@@ -289,7 +289,9 @@ def test_a_step_beyond_the_length_says_how_long_counting_takes(
         said(10**20)
 
 
-def test_explain_says_how_the_pictures_of_a_pool_are_shown(tmp_path: Path) -> None:
+def test_explain_says_how_the_pictures_of_a_pool_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pool = MadePool(sources={"a": [MadeSample("which", ["video-x", "i"])], "b": many("b", 3)})
     manifest = planned(tmp_path, pool, "frames: {area: 147456}", "pack_tokens: 4096")
     packs = explain(manifest, 0, 0, 1, 4, pool.make(tmp_path / "again"))
@@ -298,6 +300,11 @@ def test_explain_says_how_the_pictures_of_a_pool_are_shown(tmp_path: Path) -> No
     assert image["told"] == "64x64 as 64x64 on a grid of 64x64"
     assert (video["stored"], video["picture"]) == ([64, 64], [288, 288])  # the default `min_area`
     assert (video["grid"], video["stretched"], video["empty"]) == ([320, 320], 0, 190)
+    place = "--step 0 --rank 0 --world-size 1 --global-batch 4".split()
+    command = ["mixtures", "explain", str(tmp_path / "manifest.json"), *place]
+    monkeypatch.setattr(sys, "argv", [*command, "--pool", str(tmp_path / "again")])
+    main()
+    assert "clips: 64x64 as 64x64 on a grid of 64x64" in capsys.readouterr().out
 
 
 def test_no_vision_costs_no_patch_and_no_visual_token(tmp_path: Path) -> None:
