@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.fetch import local_files
 from pipeline.sources.media_lookup import Found, MediaTable, Members
 from pipeline.sources.records import MediaRef
 from pipeline.stages import pending
@@ -23,6 +25,7 @@ from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import Receipt
 from tests.hostile.images import photograph, saved
+from tests.pipeline.archives.test_members import tar_of
 
 
 @pytest.fixture
@@ -123,6 +126,18 @@ def test_names_of_several_files_are_part_of_the_revision(unit: SourceUnit, tmp_p
     assert after.parameters["revision"] != before.parameters["revision"]
     rows = Pool(unit.pool).table([after], "refused", REFUSED).to_pylist()
     assert {row["record"] for row in rows} >= {"c#1:r0"}
+
+
+def test_pictures_in_a_webdataset_tar_whose_name_is_no_text_open(
+    unit: SourceUnit, tmp_path: Path
+) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    picture = saved(photograph(41), "JPEG")
+    (folder / "a.tar").write_bytes(tar_of({"1.jpg": picture, "1.txt": b"A cat."}))
+    found = local_files.pin(f"{tmp_path}/caf*/a.tar", "annotations")
+    admitted = admit(replace(unit, format="webdataset", annotations=tuple(found), media=""))
+    assert opened(Pool(unit.pool), admitted) == [picture]
 
 
 def opened(pool: Pool, admitted: Receipt) -> list[bytes]:
