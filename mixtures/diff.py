@@ -250,12 +250,7 @@ def _known(
 
 
 def _rows_of(pool: Pool, source: dict[str, Any], keys: Sequence[str]) -> list[dict[str, Any]]:
-    receipts = [
-        receipt
-        for receipt in pool.receipts("admit")
-        if (receipt.parameters["source"], receipt.parameters["revision"])
-        == (source["name"], source["revision"])
-    ]
+    receipts = pool.admitted({source["name"]: source["revision"]})
     wanted = np.frombuffer(bytes.fromhex("".join(keys)), "V16")
     columns = "licence record clip_ids dataset revision"
     rows = admitted_rows(pool, receipts, columns, wanted)

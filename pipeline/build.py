@@ -75,7 +75,8 @@ def build(
         find_twins(recipe, admitted, job)
         count_lengths(recipe, admitted, job)
         with bars.step("plan"):
-            plan = build_manifest(recipe, pool, revisions(admitted | held_out))
+            read = {name: receipt.work_id for name, receipt in (admitted | held_out).items()}
+            plan = build_manifest(recipe, pool, read)
             plan.write(out)
         sizes = pack(f"{out}/manifest.json", f"{out}/shards", job)
     manifest_id = plan.manifest.manifest_id

@@ -44,12 +44,16 @@ class Pool:
         return self.ledger.of(stage)
 
     def admitted(self, revisions: Mapping[str, str] | None) -> list[Receipt]:
-        """Receipts of admission: of these sources at these revisions, by name, or (None) of all."""
-        receipts = self.receipts("admit")
-        if revisions is None:
-            return receipts
-        named = [(one, one.parameters["source"], one.parameters["revision"]) for one in receipts]
-        return [one for one, source, revision in named if revisions.get(source) == revision]
+        """Receipts of admission: of these sources at these revisions, by name, or (None) of all.
+
+        Media that moved are admitted again at the same revision: of each revision the first.
+        """
+        found: dict[tuple[str, str], Receipt] = {}
+        for one in self.receipts("admit"):
+            source, revision = one.parameters["source"], one.parameters["revision"]
+            if revisions is None or revisions.get(source) == revision:
+                found.setdefault((source, revision), one)
+        return list(found.values())
 
     def commit(
         self,

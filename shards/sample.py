@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from shards.errors import DamagedData
+from shards.errors import DamagedData, UserError
 from shards.ids import sample_key, turns_digest
 
 SCHEMA = "slowfast-mix/sample/2"
@@ -119,9 +119,9 @@ def turns_to_json(turns: Sequence[Turn]) -> list[dict[str, Any]]:
 
 
 def turns_from_json(value: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
-    """The inverse of `turns_to_json`; DamagedData for turns of before they had a loss."""
+    """The inverse of `turns_to_json`; UserError for turns of before they had a loss."""
     if any("loss" not in turn for turn in value):
-        raise DamagedData("turns without a loss, of an earlier version; build pool and shards anew")
+        raise UserError("turns without a loss, of an earlier version; build pool and shards anew")
     return tuple(
         Turn(
             role=t["role"],
@@ -148,11 +148,14 @@ def sample_to_json(sample: Sample, epoch: int) -> bytes:
 
 
 def sample_from_json(data: bytes, where: str) -> Sample:
-    """The inverse of `sample_to_json`; raises DamagedData naming `where`."""
+    """The inverse of `sample_to_json`; DamagedData names `where`.
+
+    A sample of another schema is not damaged, so that none stands in for it: UserError.
+    """
     try:
         value = json.loads(data)
         if value["schema"] != SCHEMA:
-            raise DamagedData(
+            raise UserError(
                 f"{where}: schema {value['schema']!r}, this version reads {SCHEMA!r}; build pool "
                 "and shards anew"
             )

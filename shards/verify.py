@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from shards.errors import DamagedData
-from shards.extents import Extents, Place
+from shards.extents import Extents, Place, pair
 from shards.ids import canonical_json, sha256_hex
 from shards.index import read_table
+from shards.sample import sample_from_json
 from shards.store import Store
 
 RECEIPT_FIELDS = {"manifest_id", "samples", "index", "shards", "digest"}
@@ -35,7 +36,10 @@ def read_receipt(store: Store) -> dict[str, Any]:
 
 
 def damage(url: str) -> Iterator[str]:
-    """One line per fault: the shard, the byte, the sample it concerns. Nothing if all is well."""
+    """One line per fault: the shard, the byte, the sample it concerns. Nothing if all is well.
+
+    UserError for shards of another schema, which are whole and yet read by nobody.
+    """
     store = Store(url)
     try:
         receipt = read_receipt(store)
@@ -87,8 +91,11 @@ def _shard(
         yield f"{where}: {len(data)} bytes, not those that were written; restore it"
     extents, damaged = Extents(store), False
     for place, key, position in rows:
+        extent = memoryview(data)[place.offset : place.offset + place.extent]
         try:
-            extents.check(place, memoryview(data)[place.offset : place.offset + place.extent])
+            extents.check(place, extent)
+            if place == rows[0][0]:
+                sample_from_json(bytes(pair(extent, where)[0]), where)
         except DamagedData as error:
             damaged = True
             yield f"{error} (sample {key} at position {position})"

@@ -127,7 +127,10 @@ def _read_description(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: not a model folder (no data.json); give OUT/model of a run")
     about: dict[str, Any] = json.loads(path.read_text())
     if about.get("schema") != SCHEMA:
-        raise UserError(f"{path}: schema {about.get('schema')!r}, this version reads {SCHEMA!r}")
+        raise UserError(
+            f"{path}: schema {about.get('schema')!r}, this version reads {SCHEMA!r}; train it anew"
+        )
+    Profile.from_json(about["profile"], str(path))
     if sha256_file(folder / "tokenizer.json") != about["tokenizer_sha256"]:
         raise UserError(f"{folder / 'tokenizer.json'}: not the model's tokenizer; export it again")
     return about

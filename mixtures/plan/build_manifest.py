@@ -93,7 +93,7 @@ class Plan:
 
 
 def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | None = None) -> Plan:
-    """Resolve a recipe over a pool; `admitted` maps sources (and held-out sets) to revisions.
+    """Resolve a recipe over a pool; `admitted` is `pins` of `admitted_sources`.
 
     UserError where the pool lacks what the recipe needs, where nothing of a source is left, or
     where the books do not balance.

@@ -29,7 +29,7 @@ from shards.receipts import latest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """The receipts that admitted one source at one revision, and what they counted."""
+    """A source at one revision: the one receipt that admitted it, and what that counted."""
 
     name: str
     dataset: str
@@ -55,8 +55,10 @@ def read_tokenizer(recipe: Recipe) -> bytes:
 def admitted_sources(
     recipe: Recipe, pool: Pool, pins: Mapping[str, str]
 ) -> tuple[list[Admitted], dict[str, str]]:
-    """The recipe's sources, and the revisions of its held-out sets; `pins` maps names to revisions.
+    """The recipe's sources, and the revisions of its held-out sets.
 
+    `pins` maps names to revisions, or to the work ids of their admissions: where media moved, a
+    revision has several, which differ in addresses and notes; without an id the first one is taken.
     UserError where the pool holds a source in no revision or in several.
     """
     receipts = pool.receipts("admit")
@@ -70,7 +72,11 @@ def _admitted(
 ) -> Admitted:
     name, pin = source.name, pins.get(source.name, source.revision)
     found = [receipt for receipt in receipts if receipt.parameters["source"] == name]
-    found = [one for one in found if not pin or one.parameters["revision"].startswith(pin)]
+    found = [
+        one
+        for one in found
+        if one.work_id == pin or str(one.parameters["revision"]).startswith(pin)
+    ]
     if not found:
         at = f" at revision {pin}" if pin else ""
         raise UserError(f"{recipe.path}: the pool holds no source {name!r}{at}; {REMEDY}")
@@ -89,9 +95,9 @@ def _admitted(
         name=name,
         dataset=str(found[0].parameters.get("dataset", name)),
         revision=str(revisions[0]),
-        receipts=tuple(found),
+        receipts=(found[0],),
         **{
-            what: sum(receipt.counts[what] for receipt in found)
+            what: found[0].counts[what]
             for what in ("records", "records_refused", "samples", "samples_refused")
         },
     )

@@ -43,7 +43,7 @@ def _by_crowded_clip(all_verdicts: Sequence[Verdicts], crowded: NDArray[np.bool_
         samples = verdicts.samples
         for place in verdicts.staying(samples.per_sample(crowded)).tolist():
             clips = samples.clips[samples.ends[place] : samples.ends[place + 1]]
-            own = clips[crowded[clips]].tolist()
+            own = np.unique(clips[crowded[clips]]).tolist()  # one that is shown twice counts once
             for clip in own:
                 found[clip][source].append((place, own))
     return found

@@ -70,6 +70,8 @@ def _entry(line: str, where: str) -> dict[str, str]:
         raise UserError(f'{where}: must be {{"media"}}, {{"url"}}, or {{"record"}} with "source"')
     if not all(isinstance(one, str) and one for one in value.values()):
         raise UserError(f"{where}: its values must be texts")
+    if "://" not in value.get("url", "://"):
+        raise UserError(f"{where}: url must be an address (https://...); name a file by its sha256")
     if "media" in value and not _DIGEST.fullmatch(value["media"]):
         raise UserError(f"{where}: media must be a sha256, 64 digits of lower-case hex")
     return value

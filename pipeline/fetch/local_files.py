@@ -52,7 +52,7 @@ def is_remote(address: str) -> bool:
 
 def resolve(path: str, key: str) -> Path:
     """The absolute local path of a recipe's file or folder; UserError says which `key` named it."""
-    plain = os.fsdecode(unquote_to_bytes(path.removeprefix(_QUOTED))) if _is_quoted(path) else path
+    plain = os.fsdecode(unquote_to_bytes(path.removeprefix(_QUOTED))) if is_quoted(path) else path
     found = Path(plain).expanduser().absolute()
     if not path or not found.exists():
         raise UserError(f"{found}: no such file or folder, named by {key}; correct the path")
@@ -61,7 +61,8 @@ def resolve(path: str, key: str) -> Path:
     return found
 
 
-def _is_quoted(path: str) -> bool:
+def is_quoted(path: str) -> bool:
+    """Whether it is the address of a local file whose name is no text."""
     return path.startswith(_QUOTED)
 
 

@@ -83,7 +83,7 @@ def build_index(path: str, out: str, address: str | None = None, *, uncaged: boo
     check_tools(uncaged=uncaged)
     pinned = [pin(one, path) for one in load_benchmarks(Path(path))]
     Store(out).check_writable()
-    pool = Pool(f"{out.rstrip('/')}.work", Profile())
+    pool = _work_pool(f"{out.rstrip('/')}.work")
     with connect(address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
         admitted = admit(pinned, gather(pinned, "held_out", job), job, "admit")
@@ -93,6 +93,16 @@ def build_index(path: str, out: str, address: str | None = None, *, uncaged: boo
             asked = list(each(job, questions, [_unit(one, pool) for one in pinned], step))
     by_name = {receipt.parameters["benchmark"]: receipt for receipt in asked}
     return _write(out, pool, pinned, admitted, by_name)
+
+
+def _work_pool(url: str) -> Pool:
+    """What is kept between renewals; UserError says what to do with one of another version."""
+    try:
+        return Pool(url, Profile())
+    except UserError as error:
+        raise UserError(
+            f"{error}; here that is to delete {url}, which only saves work, and to run this again"
+        ) from error
 
 
 def _unit(pinned: Pinned, pool: Pool) -> QuestionsUnit:

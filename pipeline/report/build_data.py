@@ -163,12 +163,7 @@ def _published(store: Store) -> tuple[Manifest, dict[str, Any]]:
 
 def _admitted(pool: Pool, revisions: Mapping[str, str]) -> pa.Table:
     """The samples of these sources at these revisions."""
-    receipts = [
-        receipt
-        for receipt in pool.receipts("admit")
-        if revisions.get(receipt.parameters["source"]) == receipt.parameters["revision"]
-    ]
-    return pool.table(receipts, "index/samples", SAMPLES)
+    return pool.table(pool.admitted(revisions), "index/samples", SAMPLES)
 
 
 def _check_pool(build: Build) -> None:

@@ -65,9 +65,17 @@ def records(
     Publishers count from 0 in every file, so an id alone would stand for several records.
     """
     read = partial(FORMATS[form], columns=columns) if form in MAPPED else FORMATS[form]
-    if form in JOINED or len(paths) == 1:
+    names = file_names(form, paths)
+    if not names:
         yield from read(*paths)
         return
-    for number, path in enumerate(paths):
+    for path, name in zip(paths, names, strict=True):
         for item in read(path):
-            yield replace(item, record=f"{printable(path.stem)}#{number}:{item.record}")
+            yield replace(item, record=f"{name}:{item.record}")
+
+
+def file_names(form: str, paths: Sequence[Path]) -> list[str]:
+    """What stands before the ids of the records of each file; empty where nothing does."""
+    if form in JOINED or len(paths) == 1:
+        return []
+    return [f"{printable(path.stem)}#{number}" for number, path in enumerate(paths)]

@@ -190,20 +190,19 @@ class MediaTable:
         parts = (name, *PurePosixPath(name).parents)
         return any(str(part) in self.folder.irregular for part in parts)
 
-    def digests(self) -> dict[str, str]:
-        """What admission depends on: the digest, or the code, behind every name."""
-        files = {**self.folder.files, **self.loose}
-        found = {printable(name): digest for name, (digest, _) in files.items()}
+    def everything(self) -> dict[str, Found | Problem]:
+        """What is behind every name, whoever names it."""
+        found: dict[str, Found | Problem] = {
+            printable(name): _file(name, *at)
+            for name in (*self.folder.files, *self.loose)
+            if (at := self._place(name))
+        }
         for (name, pictures), place in self.members.exact.items():
-            found[f"{name}/" if pictures else name] = _outcome(place)
+            found[f"{name}/" if pictures else name] = place
         for (name, pictures), near in self.members.near.items():
             for other, place in near.items():
-                found[f"{name}/{pictures}/{other}"] = _outcome(place)
+                found[f"{name}/{pictures}/{other}"] = place
         return found
-
-
-def _outcome(place: Found | Problem) -> str:
-    return place.code if isinstance(place, Problem) else place.digest
 
 
 def _file(name: str, digest: str, path: Path, place: str) -> Found:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.fetch import links, local_files
 from pipeline.fetch.digest_cache import Digests
-from pipeline.sources import records
+from pipeline.sources import file_names, records
 from pipeline.sources.media_lookup import Found, MediaTable, folder_table, joined
 from pipeline.sources.name_notes import NameNotes
 from pipeline.sources.records import Columns, MediaRef, Record, RowRefusal, once_each, refusal
+from pipeline.stages import named_media
 from pipeline.stages.list_media import NamesUnit
-from pipeline.stages.named_media import answers
 from pipeline.untrusted import Problem
 from shards.ids import clip_id, sample_key, short_hash
 from shards.index import FETCHED, MEDIA, NAMED, REFUSED, SAMPLES, UNREAD, table_of
@@ -73,20 +73,26 @@ def admit(unit: SourceUnit) -> Receipt:
     files = [_hashed(local_files.local(address), hashed) for address in unit.annotations]
     table = _media_of(unit, pool, hashed)
     hashed.save()
-    inputs = [*(file.digest for file in files), short_hash(_answers(unit, table))]
+    origins, found = _origins(unit, files), _answers(unit, table)
+    inputs = [*(file.digest for file in files), short_hash(named_media.digests(found))]
+    rules = unit.rules()
+    if names := file_names(unit.format, [file.path for file in files]):
+        rules["files"] = names
     parameters = {
         "source": unit.name,
         "dataset": unit.dataset,
         "format": unit.format,
         "licence": unit.licence,
         "profile": pool.profile.profile_id,
-        "revision": short_hash([*inputs, unit.rules()] if unit.rules() else inputs),
-        "rules": unit.rules(),
+        "revision": short_hash([*inputs, rules] if rules else inputs),
+        "rules": rules,
+        # of no revision: media that moved are admitted anew, for their addresses
+        "places": short_hash([list(unit.annotations), named_media.places(found, origins)]),
     }
     work = Work("admit", ADMIT_VERSION, parameters, inputs)
     if done := pool.done(work):
         return done
-    return _Admission(unit, pool, table, str(parameters["revision"])).run(files, work)
+    return _Admission(unit, pool, table, origins, str(parameters["revision"])).run(files, work)
 
 
 def wholly_read(item: Record | RowRefusal) -> Record | RowRefusal:
@@ -104,14 +110,14 @@ def _printable(value: Any, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _answers(unit: SourceUnit, table: MediaTable) -> dict[str, str]:
+def _answers(unit: SourceUnit, table: MediaTable) -> dict[str, Found | Problem]:
     """What answers the names of the records; embedded media are part of the annotations."""
     if not (unit.media or unit.loose or unit.members):
         return {}
     named = NamesUnit(
         pool=unit.pool, format=unit.format, annotations=unit.annotations, columns=unit.columns
     )
-    return answers(named, table)
+    return named_media.answers(named, table)
 
 
 def _hashed(file: local_files.Local, hashed: Digests) -> local_files.Local:
@@ -134,6 +140,13 @@ def _media_of(unit: SourceUnit, pool: Pool, hashed: Digests) -> MediaTable:
     return replace(table, members=joined(row for row in rows if row["name"] in wanted))
 
 
+def _origins(unit: SourceUnit, files: Sequence[local_files.Local]) -> dict[str, str]:
+    """Where this machine has the files of a source -> their pinned addresses."""
+    loose = (local_files.local(address) for _, address in unit.loose)
+    origins = {str(file.path.resolve()): file.address for file in files}
+    return origins | {str(file.path): file.address for file in loose}
+
+
 def _real(file: local_files.Local, homes: Sequence[str]) -> Path:
     """Where a loose file lies; a link that leads elsewhere stays one, which no door opens."""
     return links.target(file.path, links.homes(file.path.parent.resolve(), homes)) or file.path
@@ -142,11 +155,19 @@ def _real(file: local_files.Local, homes: Sequence[str]) -> Path:
 class _Admission:
     """The tables of one source while its records are read."""
 
-    def __init__(self, unit: SourceUnit, pool: Pool, names: MediaTable, revision: str) -> None:
+    def __init__(
+        self,
+        unit: SourceUnit,
+        pool: Pool,
+        names: MediaTable,
+        origins: Mapping[str, str],
+        revision: str,
+    ) -> None:
         self.unit, self.pool, self.names, self.revision = unit, pool, names, revision
+        self.origins = origins
         self.profile_id = pool.profile.profile_id
         self.samples: dict[str, dict[str, Any]] = {}
-        self.media: dict[str, dict[str, Any]] = {}
+        self.media: dict[tuple[str, str], dict[str, Any]] = {}
         self.pieces: dict[str, Found | Problem] = {}
         self.notes = NameNotes(names)
         self.refused: list[Refused] = []
@@ -154,9 +175,6 @@ class _Admission:
         self.counts: Counter[str] = Counter()
 
     def run(self, files: Sequence[local_files.Local], work: Work) -> Receipt:
-        self.origins = {str(file.path.resolve()): file.address for file in files}
-        loose = (local_files.local(address) for _, address in self.unit.loose)
-        self.origins |= {str(file.path): file.address for file in loose}
         found = records(self.unit.format, [file.path for file in files], self.unit.columns)
         if self.unit.unread_fields == "refuse":
             found = map(wholly_read, found)
@@ -172,7 +190,7 @@ class _Admission:
         tables = {
             "named": table_of(NAMED, self.notes.rows()),
             "index/samples": table_of(SAMPLES, (self.samples[key] for key in sorted(self.samples))),
-            "index/media": table_of(MEDIA, (self.media[name] for name in sorted(self.media))),
+            "index/media": table_of(MEDIA, (self.media[at] for at in sorted(self.media))),
             "refused": table_of(REFUSED, (asdict(refusal) for refusal in self.refused)),
             "unread": table_of(UNREAD, (self.unread[name] for name in sorted(self.unread))),
         }
@@ -205,11 +223,11 @@ class _Admission:
             self.notes.note(ref.name, place)
             name = clip_id(place.digest, ref.kind, ref.span, self.profile_id, ref.fps)
             clip_ids.append(name)
-            self.media[name] = {
+            self.media[name, place.address] = {
                 "clip_id": name,
                 "media_digest": place.digest,
                 "kind": ref.kind,
-                "address": self._portable(place.address),
+                "address": named_media.portable(place.address, self.origins),
                 "span": None if ref.span is None else list(ref.span),
             }
         self._keep(record, clip_ids)
@@ -222,14 +240,6 @@ class _Admission:
         if name not in self.pieces:
             self.pieces[name] = self.names.find(ref)
         return self.pieces[name]
-
-    def _portable(self, address: str) -> str:
-        """An address that another machine can open: of the published file, not of its copy here."""
-        scheme, _, place = address.partition(":")
-        path, mark, spot = (
-            place.rpartition("#") if scheme in ("parquet", "range") else (place, "", "")
-        )
-        return f"{scheme}:{self.origins[path]}{mark}{spot}" if path in self.origins else address
 
     def _keep(self, record: Record, clip_ids: list[str]) -> None:
         digest = digest_turns(record.turns)

@@ -82,8 +82,10 @@ def _plain(address: str) -> str:
 
 def _local(place: str) -> Path:
     """The file at a place; the link that leads out of its folder where one was put there."""
-    is_here = place.startswith("/") or not local_files.is_remote(place)
-    return _there(links.opened(place) if is_here else local_files.local(place).path)
+    is_address = not place.startswith("/") and (
+        local_files.is_remote(place) or local_files.is_quoted(place)
+    )
+    return _there(local_files.local(place).path if is_address else links.opened(place))
 
 
 def _there(path: Path) -> Path:

@@ -108,14 +108,25 @@ def test_an_answer_that_is_not_learned_makes_another_sample() -> None:
 
 
 def test_turns_of_before_are_refused_with_what_to_do() -> None:
-    with pytest.raises(DamagedData, match="build pool and shards anew"):
+    with pytest.raises(UserError, match="build pool and shards anew"):
         turns_from_json([{"role": "user", "text": "Who?", "media": []}])
 
 
 def test_a_sample_of_before_is_refused_by_name_with_what_to_do() -> None:
     old = sample_to_json(sample(3).sample, 0).replace(b"sample/2", b"sample/1")
-    with pytest.raises(DamagedData, match=r"here: schema 'slowfast-mix/sample/1'.*build .* anew"):
+    with pytest.raises(
+        UserError, match=r"here: schema 'slowfast-mix/sample/1'.*build .* anew"
+    ) as no:
         sample_from_json(old, "here")
+    assert not isinstance(no.value, DamagedData)  # no other sample stands in for it
+
+
+def test_verify_refuses_shards_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shards.sample.SCHEMA", "slowfast-mix/sample/1")
+    folder(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"\.tar: schema 'slowfast-mix/sample/1'.*build .* anew"):
+        list(damage(str(tmp_path)))
 
 
 def test_the_same_samples_give_the_same_bytes() -> None:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json
+from shards.index import NAMED, table_of
 from shards.receipts import Work
 from tests.support.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
@@ -190,6 +191,28 @@ def test_two_revisions_of_a_source_ask_for_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="2 revisions of 'a'"):
         build_manifest(recipe, pool)
     build_manifest(recipe, pool, {"a": name_of("a"), "b": name_of("b")})
+
+
+def test_one_of_several_admissions_of_a_revision_is_read(tmp_path: Path) -> None:
+    pool = made().make(tmp_path / "pool")
+    recipe = load_recipe(write_recipe(tmp_path, RATIOS))
+    before = build_manifest(recipe, pool)
+    first = next(r for r in pool.receipts("admit") if r.parameters["source"] == "a")
+    moved = Work("admit", "1", first.parameters | {"places": "elsewhere"}, first.inputs)
+    named = table_of(NAMED, [{"what": "near", "count": 3, "example": "x"}])
+    noted = pool.commit(Work("other", "1", {}, []), {"named": named}).outputs
+    again = replace(
+        first,
+        work_id=moved.work_id,
+        parameters=dict(moved.parameters),
+        outputs=first.outputs | noted,
+    )
+    pool.store.put_once(f"receipts/{again.work_id}.json", canonical_json(asdict(again)))
+    for pin, names in ((again.work_id, {"near": 3}), (first.work_id, {})):
+        plan = build_manifest(recipe, pool, {"a": pin})
+        assert plan.manifest.manifest_id == before.manifest.manifest_id
+        assert (plan.books[0].records, plan.books[0].names) == (before.books[0].records, names)
+    assert build_manifest(recipe, pool).manifest.manifest_id == before.manifest.manifest_id
 
 
 def test_weights_change_the_mixture_and_leave_each_source_in_its_order(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_the_order_and_the_place_of_the_entries_do_not_matter(tmp_path: Path, po
         ('{"name": "abc"}', "gone.jsonl:2: must be"),
         ('{"record": 7}', "gone.jsonl:2: its values must be texts"),
         ("[]", "gone.jsonl:2: must be"),
+        ('{"url": "/data/1.jpg"}', "gone.jsonl:2: url must be an address"),
     ],
 )
 def test_a_line_that_is_no_entry_is_named(

@@ -220,6 +220,13 @@ def test_a_source_with_fewer_samples_leaves_its_turns_to_the_others(tmp_path: Pa
     assert [len(kept) for kept in capped(tmp_path, a, b, 4)] == [4, 1]
 
 
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_sample_that_shows_a_clip_twice_is_one_sample_over_it(tmp_path: Path, most: int) -> None:
+    twice = [MadeSample(f"a twice {i}", ["x", "x"]) for i in range(5)]
+    kept = capped(tmp_path, [*twice, MadeSample("alone")], [MadeSample("b")], most)
+    assert [len(own) for own in kept] == [most + 1, 1]
+
+
 def test_a_sample_of_several_clips_stays_only_while_all_have_room(tmp_path: Path) -> None:
     a = [*asked("a", "x", 2), *asked("a", "y", 2), MadeSample("a both", ["x", "y"])]
     b = [*asked("b", "x", 2), *asked("b", "y", 2), MadeSample("b both", ["x", "y"])]

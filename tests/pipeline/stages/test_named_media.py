@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline.fetch import local_files
+from pipeline.sources.media_lookup import Found, MediaTable, Members
+from pipeline.sources.records import MediaRef
+from pipeline.stages import pending
 from pipeline.stages.admit_records import SourceUnit, admit
+from pipeline.stages.named_media import _answered, digests
+from pipeline.stages.open_media import open_address
+from shards.ids import sha256_hex
+from shards.index import MEDIA, REFUSED
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import Receipt
 from tests.hostile.images import photograph, saved
+from tests.pipeline.archives.test_members import tar_of
 
 
 @pytest.fixture
@@ -54,3 +68,83 @@ def test_a_file_that_a_record_names_is_another_revision(unit: SourceUnit, name: 
     before = admit(unit).parameters["revision"]
     after = changed(unit, name, saved(photograph(99), "JPEG"))
     assert after.parameters["revision"] != before
+
+
+def test_media_that_moved_keep_their_revision_and_get_addresses_that_open(
+    unit: SourceUnit, tmp_path: Path
+) -> None:
+    before = admit(unit)
+    moved = Path(unit.media).rename(tmp_path / "moved")
+    after = admit(replace(unit, media=str(moved)))
+    assert after.parameters["revision"] == before.parameters["revision"]
+    assert after.outputs["index/samples"] == before.outputs["index/samples"]
+    pool = Pool(unit.pool)
+    assert len(opened(pool, after)) == 2
+    assert admit(replace(unit, media=str(moved))).work_id == after.work_id
+    assert pool.admitted(None) == [min(before, after, key=lambda one: one.work_id)]
+
+
+def test_pictures_in_a_table_that_moved_open(unit: SourceUnit, tmp_path: Path) -> None:
+    picture = saved(photograph(40), "JPEG")
+    row = {"images": [{"bytes": picture, "path": None}], "texts": [{"user": "q", "assistant": "a"}]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    before = replace(
+        unit, format="parquet_images", annotations=(str(tmp_path / "a.parquet"),), media=""
+    )
+    assert admit(before).counts["samples_refused"] == 0
+    (tmp_path / "elsewhere").mkdir()
+    moved = (tmp_path / "a.parquet").rename(tmp_path / "elsewhere/a.parquet")
+    after = admit(replace(before, annotations=(str(moved),)))
+    assert opened(Pool(unit.pool), after) == [picture]
+
+
+def test_a_film_and_a_folder_of_one_name_both_count() -> None:
+    both = [MediaRef(kind="video", name="v", fps=fps) for fps in (None, 1)]
+    film, folder = (Found(digit * 64, f"file:/{digit}") for digit in "12")
+    listed = [{"name": ref.name, "kind": ref.kind, "fps": ref.fps, "url": ""} for ref in both]
+    for changed in (film, folder):
+        places = {("v", False): film, ("v", True): folder}
+        first = digests(dict(_answered(listed, MediaTable(members=Members(exact=places)))))
+        places[("v", changed is folder)] = Found("3" * 64, "file:/3")
+        again = digests(dict(_answered(listed, MediaTable(members=Members(exact=places)))))
+        assert first != again
+
+
+def test_every_address_of_the_same_bytes_is_written_down(unit: SourceUnit) -> None:
+    data = (Path(unit.media) / "0.jpg").read_bytes()
+    after = changed(unit, "2.jpg", data)
+    rows = Pool(unit.pool).table([after], "index/media", MEDIA).to_pylist()
+    twins = [row["address"] for row in rows if row["media_digest"] == sha256_hex(data)]
+    assert [address.rpartition("/")[2] for address in twins] == ["0.jpg", "2.jpg"]
+
+
+def test_names_of_several_files_are_part_of_the_revision(unit: SourceUnit, tmp_path: Path) -> None:
+    shutil.copyfile(unit.annotations[0], tmp_path / "b.json")
+    before = admit(replace(unit, annotations=(*unit.annotations, str(tmp_path / "b.json"))))
+    (tmp_path / "b.json").rename(tmp_path / "c.json")
+    after = admit(replace(unit, annotations=(*unit.annotations, str(tmp_path / "c.json"))))
+    assert after.parameters["revision"] != before.parameters["revision"]
+    rows = Pool(unit.pool).table([after], "refused", REFUSED).to_pylist()
+    assert {row["record"] for row in rows} >= {"c#1:r0"}
+
+
+def test_pictures_in_a_webdataset_tar_whose_name_is_no_text_open(
+    unit: SourceUnit, tmp_path: Path
+) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    picture = saved(photograph(41), "JPEG")
+    (folder / "a.tar").write_bytes(tar_of({"1.jpg": picture, "1.txt": b"A cat."}))
+    found = local_files.pin(f"{tmp_path}/caf*/a.tar", "annotations")
+    admitted = admit(replace(unit, format="webdataset", annotations=tuple(found), media=""))
+    assert opened(Pool(unit.pool), admitted) == [picture]
+
+
+def opened(pool: Pool, admitted: Receipt) -> list[bytes]:
+    """The bytes of every medium, as decoding opens them."""
+    found = []
+    for row in pending.wanted_media(pool, [admitted]):
+        with open_address(row["address"]) as path:
+            assert isinstance(path, Path)
+            found.append(path.read_bytes())
+    return found

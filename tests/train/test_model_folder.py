@@ -1,0 +1,30 @@
+"""Model folders: what another version wrote is refused by name, whoever opens it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from shards.errors import UserError
+from shards.profile import Profile
+from train.model_folder import SCHEMA, _read_description
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"schema": "slowfast-mix/model/0"}, "data.json: schema 'slowfast-mix/model/0'.*train it"),
+        ({"profile": asdict(Profile()) | {"door": "media-door/2"}}, "kept by media-door/2.*anew"),
+    ],
+)
+def test_a_model_of_before_is_refused_as_a_start_too(
+    tmp_path: Path, changed: dict[str, object], message: str
+) -> None:
+    about = {"schema": SCHEMA, "profile": asdict(Profile()), "tokenizer_sha256": ""} | changed
+    (tmp_path / "data.json").write_text(json.dumps(about))
+    (tmp_path / "tokenizer.json").write_bytes(b"")
+    with pytest.raises(UserError, match=message):
+        _read_description(tmp_path)
