@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=run_build)
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
-    command.add_argument("manifest")
+    command.add_argument("manifest", help="a manifest.json")
     command.add_argument("--data", required=True, help="the pool")
     command.add_argument("--out", required=True, help="folder for the shards")
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
