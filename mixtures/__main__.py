@@ -34,6 +34,11 @@ EXAMPLES = """examples:
   python -m mixtures diff runs/demo/stage2/manifest.json new/manifest.json
   python -m mixtures explain new/manifest.json --step 7 --rank 0 --world-size 2 --global-batch 8
 """
+PLACE = {
+    "step": "any step, from 0, also beyond the length",
+    "rank": "the process, from 0",
+    "world-size": "how many processes train, or would",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,8 +64,8 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_diff)
     command = commands.add_parser("explain", help="which samples a rank sees at a step")
     command.add_argument("manifest", help="a manifest.json")
-    for name in ("step", "rank", "world-size"):
-        command.add_argument(f"--{name}", type=int, required=True)
+    for name, told in PLACE.items():
+        command.add_argument(f"--{name}", type=int, required=True, help=told)
     command.add_argument("--global-batch", type=int, help="packs of a step (default: world size)")
     command.add_argument("--pool", help="the pool, for records, clips and each sample's licence")
     command.add_argument("--json", action="store_true", help="one JSON array instead of a table")

@@ -29,6 +29,8 @@ from pipeline.sources.catalogue import CATALOGUE, catalogue
 from shards.errors import run_command
 from shards.pool import Pool
 
+LOG_WIDTH = 160
+
 
 def main() -> None:
     arguments = parser().parse_args()
@@ -52,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=run_build)
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
-    command.add_argument("manifest")
+    command.add_argument("manifest", help="a manifest.json")
     command.add_argument("--data", required=True, help="the pool")
     command.add_argument("--out", required=True, help="folder for the shards")
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
@@ -143,9 +145,10 @@ def run_leaks_build(arguments: argparse.Namespace) -> None:
 
 def show(built: Built, page: str) -> None:
     console = Console()
-    table = Table(title="books", title_justify="left")
+    if not console.is_terminal:  # a log, which is not 80 columns wide: no count is cut
+        console.width = LOG_WIDTH
+    table = Table(Column("source", no_wrap=True), title="books", title_justify="left", box=None)
     for column in (
-        "source",
         "records",
         "refused",
         "samples",
@@ -156,7 +159,7 @@ def show(built: Built, page: str) -> None:
         "drawn",
         "repeats",
     ):
-        table.add_column(column, justify="left" if column == "source" else "right")
+        table.add_column(column, justify="right", overflow="fold")
     for books in built.books:
         counts = (
             books.records,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mixtures.recipe.reference import page
+from mixtures.recipe.reference import MADE, page
 from mixtures.recipe.types import Benchmarks, Recipe
+from shards.outcome import CODES
 from train.config import Config
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -15,11 +16,35 @@ RECIPES = f"""Every key of a recipe, and of the list of benchmarks that `python 
 {MISTAKES}"""  # noqa: E501
 CONFIGS = f"""Every key of a training config; what a file leaves out has its default.
 {MISTAKES}"""
+REFUSALS = """Why a record or a sample is not kept. Every refusal is a row of `OUT/refused.parquet` with its stage, its
+code and a detail: what was seen, and where."""  # noqa: E501
+GROUPS = {
+    "Records": ("What is judged of a row: [sources](sources.md#what-is-refused-of-a-row).",
+                ("ROW_", "TEXT_", "TURN", "SPAN_")),
+    "Media": ("Bounds: [media](media.md#bounds-and-codes); names: [sources](sources.md#names).",
+              ("MEDIA_",)),
+    "Fetching and archives": ("Bounds: [sources](sources.md#fetching).", ("FETCH_", "ARCHIVE_")),
+    "Verdicts": ("Of one recipe, not of the pool: [data model](data_model.md#verdicts).", ("",)),
+}  # fmt: skip
+"""What is said of the codes that begin so and are in no group before."""
+
+
+def refusals() -> str:
+    """The page of the table shards.outcome.CODES."""
+    left, parts = dict(CODES), [f"# Refusal codes\n\n{MADE}\n\n{REFUSALS}\n"]
+    for title, (text, starts) in GROUPS.items():
+        own = [code for code in left if code.startswith(starts)]
+        rows = "".join(f"| `{code}` | {left.pop(code)} |\n" for code in own)
+        parts.append(f"## {title}\n\n{text}\n\n| code | means |\n|---|---|\n{rows}")
+    return "\n".join(parts)
+
+
 KINDS = {"recipe": Recipe, "list_of_benchmarks": Benchmarks}
-PAGES = {
+KEYS = {
     DOCS / "recipe_reference.md": page("Keys of a recipe", RECIPES, **KINDS),
     DOCS / "config_reference.md": page("Keys of a training config", CONFIGS, config=Config),
 }
+PAGES = KEYS | {DOCS / "refusal_codes.md": refusals()}
 
 if __name__ == "__main__":
     for path, text in PAGES.items():

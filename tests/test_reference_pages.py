@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.reference_pages import PAGES
+from shards.outcome import CODES
+from tests.reference_pages import DOCS, KEYS, PAGES
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
@@ -14,8 +16,17 @@ def test_a_page_is_what_the_code_makes(path: Path) -> None:
     assert path.read_text() == PAGES[path], "run `python -m tests.reference_pages`"
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", KEYS, ids=lambda path: path.name)
 def test_every_key_has_a_row_with_five_cells(path: Path) -> None:
     rows = [line for line in path.read_text().splitlines() if line.startswith("| `")]
     assert len(rows) > 20 and all(line.replace("\\|", "").count("|") == 6 for line in rows)
     assert not [line for line in rows if "|  |" in line]
+
+
+def test_every_refusal_code_has_one_row_and_what_pages_call_a_code_is_one() -> None:
+    rows = (DOCS / "refusal_codes.md").read_text().splitlines()
+    assert sorted(line.split("`")[1] for line in rows if line.startswith("| `")) == sorted(CODES)
+    starts = "|".join({code.partition("_")[0] for code in CODES if "_" in code})
+    for path in DOCS.glob("*.md"):
+        named = set(re.findall(rf"`((?:{starts})_[A-Z_]+)[:`]", path.read_text()))
+        assert named <= set(CODES), f"{path.name}: {named - set(CODES)}"

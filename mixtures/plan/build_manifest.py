@@ -5,6 +5,7 @@ Reads the pool, and puts into it only the columns it read (`mixtures.pool.column
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -193,11 +194,11 @@ def _choose(
     refuse_near_duplicates(verdicts, found, text_pairs(recipe, pool, sources))
     if recipe.max_samples_per_clip is not None:
         refuse_beyond(verdicts, recipe.max_samples_per_clip, clips)
-    for source, own in zip(recipe.sources, verdicts, strict=True):
+    for admission, own in zip(sources, verdicts, strict=True):
         if not own.stays.any():
             raise UserError(
-                f"{recipe.path}: nothing of the source {source.name!r} is left ({own.why()}); "
-                "remove it, or mend what refuses it"
+                f"{recipe.path}: nothing of the source {admission.name!r} is left "
+                f"({_why(pool, admission, own)}); remove it, or mend what refuses it"
             )
     return _Chosen(
         verdicts=verdicts,
@@ -207,6 +208,21 @@ def _choose(
         ],
         copies=copies,
     )
+
+
+def _why(pool: Pool, admitted: Admitted, verdicts: Verdicts) -> str:
+    """How many records and samples of a source are refused with each code, for people.
+
+    Where none became a sample the first refusal is told too: nothing else is published of it.
+    """
+    (before,) = refused_before(pool, [admitted])
+    counts = Counter(before["code"].to_pylist())
+    for each in verdicts.refusals:
+        counts[each.code] += len(each.places)
+    told = [f"{count} {code}" for code, count in counts.most_common()]
+    first = before.slice(0, 0 if len(verdicts.stays) else 1).to_pylist()
+    told += [f"the first is {row['record']}: {row['detail']}" for row in first]
+    return ", ".join(told) or "it has no record"
 
 
 def _join(

@@ -86,7 +86,7 @@ class Published:
     ] = ""
     columns: Annotated[
         Columns,
-        key("Of `format: table`: what its columns mean.", "{question: prompt, answer: reply}"),
+        key("Of `table` and `webdataset`: what columns mean.", "{question: prompt, answer: reply}"),
     ] = ()
     ids_repeat: Annotated[
         YesNo, key("Records that differ under one id are numbered instead of refused.", "true")
@@ -120,7 +120,9 @@ class Source(Published):
     max_refused: Annotated[
         Fraction,
         between("0", "1"),
-        key("The share of media in a row, refused with one code, that stops the source.", "0.5"),
+        key(
+            "The share of its media, refused with one code, that stops it (docs/cluster.md).", "0.5"
+        ),
     ] = Fraction(1, 5)
     filters: Annotated[
         Filters,

@@ -66,10 +66,6 @@ class Verdicts:
                 found[each.code] = found.get(each.code, 0) + len(each.places)
         return found
 
-    def why(self) -> str:
-        """How many samples are refused with each code, for people."""
-        return ", ".join(f"{len(each.places)} {each.code}" for each in self.refusals) or "no sample"
-
     @property
     def places(self) -> NDArray[np.int64]:
         """Places of the refused samples, ascending."""

@@ -1,13 +1,13 @@
 """Duplicates and leaks: pure joins of fingerprints, independent of the order of their rows.
 
-    fingerprints ─► candidates ─► same ─► duplicates, leaks
+    fingerprints ─► candidates ─► alike ─► same in detail ─► duplicates, leaks
 
 Hashes propose (pipeline.dedup.candidates), pictures decide: images by registration of one picture
 (pipeline.dedup.registration), videos by their sequence of pictures
-(pipeline.dedup.temporal_alignment). Measured on the 1,797 digit scans: different ones lie 14 bits
+(pipeline.dedup.temporal_alignment); what is alike is compared once more, in detail
+(pipeline.dedup.detail_comparison). Measured on the 1,797 digit scans: different ones lie 14 bits
 apart and more, so hashes alone do not separate; after registration the largest difference of their
-cells does (different scans: at least 51; copies recompressed, scaled, cropped or crf 38: at most
-45).
+cells does (pipeline.dedup.registration.FITS).
 """
 
 from __future__ import annotations

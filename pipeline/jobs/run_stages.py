@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,14 +16,17 @@ from pipeline.sources.pin import Pinned
 from pipeline.stages import decode_media, pending
 from pipeline.stages.admit_records import SourceUnit
 from pipeline.stages.admit_records import admit as stage_admit
-from shards.index import NAMED, UNREAD
+from shards.index import NAMED, REFUSED, UNREAD
 from shards.pool import Pool, Receipt
 
 
 def admit(
     pinned: Sequence[Pinned], gathered: dict[str, Gathered], job: Job, title: str
 ) -> dict[str, Receipt]:
-    """Published records -> samples, the media they name, and refusals: one receipt a source."""
+    """Published records -> samples, the media they name, and refusals: one receipt a source.
+
+    The fuse of a source blows if most of its media are not there: check it before going on.
+    """
     units = [source_unit(one, gathered.get(one.source.name), job.pool) for one in pinned]
     with job.bars.step(title) as step:
         step.begin(len(units))
@@ -35,7 +39,16 @@ def admit(
             job.bars.say(f"{name}: fields that nobody reads: {told}")
         if told := names_told(one, job.pool.table([by_name[name]], "named", NAMED).to_pylist()):
             job.bars.say(f"{name}: {told}")
+        samples = by_name[name].counts["samples"]
+        if told := job.fuse.weigh(name, lacking(job.pool, by_name[name]), samples):
+            job.bars.say(told)
     return {unit.name: by_name[unit.name] for unit in units}
+
+
+def lacking(pool: Pool, admitted: Receipt) -> Counter[str]:
+    """How many samples of a source have no media, by code."""
+    rows = pool.table([admitted], "refused", REFUSED).select(["stage", "code"]).to_pylist()
+    return Counter(row["code"] for row in rows if row["stage"] == "fetch")
 
 
 def unread_told(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,8 +1,8 @@
 """The only door for hostile bytes: a file of unknown origin in, frames we encoded out.
 
-Videos are decoded by ffmpeg (pipeline.media.video), images by Pillow (pipeline.media.images), both
-in caged child processes (pipeline.media.sandbox) that serve several files each: starting one costs
-more than most files do.
+Videos are decoded by ffmpeg (pipeline.media.video), images by libjpeg-turbo and Pillow
+(pipeline.media.images), all in caged child processes (pipeline.media.sandbox) that serve several
+files each: starting one costs more than most files do.
 """
 
 from __future__ import annotations

@@ -243,21 +243,21 @@ def shares(
 ) -> list[Share]:
     """Requested against realised; the furthest any prefix and any window strays from its share.
 
-    `at[n]` is the index of the source at position n; `stages` are (first position, quotas). Ratios
-    hold in each stage: a prefix begins with its stage, a window of WINDOW positions (or all) lies
-    in one.
+    `at[n]` is the index of the source at position n; `stages` are (first position, integer
+    shares). Ratios hold in each stage: a prefix begins with its stage, a window of WINDOW positions
+    (or all) lies in one.
     """
     ends = [*(start for start, _ in stages[1:]), len(at)]
-    pieces = [(at[start:end], quotas) for (start, quotas), end in zip(stages, ends, strict=True)]
+    pieces = [(at[start:end], asked) for (start, asked), end in zip(stages, ends, strict=True)]
     found, total = [], max(1, len(at))
     for i, name in enumerate(names):
-        asked = sum(len(piece) * Fraction(quotas[i], sum(quotas)) for piece, quotas in pieces)
-        astray = [_astray(piece == i, quotas[i], sum(quotas)) for piece, quotas in pieces]
+        wanted = sum(len(piece) * Fraction(asked[i], sum(asked)) for piece, asked in pieces)
+        astray = [_astray(piece == i, asked[i], sum(asked)) for piece, asked in pieces]
         count = int(np.count_nonzero(at == i))
         found.append(
             Share(
                 source=name,
-                requested=Fraction(asked, total),
+                requested=Fraction(wanted, total),
                 count=count,
                 realised=Fraction(count, total),
                 prefix=max(prefix for prefix, _ in astray),
@@ -267,13 +267,13 @@ def shares(
     return found
 
 
-def _astray(shown: NDArray[np.bool_], quota: int, period: int) -> tuple[Fraction, Fraction]:
-    """How far any prefix, and any window, of these positions strays from quota / period."""
+def _astray(shown: NDArray[np.bool_], share: int, whole: int) -> tuple[Fraction, Fraction]:
+    """How far any prefix, and any window, of these positions strays from share / whole."""
     size = min(WINDOW, len(shown))
     counts = np.concatenate([[0], np.cumsum(shown)])
-    ahead = counts * period - np.arange(len(counts), dtype=np.int64) * quota
+    ahead = counts * whole - np.arange(len(counts), dtype=np.int64) * share
     moved = ahead[size:] - ahead[: len(ahead) - size]
-    return Fraction(int(abs(ahead).max()), period), Fraction(int(abs(moved).max()), period)
+    return Fraction(int(abs(ahead).max()), whole), Fraction(int(abs(moved).max()), whole)
 
 
 def windowed(at: NDArray[np.int64], sources: int, most: int = 160) -> list[list[float]]:

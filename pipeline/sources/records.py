@@ -38,10 +38,12 @@ class MediaRef:
     """One image or video of a record, in one of these forms.
 
     `name`    a relative path in the source's media; `also` holds other names it may have. With
-              `fps`, a folder of pictures, so many a second, in order of their names; with `sizes`,
-              pieces of the file that follow each other from byte `start` on, each one a picture
+              `fps`, a folder of pictures, so many a second, in order of their numbers; with
+              `sizes`, pieces of the file that follow each other from byte `start` on, each one a
+              picture
     `data`    the bytes themselves; `address` says where `pipeline.stages.open_media` finds them
-    again `url`     where the bytes are to be had
+              again
+    `url`     where the bytes are to be had
 
     `span` is (start, end) in microseconds, or None for the whole. `link_only` marks a video that
     its publisher only cites on a video site: it is used where the media hold it, never scraped.

@@ -1,4 +1,5 @@
-"""A fuse per source: media that fail in a row with one code are not worth days of decoding.
+"""A fuse per source: media that fail in a row with one code are not worth days of decoding, nor
+are the media that are there where most are not.
 
 A blown fuse stops its source, not the step: archives of the other sources are read to their end, or
 their files decoded to theirs. Then the build ends, and nothing is published until a person has
@@ -47,6 +48,25 @@ class Fuse:
                 f"of {WINDOW} media of {source!r} in a row {counts[worst]} were refused with "
                 f"{worst} ({CODES[worst]})"
             )
+
+    def weigh(self, source: str, lacking: Mapping[str, int], samples: int) -> str:
+        """What to say of a source of whose samples too many lack their media, by code; or "".
+
+        From WINDOW samples on its fuse blows instead.
+        """
+        worst = max(lacking, key=lacking.__getitem__, default="")
+        if source not in self.bounds or not worst:
+            return ""
+        if lacking[worst] <= self.bounds[source] * samples:
+            return ""
+        told = (
+            f"of {samples} samples of {source!r} {lacking[worst]} were refused with {worst} "
+            f"({CODES[worst]})"
+        )
+        if samples < WINDOW:
+            return told
+        self.blown[source] = told
+        return ""
 
     def lets_pass(self, sources: Set[str]) -> bool:
         """Whether one of the sources that name a medium is still whole; nobody's media pass."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pipeline.build
 from mixtures.recipe.load import load_recipe
 from pipeline.jobs import run_stages
 from pipeline.jobs.job import Job
@@ -133,6 +136,48 @@ def test_a_stopped_source_gets_nothing_more_of_an_archive_that_it_shares(tmp_pat
     assert list(fuse.blown) == ["bad"] and whole == 2
     clips, refused = judged(pool)
     assert (len(clips), len(refused)) == (8, 4)
+
+
+@pytest.fixture
+def mostly_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe eleven of whose pictures are not there, of more than a fuse of sixteen holds."""
+    recipe = small_world.make(tmp_path, pictures=16)
+    for number in range(10):
+        (tmp_path / f"pictures/{number}.jpg").unlink()
+    monkeypatch.setattr(failure_limit, "WINDOW", 16)
+    monkeypatch.setattr(pipeline.build, "connect", lambda _: nullcontext(Here()))
+    return recipe
+
+
+LACKING = r"of \d+ samples of 'pictures' 11 were refused with MEDIA_MISSING"
+
+
+def test_a_source_most_of_whose_media_are_missing_is_stopped_before_any_decoding(
+    mostly_missing: Path, tmp_path: Path
+) -> None:
+    words = [str(mostly_missing), str(tmp_path / "out"), str(tmp_path / "pool")]
+    with pytest.raises(UserError, match=f"{LACKING} .*max_refused"):
+        pipeline.build.build(*words)
+    assert not Pool(words[2]).receipts("decode") and not (tmp_path / "out/books.json").exists()
+
+
+@pytest.mark.parametrize(("bound", "window", "told"), [("0.2", 100, True), ("0.9", 16, False)])
+def test_few_missing_media_are_told_and_allowed_ones_are_not(
+    mostly_missing: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    bound: str,
+    window: int,
+    told: bool,
+) -> None:
+    monkeypatch.setattr(failure_limit, "WINDOW", window)
+    recipe = load_recipe(mostly_missing)
+    pool = Pool(str(mostly_missing.parent / "pool"), recipe.profile)
+    fuse = Fuse({source.name: Fraction(bound) for source in recipe.sources})
+    with steps() as bars:
+        job = Job(pool=pool, workers=Here(), bars=bars, fuse=fuse)
+        run_stages.admit([pin.pin(one, "recipe") for one in recipe.sources], {}, job, "admit")
+    assert not fuse.blown and bool(re.search(LACKING, capsys.readouterr().err)) == told
 
 
 KILLER = """
