@@ -41,7 +41,7 @@ def made(folder: Path, which: int) -> list[Path]:
     if not (folder / "ready").exists():
         for (kind, draw), group in itertools.product(KINDS.items(), range(GROUPS)):
             for member in range(MEMBERS):
-                _write(folder / f"{kind}-{group:02d}-{member}", draw, (which, group))
+                _write(folder / f"{kind}-{group:02d}-{member}", draw, (which, group, member))
         (folder / "ready").touch()
     return sorted(path for path in folder.iterdir() if path.suffix in (".png", ".mp4"))
 
