@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 CODE_PAGES = ("utf-8", "gbk", "shift_jis", "cp437")
 
@@ -35,10 +36,8 @@ def readings(name: str) -> Iterator[str]:
     except UnicodeEncodeError:
         return
     for page in CODE_PAGES:
-        try:
+        with suppress(UnicodeDecodeError):  # not every page knows every byte
             yield data.decode(page)
-        except UnicodeDecodeError:
-            continue
 
 
 def _is_foreign(name: str) -> bool:
