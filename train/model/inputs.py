@@ -141,9 +141,12 @@ def row_of(
     blocks: Blocks,
     visual: VisualInputs | None,
 ) -> PackedRow:
-    """Arguments of `forward`, as `pack_inputs` makes them, as one value again."""
-    assert input_ids is not None and labels is not None and position_ids is not None
-    assert visual is not None  # an empty pack has patches too: none of them
+    """Arguments of `forward`, as `pack_inputs` makes them, as one value; TypeError without any."""
+    if input_ids is None or labels is None or position_ids is None or visual is None:
+        raise TypeError(
+            "with `blocks`, forward needs input_ids, labels, position_ids and what is shown, as "
+            "`pack_inputs` gives them (an empty pack has patches too: none of them)"
+        )
     return PackedRow(
         ids=input_ids[0],
         labels=labels[0],
@@ -167,7 +170,8 @@ def visual_inputs(
     """
     if patches is None:
         return None
-    assert grids is not None and slots is not None and seconds is not None
+    if grids is None or slots is None or seconds is None:
+        raise TypeError("with `patches`, forward needs grids, slots and seconds")
     if not isinstance(slots, SlotTensors):
         slots = SlotTensors(**{name: tensor.to(device) for name, tensor in slots.items()})
     if isinstance(memory, Mapping):

@@ -275,3 +275,10 @@ def test_it_works_without_torchvision() -> None:
     code += "from train.data.collate import build_pack\n"
     code += "tiny_model()(**pack_inputs(build_pack(mixed_samples(), LAYOUT))).loss.backward()\n"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+@pytest.mark.parametrize("name", ["input_ids", "labels", "position_ids", "patches", "seconds"])
+def test_forward_says_which_arguments_go_together(name: str) -> None:
+    inputs = pack_inputs(build_pack(mixed_samples(), LAYOUT))
+    with pytest.raises(TypeError, match="forward needs"):
+        tiny_model()(**(inputs | {name: None}))
