@@ -79,11 +79,6 @@ class Manifest:
         return {source["name"]: source["revision"] for source in self.value["sources"]}
 
     @cached_property
-    def content_ids(self) -> list[str]:
-        """Of each source the id of what is kept of it."""
-        return [source["content_id"] for source in self.value["sources"]]
-
-    @cached_property
     def schedule(self) -> Schedule:
         """Which source stands at each position; beyond `length` the last stage repeats."""
         loop = self.value["schedule"]["stages"][-1]["start"]

@@ -111,17 +111,11 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     verdicts = chosen.verdicts
     joined = _join(recipe, verdicts, chosen.rows, clips.ids)
     tables = [each.rows for each in joined] or chosen.rows
-    draft = _draft(recipe, codec, sources, chosen, joined, tokenizer, index)
-    if exclusions is not None:
-        draft.value["recipe"]["exclude"] = exclusions.to_json()
+    draft = _draft(recipe, codec, sources, chosen, joined, tokenizer, index, exclusions)
     manifest = _freeze(draft)
     refused = refused_before(pool, sources)
     counts = zip(manifest.schedule.visits(manifest.length).tolist(), map(len, tables), strict=True)
-    books = [_books(*each) for each in zip(sources, verdicts, refused, counts, strict=True)]
-    books = [
-        replace(b, unread=unread(pool, s), names=named(pool, s))
-        for b, s in zip(books, sources, strict=True)
-    ]
+    books = [_books(pool, *each) for each in zip(sources, verdicts, refused, counts, strict=True)]
     refused += [_refusals(pool, *each) for each in zip(sources, verdicts, strict=True)]
     return Plan(
         manifest=manifest,
@@ -245,6 +239,7 @@ def _draft(
     joined: list[Joined],
     tokenizer: bytes,
     index: LeakIndex | None,
+    exclusions: Exclusions | None,
 ) -> Manifest:
     """The manifest but for what only its order knows."""
     tables = [each.rows for each in joined] or chosen.rows
@@ -255,6 +250,8 @@ def _draft(
     value = _rules(recipe, codec)
     if index and recipe.leaks:
         value["recipe"]["leaks"] = {"index": index.index_id, "text": recipe.leaks.text}
+    if exclusions is not None:
+        value["recipe"]["exclude"] = exclusions.to_json()
     value["schedule"] = {
         "algo": SCHEDULE_ALGO,
         "table": sha256_hex(npy_bytes(source_at)),
@@ -376,7 +373,7 @@ def _walk(draft: Manifest) -> tuple[list[int], NDArray[np.int64]]:
 
 
 def _books(
-    admitted: Admitted, verdicts: Verdicts, refused: pa.Table, counts: tuple[int, int]
+    pool: Pool, admitted: Admitted, verdicts: Verdicts, refused: pa.Table, counts: tuple[int, int]
 ) -> Books:
     """The accounts of a source, checked against what was written down; UserError if they differ.
 
@@ -395,6 +392,8 @@ def _books(
         joined=chosen - samples,
         drawn=min(visits, samples),
         repeats=max(visits - samples, 0),
+        unread=unread(pool, admitted),
+        names=named(pool, admitted),
     )
     # Admission writes refused records and refused samples into one table: its sum is checked.
     books.check(
