@@ -20,7 +20,7 @@ from mixtures.diff import check_place, diff, explain
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import MOST_WINDOWS
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from shards.errors import run_command
@@ -158,7 +158,7 @@ def run_explain(arguments: argparse.Namespace) -> None:
     check_place(step, rank, world_size, global_batch)
     pool = Pool(arguments.pool) if arguments.pool else None
     manifest = load_manifest(arguments.manifest)
-    order = Order(manifest, global_batch)
+    order = BatchSampler(manifest, global_batch)
     _count(order, step)
     found = explain(manifest, step, rank, world_size, global_batch, pool, order)
     if arguments.json:
@@ -177,7 +177,7 @@ def run_explain(arguments: argparse.Namespace) -> None:
         console.print(f"{clips} clip{'s' * (clips > 1)}: {told}", soft_wrap=True)
 
 
-def _count(order: Order, step: int) -> None:
+def _count(order: BatchSampler, step: int) -> None:
     """Count the packs beyond the length up to a step, if any, saying first how long that takes."""
     windows = order.windows_to(step)
     if not 0 < windows <= MOST_WINDOWS:

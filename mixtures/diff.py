@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.manifest.draws import Drawn, Draws
+from mixtures.manifest.draws import Draws, SampleReference
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from mixtures.pool.clip_views import clip_views
 from mixtures.pool.columns import admitted_rows, read_clips
 from shards.errors import UserError
@@ -185,7 +185,7 @@ def explain(
     world_size: int,
     global_batch: int,
     pool: Pool | None = None,
-    order: Order | None = None,
+    order: BatchSampler | None = None,
 ) -> list[list[dict[str, Any]]]:
     """The packs of a rank at a step, each a list of samples: where drawn, at what cost, what of.
 
@@ -196,10 +196,10 @@ def explain(
     that far already.
     """
     check_place(step, rank, world_size, global_batch)
-    order = order or Order(manifest, global_batch)
+    order = order or BatchSampler(manifest, global_batch)
     if not order.has_step(step):
         raise UserError(f"step {step}: the order ends before it; give an earlier --step")
-    numbers = order.deal(step, world_size)[rank]
+    numbers = order.packs_by_rank(step, world_size)[rank]
     packs = list(zip(numbers, order.packs(numbers), strict=True))
     known = _origins(manifest, pool, [drawn for _, pack in packs for drawn in pack])
     return [
@@ -214,7 +214,7 @@ def explain(
 
 
 def _origins(
-    manifest: Manifest, pool: Pool | None, drawn: Sequence[Drawn]
+    manifest: Manifest, pool: Pool | None, drawn: Sequence[SampleReference]
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Licence, origin, record and clips of drawn samples, and how their frames are shown."""
     found = {}

@@ -17,7 +17,7 @@ _RAW = np.dtype((np.void, ROW.itemsize))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
+class SampleReference:
     """The sample at a position: its source's name, key and epoch, and what it costs."""
 
     position: int
@@ -70,22 +70,22 @@ class Draws:
         """The keys at positions start..stop-1, 16 raw bytes each."""
         return self.records(self.draw(start, stop))["key"].tobytes()
 
-    def sample(self, position: int) -> Drawn:
+    def sample(self, position: int) -> SampleReference:
         """The sample at a position."""
         return self.samples(position, position + 1)[0]
 
-    def samples(self, start: int, stop: int) -> list[Drawn]:
+    def samples(self, start: int, stop: int) -> list[SampleReference]:
         """The samples at positions start..stop-1."""
         return self.samples_at(self.draw(start, stop), np.arange(stop - start))
 
-    def samples_at(self, draw: Draw, places: NDArray[np.int64]) -> list[Drawn]:
+    def samples_at(self, draw: Draw, places: NDArray[np.int64]) -> list[SampleReference]:
         """The samples at some places of a draw, which count its positions from 0."""
         return [self._sample_at(draw, place) for place in places.tolist()]
 
-    def _sample_at(self, draw: Draw, place: int) -> Drawn:
+    def _sample_at(self, draw: Draw, place: int) -> SampleReference:
         i = int(draw.source[place])
         record = self._manifest.tables[i][draw.row[place]]
-        return Drawn(
+        return SampleReference(
             position=draw.start + place,
             source=self._manifest.names[i],
             key=record["key"].tobytes().hex(),

@@ -7,11 +7,11 @@ from bisect import bisect_right
 import numpy as np
 
 from mixtures.manifest.blocks import Block, Blocks
-from mixtures.manifest.draws import Drawn, Draws
+from mixtures.manifest.draws import Draws, SampleReference
 from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError
 
-Pack = tuple[Drawn, ...]
+Pack = tuple[SampleReference, ...]
 """The samples of a pack in draw order."""
 MOST_WINDOWS = 10**6
 """Windows beyond the length that are counted through to reach a pack."""

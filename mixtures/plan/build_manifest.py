@@ -37,16 +37,14 @@ from mixtures.pool.inputs import (
     text_pairs,
     unread,
 )
-from mixtures.pool.sample_costs import Pricer
+from mixtures.pool.sample_costs import SampleCosts
 from mixtures.recipe.types import Recipe, Source
 from mixtures.recipe.validate import check_view
 from mixtures.selection.canonical_clips import show_canonical
 from mixtures.selection.clip_cap import refuse_beyond
 from mixtures.selection.exclusions import Exclusions, read_exclusions, refuse_excluded
-from mixtures.selection.join_conversations import Joined, join_by_clip
-from mixtures.selection.tables import match_table, refusal_table
-from mixtures.selection.verdicts import (
-    Verdicts,
+from mixtures.selection.filter_decisions import (
+    FilterDecisions,
     refuse_broken,
     refuse_duplicates,
     refuse_filtered,
@@ -56,6 +54,8 @@ from mixtures.selection.verdicts import (
     refuse_long,
     refuse_near_duplicates,
 )
+from mixtures.selection.join_conversations import Joined, join_by_clip
+from mixtures.selection.tables import match_table, refusal_table
 from mixtures.sums import group_sums
 from mixtures.tokens.text import TextCodec
 from mixtures.versions import ALGORITHMS, CANONICAL_ALGO, JOIN_ALGO, MANIFEST_VERSION, SCHEDULE_ALGO
@@ -139,7 +139,7 @@ class _Chosen:
     """Per source: who stays and why not, the rows of those that stay, what matches evaluation;
     and which clips are shown in place of others."""
 
-    verdicts: list[Verdicts]
+    verdicts: list[FilterDecisions]
     rows: list[NDArray[np.void]]
     matches: list[pa.Table]
     copies: NDArray[np.void]
@@ -161,7 +161,7 @@ def _choose(
         used[own_samples.clips] = True
     found = comparison(recipe, pool, sources, held_out, clips, used, index)
     leaked = [leaked_texts(recipe, pool, source, index) for source in sources]
-    verdicts = [Verdicts(own_samples) for own_samples in samples]
+    verdicts = [FilterDecisions(own_samples) for own_samples in samples]
     for source, own, admission, asked in zip(
         recipe.sources, verdicts, sources, leaked, strict=True
     ):
@@ -179,7 +179,7 @@ def _choose(
     if recipe.canonical_clips:
         said = [partial(rows_at, pool, admission.receipts) for admission in sources]
         copies = show_canonical(verdicts, clips, found.copies, said)
-    pricer = Pricer(recipe, codec, clips, pool)
+    pricer = SampleCosts(recipe, codec, clips, pool)
     rows = [pricer.rows(own.samples) for own in verdicts]
     for own, each in zip(verdicts, rows, strict=True):
         refuse_long(own, each, recipe.pack)
@@ -204,7 +204,7 @@ def _choose(
     )
 
 
-def _why(pool: Pool, admitted: Admitted, verdicts: Verdicts) -> str:
+def _why(pool: Pool, admitted: Admitted, verdicts: FilterDecisions) -> str:
     """How many records and samples of a source are refused with each code, for people.
 
     Where none became a sample the first refusal is told too: nothing else is published of it.
@@ -220,7 +220,10 @@ def _why(pool: Pool, admitted: Admitted, verdicts: Verdicts) -> str:
 
 
 def _join(
-    recipe: Recipe, verdicts: Sequence[Verdicts], tables: list[NDArray[np.void]], clip_ids: Ids
+    recipe: Recipe,
+    verdicts: Sequence[FilterDecisions],
+    tables: list[NDArray[np.void]],
+    clip_ids: Ids,
 ) -> list[Joined]:
     """Per source its samples, joined; empty where the recipe does not say so."""
     rule = recipe.join_by_clip
@@ -309,7 +312,11 @@ def _tool_version() -> str:
 
 
 def _source(
-    recipe: Recipe, source: Source, admitted: Admitted, verdicts: Verdicts, table: NDArray[np.void]
+    recipe: Recipe,
+    source: Source,
+    admitted: Admitted,
+    verdicts: FilterDecisions,
+    table: NDArray[np.void],
 ) -> dict[str, Any]:
     return {
         "name": source.name,
@@ -373,7 +380,11 @@ def _walk(draft: Manifest) -> tuple[list[int], NDArray[np.int64]]:
 
 
 def _books(
-    pool: Pool, admitted: Admitted, verdicts: Verdicts, refused: pa.Table, counts: tuple[int, int]
+    pool: Pool,
+    admitted: Admitted,
+    verdicts: FilterDecisions,
+    refused: pa.Table,
+    counts: tuple[int, int],
 ) -> Books:
     """The accounts of a source, checked against what was written down; UserError if they differ.
 
@@ -404,7 +415,7 @@ def _books(
     return books
 
 
-def _refusals(pool: Pool, admitted: Admitted, verdicts: Verdicts) -> pa.Table:
+def _refusals(pool: Pool, admitted: Admitted, verdicts: FilterDecisions) -> pa.Table:
     if not verdicts.refusals:
         return REFUSED.empty_table()
     places = verdicts.places

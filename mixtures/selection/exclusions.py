@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixtures.pool.columns import Clips, admitted_rows
-from mixtures.selection.verdicts import Verdicts
+from mixtures.selection.filter_decisions import FilterDecisions
 from shards.errors import UserError
 from shards.id_arrays import find, ids_of
 from shards.ids import canonical_json, sha256_hex
@@ -78,7 +78,11 @@ def _entry(line: str, where: str) -> dict[str, str]:
 
 
 def refuse_excluded(
-    verdicts: Verdicts, pool: Pool, receipts: Sequence[Receipt], clips: Clips, what: Exclusions
+    verdicts: FilterDecisions,
+    pool: Pool,
+    receipts: Sequence[Receipt],
+    clips: Clips,
+    what: Exclusions,
 ) -> None:
     """Samples of one source (admitted by `receipts`) that the recipe excludes."""
     _refuse_media(verdicts, pool.table(receipts, "index/media", MEDIA), clips, what)
@@ -91,7 +95,9 @@ def refuse_excluded(
         verdicts.refuse(places, "EXCLUDED", ["the record is excluded"] * len(places))
 
 
-def _refuse_media(verdicts: Verdicts, media: pa.Table, clips: Clips, what: Exclusions) -> None:
+def _refuse_media(
+    verdicts: FilterDecisions, media: pa.Table, clips: Clips, what: Exclusions
+) -> None:
     addresses = [f"file:{url}" for url in sorted(what.urls)]
     for column, values, said in (
         ("media_digest", sorted(what.media), "a medium is excluded by its digest"),

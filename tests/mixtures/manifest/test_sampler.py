@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from mixtures.manifest.blocks import Blocks
-from mixtures.manifest.draws import Drawn, Draws
+from mixtures.manifest.draws import Draws, SampleReference
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import Packs
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
-from mixtures.versions import BATCH_ALGO, DEAL_ALGO
+from mixtures.versions import BATCH_ALGO, RANK_SHARDING_ALGO
 from shards.errors import UserError
 from tests.support.made_pool import MadePool, many, write_recipe
 
@@ -66,7 +66,7 @@ def test_a_position_is_a_function_of_the_manifest_alone(manifest: Manifest) -> N
         draws.sample(-1)
 
 
-def window(order: Packs, manifest: Manifest, k: int) -> list[tuple[Drawn, ...]]:
+def window(order: Packs, manifest: Manifest, k: int) -> list[tuple[SampleReference, ...]]:
     """The packs of window k, found by where their samples stand."""
     packs, i = [], 0
     while not packs or packs[-1][0].position < (k + 1) * manifest.pack.window:
@@ -97,7 +97,7 @@ def test_a_pack_number_finds_its_window_from_anywhere(manifest: Manifest) -> Non
 @pytest.mark.parametrize("ahead", [0, 1, 40, 400])
 def test_going_on_from_a_saved_place_gives_the_same_packs(manifest: Manifest, ahead: int) -> None:
     step = ahead + manifest.value["packs"] // 4 - 20
-    walked, cold = Order(manifest, 4), Order(manifest, 4)
+    walked, cold = BatchSampler(manifest, 4), BatchSampler(manifest, 4)
     assert walked.has_step(step)
     window, pack = walked.place_of(step)
     cold.go_on(step, window, pack)
@@ -109,7 +109,7 @@ def test_going_on_from_a_saved_place_gives_the_same_packs(manifest: Manifest, ah
 
 def test_going_on_far_beyond_the_length_counts_no_window_before_it(manifest: Manifest) -> None:
     """A place that can be, a million windows on: packed alone, so it comes at once."""
-    order, window = Order(manifest, 4), 10**7
+    order, window = BatchSampler(manifest, 4), 10**7
     inside = len(manifest.packs_per_window)
     first = manifest.value["packs"] + (window - inside) * 7
     first += -first % 4
@@ -123,9 +123,9 @@ def test_going_on_far_beyond_the_length_counts_no_window_before_it(manifest: Man
 def test_a_place_that_cannot_be_is_refused(
     manifest: Manifest, step: int, change: tuple[int, int]
 ) -> None:
-    order = Order(manifest, 4)
+    order = BatchSampler(manifest, 4)
     window, pack = order.place_of(step)
-    cold = Order(manifest, 4)
+    cold = BatchSampler(manifest, 4)
     if step == 300 and max(map(abs, change)) == 1:  # beyond the length only what no order can have
         change = (change[0] * 2000, change[1] * 100)
     with pytest.raises(UserError, match="resume from the checkpoint before it"):
@@ -136,7 +136,9 @@ def test_a_finite_order_goes_on_at_its_end_too(tmp_path: Path) -> None:
     ratios = {"a": "repeat: 1", "b": "repeat: 2"}
     recipe = load_recipe(write_recipe(tmp_path, ratios))
     sources = {"a": many("a", 50), "b": many("b", 20)}
-    order = Order(build_manifest(recipe, MadePool(sources=sources).make(tmp_path)).manifest, 4)
+    order = BatchSampler(
+        build_manifest(recipe, MadePool(sources=sources).make(tmp_path)).manifest, 4
+    )
     steps = 0
     while order.has_step(steps):
         steps += 1
@@ -145,7 +147,7 @@ def test_a_finite_order_goes_on_at_its_end_too(tmp_path: Path) -> None:
 
 
 def test_a_step_too_far_beyond_the_length_is_refused_at_once(manifest: Manifest) -> None:
-    order = Order(manifest, 4)
+    order = BatchSampler(manifest, 4)
     with pytest.raises(UserError, match="more than 1000000; ask for an earlier step"):
         order.has_step(10**20)
     assert 0 < order.windows_to(manifest.value["packs"]) < 100
@@ -153,7 +155,7 @@ def test_a_step_too_far_beyond_the_length_is_refused_at_once(manifest: Manifest)
 
 
 def test_a_step_of_many_blocks_packs_each_once(manifest: Manifest) -> None:
-    order = Order(manifest, 60)
+    order = BatchSampler(manifest, 60)
     order._packs._blocks._windows_at_once = 1
     with patch.object(Blocks, "block", autospec=True, side_effect=Blocks.block) as block:
         order.batch(0, 0, 1)
@@ -164,7 +166,7 @@ def test_a_step_of_many_blocks_packs_each_once(manifest: Manifest) -> None:
 def test_any_number_of_ranks_sees_the_same_packs_of_a_step(
     manifest: Manifest, world_size: int
 ) -> None:
-    order, packs = Order(manifest, 8), Packs(manifest)
+    order, packs = BatchSampler(manifest, 8), Packs(manifest)
     for step in (0, 7):
         dealt = [order.batch(step, rank, world_size) for rank in range(world_size)]
         counts = [len(mine) for mine in dealt]
@@ -180,7 +182,7 @@ def key_of(pack: tuple) -> list[int]:
 
 
 def test_no_source_falls_to_one_rank(manifest: Manifest) -> None:
-    order, seen = Order(manifest, 4), Counter()
+    order, seen = BatchSampler(manifest, 4), Counter()
     for step in range(150):
         for rank in range(2):
             for pack in order.batch(step, rank, 2):
@@ -206,6 +208,6 @@ def test_the_order_of_this_manifest_never_changes(manifest: Manifest) -> None:
 
 def test_this_is_the_batch_of_feistel_splitmix64_1_and_lpt_counts_1(manifest: Manifest) -> None:
     """Of these packs; a change of the lanes alone must change the name of an algorithm."""
-    assert (BATCH_ALGO, DEAL_ALGO) == ("feistel-splitmix64/1", "lpt-counts/1")
-    lanes = Order(manifest, 8).deal(3, 3)
+    assert (BATCH_ALGO, RANK_SHARDING_ALGO) == ("feistel-splitmix64/1", "lpt-counts/1")
+    lanes = BatchSampler(manifest, 8).packs_by_rank(3, 3)
     assert lanes == [[24, 26, 28], [25, 30, 29], [27, 31]]
