@@ -30,12 +30,21 @@ class SampleReference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """A run of positions as arrays: source index, row in the source's table, epoch."""
+    """Some positions as arrays of one length: position, source, row in its table, epoch."""
 
-    start: int
+    position: NDArray[np.int64]
     source: NDArray[np.int64]
     row: NDArray[np.int64]
     epoch: NDArray[np.int64]
+
+    def at(self, places: NDArray[np.int64]) -> Draw:
+        """Those at some places of it, which count from 0, in that order."""
+        return Draw(
+            position=self.position[places],
+            source=self.source[places],
+            row=self.row[places],
+            epoch=self.epoch[places],
+        )
 
 
 class Draws:
@@ -55,7 +64,7 @@ class Draws:
             if len(at):
                 turns = np.arange(before[i], before[i] + len(at))
                 row[at], epoch[at] = manifest.epochs.drawn(i, turns)
-        return Draw(start=start, source=source, row=row, epoch=epoch)
+        return Draw(position=np.arange(start, stop), source=source, row=row, epoch=epoch)
 
     def records(self, draw: Draw) -> NDArray[np.void]:
         """The tables' rows at the positions of a draw."""
@@ -76,23 +85,25 @@ class Draws:
 
     def samples(self, start: int, stop: int) -> list[SampleReference]:
         """The samples at positions start..stop-1."""
-        return self.samples_at(self.draw(start, stop), np.arange(stop - start))
+        return self.references(self.draw(start, stop))
 
-    def samples_at(self, draw: Draw, places: NDArray[np.int64]) -> list[SampleReference]:
-        """The samples at some places of a draw, which count its positions from 0."""
-        return [self._sample_at(draw, place) for place in places.tolist()]
-
-    def _sample_at(self, draw: Draw, place: int) -> SampleReference:
-        i = int(draw.source[place])
-        record = self._manifest.tables[i][draw.row[place]]
-        return SampleReference(
-            position=draw.start + place,
-            source=self._manifest.names[i],
-            key=record["key"].tobytes().hex(),
-            epoch=int(draw.epoch[place]),
-            tokens=int(record["tokens"]),
-            patches=int(record["patches"]),
-        )
+    def references(self, draw: Draw) -> list[SampleReference]:
+        """The samples at the positions of a draw, column by column: one at a time costs tenfold."""
+        records, names = self.records(draw), self._manifest.names
+        digits = records["key"].tobytes().hex()
+        columns = (draw.position, draw.source, draw.epoch, records["tokens"], records["patches"])
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [
+            SampleReference(
+                position=position,
+                source=names[source],
+                key=digits[32 * i : 32 * i + 32],
+                epoch=epoch,
+                tokens=tokens,
+                patches=patches,
+            )
+            for i, (position, source, epoch, tokens, patches) in enumerate(rows)
+        ]
 
 
 def places_by(source: NDArray[np.int64], sources: int) -> list[NDArray[np.int64]]:

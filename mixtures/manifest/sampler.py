@@ -21,7 +21,7 @@ class BatchSampler:
     def __init__(self, manifest: Manifest, global_batch: int = 1) -> None:
         """`global_batch` is the number of packs of a step, fixed for a run; see `batch`."""
         self._seed, self._global_batch = manifest.seed, global_batch
-        self._packs = Packs(manifest)
+        self._packs = Packs(manifest, global_batch)
 
     def has_step(self, step: int) -> bool:
         """Whether a step has any packs: a finite order ends on every rank at once.
@@ -56,15 +56,14 @@ class BatchSampler:
 
     def packs(self, numbers: Sequence[int]) -> list[Pack]:
         """The packs of these numbers, in their order."""
-        found = {number: self._packs.pack(number) for number in sorted(numbers)}  # block by block
-        return [found[number] for number in numbers]
+        return self._packs.packs(numbers)
 
     def packs_by_rank(self, step: int, world_size: int) -> list[list[int]]:
         """The pack numbers of a step for each rank."""
         start = step * self._global_batch
         costs = self._packs.costs(start, start + self._global_batch)
         shuffled = self._permuted(len(costs), "batch", step)
-        lanes = shard_over_ranks([costs[i] for i in shuffled], world_size)
+        lanes = shard_over_ranks(costs[shuffled].tolist(), world_size)
         lane_of = self._permuted(world_size, "ranks", step)
         return [[start + shuffled[i] for i in lanes[lane]] for lane in lane_of]
 

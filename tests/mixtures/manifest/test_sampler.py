@@ -154,12 +154,25 @@ def test_a_step_too_far_beyond_the_length_is_refused_at_once(manifest: Manifest)
     assert order.windows_to(manifest.value["packs"] // 4 - 1) == 0
 
 
-def test_a_step_of_many_blocks_packs_each_once(manifest: Manifest) -> None:
-    order = BatchSampler(manifest, 60)
-    order._packs._blocks._windows_at_once = 1
+@pytest.mark.parametrize("world_size", [1, 7])
+def test_a_step_of_many_blocks_packs_each_once(manifest: Manifest, world_size: int) -> None:
+    """More blocks than small steps keep: sharding by cost and reading then share them."""
+    with patch("mixtures.manifest.blocks._AT_ONCE", (1, 64)):
+        order = BatchSampler(manifest, 240)
     with patch.object(Blocks, "block", autospec=True, side_effect=Blocks.block) as block:
-        order.batch(0, 0, 1)
-    assert block.call_count <= 2 * 20
+        found = [pack for rank in range(world_size) for pack in order.batch(0, rank, world_size)]
+    windows = order._packs.window_of(239)[0] + 1
+    assert windows > 2 * 8 and block.call_count == -(-windows // 2)
+    whole = BatchSampler(manifest, 240).batch(0, 0, 1)
+    assert sorted(map(key_of, found)) == sorted(map(key_of, whole))
+
+
+def test_packs_are_read_together_as_they_are_alone(manifest: Manifest) -> None:
+    numbers = [70, 3, 3, 0, 41, 200, 4]
+    assert Packs(manifest).packs(numbers) == [Packs(manifest, 9).pack(i) for i in numbers]
+    assert Packs(manifest).packs([]) == []
+    with pytest.raises(IndexError):
+        Packs(manifest).packs([4, -1])
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5, 8, 11])
