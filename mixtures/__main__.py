@@ -84,11 +84,11 @@ def run_plan(arguments: argparse.Namespace) -> None:
     console = Console(highlight=False)
     console.print(books_table(plan.books))
     console.print(ratio_table(plan.manifest))
-    totals = plan.manifest.value["totals"]
+    totals = plan.manifest.contents.totals
     console.print(
-        f"{totals['samples']} samples in {plan.manifest.value['packs']} whole-window packs: "
-        f"{totals['tokens']} tokens, {totals['frames']} frames, {totals['patches']} patches, "
-        f"{totals['seconds']} seconds of video, {totals['nbytes']} bytes"
+        f"{totals.samples} samples in {plan.manifest.contents.packs} whole-window packs: "
+        f"{totals.tokens} tokens, {totals.frames} frames, {totals.patches} patches, "
+        f"{totals.seconds} seconds of video, {totals.nbytes} bytes"
     )
     if recipe.canonical_clips:
         console.print(f"{len(plan.manifest.copies)} clips are shown as copies of them")
@@ -109,14 +109,17 @@ def books_table(books: Sequence[Books]) -> Table:
 def ratio_table(manifest: Manifest) -> Table:
     """What was asked of each source and what is drawn of it."""
     table = Table("source", "asked", "drawn", "of samples", "of tokens", box=None)
-    totals = manifest.value["totals"]
-    for source in manifest.value["sources"]:
-        ((ratio, asked),) = source["asked"].items()
-        shares = [
-            f"{source['drawn'][what] / max(totals[what], 1):.3%}" for what in ("samples", "tokens")
-        ]
-        asked = asked.removesuffix("/1")
-        table.add_row(source["name"], f"{ratio} {asked}", str(source["drawn"]["samples"]), *shares)
+    totals = manifest.contents.totals
+    for source in manifest.contents.sources:
+        ((ratio, asked),) = source.asked.items()
+        drawn = source.drawn
+        shares = (drawn.samples / max(totals.samples, 1), drawn.tokens / max(totals.tokens, 1))
+        table.add_row(
+            source.name,
+            f"{ratio} {asked.removesuffix('/1')}",
+            str(drawn.samples),
+            *(f"{share:.3%}" for share in shares),
+        )
     return table
 
 

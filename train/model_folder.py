@@ -84,7 +84,7 @@ def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> No
         engine.model.save_pretrained(temporary, state_dict=weights)
         tokenizer = manifest.tokenizer
         (temporary / "tokenizer.json").write_bytes(tokenizer)
-        profile = Profile.from_json(manifest.value["profile"], "the manifest's profile")
+        profile = Profile.from_json(manifest.contents.profile.to_json(), "the manifest's profile")
         made = processor_of(rules, profile, str(temporary / "tokenizer.json"))
         made.save_pretrained(temporary)
         (temporary / "tokenizer.json").write_bytes(tokenizer)  # the manifest's own bytes
@@ -102,7 +102,7 @@ def _description(manifest: Manifest, rules: Rules) -> dict[str, Any]:
         "frames": asdict(rules.view),
         "template": rules.codec.template,
         "tokenizer_sha256": rules.codec.tokenizer_sha256,
-        "profile": manifest.value["profile"],
+        "profile": manifest.contents.profile.to_json(),
     }
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     manifest = load_manifest(Path(sys.argv[1]) / "manifest.json")
     order = BatchSampler(manifest, 48)
     loaded = time.process_time() - start
-    last = manifest.value["packs"] // 48 - 1
+    last = manifest.contents.packs // 48 - 1
     for step in (*range(20), *range(last - 20, last)):
         order.batch(step, 0, 4)
     rows = sum(int(table["tokens"].max() > 0) * len(table) for table in manifest.tables)

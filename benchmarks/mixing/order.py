@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.frame import Bar, at_least, equal
 from benchmarks.inputs.corpus import Kind, corpus
-from benchmarks.inputs.made_manifest import made_tables
+from benchmarks.inputs.made_order import made_tables
 from benchmarks.peers import PeerUnavailable, ask
 from mixtures.diff import in_order
 from mixtures.manifest.files import load_manifest

@@ -105,7 +105,7 @@ def any_step(folder: Path) -> float:
     """CPU seconds that a rank's packs take, at most, asked for anew here and there in the order."""
     manifest, found = load_manifest(folder / "manifest.json"), []
     for world_size, global_batch in product((1, 48, 1024), (48, 1024)):
-        last = manifest.value["packs"] // global_batch - 1
+        last = manifest.contents.packs // global_batch - 1
         for step in (0, last // 3, last):
             started = process_time()
             BatchSampler(manifest, global_batch).batch(step, world_size - 1, world_size)

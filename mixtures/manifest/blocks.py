@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.draws import Draw, Draws
-from mixtures.manifest.manifest import Manifest
 from mixtures.order.packing import emission, pack_windows
 from mixtures.order.permutation import key_of
 from mixtures.recipe.types import PackRule
@@ -48,12 +48,12 @@ class Block:
 class Blocks:
     """The windows of a manifest's order as packs; the blocks used last are kept."""
 
-    def __init__(self, manifest: Manifest, windows: int = 0) -> None:
+    def __init__(self, order: DrawOrder, windows: int = 0) -> None:
         """`windows` is about how many are read together."""
-        self._draws = Draws(manifest)
-        self._seed = manifest.seed
-        self._rule = manifest.pack
-        self._length = manifest.length if manifest.is_finite else None
+        self._draws = Draws(order)
+        self._seed = order.seed
+        self._rule = order.pack
+        self._length = order.length if order.is_finite else None
         least, most = (max(positions // self._rule.window, 1) for positions in _AT_ONCE)
         # blocks begin at multiples of their size: with a quarter of what is read, little is in vain
         self._windows_at_once = min(max(windows // 4, least), most)

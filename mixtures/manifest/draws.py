@@ -1,6 +1,6 @@
-"""Position -> sample: the order of a manifest, sample by sample.
+"""Position -> sample: a draw order, sample by sample.
 
-Arithmetic on the manifest alone: nothing here depends on world size, workers or history.
+Arithmetic on the order alone: nothing here depends on world size, workers or history.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.npy_tables import ROW
 
 _RAW = np.dtype((np.void, ROW.itemsize))
@@ -48,27 +48,27 @@ class Draw:
 
 
 class Draws:
-    """The samples of a manifest by position; those of weight recipes never end."""
+    """The samples of an order by position; those of weight recipes never end."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
+    def __init__(self, order: DrawOrder) -> None:
+        self._order = order
 
     def draw(self, start: int, stop: int) -> Draw:
         """Positions start..stop-1; IndexError beyond the end of a finite order."""
-        manifest = self._manifest
-        if start < 0 or (manifest.is_finite and stop > manifest.length):
-            raise IndexError(f"positions {start}..{stop - 1} of {manifest.length}")
-        source, before = manifest.schedule.at(start, stop), manifest.schedule.visits(start)
+        order = self._order
+        if start < 0 or (order.is_finite and stop > order.length):
+            raise IndexError(f"positions {start}..{stop - 1} of {order.length}")
+        source, before = order.schedule.at(start, stop), order.schedule.visits(start)
         row, epoch = np.empty_like(source), np.empty_like(source)
-        for i, at in enumerate(places_by(source, len(manifest.tables))):
+        for i, at in enumerate(places_by(source, len(order.tables))):
             if len(at):
                 turns = np.arange(before[i], before[i] + len(at))
-                row[at], epoch[at] = manifest.epochs.drawn(i, turns)
+                row[at], epoch[at] = order.epochs.drawn(i, turns)
         return Draw(position=np.arange(start, stop), source=source, row=row, epoch=epoch)
 
     def records(self, draw: Draw) -> NDArray[np.void]:
         """The tables' rows at the positions of a draw."""
-        tables = self._manifest.tables
+        tables = self._order.tables
         found = np.empty(len(draw.source), ROW)
         raw = found.view(_RAW)  # moved as bytes: field by field takes several times as long
         for i, at in enumerate(places_by(draw.source, len(tables))):
@@ -89,7 +89,7 @@ class Draws:
 
     def references(self, draw: Draw) -> list[SampleReference]:
         """The samples at the positions of a draw, column by column: one at a time costs tenfold."""
-        records, names = self.records(draw), self._manifest.names
+        records, names = self.records(draw), self._order.names
         digits = records["key"].tobytes().hex()
         columns = (draw.position, draw.source, draw.epoch, records["tokens"], records["patches"])
         rows = zip(*(column.tolist() for column in columns), strict=True)

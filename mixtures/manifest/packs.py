@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtures.manifest.blocks import Block, Blocks
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.draws import Draws, SampleReference
-from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError
 
 Pack = tuple[SampleReference, ...]
@@ -26,15 +26,15 @@ class Packs:
     they are asked for, from the length on or from a window that `go_on` names.
     """
 
-    def __init__(self, manifest: Manifest, at_once: int = 1) -> None:
+    def __init__(self, order: DrawOrder, at_once: int = 1) -> None:
         """`at_once` is how many packs are asked for together, as a step does."""
-        self._draws = Draws(manifest)
-        self._window_size = manifest.pack.window
+        self._draws = Draws(order)
+        self._window_size = order.pack.window
         # prefix sums: the first pack of each window inside the length, and the packs there in all
-        self._inside = np.concatenate([[0], np.cumsum(manifest.packs_per_window, dtype=np.int64)])
+        self._inside = np.concatenate([[0], np.cumsum(order.packs_per_window, dtype=np.int64)])
         packs_per_window = int(self._inside[-1]) // max(len(self._inside) - 1, 1)
-        self._blocks = Blocks(manifest, at_once // max(packs_per_window, 1))
-        self._count_from(len(manifest.packs_per_window), int(self._inside[-1]))
+        self._blocks = Blocks(order, at_once // max(packs_per_window, 1))
+        self._count_from(len(order.packs_per_window), int(self._inside[-1]))
 
     def _count_from(self, window: int, packs: int) -> None:
         self._first_counted, self._counted = window, [packs]  # packs before it and those after it

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.packs import Pack, Packs
 from mixtures.order.permutation import key_of, permute
 from mixtures.order.rank_sharding import shard_over_ranks
@@ -18,10 +18,10 @@ from mixtures.order.rank_sharding import shard_over_ranks
 class BatchSampler:
     """The order of a manifest, step by step; weight recipes are endless, the others end."""
 
-    def __init__(self, manifest: Manifest, global_batch: int = 1) -> None:
+    def __init__(self, order: DrawOrder, global_batch: int = 1) -> None:
         """`global_batch` is the number of packs of a step, fixed for a run; see `batch`."""
-        self._seed, self._global_batch = manifest.seed, global_batch
-        self._packs = Packs(manifest, global_batch)
+        self._seed, self._global_batch = order.seed, global_batch
+        self._packs = Packs(order, global_batch)
 
     def has_step(self, step: int) -> bool:
         """Whether a step has any packs: a finite order ends on every rank at once.

@@ -11,12 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixtures.manifest.contents import ExclusionList
 from mixtures.pool.columns import Clips, admitted_rows
 from mixtures.selection.filter_decisions import FilterDecisions
 from shards.errors import UserError
@@ -37,12 +37,12 @@ class Exclusions:
     urls: frozenset[str]
     records: frozenset[tuple[str, str]]
 
-    def to_json(self) -> dict[str, Any]:
+    def digest(self) -> ExclusionList:
         """What a manifest remembers: how many entries, and the sha256 of them, in order."""
         records = [list(one) for one in sorted(self.records)]
         parts = {"media": sorted(self.media), "urls": sorted(self.urls), "records": records}
         count = len(self.media) + len(self.urls) + len(records)
-        return {"entries": count, "sha256": sha256_hex(canonical_json(parts))}
+        return ExclusionList(entries=count, sha256=sha256_hex(canonical_json(parts)))
 
 
 def read_exclusions(path: Path) -> Exclusions:

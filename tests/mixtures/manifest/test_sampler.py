@@ -89,14 +89,14 @@ def test_packs_partition_the_positions_window_by_window(manifest: Manifest) -> N
 
 def test_a_pack_number_finds_its_window_from_anywhere(manifest: Manifest) -> None:
     forward, cold = Packs(manifest), Packs(manifest)
-    packs = [forward.pack(i) for i in range(manifest.value["packs"] + 60)]
+    packs = [forward.pack(i) for i in range(manifest.contents.packs + 60)]
     assert cold.pack(len(packs) - 1) == packs[-1]
-    assert manifest.value["packs"] == manifest.packs_per_window.sum()
+    assert manifest.contents.packs == manifest.packs_per_window.sum()
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 40, 400])
 def test_going_on_from_a_saved_place_gives_the_same_packs(manifest: Manifest, ahead: int) -> None:
-    step = ahead + manifest.value["packs"] // 4 - 20
+    step = ahead + manifest.contents.packs // 4 - 20
     walked, cold = BatchSampler(manifest, 4), BatchSampler(manifest, 4)
     assert walked.has_step(step)
     window, pack = walked.place_of(step)
@@ -111,7 +111,7 @@ def test_going_on_far_beyond_the_length_counts_no_window_before_it(manifest: Man
     """A place that can be, a million windows on: packed alone, so it comes at once."""
     order, window = BatchSampler(manifest, 4), 10**7
     inside = len(manifest.packs_per_window)
-    first = manifest.value["packs"] + (window - inside) * 7
+    first = manifest.contents.packs + (window - inside) * 7
     first += -first % 4
     order.go_on(first // 4, window, first)
     found = [one.position for pack in order.batch(first // 4, 0, 1) for one in pack]
@@ -150,8 +150,8 @@ def test_a_step_too_far_beyond_the_length_is_refused_at_once(manifest: Manifest)
     order = BatchSampler(manifest, 4)
     with pytest.raises(UserError, match="more than 1000000; ask for an earlier step"):
         order.has_step(10**20)
-    assert 0 < order.windows_to(manifest.value["packs"]) < 100
-    assert order.windows_to(manifest.value["packs"] // 4 - 1) == 0
+    assert 0 < order.windows_to(manifest.contents.packs) < 100
+    assert order.windows_to(manifest.contents.packs // 4 - 1) == 0
 
 
 @pytest.mark.parametrize("world_size", [1, 7])
@@ -207,15 +207,15 @@ def test_no_source_falls_to_one_rank(manifest: Manifest) -> None:
 
 def test_totals_are_those_of_the_drawn_samples(manifest: Manifest) -> None:
     drawn = Draws(manifest).samples(0, manifest.length)
-    totals = manifest.value["totals"]
-    assert totals["samples"] == manifest.length == 512
-    assert totals["tokens"] == sum(one.tokens for one in drawn)
-    assert totals["patches"] == sum(one.patches for one in drawn)
+    totals = manifest.contents.totals
+    assert totals.samples == manifest.length == 512
+    assert totals.tokens == sum(one.tokens for one in drawn)
+    assert totals.patches == sum(one.patches for one in drawn)
 
 
 def test_the_order_of_this_manifest_never_changes(manifest: Manifest) -> None:
     """A change of any algorithm behind the order must change its version, and this digest."""
-    assert manifest.value["order_digest"] == GOLDEN
+    assert manifest.contents.order_digest == GOLDEN
     assert [len(pack) for pack in map(Packs(manifest).pack, range(6))] == [4, 4, 4, 5, 5, 4]
 
 
