@@ -201,7 +201,10 @@ def _visual(pack: Pack, places: np.ndarray) -> dict[str, Any]:
     slots = {f.name: torch.from_numpy(getattr(pack.slots, f.name)) for f in fields(VisualSlots)}
     memory = {f.name: torch.from_numpy(getattr(pack.memory, f.name)) for f in fields(MemoryFrames)}
     for part in (slots, memory):
-        part["position"] = torch.from_numpy(places[part["position"].numpy()])
+        at = part["position"].numpy()
+        sample = np.searchsorted(pack.cu_seqlens[1:], at, side="right")
+        part["position"] = torch.from_numpy(places[at])
+        part["sample"] = torch.from_numpy(sample)
     return {
         "patches": torch.from_numpy(pack.patches),
         "grids": torch.from_numpy(pack.grids),
