@@ -19,12 +19,13 @@ from typing import Any
 import torch.distributed as dist
 
 from tests.support.tiny_run import ONE_THREAD, TINY, pool_of
+from train.config import Stop
 from train.engine import checkpoint
 from train.loop import run
 from train.model import memory
 
 STEPS = 10
-SHARED = replace(TINY, steps=STEPS, global_batch=5, save_every=2)
+SHARED = replace(TINY, stop=Stop(steps=STEPS), global_batch=5, save_every=2)
 
 
 def launch(command: Sequence[str], seconds: float) -> None:
