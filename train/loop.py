@@ -30,6 +30,7 @@ from train.engine import checkpoint
 from train.engine.interface import Engine
 from train.engine.open_engine import open_engine
 from train.model_folder import build_model, export
+from train.weights.start import check_start
 
 METRICS = "metrics.jsonl"
 
@@ -38,6 +39,7 @@ def run(config: Config, manifest_path: Path, data: str, out: Path) -> None:
     """Train `config` on a manifest's order, its bytes found in `data`; results under `out`."""
     manifest = load_manifest(manifest_path)
     check_layout(config, manifest.layout, str(manifest_path))
+    check_start(config, manifest, str(manifest_path))
     check_length(config, manifest, str(manifest_path))
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
     engine = open_engine(config, build_model(config, rules))

@@ -28,6 +28,8 @@ from train.engine.state_files import MOMENTS, read_state, write_state
 from train.model.inputs import pack_inputs
 from train.model.memory import memory_calls
 
+_OPENED: list[bool] = []
+"""Whether the process group is ours to close, and not that of whoever launched us."""
 _TIMEOUT = timedelta(minutes=10)
 _BUCKET = 500_000_000  # elements: DeepSpeed's default
 
@@ -36,9 +38,8 @@ class DeepSpeedEngine:
     """Ranks started by torchrun (or one process alone); gloo on CPU, NCCL on GPUs."""
 
     def __init__(self, config: Config, model: PreTrainedModel) -> None:
-        deepspeed = _import_deepspeed()
-        self.owns_group = not dist.is_initialized()
-        self.device = _join_group()
+        deepspeed = import_deepspeed()
+        self.device = join_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.model, self.shapes = model, shapes_of(model)
@@ -48,7 +49,7 @@ class DeepSpeedEngine:
         self.engine, *_ = deepspeed.initialize(
             model=self.model,
             optimizer=make_optimizer(config, model),
-            config=_deepspeed_config(config, sum(shape.numel() for shape in self.shapes.values())),
+            config=deepspeed_config(config, sum(shape.numel() for shape in self.shapes.values())),
             dist_init_required=False,
         )
         self.moments = self._start_moments()
@@ -154,11 +155,12 @@ class DeepSpeedEngine:
     def close(self) -> None:
         """Without this a process may abort at its exit."""
         self.engine.destroy()
-        if self.owns_group:
+        if _OPENED:
+            _OPENED.clear()
             dist.destroy_process_group()
 
 
-def _import_deepspeed() -> Any:
+def import_deepspeed() -> Any:
     try:
         import deepspeed
     except ImportError as error:
@@ -173,7 +175,7 @@ def _import_deepspeed() -> Any:
     return deepspeed
 
 
-def _join_group() -> torch.device:
+def join_group() -> torch.device:
     """Join the process group that torchrun describes, alone where it does not."""
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     for name, value in alone.items():
@@ -182,13 +184,14 @@ def _join_group() -> torch.device:
     has_gpu = torch.cuda.is_available()
     if not dist.is_initialized():
         dist.init_process_group("nccl" if has_gpu else "gloo", timeout=_TIMEOUT)
+        _OPENED.append(True)
     if not has_gpu:
         return torch.device("cpu")
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
-def _deepspeed_config(config: Config, parameters: int) -> dict[str, Any]:
+def deepspeed_config(config: Config, parameters: int) -> dict[str, Any]:
     """Batch sizes of 1: how packs become steps is the loop's business, not DeepSpeed's.
 
     A bucket is a buffer that every step clears: none is larger than what may lie in it.

@@ -64,8 +64,11 @@ def make_optimizer(config: Config, model: nn.Module) -> torch.optim.AdamW:
     rule, betas = config.parts.decoder, config.optimizer.betas
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": rule.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p in parameters if len(whole_shape(p)) > 1],
+            "weight_decay": rule.weight_decay,
+        },
+        {"params": [p for p in parameters if len(whole_shape(p)) <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=rule.lr, betas=betas, fused=True)
 
@@ -78,4 +81,10 @@ def distinct_weights(model: nn.Module) -> dict[str, Tensor]:
 
 def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
     """Name -> shape, of tied weights the first name only."""
-    return {name: weight.shape for name, weight in model.named_parameters(remove_duplicate=True)}
+    return {name: whole_shape(p) for name, p in model.named_parameters(remove_duplicate=True)}
+
+
+def whole_shape(parameter: Tensor) -> torch.Size:
+    """The shape of the whole parameter, of which ZeRO-3 keeps a share."""
+    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
+    return shape

@@ -8,8 +8,10 @@ reads the published Oryx-ViT file without running what it may hold, and writes s
 from __future__ import annotations
 
 import argparse
+import pickle
 import sys
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,18 +19,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shards.errors import UserError, run_command
-from train.weights.pickles import read_pickle
-from train.weights.published import (
+from train.model.published import (
     ORYX_LAYERS,
     ORYX_PREFIX,
     ORYX_UNUSED,
+    Origin,
     depth,
     oryx_names,
     oryx_sizes,
     oryx_table,
     siglip2_names,
 )
-from train.weights.stream import joined
 
 PREFIX = ORYX_PREFIX
 
@@ -66,10 +67,31 @@ def from_siglip2(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {own: torch.cat([given[name] for name in parts]) for own, parts in names.items()}
 
 
+def joined(origin: Origin, parts: Sequence[Tensor]) -> Tensor:
+    """Our tensor, of the stored ones in the table's order; a single one is not copied."""
+    whole = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    return whole.reshape(origin.shape)
+
+
 def _check(found: set[str], wanted: set[str], what: str) -> None:
     if found != wanted:
         missing, unknown = sorted(wanted - found), sorted(found - wanted)
         raise ValueError(f"not the weights of a {what}: missing {missing}, unknown {unknown}")
+
+
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """The tensors of a pickle by name, read without running anything that it may hold; UserError
+    where it is no plain dictionary of tensors."""
+    try:
+        # only the newer of torch's two formats, a zip file, can be left on the disk
+        state = torch.load(
+            path, weights_only=True, map_location="cpu", mmap=zipfile.is_zipfile(path)
+        )
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise UserError(f"{path}: not a file of plain tensors ({error}); fetch it again") from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path}: not a dictionary of tensors; give the published oryx_vit.pth")
+    return state
 
 
 def read_published(path: Path) -> dict[str, Tensor]:

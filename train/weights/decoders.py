@@ -1,6 +1,6 @@
 """The tensors of a decoder by its config.json, for the families whose tables are written here.
 
-A family that is not here is trained too (`train.model.packed_check` judges it); its tensors are
+A family that is not here is trained too (`train.weights.packed_check` judges it); its tensors are
 compared with its file when the model is built, seconds later.
 """
 
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from shards.errors import UserError
-from train.weights.published import Shape
+from train.model.published import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ FAMILIES = {
 }
 
 
-def decoder_shapes(config: Mapping[str, Any], where: Path) -> dict[str, Shape] | None:
+def decoder_shapes(config: Mapping[str, Any], where: str) -> dict[str, Shape] | None:
     """Name -> shape of a decoder with this config; None for a family that has no table.
 
     UserError, naming `where`, for a size that is missing, or heads that do not fit.
@@ -50,7 +49,7 @@ def decoder_shapes(config: Mapping[str, Any], where: Path) -> dict[str, Shape] |
     return shapes
 
 
-def _layer(family: Family, config: Mapping[str, Any], where: Path) -> Iterator[tuple[str, Shape]]:
+def _layer(family: Family, config: Mapping[str, Any], where: str) -> Iterator[tuple[str, Shape]]:
     width, mlp = size(config, "hidden_size", where), size(config, "intermediate_size", where)
     heads, shared, each = head_sizes(config, where)
     yield "input_layernorm.weight", (width,)
@@ -73,7 +72,7 @@ def _layer(family: Family, config: Mapping[str, Any], where: Path) -> Iterator[t
             yield f"mlp.{name}_proj.bias", shape[:1]
 
 
-def head_sizes(config: Mapping[str, Any], where: Path) -> tuple[int, int, int]:
+def head_sizes(config: Mapping[str, Any], where: str) -> tuple[int, int, int]:
     """Heads of queries, heads of keys and values, and their width; UserError if they do not fit."""
     width, heads = size(config, "hidden_size", where), size(config, "num_attention_heads", where)
     shared = config.get("num_key_value_heads") or heads
@@ -90,7 +89,7 @@ def head_sizes(config: Mapping[str, Any], where: Path) -> tuple[int, int, int]:
     return heads, shared, config.get("head_dim") or width // heads
 
 
-def size(config: Mapping[str, Any], key: str, where: Path) -> int:
+def size(config: Mapping[str, Any], key: str, where: str) -> int:
     """A size that the config must state; UserError names it and the file."""
     value = config.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import UserError
-from train.weights.hub_folder import fetched_folder
-from train.weights.published import ORYX_PREFIX
-from train.weights.tensor_files import Stored, read_json, stored_in, stored_in_folder
+from shards.profile import Profile
+from train.model.parts import PARTS
+from train.model.published import ORYX_PREFIX
+from train.weights.tensor_files import Stored, checked, read_json, stored_in, stored_in_folder
 
 DECODER, SIGLIP2, ORYX, TOWER, SLOWFAST = "decoder", "siglip2", "oryx", "tower", "slowfast"
 HOLDS = {
@@ -33,6 +34,7 @@ HOLDS = {
 """Which parts of a model each kind of source can start."""
 PICKLE = "oryx_vit.pth"
 DESCRIPTION = "data.json"
+SCHEMA = "slowfast-mix/model/2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ class Source:
 
 def open_source(where: str) -> Source:
     """Look into a local file or folder, or a repository of the hub; UserError if it is none."""
-    path = fetched_folder(where) if where.startswith("hf://") else Path(where).expanduser()
+    path = _local(where)
     if path.is_file():
         return _file(where, path)
     if not path.is_dir():
@@ -74,14 +76,25 @@ def open_source(where: str) -> Source:
     kind = {"slowfast": SLOWFAST, "siglip2": SIGLIP2, "siglip2_vision_model": SIGLIP2}.get(
         str(config.get("model_type")), DECODER
     )
+    stored = stored_in_folder(path)
+    if kind == SLOWFAST:
+        _check_parts(path, stored)
     return Source(
         where=where,
         path=path,
         kind=kind,
         config=config,
-        stored=stored_in_folder(path),
+        stored=stored,
         digests=_digests(path) | _fetched_digests(where, path),
     )
+
+
+def _local(where: str) -> Path:
+    if not where.startswith("hf://"):
+        return Path(where).expanduser()
+    from train.weights.hub_folder import fetched_folder  # most starts need no network
+
+    return fetched_folder(where)
 
 
 def _file(where: str, path: Path) -> Source:
@@ -112,13 +125,40 @@ def _only_file(where: str, folder: Path) -> Path:
     return found[0]
 
 
+def _check_parts(path: Path, stored: Mapping[str, Stored]) -> None:
+    modules = [module for part in PARTS.values() for module in part]
+    for name in stored:
+        if name.partition(".")[0] not in modules:
+            raise UserError(
+                f"{stored[name].file}: {name} {list(stored[name].shape)} is of no part of a model; "
+                f"fetch or export {path} again"
+            )
+
+
 def _digests(folder: Path) -> dict[str, str]:
     """What our model folders say of their files; published ones, and what an adapter was merged
     into, say nothing."""
-    if not (folder / DESCRIPTION).is_file():
-        return {}
-    found = read_json(folder / DESCRIPTION).get("files", {})
-    return {name: digest for name, digest in found.items() if name.endswith(".safetensors")}
+    files: dict[str, str] = {}
+    if (folder / DESCRIPTION).is_file():
+        files = read_description(folder)["files"]
+    for name in files:
+        if not name.endswith(".safetensors"):  # those are checked as they are read
+            checked(folder / name, files[name])
+    return files
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The data.json of a model folder of ours; UserError if it is none, or not of this version."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise UserError(f"{folder}: not a model folder (no {DESCRIPTION}); give OUT/model of a run")
+    about = read_json(path)
+    if about.get("schema") != SCHEMA:
+        raise UserError(
+            f"{path}: schema {about.get('schema')!r}, this version reads {SCHEMA!r}; train it anew"
+        )
+    Profile.from_json(about["profile"], str(path))
+    return about
 
 
 def _fetched_digests(where: str, path: Path) -> dict[str, str]:

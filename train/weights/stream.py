@@ -6,22 +6,20 @@ for (`Source.digests`) end the run before its first step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from shards.errors import DamagedData
-from shards.ids import sha256_file
-from train.weights.pickles import read_pickle
-from train.weights.published import Origin, Table
+from train.model.convert import joined, read_pickle
+from train.model.published import Table
 from train.weights.source import Source
-from train.weights.tensor_files import Stored
+from train.weights.tensor_files import Stored, checked
 
 Put = Callable[[str, Tensor], None]
 """Takes our name of a parameter and its whole value, on the CPU, and keeps what is its to keep."""
@@ -45,20 +43,6 @@ def stream(source: Source, table: Table, put: Put) -> dict[str, str]:
     return files
 
 
-def checked(path: Path, digest: str | None) -> str:
-    """The file's sha256; DamagedData where another one is promised."""
-    found = sha256_file(path)
-    if digest is not None and digest != found:
-        raise DamagedData(f"{path}: sha256 {found}, {digest} is promised; fetch or export it again")
-    return found
-
-
-def joined(origin: Origin, parts: Sequence[Tensor]) -> Tensor:
-    """Our tensor, of the stored ones in the table's order; a single one is not copied."""
-    whole = parts[0] if len(parts) == 1 else torch.cat(list(parts))
-    return whole.reshape(origin.shape)
-
-
 def _read(stored: Mapping[str, Stored], table: Table) -> Iterator[tuple[str, Tensor]]:
     with ExitStack() as stack:
         get: dict[Path, Callable[[str], Tensor]] = {}
@@ -76,3 +60,16 @@ def _open(path: Path, stack: ExitStack) -> Callable[[str], Tensor]:
     file: Any = stack.enter_context(safe_open(path, "pt"))
     get: Callable[[str], Tensor] = file.get_tensor
     return get
+
+
+def with_names(source: Source) -> Source:
+    """The source with the names and shapes of its pickle, if that is what it is."""
+    if source.stored or source.path.is_dir():
+        return source
+    stored = {
+        name: Stored(
+            file=source.path, name=name, shape=tuple(tensor.shape), dtype=str(tensor.dtype)
+        )
+        for name, tensor in read_pickle(source.path).items()
+    }
+    return replace(source, stored=stored)

@@ -1,17 +1,16 @@
 """Which stored tensors each part of a model is made of, and which values its source fixes.
 
-The parts and their names in our model: tower `vision_tower.`, projector `projector.` and `memory.`,
-decoder `language_model.`.
+`train.model.parts` says under which names the parts lie in our model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from shards.errors import UserError
-from train.weights.decoders import decoder_shapes
-from train.weights.published import (
+from train.model.parts import PARTS, part_of
+from train.model.published import (
     DECODER_UNUSED,
     ORYX_HEADS,
     ORYX_LAYERS,
@@ -31,14 +30,10 @@ from train.weights.published import (
     stored_shapes,
     tower_shapes,
 )
+from train.weights.decoders import decoder_shapes
 from train.weights.source import HOLDS, ORYX, SIGLIP2, SLOWFAST, TOWER, Source
 from train.weights.tensor_files import Stored, misfits
 
-PREFIXES = {
-    "tower": ("vision_tower.",),
-    "projector": ("projector.", "memory."),
-    "decoder": ("language_model.",),
-}
 _NOT_VALUES = ("architectures", "transformers_version", "torch_dtype", "dtype", "_name_or_path")
 """What a config.json says of its making; anything else in it is a value of the model."""
 _SIGLIP2_FIXED = {
@@ -100,10 +95,10 @@ def text_values(source: Source) -> dict[str, Any]:
 
 def part_table(part: str, source: Source) -> Table | None:
     """Our names -> the source's tensors; None where only the built model knows the names."""
-    ours = PREFIXES[part][0]
+    ours = f"{PARTS[part][0]}."
     theirs = ours if source.kind == SLOWFAST else ""
     if part == "decoder":
-        shapes = decoder_shapes(text_values(source), source.config_file)
+        shapes = decoder_shapes(text_values(source), str(source.config_file))
         return None if shapes is None else moved(same_table(shapes), ours, theirs)
     if part == "projector":
         return None
@@ -116,15 +111,17 @@ def part_table(part: str, source: Source) -> Table | None:
 
 
 def built_table(part: str, source: Source, shapes: Mapping[str, Shape]) -> Table:
-    """The same, with the shapes of the built model's own parameters by name."""
-    known = part_table(part, source)
-    if known is not None:
-        return known
-    own = {name: shape for name, shape in shapes.items() if name.startswith(PREFIXES[part])}
+    """The same for a built model, whose own parameters have these shapes by name."""
+    if source.kind in (ORYX, SIGLIP2, TOWER):
+        table = part_table(part, source)
+        assert table is not None  # towers always have one
+        return table
+    own = {name: shape for name, shape in shapes.items() if part_of(name) == part}
     if source.kind == SLOWFAST:
         return same_table(own)
-    bare = {name.removeprefix(PREFIXES[part][0]): shape for name, shape in own.items()}
-    return moved(same_table(bare), PREFIXES[part][0])
+    front = f"{PARTS[part][0]}."
+    bare = {name.removeprefix(front): shape for name, shape in own.items()}
+    return moved(same_table(bare), front)
 
 
 def stored_of(part: str, source: Source) -> dict[str, Stored]:
@@ -143,8 +140,7 @@ def check_table(part: str, source: Source, table: Table) -> None:
 
 def _concerns(part: str, source: Source, name: str) -> bool:
     if source.kind == SLOWFAST:
-        others = [prefix for key in PREFIXES if key != part for prefix in PREFIXES[key]]
-        return not name.startswith(tuple(others))
+        return part_of(name) == part
     if source.kind == ORYX:
         return not name.removeprefix(ORYX_PREFIX).startswith(ORYX_UNUSED)
     if source.kind == SIGLIP2:
@@ -213,10 +209,3 @@ def _siglip2(source: Source) -> dict[str, Any]:
                 "name a SigLIP 2 (NaFlex) encoder"
             )
     return {name: config.get(name, default) for name, default in _SIGLIP2_SIZES.items()}
-
-
-def misplaced_heads(values: Mapping[str, Any], where: str) -> Iterator[str]:
-    """What is wrong with the heads of a tower of these values."""
-    width, heads = values["hidden_size"], values["num_attention_heads"]
-    if width % heads:
-        yield f"{where}: num_attention_heads: {heads} does not divide hidden_size: {width}"

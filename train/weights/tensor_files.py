@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import DamagedData, UserError
+from shards.ids import sha256_file
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -88,6 +89,14 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     if 8 + length + ends != size:
         raise DamagedData(f"{path}: {size} bytes, its header says {8 + length + ends}; fetch again")
     return tensors, ends
+
+
+def checked(path: Path, digest: str | None) -> str:
+    """The file's sha256; DamagedData where another one is promised."""
+    found = sha256_file(path)
+    if digest is not None and digest != found:
+        raise DamagedData(f"{path}: sha256 {found}, {digest} is promised; fetch or export it again")
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

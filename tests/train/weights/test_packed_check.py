@@ -13,8 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from transformers.modeling_outputs import CausalLMOutput
 
 from shards.errors import UserError
-from train.model import packed_check
-from train.model.packed_check import check_packed, losses, small_copy
+from train.weights import packed_check
+from train.weights.packed_check import check_packed, losses, small_copy
 
 SIZES = {
     "hidden_size": 64,

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from mixtures.tokens.layout_types import LayoutConfig
+from mixtures.tokens.text import Rendered
 from shards.errors import UserError
-from train.data.collate import empty_pack
-from train.model.attention import plan_blocks
+from train.data.collate import Pack, RenderedSample, build_pack
 from train.model.config import SlowFastConfig
-from train.model.inputs import PackedRow, packed_row
+from train.model.inputs import pack_inputs
 from train.model.modeling import SlowFastForConditionalGeneration
 
 SAMPLES, LENGTH = 3, 40
@@ -114,26 +114,32 @@ def losses(text: PreTrainedConfig) -> tuple[float, float]:
     own.float().eval()
     own.load_state_dict(ours.language_model.state_dict())
     alone = [own(input_ids=row[None], labels=row[None], use_cache=False).loss for row in ids]
-    packed = ours.packed_loss(_pack(ids))
+    packed = ours(**pack_inputs(_pack(ids))).loss
     return packed.item(), torch.stack(alone).sum().item() * (LENGTH - 1)
 
 
 def _widen(model: nn.Module) -> None:
     for parameter in model.parameters():
-        parameter += torch.randn(parameter.shape) * SPREAD
+        parameter.data += torch.randn(parameter.shape) * SPREAD
 
 
-def _pack(ids: Tensor) -> PackedRow:
-    """Samples [S, L] back to back, each predicting its own next token."""
-    labels = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100)
-    starts = np.arange(SAMPLES + 1, dtype=np.int64) * LENGTH
-    return PackedRow(
-        ids=ids.flatten(),
-        labels=labels.flatten(),
-        positions=torch.arange(LENGTH).repeat(SAMPLES),
-        blocks=plan_blocks(starts),
-        visual=packed_row(empty_pack()).visual,
-    )
+def _pack(ids: Tensor) -> Pack:
+    """Samples [S, L] of text, every token of which is learned but the first."""
+    samples = [
+        RenderedSample(
+            key=str(number),
+            text=Rendered(
+                ids=row.numpy().astype(np.int32),
+                supervised=np.ones(len(row), np.bool_),
+                visual=np.empty((0, 3), np.int64),
+            ),
+            layouts=[],
+            frames=[],
+            seconds=[],
+        )
+        for number, row in enumerate(ids)
+    ]
+    return build_pack(samples, LayoutConfig())
 
 
 def _suspects(config: PreTrainedConfig) -> str:
