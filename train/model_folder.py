@@ -26,6 +26,7 @@ from train.engine.interface import Engine, whole_shape
 from train.engine.placement import put, unfilled
 from train.json_files import write_json
 from train.model.config import SlowFastConfig
+from train.model.finite import check_finite
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import processor_of
 from train.weights.fill import fill
@@ -101,6 +102,7 @@ def model_config(config: Config, rules: Rules, sources: Sources) -> SlowFastConf
 def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> None:
     """Write the model folder in one step; every rank calls, the first one writes."""
     weights = engine.weights()
+    check_finite(weights.items(), f"{folder}: not written")
     if engine.rank == 0:
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -153,8 +155,10 @@ def load_saved(folder: Path) -> Saved:
         checked(folder / name, digest)
     tokenizer = (folder / "tokenizer.json").read_bytes()
     codec = TextCodec(tokenizer, about["template"], str(folder / "tokenizer.json"))
+    model = SlowFastForConditionalGeneration.from_pretrained(folder)
+    check_finite(model.named_parameters(), str(folder))
     return Saved(
-        model=SlowFastForConditionalGeneration.from_pretrained(folder),
+        model=model,
         rules=Rules(
             view=View(**about["frames"]), layout=LayoutConfig(**about["layout"]), codec=codec
         ),

@@ -112,8 +112,8 @@ def test_from_published_weights_through_both_stages_to_an_answer(
     assert towers[2].config.text_config.rope_parameters["rope_theta"] == 1e6
     picture = tmp_path / "red.png"
     Image.fromarray(np.full((64, 64, 3), (220, 30, 30), np.uint8)).save(picture)
-    reply = chat(tmp_path / "stage2/model", "image", picture, "Which colour?")
-    assert reply.size == (64, 64)
+    for model in (world / "start", tmp_path / "stage2/model"):
+        assert chat(model, "image", picture, "Which colour?").size == (64, 64)
 
 
 def test_weights_come_from_the_hub_at_a_commit(

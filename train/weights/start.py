@@ -35,6 +35,8 @@ from train.weights.tensor_files import read_json
 Sources = Mapping[str, Source]
 """Part -> where it comes from; a part that is not here is drawn anew."""
 _CHANGES = ("max_position_embeddings", "rope_scaling")
+_LEFT_OUT = {"tie_word_embeddings": False}
+"""What a published config means where it does not say it."""
 
 
 def open_sources(parts: Parts) -> Sources:
@@ -86,13 +88,14 @@ def _scaled(values: dict[str, Any], scaling: RopeScaling) -> dict[str, Any]:
 
 
 def _check_said(
-    name: str, size: VisionSize | TextSize, values: Mapping[str, Any], source: Source
+    name: str, size: VisionSize | TextSize, values: dict[str, Any], source: Source
 ) -> None:
+    held = _LEFT_OUT | {"num_key_value_heads": values["num_attention_heads"]} | values
     for key, wanted in said(size).items():
-        if key not in _CHANGES and values.get(key) != wanted:
+        if key not in _CHANGES and held.get(key) != wanted:
             raise UserError(
                 f"{name}: {key}: the config says {wanted}, {source.config_file} says "
-                f"{values.get(key)}; the weights win, so remove the key or name other weights"
+                f"{held.get(key)}; the weights win, so remove the key or name other weights"
             )
 
 

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from train.model.convert import joined, read_pickle
+from train.model.finite import check_finite
 from train.model.published import Table
 from train.weights.source import Source
 from train.weights.tensor_files import Stored, checked
@@ -39,6 +40,7 @@ def stream(source: Source, table: Table, put: Put) -> dict[str, str]:
             if file.name not in files:
                 files[file.name] = checked(file, source.digests.get(file.name))
         for own, tensor in _read(source.stored, wanted):
+            check_finite([(own, tensor)], f"init: {source.where}")
             put(own, tensor)
     return files
 

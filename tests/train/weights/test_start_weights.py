@@ -23,6 +23,7 @@ from tests.support.published.made_weights import (
     siglip2_folder,
 )
 from tests.support.tiny_run import TINY
+from train.assemble import assemble
 from train.config import Config, Part, Parts, RandomInit, RopeScaling, TextSize, VisionSize
 from train.data.render import Rules
 from train.model.convert import from_oryx, from_siglip2
@@ -187,13 +188,8 @@ def test_a_stated_value_is_an_assertion_but_for_what_may_change(
 def test_bytes_that_are_not_the_promised_ones_end_the_run_before_its_first_step(
     built: Path, tmp_path: Path
 ) -> None:
-    from train.assemble import assemble
-
     manifest = load_manifest(built)
-    folder = decoder_folder(tmp_path / "qwen", built)
-    oryx = oryx_file(tmp_path / "oryx_vit.pth")
-    start = tmp_path / "start"
-    assemble(str(folder), str(oryx), built.parent.parent / "recipe.yaml", start)
+    start = assembled(tmp_path, built)
     config = started(tower=str(start), projector=str(start), decoder=str(start))
     build(config, built)
     path = start / "model.safetensors"
@@ -208,3 +204,48 @@ def test_bytes_that_are_not_the_promised_ones_end_the_run_before_its_first_step(
     (start / "config.json").write_text(json.dumps(about))
     with pytest.raises(DamagedData, match=r"start/config.json: sha256"):
         check_start(config, manifest, "m.json")
+
+
+def assembled(tmp_path: Path, built: Path) -> Path:
+    folder = decoder_folder(tmp_path / "qwen", built)
+    oryx = oryx_file(tmp_path / "oryx_vit.pth")
+    assemble(str(folder), str(oryx), built.parent.parent / "recipe.yaml", tmp_path / "start")
+    return tmp_path / "start"
+
+
+def test_parts_come_from_a_model_of_ours_one_by_one(built: Path, tmp_path: Path) -> None:
+    start = str(assembled(tmp_path, built))
+    whole = build(started(tower=start, projector=start, decoder=start), built)
+    tower = build(started(tower=start), built)
+    stored = load_file(Path(start) / "model.safetensors")
+    assert whole.state_dict().keys() - stored.keys() == {"language_model.lm_head.weight"}  # tied
+    for name, tensor in stored.items():
+        assert torch.equal(whole.state_dict()[name], tensor.float())
+    same = tower.vision_tower.state_dict()
+    assert all(torch.equal(same[n], t) for n, t in whole.vision_tower.state_dict().items())
+    other = replace(started(projector=start, tower=start, decoder=start), projector="attn_meanq")
+    with pytest.raises(UserError, match=r"start: no tensor projector.query.weight; .*\[32, 32\]"):
+        build(other, built)
+
+
+def test_a_merged_adapter_is_a_start_and_an_adapter_alone_is_none(
+    built: Path, tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft")
+    model = SlowFastForConditionalGeneration.from_pretrained(
+        assembled(tmp_path, built), dtype=torch.float32
+    )
+    tuned = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"], r=2))
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    tuned.save_pretrained(tmp_path / "adapter")
+    tuned.merge_and_unload().save_pretrained(tmp_path / "merged")
+    merged = str(tmp_path / "merged")
+    found = build(started(tower=merged, projector=merged, decoder=merged), built).state_dict()
+    name = "language_model.model.layers.0.self_attn.q_proj.weight"
+    before = load_file(tmp_path / "start" / "model.safetensors")[name].float()
+    assert torch.equal(found[name], load_file(tmp_path / "merged" / "model.safetensors")[name])
+    assert not torch.equal(found[name], before)
+    with pytest.raises(UserError, match="adapter alone; merge it"):
+        build(started(decoder=str(tmp_path / "adapter")), built)
