@@ -36,7 +36,7 @@ from shards.errors import UserError, escaped
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = r"(?!\.{1,2}(?:/|@|$))[\w.-]+"  # no part of an address leads up
 _ADDRESS = re.compile(rf"hf://datasets/({_NAME}/{_NAME})(?:@({_NAME}))?/(.+)", re.ASCII)
-_MODEL = re.compile(r"hf://(?!datasets/|spaces/)([\w.-]+/[\w.-]+)@([0-9a-f]{40})/(.+)")
+_MODEL = re.compile(rf"hf://(?!datasets/|spaces/)({_NAME}/{_NAME})@([0-9a-f]{{40}})/(.+)", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 PATIENCE = Limits(max_seconds=1800)
 _COMMITS: dict[tuple[str, str, str], str] = {}
@@ -151,7 +151,9 @@ def _asked_once(file: HubFile, ask: Callable[[], Result]) -> Result:
     except GatedRepoError as error:
         raise UserError(f"{file}: gated; accept its terms at {page} and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
-        raise HubMissingError(f"{file}: no such {file.kind} at {page}; ids move, look it up") from error
+        raise HubMissingError(
+            f"{file}: no such {file.kind} at {page}; ids move, look it up"
+        ) from error
     except RevisionNotFoundError as error:
         raise UserError(f"{file}: no such revision; correct it") from error
     except EntryNotFoundError as error:
