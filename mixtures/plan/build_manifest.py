@@ -5,7 +5,6 @@ Reads the pool, and puts into it only the columns it read (`mixtures.pool.column
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -61,10 +60,10 @@ from mixtures.tokens.text import TextCodec
 from mixtures.versions import ALGORITHMS, CANONICAL_ALGO, JOIN_ALGO, MANIFEST_VERSION, SCHEDULE_ALGO
 from shards.errors import UserError
 from shards.id_arrays import Ids
-from shards.ids import canonical_json, sha256_hex
-from shards.index import REFUSED, write_table
+from shards.ids import sha256_hex
+from shards.index import REFUSED
 from shards.leak_index import LeakIndex
-from shards.outcome import Books
+from shards.outcome import Books, top_codes, write_books
 from shards.pool import Pool
 from shards.store import Store
 
@@ -87,9 +86,8 @@ class Plan:
     def write(self, folder: str) -> None:
         """Every refusal, match and the books, then the plan's tables, `manifest.json` last."""
         store = Store(folder)
-        store.put("refused.parquet", write_table(self.refusals))
-        store.put("leaks.parquet", write_table(self.matches))
-        store.put("books.json", canonical_json([asdict(books) for books in self.books]))
+        tables = {"refused.parquet": self.refusals, "leaks.parquet": self.matches}
+        write_books(store, self.books, tables)
         write_manifest(self.manifest, folder)
 
 
@@ -188,12 +186,7 @@ def _choose(
     refuse_near_duplicates(verdicts, found, text_pairs(recipe, pool, sources))
     if recipe.max_samples_per_clip is not None:
         refuse_beyond(verdicts, recipe.max_samples_per_clip, clips)
-    for admission, own in zip(sources, verdicts, strict=True):
-        if not own.stays.any():
-            raise UserError(
-                f"{recipe.path}: nothing of the source {admission.name!r} is left "
-                f"({_why(pool, admission, own)}); remove it, or mend what refuses it"
-            )
+    _check_left(recipe, pool, sources, verdicts)
     return _Chosen(
         verdicts=verdicts,
         rows=[each[own.stays] for each, own in zip(rows, verdicts, strict=True)],
@@ -204,19 +197,33 @@ def _choose(
     )
 
 
-def _why(pool: Pool, admitted: Admitted, verdicts: Verdicts) -> str:
-    """How many records and samples of a source are refused with each code, for people.
+class NothingLeft(UserError):
+    """No sample of some sources is left; `books` and `refusals` (REFUSED) are those of all."""
 
-    Where none became a sample the first refusal is told too: nothing else is published of it.
-    """
-    (before,) = refused_before(pool, [admitted])
-    counts = Counter(before["code"].to_pylist())
-    for each in verdicts.refusals:
-        counts[each.code] += len(each.places)
-    told = [f"{count} {code}" for code, count in counts.most_common()]
-    first = before.slice(0, 0 if len(verdicts.stays) else 1).to_pylist()
-    told += [f"the first is {row['record']}: {row['detail']}" for row in first]
-    return ", ".join(told) or "it has no record"
+    def __init__(self, told: str, books: Sequence[Books], refusals: pa.Table) -> None:
+        super().__init__(told)
+        self.books, self.refusals = books, refusals
+
+
+def _check_left(
+    recipe: Recipe, pool: Pool, sources: Sequence[Admitted], verdicts: Sequence[Verdicts]
+) -> None:
+    """Raise NothingLeft, which names all sources of which nothing is left, and why."""
+    if all(own.stays.any() for own in verdicts):
+        return
+    refused, books = refused_before(pool, sources), []
+    for admission, own, before in zip(sources, verdicts, refused, strict=True):
+        books.append(_books(pool, admission, own, before, (0, int(own.stays.sum()))))
+    refused += [_refusals(pool, *each) for each in zip(sources, verdicts, strict=True)]
+    refusals = pa.concat_tables(refused)
+    told = (
+        f"{recipe.path}: nothing of the source {admission.name!r} is left "
+        f"({', '.join(map(str, top_codes(refusals, admission.name))) or 'it has no record'}); "
+        "remove it, or mend what refuses it"
+        for admission, own in zip(sources, verdicts, strict=True)
+        if not own.stays.any()
+    )
+    raise NothingLeft("\n".join(told), books, refusals)
 
 
 def _join(
