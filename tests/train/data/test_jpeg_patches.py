@@ -9,7 +9,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from mixtures.tokens.frame_view import Look, look_at
+from mixtures.tokens.frame_view import ClipView, view_clip
 from mixtures.tokens.layout_types import LayoutConfig, View
 from shards.errors import DamagedData
 from shards.sample import Clip
@@ -27,9 +27,9 @@ def clip_at(width: int, height: int, frames: int = 1) -> Clip:
     return clip_of(list(range(frames)), (1, 1), size=(width, height))
 
 
-def look_of(width: int, height: int, frames: int, area: int) -> Look:
+def look_of(width: int, height: int, frames: int, area: int) -> ClipView:
     clip = clip_at(width, height, frames)
-    return look_at(clip, View(fps=1, cap=frames, area=area, min_area=64 * 64), LayoutConfig())
+    return view_clip(clip, View(fps=1, cap=frames, area=area, min_area=64 * 64), LayoutConfig())
 
 
 @pytest.mark.parametrize(
