@@ -72,17 +72,24 @@ ROOMS = {
         "guard": "config",
         "data": "",
         "model": "data",
+        "weights": "config data model",
         "engine": "json_files config guard data model",
         "sizing": "model",
-        "model_folder": "json_files config data model engine",
+        "model_folder": "json_files config data weights model engine",
+        "assemble": "config data model weights model_folder",
         "evaluation": "json_files data model model_folder",
-        "loop": "json_files config schedule guard data engine model_folder",
-        "__main__": "config sizing evaluation loop",
+        "loop": "json_files config schedule guard data weights engine model_folder",
+        "__main__": "config weights sizing assemble evaluation loop",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}
-# what a model is asked about is opened exactly as what it was trained on
-DOORS = {"pipeline.media": "train/data/user_media.py", "pipeline.sources": "train/evaluation/"}
+# what a model is asked about is opened exactly as what it was trained on; published weights come
+# through the same bounds as published data
+DOORS = {
+    "pipeline.media": "train/data/user_media.py",
+    "pipeline.sources": "train/evaluation/",
+    "pipeline.fetch": "train/weights/hub_folder.py",
+}
 # planning remembers facts of a pool in the pool
 COMMITTING = ("pipeline/stages/", "mixtures/pool/columns.py")
 NO_POOL = ("shards.pool", "shards.receipts", "mixtures.pool", "ray")

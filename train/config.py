@@ -38,50 +38,120 @@ ENGINES = ("torch", "deepspeed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionSize:
-    """The vision tower. The last four keys make it the encoder of SigLIP 2
-    (train.model.vision.SIGLIP2); their defaults are Oryx-ViT's."""
+    """The vision tower. One that is drawn anew has these sizes; of one that comes from weights a
+    key here is an assertion. The last four keys make it the encoder of SigLIP 2
+    (train.model.vision.SIGLIP2); without them it is Oryx-ViT's."""
 
-    hidden_size: Annotated[Integer, key("Width of the tower.", "1152", least=1)] = 96
-    num_hidden_layers: Annotated[Integer, key("Blocks.", "27", least=1)] = 4
-    num_attention_heads: Annotated[Integer, key("Heads of a block.", "16", least=1)] = 4
-    intermediate_size: Annotated[Integer, key("Width of a block's MLP.", "4304", least=1)] = 384
-    position_grid: Annotated[
-        Integer, key("Side of the square table of positions.", "24", least=1)
-    ] = 16
-    patch_size: Annotated[
-        Integer, key("Pixels of a side of a patch: the manifest's.", "16", least=1)
-    ] = 16
-    antialias: Annotated[
-        YesNo, key("Whether positions are averaged where the table is shrunk.", "true")
-    ] = False
-    activation: Annotated[str, one_of("gelu", "gelu_tanh"), key("Of the MLPs.", "gelu_tanh")] = (
-        "gelu"
+    hidden_size: Annotated[
+        Integer | None, key("Width of the tower (drawn anew: 96).", "1152", least=1)
+    ] = None
+    num_hidden_layers: Annotated[Integer | None, key("Blocks (drawn anew: 4).", "27", least=1)] = (
+        None
     )
-    final_norm: Annotated[YesNo, key("Whether a norm follows the last block.", "true")] = False
+    num_attention_heads: Annotated[
+        Integer | None, key("Heads of a block (drawn anew: 4).", "16", least=1)
+    ] = None
+    intermediate_size: Annotated[
+        Integer | None, key("Width of a block's MLP (drawn anew: 384).", "4304", least=1)
+    ] = None
+    position_grid: Annotated[
+        Integer | None,
+        key("Side of the square table of positions (drawn anew: 16).", "24", least=1),
+    ] = None
+    patch_size: Annotated[
+        Integer | None, key("Pixels of a side of a patch: the manifest's.", "16", least=1)
+    ] = None
+    antialias: Annotated[
+        YesNo | None, key("Whether positions are averaged where the table is shrunk.", "true")
+    ] = None
+    activation: Annotated[
+        str | None, one_of("gelu", "gelu_tanh"), key("Of the MLPs.", "gelu_tanh")
+    ] = None
+    final_norm: Annotated[YesNo | None, key("Whether a norm follows the last block.", "true")] = (
+        None
+    )
     patch_order: Annotated[
-        str,
+        str | None,
         one_of("cphpw", "phpwc"),
         key("How the pixels of a patch are laid out: channels first or last.", "phpwc"),
-    ] = "cphpw"
+    ] = None
+
+
+DRAWN_VISION = VisionSize(
+    hidden_size=96,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    intermediate_size=384,
+    position_grid=16,
+    patch_size=16,
+    antialias=False,
+    activation="gelu",
+    final_norm=False,
+    patch_order="cphpw",
+)
+"""A tower that is drawn anew, where the config does not say otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeScaling:
+    """Positions beyond those that a decoder was trained on, as transformers scales them."""
+
+    kind: Annotated[
+        str, one_of("linear", "dynamic", "yarn"), key("transformers' `rope_type`.", "yarn")
+    ]
+    factor: Annotated[Rate, key("How many times as many positions.", "4")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSize:
-    """The Qwen2 decoder; its vocabulary is the manifest's tokenizer."""
+    """The decoder. One that is drawn anew is a Qwen2 of these sizes with the manifest's tokens; of
+    one that comes from weights a key here is an assertion, but for the number of positions and
+    their scaling, which change it."""
 
-    hidden_size: Annotated[Integer, key("Width of the decoder.", "1536", least=1)] = 128
-    num_hidden_layers: Annotated[Integer, key("Blocks.", "28", least=1)] = 4
-    num_attention_heads: Annotated[Integer, key("Heads of a block.", "12", least=1)] = 4
+    hidden_size: Annotated[
+        Integer | None, key("Width of the decoder (drawn anew: 128).", "1536", least=1)
+    ] = None
+    num_hidden_layers: Annotated[Integer | None, key("Blocks (drawn anew: 4).", "28", least=1)] = (
+        None
+    )
+    num_attention_heads: Annotated[
+        Integer | None, key("Heads of a block (drawn anew: 4).", "12", least=1)
+    ] = None
     num_key_value_heads: Annotated[
-        Integer, key("Heads of keys and values that they share.", "2", least=1)
-    ] = 2
-    intermediate_size: Annotated[Integer, key("Width of a block's MLP.", "8960", least=1)] = 256
-    max_position_embeddings: Annotated[
-        Integer, key("Positions of a sequence at most.", "32768", least=1)
-    ] = 32_768
+        Integer | None,
+        key("Heads of keys and values that they share (drawn anew: 2).", "2", least=1),
+    ] = None
+    intermediate_size: Annotated[
+        Integer | None, key("Width of a block's MLP (drawn anew: 256).", "8960", least=1)
+    ] = None
     tie_word_embeddings: Annotated[
-        YesNo, key("Whether the last layer is the table of word vectors.", "false")
-    ] = True
+        YesNo | None,
+        key("Whether the last layer is the table of word vectors (drawn anew: true).", "false"),
+    ] = None
+    max_position_embeddings: Annotated[
+        Integer | None,
+        key("Positions of a sequence at most (drawn anew: 32768).", "32768", least=1),
+    ] = None
+    rope_scaling: Annotated[
+        RopeScaling | None, key("How positions are scaled.", "{kind: yarn, factor: 4}")
+    ] = None
+
+
+DRAWN_TEXT = TextSize(
+    hidden_size=128,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=256,
+    tie_word_embeddings=True,
+    max_position_embeddings=32_768,
+)
+"""A decoder that is drawn anew, where the config does not say otherwise."""
+
+
+def said(size: VisionSize | TextSize) -> dict[str, Any]:
+    """The keys that are written, with their values."""
+    return {name: value for name, value in asdict(size).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,10 +446,6 @@ def _not_yet(config: Config) -> Iterator[str]:
     for name, part in parts.items():
         if part.checkpoint:
             yield f"parts: {name}: checkpoint: not yet"
-        if isinstance(part.init, str) and part.init.startswith("hf://"):
-            yield f"parts: {name}: init: not yet: give a folder"
-        if part.init != parts["tower"].init:
-            yield f"parts: {name}: init: not yet: all parts start from one place"
     if config.tower_chunk:
         yield "tower_chunk: not yet; remove the key"
     if config.stochastic != Stochastic():
@@ -414,16 +480,13 @@ def digest(config: Config) -> str:
 
 
 def check_layout(config: Config, layout: LayoutConfig, where: str) -> None:
-    """Raise UserError where the config's model does not fit the manifest's layout."""
-    pairs: list[tuple[str, Any, Any]] = [
-        ("vision: patch_size", config.vision.patch_size, layout.patch)
-    ]
-    if config.layout is not None:
-        own, theirs = asdict(config.layout), asdict(layout)
-        pairs += [(f"layout: {name}", own[name], theirs[name]) for name in own]
-    for name, wanted, held in pairs:
-        if wanted != held:
+    """Raise UserError where the config was written for another layout than the manifest's."""
+    if config.layout is None:
+        return
+    own, theirs = asdict(config.layout), asdict(layout)
+    for name, wanted in own.items():
+        if wanted != theirs[name]:
             raise UserError(
-                f"{name}: the config says {wanted}, the manifest {where} says {held}; "
-                "change the config, or plan another manifest"
+                f"layout: {name}: the config says {wanted}, the manifest {where} says "
+                f"{theirs[name]}; change the config, or plan another manifest"
             )

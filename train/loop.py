@@ -35,6 +35,7 @@ from train.guard import SKIPPED, Door, samples_of
 from train.json_files import StepLog
 from train.model_folder import build_model, export
 from train.schedule import check_same_rates, check_schedule, rate_share, total_steps
+from train.weights.start import check_start
 
 METRICS = "metrics.jsonl"
 
@@ -59,6 +60,7 @@ def run(config: Config, manifest_path: Path, data: str, out: Path) -> None:
     manifest = load_manifest(manifest_path)
     total = total_steps(config.stop, manifest, config.global_batch)
     check_layout(config, manifest.layout, str(manifest_path))
+    check_start(config, manifest, str(manifest_path))
     check_length(manifest, total, config.global_batch, str(manifest_path))
     check_schedule(config.schedule, total)
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)

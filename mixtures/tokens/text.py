@@ -78,6 +78,11 @@ class TextCodec:
         size: int = self._full.get_vocab_size()
         return size
 
+    def vocabulary(self) -> dict[str, int]:
+        """Every token of the tokenizer and its id, special ones included."""
+        ids: dict[str, int] = self._full.get_vocab(with_added_tokens=True)
+        return ids
+
     def token_id(self, special: str) -> int:
         """The id of a special string; UserError if the tokenizer has none."""
         found: int | None = self._full.token_to_id(special)

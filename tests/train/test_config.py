@@ -124,8 +124,6 @@ def test_a_layout_that_differs_from_the_manifest_names_both_values() -> None:
         UserError, match=r"layout: slow_frames: the config says 32, .*m.json says 4"
     ):
         check_layout(Config(layout=LayoutConfig()), layout, "m.json")
-    with pytest.raises(UserError, match=r"patch_size: the config says 16, .* says 8"):
-        check_layout(Config(), LayoutConfig(patch=8), "m.json")
 
 
 def test_the_digest_covers_what_decides_the_run() -> None:

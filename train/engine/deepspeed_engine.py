@@ -24,12 +24,14 @@ from transformers import PreTrainedModel
 from shards.errors import UserError
 from train.config import Config
 from train.data.collate import Pack
-from train.engine.interface import distinct_weights
+from train.engine.interface import distinct_weights, whole_shape
 from train.engine.state_files import MOMENTS, read_state, write_state
 from train.engine.trained import check_trained, make_optimizer, prepare, trained
 from train.model.inputs import pack_inputs
 from train.model.memory import memory_calls
 
+_OPENED: list[bool] = []
+"""Whether the process group is ours to close, and not that of whoever launched us."""
 _TIMEOUT = timedelta(minutes=10)
 _BUCKET = 500_000_000  # elements: DeepSpeed's default
 _NORMS = {1: "scaled_global_norm", 2: "scaled_global_norm", 3: "_get_norm_groups"}
@@ -40,16 +42,15 @@ class DeepSpeedEngine:
     """Ranks started by torchrun (or one process alone); gloo on CPU, NCCL on GPUs."""
 
     def __init__(self, config: Config, model: PreTrainedModel) -> None:
-        deepspeed = _import_deepspeed()
-        self.owns_group = not dist.is_initialized()
-        self.device = _join_group()
+        deepspeed = import_deepspeed()
+        self.device = join_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.model = model
         prepare(config, model)
         nn.Module.to(model, self.device)
         parameters = trained(model)
-        self.shapes = {name: parameter.shape for name, parameter in parameters.items()}
+        self.shapes = {name: whole_shape(parameter) for name, parameter in parameters.items()}
         self.zero_stage = config.zero_stage
         self.deepspeed = deepspeed
         self.combined = deepspeed.runtime.utils.combine_grad_norm_groups
@@ -177,11 +178,12 @@ class DeepSpeedEngine:
     def close(self) -> None:
         """Without this a process may abort at its exit."""
         self.engine.destroy()
-        if self.owns_group:
+        if _OPENED:
+            _OPENED.clear()
             dist.destroy_process_group()
 
 
-def _import_deepspeed() -> Any:
+def import_deepspeed() -> Any:
     try:
         import deepspeed
     except ImportError as error:
@@ -196,7 +198,7 @@ def _import_deepspeed() -> Any:
     return deepspeed
 
 
-def _join_group() -> torch.device:
+def join_group() -> torch.device:
     """Join the process group that torchrun describes, alone where it does not."""
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     for name, value in alone.items():
@@ -205,6 +207,7 @@ def _join_group() -> torch.device:
     has_gpu = torch.cuda.is_available()
     if not dist.is_initialized():
         dist.init_process_group("nccl" if has_gpu else "gloo", timeout=_TIMEOUT)
+        _OPENED.append(True)
     if not has_gpu:
         return torch.device("cpu")
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

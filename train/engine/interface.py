@@ -7,10 +7,12 @@ goes on from, on any number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -71,3 +73,21 @@ def distinct_weights(model: nn.Module) -> dict[str, Tensor]:
     """Name -> tensor on the CPU; of tied weights the first name only."""
     named = model.named_parameters(remove_duplicate=True)
     return {name: weight.detach().cpu().contiguous() for name, weight in named}
+
+
+def whole_shape(parameter: Tensor) -> torch.Size:
+    """The shape of the whole parameter, of which ZeRO-3 keeps a share."""
+    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
+    return shape
+
+
+@contextmanager
+def gathered(parameter: nn.Parameter) -> Iterator[Tensor]:
+    """The whole parameter, to be read; under ZeRO-3 every rank calls alike."""
+    if not hasattr(parameter, "ds_id"):
+        yield parameter.detach()
+        return
+    from deepspeed.runtime.zero import GatheredParameters
+
+    with GatheredParameters([parameter]):
+        yield parameter.detach()

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from train.config import PARTS, Config
+from train.engine.interface import gathered, whole_shape
 from train.model.parts import part_of
 
 _MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D)
@@ -76,7 +77,7 @@ def decays(model: PreTrainedModel, name: str) -> bool:
         return True
     # gates and experts of a decoder keep their matrices as bare parameters
     parameter = model.get_parameter(name)
-    shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 keeps a part of it only
+    shape = whole_shape(parameter)
     is_table = isinstance(module, nn.Embedding)
     return part_of(name) == "decoder" and len(shape) > 1 and not is_table
 
@@ -86,7 +87,8 @@ def frozen_parts(config: Config, model: nn.Module) -> dict[str, dict[str, str]]:
     digests = {part: hashlib.sha256() for part in PARTS if not getattr(config.parts, part).train}
     for name, weight in sorted(model.named_parameters(remove_duplicate=True)):
         if part_of(name) in digests:
-            data = weight.detach().cpu().contiguous()
+            with gathered(weight) as whole:
+                data = whole.cpu().contiguous()
             digests[part_of(name)].update(f"{name} {tuple(data.shape)} {data.dtype} ".encode())
             digests[part_of(name)].update(data.flatten().view(torch.uint8).numpy().data)
     return {

@@ -124,7 +124,7 @@ class SlowFastGenerationMixin(GenerationMixin):
         """The ids generated after each sample of the pack, up to the end token, which is left out.
 
         `generation` is passed on to transformers' `generate`: `max_new_tokens`, `do_sample`, ...
-        The ids of `config.visual_token_ids` are never generated.
+        The ids of `config.never_generated()` are never generated.
         """
         row = packed_row(pack, self.device)
         lengths = (pack.cu_seqlens[1:] - pack.cu_seqlens[:-1]).tolist()
@@ -134,7 +134,7 @@ class SlowFastGenerationMixin(GenerationMixin):
             input_ids=ids[..., 0],
             prompt_rows=rows,
             attention_mask=mask,
-            suppress_tokens=self.config.visual_token_ids,
+            suppress_tokens=self.config.never_generated(),
             eos_token_id=eos_token_id,
             **({"pad_token_id": eos_token_id} | generation),
         )
