@@ -110,7 +110,7 @@ class Answerer:
         key = (seen.clip.clip_id, look.grid, look.picture, tuple(look.frames[i] for i in used))
         frames = self.cache.get(key)
         if frames is None:
-            frames = open_jpegs(seen.jpegs, look, used, seen.clip.clip_id)
+            frames = open_jpegs(seen.jpegs, look, used, seen.clip)
             self.cache.put(key, frames)
         return frames
 

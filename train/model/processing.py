@@ -157,7 +157,7 @@ class SlowFastProcessor(ProcessorMixin):
         scores = self._scores(messages, turns, seen)
 
         def opened(number: int, look: ClipView, used: Sequence[int]) -> Frames:
-            return open_jpegs(seen[number].jpegs, look, used, clips[number].clip_id)
+            return open_jpegs(seen[number].jpegs, look, used, clips[number])
 
         try:
             return render(key, turns, clips, opened, self.rules, answer=answer, scores=scores)

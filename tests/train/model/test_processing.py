@@ -62,7 +62,7 @@ def test_a_video_file_is_laid_out_as_in_training(processor: SlowFastProcessor, v
         "v",
         turns,
         [seen.clip],
-        lambda _, look, used: open_jpegs(seen.jpegs, look, used, "v"),
+        lambda _, look, used: open_jpegs(seen.jpegs, look, used, seen.clip),
         processor.rules,
         answer=True,
     )
