@@ -78,7 +78,11 @@ ROOMS = {
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}
 # what a model is asked about is opened exactly as what it was trained on
-DOORS = {"pipeline.media": "train/data/user_media.py", "pipeline.sources": "train/evaluation/"}
+DOORS = {
+    "pipeline.media": "train/data/user_media.py",
+    "pipeline.fetch.local_files": "train/data/user_media.py",
+    "pipeline.sources": "train/evaluation/",
+}
 # planning remembers facts of a pool in the pool
 COMMITTING = ("pipeline/stages/", "mixtures/pool/columns.py")
 NO_POOL = ("shards.pool", "shards.receipts", "mixtures.pool", "ray")
