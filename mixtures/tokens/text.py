@@ -19,7 +19,7 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from mixtures.tokens.layout_types import END, IMAGE, START, TIME, Layout
+from mixtures.tokens.layout_types import END, IMAGE, START, TIME, TokenPlan
 from mixtures.versions import TEXT_VERSION
 from shards.errors import UserError
 from shards.ids import sha256_hex, short_hash
@@ -119,7 +119,7 @@ class TextCodec:
     def render(
         self,
         turns: Sequence[Turn],
-        layouts: Sequence[Layout],
+        layouts: Sequence[TokenPlan],
         *,
         answer: bool = False,
         unfinished: bool = False,
@@ -161,7 +161,7 @@ class TextCodec:
             visual=np.concatenate(visual),
         )
 
-    def render_prompt(self, text: str, layouts: Sequence[Layout]) -> Rendered:
+    def render_prompt(self, text: str, layouts: Sequence[TokenPlan]) -> Rendered:
         """The ids of a text that is in the template already: what spells a control token is one.
 
         The i-th pad, alone or between a start and an end, stands for the i-th clip. Nothing is
@@ -206,7 +206,7 @@ class TextCodec:
 
 
 @lru_cache(maxsize=256)
-def _block(codec: TextCodec, layout: Layout) -> tuple[Any, NDArray[np.int64]]:
+def _block(codec: TextCodec, layout: TokenPlan) -> tuple[Any, NDArray[np.int64]]:
     """The ids of a clip's slots, and for each slot [S, 3]: where it starts among them, 0, it."""
     is_image = any(slot.kind == IMAGE for slot in layout)
     pad = codec.token_id(IMAGE_PAD if is_image else VIDEO_PAD)

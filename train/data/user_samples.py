@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from mixtures.tokens.frame_view import Look
+from mixtures.tokens.frame_view import ClipView
 from shards.profile import Profile
 from train.data.chat_messages import Talk
 from train.data.collate import RenderedSample
@@ -52,7 +52,7 @@ class UserSamples:
         scores = {**self._scores(seen, texts), **given}
         clips = [one.clip for one in seen]
 
-        def opened(number: int, look: Look, used: Sequence[int]) -> Frames:
+        def opened(number: int, look: ClipView, used: Sequence[int]) -> Frames:
             return open_jpegs(seen[number].jpegs, look, used, clips[number].clip_id)
 
         try:

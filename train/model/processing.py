@@ -1,6 +1,6 @@
 """Conversations and prompts with media -> the model's inputs, by the same rules as training.
 
-Counts come from `mixtures.tokens.visual_layout`, ids and masks from `mixtures.tokens.text`, frames
+Counts come from `mixtures.tokens.token_plan`, ids and masks from `mixtures.tokens.text`, frames
 from `train.data.user_media`: what a user asks about is sampled, scaled and laid out as what the
 model was trained on. The Jinja template is for people and other tools; ids are made without it, so
 that no text can spell a control token.

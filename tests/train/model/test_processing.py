@@ -304,7 +304,7 @@ def test_processor_and_trainer_agree_on_every_sample_of_a_manifest(tmp_path: Pat
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
     reader = open_data(str(tmp_path / "pool"))
     tokenizer = str(tmp_path / "tokenizer.json")
-    profile = Profile.from_json(manifest.value["profile"], "tiny")
+    profile = manifest.contents.profile
     processor = processor_of(rules, profile, tokenizer)
     met = set()
     for drawn in Draws(manifest).samples(0, 60):
