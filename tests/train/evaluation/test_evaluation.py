@@ -59,7 +59,6 @@ def test_llava_rows_become_questions_with_types_and_media(tmp_path: Path) -> Non
     assert (first.text, first.answer, first.type, first.record) == ("How many?", "2", "count", "7")
     assert (second.text, second.type) == ("Which way?", "motion")
     assert first.medium == second.medium
-    assert first.turn().media == ((0, 0),)
 
 
 @pytest.mark.parametrize(
