@@ -21,7 +21,7 @@ from pipeline.jobs.collect import gather
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.progress import steps
 from pipeline.jobs.ray_executor import connect
-from pipeline.jobs.run_stages import admit, decode, revisions, sample_tables
+from pipeline.jobs.run_stages import admit, check_nodes, decode, revisions, sample_tables
 from pipeline.jobs.write_shards import Sizes, pack
 from pipeline.media.decode import check_tools
 from pipeline.sources.pin import Pinned, pin
@@ -59,6 +59,7 @@ def build(
     bounds = {source.name: source.max_refused for source in recipe.sources}
     with connect(address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
+        check_nodes(job)
         watched = replace(job, fuse=Fuse(bounds))
         gathered = gather(sources, "decode", watched)
         watched.fuse.check(recipe_path)

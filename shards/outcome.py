@@ -70,6 +70,7 @@ CODES: Mapping[str, str] = {
     "MEDIA_BAD_ASPECT": "the aspect ratio is beyond the bound",
     "MEDIA_TOO_SMALL": "a side is smaller than the bound",
     "MEDIA_TOO_MANY_PIXELS": "the frame has more pixels than the bound",
+    "MEDIA_TOO_MANY_SCANS": "a JPEG goes over its picture more often than the bound",
     "MEDIA_TOO_MANY_STREAMS": "the file has more streams than the bound",
     "MEDIA_TOO_SLOW": "decoding ran into its time limit",
     "MEDIA_TOO_MUCH_MEMORY": "decoding ran into its memory limit",

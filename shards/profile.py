@@ -8,7 +8,7 @@ from typing import Any, Literal
 from shards.errors import UserError
 from shards.ids import short_hash
 
-DOOR_VERSION = "media-door/3"
+DOOR_VERSION = "media-door/4"
 _AREA = (64 * 64, 4096 * 4096)
 
 

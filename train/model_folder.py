@@ -22,11 +22,12 @@ from mixtures.tokens.text import IM_END, IMAGE_PAD, VIDEO_PAD, VISION_END, VISIO
 from shards.errors import UserError
 from shards.ids import sha256_file
 from shards.profile import Profile
-from train.config import Config
+from train.config import Config, RandomInit
 from train.data.render import Rules
 from train.engine.interface import Engine
 from train.json_files import write_json
 from train.model.config import SlowFastConfig
+from train.model.finite import check_finite
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import processor_of
 
@@ -45,16 +46,17 @@ class Saved:
 
 
 def build_model(config: Config, rules: Rules) -> SlowFastForConditionalGeneration:
-    """The config's model: fresh weights from `seed`, or those of the folder `init_from`."""
-    torch.manual_seed(config.seed)
+    """The config's model: fresh weights by a seed, or those of a folder."""
+    init = config.parts.decoder.init
+    torch.manual_seed(init.seed if isinstance(init, RandomInit) else 0)
     wanted = model_config(config, rules)
     model = SlowFastForConditionalGeneration(wanted)
     end = rules.codec.token_id(IM_END)
     model.generation_config.update(
         eos_token_id=end, pad_token_id=end, suppress_tokens=wanted.visual_token_ids
     )
-    if config.init_from:
-        _take_weights(model, Path(config.init_from), rules)
+    if isinstance(init, str):
+        _take_weights(model, Path(init), rules)
     return model
 
 
@@ -78,13 +80,14 @@ def model_config(config: Config, rules: Rules) -> SlowFastConfig:
 def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> None:
     """Write the model folder in one step; every rank calls, the first one writes."""
     weights = engine.weights()
+    check_finite(weights.items(), f"{folder}: not written")
     if engine.rank == 0:
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         engine.model.save_pretrained(temporary, state_dict=weights)
         tokenizer = manifest.tokenizer
         (temporary / "tokenizer.json").write_bytes(tokenizer)
-        profile = Profile.from_json(manifest.value["profile"], "the manifest's profile")
+        profile = Profile.from_json(manifest.contents.profile.to_json(), "the manifest's profile")
         made = processor_of(rules, profile, str(temporary / "tokenizer.json"))
         made.save_pretrained(temporary)
         (temporary / "tokenizer.json").write_bytes(tokenizer)  # the manifest's own bytes
@@ -102,7 +105,7 @@ def _description(manifest: Manifest, rules: Rules) -> dict[str, Any]:
         "frames": asdict(rules.view),
         "template": rules.codec.template,
         "tokenizer_sha256": rules.codec.tokenizer_sha256,
-        "profile": manifest.value["profile"],
+        "profile": manifest.contents.profile.to_json(),
     }
 
 
@@ -111,8 +114,10 @@ def load_saved(folder: Path) -> Saved:
     about = _read_description(folder)
     tokenizer = (folder / "tokenizer.json").read_bytes()
     codec = TextCodec(tokenizer, about["template"], str(folder / "tokenizer.json"))
+    model = SlowFastForConditionalGeneration.from_pretrained(folder)
+    check_finite(model.named_parameters(), str(folder))
     return Saved(
-        model=SlowFastForConditionalGeneration.from_pretrained(folder),
+        model=model,
         rules=Rules(
             view=View(**about["frames"]), layout=LayoutConfig(**about["layout"]), codec=codec
         ),
@@ -140,16 +145,17 @@ def _take_weights(model: SlowFastForConditionalGeneration, folder: Path, rules: 
     about = _read_description(folder)
     if about["tokenizer_sha256"] != rules.codec.tokenizer_sha256:
         raise UserError(
-            f"init_from: {folder} was trained with tokenizer {about['tokenizer_sha256'][:12]}, the "
+            f"init: {folder} was trained with tokenizer {about['tokenizer_sha256'][:12]}, the "
             f"manifest names {rules.codec.tokenizer_sha256[:12]}; plan both with one tokenizer"
         )
     source = SlowFastForConditionalGeneration.from_pretrained(folder)
+    check_finite(source.named_parameters(), f"init: {folder}")
     own, given = dict(model.named_parameters()), dict(source.named_parameters())
     for name in own.keys() | given.keys():
         shapes = [tuple(w[name].shape) if name in w else None for w in (own, given)]
         if shapes[0] != shapes[1]:
             raise UserError(
-                f"init_from: {folder} has {name} of shape {shapes[1]}, the config wants "
+                f"init: {folder} has {name} of shape {shapes[1]}, the config wants "
                 f"{shapes[0]}; use the sizes of its config"
             )
     model.load_state_dict(source.state_dict())

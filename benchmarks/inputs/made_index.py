@@ -46,7 +46,8 @@ def make_index(folder: Path, samples: int, sources: int = 40) -> tuple[Pool, lis
     ]
     pairs = np.concatenate([own[: 2 * (len(own) // 200)] for own in ids])
     columns = [_strings(np.sort(pairs.reshape(-1, 2), axis=1)[:, i]) for i in range(2)]
-    columns += [_same("near", len(pairs) // 2), pa.array(np.ones(len(pairs) // 2), pa.int32())]
+    count = len(pairs) // 2
+    columns += [_same("near", count), pa.array(np.ones(count), pa.int32()), _same("same", count)]
     tables = {"clusters": pa.table(columns, schema=PAIRS), "leaks": LEAKS.empty_table()}
     revisions = dict.fromkeys(names, REVISION)
     pool.commit(Work("compare", "1", {"sources": revisions, "held_out": {}}, []), tables)

@@ -51,13 +51,6 @@ class Filter:
         bounds += [f"at most {self.most}"] if self.most is not None else []
         return " and ".join(bounds)
 
-    def to_json(self) -> dict[str, Any]:
-        """What a manifest remembers of it."""
-        if self.allowed is not None:
-            return {"one_of": list(self.allowed)}
-        bounds = {"min": self.least, "max": self.most}
-        return {name: value for name, value in bounds.items() if value is not None}
-
 
 def filters(value: Any) -> tuple[Filter, ...]:
     """The filters in `{column: {min, max} | {one_of: [...]}}`; mistakes are named by column."""

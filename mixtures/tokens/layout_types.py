@@ -140,7 +140,7 @@ class View:
     ] = 1024  # fmt: skip
 
 
-class Slot(NamedTuple):
+class TokenRun(NamedTuple):
     """`n` adjacent tokens of one kind; frame and row are -1 where they mean nothing.
 
     `frame` counts the frames of the view, not the stored ones; MEMORY stands for `frames` of them
@@ -155,7 +155,7 @@ class Slot(NamedTuple):
     frames: int = 1
 
 
-class Layout(tuple[Slot, ...]):
+class TokenPlan(tuple[TokenRun, ...]):
     """The slots of one clip in order. Its hash is computed once, so that caches find it at once."""
 
     @cached_property

@@ -18,7 +18,7 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from mixtures.tokens.layout_types import END, IMAGE, START, TIME, Layout
+from mixtures.tokens.layout_types import END, IMAGE, START, TIME, TokenPlan
 from mixtures.versions import TEXT_VERSION
 from shards.errors import UserError
 from shards.ids import sha256_hex, short_hash
@@ -109,7 +109,7 @@ class TextCodec:
         ]
 
     def render(
-        self, turns: Sequence[Turn], layouts: Sequence[Layout], *, answer: bool = False
+        self, turns: Sequence[Turn], layouts: Sequence[TokenPlan], *, answer: bool = False
     ) -> Rendered:
         """The ids of a conversation over clips with these layouts; `answer` opens a reply.
 
@@ -156,7 +156,7 @@ class TextCodec:
 
 
 @lru_cache(maxsize=256)
-def _block(codec: TextCodec, layout: Layout) -> tuple[Any, NDArray[np.int64]]:
+def _block(codec: TextCodec, layout: TokenPlan) -> tuple[Any, NDArray[np.int64]]:
     """The ids of a clip's slots, and for each slot [S, 3]: where it starts among them, 0, it."""
     is_image = any(slot.kind == IMAGE for slot in layout)
     pad = codec.token_id(IMAGE_PAD if is_image else VIDEO_PAD)

@@ -25,7 +25,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from pipeline.fetch import hub, object_store
-from pipeline.fetch.http import Limits, Request, check_first_bytes, download
+from pipeline.fetch.http import Request, check_first_bytes, download
+from pipeline.fetch.retry import Limits
 from pipeline.fetch.url_guard import FetchProblem, check_address
 from pipeline.names import in_order, printable
 from shards.errors import UserError

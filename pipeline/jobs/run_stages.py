@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mixtures.recipe.types import Source
 from pipeline.jobs.collect import Gathered
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.ray_executor import Died, Workers
+from pipeline.media.decode import check_tools
 from pipeline.sources.name_notes import names_told
 from pipeline.sources.pin import Pinned
 from pipeline.stages import decode_media, pending
@@ -18,6 +20,13 @@ from pipeline.stages.admit_records import SourceUnit
 from pipeline.stages.admit_records import admit as stage_admit
 from shards.index import NAMED, REFUSED, UNREAD
 from shards.pool import Pool, Receipt
+
+
+def check_nodes(job: Job) -> None:
+    """Say how every other machine of the cluster decodes; UserError if its sandbox is open."""
+    there = job.workers.each_node(partial(check_tools, uncaged=job.uncaged))
+    for node, tools in sorted(there.items()):
+        job.bars.say(f"{node}: decoding with {tools}")
 
 
 def admit(

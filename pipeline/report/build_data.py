@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mixtures.manifest.contents import Choices
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from shards.errors import DamagedData, UserError
@@ -67,7 +68,7 @@ class Build:
     @property
     def name(self) -> str:
         """The recipe's name."""
-        return str(self.manifest.value["recipe"]["name"])
+        return self.manifest.contents.recipe.name
 
     @cached_property
     def chosen(self) -> list[Name]:
@@ -115,7 +116,7 @@ def load_build(out: str, pool_url: str) -> Build:
     index = index.select(["position", "source", "key"]).sort_by("position").to_pydict()
     number = {name: i for i, name in enumerate(manifest.names)}
     pool = Pool(pool_url)
-    revisions = {source["name"]: source["revision"] for source in manifest.value["sources"]}
+    revisions = manifest.revisions
     compared = _compared(pool, revisions)
     admitted = _admitted(pool, revisions)
     samples = admitted.drop_columns(["turns"]).to_pylist()
@@ -139,7 +140,7 @@ def load_build(out: str, pool_url: str) -> Build:
         turns=admitted["turns"],
         clips={row["clip_id"]: row for row in clips if row["clip_id"] in wanted},
         pairs=_facts(pool.table(compared, "clusters", PAIRS), {"clip_a": wanted, "clip_b": wanted}),
-        leaks=_facts(_leaks(pool, compared, manifest.value["recipe"]), {"clip_id": wanted}),
+        leaks=_facts(_leaks(pool, compared, manifest.contents.recipe), {"clip_id": wanted}),
         matches=matches.to_pylist(),
         tools=tuple(sorted({each.tools for each in decoded if wanted & set(each.inputs)})),
     )
@@ -195,11 +196,11 @@ def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:
     return latest(found)
 
 
-def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Mapping[str, Any]) -> pa.Table:
+def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Choices) -> pa.Table:
     """Matches of clips with the recipe's held-out sets, and with its leak index."""
-    held_out = pa.array(recipe["held_out"], pa.string())
+    held_out = pa.array(recipe.held_out, pa.string())
     own = pool.table(compared, "leaks", LEAKS)
-    index = recipe.get("leaks", {}).get("index")
+    index = None if recipe.leaks is None else recipe.leaks.index
     by_table = defaultdict(list)
     for one in pool.receipts("leak_media"):
         if one.parameters["index"] == index:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from statistics import median
 from typing import Any
@@ -45,15 +46,15 @@ def build_summary(build: Build) -> list[tuple[str, str]]:
 
 
 def _shares(build: Build) -> list[Share]:
-    stages = build.manifest.value["schedule"]["stages"]
-    asked = [(stage["start"], stage["shares"]) for stage in stages]
+    stages = build.manifest.contents.schedule.stages
+    asked = [(stage.start, stage.shares) for stage in stages]
     return shares(build.manifest.names, asked, build.source_at)
 
 
 def identity(build: Build) -> Section:
     clips = build.chosen_clips
     stored = sum(row["extent"] for row in clips)
-    totals = build.manifest.value["totals"]
+    totals = asdict(build.manifest.contents.totals)
     facts = [
         ("recipe", build.name),
         ("manifest_id", build.manifest.manifest_id),
@@ -64,8 +65,8 @@ def identity(build: Build) -> Section:
         ("chosen", f"samples {number(len(build.chosen))}, clips {number(len(clips))}"),
         ("their clips", f"{size(stored)}, frames {number(_frame_count(clips))}"),
         ("media profile", _listed(build.pool.profile.to_json())),
-        ("frames shown", _listed(build.manifest.value["frames"])),
-        ("held out", ", ".join(build.manifest.value["recipe"]["held_out"]) or "nothing"),
+        ("frames shown", _listed(asdict(build.manifest.view))),
+        ("held out", ", ".join(build.manifest.contents.recipe.held_out) or "nothing"),
         *(("decoded by", tools) for tools in build.tools),
     ]
     note = "The same manifest gives the same samples in the same order, on any number of machines."
@@ -92,7 +93,7 @@ def books(build: Build) -> Section:
         }
         for account in build.books
     ]
-    licence = {source["name"]: source["licence"] for source in build.manifest.value["sources"]}
+    licence = {source.name: source.licence for source in build.manifest.contents.sources}
     note = (
         "What was read equals what was kept plus what was refused, source by source. "
         "Every refusal is a row of refused.parquet."

@@ -39,7 +39,7 @@ class MediaUnit:
     """Media to decode in one go: rows of the media index. Held-out media leave no frames behind.
 
     `scratch` holds the members of an archive that is being streamed; `uncaged` allows workers
-    where no layer of the cage works.
+    where the media sandbox does not hold.
     """
 
     pool: str

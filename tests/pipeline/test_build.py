@@ -200,7 +200,7 @@ def test_an_ablation_needs_no_build_and_shares_the_order(world: World) -> None:
     assert done.returncode == 0, done.stderr
     ours, theirs = load_manifest(str(manifest)), load_manifest(str(world.out / "manifest.json"))
     assert ours.manifest_id != theirs.manifest_id
-    kept = [[source["content_id"] for source in m.value["sources"]] for m in (ours, theirs)]
+    kept = [[source.content_id for source in m.contents.sources] for m in (ours, theirs)]
     assert kept[0] == kept[1]
 
 

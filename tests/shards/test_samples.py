@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixtures.manifest.draws import Drawn
+from mixtures.manifest.draws import SampleReference
 from pipeline.jobs.write_shards import cut
 from pipeline.stages.write_shard import shard_of
 from shards.errors import DamagedData, MissingData, UserError
@@ -71,8 +71,10 @@ def folder(tmp_path: Path, shards: int = 2, each: int = 5) -> Store:
     for shard in range(shards):
         stored = [sample(shard * each + i) for i in range(each)]
         drawn = [
-            Drawn(position=shard * each + i, source="s", key=item.sample.key, epoch=0, tokens=1,
-                  patches=1)
+            SampleReference(
+                position=shard * each + i, source="s", key=item.sample.key, epoch=0, tokens=1,
+                patches=1,
+            )
             for i, item in enumerate(stored)
         ]  # fmt: skip
         name = f"{'0' * 12}-{shard:06d}.tar"

@@ -20,7 +20,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from mixtures.tokens.frame_view import Look
+from mixtures.tokens.frame_view import ClipView
 from shards.errors import DamagedData
 
 PATCH = 16
@@ -64,7 +64,7 @@ class Room:
     rows: NDArray[np.uint8]
     taken: int = 0
 
-    def take(self, frames: int, look: Look) -> Frames | None:
+    def take(self, frames: int, look: ClipView) -> Frames | None:
         """Where so many frames of this size go; None if the rows do not suffice."""
         shape = (frames, look.height // PATCH, look.width // PATCH, PATCH_VALUES)
         start, self.taken = self.taken, self.taken + math.prod(shape[:3])
@@ -75,7 +75,7 @@ class Room:
 
 def open_jpegs(
     jpegs: Sequence[bytes | memoryview],
-    look: Look,
+    look: ClipView,
     used: Sequence[int],
     clip_id: str,
     out: Frames | None = None,
@@ -94,7 +94,7 @@ def open_jpegs(
 
 
 def decoded(
-    jpegs: Sequence[bytes | memoryview], look: Look, used: Sequence[int], clip_id: str
+    jpegs: Sequence[bytes | memoryview], look: ClipView, used: Sequence[int], clip_id: str
 ) -> Iterator[Pixels]:
     """The used frames of one clip on their grid, each in the memory of the one before.
 

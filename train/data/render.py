@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 
-from mixtures.tokens.frame_view import Look, look_at
-from mixtures.tokens.layout_types import Layout, LayoutConfig, View
+from mixtures.tokens.frame_view import ClipView, view_clip
+from mixtures.tokens.layout_types import LayoutConfig, TokenPlan, View
 from mixtures.tokens.text import TextCodec
-from mixtures.tokens.visual_layout import frames_used, layout_of
+from mixtures.tokens.token_plan import frames_used, plan_clip
 from shards.sample import Clip, Turn
 from train.data.collate import RenderedSample
 from train.data.jpeg_patches import Frames
 
-Opener = Callable[[int, Look, Sequence[int]], Frames]
+Opener = Callable[[int, ClipView, Sequence[int]], Frames]
 """(clip number, its look, which frames of the view) -> the frames as patches."""
 
 
@@ -49,7 +49,7 @@ def render(
     """
     images = sum(clip.kind == "image" for clip in clips)
     looks = [
-        look_at(clip, rules.view, rules.layout, images, scores.get(number, ()))
+        view_clip(clip, rules.view, rules.layout, images, scores.get(number, ()))
         for number, clip in enumerate(clips)
     ]
     layouts = [
@@ -66,7 +66,7 @@ def render(
     )
 
 
-def _without_times(look: Look, layout: LayoutConfig) -> Look:
+def _without_times(look: ClipView, layout: LayoutConfig) -> ClipView:
     """The look, but for what its layout does not depend on: clips of one size share that."""
     count = len(look.frames)
     if layout.timestamps in ("sentence", "per_frame_text"):
@@ -77,11 +77,13 @@ def _without_times(look: Look, layout: LayoutConfig) -> Look:
 
 
 @lru_cache(maxsize=256)
-def _laid_out(look: Look, kind: str, layout: LayoutConfig, codec: TextCodec, images: int) -> Layout:
-    return layout_of(look, kind, layout, codec.count, images)
+def _laid_out(
+    look: ClipView, kind: str, layout: LayoutConfig, codec: TextCodec, images: int
+) -> TokenPlan:
+    return plan_clip(look, kind, layout, codec.count, images)
 
 
-def seconds_of(look: Look, slots: Layout) -> list[float]:
+def seconds_of(look: ClipView, slots: TokenPlan) -> list[float]:
     """Presentation times of the frames that the layout uses."""
     numerator, denominator = look.time_base
     return [look.pts[frame] * numerator / denominator for frame in frames_used(slots)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mixtures.tokens.frame_view import Look, look_at
+from mixtures.tokens.frame_view import ClipView, view_clip
 from mixtures.tokens.text import IM_END
 from shards.ids import sha256_file, short_hash
 from shards.profile import Profile
@@ -94,10 +94,10 @@ class Answerer:
             seen = threads.map(partial(see_group, profile=self.profile), groups)
             return dict(zip(distinct, itertools.chain.from_iterable(seen), strict=True))
 
-    def look(self, seen: Seen, question: str) -> Look:
+    def look(self, seen: Seen, question: str) -> ClipView:
         """What the model is shown of a medium for this question: frames, times, size."""
         scores = self.scores(seen, question)
-        return look_at(seen.clip, self.rules.view, self.rules.layout, scores=scores)
+        return view_clip(seen.clip, self.rules.view, self.rules.layout, scores=scores)
 
     def scores(self, seen: Seen, question: str) -> Sequence[int]:
         """How well each stored frame fits the question; empty where the view does not ask."""
@@ -142,7 +142,9 @@ class Answerer:
             for row in ids
         ]
 
-    def _frames(self, seen: Sequence[Seen], number: int, look: Look, used: Sequence[int]) -> Frames:
+    def _frames(
+        self, seen: Sequence[Seen], number: int, look: ClipView, used: Sequence[int]
+    ) -> Frames:
         clip_id, jpegs = seen[number].clip.clip_id, seen[number].jpegs
         key = (clip_id, look.grid, look.picture, tuple(look.frames[i] for i in used))
         frames = self.cache.get(key)

@@ -35,7 +35,7 @@ class SlowFastConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def layout_config(self) -> LayoutConfig:
-        """The token rule as `mixtures.tokens.visual_layout` takes it."""
+        """The token rule as `mixtures.tokens.token_plan` takes it."""
         return LayoutConfig(**(self.layout or {}))
 
     def __post_init__(self, **kwargs: Any) -> None:

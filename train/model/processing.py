@@ -1,6 +1,6 @@
 """Conversations with media -> the model's inputs, by the same rules as training.
 
-Counts come from `mixtures.tokens.visual_layout`, ids and masks from `mixtures.tokens.text`, frames
+Counts come from `mixtures.tokens.token_plan`, ids and masks from `mixtures.tokens.text`, frames
 from `train.data.user_media`: what a user asks about is sampled, scaled and laid out as what the
 model was trained on. The Jinja template is for people and other tools; ids are made without it, so
 that no text can spell a control token.
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
-from mixtures.tokens.frame_view import Look
+from mixtures.tokens.frame_view import ClipView
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import IM_END, TextCodec
 from shards.profile import Profile
@@ -156,7 +156,7 @@ class SlowFastProcessor(ProcessorMixin):
         clips = [one.clip for one in seen]
         scores = self._scores(messages, turns, seen)
 
-        def opened(number: int, look: Look, used: Sequence[int]) -> Frames:
+        def opened(number: int, look: ClipView, used: Sequence[int]) -> Frames:
             return open_jpegs(seen[number].jpegs, look, used, clips[number].clip_id)
 
         try:
@@ -201,7 +201,10 @@ def _visual(pack: Pack, places: np.ndarray) -> dict[str, Any]:
     slots = {f.name: torch.from_numpy(getattr(pack.slots, f.name)) for f in fields(VisualSlots)}
     memory = {f.name: torch.from_numpy(getattr(pack.memory, f.name)) for f in fields(MemoryFrames)}
     for part in (slots, memory):
-        part["position"] = torch.from_numpy(places[part["position"].numpy()])
+        at = part["position"].numpy()
+        sample = np.searchsorted(pack.cu_seqlens[1:], at, side="right")
+        part["position"] = torch.from_numpy(places[at])
+        part["sample"] = torch.from_numpy(sample)
     return {
         "patches": torch.from_numpy(pack.patches),
         "grids": torch.from_numpy(pack.grids),

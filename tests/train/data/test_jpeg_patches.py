@@ -9,7 +9,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from mixtures.tokens.frame_view import Look, look_at
+from mixtures.tokens.frame_view import ClipView, view_clip
 from mixtures.tokens.layout_types import LayoutConfig, View
 from shards.errors import DamagedData
 from tests.support.clips import clip_of
@@ -22,9 +22,9 @@ def jpeg(seed: int, width: int, height: int) -> bytes:
     return bytes(simplejpeg.encode_jpeg(pixels, 90))
 
 
-def look_of(width: int, height: int, frames: int, area: int) -> Look:
+def look_of(width: int, height: int, frames: int, area: int) -> ClipView:
     clip = clip_of(list(range(frames)), (1, 1), size=(width, height))
-    return look_at(clip, View(fps=1, cap=frames, area=area, min_area=64 * 64), LayoutConfig())
+    return view_clip(clip, View(fps=1, cap=frames, area=area, min_area=64 * 64), LayoutConfig())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixtures.manifest.draws import Drawn, Draws
+from mixtures.manifest.draws import Draws, SampleReference
 from mixtures.manifest.files import load_manifest
 from shards.errors import DamagedData
 from shards.reader import open_data
@@ -49,7 +49,7 @@ def keys(built: Path, workers: int = 0, world_size: int = 1) -> list[list[str]]:
     return [sorted(step) for step in steps]
 
 
-def first_of(built: Path, source: str) -> Drawn:
+def first_of(built: Path, source: str) -> SampleReference:
     drawn = Draws(load_manifest(built)).samples(0, 32)
     return next(one for one in drawn if one.source == source)
 
