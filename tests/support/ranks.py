@@ -21,7 +21,6 @@ import torch.distributed as dist
 from tests.support.tiny_run import ONE_THREAD, TINY, pool_of
 from train.engine import checkpoint
 from train.loop import run
-from train.model import memory
 
 STEPS = 10
 SHARED = replace(TINY, steps=STEPS, global_batch=5, save_every=2)
@@ -62,7 +61,6 @@ def train(number: int, job: dict[str, Any]) -> None:
 
 def main() -> None:
     checkpoint.KEEP = STEPS
-    memory.CHUNK_FRAMES = 2
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     for number, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
         train(number, job)

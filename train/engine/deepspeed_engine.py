@@ -26,7 +26,6 @@ from train.data.collate import Pack
 from train.engine.interface import distinct_weights, make_optimizer, shapes_of
 from train.engine.state_files import MOMENTS, read_state, write_state
 from train.model.inputs import pack_inputs
-from train.model.memory import memory_calls
 
 _TIMEOUT = timedelta(minutes=10)
 _BUCKET = 500_000_000  # elements: DeepSpeed's default
@@ -62,19 +61,12 @@ class DeepSpeedEngine:
     def backward(self, packs: Sequence[Pack], denominator: int) -> float:
         """One forward and one backward pass per pack; the last one ends the accumulation."""
         summed = 0.0
-        for number, (pack, calls) in enumerate(zip(packs, self._calls(packs), strict=True), 1):
+        for number, pack in enumerate(packs, 1):
             self.engine.set_gradient_accumulation_boundary(number == len(packs))
-            loss = self.engine(**pack_inputs(pack, self.device, calls)).loss
+            loss = self.engine(**pack_inputs(pack, self.device)).loss
             self.engine.backward(loss * (self.world_size / denominator))
             summed += loss.item()
         return summed
-
-    def _calls(self, packs: Sequence[Pack]) -> list[int]:
-        """How often the tower runs on the memory of each pack: as the rank with most needs."""
-        frames = [len(pack.memory.grids) for pack in packs]
-        calls = torch.tensor([memory_calls(n) for n in frames], device=self.device)
-        dist.all_reduce(calls, dist.ReduceOp.MAX)
-        return calls.tolist()
 
     def update(self, lr: float) -> float:
         """DeepSpeed clips as its configuration says."""
