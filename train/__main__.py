@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--manifest", type=Path, required=True, help="manifest.json of a build")
     run.add_argument("--data", default="", help="pool or shards (default: beside the manifest)")
     run.add_argument("--out", type=Path, required=True, help="checkpoints, metrics.jsonl, model")
-    run.add_argument("--init-from", default="", help="model folder to start from")
+    run.add_argument("--init-from", default="", help="model folder that all parts start from")
     score = commands.add_parser("evaluate", help="held-out scores", epilog=EPILOG["evaluate"])
     score.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
     score.add_argument("--tasks", type=Path, nargs="+", required=True, help=".json or .parquet")
@@ -71,12 +71,12 @@ def default_data(manifest: Path) -> str:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from train.config import load_config
+    from train.config import all_from, load_config
     from train.loop import run
 
     config = load_config(arguments.config)
     if arguments.init_from:
-        config = replace(config, init_from=arguments.init_from)
+        config = replace(config, parts=all_from(config.parts, arguments.init_from))
     data = arguments.data or default_data(arguments.manifest)
     run(config, arguments.manifest, data, arguments.out)
 

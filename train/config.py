@@ -8,11 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as fields_of
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
-from mixtures.keys import Integer, Rate, RateOrZero, Text, YesNo, key, one_of
+from mixtures.keys import (
+    CountOrShare,
+    Integer,
+    Positive,
+    Rate,
+    RateOrZero,
+    Rule,
+    Share,
+    Text,
+    YesNo,
+    key,
+    one_of,
+)
 from mixtures.recipe import fields
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.tokens.layout_types import LayoutConfig
@@ -69,20 +84,138 @@ class TextSize:
     ] = True
 
 
+@dataclass(frozen=True, slots=True)
+class RandomInit:
+    """Weights that are drawn anew; the same seed draws the same."""
+
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{{random: {self.seed}}}"
+
+
+def _init(value: Any) -> str | RandomInit:
+    if isinstance(value, str) and value.strip() and value.isprintable():
+        return value
+    seed = value.get("random") if isinstance(value, dict) and len(value) == 1 else None
+    if type(seed) is not int or seed < 0:
+        raise ValueError(value)
+    return RandomInit(seed)
+
+
+YesNoAuto = Annotated[bool | str, one_of(True, False, "auto")]
+Init = Annotated[str | RandomInit, Rule("a folder, hf://ORG/NAME@COMMIT, or {random: SEED}", _init)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of the model. A part that is not trained has no gradient, no optimizer state and no
+    bytes in checkpoints. Norms, biases, learned vectors, position tables and queries never decay.
+    """
+
+    init: Annotated[Init, key("Where its weights come from.", "models/Qwen2.5-1.5B-Instruct")] = (
+        RandomInit(0)
+    )
+    train: Annotated[YesNo, key("Whether it is trained.", "false")] = True
+    lr: Annotated[Rate, key("Its highest learning rate.", "2e-5")] = 1e-3
+    weight_decay: Annotated[RateOrZero, key("Decay of its weight matrices.", "0")] = 0.01
+    checkpoint: Annotated[
+        YesNo, key("Whether its activations are computed again in the backward pass.", "true")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The three parts of the model."""
+
+    tower: Annotated[Part, key("The vision tower.", "{train: false}")] = Part()
+    projector: Annotated[
+        Part, key("What makes patches into tokens, the memory included.", "{lr: 1e-4}")
+    ] = Part()
+    decoder: Annotated[Part, key("The language model.", "{lr: 1e-5}")] = Part()
+
+
+def all_from(parts: Parts, init: str | RandomInit) -> Parts:
+    """The same parts, all of which start from one place."""
+    return Parts(**{name: replace(getattr(parts, name), init=init) for name in PARTS})
+
+
+PARTS = tuple(field.name for field in fields_of(Parts))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimizer:
-    """AdamW; the rate rises for `warmup_steps`, then a cosine falls to `floor` times `lr`."""
+    """AdamW, for all parts alike."""
 
-    lr: Annotated[Rate, key("The highest learning rate.", "2e-5")] = 1e-3
     betas: Annotated[
         tuple[Rate, Rate],
         key("Decay of the means of gradients and of their squares.", "[0.9, 0.999]"),
     ] = (0.9, 0.98)
-    weight_decay: Annotated[RateOrZero, key("Decay of weight matrices.", "0")] = 0.01
-    warmup_steps: Annotated[Integer, key("Steps until `lr` is reached.", "100", least=0)] = 40
-    schedule: Annotated[str, one_of("cosine"), key("How the rate falls.", "cosine")] = "cosine"
-    floor: Annotated[RateOrZero, key("The last rate, as a share of `lr`.", "0.1")] = 0.05
     clip: Annotated[Rate, key("The norm that gradients are cut to.", "1")] = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How every part's rate goes over the steps: a linear warm-up to `lr`, then `kind`."""
+
+    kind: Annotated[
+        str,
+        one_of("constant", "cosine", "linear", "wsd"),
+        key("What follows the warm-up; `wsd`: constant, and a linear decay at the end.", "cosine"),
+    ] = "cosine"
+    warmup: Annotated[
+        CountOrShare, key("Steps until `lr` is reached, or their share of all steps.", "0.03")
+    ] = 40
+    decay: Annotated[
+        CountOrShare, key("Of `wsd`: the last steps, in which the rate falls.", "0.1")
+    ] = Fraction(1, 10)
+    floor: Annotated[RateOrZero, key("The last rate, as a share of `lr`.", "0.1")] = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """When the run is complete: one of these keys."""
+
+    steps: Annotated[
+        Integer | None, key("After so many steps of the optimizer.", "800", least=1)
+    ] = None
+    tokens: Annotated[
+        Integer | None, key("After the step that reaches so many tokens.", "1000000000", least=1)
+    ] = None
+    epochs: Annotated[
+        Positive | None, key("After so many passes over the manifest's order.", "1")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stochastic:
+    """Stochastic back-propagation through the tower: of a video's frames, a drawn share is kept for
+    the backward pass; single images always are."""
+
+    keep: Annotated[Share, key("The share of frames that is kept; 1: all.", "1/4")] = Fraction(1)
+    mode: Annotated[
+        str,
+        one_of("uniform_jitter"),
+        key("How frames are drawn: one of each run of 1/keep frames.", "uniform_jitter"),
+    ] = "uniform_jitter"
+    seed: Annotated[Integer, key("Of the draws.", "1", least=0)] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What becomes of a step whose loss or gradient is not finite, or far above its like."""
+
+    spike: Annotated[
+        Rate, key("Deviations above the last 200 losses from which a step is one.", "6")
+    ] = 6.0
+    policy: Annotated[
+        str,
+        one_of("stop", "skip"),
+        key("`stop`: the run ends there; `skip`: the step is not taken, the run goes on.", "skip"),
+    ] = "stop"
+    at_most: Annotated[
+        Integer, key("Of `skip`: so many steps are skipped, the next one stops.", "3", least=1)
+    ] = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +226,18 @@ class Config:
         VisionSize()
     )
     text: Annotated[TextSize, key("Size of the decoder.", "{hidden_size: 1536}")] = TextSize()
-    optimizer: Annotated[Optimizer, key("The optimizer and its rate.", "{lr: 2e-5}")] = Optimizer()
+    parts: Annotated[
+        Parts, key("Where each part comes from, and how it is trained.", "{tower: {train: false}}")
+    ] = Parts()
+    optimizer: Annotated[Optimizer, key("The optimizer.", "{clip: 1}")] = Optimizer()
+    schedule: Annotated[Schedule, key("How rates go over the steps.", "{warmup: 0.03}")] = (
+        Schedule()
+    )
+    stop: Annotated[Stop, key("When the run is complete.", "{steps: 800}")] = Stop(steps=100)
+    guard: Annotated[Guard, key("What becomes of bad steps.", "{policy: skip}")] = Guard()
+    stochastic: Annotated[
+        Stochastic, key("Stochastic back-propagation through the tower.", "{keep: 1/4}")
+    ] = Stochastic()
     layout: Annotated[
         LayoutConfig | None,
         key("The layout that the config was written for; the manifest must have it.",
@@ -107,13 +251,31 @@ class Config:
     ] = True
     packed_attention: Annotated[
         str,
-        one_of("sdpa_blocks", "flex", "varlen"),
-        key("How samples of a pack are kept apart (docs/model.md).", "flex"),
-    ] = "sdpa_blocks"
-    steps: Annotated[Integer, key("Steps of the optimizer.", "800", least=1)] = 100
+        one_of("auto", "sdpa_blocks", "flex", "varlen"),
+        key("How samples of a pack are kept apart (docs/model.md); `auto`: `varlen` in half "
+            "precision on CUDA, else `sdpa_blocks`.", "flex"),
+    ] = "auto"  # fmt: skip
+    precision: Annotated[
+        str,
+        one_of("bf16", "fp32"),
+        key("Of weights and activations; `bf16` keeps master weights and moments in fp32.", "bf16"),
+    ] = "fp32"
+    optimizer_state: Annotated[
+        str,
+        one_of("fp32", "bf16"),
+        key("Of master weights and moments; `bf16`: one process only, for timings.", "bf16"),
+    ] = "fp32"
+    deterministic: Annotated[
+        YesNoAuto,
+        key("Whether the same run gives the same bits; `auto`: where no GPU is used.", "true"),
+    ] = "auto"
+    tower_chunk: Annotated[
+        Integer,
+        key("Patches of one call of the tower: no frame is split, so up to a frame more.",
+            "65536", least=1),
+    ] = 16_384  # fmt: skip
     global_batch: Annotated[Integer, key("Packs of a step, over all processes.", "64", least=1)] = 4
-    micro_batch: Annotated[Integer, key("Packs of one forward pass.", "1", least=1)] = 4
-    seed: Annotated[Integer, key("Of the weights that are made anew.", "1", least=0)] = 0
+    micro_batch: Annotated[Integer, key("Packs of one forward pass.", "2", least=1)] = 1
     save_every: Annotated[Integer, key("Steps between two checkpoints.", "200", least=1)] = 100
     engine: Annotated[
         str,
@@ -123,10 +285,12 @@ class Config:
     zero_stage: Annotated[
         Integer, one_of(1, 2, 3), key("What deepspeed spreads over processes (ZeRO).", "3")
     ] = 2
-    init_from: Annotated[
-        Text,
-        key("The folder of a model whose weights the run starts from.", "runs/demo/train1/model"),
-    ] = ""
+    offload: Annotated[
+        str,
+        one_of("none", "optimizer", "weights"),
+        key("What deepspeed keeps in CPU memory: `optimizer` states, with `weights` (ZeRO-3) those "
+            "too.", "optimizer"),
+    ] = "none"  # fmt: skip
     workers: Annotated[Integer, key("Threads that prepare packs ahead; 0: none.", "4", least=0)] = 1
     cache_mib: Annotated[Integer, key("Decoded clips in memory, in MiB.", "4096", least=0)] = 512
     node_folder: Annotated[
@@ -139,14 +303,83 @@ class Config:
     )
 
 
+MOVED = {
+    ("init_from",): "parts: {PART: {init: FOLDER}} for each part, or --init-from FOLDER",
+    ("steps",): "stop: {steps: N}",
+    ("seed",): "parts: {PART: {init: {random: SEED}}}",
+    ("optimizer", "lr"): "parts: {PART: {lr: RATE}}",
+    ("optimizer", "weight_decay"): "parts: {PART: {weight_decay: RATE}}",
+    ("optimizer", "warmup_steps"): "schedule: {warmup: STEPS}",
+    ("optimizer", "schedule"): "schedule: {kind: NAME}",
+    ("optimizer", "floor"): "schedule: {floor: SHARE}",
+}
+"""Keys of before, and what is written in their place."""
+
+
 def load_config(path: Path) -> Config:
     """The config in `path`; UserError has a line for every mistake: file, key and remedy."""
     value = load_yaml(path)
-    return fields.parse(Config, {} if value is None else value, str(path))
+    tree = {} if value is None else value
+    wrong = [*_moved(tree), *fields.mistakes(Config, tree)]
+    if not wrong:
+        config = fields.parse(Config, tree, str(path))
+        wrong = [*_conflicts(config), *_not_yet(config)]
+    if wrong:
+        raise UserError("\n".join(f"{path}: {line}" for line in wrong))
+    return config
 
 
+def _moved(tree: Any) -> Iterator[str]:
+    """A line for each key of before; it is taken out of the tree."""
+    for (*outer, name), now in MOVED.items():
+        inner = tree
+        for step in outer:
+            inner = inner.get(step) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and name in inner:
+            del inner[name]
+            yield ": ".join([*outer, f"the key {name!r} is no more; write {now}"])
+
+
+def _conflicts(config: Config) -> Iterator[str]:
+    """A line for each thing that keys may not say together."""
+    ends = [name for name, value in asdict(config.stop).items() if value is not None]
+    if len(ends) != 1:
+        yield f"stop: says {' and '.join(ends) or 'nothing'}; write one of steps, tokens, epochs"
+    if config.stochastic.keep.numerator != 1:
+        yield f"stochastic: keep: {config.stochastic.keep} is not 1/N; write 1/4, or another 1/N"
+    if config.stochastic.keep != 1 and not config.parts.tower.train:
+        yield "stochastic: keep: the tower is not trained; remove the key, or parts: {tower: train}"
+    if config.parts.projector.checkpoint:
+        yield "parts: projector: checkpoint: it keeps next to nothing; remove the key"
+    if config.parts.tower.checkpoint and not config.parts.tower.train:
+        yield "parts: tower: checkpoint: the tower is not trained and keeps nothing; remove the key"
+
+
+def _not_yet(config: Config) -> Iterator[str]:
+    """A line for each key that has no effect yet; it goes when the effect comes."""
+    parts = {name: getattr(config.parts, name) for name in PARTS}
+    for name, part in parts.items():
+        if not part.train:
+            yield f"parts: {name}: train: not yet: every part is trained"
+        if isinstance(part.init, str) and part.init.startswith("hf://"):
+            yield f"parts: {name}: init: not yet: give a folder"
+        if part.init != parts["tower"].init:
+            yield f"parts: {name}: init: not yet: all parts start from one place"
+        if (part.lr, part.weight_decay) != (parts["tower"].lr, parts["tower"].weight_decay):
+            yield f"parts: {name}: lr, weight_decay: not yet: all parts have the same"
+    if config.stop.steps is None:
+        yield "stop: not yet: write `steps`"
+    default = Config()
+    for name in _WITHOUT_EFFECT:
+        if getattr(config, name) != getattr(default, name):
+            yield f"{name}: not yet; remove the key"
+    if config.schedule.kind != "cosine" or config.schedule.decay != default.schedule.decay:
+        yield "schedule: not yet: only cosine"
+
+
+_WITHOUT_EFFECT = (*("precision", "optimizer_state", "deterministic", "offload", "guard"),)
 _HOW_NOT_WHAT = {
-    *("engine", "zero_stage", "micro_batch", "save_every"),
+    *("engine", "zero_stage", "micro_batch", "tower_chunk", "save_every", "offload"),
     *("workers", "cache_mib", "node_folder", "node_mib"),
 }
 """Keys that spread the same computation over processes, memory and disks."""
@@ -155,7 +388,9 @@ _HOW_NOT_WHAT = {
 def digest(config: Config) -> str:
     """sha256 over every value that decides what the run computes, but for its last digits."""
     value = {name: item for name, item in asdict(config).items() if name not in _HOW_NOT_WHAT}
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    for part in value["parts"].values():
+        del part["checkpoint"]  # the same values, computed once more
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def check_layout(config: Config, layout: LayoutConfig, where: str) -> None:

@@ -26,6 +26,7 @@ from train.data.collate import Pack
 from train.data.node_cache import this_node
 from train.data.pack_stream import Stream
 from train.data.render import Rules
+from train.data.tower_plan import TowerRule
 from train.engine import checkpoint
 from train.engine.interface import Engine
 from train.engine.open_engine import open_engine
@@ -51,6 +52,7 @@ def run(config: Config, manifest_path: Path, data: str, out: Path) -> None:
         micro_batch=config.micro_batch,
         cache_bytes=config.cache_mib << 20,
         node=this_node(config.node_folder, config.node_mib << 20, engine.rank, os.environ),
+        tower=tower_rule(config),
     )
     try:
         resume(engine, stream, config, out)
@@ -60,13 +62,20 @@ def run(config: Config, manifest_path: Path, data: str, out: Path) -> None:
         engine.close()
 
 
+def tower_rule(config: Config) -> TowerRule:
+    """How the tower runs over packs, as the config has it."""
+    rule = config.stochastic
+    return TowerRule(chunk=config.tower_chunk, keep=rule.keep.denominator, seed=rule.seed)
+
+
 def train(engine: Engine, stream: Stream, config: Config, out: Path) -> None:
     """Every step from the stream's on; a checkpoint every `save_every` steps and at the end."""
+    total = total_steps(config)
     log = Log(out / METRICS, keep=stream.step) if engine.rank == 0 else None
-    with progress(config.steps, stream.step, shown=engine.rank == 0) as show:
+    with progress(total, stream.step, shown=engine.rank == 0) as show:
         batches = stream.steps()
         started = time.perf_counter()
-        while stream.step < config.steps:
+        while stream.step < total:
             packs = next(batches)
             waited = time.perf_counter()
             lr = learning_rate(config, stream.step - 1)
@@ -78,7 +87,7 @@ def train(engine: Engine, stream: Stream, config: Config, out: Path) -> None:
                     {"step": stream.step, "lr": lr, **row, **seconds, "replaced": stream.replaced}
                 )
             show(row["loss"])
-            if stream.step % config.save_every == 0 or stream.step == config.steps:
+            if stream.step % config.save_every == 0 or stream.step == total:
                 save(engine, stream, config, out)
             started = time.perf_counter()
 
@@ -102,22 +111,31 @@ def optimize(engine: Engine, packs: Sequence[Pack], lr: float) -> dict[str, floa
 
 def learning_rate(config: Config, step: int) -> float:
     """Linear warm-up, then a cosine down to `floor` times the peak; `step` counts from 0."""
-    rule = config.optimizer
-    if step < rule.warmup_steps:
-        return rule.lr * (step + 1) / rule.warmup_steps
-    done = (step - rule.warmup_steps) / max(config.steps - rule.warmup_steps, 1)
-    return rule.lr * (rule.floor + (1 - rule.floor) * (1 + math.cos(math.pi * done)) / 2)
+    rule, peak, total = config.schedule, config.parts.decoder.lr, total_steps(config)
+    warmup = rule.warmup if isinstance(rule.warmup, int) else math.ceil(rule.warmup * total)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(total - warmup, 1)
+    return peak * (rule.floor + (1 - rule.floor) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def total_steps(config: Config) -> int:
+    """The step after which the run is complete."""
+    if config.stop.steps is None:
+        raise UserError("stop: not yet: write `steps`")
+    return config.stop.steps
 
 
 def check_length(config: Config, manifest: Manifest, where: str) -> None:
     """Raise UserError before any work if a finite order ends before the last step."""
     if not manifest.is_finite:
         return
-    packs, wanted = sum(manifest.packs_per_window), config.steps * config.global_batch
+    total = total_steps(config)
+    packs, wanted = sum(manifest.packs_per_window), total * config.global_batch
     if packs + config.global_batch <= wanted:
         raise UserError(
-            f"{where}: its order ends after {packs} packs, {config.steps} steps of "
-            f"{config.global_batch} want {wanted}; lower `steps`, or plan more repeats"
+            f"{where}: its order ends after {packs} packs, {total} steps of "
+            f"{config.global_batch} want {wanted}; lower `stop`, or plan more repeats"
         )
 
 

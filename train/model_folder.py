@@ -22,7 +22,7 @@ from mixtures.tokens.text import IM_END, IMAGE_PAD, VIDEO_PAD, VISION_END, VISIO
 from shards.errors import UserError
 from shards.ids import sha256_file
 from shards.profile import Profile
-from train.config import Config
+from train.config import Config, RandomInit
 from train.data.render import Rules
 from train.engine.interface import Engine
 from train.json_files import write_json
@@ -45,16 +45,17 @@ class Saved:
 
 
 def build_model(config: Config, rules: Rules) -> SlowFastForConditionalGeneration:
-    """The config's model: fresh weights from `seed`, or those of the folder `init_from`."""
-    torch.manual_seed(config.seed)
+    """The config's model: fresh weights by a seed, or those of a folder."""
+    init = config.parts.decoder.init
+    torch.manual_seed(init.seed if isinstance(init, RandomInit) else 0)
     wanted = model_config(config, rules)
     model = SlowFastForConditionalGeneration(wanted)
     end = rules.codec.token_id(IM_END)
     model.generation_config.update(
         eos_token_id=end, pad_token_id=end, suppress_tokens=wanted.visual_token_ids
     )
-    if config.init_from:
-        _take_weights(model, Path(config.init_from), rules)
+    if isinstance(init, str):
+        _take_weights(model, Path(init), rules)
     return model
 
 
@@ -140,7 +141,7 @@ def _take_weights(model: SlowFastForConditionalGeneration, folder: Path, rules: 
     about = _read_description(folder)
     if about["tokenizer_sha256"] != rules.codec.tokenizer_sha256:
         raise UserError(
-            f"init_from: {folder} was trained with tokenizer {about['tokenizer_sha256'][:12]}, the "
+            f"init: {folder} was trained with tokenizer {about['tokenizer_sha256'][:12]}, the "
             f"manifest names {rules.codec.tokenizer_sha256[:12]}; plan both with one tokenizer"
         )
     source = SlowFastForConditionalGeneration.from_pretrained(folder)
@@ -149,7 +150,7 @@ def _take_weights(model: SlowFastForConditionalGeneration, folder: Path, rules: 
         shapes = [tuple(w[name].shape) if name in w else None for w in (own, given)]
         if shapes[0] != shapes[1]:
             raise UserError(
-                f"init_from: {folder} has {name} of shape {shapes[1]}, the config wants "
+                f"init: {folder} has {name} of shape {shapes[1]}, the config wants "
                 f"{shapes[0]}; use the sizes of its config"
             )
     model.load_state_dict(source.state_dict())

@@ -46,7 +46,7 @@ class DeepSpeedEngine:
         self.deepspeed = deepspeed
         self.engine, *_ = deepspeed.initialize(
             model=self.model,
-            optimizer=make_optimizer(config.optimizer, model),
+            optimizer=make_optimizer(config, model),
             config=_deepspeed_config(config, sum(shape.numel() for shape in self.shapes.values())),
             dist_init_required=False,
         )

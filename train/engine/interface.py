@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from train.config import Optimizer
+from train.config import Config
 from train.data.collate import Pack
 
 
@@ -59,14 +59,15 @@ class Engine(Protocol):
         ...
 
 
-def make_optimizer(rule: Optimizer, model: nn.Module) -> torch.optim.AdamW:
+def make_optimizer(config: Config, model: nn.Module) -> torch.optim.AdamW:
     """AdamW; matrices decay, vectors do not."""
+    rule, betas = config.parts.decoder, config.optimizer.betas
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": rule.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=rule.lr, betas=rule.betas, fused=True)
+    return torch.optim.AdamW(groups, lr=rule.lr, betas=betas, fused=True)
 
 
 def distinct_weights(model: nn.Module) -> dict[str, Tensor]:

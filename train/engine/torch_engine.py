@@ -25,7 +25,7 @@ class TorchEngine:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model
         nn.Module.to(model, self.device)
-        self.optimizer = make_optimizer(config.optimizer, model)
+        self.optimizer = make_optimizer(config, model)
         self.clip = config.optimizer.clip
 
     def total(self, value: float) -> float:

@@ -14,7 +14,7 @@ from mixtures.tokens.text import Rendered, TextCodec
 from shards.sample import Turn
 from tests.support.made_pool import TOKENIZER
 from tests.support.tiny_model import LAYOUT, PAD, mixed_samples, tiny_sample
-from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
+from train.data.collate import RenderedSample, build_pack, empty_pack
 from train.data.render import Rules, render
 
 

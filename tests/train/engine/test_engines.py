@@ -14,6 +14,7 @@ from shards.errors import UserError
 from tests.support.ranks import launch
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import CONFIG, TINY
+from train.config import RandomInit, Stop, all_from
 from train.data.collate import empty_pack
 from train.data.pack_stream import Stream
 from train.data.render import Rules
@@ -61,7 +62,12 @@ def test_what_an_engine_saved_goes_into_a_model_of_the_same_sizes_only(
 ) -> None:
     manifest, rules = rules_of(built)
     packs = next(Stream(manifest, str(built.parent.parent / "pool"), global_batch=4).steps())
-    one, other = (TorchEngine(replace(TINY, seed=i), build_model(TINY, rules)) for i in (0, 5))
+    one, other = (
+        TorchEngine(
+            replace(TINY, parts=all_from(TINY.parts, RandomInit(i))), build_model(TINY, rules)
+        )
+        for i in (0, 5)
+    )
     optimize(one, packs, 1e-3)
     one.save(tmp_path)
     other.load(tmp_path, 1)
@@ -102,10 +108,12 @@ def test_the_torch_engine_refuses_a_launch_of_several_processes(
 def test_two_deepspeed_processes_train_as_one_torch_process_does(
     built: Path, tmp_path: Path
 ) -> None:
-    config = replace(TINY, steps=4, global_batch=5)
+    config = replace(TINY, stop=Stop(steps=4), global_batch=5)
     run(config, built, str(built.parent.parent / "pool"), tmp_path / "one")
     text = CONFIG.replace("global_batch: 4", "global_batch: 5")
-    (tmp_path / "run.yaml").write_text(f"{text}steps: 4\nengine: deepspeed\nzero_stage: 2\n")
+    (tmp_path / "run.yaml").write_text(
+        f"{text}stop: {{steps: 4}}\nengine: deepspeed\nzero_stage: 2\n"
+    )
     words = ["--manifest", str(built), "--out", str(tmp_path / "two")]
     launch(["train", "run", str(tmp_path / "run.yaml"), *words], 110)
     one, two = (rows(tmp_path / name) for name in ("one", "two"))
