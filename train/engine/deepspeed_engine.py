@@ -24,8 +24,8 @@ from shards.errors import UserError
 from train.config import Config
 from train.data.collate import Pack
 from train.engine.interface import distinct_weights, make_optimizer, shapes_of
+from train.engine.micro_batches import named_where_memory_ends, on_device
 from train.engine.state_files import MOMENTS, read_state, write_state
-from train.model.inputs import pack_inputs
 
 _TIMEOUT = timedelta(minutes=10)
 _BUCKET = 500_000_000  # elements: DeepSpeed's default
@@ -60,13 +60,14 @@ class DeepSpeedEngine:
 
     def backward(self, packs: Sequence[Pack], denominator: int) -> float:
         """One forward and one backward pass per pack; the last one ends the accumulation."""
-        summed = 0.0
-        for number, pack in enumerate(packs, 1):
+        summed = torch.zeros((), dtype=torch.float64, device=self.device)
+        for number, (pack, inputs) in enumerate(on_device(packs, self.device), 1):
             self.engine.set_gradient_accumulation_boundary(number == len(packs))
-            loss = self.engine(**pack_inputs(pack, self.device)).loss
-            self.engine.backward(loss * (self.world_size / denominator))
-            summed += loss.item()
-        return summed
+            with named_where_memory_ends(pack):
+                loss = self.engine(**inputs).loss
+                self.engine.backward(loss * (self.world_size / denominator))
+            summed += loss.detach()
+        return summed.item()
 
     def update(self, lr: float) -> float:
         """DeepSpeed clips as its configuration says."""
