@@ -66,13 +66,15 @@ ROOMS = {
     "train": {
         "json_files": "",
         "config": "",
+        "schedule": "config",
+        "guard": "config",
         "data": "",
         "model": "data",
-        "engine": "json_files config data model",
+        "engine": "json_files config guard data model",
         "sizing": "model",
         "model_folder": "json_files config data model engine",
         "evaluation": "json_files data model model_folder",
-        "loop": "config data engine model_folder",
+        "loop": "json_files config schedule guard data engine model_folder",
         "__main__": "config sizing evaluation loop",
     },
 }

@@ -323,7 +323,7 @@ def load_config(path: Path) -> Config:
     wrong = [*_moved(tree), *fields.mistakes(Config, tree)]
     if not wrong:
         config = fields.parse(Config, tree, str(path))
-        wrong = [*_conflicts(config), *_not_yet(config)]
+        wrong = [*_conflicts(config), *_without_effect(tree), *_not_yet(config)]
     if wrong:
         raise UserError("\n".join(f"{path}: {line}" for line in wrong))
     return config
@@ -345,51 +345,71 @@ def _conflicts(config: Config) -> Iterator[str]:
     ends = [name for name, value in asdict(config.stop).items() if value is not None]
     if len(ends) != 1:
         yield f"stop: says {' and '.join(ends) or 'nothing'}; write one of steps, tokens, epochs"
+    if not any(part.train for part in _parts(config).values()):
+        yield "parts: no part is trained; write `train: true` for one"
+    if config.optimizer_state == "bf16" and (config.engine, config.precision) != ("torch", "bf16"):
+        yield "optimizer_state: bf16 is for `engine: torch` and `precision: bf16`; write fp32"
+    if config.offload != "none" and config.engine != "deepspeed":
+        yield "offload: only deepspeed moves states to the CPU; write `engine: deepspeed`"
+    if config.offload == "weights" and config.zero_stage != 3:
+        yield "offload: weights lie on the CPU under `zero_stage: 3` only; write optimizer"
+    if config.stochastic.keep != 1 and not config.parts.tower.train:
+        yield "stochastic: the tower is not trained; remove the key"
     if config.stochastic.keep.numerator != 1:
         yield f"stochastic: keep: {config.stochastic.keep} is not 1/N; write 1/4, or another 1/N"
-    if config.stochastic.keep != 1 and not config.parts.tower.train:
-        yield "stochastic: keep: the tower is not trained; remove the key, or parts: {tower: train}"
     if config.parts.projector.checkpoint:
         yield "parts: projector: checkpoint: it keeps next to nothing; remove the key"
-    if config.parts.tower.checkpoint and not config.parts.tower.train:
-        yield "parts: tower: checkpoint: the tower is not trained and keeps nothing; remove the key"
+
+
+def _without_effect(tree: Any) -> Iterator[str]:
+    """A line for each key that is written and, beside what else is written, does nothing."""
+    schedule = tree.get("schedule", {})
+    kind = schedule.get("kind", Schedule().kind)
+    if "decay" in schedule and kind != "wsd":
+        yield f"schedule: decay: nothing decays so under `kind: {kind}`; remove it"
+    if "floor" in schedule and kind == "constant":
+        yield "schedule: floor: nothing falls under `kind: constant`; remove it"
+    for name, part in tree.get("parts", {}).items():
+        frozen = ("lr", "weight_decay", *(["checkpoint"] if name == "tower" else []))
+        for key_ in frozen if part.get("train") is False else ():
+            if key_ in part:
+                yield f"parts: {name}: {key_}: does nothing under `train: false`; remove it"
 
 
 def _not_yet(config: Config) -> Iterator[str]:
     """A line for each key that has no effect yet; it goes when the effect comes."""
-    parts = {name: getattr(config.parts, name) for name in PARTS}
+    parts = _parts(config)
     for name, part in parts.items():
-        if not part.train:
-            yield f"parts: {name}: train: not yet: every part is trained"
         if isinstance(part.init, str) and part.init.startswith("hf://"):
             yield f"parts: {name}: init: not yet: give a folder"
         if part.init != parts["tower"].init:
             yield f"parts: {name}: init: not yet: all parts start from one place"
-        if (part.lr, part.weight_decay) != (parts["tower"].lr, parts["tower"].weight_decay):
-            yield f"parts: {name}: lr, weight_decay: not yet: all parts have the same"
-    if config.stop.steps is None:
-        yield "stop: not yet: write `steps`"
-    default = Config()
-    for name in _WITHOUT_EFFECT:
-        if getattr(config, name) != getattr(default, name):
-            yield f"{name}: not yet; remove the key"
-    if config.schedule.kind != "cosine" or config.schedule.decay != default.schedule.decay:
-        yield "schedule: not yet: only cosine"
 
 
-_WITHOUT_EFFECT = (*("precision", "optimizer_state", "deterministic", "offload", "guard"),)
+def _parts(config: Config) -> dict[str, Part]:
+    return {name: getattr(config.parts, name) for name in PARTS}
+
+
 _HOW_NOT_WHAT = {
-    *("engine", "zero_stage", "micro_batch", "tower_chunk", "save_every", "offload"),
+    *("engine", "zero_stage", "micro_batch", "save_every", "offload"),
+    *("packed_attention", "deterministic", "tower_chunk"),
     *("workers", "cache_mib", "node_folder", "node_mib"),
+    *("stop", "guard"),
 }
-"""Keys that spread the same computation over processes, memory and disks."""
+"""Keys that spread the same computation over processes, memory and disks, and keys that may change
+while a run stands still: train.schedule.check_same_rates looks at `stop`."""
 
 
 def digest(config: Config) -> str:
-    """sha256 over every value that decides what the run computes, but for its last digits."""
+    """sha256 over every value that decides what the run computes, but for its last digits.
+
+    Of a part that is not trained, checkpoints hold the digest of its weights, wherever they lie.
+    """
     value = {name: item for name, item in asdict(config).items() if name not in _HOW_NOT_WHAT}
     for part in value["parts"].values():
-        del part["checkpoint"]  # the same values, computed once more
+        del part["checkpoint"]
+        if not part["train"]:
+            del part["init"]
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -27,6 +27,7 @@ from train.data.render import Rules
 from train.engine.interface import Engine
 from train.json_files import write_json
 from train.model.config import SlowFastConfig
+from train.model.finite import check_finite
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import processor_of
 
@@ -79,6 +80,7 @@ def model_config(config: Config, rules: Rules) -> SlowFastConfig:
 def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> None:
     """Write the model folder in one step; every rank calls, the first one writes."""
     weights = engine.weights()
+    check_finite(weights.items(), f"{folder}: not written")
     if engine.rank == 0:
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -112,8 +114,10 @@ def load_saved(folder: Path) -> Saved:
     about = _read_description(folder)
     tokenizer = (folder / "tokenizer.json").read_bytes()
     codec = TextCodec(tokenizer, about["template"], str(folder / "tokenizer.json"))
+    model = SlowFastForConditionalGeneration.from_pretrained(folder)
+    check_finite(model.named_parameters(), str(folder))
     return Saved(
-        model=SlowFastForConditionalGeneration.from_pretrained(folder),
+        model=model,
         rules=Rules(
             view=View(**about["frames"]), layout=LayoutConfig(**about["layout"]), codec=codec
         ),
@@ -145,6 +149,7 @@ def _take_weights(model: SlowFastForConditionalGeneration, folder: Path, rules: 
             f"manifest names {rules.codec.tokenizer_sha256[:12]}; plan both with one tokenizer"
         )
     source = SlowFastForConditionalGeneration.from_pretrained(folder)
+    check_finite(source.named_parameters(), f"init: {folder}")
     own, given = dict(model.named_parameters()), dict(source.named_parameters())
     for name in own.keys() | given.keys():
         shapes = [tuple(w[name].shape) if name in w else None for w in (own, given)]

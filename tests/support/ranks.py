@@ -17,10 +17,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch.distributed as dist
 
 from tests.support.tiny_run import ONE_THREAD, TINY, pool_of
-from train.config import Config, Part, Stochastic, Stop
+from tests.train.engine import watched
+from train.config import Config, Part, Stochastic, Stop, load_config
 from train.engine import checkpoint
 from train.loop import run
 
@@ -29,6 +31,7 @@ SHARED = replace(TINY, stop=Stop(steps=STEPS), global_batch=5, save_every=2, tow
 _AGAIN = Part(lr=TINY.parts.tower.lr, checkpoint=True)
 TOWERS: dict[str, dict[str, Any]] = {
     "tuned": {},
+    "frozen": {"parts": replace(TINY.parts, tower=Part(train=False))},
     "stochastic": {
         "stochastic": Stochastic(keep=Fraction(1, 4), seed=1),
         "parts": replace(TINY.parts, tower=_AGAIN, decoder=_AGAIN),
@@ -68,12 +71,17 @@ def of_steps(steps: int, tower: str, chunk: int = 40) -> Config:
 def train(number: int, job: dict[str, Any]) -> None:
     """Go on to the last step under one ZeRO stage; keep this job's rows, and what it saved.
 
-    A job with `steps` says itself how many, and what becomes of the tower.
+    A job may have its own `config`, a file, and steps with `bad` gradients; one with `steps` says
+    itself how many, and what becomes of the tower.
     """
     out, manifest = Path(job["out"]), Path(job["manifest"])
-    own = of_steps(job["steps"], job["tower"], job["chunk"]) if "steps" in job else SHARED
-    config = replace(own, engine="deepspeed", zero_stage=job["stage"])
-    run(config, manifest, pool_of(manifest), out)
+    config = load_config(Path(job["config"])) if "config" in job else SHARED
+    config = of_steps(job["steps"], job["tower"], job["chunk"]) if "steps" in job else config
+    config = replace(config, engine="deepspeed", zero_stage=job["stage"])
+    with pytest.MonkeyPatch.context() as patch:
+        watched.watch(patch)
+        watched.plant(patch, set(job.get("bad", ())))
+        run(config, manifest, pool_of(manifest), out)
     if os.environ["RANK"] == "0":
         shutil.copy(out / "metrics.jsonl", out / f"metrics-{number}.jsonl")
         keep_until(out, job["keep"])
@@ -83,8 +91,8 @@ def train(number: int, job: dict[str, Any]) -> None:
 def main() -> None:
     checkpoint.KEEP = STEPS
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-    for number, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
-        train(number, job)
+    for place, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
+        train(job.get("number", place), job)
     dist.destroy_process_group()
 
 

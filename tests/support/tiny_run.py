@@ -21,7 +21,7 @@ def fingerprint(steps: list[list[Pack]]) -> list[list[tuple[Any, ...]]]:
     ]
 
 
-EXACT = ("step", "loss", "grad_norm", "lr", "supervised", "tokens", "samples")
+EXACT = ("step", "loss", "grad_norm", "lr_decoder", "supervised", "tokens", "samples")
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 PART = Part(lr=5e-3)
 TINY = Config(

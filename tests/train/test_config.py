@@ -110,7 +110,7 @@ def test_a_key_of_before_is_an_error_that_names_the_new_one(tmp_path: Path) -> N
         ("stochastic: {keep: 1/0}", "keep: must be a share above 0 and up to 1"),
         ("stochastic: {keep: 2/3}", "keep: 2/3 is not 1/N; write 1/4"),
         ("stochastic: {keep: 1/4}\nparts: {tower: {train: false}}", "the tower is not trained"),
-        ("parts: {tower: {train: false, checkpoint: true}}", "the tower is not trained and keeps"),
+        ("parts: {tower: {train: false, checkpoint: true}}", "checkpoint: does nothing under"),
         ("parts: {projector: {checkpoint: true}}", "it keeps next to nothing"),
         ("tower_chunk: 0", "tower_chunk: must be an integer of at least 1"),
         ("schedule: {warmup: -1}", "warmup: must be a count, or a share"),

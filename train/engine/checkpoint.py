@@ -17,21 +17,32 @@ from typing import Any
 from shards.errors import DamagedData, UserError
 from shards.ids import sha256_file
 from train.data.data_state import DataState
+from train.guard import GuardState
 from train.json_files import fsync, write_json
 
 COMMITTED = "COMMITTED.json"
-SCHEMA = "slowfast-mix/checkpoint/2"
+SCHEMA = "slowfast-mix/checkpoint/3"
 KEEP = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A committed state: `step` optimizer steps are in it; `data` is the stream's state."""
+    """A committed state after `step` steps, `updates` of them taken, of a run of `total` steps.
+
+    `data` is the stream's state and `guard` the guard's; `frozen` names source and digest of the
+    parts that are not trained, which are in no file here.
+    """
 
     folder: Path
     step: int
+    updates: int
+    total: int
     manifest_id: str
     config: str
+    precision: str
+    optimizer_state: str
+    frozen: dict[str, dict[str, str]]
+    guard: GuardState
     data: DataState
     files: dict[str, str]
 
@@ -86,6 +97,18 @@ def check_same_run(found: Checkpoint, manifest_id: str, config: str) -> None:
             raise UserError(
                 f"{found.folder}: saved with {what} {saved}, this run has {now}; "
                 "give another --out, or delete this one"
+            )
+
+
+def check_same_frozen(found: Checkpoint, frozen: dict[str, dict[str, str]]) -> None:
+    """Raise UserError unless the parts that are not trained are those the checkpoint stands on."""
+    for part, saved in found.frozen.items():
+        now = frozen[part]
+        if now["sha256"] != saved["sha256"]:
+            raise UserError(
+                f"{found.folder}: trained over the {part} of {saved['source']} (sha256 "
+                f"{saved['sha256'][:12]}), that of {now['source']} is another one "
+                f"({now['sha256'][:12]}); give the one of before, or another --out"
             )
 
 

@@ -14,7 +14,7 @@ from shards.errors import UserError
 from tests.support.ranks import launch
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import CONFIG, TINY
-from train.config import RandomInit, Stop, all_from
+from train.config import Guard, RandomInit, Stop, all_from
 from train.data.collate import empty_pack
 from train.data.pack_stream import Stream
 from train.data.render import Rules
@@ -22,6 +22,7 @@ from train.engine.interface import distinct_weights
 from train.engine.open_engine import open_engine
 from train.engine.state_files import KINDS, grouped, read_state, write_state
 from train.engine.torch_engine import TorchEngine
+from train.guard import Door
 from train.loop import optimize, run
 from train.model_folder import build_model, load_saved
 
@@ -36,12 +37,16 @@ def rules_of(built: Path) -> tuple[Manifest, Rules]:
     return manifest, Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
 
 
+def door() -> Door:
+    return Door(Guard())
+
+
 def one_step(built: Path, micro_batch: int, *, and_empty: bool = False) -> dict[str, float]:
     manifest, rules = rules_of(built)
     data = str(built.parent.parent / "pool")
     packs = next(Stream(manifest, data, global_batch=4, micro_batch=micro_batch).steps())
     engine = TorchEngine(TINY, build_model(TINY, rules))
-    return optimize(engine, [*packs, empty_pack()] if and_empty else packs, 1e-3)
+    return optimize(engine, [*packs, empty_pack()] if and_empty else packs, 0.2, door())
 
 
 def test_how_packs_are_joined_into_forward_passes_changes_nothing(built: Path) -> None:
@@ -68,10 +73,10 @@ def test_what_an_engine_saved_goes_into_a_model_of_the_same_sizes_only(
         )
         for i in (0, 5)
     )
-    optimize(one, packs, 1e-3)
+    optimize(one, packs, 0.2, door())
     one.save(tmp_path)
     other.load(tmp_path, 1)
-    rows = [optimize(engine, packs, 1e-3) for engine in (one, other)]
+    rows = [optimize(engine, packs, 0.2, door()) for engine in (one, other)]
     assert rows[0] == rows[1]
     both = zip(one.model.parameters(), other.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in both)
