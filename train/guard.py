@@ -13,7 +13,7 @@ from statistics import fmean, pstdev
 from typing import TypedDict
 
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from shards.errors import UserError
 from train.config import Guard
 
@@ -78,8 +78,8 @@ def samples_of(
     manifest: Manifest, step: int, place: tuple[int, int], global_batch: int
 ) -> list[dict[str, str]]:
     """Key and source of every sample of a step, as the order names them; `place` is the step's
-    `Order.place_of`."""
-    order = Order(manifest, global_batch)
+    `BatchSampler.place_of`."""
+    order = BatchSampler(manifest, global_batch)
     order.go_on(step, *place)
     drawn = [one for pack in order.batch(step, 0, 1) for one in pack]
     return [{"key": one.key, "source": one.source} for one in drawn]

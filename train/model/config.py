@@ -16,7 +16,8 @@ class SlowFastConfig(PreTrainedConfig):
 
     `layout` is the manifest's layout as plain JSON; `visual_token_ids` are never generated: start
     and end of a medium, then the pads that stand for its rows. `packed_attention` is one of
-    train.model.attention.NAMES; `pool_before_projection` false projects every patch, then pools.
+    train.model.attention.NAMES; `pool_before_projection` false projects every patch, then
+    pools; None is the projector's own order.
     """
 
     model_type = "slowfast"
@@ -31,7 +32,7 @@ class SlowFastConfig(PreTrainedConfig):
     layout: dict[str, Any] | None = None
     visual_token_ids: list[int] | None = None
     packed_attention: str = "sdpa_blocks"
-    pool_before_projection: bool = True
+    pool_before_projection: bool | None = None
     tie_word_embeddings: bool = False
 
     def layout_config(self) -> LayoutConfig:
