@@ -39,6 +39,11 @@ class Packs:
         places = block.places[block.ends[at] : block.ends[at + 1]]
         return tuple(self._draws.samples_at(block.draw, places))
 
+    def patches(self, number: int) -> int:
+        """The patches of a pack's samples, as the plan counted them."""
+        block, at = self._find(number)
+        return int(block.patches[at])
+
     def costs(self, start: int, stop: int) -> list[int]:
         """An estimate of the work of packs start..stop-1, in tokens; a finite order runs out."""
         found: list[int] = []

@@ -59,6 +59,10 @@ class Order:
         found = {number: self._packs.pack(number) for number in sorted(numbers)}  # block by block
         return [found[number] for number in numbers]
 
+    def patches(self, numbers: Sequence[int]) -> int:
+        """The patches of the packs of these numbers, as the plan counted them."""
+        return sum(self._packs.patches(number) for number in numbers)
+
     def deal(self, step: int, world_size: int) -> list[list[int]]:
         """The pack numbers of a step for each rank."""
         start = step * self._global_batch

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Cache
 
-from train.data.collate import Pack
-from train.model.attention import Blocks, plan_blocks
+from train.data.attention_blocks import Blocks
+from train.data.collate import MemoryFrames, Pack
+from train.data.tower_plan import TowerPlan, plan_all
 from train.model.memory import MemoryTensors
 from train.model.projectors import SlotTensors
 
@@ -27,7 +28,7 @@ class VisualInputs:
     """Pixels of a row or a batch and where they stand, positions counted over the flattened rows.
 
     `patches` uint8 [P, 768] and `seconds` float32 [N] as packs hold them; `grids` int64 [N, 2],
-    best kept on the CPU; `memory` may be None for a model that has none.
+    kept on the CPU; `memory` may be None for a model that has none. `tower`: in which calls.
     """
 
     patches: Tensor
@@ -35,6 +36,7 @@ class VisualInputs:
     slots: SlotTensors
     seconds: Tensor
     memory: MemoryTensors | None
+    tower: TowerPlan[Tensor]
 
 
 VISUAL_INPUTS = tuple(field.name for field in fields(VisualInputs))
@@ -45,13 +47,14 @@ VISUAL_INPUTS = tuple(field.name for field in fields(VisualInputs))
 class PackedRow:
     """Whole samples back to back: `ids`, `labels` and `positions` int64 [T] as a pack has them.
 
-    `blocks` keeps the samples apart.
+    `blocks` keeps the samples apart; `supervised` int64 [S] are the rows with a label.
     """
 
     ids: Tensor
     labels: Tensor
     positions: Tensor
-    blocks: Blocks
+    blocks: Blocks[Tensor]
+    supervised: Tensor | None
     visual: VisualInputs
 
 
@@ -82,55 +85,69 @@ class PackedArguments(TypedDict):
     input_ids: Tensor
     labels: Tensor
     position_ids: Tensor
-    blocks: Blocks
+    blocks: Blocks[Tensor]
+    supervised: Tensor | None
     patches: Tensor
     grids: Tensor
     slots: SlotTensors
     seconds: Tensor
     memory: MemoryTensors | None
+    tower: TowerPlan[Tensor]
 
 
-def packed_row(pack: Pack, device: torch.device | str = "cpu", calls: int = 1) -> PackedRow:
-    """A pack as tensors; grids and the memory's frames stay on the CPU.
+def packed_row(pack: Pack, device: torch.device | str = "cpu") -> PackedRow:
+    """A pack as tensors; only `grids` stay on the CPU.
 
-    The tower runs at least `calls` times on the memory's frames: see `MemoryTensors`.
+    On an accelerator they come through page-locked memory and are on their way when this returns.
     """
-
-    def moved(array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
-
-    slots = pack.slots
-    memory = pack.memory
+    device = torch.device(device)
+    slots = {name: getattr(pack.slots, name) for name in SlotTensors._fields}
+    memory = {f.name: getattr(pack.memory, f.name) for f in fields(pack.memory)}
     return PackedRow(
-        ids=moved(pack.tokens),
-        labels=moved(pack.labels),
-        positions=moved(pack.positions),
-        blocks=plan_blocks(pack.cu_seqlens, device),
+        ids=moved(pack.tokens, device),
+        labels=moved(pack.labels, device),
+        positions=moved(pack.positions, device),
+        blocks=moved(pack.blocks, device),
+        supervised=moved(pack.supervised_rows, device),
         visual=VisualInputs(
-            patches=moved(pack.patches),
+            patches=moved(pack.patches, device),
             grids=torch.from_numpy(pack.grids),
-            slots=SlotTensors(*(moved(getattr(slots, name)) for name in SlotTensors._fields)),
-            seconds=moved(pack.times),
-            memory=_memory(
-                {f.name: torch.from_numpy(getattr(memory, f.name)) for f in fields(memory)}, calls
-            ),
+            slots=SlotTensors(**{name: moved(array, device) for name, array in slots.items()}),
+            seconds=moved(pack.times, device),
+            memory=_memory(memory, device),
+            tower=moved(pack.tower, device),
         ),
     )
 
 
-def pack_inputs(pack: Pack, device: torch.device | str = "cpu", calls: int = 1) -> PackedArguments:
+def moved(value: Any, device: torch.device) -> Any:
+    """Arrays, and named tuples and tuples of them, as tensors on a device; the rest as it is."""
+    if isinstance(value, np.ndarray):
+        tensor = torch.from_numpy(value)
+        return (
+            tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+        )
+    if isinstance(value, tuple):
+        parts = [moved(part, device) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
+
+
+def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> PackedArguments:
     """`packed_row` as the keyword arguments of the model's forward."""
-    row = packed_row(pack, device, calls)
+    row = packed_row(pack, device)
     return {
         "input_ids": row.ids[None],
         "labels": row.labels[None],
         "position_ids": row.positions[None],
         "blocks": row.blocks,
+        "supervised": row.supervised,
         "patches": row.visual.patches,
         "grids": row.visual.grids,
         "slots": row.visual.slots,
         "seconds": row.visual.seconds,
         "memory": row.visual.memory,
+        "tower": row.visual.tower,
     }
 
 
@@ -138,7 +155,8 @@ def row_of(
     input_ids: Tensor | None,
     labels: Tensor | None,
     position_ids: Tensor | None,
-    blocks: Blocks,
+    blocks: Blocks[Tensor],
+    supervised: Tensor | None,
     visual: VisualInputs | None,
 ) -> PackedRow:
     """Arguments of `forward`, as `pack_inputs` makes them, as one value; TypeError without any."""
@@ -152,6 +170,7 @@ def row_of(
         labels=labels[0],
         positions=position_ids[0],
         blocks=blocks,
+        supervised=supervised,
         visual=visual,
     )
 
@@ -162,11 +181,13 @@ def visual_inputs(
     slots: SlotTensors | Mapping[str, Tensor] | None,
     seconds: Tensor | None,
     memory: MemoryTensors | Mapping[str, Tensor] | None,
+    tower: TowerPlan[Tensor] | None,
     device: torch.device,
 ) -> VisualInputs | None:
     """The arguments of `forward` as one value, None where nothing is shown.
 
-    The dictionaries that the processor makes become tuples; slots are moved to `device`.
+    The dictionaries that the processor makes become tuples on `device`, and the tower's calls are
+    planned where no pack has done so.
     """
     if patches is None:
         return None
@@ -175,18 +196,30 @@ def visual_inputs(
     if not isinstance(slots, SlotTensors):
         slots = SlotTensors(**{name: tensor.to(device) for name, tensor in slots.items()})
     if isinstance(memory, Mapping):
-        memory = _memory(memory)
-    return VisualInputs(patches=patches, grids=grids, slots=slots, seconds=seconds, memory=memory)
+        names = [f.name for f in fields(MemoryFrames)]
+        memory = _memory({name: memory[name].cpu().numpy() for name in names}, device)
+    if tower is None:
+        beyond = grids[:0] if memory is None else memory.grids
+        tower = moved(plan_all(grids.cpu().numpy(), beyond.cpu().numpy()), device)
+    return VisualInputs(
+        patches=patches.to(device),
+        grids=grids,
+        slots=slots,
+        seconds=seconds.to(device),
+        memory=memory,
+        tower=tower,
+    )
 
 
-def _memory(frames: Mapping[str, Tensor], calls: int = 1) -> MemoryTensors:
+def _memory(frames: Mapping[str, NDArray[Any]], device: torch.device) -> MemoryTensors:
+    counts = np.bincount(frames["clip"])
+    real = np.arange(counts.max(initial=0)) < counts[:, None]
+    tensors = {name: moved(array, device) for name, array in frames.items() if name != "grids"}
     return MemoryTensors(
-        patches=frames["patches"],
-        grids=frames["grids"],
-        times=frames["times"],
-        clip=frames["clip"],
-        position=frames["position"],
-        calls=calls,
+        **tensors,
+        grids=torch.from_numpy(frames["grids"]),
+        counts=tuple(counts.tolist()),
+        real=moved(real, device),
     )
 
 

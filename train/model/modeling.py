@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from train.model.attention import Blocks, register_attention, with_mask
+from train.data.attention_blocks import Blocks
+from train.data.tower_plan import TowerPlan
+from train.model.attention import register_attention, with_mask
 from train.model.config import SlowFastConfig
+from train.model.encoding import encode
 from train.model.generation import SlowFastGenerationMixin
 from train.model.initialisation import initialise
 from train.model.inputs import (
@@ -27,7 +30,7 @@ from train.model.inputs import (
 from train.model.loss import supervised_loss
 from train.model.memory import LongMemory, MemoryTensors, with_memory
 from train.model.projectors import SlotTensors, build_projector
-from train.model.vision import OryxVisionTower, normalised
+from train.model.vision import OryxVisionTower
 
 register_attention()
 
@@ -85,12 +88,14 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        blocks: Blocks | None = None,
+        blocks: Blocks[Tensor] | None = None,
+        supervised: Tensor | None = None,
         patches: Tensor | None = None,
         grids: Tensor | None = None,
         slots: SlotTensors | Mapping[str, Tensor] | None = None,
         seconds: Tensor | None = None,
         memory: MemoryTensors | Mapping[str, Tensor] | None = None,
+        tower: TowerPlan[Tensor] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
@@ -101,10 +106,10 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         logits of a left-padded batch [B, T], as `generate` asks for them; `slots` and `memory` are
         then the dictionaries that the processor makes.
         """
-        shown = (patches, grids, slots, seconds, memory)
+        shown = (patches, grids, slots, seconds, memory, tower)
         if blocks is not None:
             visual = visual_inputs(*shown, blocks.scatter.device)
-            row = row_of(input_ids, labels, position_ids, blocks, visual)
+            row = row_of(input_ids, labels, position_ids, blocks, supervised, visual)
             return CausalLMOutputWithPast(loss=self.packed_loss(row))
         batch = PaddedBatch(
             ids=input_ids,
@@ -122,7 +127,7 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
     def packed_loss(self, row: PackedRow) -> Tensor:
         """The summed cross entropy of a packed row, an fp32 scalar."""
         head: Any = self.get_output_embeddings()
-        return supervised_loss(self.hidden(row), head.weight, row.labels)
+        return supervised_loss(self.hidden(row), head.weight, row.labels, rows=row.supervised)
 
     def hidden(self, row: PackedRow) -> Tensor:
         """Last hidden states [T, D] of a packed row, its samples isolated from each other."""
@@ -165,11 +170,15 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         tokens int64 [T]. With no patch at all the tower and the projector still run, on zero rows.
         """
         rows = self.get_input_embeddings()(tokens)
-        slots = visual.slots
-        features = self.vision_tower(normalised(visual.patches, rows), visual.grids)
-        shown = self.projector(features, visual.grids, slots, visual.seconds.to(rows.device))
+        memory, slots, plan = visual.memory, visual.slots, visual.tower
+        beyond = visual.patches[:0] if memory is None else memory.patches
+        # frames beyond the cap may be many: of them nothing but their averages is kept
+        made = encode(
+            self.vision_tower, visual.patches, beyond, plan, again=self.memory is not None
+        )
+        shown = self.projector(made.features, plan.frames, slots, visual.seconds)
         rows = rows.index_copy(0, slots.position, shown.to(rows.dtype))
         if self.memory is None:
             return rows
-        assert visual.memory is not None  # `pack_inputs` and the processor always give one
-        return with_memory(rows, visual.memory, self.memory, self.vision_tower)
+        assert memory is not None  # `pack_inputs` and the processor always give one
+        return with_memory(rows, memory, made.averages, self.memory)

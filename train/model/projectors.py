@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mixtures.tokens.layout_types import FRAME, LEARNED, POOLED, SEPARATOR, SLOW, LayoutConfig
 from shards.errors import UserError
+from train.data.tower_plan import FrameGroups
 from train.model.resamplers import Perceiver, QFormer, resample
 from train.model.times import TimeEmbedding
 
@@ -52,7 +53,7 @@ def highest(rows: Tensor, slots: SlotTensors) -> Tensor:
     """Maximum over each pooled token's patches: [K, ...] -> [M, ...]."""
     if not len(slots.sizes):  # the reduction refuses to reduce nothing
         return rows
-    return torch.segment_reduce(rows, "max", lengths=slots.sizes)
+    return torch.segment_reduce(rows, "max", lengths=slots.sizes, unsafe=True)  # unasked: no wait
 
 
 def attend(scores: Tensor, slots: SlotTensors) -> Tensor:
@@ -77,20 +78,21 @@ class Projector(nn.Module, ABC):
         self.layout, self.width, self.heads = layout, width, heads
 
     @abstractmethod
-    def tokens(self, features: Tensor, grids: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         """Patch features [P, C] -> pooled tokens [M, D]."""
 
     def forward(
-        self, features: Tensor, grids: Tensor, slots: SlotTensors, seconds: Tensor
+        self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors, seconds: Tensor
     ) -> Tensor:
-        """Patch features [P, C], grids [N, 2], seconds [N] -> one row per visual slot [V, D]."""
-        rows = torch.cat([self.learned, self.tokens(features, grids, slots)])[slots.feature]
+        """Patch features [P, C] of frames, seconds [N] -> one row per visual slot [V, D]."""
+        rows = torch.cat([self.learned, self.tokens(features, frames, slots)])[slots.feature]
         if self.times is None:
             return rows
         # a frame's time is added where the frame ends
-        ends = torch.isin(slots.feature, slots.feature.new_tensor(_ENDS_OF_FRAMES))
-        at = torch.nonzero(ends & (slots.frame >= 0)).squeeze(1)
-        return rows.index_add(0, at, self.times(seconds[slots.frame[at]]).to(rows.dtype))
+        ends = (slots.feature == _ENDS_OF_FRAMES[0]) | (slots.feature == _ENDS_OF_FRAMES[1])
+        ends = ends & (slots.frame >= 0)
+        times = self.times(seconds).index_select(0, slots.frame.clamp(min=0))
+        return rows + (times * ends[:, None]).to(rows.dtype)
 
 
 class AveragePool(Projector):
@@ -99,21 +101,21 @@ class AveragePool(Projector):
     Pooling comes before the projection: eight times fewer rows pass the MLP.
     """
 
-    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         return self.mlp(pool(features, slots))
 
 
 class AveragePoolLate(AveragePool):
     """The same with the projection first: every patch passes the MLP."""
 
-    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         return pool(self.mlp(features), slots)
 
 
 class TrainingFree(Projector):
     """SlowFast-LLaVA (v1): slow rows max-pooled along themselves, fast frames averaged."""
 
-    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         most = highest(features.index_select(0, slots.patch), slots)
         slow = (slots.kind == POOLED.index(SLOW))[:, None]
         return self.mlp(torch.where(slow, most, pool(features, slots)))
@@ -131,7 +133,7 @@ class DynamicCompressor(Projector):
         super().__init__(width, hidden, layout, heads)
         self.query, self.key = nn.Linear(width, self.SIZE), nn.Linear(width, self.SIZE)
 
-    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         mean, patches = pool(features, slots), features.index_select(0, slots.patch)
         query = self.query(mean).index_select(0, slots.segment)
         key = self.key(features).index_select(0, slots.patch)
@@ -147,7 +149,7 @@ class AttentionPool(Projector):
         self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
         self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
 
-    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         query = self._heads(self.query(pool(features, slots))).index_select(0, slots.segment)
         key = self._heads(self.key(features)).index_select(0, slots.patch)
         value = self._heads(self.value(features)).index_select(0, slots.patch)
@@ -168,10 +170,12 @@ class Resampled(Projector):
         super().__init__(width, hidden, layout, heads)
         self.resampler = self.Resampler(width, layout.queries, heads)
 
-    def tokens(self, features: Tensor, grids: Tensor, slots: SlotTensors) -> Tensor:
-        made = resample(self.resampler, features, grids).flatten(0, 1)
+    def tokens(self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        made = resample(self.resampler, features, frames).flatten(0, 1)
         if len(made) != len(slots.kind):
-            raise ValueError(f"{len(made)} queries of {len(grids)} frames, {len(slots.kind)} slots")
+            raise ValueError(
+                f"{len(made)} queries of {len(frames.frames)} frames, {len(slots.kind)} slots"
+            )
         return self.mlp(made)
 
 

@@ -14,7 +14,8 @@ from mixtures.tokens.layout_types import LEARNED, LayoutConfig
 from shards.errors import UserError
 from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_sample
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
-from train.model.inputs import pack_inputs
+from train.data.tower_plan import FrameGroups, frame_groups
+from train.model.inputs import moved, pack_inputs
 from train.model.projectors import PROJECTORS, Projector, build_projector, pool
 from train.model.resamplers import resample
 
@@ -34,7 +35,7 @@ def projector_for(name: str, width: int = 24, hidden: int = 32, **more: object) 
 
 def project(projector: Projector, pack: Pack, features: Tensor) -> Tensor:
     inputs = pack_inputs(pack)
-    return projector(features, inputs["grids"], inputs["slots"], inputs["seconds"])
+    return projector(features, inputs["tower"].frames, inputs["slots"], inputs["seconds"])
 
 
 def mixed(layout: LayoutConfig) -> list[RenderedSample]:
@@ -46,6 +47,10 @@ def mixed(layout: LayoutConfig) -> list[RenderedSample]:
         tiny_sample("d", "image", sides=(96, 32), question=9, seed=4, layout=layout),
         tiny_sample("e", "video", sides=(128, 64), frames=2, seed=5, layout=layout),
     ]
+
+
+def frames_of(grids: np.ndarray) -> FrameGroups[Tensor]:
+    return moved(frame_groups(grids), torch.device("cpu"))
 
 
 def of_kind(rows: Tensor, pack: Pack) -> Tensor:
@@ -151,7 +156,7 @@ def test_queries_see_their_own_frame_and_no_other(name: str) -> None:
     differs = (before != after).flatten(1).any(1)
     assert differs.nonzero().flatten().tolist() == [3]
     alone = resample(
-        projector.resampler, features[start : start + int(sizes[3])], torch.tensor(pack.grids[3:4])
+        projector.resampler, features[start : start + int(sizes[3])], frames_of(pack.grids[3:4])
     )
     torch.testing.assert_close(before[3:4], projector.mlp(alone), rtol=1e-4, atol=1e-5)
 
@@ -162,7 +167,7 @@ def test_a_new_query_looks_around_its_own_place(name: str) -> None:
     for layer in projector.resampler.layers:
         layer.cross.ask_as_asked()
     features = torch.randn(64, 96, requires_grad=True)  # 8 x 8 patches, a query for each quarter
-    rows = resample(projector.resampler, features, torch.tensor([[8, 8]]))[0]
+    rows = resample(projector.resampler, features, frames_of(np.array([[8, 8]])))[0]
     for query, row in enumerate(rows):
         (felt,) = torch.autograd.grad(row.square().sum(), features, retain_graph=True)
         quarters = felt.norm(dim=1).view(2, 4, 2, 4).sum((1, 3)).flatten()
@@ -216,7 +221,7 @@ def test_learned_times_move_the_ends_of_frames_alone() -> None:
     projector, features = projector_for("gsf", timestamps="learned"), torch.randn(48, 24)
     inputs = pack_inputs(pack)
     rows = [
-        projector(features, inputs["grids"], inputs["slots"], inputs["seconds"] + later)
+        projector(features, inputs["tower"].frames, inputs["slots"], inputs["seconds"] + later)
         for later in (0.0, 0.5)
     ]
     moved = (rows[0] != rows[1]).any(1)
