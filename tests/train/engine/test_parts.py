@@ -21,7 +21,7 @@ from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import EXACT, metrics, pool_of
 from tests.train.engine import watched
 from tests.train.engine.test_engines import rules_of
-from train.config import Config, Guard, Optimizer, Part, Parts
+from train.config import Config, Guard, Optimizer, Part, Parts, digest, load_config, said
 from train.engine import checkpoint
 from train.guard import SKIPPED
 from train.loop import run
@@ -49,6 +49,7 @@ OFFLOAD = {"bf16": {3: "weights", 1: "optimizer"}}
 def written(config: Config, folder: Path) -> str:
     """The config as a file that every rank reads."""
     value = {k: v for k, v in asdict(config).items() if v not in ("", None)}
+    value |= {"vision": said(config.vision), "text": said(config.text)}
     value["stop"] = {"steps": config.stop.steps}
     for name, part in value["parts"].items():
         kept = ("train",) if not part["train"] else ("train", "lr", "weight_decay")
@@ -57,6 +58,7 @@ def written(config: Config, folder: Path) -> str:
     folder.mkdir()
     path = folder / "run.yaml"
     path.write_text(json.dumps(value))
+    assert digest(load_config(path)) == digest(config)
     return str(path)
 
 
