@@ -74,7 +74,7 @@ ROOMS = {
         "model": "data",
         "weights": "config data model",
         "engine": "json_files config guard data model",
-        "sizing": "model",
+        "sizing": "config model",
         "model_folder": "json_files config data weights model engine",
         "assemble": "config data model weights model_folder",
         "evaluation": "json_files data model model_folder",

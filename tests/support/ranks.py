@@ -77,7 +77,8 @@ def train(number: int, job: dict[str, Any]) -> None:
     out, manifest = Path(job["out"]), Path(job["manifest"])
     config = load_config(Path(job["config"])) if "config" in job else SHARED
     config = of_steps(job["steps"], job["tower"], job["chunk"]) if "steps" in job else config
-    config = replace(config, engine="deepspeed", zero_stage=job["stage"])
+    offload = job.get("offload", "none")
+    config = replace(config, engine="deepspeed", zero_stage=job["stage"], offload=offload)
     with pytest.MonkeyPatch.context() as patch:
         watched.watch(patch)
         watched.plant(patch, set(job.get("bad", ())))
