@@ -151,7 +151,9 @@ def _asked_once(file: HubFile, ask: Callable[[], Result]) -> Result:
     except GatedRepoError as error:
         raise UserError(f"{file}: gated; accept its terms at {page} and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
-        raise HubMissingError(f"{file}: no such {file.kind} at {page}; ids move, look it up") from error
+        raise HubMissingError(
+            f"{file}: no such {file.kind} at {page}; ids move, look it up"
+        ) from error
     except RevisionNotFoundError as error:
         raise UserError(f"{file}: no such revision; correct it") from error
     except EntryNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The pool of benchmarks that plan millions of samples plans here with few: its tables still fit."""
+"""The pool of benchmarks that plan millions of samples plans here with few: its tables fit."""
 
 from __future__ import annotations
 
