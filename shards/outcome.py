@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from shards.errors import UserError
+from shards.errors import UserError, escaped
 
 STAGES = ("fetch", "admit", "decode", "plan")
 
@@ -116,6 +116,7 @@ class Refused:
     def __post_init__(self) -> None:
         if self.code not in CODES or self.stage not in STAGES:
             raise AssertionError(f"unknown refusal {self.stage}/{self.code}")
+        object.__setattr__(self, "detail", escaped(self.detail))  # it goes to pages and terminals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def load(kind: type[T], path: Path) -> T:
 def parse(kind: type[T], tree: object, where: str) -> T:
     """A tree of plain values as a value of `kind`; UserError has one line for each mistake."""
     if wrong := mistakes(kind, tree):
-        raise UserError("\n".join(f"{where}: {line}" for line in wrong))
+        raise UserError(*(f"{where}: {line}" for line in wrong))
     value: T = _adapter(kind).validate_python(tree)  # type: ignore[arg-type]
     return value
 

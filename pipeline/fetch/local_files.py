@@ -31,7 +31,7 @@ from pipeline.fetch.url_guard import FetchProblem, check_address
 from pipeline.names import in_order, printable
 from shards.errors import UserError
 from shards.ids import canonical_json, sha256_file, short_hash
-from shards.store import Store
+from shards.store import Store, private_folder
 
 LIMITS = Limits()
 _QUOTED = "path%:"
@@ -129,9 +129,9 @@ def fetched(address: str, limits: Limits = LIMITS, *, media: bool = False) -> Lo
 
 
 def cache() -> Path:
-    """Where fetched files lie on this machine."""
+    """Where fetched files lie on this machine, for this user alone."""
     named = os.environ.get("SLOWFAST_CACHE")
-    return Path(named) if named else Path.home() / ".cache/slowfast-mix"
+    return private_folder(Path(named) if named else Path.home() / ".cache/slowfast-mix")
 
 
 def _known(entry: Path) -> Local | None:

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from mixtures.console import Console
 from train.evaluation.answerer import Answerer
 from train.evaluation.scoring import score, score_types
 from train.evaluation.tasks import Question, read_tasks
