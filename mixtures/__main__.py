@@ -20,7 +20,7 @@ from mixtures.diff import check_place, diff, explain
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import MOST_WINDOWS
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from shards.errors import run_command
@@ -77,18 +77,19 @@ def run_plan(arguments: argparse.Namespace) -> None:
     """`plan`: write a manifest, its refusals and books; print what it comes to."""
     out = Path(arguments.out)
     folder = out.parent if out.name == "manifest.json" else out
-    recipe, pool = load_recipe(Path(arguments.recipe)), Pool(arguments.pool)
+    recipe = load_recipe(Path(arguments.recipe))
+    pool = Pool(arguments.pool)
     Store(folder).check_writable()
     plan = build_manifest(recipe, pool)
     plan.write(str(folder))
     console = Console(highlight=False)
     console.print(books_table(plan.books))
     console.print(ratio_table(plan.manifest))
-    totals = plan.manifest.value["totals"]
+    totals = plan.manifest.contents.totals
     console.print(
-        f"{totals['samples']} samples in {plan.manifest.value['packs']} whole-window packs: "
-        f"{totals['tokens']} tokens, {totals['frames']} frames, {totals['patches']} patches, "
-        f"{totals['seconds']} seconds of video, {totals['nbytes']} bytes"
+        f"{totals.samples} samples in {plan.manifest.contents.packs} whole-window packs: "
+        f"{totals.tokens} tokens, {totals.frames} frames, {totals.patches} patches, "
+        f"{totals.seconds} seconds of video, {totals.nbytes} bytes"
     )
     if recipe.canonical_clips:
         console.print(f"{len(plan.manifest.copies)} clips are shown as copies of them")
@@ -109,14 +110,17 @@ def books_table(books: Sequence[Books]) -> Table:
 def ratio_table(manifest: Manifest) -> Table:
     """What was asked of each source and what is drawn of it."""
     table = Table("source", "asked", "drawn", "of samples", "of tokens", box=None)
-    totals = manifest.value["totals"]
-    for source in manifest.value["sources"]:
-        ((ratio, asked),) = source["asked"].items()
-        shares = [
-            f"{source['drawn'][what] / max(totals[what], 1):.3%}" for what in ("samples", "tokens")
-        ]
-        asked = asked.removesuffix("/1")
-        table.add_row(source["name"], f"{ratio} {asked}", str(source["drawn"]["samples"]), *shares)
+    totals = manifest.contents.totals
+    for source in manifest.contents.sources:
+        ((ratio, asked),) = source.asked.items()
+        drawn = source.drawn
+        shares = (drawn.samples / max(totals.samples, 1), drawn.tokens / max(totals.tokens, 1))
+        table.add_row(
+            source.name,
+            f"{ratio} {asked.removesuffix('/1')}",
+            str(drawn.samples),
+            *(f"{share:.3%}" for share in shares),
+        )
     return table
 
 
@@ -153,12 +157,14 @@ def run_diff(arguments: argparse.Namespace) -> None:
 
 def run_explain(arguments: argparse.Namespace) -> None:
     """`explain`: print the samples that a rank is given at a step."""
-    step, rank, world_size = arguments.step, arguments.rank, arguments.world_size
+    step = arguments.step
+    rank = arguments.rank
+    world_size = arguments.world_size
     global_batch = world_size if arguments.global_batch is None else arguments.global_batch
     check_place(step, rank, world_size, global_batch)
     pool = Pool(arguments.pool) if arguments.pool else None
     manifest = load_manifest(arguments.manifest)
-    order = Order(manifest, global_batch)
+    order = BatchSampler(manifest, global_batch)
     _count(order, step)
     found = explain(manifest, step, rank, world_size, global_batch, pool, order)
     if arguments.json:
@@ -177,7 +183,7 @@ def run_explain(arguments: argparse.Namespace) -> None:
         console.print(f"{clips} clip{'s' * (clips > 1)}: {told}", soft_wrap=True)
 
 
-def _count(order: Order, step: int) -> None:
+def _count(order: BatchSampler, step: int) -> None:
     """Count the packs beyond the length up to a step, if any, saying first how long that takes."""
     windows = order.windows_to(step)
     if not 0 < windows <= MOST_WINDOWS:

@@ -19,6 +19,6 @@ class Console(rich.console.Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         """The text for the terminal; our own line breaks are kept."""
         return super().render_str("\n".join(map(escaped, text.split("\n"))), **options)

@@ -70,7 +70,8 @@ def admitted_sources(
 def _admitted(
     receipts: Sequence[Receipt], source: Source | HeldOut, pins: Mapping[str, str], recipe: Recipe
 ) -> Admitted:
-    name, pin = source.name, pins.get(source.name, source.revision)
+    name = source.name
+    pin = pins.get(source.name, source.revision)
     found = [receipt for receipt in receipts if receipt.parameters["source"] == name]
     found = [
         one
@@ -151,8 +152,8 @@ def comparison(
     pairs = pairs.filter(pc.equal(pairs["judged"], "same"))
     ends = np.stack([find(clips.ids, ids_of(pairs[name])) for name in ("clip_a", "clip_b")])
     whole = np.asarray(pc.is_in(pairs["relation"], value_set=pa.array(["exact", "near"])), bool)
-    facts = np.vstack([ends, whole])[:, wanted[ends].all(0) & (ends >= 0).all(0)]
-    facts = np.unique(facts, axis=1)
+    facts = np.vstack([ends, whole])[:, (ends >= 0).all(0)]
+    facts = np.unique(facts[:, wanted[facts[:2]].all(0)], axis=1)
     leaks = pool.table(receipts, "leaks", LEAKS)
     leaks = leaks.filter(pc.is_in(leaks["benchmark"], value_set=pa.array(held_out, pa.string())))
     if index:

@@ -17,11 +17,11 @@ from mixtures.pool.columns import IMAGE, VIDEO, Clips, Samples, Timing, read_dif
 from mixtures.recipe.types import Recipe
 from mixtures.sums import segment_sums
 from mixtures.tokens.frame_selection import SCORED, at_rates
-from mixtures.tokens.frame_view import Look, look_at, view_placement
-from mixtures.tokens.layout_types import TIME, VIDEO_MULTIPLE, Layout, LayoutConfig
+from mixtures.tokens.frame_view import ClipView, view_clip, view_placement
+from mixtures.tokens.layout_types import TIME, VIDEO_MULTIPLE, LayoutConfig, TokenPlan
 from mixtures.tokens.placement import grid_of
 from mixtures.tokens.text import TextCodec
-from mixtures.tokens.visual_layout import frames_used, layout_of, tenths_of, time_text
+from mixtures.tokens.token_plan import frames_used, plan_clip, tenths_of, time_text
 from shards.pool import Pool
 from shards.sample import Clip
 
@@ -31,11 +31,13 @@ _BITS = (2, 17, 17, 26)
 """Kind, width, height and look of a clip in one number."""
 
 
-class Pricer:
+class SampleCosts:
     """Costs of samples over one pool's clips under one recipe."""
 
     def __init__(self, recipe: Recipe, codec: TextCodec, clips: Clips, pool: Pool) -> None:
-        self._recipe, self._codec, self._clips = recipe, codec, clips
+        self._recipe = recipe
+        self._codec = codec
+        self._clips = clips
         self._known: dict[tuple[str, int, tuple[int, int], int], Cost] = {}
         shown = at_rates(clips.bases, clips.pts, clips.ends, recipe.frames.fps)
         self._frames = np.flatnonzero(shown)
@@ -49,17 +51,17 @@ class Pricer:
             packed = packed << bits | np.maximum(column, 0).astype(np.int64)
         self._forms, self._form = np.unique(packed, return_inverse=True)
 
-    def _distinct_looks(self) -> tuple[list[Look], NDArray[np.int64]]:
+    def _distinct_looks(self) -> tuple[list[ClipView], NDArray[np.int64]]:
         """The distinct looks, their times left out, and which of them each timing gives.
 
         So many stored frames at the view's rate give so many shown ones, by any selection.
         """
         view = replace(self._recipe.frames, selection="uniform")
         _, first, group = np.unique(np.diff(self._ends), return_index=True, return_inverse=True)
-        known: dict[Look, int] = {}
+        known: dict[ClipView, int] = {}
         found = []
         for timing in first.tolist():
-            look = look_at(self._square(timing), view, self._recipe.layout)
+            look = view_clip(self._square(timing), view, self._recipe.layout)
             shown = len(look.frames)
             look = replace(look, frames=tuple(range(shown)), pts=(0,) * shown, time_base=(1, 1))
             found.append(known.setdefault(look, len(known)))
@@ -67,7 +69,8 @@ class Pricer:
 
     def _stamp_tokens(self, pool: Pool) -> NDArray[np.int64]:
         """Tokens of the timestamps of each clip."""
-        clips, view = self._clips, self._recipe.frames
+        clips = self._clips
+        view = self._recipe.frames
         videos = np.flatnonzero(clips.kind == VIDEO)
         found = np.zeros(len(clips.ids), np.int64)
         if self._recipe.layout.timestamps not in ("sentence", "per_frame_text"):
@@ -97,7 +100,7 @@ class Pricer:
     def _stamps_of_alike(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Tokens of the timestamps of timings with `count` frames at the view's rate."""
         first = self._square(int(timings[0]))
-        look = look_at(first, self._recipe.frames, self._recipe.layout)
+        look = view_clip(first, self._recipe.frames, self._recipe.layout)
         stamped = [slot.frame for slot in self._layout(first) if slot.kind == TIME]
         of_first = self._frames[self._ends[timings[0]] :][:count] - self._clips.ends[timings[0]]
         chosen = np.searchsorted(of_first, np.array(look.frames, np.int64)[stamped])
@@ -111,10 +114,10 @@ class Pricer:
         sums: NDArray[np.int64] = tokens[which.reshape(frames.shape)].sum(1)
         return sums
 
-    def _layout(self, clip: Clip) -> Layout:
+    def _layout(self, clip: Clip) -> TokenPlan:
         layout = self._recipe.layout
-        look = look_at(clip, self._recipe.frames, layout)
-        return layout_of(look, clip.kind, layout, self._codec.count)
+        look = view_clip(clip, self._recipe.frames, layout)
+        return plan_clip(look, clip.kind, layout, self._codec.count)
 
     def _square(self, timing: int) -> Clip:
         """A small video with these times."""
@@ -122,7 +125,9 @@ class Pricer:
 
     def rows(self, samples: Samples) -> NDArray[np.void]:
         """One row of ROW per sample; its refused clips cost nothing."""
-        clips, used, ends = self._clips, samples.clips, samples.ends
+        clips = self._clips
+        used = samples.clips
+        ends = samples.ends
         is_image = clips.kind[used] == IMAGE
         images = np.where(is_image, np.repeat(segment_sums(is_image, ends), np.diff(ends)), 0)
         span = int(images.max(initial=0)) + 1
@@ -134,7 +139,8 @@ class Pricer:
             costs[:, number] = self._cost(*divmod(number, span))
         tokens, patches, frames = costs[:, look]
         found = np.empty(len(samples.key), ROW)
-        found["key"], found["clips"] = samples.key, np.diff(ends)
+        found["key"] = samples.key
+        found["clips"] = np.diff(ends)
         found["tokens"] = samples.tokens + segment_sums(tokens + self._stamps[used], ends)
         found["patches"] = segment_sums(patches, ends)
         found["frames"] = segment_sums(frames, ends)
@@ -144,14 +150,16 @@ class Pricer:
 
     def _cost(self, form: int, images: int) -> Cost:
         """The cost of a clip of this form among so many images (0: it is a video)."""
-        left, fields = int(self._forms[form]), []
+        left = int(self._forms[form])
+        fields = []
         for bits in reversed(_BITS):
             left, value = divmod(left, 1 << bits)
             fields.append(value)
         number, height, width, kind = fields
         if not kind:
             return 0, 0, 0
-        recipe, name = self._recipe, "image" if kind == IMAGE else "video"
+        recipe = self._recipe
+        name = "image" if kind == IMAGE else "video"
         shown = view_placement(name, (width, height), recipe.frames, recipe.layout, images)
         grid = grid_of(shown.width, shown.height, recipe.layout.patch)
         known = self._known.get((name, number, grid, images))
@@ -180,7 +188,7 @@ def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
     )
 
 
-def _cost_of(look: Look, kind: str, layout: LayoutConfig, images: int) -> Cost:
-    slots = layout_of(look, kind, layout, lambda _: 0, max(images, 1))
+def _cost_of(look: ClipView, kind: str, layout: LayoutConfig, images: int) -> Cost:
+    slots = plan_clip(look, kind, layout, lambda _: 0, max(images, 1))
     frames = len(frames_used(slots))
     return sum(slot.n for slot in slots), frames * look.grid[0] * look.grid[1], frames

@@ -51,19 +51,13 @@ class Filter:
         bounds += [f"at most {self.most}"] if self.most is not None else []
         return " and ".join(bounds)
 
-    def to_json(self) -> dict[str, Any]:
-        """What a manifest remembers of it."""
-        if self.allowed is not None:
-            return {"one_of": list(self.allowed)}
-        bounds = {"min": self.least, "max": self.most}
-        return {name: value for name, value in bounds.items() if value is not None}
-
 
 def filters(value: Any) -> tuple[Filter, ...]:
     """The filters in `{column: {min, max} | {one_of: [...]}}`; mistakes are named by column."""
     if not isinstance(value, dict):
         raise ValueError(f"must be a mapping, not {value!r}")
-    read, wrong = [], {}
+    read = []
+    wrong = {}
     for column, condition in value.items():
         try:
             read.append(_filter(column, condition))
@@ -98,7 +92,8 @@ def _filter(column: str, condition: Any) -> Filter:
     for key in keys:
         if type(condition[key]) is not int:
             raise ValueError(f"{key}: must be an integer, not {condition[key]!r}")
-    least, most = condition.get("min"), condition.get("max")
+    least = condition.get("min")
+    most = condition.get("max")
     if least is not None and most is not None and least > most:
         raise ValueError(f"min {least} is above max {most}; nothing would pass")
     return Filter(column=column, of_clips=of_clips, least=least, most=most)

@@ -53,7 +53,8 @@ def _dataclasses(hint: object) -> Iterator[type]:
 
 
 def _rows(kind: type) -> Iterator[str]:
-    schemas, of = keys_of(kind), {field.name: field for field in fields(kind)}
+    schemas = keys_of(kind)
+    of = {field.name: field for field in fields(kind)}
     for name in _keys(kind):
         type_words = words(schemas[name], schema_of(kind))
         if any(_dataclasses(_hints(kind)[name])):
@@ -68,7 +69,7 @@ def _default(field: Field[object]) -> str:
     if field.default is MISSING:
         return "required" if field.default_factory is MISSING else "its defaults"
     value = field.default
-    if is_dataclass(value):
+    if is_dataclass(value) and keys_of(type(value)):
         return "its defaults"
     if value is None or value == "" or value == ():
         return "none"

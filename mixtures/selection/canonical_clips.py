@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mixtures.manifest.npy_tables import SHOWN
 from mixtures.pool.clusters import components
 from mixtures.pool.columns import Clips, Samples
-from mixtures.selection.verdicts import Verdicts
+from mixtures.selection.filter_decisions import FilterDecisions
 from shards.sample import turns_from_json
 
 EQUALLY_LONG = 500
@@ -34,7 +34,7 @@ SHORT = 8
 
 
 def show_canonical(
-    verdicts: Sequence[Verdicts],
+    verdicts: Sequence[FilterDecisions],
     clips: Clips,
     copies: NDArray[np.int64],
     said: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
@@ -54,7 +54,8 @@ def show_canonical(
         own.samples = repoint(own.samples, shown)
     others = np.flatnonzero(shown != np.arange(len(shown)))
     found = np.empty(len(others), SHOWN)
-    found["clip"], found["shown"] = clips.ids[others], clips.ids[shown[others]]
+    found["clip"] = clips.ids[others]
+    found["shown"] = clips.ids[shown[others]]
     return found
 
 
@@ -84,7 +85,7 @@ def canonical(
 
 
 def answered_apart(
-    verdicts: Sequence[Verdicts],
+    verdicts: Sequence[FilterDecisions],
     shown: NDArray[np.int64],
     said: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
 ) -> NDArray[np.int64]:

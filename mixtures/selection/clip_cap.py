@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtures.pool.columns import Clips
-from mixtures.selection.verdicts import Verdicts
+from mixtures.selection.filter_decisions import FilterDecisions
 
 
-def refuse_beyond(all_verdicts: Sequence[Verdicts], most: int, clips: Clips) -> None:
+def refuse_beyond(all_verdicts: Sequence[FilterDecisions], most: int, clips: Clips) -> None:
     """Samples over a clip that `most` others show; sources that share a clip take turns.
 
     Clip by clip, each source gives the next of its samples by key, first the source that has given
@@ -37,7 +37,9 @@ _Waiting = dict[int, dict[int, list[tuple[int, list[int]]]]]
 """Clip -> source -> its samples over the clip: place, and all of its clips that are crowded."""
 
 
-def _by_crowded_clip(all_verdicts: Sequence[Verdicts], crowded: NDArray[np.bool_]) -> _Waiting:
+def _by_crowded_clip(
+    all_verdicts: Sequence[FilterDecisions], crowded: NDArray[np.bool_]
+) -> _Waiting:
     found: _Waiting = defaultdict(lambda: defaultdict(list))
     for source, verdicts in enumerate(all_verdicts):
         samples = verdicts.samples
@@ -51,7 +53,8 @@ def _by_crowded_clip(all_verdicts: Sequence[Verdicts], crowded: NDArray[np.bool_
 
 def _dealt_in_turn(waiting: _Waiting, left: dict[int, int], sources: int) -> list[dict[int, int]]:
     """Per source: place -> the clip that is used up, of the samples that get no turn."""
-    given, taken = [0] * sources, [set[int]() for _ in range(sources)]
+    given = [0] * sources
+    taken = [set[int]() for _ in range(sources)]
     refused = [dict[int, int]() for _ in range(sources)]
     for clip in sorted(waiting):
         queues = {source: iter(samples) for source, samples in waiting[clip].items()}

@@ -11,14 +11,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixtures.manifest.contents import ExclusionList
 from mixtures.pool.columns import Clips, admitted_rows
-from mixtures.selection.verdicts import Verdicts
+from mixtures.selection.filter_decisions import FilterDecisions
 from shards.errors import UserError
 from shards.id_arrays import find, ids_of
 from shards.ids import canonical_json, sha256_hex
@@ -37,12 +37,12 @@ class Exclusions:
     urls: frozenset[str]
     records: frozenset[tuple[str, str]]
 
-    def to_json(self) -> dict[str, Any]:
+    def digest(self) -> ExclusionList:
         """What a manifest remembers: how many entries, and the sha256 of them, in order."""
         records = [list(one) for one in sorted(self.records)]
         parts = {"media": sorted(self.media), "urls": sorted(self.urls), "records": records}
         count = len(self.media) + len(self.urls) + len(records)
-        return {"entries": count, "sha256": sha256_hex(canonical_json(parts))}
+        return ExclusionList(entries=count, sha256=sha256_hex(canonical_json(parts)))
 
 
 def read_exclusions(path: Path) -> Exclusions:
@@ -78,7 +78,11 @@ def _entry(line: str, where: str) -> dict[str, str]:
 
 
 def refuse_excluded(
-    verdicts: Verdicts, pool: Pool, receipts: Sequence[Receipt], clips: Clips, what: Exclusions
+    verdicts: FilterDecisions,
+    pool: Pool,
+    receipts: Sequence[Receipt],
+    clips: Clips,
+    what: Exclusions,
 ) -> None:
     """Samples of one source (admitted by `receipts`) that the recipe excludes."""
     _refuse_media(verdicts, pool.table(receipts, "index/media", MEDIA), clips, what)
@@ -91,7 +95,9 @@ def refuse_excluded(
         verdicts.refuse(places, "EXCLUDED", ["the record is excluded"] * len(places))
 
 
-def _refuse_media(verdicts: Verdicts, media: pa.Table, clips: Clips, what: Exclusions) -> None:
+def _refuse_media(
+    verdicts: FilterDecisions, media: pa.Table, clips: Clips, what: Exclusions
+) -> None:
     addresses = [f"file:{url}" for url in sorted(what.urls)]
     for column, values, said in (
         ("media_digest", sorted(what.media), "a medium is excluded by its digest"),

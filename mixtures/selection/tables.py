@@ -1,4 +1,4 @@
-"""Verdicts as tables: the refusals and matches that a plan writes down."""
+"""FilterDecisions as tables: the refusals and matches that a plan writes down."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 
 from mixtures.pool.clusters import Comparison
-from mixtures.selection.verdicts import Verdicts, leaks_of
+from mixtures.selection.filter_decisions import FilterDecisions, leaks_of
 from shards.id_arrays import find, hex_of, ids_of
 from shards.index import MATCHES, REFUSED
 
 
-def refusal_table(verdicts: Verdicts, origins: pa.Table) -> pa.Table:
+def refusal_table(verdicts: FilterDecisions, origins: pa.Table) -> pa.Table:
     """Rows of REFUSED, by place; `origins` has record, dataset and revision of those refused."""
     places = np.concatenate([np.empty(0, np.int64), *(r.places for r in verdicts.refusals)])
     said = [(r.stage, r.code, detail) for r in verdicts.refusals for detail in r.details]
@@ -34,9 +34,10 @@ def refusal_table(verdicts: Verdicts, origins: pa.Table) -> pa.Table:
     )
 
 
-def match_table(verdicts: Verdicts, found: Comparison, leaked: pa.Table) -> pa.Table:
+def match_table(verdicts: FilterDecisions, found: Comparison, leaked: pa.Table) -> pa.Table:
     """Rows of MATCHES: every sample of a source that matches evaluation data, refused or not."""
-    samples, code = verdicts.samples, dict[int, str]()
+    samples = verdicts.samples
+    code = dict[int, str]()
     for each in verdicts.refusals:
         code |= dict.fromkeys(each.places.tolist(), each.code)
     media = np.flatnonzero(samples.per_sample(found.leaked)).tolist()

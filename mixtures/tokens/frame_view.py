@@ -20,7 +20,7 @@ IMAGE_MULTIPLE = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class ClipView:
     """One clip as a recipe shows it: stored frame indices, their `pts` in units of `time_base`.
 
     `width` x `height` pixels are what the tower sees of each frame; `picture` is the size of the
@@ -49,9 +49,9 @@ class Look:
         return tuple(Fraction(ticks * numerator, denominator) for ticks in self.pts)
 
 
-def look_at(
+def view_clip(
     clip: Clip, view: View, cfg: LayoutConfig, images: int = 1, scores: Sequence[int] = ()
-) -> Look:
+) -> ClipView:
     """The view of one stored clip, before any token is counted; `scores` as in `view_frames`."""
     frames = view_frames(clip, view, scores)
     cap = len(frames)
@@ -59,7 +59,7 @@ def look_at(
         others = sorted(set(at_rate(clip, view.fps)) - set(frames))
         frames += [others[i] for i in spread(len(others), view.memory)]
     shown = view_placement(clip.kind, (clip.width, clip.height), view, cfg, images)
-    return Look(
+    return ClipView(
         frames=tuple(frames),
         pts=tuple([clip.pts[i] for i in frames]),
         time_base=clip.time_base,

@@ -1,4 +1,5 @@
-"""A dataset hub on loopback, as far as huggingface_hub asks: commits, trees, files, redirects.
+"""A hub on loopback, as far as huggingface_hub asks: commits, trees, files, redirects. The same
+files are those of a dataset and of a model of one name.
 
 Large files are answered by a redirect to another path, as by a CDN, with their sha256 as linked
 etag; small ones directly, with their git object id.
@@ -54,8 +55,8 @@ class HubHandler(Handler):
         if self.server.gated and self.headers.get("Authorization") != "Bearer right":
             return self.refuse(403, "GatedRepo")
         if path.startswith("/api/"):
-            return self.api(path.removeprefix(f"/api/datasets/{REPO}"))
-        return self.resolve(path.removeprefix(f"/datasets/{REPO}/resolve/"))
+            return self.api(path.partition(f"/{REPO}")[2])
+        return self.resolve(path.partition(f"/{REPO}/resolve/")[2])
 
     do_HEAD = do_GET
 

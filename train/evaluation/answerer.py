@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from mixtures.tokens.frame_view import Look, look_at
+from mixtures.tokens.frame_view import ClipView, view_clip
 from mixtures.tokens.text import IM_END
 from shards.profile import Profile
 from train.data.collate import build_pack
@@ -59,10 +59,10 @@ class Answerer:
             seen = threads.map(partial(see_group, profile=self.profile), groups)
             return dict(zip(distinct, itertools.chain.from_iterable(seen), strict=True))
 
-    def look(self, seen: Seen, question: str) -> Look:
+    def look(self, seen: Seen, question: str) -> ClipView:
         """What the model is shown of a medium for this question: frames, times, size."""
         scores = self.scores(seen, question)
-        return look_at(seen.clip, self.rules.view, self.rules.layout, scores=scores)
+        return view_clip(seen.clip, self.rules.view, self.rules.layout, scores=scores)
 
     def scores(self, seen: Seen, question: str) -> Sequence[int]:
         """How well each stored frame fits the question; empty where the view does not ask."""
@@ -105,12 +105,12 @@ class Answerer:
         )
         return [rules.codec.decode(row).strip() for row in ids]
 
-    def _frames(self, seen: Seen | None, _: int, look: Look, used: Sequence[int]) -> Frames:
+    def _frames(self, seen: Seen | None, _: int, look: ClipView, used: Sequence[int]) -> Frames:
         assert seen is not None  # a question without a medium has no clip to open
         key = (seen.clip.clip_id, look.grid, look.picture, tuple(look.frames[i] for i in used))
         frames = self.cache.get(key)
         if frames is None:
-            frames = open_jpegs(seen.jpegs, look, used, seen.clip.clip_id)
+            frames = open_jpegs(seen.jpegs, look, used, seen.clip)
             self.cache.put(key, frames)
         return frames
 

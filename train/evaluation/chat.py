@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixtures.tokens.visual_layout import time_text
+from mixtures.tokens.token_plan import time_text
 from shards.errors import UserError
 from train.evaluation.answerer import Answerer
 from train.evaluation.tasks import Medium

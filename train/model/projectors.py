@@ -2,7 +2,7 @@
 
 A projector owns the learned vectors (newline, frame, block switches) and the map from times: they
 train with it, survive LoRA and change no vocabulary. Which tokens there are, and where, is the
-layout's (`mixtures.tokens.visual_layout`); a projector says what a token is made of.
+layout's (`mixtures.tokens.token_plan`); a projector says what a token is made of.
 
 P patches, C their width, D the language model's width, M pooled tokens, V visual rows, N frames.
 """

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
 
-def deal(costs: Sequence[int], lanes: int) -> list[list[int]]:
+def shard_over_ranks(costs: Sequence[int], lanes: int) -> list[list[int]]:
     """Indices of `costs` per lane: longest first to the least loaded, counts equal within one."""
     base, extra = divmod(len(costs), lanes)
     dealt: list[list[int]] = [[] for _ in range(lanes)]

@@ -36,7 +36,7 @@ class Refusals:
     details: list[str]
 
 
-class Verdicts:
+class FilterDecisions:
     """Of one source: which samples stay, and why the others do not."""
 
     def __init__(self, samples: Samples) -> None:
@@ -77,9 +77,10 @@ class Verdicts:
         return sum(len(each.places) for each in self.refusals if each.stage == "decode")
 
 
-def refuse_broken(verdicts: Verdicts, clips: Clips) -> None:
+def refuse_broken(verdicts: FilterDecisions, clips: Clips) -> None:
     """Samples with a refused clip, each with the code of its first one."""
-    samples, by_code = verdicts.samples, defaultdict[str, list[tuple[int, str]]](list)
+    samples = verdicts.samples
+    by_code = defaultdict[str, list[tuple[int, str]]](list)
     for place in verdicts.staying(samples.per_sample(clips.kind == 0)).tolist():
         first = next(clip for clip in _clips_of(samples, place) if clip in clips.why)
         code, detail = clips.why[first]
@@ -89,7 +90,7 @@ def refuse_broken(verdicts: Verdicts, clips: Clips) -> None:
         verdicts.refuse(np.array(places, np.int64), code, list(details), "decode")
 
 
-def refuse_licences(verdicts: Verdicts, allowed: Sequence[str] | None) -> None:
+def refuse_licences(verdicts: FilterDecisions, allowed: Sequence[str] | None) -> None:
     """Samples under a licence that is not on the recipe's list, if there is one."""
     samples = verdicts.samples
     if allowed is None or not samples.licences:
@@ -101,17 +102,18 @@ def refuse_licences(verdicts: Verdicts, allowed: Sequence[str] | None) -> None:
     verdicts.refuse(places, "LICENCE_REFUSED", own)
 
 
-def refuse_filtered(verdicts: Verdicts, rule: Filter, passes: NDArray[np.bool_]) -> None:
+def refuse_filtered(verdicts: FilterDecisions, rule: Filter, passes: NDArray[np.bool_]) -> None:
     """Samples that do not pass a filter."""
     places = verdicts.staying(~passes)
     detail = f"the recipe wants {rule.column} {rule.wanted()}"
     verdicts.refuse(places, "FILTER_REFUSED", [detail] * len(places))
 
 
-def refuse_leaks(verdicts: Verdicts, clips: Clips, found: Comparison) -> None:
+def refuse_leaks(verdicts: FilterDecisions, clips: Clips, found: Comparison) -> None:
     """Samples with a clip in the cluster of a clip that matches held-out media."""
     samples = verdicts.samples
-    places, details = verdicts.staying(samples.per_sample(found.leaked)), []
+    places = verdicts.staying(samples.per_sample(found.leaked))
+    details = []
     for place in places.tolist():
         clip, leaks = next(leaks_of(samples, place, found))
         name = clips.ids[clip].tobytes().hex()
@@ -127,7 +129,7 @@ def leaks_of(samples: Samples, place: int, found: Comparison) -> Iterator[tuple[
             yield clip, leaks
 
 
-def refuse_leaked_texts(verdicts: Verdicts, leaked: pa.Table) -> None:
+def refuse_leaked_texts(verdicts: FilterDecisions, leaked: pa.Table) -> None:
     """Samples that share a 12-gram with a held-out question; a shorter question proves nothing."""
     long = leaked.filter(pc.greater(leaked["shared"], 0)).sort_by(
         [("key", "ascending"), ("benchmark", "ascending")]
@@ -140,7 +142,7 @@ def refuse_leaked_texts(verdicts: Verdicts, leaked: pa.Table) -> None:
     verdicts.refuse(places, "LEAK_TEXT", details)
 
 
-def refuse_long(verdicts: Verdicts, rows: NDArray[np.void], budget: PackRule) -> None:
+def refuse_long(verdicts: FilterDecisions, rows: NDArray[np.void], budget: PackRule) -> None:
     """Samples (their rows of ROW beside) that outgrow one pack."""
     for what, most in (("tokens", budget.tokens), ("patches", budget.patches)):
         places = verdicts.staying(rows[what] > most)
@@ -149,7 +151,7 @@ def refuse_long(verdicts: Verdicts, rows: NDArray[np.void], budget: PackRule) ->
         verdicts.refuse(places, "SAMPLE_TOO_LONG", details)
 
 
-def refuse_duplicates(all_verdicts: Sequence[Verdicts], found: Comparison) -> None:
+def refuse_duplicates(all_verdicts: Sequence[FilterDecisions], found: Comparison) -> None:
     """Of samples with equal turns over equal clusters, all but the first of the recipe."""
     heads = [halves(each.samples.turns)[0] for each in all_verdicts]
     staying = [head[each.stays] for head, each in zip(heads, all_verdicts, strict=True)]
@@ -157,7 +159,9 @@ def refuse_duplicates(all_verdicts: Sequence[Verdicts], found: Comparison) -> No
     twice = np.unique(every[1:][every[1:] == every[:-1]])
     first: dict[tuple[bytes, bytes], str] = {}
     for verdicts, head in zip(all_verdicts, heads, strict=True):
-        samples, places, details = verdicts.samples, [], []
+        samples = verdicts.samples
+        places = []
+        details = []
         for place in verdicts.staying(_among(head, twice)).tolist():
             clusters = found.cluster[_clips_of(samples, place)].tobytes()
             name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
@@ -169,7 +173,7 @@ def refuse_duplicates(all_verdicts: Sequence[Verdicts], found: Comparison) -> No
 
 
 def refuse_near_duplicates(
-    all_verdicts: Sequence[Verdicts], found: Comparison, pairs: pa.Table
+    all_verdicts: Sequence[FilterDecisions], found: Comparison, pairs: pa.Table
 ) -> None:
     """Samples over the clusters of an earlier one that stays and whose text a pair connects."""
     ends = [ids_of(pairs[name]) for name in ("text_a", "text_b")]
@@ -181,7 +185,9 @@ def refuse_near_duplicates(
     paired = paired[sorting(paired)]
     kept: dict[bytes, dict[bytes, tuple[int, str]]] = defaultdict(dict)
     for verdicts in all_verdicts:
-        samples, places, details = verdicts.samples, [], []
+        samples = verdicts.samples
+        places = []
+        details = []
         turns = np.ascontiguousarray(samples.turns)
         for place in verdicts.staying(find(paired, turns) >= 0).tolist():
             text = turns[place].tobytes()
