@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.fetch.local_files import local
-from pipeline.media.decode import decode_all
 from pipeline.media.decoded import Decoded, MediaRefusal, stored_size
 from pipeline.media.frame_difference import differences
+from pipeline.media.image_sequences import Stills, decode_all
+from pipeline.media.video import Span
 from shards.errors import UserError
 from shards.ids import short_hash
 from shards.profile import Profile
@@ -147,13 +148,27 @@ def _array(value: Any, name: str, axes: int = 3) -> NDArray[np.uint8]:
 def see_files(files: Sequence[tuple[Path, str, str]], profile: Profile) -> list[Seen]:
     """(path, "image" or "video", name) of each file, decoded together; UserError names the first
     that pipeline.media refuses."""
-    seen = []
-    every = decode_all([(path, kind, None) for path, kind, _ in files], profile)
-    for (path, kind, name), decoded in zip(files, every, strict=True):
-        if isinstance(decoded, MediaRefusal):
-            raise UserError(f"{name}: {decoded.code}: {decoded.detail}; give another file")
-        seen.append(_seen(decoded, short_hash([kind, name, str(path)])))
-    return seen
+    every = see_each([(path, kind, None, name) for path, kind, name in files], profile)
+    for (_, _, name), seen in zip(files, every, strict=True):
+        if isinstance(seen, MediaRefusal):
+            raise UserError(f"{name}: {seen.code}: {seen.detail}; give another file")
+    return [seen for seen in every if isinstance(seen, Seen)]
+
+
+def see_each(
+    media: Sequence[tuple[Path | Stills, str, Span, str]], profile: Profile
+) -> list[Seen | MediaRefusal]:
+    """(place, "image" or "video", span, name) of each medium, decoded or refused.
+
+    A span is [start, end) of a video in microseconds; `Stills` are pictures that make up a video.
+    """
+    every = decode_all([(place, kind, span) for place, kind, span, _ in media], profile)
+    return [
+        found
+        if isinstance(found, MediaRefusal)
+        else _seen(found, short_hash([kind, name, str(place), list(span or ())]))
+        for found, (place, kind, span, name) in zip(every, media, strict=True)
+    ]
 
 
 def see_image(image: Image.Image, profile: Profile, name: str) -> Seen:

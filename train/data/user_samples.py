@@ -53,7 +53,7 @@ class UserSamples:
         clips = [one.clip for one in seen]
 
         def opened(number: int, look: ClipView, used: Sequence[int]) -> Frames:
-            return open_jpegs(seen[number].jpegs, look, used, clips[number].clip_id)
+            return open_jpegs(seen[number].jpegs, look, used, clips[number])
 
         try:
             return made(clips=clips, open_frames=opened, rules=self.rules, scores=scores)
