@@ -63,7 +63,8 @@ ROOMS = {
         "selection": "versions order recipe manifest pool",
         "plan": "versions sums order tokens recipe manifest pool selection",
         "diff": "manifest pool",
-        "__main__": "recipe manifest plan diff",
+        "console": "",
+        "__main__": "console recipe manifest plan diff",
     },
     "train": {
         "json_files": "",

@@ -29,7 +29,7 @@ def check(recipe: Recipe) -> None:
         _bad_frames,
     )
     if broken := [f"{recipe.path}: {line}" for rule in rules for line in rule(recipe)]:
-        raise UserError("\n".join(broken))
+        raise UserError(*broken)
 
 
 def _bad_places(recipe: Recipe) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _bad_duplicates(recipe: Recipe) -> Iterator[str]:
 def check_view(view: View, profile: Profile, where: str) -> None:
     """Raise UserError where a view asks for more than a pool of this profile holds."""
     if broken := [f"{where}: {line}" for line in _beyond(view, profile)]:
-        raise UserError("\n".join(broken))
+        raise UserError(*broken)
 
 
 def _bad_frames(recipe: Recipe) -> Iterator[str]:
