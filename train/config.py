@@ -400,7 +400,7 @@ def load_config(path: Path) -> Config:
         config = fields.parse(Config, tree, str(path))
         wrong = [*_conflicts(config), *_without_effect(tree)]
     if wrong:
-        raise UserError("\n".join(f"{path}: {line}" for line in wrong))
+        raise UserError(*(f"{path}: {line}" for line in wrong))
     return config
 
 
