@@ -26,7 +26,7 @@ RECIPE = """
 name: {name}
 seed: 11
 profile: {{fps: 2, frame_cap: 64}}
-frames: {{fps: 2, cap: 64, area: 147456, selection: uniform}}
+frames: {{fps: 2, cap: 64, area: 147456, min_area: 4096, selection: uniform}}
 layout: {{slow_frames: 8}}
 text: {{tokenizer: {tokenizer}}}
 pack_tokens: {pack_tokens}

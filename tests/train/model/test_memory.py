@@ -11,13 +11,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mixtures.tokens.frame_view import look_at
-from mixtures.tokens.layout_types import START, LayoutConfig, Slot, View
+from mixtures.tokens.frame_view import view_clip
+from mixtures.tokens.layout_types import START, LayoutConfig, TokenRun, View
 from mixtures.tokens.text import Rendered
-from mixtures.tokens.visual_layout import frames_used, layout_of
+from mixtures.tokens.token_plan import frames_used, plan_clip
 from tests.support.clips import clip_of
 from tests.support.tiny_model import LAYOUT, PAD, VISION_END, VISION_START, tiny_model, tiny_sample
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
+from train.data.tower_plan import TowerRule
 from train.model.inputs import pack_inputs, packed_row
 from train.model.memory import LongMemory
 from train.model.modeling import SlowFastForConditionalGeneration
@@ -29,8 +30,8 @@ MEMORY = replace(LAYOUT, memory_tokens=TOKENS)
 def long_sample(frames: int, layout: LayoutConfig = MEMORY, key: str = "long") -> RenderedSample:
     """A clip of so many stored frames, at one a second, of which a view shows 8."""
     clip = clip_of(list(range(frames)), (1, 1), size=(64, 64))
-    look = look_at(clip, View(fps=1, cap=CAP, area=64 * 64, memory=4096), layout)
-    slots = layout_of(look, "video", layout, len)
+    look = view_clip(clip, View(fps=1, cap=CAP, area=64 * 64, memory=4096), layout)
+    slots = plan_clip(look, "video", layout, len)
     ids, visual = [5, 6], []
     for index, slot in enumerate(slots):
         visual.append((len(ids), 0, index))
@@ -50,7 +51,7 @@ def long_sample(frames: int, layout: LayoutConfig = MEMORY, key: str = "long") -
     )
 
 
-def id_of(slot: Slot) -> int:
+def id_of(slot: TokenRun) -> int:
     if slot.kind in ("start", "end"):
         return VISION_START if slot.kind == START else VISION_END
     return PAD
@@ -85,7 +86,7 @@ def test_with_a_frozen_tower_the_averages_of_every_frame_have_a_gradient() -> No
     torch.manual_seed(0)
     memory = LongMemory(24, 32, TOKENS, 3)
     frames = torch.randn(1024, 24, requires_grad=True)
-    rows = memory(frames, torch.arange(1024.0), torch.zeros(1024, dtype=torch.int64))
+    rows = memory(frames, torch.arange(1024.0), (1024,), torch.ones(1, 1024, dtype=torch.bool))
     assert rows.shape == (TOKENS, 32)
     (rows * torch.randn_like(rows)).sum().backward()
     assert frames.grad[0].abs().max() > 0 and frames.grad[-1].abs().max() > 0
@@ -123,7 +124,7 @@ class Live(TorchDispatchMode):
 def peak_of(frames: int) -> int:
     made = model().train()
     made.vision_tower.requires_grad_(False)
-    inputs = pack_inputs(build_pack([long_sample(frames)], MEMORY))
+    inputs = pack_inputs(build_pack([long_sample(frames)], MEMORY, TowerRule(chunk=256)))
     with Live() as live:
         made(**inputs).loss.backward()
     assert made.memory.reader.queries.grad.abs().max() > 0
