@@ -29,6 +29,7 @@ from pipeline.media.decode import check_tools
 from pipeline.report.page import write_report
 from pipeline.sources.catalogue import CATALOGUE, catalogue
 from shards.errors import UserError, run_command
+from shards.outcome import top_codes
 from shards.pool import Pool
 
 LOG_WIDTH = 160
@@ -205,6 +206,9 @@ def show(built: Built, page: str) -> None:
         )
     show_sizes(console, built.sizes)
     console.print(f"manifest_id {built.manifest_id}\nreport      {page}", highlight=False)
+    for source in (books.source for books in built.books):
+        for code in top_codes(built.refusals, source):
+            console.print(f"{source}: {code}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_sizes(console: Console, sizes: Sizes) -> None:

@@ -38,15 +38,17 @@ ROOMS = {
     "pipeline": {
         "untrusted": "",
         "names": "",
+        "details": "",
         "archives": "untrusted names",
         "fetch": "names",
         "media": "names",
         "dedup": "media",
         "sources": "untrusted names archives fetch",
-        "stages": "untrusted names archives fetch media dedup sources",
+        "stages": "untrusted names details archives fetch media dedup sources",
         "jobs": "archives fetch media sources stages",
         "report": "",
-        "build": "fetch media sources stages jobs",
+        "failed_build": "report",
+        "build": "fetch media sources stages jobs failed_build",
         "__main__": "media sources jobs report build",
     },
     "mixtures": {
@@ -86,6 +88,7 @@ RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}
 DOORS = {
     "pipeline.media": "train/data/user_media.py",
     "pipeline.sources": "train/evaluation/",
+    "pipeline.fetch.local_files": "train/data/user_media.py",
     "pipeline.fetch": "train/weights/hub_folder.py",
 }
 # planning remembers facts of a pool in the pool

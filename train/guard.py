@@ -23,9 +23,12 @@ MOST, LEAST = 200, 50
 
 
 class GuardState(TypedDict):
-    """As JSON, what a checkpoint keeps: the last losses of taken steps, and steps not taken."""
+    """As JSON, what a checkpoint keeps: the last losses of taken steps, and steps not taken.
 
-    losses: list[float]
+    Losses are written as `float.hex` does, to the bit: canonical JSON has no floats.
+    """
+
+    losses: list[str]
     skipped: int
 
 
@@ -66,11 +69,11 @@ class Door:
 
     def state(self) -> GuardState:
         """What a resumed run needs to judge as this one would."""
-        return {"losses": list(self.losses), "skipped": self.skipped}
+        return {"losses": [loss.hex() for loss in self.losses], "skipped": self.skipped}
 
     def load(self, state: GuardState) -> None:
         """Go on judging where `state` was taken."""
-        self.losses.extend(state["losses"])
+        self.losses.extend(map(float.fromhex, state["losses"]))
         self.skipped = state["skipped"]
 
 

@@ -21,7 +21,7 @@ from mixtures.tokens.text import TextCodec
 from shards.errors import UserError
 from shards.id_arrays import ID, Ids, as_column, find, ids_of, sorting
 from shards.ids import short_hash
-from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_table
+from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_named
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
@@ -113,7 +113,8 @@ def read_clips(pool: Pool) -> Clips:
     receipts = pool.receipts("decode")
     inputs = [short_hash([receipt.work_id for receipt in receipts])]
     name, tables = _remembered(pool, {"of": "clips"}, inputs, lambda: _clip_tables(pool, receipts))
-    table, timings = tables["facts/clips"], tables["facts/timings"]
+    table = tables["facts/clips"]
+    timings = tables["facts/timings"]
     pts = _one(timings["pts"])
     broken = np.flatnonzero(np.asarray(pc.is_valid(table["code"])))
     reasons = table.select(["code", "detail"]).take(broken).to_pylist()
@@ -179,10 +180,9 @@ def _columns(
     pool: Pool, receipts: Sequence[Receipt], folder: str, columns: pa.Schema
 ) -> list[pa.Table]:
     """These columns of every table that the receipts put into a folder."""
-    names = [name for receipt in receipts for name in receipt.outputs.get(folder, [])]
-    files = [f"{folder}/{name}" for name in dict.fromkeys(names)]
+    files = [f"{folder}/{name}" for name in pool.files(receipts, folder)]
     return [columns.empty_table()] + [
-        read_table(data, pool.store.path(file), columns.names)
+        read_named(data, pool.store.path(file), columns.names)
         for file, data in zip(files, pool.store.get_all(files), strict=True)
     ]
 
@@ -213,9 +213,12 @@ def _clip_tables(pool: Pool, receipts: Sequence[Receipt]) -> dict[str, pa.Table]
 
 def _clip_rows(table: pa.Table, known: dict[tuple[int, int, bytes], int]) -> pa.Table:
     """Rows of _CLIP_FACTS; `known` numbers the timings met so far."""
-    pts, sizes = _one(table["pts"]), _one(table["nbytes"])
-    times, ends = np.asarray(pts.values, np.int64), np.asarray(pts.offsets)
-    bases, seconds = _fractions(table["time_base"]), _fractions(table["duration"])
+    pts = _one(table["pts"])
+    sizes = _one(table["nbytes"])
+    times = np.asarray(pts.values, np.int64)
+    ends = np.asarray(pts.offsets)
+    bases = _fractions(table["time_base"])
+    seconds = _fractions(table["duration"])
     timing = [
         known.setdefault((*base, times[start:stop].tobytes()), len(known))
         for base, start, stop in zip(bases.tolist(), ends[:-1], ends[1:], strict=True)
@@ -325,7 +328,8 @@ def _text_tokens(
 ) -> NDArray[np.int64]:
     columns = _part(LENGTHS, "key tokens")
     folder = f"lengths/{codec.profile_id}"
-    table = pa.concat_tables(_columns(pool, counted, folder, columns)).combine_chunks()
+    own = [one for one in counted if one.parameters["text_profile"] == codec.profile_id]
+    table = pa.concat_tables(_columns(pool, own, folder, columns)).combine_chunks()
     turns = _one(table["tokens"])
     sums = segment_sums(np.asarray(turns.values), np.asarray(turns.offsets, np.int64))
     counted_keys = ids_of(table["key"])

@@ -34,7 +34,7 @@ def admit(
 ) -> dict[str, Receipt]:
     """Published records -> samples, the media they name, and refusals: one receipt a source.
 
-    The fuse of a source blows if most of its media are not there: check it before going on.
+    The fuse of a source blows if most of its records are refused: check it before going on.
     """
     units = [source_unit(one, gathered.get(one.source.name), job.pool) for one in pinned]
     with job.bars.step(title) as step:
@@ -48,16 +48,15 @@ def admit(
             job.bars.say(f"{name}: fields that nobody reads: {told}")
         if told := names_told(one, job.pool.table([by_name[name]], "named", NAMED).to_pylist()):
             job.bars.say(f"{name}: {told}")
-        samples = by_name[name].counts["samples"]
-        if told := job.fuse.weigh(name, lacking(job.pool, by_name[name]), samples):
+        codes = refused_codes(job.pool, by_name[name])
+        if told := job.fuse.weigh(name, codes, by_name[name].counts["records"]):
             job.bars.say(told)
     return {unit.name: by_name[unit.name] for unit in units}
 
 
-def lacking(pool: Pool, admitted: Receipt) -> Counter[str]:
-    """How many samples of a source have no media, by code."""
-    rows = pool.table([admitted], "refused", REFUSED).select(["stage", "code"]).to_pylist()
-    return Counter(row["code"] for row in rows if row["stage"] == "fetch")
+def refused_codes(pool: Pool, admitted: Receipt) -> Counter[str]:
+    """How many records of a source fetching and admission refused, by code."""
+    return Counter(pool.table([admitted], "refused", REFUSED)["code"].to_pylist())
 
 
 def unread_told(rows: Sequence[Mapping[str, Any]]) -> str:

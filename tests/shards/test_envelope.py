@@ -33,7 +33,7 @@ def test_every_flipped_bit_is_refused_by_the_name_of_the_file() -> None:
     for bit in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(UserError, match=WHERE):
+        with pytest.raises(DamagedData, match=WHERE):
             NOTE.unseal(bytes(flipped), WHERE)
 
 
@@ -44,6 +44,7 @@ def test_every_flipped_bit_is_refused_by_the_name_of_the_file() -> None:
         b"{",
         b"\xff",
         b"[]",
+        b"[1]",
         b"3",
         b"null",
         b'"sha256"',

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from pipeline.fetch import hub, local_files
 from pipeline.fetch.retry import Limits
 from shards.errors import UserError
-from shards.ids import sha256_hex
+from shards.ids import sha256_hex, short_hash
 from tests.support.fake_hub import COMMIT, REPO, Hub, serve
 
 TAR = bytes(i * i % 251 for i in range(300_000))
@@ -59,6 +60,35 @@ def test_a_file_is_fetched_once_and_named_by_its_content(server: Hub, name: str)
     assert found.path.parent.name == found.digest and found.path.name == Path(name).name
     before = server.calls.total()
     assert local_files.local(address(name)) == found and server.calls.total() == before
+
+
+def flipped(path: Path, bit: int = 100) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("what", ["file", "entry", "name", "digest", "other entry", "no json"])
+def test_what_was_fetched_and_is_no_longer_whole_is_fetched_again(
+    server: Hub, tmp_path: Path, what: str
+) -> None:
+    first, second = (address(f"v/a_videos_{i}.tar.gz") for i in (1, 2))
+    found, _ = local_files.local(first), local_files.local(second)
+    folder = tmp_path / "cache/addresses"
+    entry = folder / f"{short_hash(first)}.json"
+    value = local_files._ENTRY.unseal(entry.read_bytes(), "here")
+    changes: dict[str, Callable[[], object]] = {
+        "file": lambda: flipped(found.path),
+        "entry": lambda: flipped(entry),
+        "name": lambda: entry.write_bytes(local_files._ENTRY.seal(value | {"name": "../../x"})),
+        "digest": lambda: entry.write_bytes(local_files._ENTRY.seal(value | {"digest": "../.."})),
+        "other entry": lambda: shutil.copy(folder / f"{short_hash(second)}.json", entry),
+        "no json": lambda: entry.write_bytes(b"{"),
+    }
+    changes[what]()
+    before = server.calls.total()
+    assert local_files.local(first) == found and server.calls.total() > before
+    assert found.path.read_bytes() == TAR
 
 
 def test_a_dropped_connection_is_resumed(server: Hub) -> None:
