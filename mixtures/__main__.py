@@ -77,7 +77,8 @@ def run_plan(arguments: argparse.Namespace) -> None:
     """`plan`: write a manifest, its refusals and books; print what it comes to."""
     out = Path(arguments.out)
     folder = out.parent if out.name == "manifest.json" else out
-    recipe, pool = load_recipe(Path(arguments.recipe)), Pool(arguments.pool)
+    recipe = load_recipe(Path(arguments.recipe))
+    pool = Pool(arguments.pool)
     Store(folder).check_writable()
     plan = build_manifest(recipe, pool)
     plan.write(str(folder))
@@ -156,7 +157,9 @@ def run_diff(arguments: argparse.Namespace) -> None:
 
 def run_explain(arguments: argparse.Namespace) -> None:
     """`explain`: print the samples that a rank is given at a step."""
-    step, rank, world_size = arguments.step, arguments.rank, arguments.world_size
+    step = arguments.step
+    rank = arguments.rank
+    world_size = arguments.world_size
     global_batch = world_size if arguments.global_batch is None else arguments.global_batch
     check_place(step, rank, world_size, global_batch)
     pool = Pool(arguments.pool) if arguments.pool else None

@@ -74,7 +74,8 @@ def _rules(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
     for name in _RULES:
         ours, theirs = (value.get(name, {}) for value in sides)
         if not isinstance(ours, dict):
-            ours, theirs = {"": ours}, {"": theirs}
+            ours = {"": ours}
+            theirs = {"": theirs}
         for key in sorted(ours | theirs):
             pair = [ours.get(key), theirs.get(key)]
             rule = f"{name}.{key}".rstrip(".")
@@ -116,8 +117,10 @@ def _shown(manifest: Manifest, i: int | None) -> _Shown:
         none = np.empty(0, np.int64)
         return _Shown(keys=np.empty(0, "V16"), drawn=none, turn=none)
     keys = np.ascontiguousarray(manifest.tables[i]["key"])
-    rows, visits = len(keys), int(manifest.schedule.visits(manifest.length)[i])
-    drawn, turn = np.full(rows, visits // rows), np.empty(rows, np.int64)
+    rows = len(keys)
+    visits = int(manifest.schedule.visits(manifest.length)[i])
+    drawn = np.full(rows, visits // rows)
+    turn = np.empty(rows, np.int64)
     drawn[manifest.epochs.drawn(i, np.arange(visits // rows * rows, visits))[0]] += 1
     turn[manifest.epochs.drawn(i, np.arange(rows))[0]] = np.arange(rows)
     # where a recipe keeps duplicates, the copies of a sample are one key
@@ -165,7 +168,9 @@ def _share(manifest: Manifest, i: int | None, what: str) -> str:
 
 def same_positions(a: Manifest, b: Manifest) -> int:
     """How many positions from the start on hold the same sample in both, at most a length."""
-    ours, theirs, shorter = Draws(a), Draws(b), min(a.length, b.length)
+    ours = Draws(a)
+    theirs = Draws(b)
+    shorter = min(a.length, b.length)
     for start in range(0, shorter, _CHUNK):
         stop = min(start + _CHUNK, shorter)
         left, right = (np.frombuffer(o.keys(start, stop), "V16") for o in (ours, theirs))

@@ -88,6 +88,7 @@ RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}
 DOORS = {
     "pipeline.media": "train/data/user_media.py",
     "pipeline.sources": "train/evaluation/",
+    "pipeline.fetch.local_files": "train/data/user_media.py",
     "pipeline.fetch": "train/weights/hub_folder.py",
 }
 # planning remembers facts of a pool in the pool

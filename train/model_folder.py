@@ -107,7 +107,7 @@ def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> No
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         engine.model.save_pretrained(temporary, state_dict=weights)
-        profile = Profile.from_json(manifest.contents.profile.to_json(), "the manifest's profile")
+        profile = manifest.contents.profile
         about = Description(rules=rules, profile=profile, manifest_id=manifest.manifest_id)
         describe(temporary, manifest.tokenizer, about)
         shutil.rmtree(folder, ignore_errors=True)

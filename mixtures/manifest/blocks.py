@@ -37,7 +37,8 @@ class Block:
 
     def places_of(self, packs: NDArray[np.int64]) -> NDArray[np.int64]:
         """The places of some packs, one pack after the other."""
-        starts, sizes = self.ends[packs], self.ends[packs + 1] - self.ends[packs]
+        starts = self.ends[packs]
+        sizes = self.ends[packs + 1] - self.ends[packs]
         before = np.cumsum(sizes) - sizes
         found: NDArray[np.int64] = self.places[
             np.repeat(starts - before, sizes) + np.arange(sizes.sum())
@@ -97,14 +98,16 @@ class Blocks:
 
     def _positions(self, first: int, stop: int) -> tuple[int, int]:
         """(start, stop) of the positions of these windows, cut where a finite order ends."""
-        start, end = first * self._rule.window, stop * self._rule.window
+        start = first * self._rule.window
+        end = stop * self._rule.window
         return start, end if self._length is None else max(start, min(end, self._length))
 
     def _emitted(
         self, first: int, numbers: Sequence[NDArray[np.int32]], counts: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """The pack of each position, counted through all windows in the order they come out."""
-        found, before = [np.empty(0, np.int64)], 0
+        found = [np.empty(0, np.int64)]
+        before = 0
         for k, (own, count) in enumerate(zip(numbers, counts.tolist(), strict=True)):
             rank = np.empty(count, np.int64)  # when each pack of the window comes out
             rank[emission(count, key_of(self._seed, "packs", first + k))] = np.arange(count)

@@ -58,8 +58,10 @@ class Draws:
         order = self._order
         if start < 0 or (order.is_finite and stop > order.length):
             raise IndexError(f"positions {start}..{stop - 1} of {order.length}")
-        source, before = order.schedule.at(start, stop), order.schedule.visits(start)
-        row, epoch = np.empty_like(source), np.empty_like(source)
+        source = order.schedule.at(start, stop)
+        before = order.schedule.visits(start)
+        row = np.empty_like(source)
+        epoch = np.empty_like(source)
         for i, at in enumerate(places_by(source, len(order.tables))):
             if len(at):
                 turns = np.arange(before[i], before[i] + len(at))
@@ -89,7 +91,8 @@ class Draws:
 
     def references(self, draw: Draw) -> list[SampleReference]:
         """The samples at the positions of a draw, column by column: one at a time costs tenfold."""
-        records, names = self.records(draw), self._order.names
+        records = self.records(draw)
+        names = self._order.names
         digits = records["key"].tobytes().hex()
         columns = (draw.position, draw.source, draw.epoch, records["tokens"], records["patches"])
         rows = zip(*(column.tolist() for column in columns), strict=True)

@@ -32,7 +32,8 @@ class Epochs:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Row and epoch of a source at its ascending turns."""
         rows = len(self._ids[source])
-        row, (epoch, within) = np.empty_like(turns), np.divmod(turns, rows)
+        row = np.empty_like(turns)
+        (epoch, within) = np.divmod(turns, rows)
         together = max(_TOGETHER // rows, 1)
         block = epoch // together
         for number in np.unique(block).tolist():

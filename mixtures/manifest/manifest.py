@@ -87,7 +87,8 @@ class Manifest(DrawOrder):
         """The keys of the conversations that a sample is made of; its own, if it is not joined."""
         if not self.members:
             return [key]
-        table, wanted = self.members[self.names.index(source)], bytes.fromhex(key)
+        table = self.members[self.names.index(source)]
+        wanted = bytes.fromhex(key)
         first = bisect_left(table, wanted, key=_key_of)
         stop = bisect_right(table, wanted, first, key=_key_of)
         return [row["member"].tobytes().hex() for row in table[first:stop]] or [key]

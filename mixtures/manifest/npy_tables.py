@@ -48,7 +48,8 @@ def open_npy(store: Store, name: str) -> NDArray[Any]:
 
     DamagedData unless its bytes are those that `name` (folder/<sha256>.npy) says.
     """
-    where, digest = store.path(name), name.rsplit("/", 1)[-1].partition(".")[0]
+    where = store.path(name)
+    digest = name.rsplit("/", 1)[-1].partition(".")[0]
     if not store.exists(name):
         raise MissingData(f"{where}: not there; restore it, or plan again")
     data = b"" if store.is_local else store.get(name)

@@ -37,7 +37,9 @@ class Packs:
         self._count_from(len(order.packs_per_window), int(self._inside[-1]))
 
     def _count_from(self, window: int, packs: int) -> None:
-        self._first_counted, self._counted = window, [packs]  # packs before it and those after it
+        # packs before it and those after it
+        self._first_counted = window
+        self._counted = [packs]
 
     def pack(self, number: int) -> Pack:
         """The samples of a pack; IndexError beyond the end of a finite order."""
@@ -142,7 +144,8 @@ class Packs:
         """Whether `go_on` may be so, as far as no window has to be counted to say it."""
         if self._blocks.windows is not None:
             return True  # all are counted
-        size, inside = self._window_size, len(self._inside) - 1
+        size = self._window_size
+        inside = len(self._inside) - 1
         if not 0 <= first <= number < first + size or not 0 <= window < (1 << 62) // size:
             return False
         if window <= inside:

@@ -20,7 +20,8 @@ class BatchSampler:
 
     def __init__(self, order: DrawOrder, global_batch: int = 1) -> None:
         """`global_batch` is the number of packs of a step, fixed for a run; see `batch`."""
-        self._seed, self._global_batch = order.seed, global_batch
+        self._seed = order.seed
+        self._global_batch = global_batch
         self._packs = Packs(order, global_batch)
 
     def has_step(self, step: int) -> bool:

@@ -43,7 +43,8 @@ def _pack(
     patch_sizes = np.take_along_axis(patches, order, 1).astype(np.int32)
     tokens_left = np.full((windows, size), max_tokens, np.int32)
     patches_left = np.full((windows, size), max_patches, np.int32)
-    packs, every = np.empty((windows, size), np.int32), np.arange(windows)
+    packs = np.empty((windows, size), np.int32)
+    every = np.arange(windows)
     highest = np.zeros(windows, np.int64)
     for i in range(size):
         if i % _LOOK_EVERY == 0:  # a step opens one pack of a window at most

@@ -42,8 +42,10 @@ def permute(indices: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64
 def _feistel(
     value: NDArray[np.uint64], half: int, round_keys: NDArray[np.uint64]
 ) -> NDArray[np.uint64]:
-    bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
-    left, right = value >> bits, value & mask
+    bits = np.uint64(half)
+    mask = np.uint64((1 << half) - 1)
+    left = value >> bits
+    right = value & mask
     for round_key in round_keys:
         left, right = right, left ^ (splitmix(right ^ round_key) & mask)
     return (left << bits) | right

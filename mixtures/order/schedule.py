@@ -118,7 +118,8 @@ def scheduled(shares: Sequence[int], length: int) -> Sources:
     source: Sources = np.empty(length, np.uint8 if len(shares) <= 256 else np.uint16)
     waiting: list[int] = []  # ascending: a sorted list of so few is faster than a heap
     for start, visits, counts in _released(shares, length):
-        released, taken = iter(visits.tolist()), []
+        released = iter(visits.tolist())
+        taken = []
         for count in counts.tolist():
             if count == 1:
                 insort(waiting, next(released))
@@ -140,7 +141,8 @@ def _released(
     period = sum(shares)
     for start in range(0, length, _CHUNK):
         stop = min(start + _CHUNK, length)
-        slots, visits = [], []
+        slots = []
+        visits = []
         for i, share in enumerate(shares):  # released in start..stop-1: start <= c * P / s < stop
             turns = np.arange(-(-start * share // period), -(-stop * share // period))
             slots.append(turns * period // max(share, 1))

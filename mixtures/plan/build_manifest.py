@@ -99,7 +99,8 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     tokenizer = read_tokenizer(recipe)
     codec = TextCodec(tokenizer, recipe.text.template, recipe.text.tokenizer)
     sources, held_out = admitted_sources(recipe, pool, admitted or {})
-    clips, lengths = read_clips(pool), pool.receipts("lengths")
+    clips = read_clips(pool)
+    lengths = pool.receipts("lengths")
     samples = [read_samples(pool, s.name, s.receipts, lengths, codec, clips) for s in sources]
     index = leak_index(recipe)
     exclusions = read_exclusions(Path(recipe.exclude)) if recipe.exclude else None
@@ -303,7 +304,8 @@ def _walk(order: DrawOrder) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
 
     The latter are sums, int64 [sources, 1 + SUMMED], samples first.
     """
-    draws, rule = Draws(order), order.pack
+    draws = Draws(order)
+    rule = order.pack
     step = max(_AT_ONCE // rule.window, 1) * rule.window
     packs: list[int] = []
     drawn = np.zeros((len(order.tables), 1 + len(SUMMED)), np.int64)
@@ -323,7 +325,9 @@ def _books(pool: Pool, plan: SourcePlan, refused: pa.Table, visits: int) -> Book
 
     `refused` is what was refused before planning, `visits` how often the length draws the source.
     """
-    admitted, decisions, samples = plan.admitted, plan.decisions, len(plan.table)
+    admitted = plan.admitted
+    decisions = plan.decisions
+    samples = len(plan.table)
     chosen = int(decisions.stays.sum())
     books = Books(
         source=admitted.name,

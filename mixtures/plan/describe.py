@@ -150,7 +150,8 @@ def _canonical(copies: NDArray[np.void]) -> CanonicalRule:
 
 def choices_of(recipe: Recipe, index: LeakIndex | None, exclusions: Exclusions | None) -> Choices:
     """What a manifest remembers of a recipe, and of the files that it names."""
-    sources, leaks = recipe.sources, None
+    sources = recipe.sources
+    leaks = None
     if recipe.leaks is not None and index is not None:
         leaks = LeakChoice(index=index.index_id, text=recipe.leaks.text)
     return Choices(
@@ -182,7 +183,9 @@ def _condition(rule: Filter) -> Condition:
 
 
 def _source(plan: SourcePlan, drawn: list[int]) -> SourceContents:
-    source, admitted, table = plan.source, plan.admitted, plan.table
+    source = plan.source
+    admitted = plan.admitted
+    table = plan.table
     (ratio,) = source.ratios
     return SourceContents(
         name=source.name,
@@ -205,7 +208,8 @@ def _asked(source: Source) -> str:
 
 
 def _kept(plan: SourcePlan) -> KeptSet:
-    joined, table = plan.joined, plan.table
+    joined = plan.joined
+    table = plan.table
     return KeptSet(
         samples=len(table),
         tokens=int(table["tokens"].sum(dtype=np.int64)),

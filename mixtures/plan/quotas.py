@@ -82,7 +82,8 @@ def _quota(recipe: Recipe, i: int, table: NDArray[np.void], epochs: Epochs) -> i
     """Samples of one source in a finite order."""
     source = recipe.sources[i]
     if source.repeat is not None:
-        quota, asked = int(len(table) * source.repeat), f"repeat {source.repeat}"
+        quota = int(len(table) * source.repeat)
+        asked = f"repeat {source.repeat}"
     else:
         asked = f"budget {source.budget} {recipe.unit}"
         quota = source.budget or 0
@@ -162,7 +163,8 @@ def _positions_holding(
     tokens: int, source_at: Sources, tables: Tables, epochs: Epochs
 ) -> int | None:
     """The fewest positions that hold so many tokens; None if all of the table hold fewer."""
-    turns, total = [0] * len(tables), 0
+    turns = [0] * len(tables)
+    total = 0
     for start in range(0, len(source_at), _AT_ONCE):
         part = source_at[start : start + _AT_ONCE].astype(np.int64)
         sizes = np.empty(len(part), np.int64)
@@ -179,7 +181,8 @@ def _positions_holding(
 
 def _bounded(recipe: Recipe, schedule: Schedule, tables: Tables) -> int:
     """The length of the table, or less where a source may run short; else UserError."""
-    length, ends = len(schedule.source), []
+    length = len(schedule.source)
+    ends = []
     for i, (source, table) in enumerate(zip(recipe.sources, tables, strict=True)):
         most = _most(source, table)
         end = None if most is None else schedule.position_of(i, most)

@@ -113,7 +113,8 @@ def read_clips(pool: Pool) -> Clips:
     receipts = pool.receipts("decode")
     inputs = [short_hash([receipt.work_id for receipt in receipts])]
     name, tables = _remembered(pool, {"of": "clips"}, inputs, lambda: _clip_tables(pool, receipts))
-    table, timings = tables["facts/clips"], tables["facts/timings"]
+    table = tables["facts/clips"]
+    timings = tables["facts/timings"]
     pts = _one(timings["pts"])
     broken = np.flatnonzero(np.asarray(pc.is_valid(table["code"])))
     reasons = table.select(["code", "detail"]).take(broken).to_pylist()
@@ -212,9 +213,12 @@ def _clip_tables(pool: Pool, receipts: Sequence[Receipt]) -> dict[str, pa.Table]
 
 def _clip_rows(table: pa.Table, known: dict[tuple[int, int, bytes], int]) -> pa.Table:
     """Rows of _CLIP_FACTS; `known` numbers the timings met so far."""
-    pts, sizes = _one(table["pts"]), _one(table["nbytes"])
-    times, ends = np.asarray(pts.values, np.int64), np.asarray(pts.offsets)
-    bases, seconds = _fractions(table["time_base"]), _fractions(table["duration"])
+    pts = _one(table["pts"])
+    sizes = _one(table["nbytes"])
+    times = np.asarray(pts.values, np.int64)
+    ends = np.asarray(pts.offsets)
+    bases = _fractions(table["time_base"])
+    seconds = _fractions(table["duration"])
     timing = [
         known.setdefault((*base, times[start:stop].tobytes()), len(known))
         for base, start, stop in zip(bases.tolist(), ends[:-1], ends[1:], strict=True)

@@ -70,7 +70,8 @@ def admitted_sources(
 def _admitted(
     receipts: Sequence[Receipt], source: Source | HeldOut, pins: Mapping[str, str], recipe: Recipe
 ) -> Admitted:
-    name, pin = source.name, pins.get(source.name, source.revision)
+    name = source.name
+    pin = pins.get(source.name, source.revision)
     found = [receipt for receipt in receipts if receipt.parameters["source"] == name]
     found = [
         one

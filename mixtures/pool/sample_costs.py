@@ -35,7 +35,9 @@ class SampleCosts:
     """Costs of samples over one pool's clips under one recipe."""
 
     def __init__(self, recipe: Recipe, codec: TextCodec, clips: Clips, pool: Pool) -> None:
-        self._recipe, self._codec, self._clips = recipe, codec, clips
+        self._recipe = recipe
+        self._codec = codec
+        self._clips = clips
         self._known: dict[tuple[str, int, tuple[int, int], int], Cost] = {}
         shown = at_rates(clips.bases, clips.pts, clips.ends, recipe.frames.fps)
         self._frames = np.flatnonzero(shown)
@@ -67,7 +69,8 @@ class SampleCosts:
 
     def _stamp_tokens(self, pool: Pool) -> NDArray[np.int64]:
         """Tokens of the timestamps of each clip."""
-        clips, view = self._clips, self._recipe.frames
+        clips = self._clips
+        view = self._recipe.frames
         videos = np.flatnonzero(clips.kind == VIDEO)
         found = np.zeros(len(clips.ids), np.int64)
         if self._recipe.layout.timestamps not in ("sentence", "per_frame_text"):
@@ -122,7 +125,9 @@ class SampleCosts:
 
     def rows(self, samples: Samples) -> NDArray[np.void]:
         """One row of ROW per sample; its refused clips cost nothing."""
-        clips, used, ends = self._clips, samples.clips, samples.ends
+        clips = self._clips
+        used = samples.clips
+        ends = samples.ends
         is_image = clips.kind[used] == IMAGE
         images = np.where(is_image, np.repeat(segment_sums(is_image, ends), np.diff(ends)), 0)
         span = int(images.max(initial=0)) + 1
@@ -134,7 +139,8 @@ class SampleCosts:
             costs[:, number] = self._cost(*divmod(number, span))
         tokens, patches, frames = costs[:, look]
         found = np.empty(len(samples.key), ROW)
-        found["key"], found["clips"] = samples.key, np.diff(ends)
+        found["key"] = samples.key
+        found["clips"] = np.diff(ends)
         found["tokens"] = samples.tokens + segment_sums(tokens + self._stamps[used], ends)
         found["patches"] = segment_sums(patches, ends)
         found["frames"] = segment_sums(frames, ends)
@@ -144,14 +150,16 @@ class SampleCosts:
 
     def _cost(self, form: int, images: int) -> Cost:
         """The cost of a clip of this form among so many images (0: it is a video)."""
-        left, fields = int(self._forms[form]), []
+        left = int(self._forms[form])
+        fields = []
         for bits in reversed(_BITS):
             left, value = divmod(left, 1 << bits)
             fields.append(value)
         number, height, width, kind = fields
         if not kind:
             return 0, 0, 0
-        recipe, name = self._recipe, "image" if kind == IMAGE else "video"
+        recipe = self._recipe
+        name = "image" if kind == IMAGE else "video"
         shown = view_placement(name, (width, height), recipe.frames, recipe.layout, images)
         grid = grid_of(shown.width, shown.height, recipe.layout.patch)
         known = self._known.get((name, number, grid, images))

@@ -54,7 +54,8 @@ def mistakes(kind: type, tree: object) -> list[str]:
     found = [error for error in _found(kind, tree) if not _lies_in(error["loc"], empty)]
     found += [ErrorDetails(type=SAID, loc=place, msg=_EMPTY, input=None) for place in empty]
     found.sort(key=lambda error: _position(tree, _place(error)))
-    top, shown = schema_of(kind), found[:MOST]
+    top = schema_of(kind)
+    shown = found[:MOST]
     meant = {(_place(error), _near(error, top)) for error in shown}
     lines = [
         ": ".join([*_spelled(tree, _place(error)), _what(error, tree, top)])
@@ -113,7 +114,8 @@ def words(schema: Schema, top: Schema) -> str:
 
 def _number(schema: Schema) -> str:
     kind = "an integer" if schema["type"] == "integer" else "a number"
-    least, most = schema.get("minimum"), schema.get("maximum")
+    least = schema.get("minimum")
+    most = schema.get("maximum")
     if most is not None:
         return f"{kind} from {least} to {most}"
     return kind if least is None else f"{kind} of at least {least}"
@@ -129,7 +131,9 @@ def _place(error: ErrorDetails) -> Place:
 
 def _what(error: ErrorDetails, tree: object, top: Schema) -> str:
     """What is wrong there, and what to do about it."""
-    kind, place, at = error["type"], error["loc"], _place(error)
+    kind = error["type"]
+    place = error["loc"]
+    at = _place(error)
     if kind == SAID:
         return error["msg"]
     if kind == "value_error":
@@ -137,7 +141,8 @@ def _what(error: ErrorDetails, tree: object, top: Schema) -> str:
     if kind == "missing" and isinstance(place[-1], str):
         return f"the key {place[-1]!r} is missing; add it"
     if kind in _UNKNOWN:
-        near, known = _near(error, top), ", ".join(_keys(_at(top, at)))
+        near = _near(error, top)
+        known = ", ".join(_keys(_at(top, at)))
         remedy = f"did you mean {near!r}?" if near else f"the keys here are {known}"
         return f"unknown key {place[-1]!r}; {remedy}"
     if place[-1:] == (_A_KEY,):
@@ -207,7 +212,8 @@ def _value(tree: object, place: Place) -> Any:
 
 def _position(tree: object, place: Place) -> tuple[int, ...]:
     """Places sort as they stand in the file."""
-    order, value = [], tree
+    order = []
+    value = tree
     for step in place:
         order.append(list(value).index(step) if isinstance(value, dict) else int(step))
         value = _value(value, (step,))

@@ -56,7 +56,8 @@ def filters(value: Any) -> tuple[Filter, ...]:
     """The filters in `{column: {min, max} | {one_of: [...]}}`; mistakes are named by column."""
     if not isinstance(value, dict):
         raise ValueError(f"must be a mapping, not {value!r}")
-    read, wrong = [], {}
+    read = []
+    wrong = {}
     for column, condition in value.items():
         try:
             read.append(_filter(column, condition))
@@ -91,7 +92,8 @@ def _filter(column: str, condition: Any) -> Filter:
     for key in keys:
         if type(condition[key]) is not int:
             raise ValueError(f"{key}: must be an integer, not {condition[key]!r}")
-    least, most = condition.get("min"), condition.get("max")
+    least = condition.get("min")
+    most = condition.get("max")
     if least is not None and most is not None and least > most:
         raise ValueError(f"min {least} is above max {most}; nothing would pass")
     return Filter(column=column, of_clips=of_clips, least=least, most=most)

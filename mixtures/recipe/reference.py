@@ -53,7 +53,8 @@ def _dataclasses(hint: object) -> Iterator[type]:
 
 
 def _rows(kind: type) -> Iterator[str]:
-    schemas, of = keys_of(kind), {field.name: field for field in fields(kind)}
+    schemas = keys_of(kind)
+    of = {field.name: field for field in fields(kind)}
     for name in _keys(kind):
         type_words = words(schemas[name], schema_of(kind))
         if any(_dataclasses(_hints(kind)[name])):

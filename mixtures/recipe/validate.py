@@ -70,7 +70,8 @@ def _bad_exclude(recipe: Recipe) -> Iterator[str]:
 
 
 def _bad_join(recipe: Recipe) -> Iterator[str]:
-    rule, most = recipe.join_by_clip, recipe.pack_tokens
+    rule = recipe.join_by_clip
+    most = recipe.pack_tokens
     if rule is not None and rule.max_tokens > most:
         yield (
             f"join_by_clip: max_tokens: {rule.max_tokens} tokens do not fit into a pack of {most}; "

@@ -54,7 +54,8 @@ def show_canonical(
         own.samples = repoint(own.samples, shown)
     others = np.flatnonzero(shown != np.arange(len(shown)))
     found = np.empty(len(others), SHOWN)
-    found["clip"], found["shown"] = clips.ids[others], clips.ids[shown[others]]
+    found["clip"] = clips.ids[others]
+    found["shown"] = clips.ids[shown[others]]
     return found
 
 

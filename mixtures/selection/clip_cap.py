@@ -53,7 +53,8 @@ def _by_crowded_clip(
 
 def _dealt_in_turn(waiting: _Waiting, left: dict[int, int], sources: int) -> list[dict[int, int]]:
     """Per source: place -> the clip that is used up, of the samples that get no turn."""
-    given, taken = [0] * sources, [set[int]() for _ in range(sources)]
+    given = [0] * sources
+    taken = [set[int]() for _ in range(sources)]
     refused = [dict[int, int]() for _ in range(sources)]
     for clip in sorted(waiting):
         queues = {source: iter(samples) for source, samples in waiting[clip].items()}

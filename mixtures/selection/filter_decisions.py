@@ -79,7 +79,8 @@ class FilterDecisions:
 
 def refuse_broken(verdicts: FilterDecisions, clips: Clips) -> None:
     """Samples with a refused clip, each with the code of its first one."""
-    samples, by_code = verdicts.samples, defaultdict[str, list[tuple[int, str]]](list)
+    samples = verdicts.samples
+    by_code = defaultdict[str, list[tuple[int, str]]](list)
     for place in verdicts.staying(samples.per_sample(clips.kind == 0)).tolist():
         first = next(clip for clip in _clips_of(samples, place) if clip in clips.why)
         code, detail = clips.why[first]
@@ -111,7 +112,8 @@ def refuse_filtered(verdicts: FilterDecisions, rule: Filter, passes: NDArray[np.
 def refuse_leaks(verdicts: FilterDecisions, clips: Clips, found: Comparison) -> None:
     """Samples with a clip in the cluster of a clip that matches held-out media."""
     samples = verdicts.samples
-    places, details = verdicts.staying(samples.per_sample(found.leaked)), []
+    places = verdicts.staying(samples.per_sample(found.leaked))
+    details = []
     for place in places.tolist():
         clip, leaks = next(leaks_of(samples, place, found))
         name = clips.ids[clip].tobytes().hex()
@@ -157,7 +159,9 @@ def refuse_duplicates(all_verdicts: Sequence[FilterDecisions], found: Comparison
     twice = np.unique(every[1:][every[1:] == every[:-1]])
     first: dict[tuple[bytes, bytes], str] = {}
     for verdicts, head in zip(all_verdicts, heads, strict=True):
-        samples, places, details = verdicts.samples, [], []
+        samples = verdicts.samples
+        places = []
+        details = []
         for place in verdicts.staying(_among(head, twice)).tolist():
             clusters = found.cluster[_clips_of(samples, place)].tobytes()
             name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
@@ -181,7 +185,9 @@ def refuse_near_duplicates(
     paired = paired[sorting(paired)]
     kept: dict[bytes, dict[bytes, tuple[int, str]]] = defaultdict(dict)
     for verdicts in all_verdicts:
-        samples, places, details = verdicts.samples, [], []
+        samples = verdicts.samples
+        places = []
+        details = []
         turns = np.ascontiguousarray(samples.turns)
         for place in verdicts.staying(find(paired, turns) >= 0).tolist():
             text = turns[place].tobytes()

@@ -58,7 +58,8 @@ def join_by_clip(
     keys = np.ascontiguousarray(rows["key"])[order]
     found["key"] = _keys(keys, sizes)
     members = np.empty(len(order), MEMBER)
-    members["key"], members["member"] = np.repeat(found["key"], sizes), keys
+    members["key"] = np.repeat(found["key"], sizes)
+    members["member"] = keys
     members = members[np.repeat(sizes > 1, sizes)]
     by_key = _by_key(found)
     return Joined(
@@ -70,7 +71,8 @@ def join_by_clip(
 
 def _stays_alone(samples: Samples, places: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Without clips, or with an odd number of turns: it opens with a system turn."""
-    counts, turns = np.diff(samples.ends)[places], samples.num_turns[places]
+    counts = np.diff(samples.ends)[places]
+    turns = samples.num_turns[places]
     alone: NDArray[np.bool_] = (counts == 0) | (turns % 2 == 1)
     return alone
 
@@ -79,7 +81,8 @@ def _side_by_side(
     samples: Samples, places: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Indices into `places` that put what may be joined together, and where each group begins."""
-    counts, alone = np.diff(samples.ends)[places], _stays_alone(samples, places)
+    counts = np.diff(samples.ends)[places]
+    alone = _stays_alone(samples, places)
     order = [np.flatnonzero(alone)]
     fresh = [np.ones(len(order[0]), bool)]
     for count in np.unique(counts[~alone]).tolist():
@@ -122,7 +125,8 @@ def _grouped_by(samples: Samples, places: NDArray[np.int64], clip_ids: Ids) -> N
     """A hash of the clips, in order, and the licence of each sample."""
     licences = np.array([key_of(name) for name in samples.licences] or [0], np.uint64)
     found = splitmix(licences[samples.licence[places]])
-    starts, counts = samples.ends[places], np.diff(samples.ends)[places]
+    starts = samples.ends[places]
+    counts = np.diff(samples.ends)[places]
     for i in range(int(counts.max(initial=0))):
         some = np.flatnonzero(counts > i)
         clip_first, clip_last = halves(clip_ids[samples.clips[starts[some] + i]])
@@ -144,11 +148,14 @@ def _begins(
     outgrown = np.any([found > most for found, most in zip(sums, bounds, strict=True)], axis=0)
     some = np.flatnonzero(np.repeat(outgrown, np.diff(np.append(starts, len(fresh)))))
     columns = (column[some].tolist() for column in (fresh, turns, text, clips))
-    begun, turns_left, tokens_left = [], 0, 0
+    begun = []
+    turns_left = 0
+    tokens_left = 0
     for begin, own_turns, own_text, of_clips in zip(*columns, strict=True):
         begin = begin or own_turns > turns_left or own_text > tokens_left
         if begin:
-            turns_left, tokens_left = rule.max_turns, rule.max_tokens - of_clips
+            turns_left = rule.max_turns
+            tokens_left = rule.max_tokens - of_clips
         turns_left -= own_turns
         tokens_left -= own_text
         begun.append(begin)
@@ -161,7 +168,8 @@ def _keys(keys: NDArray[np.void], sizes: NDArray[np.int64]) -> NDArray[np.void]:
     """The key of each run of conversations: its own if it is one, else H of theirs in order."""
     ends = np.cumsum(sizes)
     found: NDArray[np.void] = keys[ends - sizes]
-    names, many = hex_of(keys).to_pylist(), np.flatnonzero(sizes > 1)
+    names = hex_of(keys).to_pylist()
+    many = np.flatnonzero(sizes > 1)
     runs = zip((ends - sizes)[many].tolist(), ends[many].tolist(), strict=True)
     listed = ('","'.join(names[start:stop]) for start, stop in runs)
     # canonical JSON, in a fifth of the time

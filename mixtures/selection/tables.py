@@ -36,7 +36,8 @@ def refusal_table(verdicts: FilterDecisions, origins: pa.Table) -> pa.Table:
 
 def match_table(verdicts: FilterDecisions, found: Comparison, leaked: pa.Table) -> pa.Table:
     """Rows of MATCHES: every sample of a source that matches evaluation data, refused or not."""
-    samples, code = verdicts.samples, dict[int, str]()
+    samples = verdicts.samples
+    code = dict[int, str]()
     for each in verdicts.refusals:
         code |= dict.fromkeys(each.places.tolist(), each.code)
     media = np.flatnonzero(samples.per_sample(found.leaked)).tolist()

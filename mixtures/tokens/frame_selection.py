@@ -25,7 +25,8 @@ def at_rate(clip: Clip, fps: int) -> list[int]:
     """
     if not clip.pts:
         raise ValueError(f"clip {clip.clip_id}: a video of 0 frames, at least 1 is needed")
-    bases, ends = np.array([clip.time_base], np.int64), np.array([0, len(clip.pts)])
+    bases = np.array([clip.time_base], np.int64)
+    ends = np.array([0, len(clip.pts)])
     shown: list[int] = np.flatnonzero(
         at_rates(bases, np.array(clip.pts, np.int64), ends, fps)
     ).tolist()
@@ -47,7 +48,8 @@ def at_rates(
     last = ends[1:] - 1
     until[last] = (2 * twice[last] + step[last] - 2) // (2 * step[last])
     before = np.empty_like(until)
-    before[1:], before[ends[:-1]] = until[:-1], -1
+    before[1:] = until[:-1]
+    before[ends[:-1]] = -1
     shown: NDArray[np.bool_] = until > before
     return shown
 

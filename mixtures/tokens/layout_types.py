@@ -22,7 +22,8 @@ slow frame and SEPARATOR a fast one."""
 
 VIDEO_MULTIPLE = 64
 """Sides of a video's frames are multiples of it: 16 pixels of a patch, at the largest stride 4."""
-SMALLEST_AREA, LARGEST_AREA = VIDEO_MULTIPLE**2, 4096**2
+SMALLEST_AREA = VIDEO_MULTIPLE**2
+LARGEST_AREA = 4096**2
 """Areas in pixels that a person may ask for."""
 
 ARRANGEMENTS = ("gsf", "isf", "v1", "queries")

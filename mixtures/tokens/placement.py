@@ -34,8 +34,10 @@ class Placement(NamedTuple):
 
     def stretched(self, width: int, height: int) -> int:
         """How much more one side of the stored picture is scaled than the other, per mille."""
-        across, down = self.picture[0] * height, self.picture[1] * width
-        more, less = max(across, down), min(across, down)
+        across = self.picture[0] * height
+        down = self.picture[1] * width
+        more = max(across, down)
+        less = min(across, down)
         return (2000 * (more - less) + less) // (2 * less)
 
     def told(self, width: int, height: int) -> str:
@@ -78,7 +80,8 @@ def grid_of(width: int, height: int, patch: int = 16) -> tuple[int, int]:
 
 def _scaled(width: int, height: int, pixels: int) -> Size:
     """The sides of so many pixels in the same shape, rounded."""
-    across, down = 4 * pixels * width // height, 4 * pixels * height // width
+    across = 4 * pixels * width // height
+    down = 4 * pixels * height // width
     return max(1, (isqrt(across) + 1) // 2), max(1, (isqrt(down) + 1) // 2)
 
 
@@ -86,7 +89,8 @@ def _floored(width: int, height: int, pixels: int, cell: int) -> Placement:
     """Oryx's rule: each side rounded down to whole cells by itself, at least one."""
     if pixels != width * height:
         width, height = isqrt(width * pixels // height), isqrt(height * pixels // width)
-    width, height = max(width // cell, 1) * cell, max(height // cell, 1) * cell
+    width = max(width // cell, 1) * cell
+    height = max(height // cell, 1) * cell
     return Placement(width, height, (width, height))
 
 
@@ -107,7 +111,9 @@ def _grids(width: int, height: int, wanted: Size, most: int, cell: int) -> Itera
 
 def _picture(width: int, height: int, wanted: Size, grid: Size) -> Size:
     """The size of the picture in a grid: the grid's, or the largest up to `wanted`."""
-    across, down = grid[0] * height, grid[1] * width  # which side is scaled more
+    # which side is scaled more
+    across = grid[0] * height
+    down = grid[1] * width
     odd = grid[1] if width >= height else grid[0]  # the longer side may be a pixel off: it is even
     stretched = 50 * max(across, down) + 51 * odd > 51 * min(across, down)
     larger = any(50 * have > 51 * want for have, want in zip(grid, wanted, strict=True))

@@ -141,7 +141,9 @@ def _grouped(shown: _Shown) -> list[TokenRun]:
 
 
 def _interleaved(shown: _Shown) -> list[TokenRun]:
-    slots, slow, fast = [], set(shown.slow()), set(shown.fast())
+    slots = []
+    slow = set(shown.slow())
+    fast = set(shown.fast())
     for i in sorted(slow | fast):
         if i in slow:
             slots += [*shown.stamp(i), *shown.rows(SLOW, i), TokenRun(kind=FRAME, frame=i)]
@@ -226,7 +228,8 @@ def plan_clip(
     look: ClipView, kind: str, cfg: LayoutConfig, count_text: Callable[[str], int], images: int = 1
 ) -> TokenPlan:
     """`plan_frames` of a clip as it is looked at; the memory comes first."""
-    shown, beyond = len(look.frames) - look.memory, look.memory
+    shown = len(look.frames) - look.memory
+    beyond = look.memory
     seconds = look.seconds[:shown]
     slots = plan_frames([look.grid] * shown, seconds, kind, cfg, count_text, images)
     memory = [TokenRun(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=beyond)] * (beyond > 0)

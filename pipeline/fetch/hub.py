@@ -36,7 +36,7 @@ from shards.errors import UserError, escaped
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = r"(?!\.{1,2}(?:/|@|$))[\w.-]+"  # no part of an address leads up
 _ADDRESS = re.compile(rf"hf://datasets/({_NAME}/{_NAME})(?:@({_NAME}))?/(.+)", re.ASCII)
-_MODEL = re.compile(r"hf://(?!datasets/|spaces/)([\w.-]+/[\w.-]+)@([0-9a-f]{40})/(.+)")
+_MODEL = re.compile(rf"hf://(?!datasets/|spaces/)({_NAME}/{_NAME})@([0-9a-f]{{40}})/(.+)", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 PATIENCE = Limits(max_seconds=1800)
 _COMMITS: dict[tuple[str, str, str], str] = {}

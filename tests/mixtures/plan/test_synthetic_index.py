@@ -1,4 +1,4 @@
-"""The pool of benchmarks that plan millions of samples plans here with few: its tables fit."""
+"""The pool of the benchmarks that plan millions of samples, here with few: its tables still fit."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ def test_the_pool_of_the_scale_benchmark_is_planned(tmp_path: Path, ratio: str, 
     write_recipe(path, tmp_path / "pool", dict.fromkeys(names, ratio), more)
     manifest = build_manifest(load_recipe(path), pool).manifest
     last = manifest.contents.packs // 4 - 1
-    assert manifest.length > 1800 and len(BatchSampler(manifest, 4).batch(last, 0, 1)) == 4
+    assert manifest.length > 500 and len(BatchSampler(manifest, 4).batch(last, 0, 1)) == 4

@@ -272,7 +272,7 @@ def test_a_saved_model_loads_as_it_was(tmp_path: Path, tied: bool) -> None:
 def test_it_works_without_torchvision() -> None:
     absent = ("torchvision", "deepspeed", "peft", "accelerate", "timm")
     code = f"import sys\nfor name in {absent}: sys.modules[name] = None\n"
-    code += "import train.model.convert, train.model.vision\n"
+    code += "import train.weights.convert, train.model.vision\n"
     code += "from train.model import register\nregister()\n"
     code += "from tests.support.tiny_model import *\nfrom train.model.inputs import pack_inputs\n"
     code += "from train.data.collate import build_pack\n"

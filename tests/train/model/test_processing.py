@@ -132,7 +132,7 @@ def test_frames_that_fit_the_question_are_chosen_by_their_scores(
         ({"video": np.zeros((2, 64, 64, 3), np.uint8), "seconds": [1.0]}, "2 frames and 1 times"),
         ({"video": np.zeros((2, 64, 64, 3), np.uint8), "seconds": [1.0, 1.0]}, "do not ascend"),
         ({"video": "nowhere.mp4"}, r"nowhere.mp4\): MEDIA_MISSING"),
-        ({"video": 3}, "a part of type 'video' holding int"),
+        ({"video": 3}, "int of int64 .* is nothing to look at"),
     ],
 )
 def test_bad_media_are_named(processor: SlowFastProcessor, part: dict[str, Any], said: str) -> None:
@@ -339,5 +339,7 @@ def message(turn: Turn, clips: Any, media: list[list[np.ndarray]]) -> dict[str, 
         part: dict[str, Any] = {"type": kind, kind: np.stack(media[clip])}
         if kind == "image":
             part[kind] = Image.fromarray(media[clip][0])
-        content.append(part | {"seconds": clips[clip].seconds()})
+        else:
+            part["seconds"] = clips[clip].seconds()
+        content.append(part)
     return {"role": turn.role, "content": content}
