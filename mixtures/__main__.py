@@ -12,10 +12,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from mixtures.console import Console
 from mixtures.diff import check_place, diff, explain
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
@@ -76,13 +76,16 @@ def parser() -> argparse.ArgumentParser:
 def run_plan(arguments: argparse.Namespace) -> None:
     """`plan`: write a manifest, its refusals and books; print what it comes to."""
     out = Path(arguments.out)
+    # a folder is as good as the file in it
     folder = out.parent if out.name == "manifest.json" else out
     recipe = load_recipe(Path(arguments.recipe))
     pool = Pool(arguments.pool)
+    # said before minutes of planning, not after
     Store(folder).check_writable()
     plan = build_manifest(recipe, pool)
     plan.write(str(folder))
     console = Console(highlight=False)
+    # first what became of the records, then of the ratio, then what it comes to
     console.print(books_table(plan.books))
     console.print(ratio_table(plan.manifest))
     totals = plan.manifest.contents.totals
@@ -136,6 +139,7 @@ def run_diff(arguments: argparse.Namespace) -> None:
         box=None,
     )
     for name, one in found["sources"].items():
+        # fractions in the JSON, per cent for people
         shares = (f"{float(Fraction(s)):.2%}" for s in (*one["share"], *one["token_share"]))
         counts = (str(n) for n in (*one["kept"], one["in_both"], one["in_order"], one["reused"]))
         table.add_row(name, *shares, *counts)
@@ -164,6 +168,7 @@ def run_explain(arguments: argparse.Namespace) -> None:
     check_place(step, rank, world_size, global_batch)
     pool = Pool(arguments.pool) if arguments.pool else None
     manifest = load_manifest(arguments.manifest)
+    # steps beyond the length are counted first, under a bar
     order = BatchSampler(manifest, global_batch)
     _count(order, step)
     found = explain(manifest, step, rank, world_size, global_batch, pool, order)
@@ -178,6 +183,7 @@ def run_explain(arguments: argparse.Namespace) -> None:
             table.add_row(*(str(cells[name]) for name in columns.split()))
     console = Console(highlight=False)
     console.print(table, soft_wrap=True)
+    # many clips are shown alike: each way once, the most frequent first
     views = Counter(view["told"] for pack in found for one in pack for view in one["views"])
     for told, clips in views.most_common():
         console.print(f"{clips} clip{'s' * (clips > 1)}: {told}", soft_wrap=True)
@@ -189,7 +195,9 @@ def _count(order: BatchSampler, step: int) -> None:
     if not 0 < windows <= MOST_WINDOWS:
         return
     started = perf_counter()
+    # a first block is counted to tell how long the others take
     counted = order.count_on()
+    # the first windows counted tell how long all of them take
     seconds = (perf_counter() - started) / counted * windows
     console = Console(stderr=True, highlight=False)
     console.print(

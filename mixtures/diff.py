@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -53,6 +53,7 @@ def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
     order within an epoch. `reused` counts the positions of b (inside its length) that show a sample
     which a shows as often.
     """
+    # sources are matched by name, wherever they stand in the two recipes
     ours, theirs = ({name: i for i, name in enumerate(m.names)} for m in (a, b))
     sources = {n: _source(a, b, ours.get(n), theirs.get(n)) for n in ours | theirs}
     return {
@@ -70,6 +71,7 @@ def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
 def _rules(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
     """`section.key` -> the two values, for every rule that differs."""
     found = {}
+    # compared as JSON: every key of a rule is one line of the answer
     sides = [m.contents.to_json() for m in (a, b)]
     for name in _RULES:
         ours, theirs = (value.get(name, {}) for value in sides)
@@ -87,6 +89,7 @@ def _rules(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
 def _source(a: Manifest, b: Manifest, i: int | None, j: int | None) -> dict[str, Any]:
     sides = [(a, i), (b, j)]
     ours, theirs = (_shown(*side) for side in sides)
+    # keys are sorted: the rows of one found in the other, -1 where it has none
     at = find(ours.keys, theirs.keys)
     both = at >= 0
     return {
@@ -121,20 +124,24 @@ def _shown(manifest: Manifest, i: int | None) -> _Shown:
     visits = int(manifest.schedule.visits(manifest.length)[i])
     drawn = np.full(rows, visits // rows)
     turn = np.empty(rows, np.int64)
+    # the epoch that the length ends in shows some samples once more
     drawn[manifest.epochs.drawn(i, np.arange(visits // rows * rows, visits))[0]] += 1
     turn[manifest.epochs.drawn(i, np.arange(rows))[0]] = np.arange(rows)
     # where a recipe keeps duplicates, the copies of a sample are one key
+    # the first of equal keys stands for them; what they draw is summed up
     first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
     return _Shown(keys=keys[first], drawn=np.add.reduceat(drawn, first), turn=turn[first])
 
 
 def in_order(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> int:
     """The longest run, not necessarily side by side, that two orders of some samples share."""
+    # the longest increasing subsequence by patience sorting (Schensted 1961), O(n log n)
     turns = theirs[np.argsort(ours)]
     if (turns[1:] > turns[:-1]).all():
         return len(turns)
     ends: list[int] = []  # the least last turn of the runs of each length
     for turn in turns.tolist():
+        # a turn takes the place of the least end that is not below it: runs get longer or end lower
         at = bisect_left(ends, turn)
         ends[at : at + 1] = [turn]
     return len(ends)
@@ -171,8 +178,10 @@ def same_positions(a: Manifest, b: Manifest) -> int:
     ours = Draws(a)
     theirs = Draws(b)
     shorter = min(a.length, b.length)
+    # chunk by chunk: most mixtures part early
     for start in range(0, shorter, _CHUNK):
         stop = min(start + _CHUNK, shorter)
+        # raw keys are compared as bytes, a chunk at once
         left, right = (np.frombuffer(o.keys(start, stop), "V16") for o in (ours, theirs))
         differing = np.flatnonzero(left != right)
         if len(differing):
@@ -210,6 +219,7 @@ def explain(
     order = order or BatchSampler(manifest, global_batch)
     if not order.has_step(step):
         raise UserError(f"step {step}: the order ends before it; give an earlier --step")
+    # which packs, then what is in them, then what pool or manifest know of each
     numbers = order.packs_by_rank(step, world_size)[rank]
     packs = list(zip(numbers, order.packs(numbers), strict=True))
     known = _origins(manifest, pool, [drawn for _, pack in packs for drawn in pack])
@@ -230,6 +240,7 @@ def _origins(
     """Licence, origin, record and clips of drawn samples, and how their frames are shown."""
     origins = {}
     sizes = None if pool is None or not drawn else read_clips(pool)
+    # by source, because a pool is read source by source
     by_source: dict[str, list[str]] = defaultdict(list)
     for sample in drawn:
         by_source[sample.source].append(sample.key)
@@ -238,45 +249,53 @@ def _origins(
         known = _known(pool, source, sorted({key for keys in members.values() for key in keys}))
         for key, conversations in members.items():
             first = known[conversations[0]]
-            clips = list(manifest.shown(first["clip_ids"]))
+            clips = list(manifest.shown(first.clip_ids))
+            views = clip_views(sizes, clips, manifest.view, manifest.layout) if sizes else []
             origins[source.name, key] = {
-                "licence": first["licence"],
-                "origin": f"{first['dataset']}@{first['revision']}",
-                "record": " + ".join(known[each]["record"] for each in conversations),
+                "licence": first.licence,
+                "origin": f"{first.dataset}@{first.revision}",
+                "record": " + ".join(known[each].record for each in conversations),
                 "clips": clips,
-                "views": clip_views(sizes, clips, manifest.view, manifest.layout) if sizes else [],
-                "named": first["clip_ids"],
+                "views": [view.to_json() for view in views],
+                "named": first.clip_ids,
                 "conversations": conversations,
             }
     return origins
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Conversation:
+    """Where a conversation comes from, under which licence, and the clips that it names."""
+
+    dataset: str
+    revision: str
+    licence: str
+    record: str = ""
+    clip_ids: list[str] = field(default_factory=list)
+
+
 def _known(
-    pool: Pool | None, source: SourceContents, keys: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+    pool: Pool | None, about: SourceContents, keys: Sequence[str]
+) -> dict[str, _Conversation]:
     """What the pool, or else the manifest's entry of their source, says of conversations."""
     if pool is not None and keys:
-        return dict(zip(keys, _rows_of(pool, source, keys), strict=True))
-    unknown = {
-        "dataset": source.dataset,
-        "revision": source.revision,
-        "licence": source.licence,
-        "record": "",
-        "clip_ids": [],
-    }
+        return dict(zip(keys, _conversations_of(pool, about, keys), strict=True))
+    unknown = _Conversation(dataset=about.dataset, revision=about.revision, licence=about.licence)
     return dict.fromkeys(keys, unknown)
 
 
-def _rows_of(pool: Pool, source: SourceContents, keys: Sequence[str]) -> list[dict[str, Any]]:
-    receipts = pool.admitted({source.name: source.revision})
+def _conversations_of(
+    pool: Pool, about: SourceContents, keys: Sequence[str]
+) -> list[_Conversation]:
+    # the pool may hold the source at other revisions too
+    receipts = pool.admitted({about.name: about.revision})
     wanted = np.frombuffer(bytes.fromhex("".join(keys)), "V16")
     columns = "licence record clip_ids dataset revision"
     rows = admitted_rows(pool, receipts, columns, wanted)
     at = find(ids_of(rows["key"]), wanted)
     if (at < 0).any():
         raise UserError(
-            f"{pool.store.url}: holds no sample {hex_of(wanted[at < 0])[0]} of {source.name!r}; "
+            f"{pool.store.url}: holds no sample {hex_of(wanted[at < 0])[0]} of {about.name!r}; "
             "give --pool the pool that the manifest was planned over"
         )
-    found: list[dict[str, Any]] = rows.take(at).to_pylist()
-    return found
+    return [_Conversation(**row) for row in rows.drop_columns(["key"]).take(at).to_pylist()]

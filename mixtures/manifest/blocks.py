@@ -1,4 +1,4 @@
-"""Windows -> packs: some windows of positions are packed together and kept as a block."""
+"""Windows -> packed sequences: some windows of positions are packed together, kept as a block."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ _KEPT_BLOCKS = 8
 class Block:
     """Some windows after each other: `places` of pack p are `places[ends[p]:ends[p + 1]]`.
 
-    Places count the positions of `draw`; `costs` estimates the work of each pack.
+    Places count the positions of `draw`; `costs` estimates the work of each pack, `patches` counts
+    those that it shows to the tower.
     """
 
     draw: Draw
     places: NDArray[np.int64]
     ends: NDArray[np.int64]
     costs: NDArray[np.int64]
+    patches: NDArray[np.int64]
     packs_per_window: NDArray[np.int64]
 
     def places_of(self, packs: NDArray[np.int64]) -> NDArray[np.int64]:
         """The places of some packs, one pack after the other."""
         starts = self.ends[packs]
         sizes = self.ends[packs + 1] - self.ends[packs]
+        # ragged ranges in one go: first place of the pack, plus 0, 1, ...
         before = np.cumsum(sizes) - sizes
         found: NDArray[np.int64] = self.places[
             np.repeat(starts - before, sizes) + np.arange(sizes.sum())
@@ -81,18 +84,23 @@ class Blocks:
 
         The packs of each window stand in the order of a permutation.
         """
+        # which samples, how large, in which pack of its window, and when that pack comes out
         draw = self._draws.draw(*self._positions(first, stop))
         records = self._draws.records(draw)
         numbers = pack_numbers(records, self._rule)
         packs_per_window = np.array([int(each.max()) + 1 for each in numbers], np.int64)
         pack = self._emitted(first, numbers, packs_per_window)
+        # places sorted by pack, and where each pack ends among them (a CSR layout)
         sizes = np.bincount(pack, minlength=int(packs_per_window.sum()))
+        patches = records["patches"].astype(np.int64)
+        # what sharding balances: tokens through the decoder and patches through the tower
         work = records["tokens"].astype(np.int64) + records["patches"] // PATCHES_PER_TOKEN
         return Block(
             draw=draw,
             places=np.argsort(pack, kind="stable"),
             ends=np.concatenate([[0], np.cumsum(sizes)]),
             costs=group_sums(work, pack, len(sizes)),
+            patches=group_sums(patches, pack, len(sizes)),
             packs_per_window=packs_per_window,
         )
 
@@ -103,12 +111,12 @@ class Blocks:
         return start, end if self._length is None else max(start, min(end, self._length))
 
     def _emitted(
-        self, first: int, numbers: Sequence[NDArray[np.int32]], counts: NDArray[np.int64]
+        self, first: int, by_window: Sequence[NDArray[np.int32]], counts: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """The pack of each position, counted through all windows in the order they come out."""
         found = [np.empty(0, np.int64)]
         before = 0
-        for k, (own, count) in enumerate(zip(numbers, counts.tolist(), strict=True)):
+        for k, (own, count) in enumerate(zip(by_window, counts.tolist(), strict=True)):
             rank = np.empty(count, np.int64)  # when each pack of the window comes out
             rank[emission(count, key_of(self._seed, "packs", first + k))] = np.arange(count)
             found.append(before + rank[own])
@@ -119,6 +127,7 @@ class Blocks:
 def pack_numbers(records: NDArray[np.void], rule: PackRule) -> list[NDArray[np.int32]]:
     """Per window of these rows, which start a window: each row's pack, before any shuffling."""
     size = rule.window
+    # all whole windows as one array; the last one of a finite order may be shorter
     whole = len(records) // size * size
     found: list[NDArray[np.int32]] = []
     for part, width in ((records[:whole], size), (records[whole:], len(records) - whole)):

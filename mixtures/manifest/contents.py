@@ -254,7 +254,7 @@ def _reader() -> TypeAdapter[Any]:
 def _plain(value: Any) -> Any:
     """Dataclasses, tuples and mappings as JSON values; defaults are left out."""
     if is_dataclass(value):
-        # options of views and layouts have defaults for people, and are written all the same
+        # the options of views and layouts have defaults for people, and are always written
         whole = isinstance(value, (View, LayoutConfig, Profile))
         values = [(field, getattr(value, field.name)) for field in fields(value)]
         return {
@@ -269,5 +269,6 @@ def _plain(value: Any) -> Any:
 
 def manifest_id_of(value: Mapping[str, Any]) -> str:
     """The manifest_id of a manifest's JSON value."""
+    # the tool's version must not change an id: the same mixture has one id for ever
     named = {name: v for name, v in value.items() if name not in ("manifest_id", "tool")}
     return sha256_hex(canonical_json(named))

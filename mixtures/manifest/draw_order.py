@@ -53,5 +53,6 @@ class DrawOrder:
     @cached_property
     def epochs(self) -> Epochs:
         """Which row of a source stands at each of its turns."""
+        # a joined sample is ranked by what joins it, any other by its key
         ids = self.joined_by or [table["key"] for table in self.tables]
         return Epochs(self.seed, self.names, ids)

@@ -62,6 +62,7 @@ class Draws:
         before = order.schedule.visits(start)
         row = np.empty_like(source)
         epoch = np.empty_like(source)
+        # source by source: its visits before `start` say which turn its first place here is
         for i, at in enumerate(places_by(source, len(order.tables))):
             if len(at):
                 turns = np.arange(before[i], before[i] + len(at))
@@ -71,6 +72,7 @@ class Draws:
     def records(self, draw: Draw) -> NDArray[np.void]:
         """The tables' rows at the positions of a draw."""
         tables = self._order.tables
+        # gathered source by source, because each has a table of its own
         found = np.empty(len(draw.source), ROW)
         raw = found.view(_RAW)  # moved as bytes: field by field takes several times as long
         for i, at in enumerate(places_by(draw.source, len(tables))):
@@ -93,6 +95,7 @@ class Draws:
         """The samples at the positions of a draw, column by column: one at a time costs tenfold."""
         records = self.records(draw)
         names = self._order.names
+        # all keys in one conversion, 32 digits each
         digits = records["key"].tobytes().hex()
         columns = (draw.position, draw.source, draw.epoch, records["tokens"], records["patches"])
         rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -109,8 +112,9 @@ class Draws:
         ]
 
 
-def places_by(source: NDArray[np.int64], sources: int) -> list[NDArray[np.int64]]:
+def places_by(source_at: NDArray[np.int64], sources: int) -> list[NDArray[np.int64]]:
     """For each source: where it stands, ascending."""
-    order = np.argsort(source.astype(np.uint16), kind="stable")  # by radix: 16 bits are enough
-    ends = np.cumsum(np.bincount(source, minlength=sources))
+    order = np.argsort(source_at.astype(np.uint16), kind="stable")  # by radix: 16 bits are enough
+    # one sort for all sources: what stands in source i lies between two ends
+    ends = np.cumsum(np.bincount(source_at, minlength=sources))
     return np.split(order, ends[:-1])

@@ -44,6 +44,7 @@ DIGESTED_POSITIONS = 65_536
 def write_manifest(manifest: Manifest, folder: str) -> None:
     """Tables first, `manifest.json` last."""
     store = Store(folder)
+    # `manifest.json` comes last: a folder without it is no manifest, whatever else is there
     for digest, array in _arrays(manifest).items():
         store.put(npy_name(digest), npy_bytes(array))
     store.put(tokenizer_name(manifest.contents.text.tokenizer_sha256), manifest.tokenizer)
@@ -77,6 +78,7 @@ def load_manifest(path: str | Path) -> Manifest:
         if isinstance(error, UserError):
             raise
         raise DamagedData(f"{path}: not a manifest ({error!r}); plan again") from error
+    # the first 65,536 positions are drawn again: code that draws otherwise is found out here
     if order_digest(manifest) != manifest.contents.order_digest:
         raise UserError(f"{path}: this version draws another order; use the one that wrote it")
     return manifest
@@ -85,13 +87,16 @@ def load_manifest(path: str | Path) -> Manifest:
 def _read(store: Store, name: str, where: str) -> Manifest:
     data = store.get(name)
     value = json.loads(data)
+    # the version first: another one may say anything else in another way
     _check_version(value, where)
     if manifest_id_of(value) != value["manifest_id"]:
         raise DamagedData(f"{where}: its content is not what its manifest_id says; plan again")
+    # from here on every key is known, and of its type
     contents = Contents.from_json(data, where)
     kept = [(source.name, source.kept) for source in contents.sources]
     joined = kept if contents.join is not None else []
     copies = contents.canonical
+    # tables are verified by the digests that the contents name them with
     return Manifest.of(
         contents,
         tables=[_kept(store, *each) for each in kept],
@@ -108,6 +113,7 @@ def _check_version(value: Mapping[str, Any], where: str) -> None:
     """Raise UserError for a manifest whose rules this version does not know."""
     if not isinstance(value, dict) or "manifest_version" not in value:
         raise DamagedData(f"{where}: not a manifest; plan again")
+    # a rule of another name would give another order in silence
     for path, known in _known_rules(value).items():
         found: Any = value
         for name in path.split("."):
@@ -121,6 +127,7 @@ def _check_version(value: Mapping[str, Any], where: str) -> None:
 
 def _known_rules(value: Mapping[str, Any]) -> dict[str, str | int]:
     """`section.key` -> what this version writes there, for every rule that a manifest names."""
+    # of another version only that is said: its other keys may mean anything
     rules: dict[str, str | int] = {"manifest_version": MANIFEST_VERSION}
     if value["manifest_version"] == MANIFEST_VERSION:
         rules |= {

@@ -89,6 +89,7 @@ class Manifest(DrawOrder):
             return [key]
         table = self.members[self.names.index(source)]
         wanted = bytes.fromhex(key)
+        # rows of a sample stand together, in the order of its conversations
         first = bisect_left(table, wanted, key=_key_of)
         stop = bisect_right(table, wanted, first, key=_key_of)
         return [row["member"].tobytes().hex() for row in table[first:stop]] or [key]
@@ -102,6 +103,7 @@ class Manifest(DrawOrder):
 
     def _stands_for(self, clip_id: str) -> str:
         wanted = bytes.fromhex(clip_id)
+        # binary search: the table is sorted by clip
         at = bisect_left(self.copies, wanted, key=_clip_of)
         if at == len(self.copies) or _clip_of(self.copies[at]) != wanted:
             return clip_id

@@ -39,6 +39,7 @@ NONE_SHOWN: NDArray[np.void] = np.empty(0, SHOWN)
 def npy_bytes(array: NDArray[Any]) -> bytes:
     """The `.npy` bytes of an array."""
     buffer = io.BytesIO()
+    # version 1.0 of the format: its header depends on dtype and shape alone
     np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
 
@@ -56,6 +57,7 @@ def open_npy(store: Store, name: str) -> NDArray[Any]:
     if (sha256_file(Path(where)) if store.is_local else sha256_hex(data)) != digest:
         raise DamagedData(f"{where}: its bytes are damaged; restore it, or plan again")
     if store.is_local:
+        # mapped, so that processes of one machine share the pages
         mapped: NDArray[Any] = np.lib.format.open_memmap(where, mode="r")
         return mapped
     array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)

@@ -47,19 +47,28 @@ class Packs:
 
     def packs(self, numbers: Sequence[int]) -> list[Pack]:
         """The samples of these packs, in this order; IndexError beyond the end of a finite one."""
+        # in ascending order, so that each block is made once, however packs are shuffled
         ascending = np.unique(np.array(numbers, np.int64))
         if len(ascending) and not (ascending[0] >= 0 and self.has_pack(int(ascending[-1]))):
             raise IndexError(f"packs {numbers} of {self._counted[-1]}")
         found: dict[int, Pack] = {}
         for block, of_block, inside in self._by_block(ascending):
+            # every pack's samples in one gather, then cut where packs end
             samples = self._draws.references(block.draw.at(block.places_of(inside)))
             ends = np.cumsum(block.ends[inside + 1] - block.ends[inside]).tolist()
             for number, start, end in zip(of_block.tolist(), [0, *ends], ends, strict=False):
                 found[number] = tuple(samples[start:end])
         return [found[number] for number in numbers]
 
+    def patches(self, numbers: Sequence[int]) -> int:
+        """The patches of these packs' samples, as the plan counted them."""
+        ascending = np.sort(np.array(numbers, np.int64))
+        blocks = self._by_block(ascending)
+        return sum(int(block.patches[inside].sum()) for block, _, inside in blocks)
+
     def costs(self, start: int, stop: int) -> NDArray[np.int64]:
         """An estimate of the work of packs start..stop-1, in tokens; a finite order runs out."""
+        # only the end of a finite order is nearer than that
         if not self.has_pack(stop - 1):
             stop = max(min(stop, self._counted[-1]), start)
         parts = [block.costs[inside] for block, _, inside in self._by_block(np.arange(start, stop))]
@@ -73,6 +82,7 @@ class Packs:
         while done < len(numbers):
             window, first = self.window_of(int(numbers[done]))
             block, first_window = self._blocks.holding(window)
+            # from the window's first pack to the block's
             first -= int(block.packs_per_window[: window - first_window].sum())
             end = int(np.searchsorted(numbers, first + len(block.costs)))
             yield block, numbers[done:end], numbers[done:end] - first
@@ -83,6 +93,7 @@ class Packs:
 
         UserError where more than MOST_WINDOWS would have to be counted to say so.
         """
+        # going back before a resumed place: count from the length on again
         if self._inside[-1] <= number < self._counted[0]:
             self._count_from(len(self._inside) - 1, int(self._inside[-1]))
         if self.windows_to(number) > MOST_WINDOWS:
@@ -110,6 +121,7 @@ class Packs:
         if self._blocks.windows is not None and window >= self._blocks.windows:
             return 0
         block, first = self._blocks.holding(window)
+        # prefix sums go on beyond the length, a block of windows at a time
         more = np.cumsum(block.packs_per_window[window - first :]) + self._counted[-1]
         self._counted += more.tolist()
         return len(more)
@@ -123,6 +135,7 @@ class Packs:
             window = int(np.searchsorted(self._inside, number, side="right")) - 1
             return window, int(self._inside[window])
         self.has_pack(number)
+        # beyond the length the counted prefix sums are a list that grows
         at = bisect_right(self._counted, number) - 1
         return self._first_counted + at, self._counted[at]
 
@@ -146,6 +159,7 @@ class Packs:
             return True  # all are counted
         size = self._window_size
         inside = len(self._inside) - 1
+        # a window holds a pack at least and one for each position at most
         if not 0 <= first <= number < first + size or not 0 <= window < (1 << 62) // size:
             return False
         if window <= inside:

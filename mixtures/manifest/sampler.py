@@ -1,4 +1,4 @@
-"""Step -> this rank's packs: the packs of a manifest, sharded over ranks.
+"""The distributed batch sampler: step -> this rank's packed sequences.
 
 Only this dealing knows the world size: which packs a step has is the same for any number of ranks.
 """
@@ -59,9 +59,16 @@ class BatchSampler:
         """The packs of these numbers, in their order."""
         return self._packs.packs(numbers)
 
+    def patches(self, numbers: Sequence[int]) -> int:
+        """The patches of the packs of these numbers, as the plan counted them."""
+        return self._packs.patches(numbers)
+
     def packs_by_rank(self, step: int, world_size: int) -> list[list[int]]:
         """The pack numbers of a step for each rank."""
+        # 1. shuffle the step's packs, 2. shard them over lanes by cost, 3. permute lanes and ranks:
+        # so no rank always gets the largest pack, nor a source
         start = step * self._global_batch
+        # costs and packs come from the same blocks, each made once
         costs = self._packs.costs(start, start + self._global_batch)
         shuffled = self._permuted(len(costs), "batch", step)
         lanes = shard_over_ranks(costs[shuffled].tolist(), world_size)

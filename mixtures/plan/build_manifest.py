@@ -101,10 +101,13 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     sources, held_out = admitted_sources(recipe, pool, admitted or {})
     clips = read_clips(pool)
     lengths = pool.receipts("lengths")
+    # 1. read: clips and samples of the pool as columns
     samples = [read_samples(pool, s.name, s.receipts, lengths, codec, clips) for s in sources]
     index = leak_index(recipe)
     exclusions = read_exclusions(Path(recipe.exclude)) if recipe.exclude else None
+    # 2. decide: who stays, at what cost
     chosen = _choose(recipe, pool, codec, sources, held_out, clips, samples, index, exclusions)
+    # 3. join: conversations over the same clips as one sample
     joined = _join(recipe, chosen.decisions, chosen.rows, clips.ids)
     unjoined: list[None] = [None] * len(sources)
     plans = [
@@ -118,9 +121,11 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
             strict=True,
         )
     ]
+    # 4. order: schedule, packs, sums, and the manifest that says so
     choices = choices_of(recipe, index, exclusions)
     manifest = _ordered(recipe, codec, choices, plans, tokenizer, chosen.copies)
     refused = refused_before(pool, sources)
+    # 5. account: nothing is published unless the books balance
     visits = manifest.schedule.visits(manifest.length).tolist()
     books = [_books(pool, *each) for each in zip(plans, refused, visits, strict=True)]
     refused += [_refusals(pool, each.admitted, each.decisions) for each in plans]
@@ -165,13 +170,16 @@ def _choose(
 ) -> _Chosen:
     used = np.zeros(len(clips.ids), bool)
     for own_samples in samples:
+        # comparisons matter among the clips of these sources only
         used[own_samples.clips] = True
     found = comparison(recipe, pool, sources, held_out, clips, used, index)
     leaked = [leaked_texts(recipe, pool, source, index) for source in sources]
     decisions = [FilterDecisions(own_samples) for own_samples in samples]
+    # the order of these decisions is the order of the codes: the first one that applies is told
     for source, own, admission, asked in zip(
         recipe.sources, decisions, sources, leaked, strict=True
     ):
+        # broken media and take-downs first: no setting of a recipe may hide them
         refuse_broken(own, clips)
         if exclusions is not None:
             refuse_excluded(own, pool, admission.receipts, clips, exclusions)
@@ -182,14 +190,17 @@ def _choose(
         refuse_leaks(own, clips, found)
         if recipe.leaks and recipe.leaks.text == "refuse":
             refuse_leaked_texts(own, asked)
+    # which clips are shown decides what samples cost, so it comes before any counting
     copies = NONE_SHOWN
     if recipe.canonical_clips:
         said = [partial(rows_at, pool, admission.receipts) for admission in sources]
         copies = show_canonical(decisions, clips, found.copies, said)
+    # costs over the clips that are shown; what outgrows a pack over them cannot be drawn
     pricer = SampleCosts(recipe, codec, clips, pool)
     rows = [pricer.rows(own.samples) for own in decisions]
     for own, each in zip(decisions, rows, strict=True):
         refuse_long(own, each, recipe.pack)
+    # what looks at other samples comes last: it must not keep one for another that goes
     if recipe.duplicates == "refuse":
         refuse_duplicates(decisions, found)
     refuse_near_duplicates(decisions, found, text_pairs(recipe, pool, sources))
@@ -274,6 +285,7 @@ def _ordered(
     joined = [plan.joined for plan in plans if plan.joined is not None]
     joined_by = [each.joined_by for each in joined]
     ids = joined_by or [table["key"] for table in tables]
+    # budgets and lengths in tokens are counted along the very order that is drawn later
     stages, source_at = resolve(recipe, tables, Epochs(recipe.seed, names, ids))
     uncounted = DrawOrder(
         seed=recipe.seed,
@@ -306,14 +318,17 @@ def _walk(order: DrawOrder) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """
     draws = Draws(order)
     rule = order.pack
+    # whole windows at a time, so that none is cut
     step = max(_AT_ONCE // rule.window, 1) * rule.window
     packs: list[int] = []
     drawn = np.zeros((len(order.tables), 1 + len(SUMMED)), np.int64)
     for start in range(0, order.length, step):
         draw = draws.draw(start, min(start + step, order.length))
         records = draws.records(draw)
+        # an endless order goes on in its last window, which is therefore not packed here
         whole = len(records) if order.is_finite else len(records) // rule.window * rule.window
         packs += [int(numbers.max()) + 1 for numbers in pack_numbers(records[:whole], rule)]
+        # one pass over the length gives the packs and every sum that the manifest tells
         drawn[:, 0] += np.bincount(draw.source, minlength=len(drawn))
         for column, name in enumerate(SUMMED, 1):
             drawn[:, column] += group_sums(records[name], draw.source, len(drawn))

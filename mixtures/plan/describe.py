@@ -86,10 +86,12 @@ def describe(
 
     `drawn` [sources, 1 + SUMMED] are the sums over what the length draws, samples first.
     """
+    # sums over all sources
     total = dict(zip(("samples", *SUMMED), drawn.sum(0).tolist(), strict=True))
     join = recipe.join_by_clip
     return Contents(
         manifest_version=MANIFEST_VERSION,
+        # named last: the id is the digest of all the rest
         manifest_id="",
         tool=Tool(name="slowfast-mix", version=_tool_version()),
         recipe=choices,
@@ -108,6 +110,7 @@ def describe(
         layout=LayoutRule(version=LAYOUT_VERSION, **asdict(recipe.layout)),
         text=_text(codec),
         profile=recipe.profile,
+        # per source and in all, over one and the same draw
         sources=tuple(map(_source, plans, drawn.tolist())),
         packs=int(order.packs_per_window.sum(dtype=np.int64)),
         packs_per_window=_digest(order.packs_per_window),
@@ -163,6 +166,7 @@ def choices_of(recipe: Recipe, index: LeakIndex | None, exclusions: Exclusions |
             source.name: source.max_repeats for source in sources if source.max_repeats is not None
         },
         allow_short=tuple(source.name for source in sources if source.allow_short),
+        # filters as written, so that `diff` can tell which one changed
         filters={
             s.name: {f.column: _condition(f) for f in s.filters} for s in sources if s.filters
         },
@@ -186,6 +190,7 @@ def _source(plan: SourcePlan, drawn: list[int]) -> SourceContents:
     source = plan.source
     admitted = plan.admitted
     table = plan.table
+    # validated: every source gives exactly one
     (ratio,) = source.ratios
     return SourceContents(
         name=source.name,

@@ -1,4 +1,4 @@
-"""What a sample costs under a recipe's view, layout and text rule, for many samples at once.
+"""Token costs: tokens, patches and frames of all samples under a recipe's view, layout and text.
 
 A clip costs what its frames cost, which kind, size and number of frames decide: each distinct look
 is laid out once. Timestamps come on top; which frames carry one depends on their number alone.
@@ -39,11 +39,14 @@ class SampleCosts:
         self._codec = codec
         self._clips = clips
         self._known: dict[tuple[str, int, tuple[int, int], int], Cost] = {}
+        # which stored frames the view's rate shows, for all timings at once; then where each begins
         shown = at_rates(clips.bases, clips.pts, clips.ends, recipe.frames.fps)
         self._frames = np.flatnonzero(shown)
         self._ends = np.concatenate([[0], np.cumsum(shown)])[clips.ends]
-        self._looks, look = self._distinct_looks()
+        self._views, look = self._distinct_views()
         self._stamps = self._stamp_tokens(pool)
+        # a clip's cost hangs on kind, sides and look alone: packed into one integer, `unique`
+        # leaves some thousands of forms of millions of clips
         packed = np.zeros(len(clips.ids), np.int64)
         number = look[clips.timing] if len(look) else clips.timing
         columns: tuple[NDArray[np.integer], ...] = (clips.kind, clips.width, clips.height, number)
@@ -51,18 +54,20 @@ class SampleCosts:
             packed = packed << bits | np.maximum(column, 0).astype(np.int64)
         self._forms, self._form = np.unique(packed, return_inverse=True)
 
-    def _distinct_looks(self) -> tuple[list[ClipView], NDArray[np.int64]]:
-        """The distinct looks, their times left out, and which of them each timing gives.
+    def _distinct_views(self) -> tuple[list[ClipView], NDArray[np.int64]]:
+        """The distinct views, their times left out, and which of them each timing gives.
 
         So many stored frames at the view's rate give so many shown ones, by any selection.
         """
         view = replace(self._recipe.frames, selection="uniform")
+        # one timing of each number of frames stands for all of them
         _, first, group = np.unique(np.diff(self._ends), return_index=True, return_inverse=True)
         known: dict[ClipView, int] = {}
         found = []
         for timing in first.tolist():
             look = view_clip(self._square(timing), view, self._recipe.layout)
             shown = len(look.frames)
+            # views that differ in times only cost the same
             look = replace(look, frames=tuple(range(shown)), pts=(0,) * shown, time_base=(1, 1))
             found.append(known.setdefault(look, len(known)))
         return list(known), np.array(found, np.int64)[group]
@@ -75,12 +80,13 @@ class SampleCosts:
         found = np.zeros(len(clips.ids), np.int64)
         if self._recipe.layout.timestamps not in ("sentence", "per_frame_text"):
             return found
-        if view.selection in SCORED:  # each clip has a look of its own
+        if view.selection in SCORED:  # each clip has a view of its own
             differences = read_differences(pool, clips)
             for clip in videos.tolist():
                 square = self._square(int(clips.timing[clip]))
                 found[clip] = self._stamps_of(replace(square, differences=differences.of(clip)))
             return found
+        # timings, not clips, are laid out: one in ten clips has times of its own
         timings = np.unique(clips.timing[videos])
         tokens = np.zeros(len(clips.bases), np.int64)
         if self._recipe.layout.timestamps == "sentence":
@@ -88,6 +94,7 @@ class SampleCosts:
                 tokens[timing] = self._stamps_of(self._square(timing))
         else:
             counts = np.diff(self._ends)[timings]
+            # timings of equally many frames carry their stamps at equal frames
             for count in np.unique(counts).tolist():
                 alike = timings[counts == count]
                 tokens[alike] = self._stamps_of_alike(alike, count)
@@ -95,20 +102,23 @@ class SampleCosts:
         return found
 
     def _stamps_of(self, clip: Clip) -> int:
-        return sum(slot.n for slot in self._layout(clip) if slot.kind == TIME)
+        return sum(run.n for run in self._layout(clip) if run.kind == TIME)
 
     def _stamps_of_alike(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Tokens of the timestamps of timings with `count` frames at the view's rate."""
         first = self._square(int(timings[0]))
         look = view_clip(first, self._recipe.frames, self._recipe.layout)
-        stamped = [slot.frame for slot in self._layout(first) if slot.kind == TIME]
+        stamped = [run.frame for run in self._layout(first) if run.kind == TIME]
         of_first = self._frames[self._ends[timings[0]] :][:count] - self._clips.ends[timings[0]]
+        # which of the frames at the view's rate carry a stamp, by number
         chosen = np.searchsorted(of_first, np.array(look.frames, np.int64)[stamped])
         frames = self._frames[self._ends[timings][:, None] + chosen]
+        # presentation times in seconds are fractions: exact tenths by integer arithmetic
         numerators, denominators = self._clips.bases[timings].T[..., None]
         tenths, which = np.unique(
             tenths_of(self._clips.pts[frames] * numerators, denominators), return_inverse=True
         )
+        # each distinct stamp is tokenised once
         texts = (time_text(Fraction(each, 10)) for each in tenths.tolist())
         tokens = np.array([self._codec.count(text) for text in texts], np.int64)
         sums: NDArray[np.int64] = tokens[which.reshape(frames.shape)].sum(1)
@@ -128,15 +138,18 @@ class SampleCosts:
         clips = self._clips
         used = samples.clips
         ends = samples.ends
+        # how many images stand in the sample of each: they share one token budget
         is_image = clips.kind[used] == IMAGE
         images = np.where(is_image, np.repeat(segment_sums(is_image, ends), np.diff(ends)), 0)
         span = int(images.max(initial=0)) + 1
+        # form and number of images in one number, so that each pair of them is costed once
         look = self._form[used] * span + images
         is_used = np.zeros(len(self._forms) * span, bool)
         is_used[look] = True
         costs = np.zeros((3, len(is_used)), np.int64)
         for number in np.flatnonzero(is_used).tolist():
             costs[:, number] = self._cost(*divmod(number, span))
+        # gather the costs of all used clips, then sum them up by sample
         tokens, patches, frames = costs[:, look]
         found = np.empty(len(samples.key), ROW)
         found["key"] = samples.key
@@ -152,6 +165,7 @@ class SampleCosts:
         """The cost of a clip of this form among so many images (0: it is a video)."""
         left = int(self._forms[form])
         fields = []
+        # unpack what __init__ packed, the last field first
         for bits in reversed(_BITS):
             left, value = divmod(left, 1 << bits)
             fields.append(value)
@@ -164,7 +178,7 @@ class SampleCosts:
         grid = grid_of(shown.width, shown.height, recipe.layout.patch)
         known = self._known.get((name, number, grid, images))
         if known is None:
-            known = _cost_of(replace(self._looks[number], grid=grid), name, recipe.layout, images)
+            known = _cost_of(replace(self._views[number], grid=grid), name, recipe.layout, images)
             self._known[name, number, grid, images] = known
         return known
 
@@ -189,6 +203,6 @@ def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
 
 
 def _cost_of(look: ClipView, kind: str, layout: LayoutConfig, images: int) -> Cost:
-    slots = plan_clip(look, kind, layout, lambda _: 0, max(images, 1))
-    frames = len(frames_used(slots))
-    return sum(slot.n for slot in slots), frames * look.grid[0] * look.grid[1], frames
+    runs = plan_clip(look, kind, layout, lambda _: 0, max(images, 1))
+    frames = len(frames_used(runs))
+    return sum(run.n for run in runs), frames * look.grid[0] * look.grid[1], frames

@@ -33,6 +33,7 @@ class Filter:
 
     def holds(self, values: pa.ChunkedArray) -> NDArray[np.bool_]:
         """Which of the column's values pass."""
+        # a null is compared with nothing and passes nothing
         passed = pc.is_valid(values)
         if self.least is not None:
             passed = pc.and_(passed, pc.greater_equal(values, self.least))
@@ -80,6 +81,7 @@ def _filter(column: str, condition: Any) -> Filter:
     if not isinstance(condition, dict):
         raise ValueError(f"must be a mapping, not {condition!r}")
     keys = set(condition)
+    # values of the column's own type, so that a word never meets a number
     if keys == {"one_of"}:
         values = condition["one_of"]
         if not isinstance(values, list) or not values or not all(_is_a(v, kind) for v in values):
@@ -102,6 +104,7 @@ def _filter(column: str, condition: Any) -> Filter:
 def _column(name: str) -> tuple[pa.DataType, bool]:
     """The type of an index column with one value per row, and whether it is the clips'."""
     known: dict[str, tuple[pa.DataType, bool]] = {}
+    # columns with one value a row; where both have a name, the sample's is meant
     for schema, of_clips in ((CLIPS, True), (SAMPLES, False)):
         known |= {f.name: (f.type, of_clips) for f in schema if not pa.types.is_nested(f.type)}
     if name not in known:

@@ -361,6 +361,7 @@ class Recipe(Selection):
     @property
     def ratio(self) -> str:
         """What every source gives: weight, repeat or budget."""
+        # checked elsewhere: all sources give the same
         first = self.sources[0].ratios if self.sources else []
         return first[0] if first else RATIOS[0]
 
@@ -369,6 +370,7 @@ class Recipe(Selection):
         current = [source.weight or Fraction(0) for source in self.sources]
         found = [(0, current)]
         for stage in self.stages:
+            # a stage changes the weights that it names; the others go on as they were
             pairs = zip(self.sources, current, strict=True)
             current = [stage.weights.get(source.name, weight) for source, weight in pairs]
             found = [*(found if stage.start else []), (stage.start, current)]

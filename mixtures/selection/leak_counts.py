@@ -1,4 +1,4 @@
-"""Matches with evaluation data, counted by benchmark."""
+"""Contamination, counted: samples that match evaluation data, by benchmark."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def by_benchmark(matches: Sequence[Mapping[str, Any]]) -> list[Matched]:
     for match in matches:
         name = (match["source"], match["key"])
         kind = match["kind"]
+        # a set of samples: one that matches by two clips counts once
         found[match["benchmark"]][kind].add(name)
         if match["code"]:
             found[match["benchmark"]][f"{kind}_refused"].add(name)

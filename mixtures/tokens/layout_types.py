@@ -1,4 +1,4 @@
-"""What views and layouts are: their options, a layout's slots, and the kinds of token in it."""
+"""Options of views and layouts, and token plans: the runs of tokens that a clip becomes."""
 
 from __future__ import annotations
 
@@ -141,6 +141,7 @@ class View:
     ] = 1024  # fmt: skip
 
 
+# a tuple, because a plan makes one for every row of every frame
 class TokenRun(NamedTuple):
     """`n` adjacent tokens of one kind; frame and row are -1 where they mean nothing.
 
@@ -157,7 +158,7 @@ class TokenRun(NamedTuple):
 
 
 class TokenPlan(tuple[TokenRun, ...]):
-    """The slots of one clip in order. Its hash is computed once, so that caches find it at once."""
+    """The runs of one clip in order. Its hash is computed once, so that caches find it at once."""
 
     @cached_property
     def _hash(self) -> int:

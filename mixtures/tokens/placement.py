@@ -1,4 +1,4 @@
-"""Where a picture stands on the grid of cells that a model can pool: the one place that decides.
+"""Resize and letterbox: where a picture stands on the grid of cells that a model can pool.
 
 The pool keeps a picture as it is. A frame that the tower sees has sides of whole cells (64 pixels
 of a video, 32 of an image), so the picture fills such a grid or stands in the middle of one, on
@@ -63,12 +63,14 @@ def place(
     whole cells within `area`, those that show at least 95 % of the most pixels that any shows; of
     these the one of fewest cells. The picture fills it where that distorts it by at most 2 %.
     """
+    # the area wanted: small pictures are enlarged, large ones scaled down
     pixels = min(max(width * height, min_area), area)
     if fit == "floor":
         return _floored(width, height, pixels, cell)
     wanted = (width, height) if pixels == width * height else _scaled(width, height, pixels)
     found = list(_grids(width, height, wanted, area // cell**2, cell))
     most = max(w * h for _, _, (w, h) in found)
+    # nearly the most pixels in the fewest cells: a cell costs tokens even where it is empty
     enough = [one for one in found if 100 * one.picture[0] * one.picture[1] >= 95 * most]
     return min(enough, key=lambda one: (one.width * one.height, -one.picture[0] * one.picture[1]))
 
@@ -99,9 +101,11 @@ def _grids(width: int, height: int, wanted: Size, most: int, cell: int) -> Itera
     best = 0
     for columns in range(min(-(-wanted[0] // cell), most), 0, -1):
         across = columns * cell
+        # a bound, as in branch and bound: the search ends where no grid can be good enough
         if 105 * across**2 * height < 95 * best * width:
             return  # narrower ones show less than 95 % of the best, even where it fills them
         needed = -(-min(wanted[1] * width, across * height) // (width * cell))
+        # rows that hold the picture at this width, as far as the area allows
         top = min(max(needed, 1), most // columns)
         for rows in range(max(95 * top // 100 - 1, 1), top + 1):  # fewer show less than 95 %
             picture = _picture(width, height, wanted, (across, rows * cell))
