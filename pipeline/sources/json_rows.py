@@ -84,7 +84,7 @@ _LENIENT = json.JSONDecoder(strict=False, parse_int=len)
 _SPACE = " \t\r\n"
 _EDGE = 16  # a decoder that fails this near to the end of a window may have needed more
 _DEEP, _LONG = -1, -2
-_BRACKET, _QUOTE = re.compile(r'["\[\]{},]'), re.compile(r'["\\]')
+_INSIDE, _BRACKET, _QUOTE = map(re.compile, (r'["\[\]{}]', r'["\[\]{},]', r'["\\]'))
 
 
 def records(
@@ -239,7 +239,7 @@ def _pass_over(window: _Window) -> None:
     """Go behind an element by its brackets and strings alone, a window at a time."""
     depth = 0
     while True:
-        sign = _seek(window, _BRACKET)
+        sign = _seek(window, _INSIDE if depth else _BRACKET)
         if sign in ",]}" and not depth:  # of the list: the element was no list and no object
             window.at -= 1
             return
@@ -247,7 +247,7 @@ def _pass_over(window: _Window) -> None:
             while _seek(window, _QUOTE) == "\\":
                 window.at += 1  # whatever is escaped; it may lie in the next window
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(sign, 0)
-        if not depth and sign != ",":
+        if not depth:
             return
 
 

@@ -15,7 +15,7 @@ from pipeline.untrusted import Problem
 from shards.errors import UserError
 
 GOOD = {"id": "a", "text": 'a "quoted" \\ [word]'}
-LONG = 40 << 20
+LONG = 24 << 20
 
 
 def codes(path: Path) -> list[str]:
@@ -43,7 +43,7 @@ class Held:
         ("many elements", "[" + "1," * (LONG // 2) + "1]", "ROW_TOO_LONG"),
         ("long number", "1" * LONG, "ROW_TOO_LONG"),
         ("deep", "[" * 200_000 + "]" * 200_000, "ROW_TOO_DEEP"),
-        ("deep and long", '{"a":' * (1 << 21) + "1" + "}" * (1 << 21), "ROW_TOO_"),
+        ("deep and long", '{"a":' * (1 << 20) + "1" + "}" * (1 << 20), "ROW_TOO_"),
         ("quotes in the depth", '[["a]\\\\", "\\"" ,' * 100_000 + "1" + "]]" * 100_000, "ROW_TOO_"),
     ],
 )
