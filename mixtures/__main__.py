@@ -12,15 +12,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from mixtures.console import Console
 from mixtures.diff import check_place, diff, explain
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import MOST_WINDOWS
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from shards.errors import run_command
@@ -76,19 +76,23 @@ def parser() -> argparse.ArgumentParser:
 def run_plan(arguments: argparse.Namespace) -> None:
     """`plan`: write a manifest, its refusals and books; print what it comes to."""
     out = Path(arguments.out)
+    # a folder is as good as the file in it
     folder = out.parent if out.name == "manifest.json" else out
-    recipe, pool = load_recipe(Path(arguments.recipe)), Pool(arguments.pool)
+    recipe = load_recipe(Path(arguments.recipe))
+    pool = Pool(arguments.pool)
+    # said before minutes of planning, not after
     Store(folder).check_writable()
     plan = build_manifest(recipe, pool)
     plan.write(str(folder))
     console = Console(highlight=False)
+    # first what became of the records, then of the ratio, then what it comes to
     console.print(books_table(plan.books))
     console.print(ratio_table(plan.manifest))
-    totals = plan.manifest.value["totals"]
+    totals = plan.manifest.contents.totals
     console.print(
-        f"{totals['samples']} samples in {plan.manifest.value['packs']} whole-window packs: "
-        f"{totals['tokens']} tokens, {totals['frames']} frames, {totals['patches']} patches, "
-        f"{totals['seconds']} seconds of video, {totals['nbytes']} bytes"
+        f"{totals.samples} samples in {plan.manifest.contents.packs} whole-window packs: "
+        f"{totals.tokens} tokens, {totals.frames} frames, {totals.patches} patches, "
+        f"{totals.seconds} seconds of video, {totals.nbytes} bytes"
     )
     if recipe.canonical_clips:
         console.print(f"{len(plan.manifest.copies)} clips are shown as copies of them")
@@ -109,14 +113,17 @@ def books_table(books: Sequence[Books]) -> Table:
 def ratio_table(manifest: Manifest) -> Table:
     """What was asked of each source and what is drawn of it."""
     table = Table("source", "asked", "drawn", "of samples", "of tokens", box=None)
-    totals = manifest.value["totals"]
-    for source in manifest.value["sources"]:
-        ((ratio, asked),) = source["asked"].items()
-        shares = [
-            f"{source['drawn'][what] / max(totals[what], 1):.3%}" for what in ("samples", "tokens")
-        ]
-        asked = asked.removesuffix("/1")
-        table.add_row(source["name"], f"{ratio} {asked}", str(source["drawn"]["samples"]), *shares)
+    totals = manifest.contents.totals
+    for source in manifest.contents.sources:
+        ((ratio, asked),) = source.asked.items()
+        drawn = source.drawn
+        shares = (drawn.samples / max(totals.samples, 1), drawn.tokens / max(totals.tokens, 1))
+        table.add_row(
+            source.name,
+            f"{ratio} {asked.removesuffix('/1')}",
+            str(drawn.samples),
+            *(f"{share:.3%}" for share in shares),
+        )
     return table
 
 
@@ -132,6 +139,7 @@ def run_diff(arguments: argparse.Namespace) -> None:
         box=None,
     )
     for name, one in found["sources"].items():
+        # fractions in the JSON, per cent for people
         shares = (f"{float(Fraction(s)):.2%}" for s in (*one["share"], *one["token_share"]))
         counts = (str(n) for n in (*one["kept"], one["in_both"], one["in_order"], one["reused"]))
         table.add_row(name, *shares, *counts)
@@ -153,12 +161,15 @@ def run_diff(arguments: argparse.Namespace) -> None:
 
 def run_explain(arguments: argparse.Namespace) -> None:
     """`explain`: print the samples that a rank is given at a step."""
-    step, rank, world_size = arguments.step, arguments.rank, arguments.world_size
+    step = arguments.step
+    rank = arguments.rank
+    world_size = arguments.world_size
     global_batch = world_size if arguments.global_batch is None else arguments.global_batch
     check_place(step, rank, world_size, global_batch)
     pool = Pool(arguments.pool) if arguments.pool else None
     manifest = load_manifest(arguments.manifest)
-    order = Order(manifest, global_batch)
+    # steps beyond the length are counted first, under a bar
+    order = BatchSampler(manifest, global_batch)
     _count(order, step)
     found = explain(manifest, step, rank, world_size, global_batch, pool, order)
     if arguments.json:
@@ -172,18 +183,21 @@ def run_explain(arguments: argparse.Namespace) -> None:
             table.add_row(*(str(cells[name]) for name in columns.split()))
     console = Console(highlight=False)
     console.print(table, soft_wrap=True)
+    # many clips are shown alike: each way once, the most frequent first
     views = Counter(view["told"] for pack in found for one in pack for view in one["views"])
     for told, clips in views.most_common():
         console.print(f"{clips} clip{'s' * (clips > 1)}: {told}", soft_wrap=True)
 
 
-def _count(order: Order, step: int) -> None:
+def _count(order: BatchSampler, step: int) -> None:
     """Count the packs beyond the length up to a step, if any, saying first how long that takes."""
     windows = order.windows_to(step)
     if not 0 < windows <= MOST_WINDOWS:
         return
     started = perf_counter()
+    # a first block is counted to tell how long the others take
     counted = order.count_on()
+    # the first windows counted tell how long all of them take
     seconds = (perf_counter() - started) / counted * windows
     console = Console(stderr=True, highlight=False)
     console.print(

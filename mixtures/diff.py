@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.manifest.draws import Drawn, Draws
+from mixtures.manifest.contents import SourceContents
+from mixtures.manifest.draws import Draws, SampleReference
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from mixtures.pool.clip_views import clip_views
 from mixtures.pool.columns import admitted_rows, read_clips
 from shards.errors import UserError
@@ -51,6 +53,7 @@ def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
     order within an epoch. `reused` counts the positions of b (inside its length) that show a sample
     which a shows as often.
     """
+    # sources are matched by name, wherever they stand in the two recipes
     ours, theirs = ({name: i for i, name in enumerate(m.names)} for m in (a, b))
     sources = {n: _source(a, b, ours.get(n), theirs.get(n)) for n in ours | theirs}
     return {
@@ -68,10 +71,13 @@ def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
 def _rules(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
     """`section.key` -> the two values, for every rule that differs."""
     found = {}
+    # compared as JSON: every key of a rule is one line of the answer
+    sides = [m.contents.to_json() for m in (a, b)]
     for name in _RULES:
-        ours, theirs = (m.value.get(name, {}) for m in (a, b))
+        ours, theirs = (value.get(name, {}) for value in sides)
         if not isinstance(ours, dict):
-            ours, theirs = {"": ours}, {"": theirs}
+            ours = {"": ours}
+            theirs = {"": theirs}
         for key in sorted(ours | theirs):
             pair = [ours.get(key), theirs.get(key)]
             rule = f"{name}.{key}".rstrip(".")
@@ -83,10 +89,11 @@ def _rules(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
 def _source(a: Manifest, b: Manifest, i: int | None, j: int | None) -> dict[str, Any]:
     sides = [(a, i), (b, j)]
     ours, theirs = (_shown(*side) for side in sides)
+    # keys are sorted: the rows of one found in the other, -1 where it has none
     at = find(ours.keys, theirs.keys)
     both = at >= 0
     return {
-        "asked": [None if at is None else m.value["sources"][at]["asked"] for m, at in sides],
+        "asked": [None if at is None else m.contents.sources[at].asked for m, at in sides],
         "share": [_share(m, at, "samples") for m, at in sides],
         "token_share": [_share(m, at, "tokens") for m, at in sides],
         "kept": [0 if at is None else len(m.tables[at]) for m, at in sides],
@@ -113,22 +120,28 @@ def _shown(manifest: Manifest, i: int | None) -> _Shown:
         none = np.empty(0, np.int64)
         return _Shown(keys=np.empty(0, "V16"), drawn=none, turn=none)
     keys = np.ascontiguousarray(manifest.tables[i]["key"])
-    rows, visits = len(keys), int(manifest.schedule.visits(manifest.length)[i])
-    drawn, turn = np.full(rows, visits // rows), np.empty(rows, np.int64)
+    rows = len(keys)
+    visits = int(manifest.schedule.visits(manifest.length)[i])
+    drawn = np.full(rows, visits // rows)
+    turn = np.empty(rows, np.int64)
+    # the epoch that the length ends in shows some samples once more
     drawn[manifest.epochs.drawn(i, np.arange(visits // rows * rows, visits))[0]] += 1
     turn[manifest.epochs.drawn(i, np.arange(rows))[0]] = np.arange(rows)
     # where a recipe keeps duplicates, the copies of a sample are one key
+    # the first of equal keys stands for them; what they draw is summed up
     first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
     return _Shown(keys=keys[first], drawn=np.add.reduceat(drawn, first), turn=turn[first])
 
 
 def in_order(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> int:
     """The longest run, not necessarily side by side, that two orders of some samples share."""
+    # the longest increasing subsequence by patience sorting (Schensted 1961), O(n log n)
     turns = theirs[np.argsort(ours)]
     if (turns[1:] > turns[:-1]).all():
         return len(turns)
     ends: list[int] = []  # the least last turn of the runs of each length
     for turn in turns.tolist():
+        # a turn takes the place of the least end that is not below it: runs get longer or end lower
         at = bisect_left(ends, turn)
         ends[at : at + 1] = [turn]
     return len(ends)
@@ -144,24 +157,31 @@ def _conversations(manifest: Manifest, i: int | None) -> int:
     """What is kept of a source before any of it is joined."""
     if i is None:
         return 0
-    kept = manifest.value["sources"][i]["kept"]
-    return int(kept.get("conversations", kept["samples"]))
+    kept = manifest.contents.sources[i].kept
+    return kept.samples if kept.conversations is None else kept.conversations
 
 
 def _share(manifest: Manifest, i: int | None, what: str) -> str:
     """The share of a source in all that is drawn, as a fraction."""
     if i is None:
         return "0/1"
-    drawn = manifest.value["sources"][i]["drawn"][what]
-    share = Fraction(drawn, max(manifest.value["totals"][what], 1))
+    drawn, total = (
+        getattr(each, what)
+        for each in (manifest.contents.sources[i].drawn, manifest.contents.totals)
+    )
+    share = Fraction(drawn, max(total, 1))
     return f"{share.numerator}/{share.denominator}"
 
 
 def same_positions(a: Manifest, b: Manifest) -> int:
     """How many positions from the start on hold the same sample in both, at most a length."""
-    ours, theirs, shorter = Draws(a), Draws(b), min(a.length, b.length)
+    ours = Draws(a)
+    theirs = Draws(b)
+    shorter = min(a.length, b.length)
+    # chunk by chunk: most mixtures part early
     for start in range(0, shorter, _CHUNK):
         stop = min(start + _CHUNK, shorter)
+        # raw keys are compared as bytes, a chunk at once
         left, right = (np.frombuffer(o.keys(start, stop), "V16") for o in (ours, theirs))
         differing = np.flatnonzero(left != right)
         if len(differing):
@@ -185,7 +205,7 @@ def explain(
     world_size: int,
     global_batch: int,
     pool: Pool | None = None,
-    order: Order | None = None,
+    order: BatchSampler | None = None,
 ) -> list[list[dict[str, Any]]]:
     """The packs of a rank at a step, each a list of samples: where drawn, at what cost, what of.
 
@@ -196,10 +216,11 @@ def explain(
     that far already.
     """
     check_place(step, rank, world_size, global_batch)
-    order = order or Order(manifest, global_batch)
+    order = order or BatchSampler(manifest, global_batch)
     if not order.has_step(step):
         raise UserError(f"step {step}: the order ends before it; give an earlier --step")
-    numbers = order.deal(step, world_size)[rank]
+    # which packs, then what is in them, then what pool or manifest know of each
+    numbers = order.packs_by_rank(step, world_size)[rank]
     packs = list(zip(numbers, order.packs(numbers), strict=True))
     known = _origins(manifest, pool, [drawn for _, pack in packs for drawn in pack])
     return [
@@ -214,51 +235,67 @@ def explain(
 
 
 def _origins(
-    manifest: Manifest, pool: Pool | None, drawn: Sequence[Drawn]
+    manifest: Manifest, pool: Pool | None, drawn: Sequence[SampleReference]
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Licence, origin, record and clips of drawn samples, and how their frames are shown."""
-    found = {}
+    origins = {}
     sizes = None if pool is None or not drawn else read_clips(pool)
-    for source in manifest.value["sources"]:
-        name = source["name"]
-        members = {
-            one.key: manifest.members_of(name, one.key) for one in drawn if one.source == name
-        }
+    # by source, because a pool is read source by source
+    by_source: dict[str, list[str]] = defaultdict(list)
+    for sample in drawn:
+        by_source[sample.source].append(sample.key)
+    for source in manifest.contents.sources:
+        members = {key: manifest.members_of(source.name, key) for key in by_source[source.name]}
         known = _known(pool, source, sorted({key for keys in members.values() for key in keys}))
         for key, conversations in members.items():
-            one = known[conversations[0]]
-            found[name, key] = {
-                "licence": one["licence"],
-                "origin": f"{one['dataset']}@{one['revision']}",
-                "record": " + ".join(known[each]["record"] for each in conversations),
-                "clips": (clips := list(manifest.shown(one["clip_ids"]))),
-                "views": clip_views(sizes, clips, manifest.view, manifest.layout) if sizes else [],
-                "named": one["clip_ids"],
+            first = known[conversations[0]]
+            clips = list(manifest.shown(first.clip_ids))
+            views = clip_views(sizes, clips, manifest.view, manifest.layout) if sizes else []
+            origins[source.name, key] = {
+                "licence": first.licence,
+                "origin": f"{first.dataset}@{first.revision}",
+                "record": " + ".join(known[each].record for each in conversations),
+                "clips": clips,
+                "views": [view.to_json() for view in views],
+                "named": first.clip_ids,
                 "conversations": conversations,
             }
-    return found
+    return origins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Conversation:
+    """Where a conversation comes from, under which licence, and the clips that it names."""
+
+    dataset: str
+    revision: str
+    licence: str
+    record: str = ""
+    clip_ids: list[str] = field(default_factory=list)
 
 
 def _known(
-    pool: Pool | None, source: dict[str, Any], keys: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+    pool: Pool | None, about: SourceContents, keys: Sequence[str]
+) -> dict[str, _Conversation]:
     """What the pool, or else the manifest's entry of their source, says of conversations."""
     if pool is not None and keys:
-        return dict(zip(keys, _rows_of(pool, source, keys), strict=True))
-    unknown = {name: source[name] for name in ("dataset", "revision", "licence")}
-    return dict.fromkeys(keys, unknown | {"record": "", "clip_ids": []})
+        return dict(zip(keys, _conversations_of(pool, about, keys), strict=True))
+    unknown = _Conversation(dataset=about.dataset, revision=about.revision, licence=about.licence)
+    return dict.fromkeys(keys, unknown)
 
 
-def _rows_of(pool: Pool, source: dict[str, Any], keys: Sequence[str]) -> list[dict[str, Any]]:
-    receipts = pool.admitted({source["name"]: source["revision"]})
+def _conversations_of(
+    pool: Pool, about: SourceContents, keys: Sequence[str]
+) -> list[_Conversation]:
+    # the pool may hold the source at other revisions too
+    receipts = pool.admitted({about.name: about.revision})
     wanted = np.frombuffer(bytes.fromhex("".join(keys)), "V16")
     columns = "licence record clip_ids dataset revision"
     rows = admitted_rows(pool, receipts, columns, wanted)
     at = find(ids_of(rows["key"]), wanted)
     if (at < 0).any():
         raise UserError(
-            f"{pool.store.url}: holds no sample {hex_of(wanted[at < 0])[0]} of {source['name']!r}; "
+            f"{pool.store.url}: holds no sample {hex_of(wanted[at < 0])[0]} of {about.name!r}; "
             "give --pool the pool that the manifest was planned over"
         )
-    found: list[dict[str, Any]] = rows.take(at).to_pylist()
-    return found
+    return [_Conversation(**row) for row in rows.drop_columns(["key"]).take(at).to_pylist()]

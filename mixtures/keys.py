@@ -79,6 +79,7 @@ class NotAKey:
 def mistakes_within(found: Mapping[str, tuple[str, str]]) -> ValidationError:
     """What a validator of a mapping raises: key -> (type, what is wrong there)."""
     details = [
+        # pydantic joins these places to the one of the mapping
         InitErrorDetails(type=PydanticCustomError(kind, text), loc=(place,), input=None)
         for place, (kind, text) in found.items()
     ]
@@ -99,6 +100,7 @@ def _name(value: Any) -> str:
 
 def _exact(value: Any) -> Fraction:
     """An integer or a finite decimal of at most 1e12, to its last digit."""
+    # a bool is an int to Python, and no number here
     finite = type(value) is int or (isinstance(value, Decimal) and value.is_finite())
     if not finite or not -12 <= Decimal(value).adjusted() <= 12:
         raise ValueError(value)

@@ -10,10 +10,10 @@ PACK_ALGO = "bfd-window/2"  # mixtures.order.packing
 BATCH_ALGO = "feistel-splitmix64/1"  # mixtures.order.permutation
 ROUNDS = 6
 """Of the Feistel network of a permutation."""
-DEAL_ALGO = "lpt-counts/1"  # mixtures.order.dealing
+RANK_SHARDING_ALGO = "lpt-counts/1"  # mixtures.order.rank_sharding
 PATCHES_PER_TOKEN = 16
 """A patch through the vision tower costs about this fraction of a token through the decoder."""
-LAYOUT_VERSION = "slowfast-layout/2"  # mixtures.tokens: placement, visual_layout
+LAYOUT_VERSION = "slowfast-layout/2"  # mixtures.tokens: placement, plan_frames
 TEXT_VERSION = "chatml/1"  # mixtures.tokens.text
 JOIN_ALGO = "same-clips/1"  # mixtures.selection.join_conversations
 CANONICAL_ALGO = "largest-same/1"  # mixtures.selection.canonical_clips
@@ -24,7 +24,7 @@ ALGORITHMS: dict[str, dict[str, str | int]] = {
     "batch": {
         "algo": BATCH_ALGO,
         "rounds": ROUNDS,
-        "deal": DEAL_ALGO,
+        "deal": RANK_SHARDING_ALGO,
         "patches_per_token": PATCHES_PER_TOKEN,
     },
     "pack": {"algo": PACK_ALGO},

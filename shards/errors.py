@@ -11,11 +11,31 @@ exception is a bug or a failing machine, and is allowed to show its traceback.
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Callable
+
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+"""Categories of characters that a terminal obeys, hides or reorders by, or that no font has."""
+
+
+def escaped(text: str) -> str:
+    """Text of strangers as it may be shown: on one line, what a terminal would obey spelled out."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in _UNSEEN else sign
+        for sign in text
+    )
 
 
 class UserError(ValueError):
-    """What is wrong, where, and the remedy: a line for each mistake; exit status 2."""
+    """What is wrong, where, and the remedy: a line for each argument; exit status 2.
+
+    Names of strangers stand in such lines, so what a terminal would obey in them is spelled out.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(escaped(str(line)) for line in self.args)
 
 
 class DamagedData(UserError):
@@ -34,5 +54,7 @@ def run_command(main: Callable[[], None]) -> None:
         sys.stderr.writelines(f"error: {line}\n" for line in str(error).split("\n"))
         sys.exit(2)
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        sys.stderr.write(f"error: {error.filename}: {error.strerror}; check the path and rights\n")
+        sys.stderr.write(
+            f"error: {escaped(str(error.filename))}: {error.strerror}; check the path and rights\n"
+        )
         sys.exit(2)

@@ -24,7 +24,10 @@ GROUPS = {
     "Media": ("Bounds: [media](media.md#bounds-and-codes); names: [sources](sources.md#names).",
               ("MEDIA_",)),
     "Fetching and archives": ("Bounds: [sources](sources.md#fetching).", ("FETCH_", "ARCHIVE_")),
-    "Verdicts": ("Of one recipe, not of the pool: [data model](data_model.md#verdicts).", ("",)),
+    "Filter decisions": (
+        "Of one recipe, not of the pool: [data model](data_model.md#filter-decisions).",
+        ("",),
+    ),
 }  # fmt: skip
 """What is said of the codes that begin so and are in no group before."""
 

@@ -9,8 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
+from mixtures.console import Console
 from shards.errors import UserError, run_command
 
 EPILOG = {
@@ -48,8 +47,17 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, required=True, help="checkpoints, metrics.jsonl, model")
     run.add_argument("--init-from", default="", help="model folder that all parts start from")
     score = commands.add_parser("evaluate", help="held-out scores", epilog=EPILOG["evaluate"])
-    score.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
-    score.add_argument("--tasks", type=Path, nargs="+", required=True, help=".json or .parquet")
+    score.add_argument("--model", type=Path, help="OUT/model of a run")
+    score.add_argument("--tasks", type=Path, nargs="+", default=[], help=".json or .parquet")
+    score.add_argument(
+        "--benchmark",
+        nargs="+",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="published evaluation sets and the folders of your copies (--list names them)",
+    )
+    score.add_argument("--subtitles", action="store_true", help="show those that a set has")
+    score.add_argument("--list", action="store_true", help="the evaluation sets that are read")
     score.add_argument(
         "--pathways",
         nargs="+",
@@ -58,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         help="visual blocks to show (default: those of training; others are masks, named so)",
     )
     score.add_argument("--relevance", type=Path, help=RELEVANCE)
-    score.add_argument("--out", type=Path, required=True, help="scores as JSON")
+    score.add_argument("--out", type=Path, help="scores as JSON; predictions lie beside it")
     ask = commands.add_parser("chat", help="ask about one file", epilog=EPILOG["chat"])
     ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
     media = ask.add_mutually_exclusive_group(required=True)
@@ -105,10 +113,29 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
+    if arguments.list:
+        from train.evaluation.listing import listing
+
+        Console().print(listing())
+        return
+    asked = arguments.tasks or arguments.benchmark
+    if not (arguments.model and arguments.out and asked):
+        raise UserError("evaluate: give --model, --out, and --tasks or --benchmark (or --list)")
+    from train.evaluation.copies import copies
+
+    benchmarks = copies(arguments.benchmark)
     from train.evaluation.evaluate import evaluate
 
-    tasks, pathways, relevance = arguments.tasks, arguments.pathways, arguments.relevance
-    evaluate(arguments.model, tasks, pathways, arguments.out, Console(), relevance)
+    evaluate(
+        arguments.model,
+        arguments.tasks,
+        arguments.pathways,
+        arguments.out,
+        Console(),
+        arguments.relevance,
+        benchmarks=benchmarks,
+        subtitles=arguments.subtitles,
+    )
 
 
 def chat(arguments: argparse.Namespace) -> None:

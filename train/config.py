@@ -317,8 +317,13 @@ class Config:
         Text, key("Its name in train.model.projectors; it fits the manifest's arrangement.", "isf")
     ] = "gsf"
     pool_before_projection: Annotated[
-        YesNo, key("Whether patches are pooled before the MLP or after it.", "false")
-    ] = True
+        YesNo | None,
+        key(
+            "Whether patches are pooled before the MLP or after it (default: as the projector's "
+            "authors do).",
+            "false",
+        ),
+    ] = None
     packed_attention: Annotated[
         str,
         one_of("auto", "sdpa_blocks", "flex", "varlen"),
@@ -395,7 +400,7 @@ def load_config(path: Path) -> Config:
         config = fields.parse(Config, tree, str(path))
         wrong = [*_conflicts(config), *_without_effect(tree)]
     if wrong:
-        raise UserError("\n".join(f"{path}: {line}" for line in wrong))
+        raise UserError(*(f"{path}: {line}" for line in wrong))
     return config
 
 

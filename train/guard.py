@@ -13,7 +13,7 @@ from statistics import fmean, pstdev
 from typing import TypedDict
 
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from shards.errors import UserError
 from train.config import Guard
 
@@ -23,9 +23,12 @@ MOST, LEAST = 200, 50
 
 
 class GuardState(TypedDict):
-    """As JSON, what a checkpoint keeps: the last losses of taken steps, and steps not taken."""
+    """As JSON, what a checkpoint keeps: the last losses of taken steps, and steps not taken.
 
-    losses: list[float]
+    Losses are written as `float.hex` does, to the bit: canonical JSON has no floats.
+    """
+
+    losses: list[str]
     skipped: int
 
 
@@ -66,11 +69,11 @@ class Door:
 
     def state(self) -> GuardState:
         """What a resumed run needs to judge as this one would."""
-        return {"losses": list(self.losses), "skipped": self.skipped}
+        return {"losses": [loss.hex() for loss in self.losses], "skipped": self.skipped}
 
     def load(self, state: GuardState) -> None:
         """Go on judging where `state` was taken."""
-        self.losses.extend(state["losses"])
+        self.losses.extend(map(float.fromhex, state["losses"]))
         self.skipped = state["skipped"]
 
 
@@ -78,8 +81,8 @@ def samples_of(
     manifest: Manifest, step: int, place: tuple[int, int], global_batch: int
 ) -> list[dict[str, str]]:
     """Key and source of every sample of a step, as the order names them; `place` is the step's
-    `Order.place_of`."""
-    order = Order(manifest, global_batch)
+    `BatchSampler.place_of`."""
+    order = BatchSampler(manifest, global_batch)
     order.go_on(step, *place)
     drawn = [one for pack in order.batch(step, 0, 1) for one in pack]
     return [{"key": one.key, "source": one.source} for one in drawn]

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mixtures.console import Console
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError

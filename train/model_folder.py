@@ -32,7 +32,7 @@ from train.model.processing import processor_of
 from train.weights.fill import fill
 from train.weights.packed_check import check_packed
 from train.weights.source import DESCRIPTION, SCHEMA, read_description
-from train.weights.start import Sources, open_sources, text_of, vision_of, wrong_tokens
+from train.weights.start import Sources, open_sources, text_of, vision_of, wrong_tokens, wrong_tower
 from train.weights.stream import with_names
 from train.weights.tensor_files import checked
 
@@ -87,8 +87,11 @@ def model_config(config: Config, rules: Rules, sources: Sources) -> SlowFastConf
     if "decoder" in sources:
         for line in wrong_tokens(sources["decoder"], codec, "the manifest"):
             raise UserError(line)
+    vision = vision_of(config, sources)
+    for line in wrong_tower(vision, sources.get("tower"), rules.layout.patch, "the manifest"):
+        raise UserError(line)
     return SlowFastConfig(
-        vision_config=vision_of(config, sources),
+        vision_config=vision,
         text_config=text_of(config, sources, codec.vocab_size),
         layout=asdict(rules.layout),
         projector=config.projector,
@@ -107,7 +110,7 @@ def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> No
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         engine.model.save_pretrained(temporary, state_dict=weights)
-        profile = Profile.from_json(manifest.value["profile"], "the manifest's profile")
+        profile = manifest.contents.profile
         about = Description(rules=rules, profile=profile, manifest_id=manifest.manifest_id)
         describe(temporary, manifest.tokenizer, about)
         shutil.rmtree(folder, ignore_errors=True)

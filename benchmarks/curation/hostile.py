@@ -28,7 +28,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from benchmarks.curation import damaged_pictures, strangers
+from benchmarks.curation import attacks, damaged_pictures, strangers
 from benchmarks.frame import Bar, at_most, equal
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
@@ -48,7 +48,7 @@ from tests.support.made_pool import TOKENIZER, MadePool, many
 KEPT = "kept"
 SOURCE = (
     "  - {{name: hostile, dataset: small/hostile, format: llava_json, licence: CC0-1.0, repeat: 1, "
-    "annotations: {root}/hostile.json, media: {root}/hostile}}\n"
+    "max_refused: 1, annotations: {root}/hostile.json, media: {root}/hostile}}\n"
 )
 FINITE = re.compile(r"length: \d+\n")
 NEIGHBOURS = ("pictures", "films", "exam")
@@ -99,6 +99,7 @@ def run(console: Console) -> list[Bar]:
             equal("addresses that are not refused", led_astray(console), 0),
             equal("recipes that are not refused with their reason", misjudged(console), 0),
             *damaged_pictures.bars(console),
+            *attacks.bars(console),
         ]
 
 

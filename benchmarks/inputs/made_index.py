@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mixtures.tokens.text import TextCodec, train_tokenizer
-from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, PAIRS, REFUSED, SAMPLES
+from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, NAMED, PAIRS, REFUSED, SAMPLES, UNREAD
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import Work
@@ -46,7 +46,8 @@ def make_index(folder: Path, samples: int, sources: int = 40) -> tuple[Pool, lis
     ]
     pairs = np.concatenate([own[: 2 * (len(own) // 200)] for own in ids])
     columns = [_strings(np.sort(pairs.reshape(-1, 2), axis=1)[:, i]) for i in range(2)]
-    columns += [_same("near", len(pairs) // 2), pa.array(np.ones(len(pairs) // 2), pa.int32())]
+    count = len(pairs) // 2
+    columns += [_same("near", count), pa.array(np.ones(count), pa.int32()), _same("same", count)]
     tables = {"clusters": pa.table(columns, schema=PAIRS), "leaks": LEAKS.empty_table()}
     revisions = dict.fromkeys(names, REVISION)
     pool.commit(Work("compare", "1", {"sources": revisions, "held_out": {}}, []), tables)
@@ -80,6 +81,8 @@ def _source(pool: Pool, rng: np.random.Generator, name: str, count: int) -> np.n
         "index/samples": pa.table([values[f.name].cast(f.type) for f in SAMPLES], schema=SAMPLES),
         "index/media": MEDIA.empty_table(),
         "refused": REFUSED.empty_table(),
+        "unread": UNREAD.empty_table(),
+        "named": NAMED.empty_table(),
     }
     counts = {"records": count, "records_refused": 0, "samples": count, "samples_refused": 0}
     parameters = {"source": name, "dataset": f"made/{name}", "revision": REVISION, "format": "made"}
@@ -121,9 +124,8 @@ def _decode(pool: Pool, rng: np.random.Generator, name: str, clips: np.ndarray) 
         "nbytes": pa.ListArray.from_arrays(ends, nbytes),
     }
     columns = [values.get(f.name, pa.nulls(count, f.type)) for f in CLIPS]
-    pool.commit(
-        Work("decode", "1", {"of": name}, []), {"index/clips": pa.table(columns, schema=CLIPS)}
-    )
+    tables = {"index/clips": pa.table(columns, schema=CLIPS), "refused": REFUSED.empty_table()}
+    pool.commit(Work("decode", "1", {"of": name}, []), tables)
 
 
 def _ids(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from mixtures.manifest.files import load_manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 
 
 def held() -> dict[str, int]:
@@ -30,9 +30,9 @@ def held() -> dict[str, int]:
 def main() -> None:
     before, start = held(), time.process_time()
     manifest = load_manifest(Path(sys.argv[1]) / "manifest.json")
-    order = Order(manifest, 48)
+    order = BatchSampler(manifest, 48)
     loaded = time.process_time() - start
-    last = manifest.value["packs"] // 48 - 1
+    last = manifest.contents.packs // 48 - 1
     for step in (*range(20), *range(last - 20, last)):
         order.batch(step, 0, 4)
     rows = sum(int(table["tokens"].max() > 0) * len(table) for table in manifest.tables)

@@ -25,7 +25,7 @@ from benchmarks.peers.counting import count
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.tokens.frame_view import look_at
+from mixtures.tokens.frame_view import view_clip
 from shards.reader import ShardReader, Stored
 from shards.store import Store
 from train.config import Config
@@ -85,10 +85,10 @@ def frames(request: Answer) -> Answer:
     def opened(one: Any) -> tuple[int, int]:
         found: Stored = reader.read(one.source, one.key)
         clips = found.sample.clips
-        looks = [look_at(clip, manifest.view, manifest.layout) for clip in clips]
+        looks = [view_clip(clip, manifest.view, manifest.layout) for clip in clips]
         frames = pixels = 0
         for clip, jpegs, look in zip(clips, found.frames, looks, strict=True):
-            for shown in decoded(jpegs, look, range(len(look.frames)), clip.clip_id):
+            for shown in decoded(jpegs, look, range(len(look.frames)), clip):
                 frames, pixels = frames + 1, pixels + shown.size
         return frames, pixels
 

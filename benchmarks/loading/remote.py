@@ -23,7 +23,7 @@ from benchmarks.peers import ask_ours
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from shards.extents import Place
 from shards.reader import open_data
 
@@ -87,7 +87,7 @@ def run(console: Console) -> list[Bar]:
 
 def reads(manifest: Manifest, data: str, node: int) -> Iterator[list[Place]]:
     """What the ranks of a node read at each step."""
-    order, reader, per_node = Order(manifest, GLOBAL_BATCH), open_data(data), WORLD // NODES
+    order, reader, per_node = BatchSampler(manifest, GLOBAL_BATCH), open_data(data), WORLD // NODES
     packs = sum(manifest.packs_per_window.tolist())
     for step in range(-(-packs // GLOBAL_BATCH)):
         ranks = [order.batch(step, node * per_node + r, WORLD) for r in range(per_node)]

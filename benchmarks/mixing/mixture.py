@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.frame import Bar, at_most, equal
-from benchmarks.inputs.made_manifest import made_manifest
+from benchmarks.inputs.made_order import made_order
 from benchmarks.peers import PeerUnavailable, ask
 from mixtures.manifest.blocks import pack_numbers
 from mixtures.manifest.draws import Draws
@@ -38,10 +38,10 @@ VECTORS, DRAWS = 200, 200_000
 
 def run(console: Console) -> list[Bar]:
     table = Table("draw", "off at a prefix, at most", f"off in a window of {WINDOW}, at most")
-    weighted = made_manifest(KEPT, "weight", WEIGHTS)
+    weighted = made_order(KEPT, "weight", WEIGHTS)
     ours = off(source_at(Draws(weighted), POSITIONS), WEIGHTS)
     table.add_row("weights", *map(_shown, ours))
-    finite = made_manifest(LARGE, "repeat", [Fraction(1)] * len(LARGE))
+    finite = made_order(LARGE, "repeat", [Fraction(1)] * len(LARGE))
     draws, total = Draws(finite), sum(LARGE)
     sources = source_at(draws, total)
     shares = [Fraction(kept, total) for kept in LARGE]
@@ -89,7 +89,7 @@ def random_weights(table: Table) -> list[Bar]:
     for _ in range(VECTORS):
         weights = rng.integers(1, 10_000, rng.integers(2, 41)).tolist()
         try:
-            made = made_manifest(
+            made = made_order(
                 [10] * len(weights), "weight", [Fraction(w) for w in weights], length=DRAWS
             )
         except UserError:
@@ -118,7 +118,7 @@ def not_once(draws: Draws, total: int) -> int:
 
 def token_shares(console: Console) -> list[Bar]:
     """`unit: tokens`: what share of the tokens each source has had, every 1,000 steps."""
-    manifest = made_manifest(KEPT, "weight", WEIGHTS, unit="tokens", means=MEANS, length=TOKENS)
+    manifest = made_order(KEPT, "weight", WEIGHTS, unit="tokens", means=MEANS, length=TOKENS)
     draws, sums, start = Draws(manifest), np.zeros(len(WEIGHTS), np.int64), 0
     wanted = np.array([float(w) for w in WEIGHTS])
     table = Table("steps", *(f"{float(w):.1%}" for w in WEIGHTS), title="share of the tokens")

@@ -21,12 +21,12 @@ from rich.table import Table
 
 from benchmarks.frame import Bar, at_least, equal
 from benchmarks.inputs.corpus import Kind, corpus
-from benchmarks.inputs.made_manifest import made_tables
+from benchmarks.inputs.made_order import made_tables
 from benchmarks.peers import PeerUnavailable, ask
 from mixtures.diff import in_order
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from mixtures.order.permutation import key_of
 from mixtures.order.ranking import ranked
 from train.data.pack_stream import Stream
@@ -50,7 +50,7 @@ KINDS = (
 def run(console: Console) -> list[Bar]:
     made = corpus("mixed", KINDS, pack_tokens=PACK_TOKENS, length=30_000)
     manifest = load_manifest(made.manifest)
-    arithmetic = Order(manifest, GLOBAL_BATCH)
+    arithmetic = BatchSampler(manifest, GLOBAL_BATCH)
     planned = digest(
         [[one.key for one in pack] for pack in arithmetic.batch(step, 0, 1)]
         for step in range(STEPS)

@@ -32,7 +32,7 @@ def run(console: Console) -> list[Bar]:
     manifest = planned()
     draws, rule = Draws(manifest), manifest.pack
     records = draws.records(draws.draw(0, manifest.length))
-    tokens, packs = records["tokens"].astype(np.int64), manifest.value["packs"]
+    tokens, packs = records["tokens"].astype(np.int64), manifest.contents.packs
     full = records["frames"] >= 128
     console.print(
         f"{len(records)} samples: mean {tokens.mean():.0f} tokens, {full.mean():.0%} show 128 "

@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks.frame import Bar, at_most
 from benchmarks.inputs.made_index import make_index, write_recipe
 from mixtures.manifest.files import load_manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from shards.errors import UserError
 
 HOME = Path("runs/benchmarks/scale")
@@ -105,10 +105,10 @@ def any_step(folder: Path) -> float:
     """CPU seconds that a rank's packs take, at most, asked for anew here and there in the order."""
     manifest, found = load_manifest(folder / "manifest.json"), []
     for world_size, global_batch in product((1, 48, 1024), (48, 1024)):
-        last = manifest.value["packs"] // global_batch - 1
+        last = manifest.contents.packs // global_batch - 1
         for step in (0, last // 3, last):
             started = process_time()
-            Order(manifest, global_batch).batch(step, world_size - 1, world_size)
+            BatchSampler(manifest, global_batch).batch(step, world_size - 1, world_size)
             found.append(process_time() - started)
     return max(found)
 

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from benchmarks.frame import Bar, at_least, at_most
 from mixtures.tokens.layout_types import LayoutConfig
 from mixtures.tokens.text import Rendered
-from mixtures.tokens.visual_layout import visual_layout
+from mixtures.tokens.token_plan import plan_frames
 from shards.errors import UserError
 from train.data.collate import Pack, RenderedSample, build_pack
 from train.data.tower_plan import groups_of
@@ -236,7 +236,7 @@ def answer(model: SlowFastForConditionalGeneration, pack: Pack) -> object:
 def video_pack(frames: int, side: int, layout: LayoutConfig) -> Pack:
     """One video of square frames of noise, a stamp taking one token per character, no question."""
     grids = [(side // layout.patch, side // layout.patch)] * frames
-    slots = visual_layout(grids, range(frames), "video", layout, len)
+    slots = plan_frames(grids, range(frames), "video", layout, len)
     ids: Sequence[int] = []
     visual = []
     for index, slot in enumerate(slots):

@@ -1,4 +1,4 @@
-"""Windows -> packs: some windows of positions are packed together and kept as a block."""
+"""Windows -> packed sequences: some windows of positions are packed together, kept as a block."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.draws import Draw, Draws
-from mixtures.manifest.manifest import Manifest
 from mixtures.order.packing import emission, pack_windows
 from mixtures.order.permutation import key_of
 from mixtures.recipe.types import PackRule
 from mixtures.sums import group_sums
 from mixtures.versions import PATCHES_PER_TOKEN
 
-_AT_ONCE = 1 << 13
-"""Positions that are packed together, if their windows are smaller than that."""
+_AT_ONCE = (1 << 13, 1 << 18)
+"""Positions that are packed together, at least and at most, if windows are smaller than that."""
 _KEPT_BLOCKS = 8
 
 
@@ -37,16 +37,31 @@ class Block:
     patches: NDArray[np.int64]
     packs_per_window: NDArray[np.int64]
 
+    def places_of(self, packs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of some packs, one pack after the other."""
+        starts = self.ends[packs]
+        sizes = self.ends[packs + 1] - self.ends[packs]
+        # ragged ranges in one go: first place of the pack, plus 0, 1, ...
+        before = np.cumsum(sizes) - sizes
+        found: NDArray[np.int64] = self.places[
+            np.repeat(starts - before, sizes) + np.arange(sizes.sum())
+        ]
+        return found
+
 
 class Blocks:
     """The windows of a manifest's order as packs; the blocks used last are kept."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._draws = Draws(manifest)
-        self._seed = manifest.seed
-        self._rule = manifest.pack
-        self._length = manifest.length if manifest.is_finite else None
-        self._windows_at_once = max(_AT_ONCE // self._rule.window, 1)
+    def __init__(self, order: DrawOrder, windows: int = 0) -> None:
+        """`windows` is about how many are read together."""
+        self._draws = Draws(order)
+        self._seed = order.seed
+        self._rule = order.pack
+        self._length = order.length if order.is_finite else None
+        least, most = (max(positions // self._rule.window, 1) for positions in _AT_ONCE)
+        # blocks begin at multiples of their size: with a quarter of what is read, little is in vain
+        self._windows_at_once = min(max(windows // 4, least), most)
+        self._most_kept = max(_KEPT_BLOCKS, windows // self._windows_at_once + 2)
         self._kept: OrderedDict[int, Block] = OrderedDict()
 
     @property
@@ -59,7 +74,7 @@ class Blocks:
         first = window // self._windows_at_once * self._windows_at_once
         if first not in self._kept:
             self._kept[first] = self.block(first, first + self._windows_at_once)
-            if len(self._kept) > _KEPT_BLOCKS:
+            if len(self._kept) > self._most_kept:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(first)
         return self._kept[first], first
@@ -69,13 +84,16 @@ class Blocks:
 
         The packs of each window stand in the order of a permutation.
         """
+        # which samples, how large, in which pack of its window, and when that pack comes out
         draw = self._draws.draw(*self._positions(first, stop))
         records = self._draws.records(draw)
         numbers = pack_numbers(records, self._rule)
         packs_per_window = np.array([int(each.max()) + 1 for each in numbers], np.int64)
         pack = self._emitted(first, numbers, packs_per_window)
+        # places sorted by pack, and where each pack ends among them (a CSR layout)
         sizes = np.bincount(pack, minlength=int(packs_per_window.sum()))
         patches = records["patches"].astype(np.int64)
+        # what sharding balances: tokens through the decoder and patches through the tower
         work = records["tokens"].astype(np.int64) + records["patches"] // PATCHES_PER_TOKEN
         return Block(
             draw=draw,
@@ -88,15 +106,17 @@ class Blocks:
 
     def _positions(self, first: int, stop: int) -> tuple[int, int]:
         """(start, stop) of the positions of these windows, cut where a finite order ends."""
-        start, end = first * self._rule.window, stop * self._rule.window
+        start = first * self._rule.window
+        end = stop * self._rule.window
         return start, end if self._length is None else max(start, min(end, self._length))
 
     def _emitted(
-        self, first: int, numbers: Sequence[NDArray[np.int32]], counts: NDArray[np.int64]
+        self, first: int, by_window: Sequence[NDArray[np.int32]], counts: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """The pack of each position, counted through all windows in the order they come out."""
-        found, before = [np.empty(0, np.int64)], 0
-        for k, (own, count) in enumerate(zip(numbers, counts.tolist(), strict=True)):
+        found = [np.empty(0, np.int64)]
+        before = 0
+        for k, (own, count) in enumerate(zip(by_window, counts.tolist(), strict=True)):
             rank = np.empty(count, np.int64)  # when each pack of the window comes out
             rank[emission(count, key_of(self._seed, "packs", first + k))] = np.arange(count)
             found.append(before + rank[own])
@@ -107,6 +127,7 @@ class Blocks:
 def pack_numbers(records: NDArray[np.void], rule: PackRule) -> list[NDArray[np.int32]]:
     """Per window of these rows, which start a window: each row's pack, before any shuffling."""
     size = rule.window
+    # all whole windows as one array; the last one of a finite order may be shorter
     whole = len(records) // size * size
     found: list[NDArray[np.int32]] = []
     for part, width in ((records[:whole], size), (records[whole:], len(records) - whole)):

@@ -1,4 +1,4 @@
-"""Turn -> row: the rows of each source, ranked anew in every epoch."""
+"""Turn -> row: the shuffle of each source, another one in every epoch."""
 
 from __future__ import annotations
 
@@ -32,9 +32,12 @@ class Epochs:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Row and epoch of a source at its ascending turns."""
         rows = len(self._ids[source])
-        row, (epoch, within) = np.empty_like(turns), np.divmod(turns, rows)
+        row = np.empty_like(turns)
+        (epoch, within) = np.divmod(turns, rows)
+        # a source of few rows has many epochs in a window: they are ranked in blocks
         together = max(_TOGETHER // rows, 1)
         block = epoch // together
+        # turns ascend, so the turns of a block are a slice
         for number in np.unique(block).tolist():
             some = slice(*np.searchsorted(block, [number, number + 1]))
             orders = self._orders(source, number, together)
@@ -49,5 +52,6 @@ class Epochs:
                 return orders
         epochs = np.arange(block * together, (block + 1) * together)
         orders = ranked(np.ascontiguousarray(self._ids[source]), self._salts[source], epochs)
+        # the block before it stays: prefetching threads read at both ends
         self._kept[source] = (*kept[-1:], (block, orders))
         return orders

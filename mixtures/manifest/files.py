@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixtures.manifest.contents import Contents, KeptSet, manifest_id_of
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.npy_tables import (
@@ -42,25 +44,28 @@ DIGESTED_POSITIONS = 65_536
 def write_manifest(manifest: Manifest, folder: str) -> None:
     """Tables first, `manifest.json` last."""
     store = Store(folder)
+    # `manifest.json` comes last: a folder without it is no manifest, whatever else is there
     for digest, array in _arrays(manifest).items():
         store.put(npy_name(digest), npy_bytes(array))
-    store.put(tokenizer_name(manifest.value["text"]["tokenizer_sha256"]), manifest.tokenizer)
-    store.put("manifest.json", canonical_json(manifest.value))
+    store.put(tokenizer_name(manifest.contents.text.tokenizer_sha256), manifest.tokenizer)
+    store.put("manifest.json", canonical_json(manifest.contents.to_json()))
 
 
 def _arrays(manifest: Manifest) -> dict[str, NDArray[Any]]:
     """The arrays of a manifest by the digest that its JSON names them with."""
-    value = manifest.value
-    digests = [source["kept"]["table"] for source in value["sources"]]
-    arrays: dict[str, NDArray[Any]] = dict(zip(digests, manifest.tables, strict=True))
-    arrays[value["packs_per_window"]] = manifest.packs_per_window
-    arrays[value["schedule"]["table"]] = manifest.source_at
-    for name, own in (("members", manifest.members), ("joined_by", manifest.joined_by)):
-        for source, array in zip(value["sources"], own, strict=False):
-            arrays[source["kept"][name]] = array
-    if "canonical" in value:
-        arrays[value["canonical"]["table"]] = manifest.copies
-    return arrays
+    contents = manifest.contents
+    kept = [source.kept for source in contents.sources]
+    named: list[tuple[str | None, NDArray[Any]]] = [
+        (contents.packs_per_window, manifest.packs_per_window),
+        (contents.schedule.table, manifest.source_at),
+        *((own.table, table) for own, table in zip(kept, manifest.tables, strict=True)),
+        # empty where the recipe does not join
+        *((own.members, table) for own, table in zip(kept, manifest.members, strict=False)),
+        *((own.joined_by, table) for own, table in zip(kept, manifest.joined_by, strict=False)),
+    ]
+    if contents.canonical is not None:
+        named.append((contents.canonical.table, manifest.copies))
+    return {digest: table for digest, table in named if digest is not None}
 
 
 def load_manifest(path: str | Path) -> Manifest:
@@ -73,25 +78,34 @@ def load_manifest(path: str | Path) -> Manifest:
         if isinstance(error, UserError):
             raise
         raise DamagedData(f"{path}: not a manifest ({error!r}); plan again") from error
-    if order_digest(manifest) != manifest.value["order_digest"]:
+    # the first 65,536 positions are drawn again: code that draws otherwise is found out here
+    if order_digest(manifest) != manifest.contents.order_digest:
         raise UserError(f"{path}: this version draws another order; use the one that wrote it")
     return manifest
 
 
 def _read(store: Store, name: str, where: str) -> Manifest:
-    value = json.loads(store.get(name))
+    data = store.get(name)
+    value = json.loads(data)
+    # the version first: another one may say anything else in another way
     _check_version(value, where)
     if manifest_id_of(value) != value["manifest_id"]:
         raise DamagedData(f"{where}: its content is not what its manifest_id says; plan again")
-    return Manifest(
-        value=value,
-        tables=[_kept(store, source) for source in value["sources"]],
-        source_at=_source_at(store, value),
-        packs_per_window=open_npy(store, npy_name(value["packs_per_window"])),
-        tokenizer=_tokenizer(store, value["text"]["tokenizer_sha256"]),
-        members=[_members(store, each) for each in value["sources"] if "join" in value],
-        joined_by=[_joined_by(store, each) for each in value["sources"] if "join" in value],
-        copies=_copies(store, value.get("canonical")),
+    # from here on every key is known, and of its type
+    contents = Contents.from_json(data, where)
+    kept = [(source.name, source.kept) for source in contents.sources]
+    joined = kept if contents.join is not None else []
+    copies = contents.canonical
+    # tables are verified by the digests that the contents name them with
+    return Manifest.of(
+        contents,
+        tables=[_kept(store, *each) for each in kept],
+        source_at=_source_at(store, contents),
+        packs_per_window=open_npy(store, npy_name(contents.packs_per_window)),
+        tokenizer=_tokenizer(store, contents.text.tokenizer_sha256),
+        members=[_members(store, *each) for each in joined],
+        joined_by=[_joined_by(store, *each) for each in joined],
+        copies=NONE_SHOWN if copies is None else _copies(store, copies.table),
     )
 
 
@@ -99,6 +113,7 @@ def _check_version(value: Mapping[str, Any], where: str) -> None:
     """Raise UserError for a manifest whose rules this version does not know."""
     if not isinstance(value, dict) or "manifest_version" not in value:
         raise DamagedData(f"{where}: not a manifest; plan again")
+    # a rule of another name would give another order in silence
     for path, known in _known_rules(value).items():
         found: Any = value
         for name in path.split("."):
@@ -112,6 +127,7 @@ def _check_version(value: Mapping[str, Any], where: str) -> None:
 
 def _known_rules(value: Mapping[str, Any]) -> dict[str, str | int]:
     """`section.key` -> what this version writes there, for every rule that a manifest names."""
+    # of another version only that is said: its other keys may mean anything
     rules: dict[str, str | int] = {"manifest_version": MANIFEST_VERSION}
     if value["manifest_version"] == MANIFEST_VERSION:
         rules |= {
@@ -122,43 +138,38 @@ def _known_rules(value: Mapping[str, Any]) -> dict[str, str | int]:
     return rules
 
 
-def _kept(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
-    table = open_npy(store, npy_name(source["kept"]["table"]))
-    if table.dtype != ROW or len(table) != source["kept"]["samples"]:
+def _kept(store: Store, name: str, kept: KeptSet) -> NDArray[np.void]:
+    table = open_npy(store, npy_name(kept.table))
+    if table.dtype != ROW or len(table) != kept.samples:
         raise DamagedData(
-            f"{store.url}: the table of {source['name']!r} is not that of its kept samples; "
-            "plan again"
+            f"{store.url}: the table of {name!r} is not that of its kept samples; plan again"
         )
     return table
 
 
-def _source_at(store: Store, value: Mapping[str, Any]) -> NDArray[np.unsignedinteger]:
-    table = open_npy(store, npy_name(value["schedule"]["table"]))
-    if table.dtype.kind != "u" or table.shape != (value["length"],):
+def _source_at(store: Store, contents: Contents) -> NDArray[np.unsignedinteger]:
+    table = open_npy(store, npy_name(contents.schedule.table))
+    if table.dtype.kind != "u" or table.shape != (contents.length,):
         raise DamagedData(f"{store.url}: the table of the schedule is another one; plan again")
     return table
 
 
-def _members(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
-    members = open_npy(store, npy_name(source["kept"]["members"]))
+def _members(store: Store, name: str, kept: KeptSet) -> NDArray[np.void]:
+    members = open_npy(store, npy_name(str(kept.members)))
     if members.dtype != MEMBER:
-        raise DamagedData(
-            f"{store.url}: the members of {source['name']!r} are another table; plan again"
-        )
+        raise DamagedData(f"{store.url}: the members of {name!r} are another table; plan again")
     return members
 
 
-def _joined_by(store: Store, source: Mapping[str, Any]) -> NDArray[np.void]:
-    ids = open_npy(store, npy_name(source["kept"]["joined_by"]))
-    if ids.dtype != np.dtype("V16") or len(ids) != source["kept"]["samples"]:
-        raise DamagedData(
-            f"{store.url}: what {source['name']!r} is joined by is another table; plan again"
-        )
+def _joined_by(store: Store, name: str, kept: KeptSet) -> NDArray[np.void]:
+    ids = open_npy(store, npy_name(str(kept.joined_by)))
+    if ids.dtype != np.dtype("V16") or len(ids) != kept.samples:
+        raise DamagedData(f"{store.url}: what {name!r} is joined by is another table; plan again")
     return ids
 
 
-def _copies(store: Store, rule: Mapping[str, Any] | None) -> NDArray[np.void]:
-    copies = open_npy(store, npy_name(rule["table"])) if rule else NONE_SHOWN
+def _copies(store: Store, digest: str) -> NDArray[np.void]:
+    copies = open_npy(store, npy_name(digest))
     if copies.dtype != SHOWN:
         raise DamagedData(f"{store.url}: the clips shown for others are another table; plan again")
     return copies
@@ -172,12 +183,6 @@ def _tokenizer(store: Store, digest: str) -> bytes:
     return data
 
 
-def manifest_id_of(value: Mapping[str, Any]) -> str:
-    """The manifest_id of a manifest's JSON value."""
-    named = {name: v for name, v in value.items() if name not in ("manifest_id", "tool")}
-    return sha256_hex(canonical_json(named))
-
-
-def order_digest(manifest: Manifest) -> str:
+def order_digest(order: DrawOrder) -> str:
     """sha256 of the keys at the first positions: the order as a fact, not as a promise."""
-    return sha256_hex(Draws(manifest).keys(0, min(manifest.length, DIGESTED_POSITIONS)))
+    return sha256_hex(Draws(order).keys(0, min(order.length, DIGESTED_POSITIONS)))

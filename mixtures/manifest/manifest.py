@@ -7,118 +7,89 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.manifest.epochs import Epochs
+from mixtures.manifest.contents import Contents
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.npy_tables import NONE_SHOWN, tokenizer_name
-from mixtures.order.schedule import Schedule
 from mixtures.recipe.types import PackRule
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import TextCodec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """A manifest and its tables; `value` is the JSON, whose keys docs/manifest.md lists.
+class Manifest(DrawOrder):
+    """A draw order and what its manifest says of it: `contents` is `manifest.json`.
 
-    `tables` holds per source its kept samples, rows of ROW sorted by key; `source_at` the source at
-    every position inside `length`; `packs_per_window` the packs there; `members` per source the
-    conversations of its joined samples, rows of MEMBER sorted by key, and `joined_by` what each of
-    its samples is ranked by in place of its key (empty: the recipe does not join); `copies` the
-    clips that are shown in place of others, rows of SHOWN sorted by clip.
+    `members` holds per source the conversations of its joined samples, rows of MEMBER sorted by key
+    (empty: the recipe does not join); `copies` the clips that are shown in place of others, rows of
+    SHOWN sorted by clip.
     """
 
-    value: dict[str, Any]
-    tables: list[NDArray[np.void]]
-    source_at: NDArray[np.unsignedinteger]
-    packs_per_window: NDArray[np.uint32]
+    contents: Contents
     tokenizer: bytes
     members: list[NDArray[np.void]] = field(default_factory=list)
-    joined_by: list[NDArray[np.void]] = field(default_factory=list)
     copies: NDArray[np.void] = field(default_factory=lambda: NONE_SHOWN)
+
+    @classmethod
+    def of(cls, contents: Contents, **tables: Any) -> Manifest:
+        """The manifest with these contents and tables."""
+        rule = contents.pack
+        return cls(
+            contents=contents,
+            seed=contents.seed,
+            names=[source.name for source in contents.sources],
+            loop=contents.schedule.stages[-1].start,
+            is_finite=contents.recipe.ratio != "weight",
+            pack=PackRule(tokens=rule.tokens, patches=rule.patches, window=rule.window),
+            **tables,
+        )
 
     @property
     def manifest_id(self) -> str:
         """The sha256 that names the manifest by content."""
-        return str(self.value["manifest_id"])
+        return self.contents.manifest_id
 
-    @property
-    def seed(self) -> int:
-        """What keys every order, with the ids of what is ordered."""
-        return int(self.value["seed"])
-
-    @property
-    def length(self) -> int:
-        """Samples in an epoch of the mixture, and what `pack` writes."""
-        return int(self.value["length"])
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether the order ends at `length` (repeat and budget recipes)."""
-        return bool(self.value["recipe"]["ratio"] != "weight")
+    @cached_property
+    def revisions(self) -> dict[str, str]:
+        """The revision of each source that the manifest draws from."""
+        return {source.name: source.revision for source in self.contents.sources}
 
     @property
     def max_shard_bytes(self) -> int | None:
         """Bytes of all shards at most, where the recipe bounds them."""
-        bound: int | None = self.value["recipe"]["max_shard_bytes"]
-        return bound
-
-    @cached_property
-    def names(self) -> list[str]:
-        """The names of the sources, in the recipe's order."""
-        return [source["name"] for source in self.value["sources"]]
-
-    @cached_property
-    def revisions(self) -> dict[str, str]:
-        """Of each source the revision that was planned over, and that readers of the pool see."""
-        return {source["name"]: source["revision"] for source in self.value["sources"]}
-
-    @cached_property
-    def schedule(self) -> Schedule:
-        """Which source stands at each position; beyond `length` the last stage repeats."""
-        loop = self.value["schedule"]["stages"][-1]["start"]
-        return Schedule(self.source_at, len(self.tables), loop)
-
-    @cached_property
-    def epochs(self) -> Epochs:
-        """Which row of a source stands at each of its turns."""
-        ids = self.joined_by or [table["key"] for table in self.tables]
-        return Epochs(self.seed, self.names, ids)
-
-    @property
-    def pack(self) -> PackRule:
-        """The budgets and the window of packs."""
-        rule = self.value["pack"]
-        return PackRule(tokens=rule["tokens"], patches=rule["patches"], window=rule["window"])
+        return self.contents.recipe.max_shard_bytes
 
     @property
     def view(self) -> View:
         """What is shown of stored videos."""
-        return View(**self.value["frames"])
+        return self.contents.frames
 
     @property
     def layout(self) -> LayoutConfig:
         """The token rule of clips."""
-        values = {name: v for name, v in self.value["layout"].items() if name != "version"}
-        return LayoutConfig(**values)
+        names = [each.name for each in fields(LayoutConfig)]
+        return LayoutConfig(**{name: getattr(self.contents.layout, name) for name in names})
 
     @cached_property
     def codec(self) -> TextCodec:
         """The tokenizer and template that every length was counted with."""
-        rule = self.value["text"]
-        name = tokenizer_name(rule["tokenizer_sha256"])
-        return TextCodec(self.tokenizer, rule["template"], name)
+        rule = self.contents.text
+        name = tokenizer_name(rule.tokenizer_sha256)
+        return TextCodec(self.tokenizer, rule.template, name)
 
     def members_of(self, source: str, key: str) -> list[str]:
         """The keys of the conversations that a sample is made of; its own, if it is not joined."""
         if not self.members:
             return [key]
-        table, wanted = self.members[self.names.index(source)], bytes.fromhex(key)
+        table = self.members[self.names.index(source)]
+        wanted = bytes.fromhex(key)
+        # rows of a sample stand together, in the order of its conversations
         first = bisect_left(table, wanted, key=_key_of)
         stop = bisect_right(table, wanted, first, key=_key_of)
         return [row["member"].tobytes().hex() for row in table[first:stop]] or [key]
@@ -132,6 +103,7 @@ class Manifest:
 
     def _stands_for(self, clip_id: str) -> str:
         wanted = bytes.fromhex(clip_id)
+        # binary search: the table is sorted by clip
         at = bisect_left(self.copies, wanted, key=_clip_of)
         if at == len(self.copies) or _clip_of(self.copies[at]) != wanted:
             return clip_id

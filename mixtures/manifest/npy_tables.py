@@ -39,6 +39,7 @@ NONE_SHOWN: NDArray[np.void] = np.empty(0, SHOWN)
 def npy_bytes(array: NDArray[Any]) -> bytes:
     """The `.npy` bytes of an array."""
     buffer = io.BytesIO()
+    # version 1.0 of the format: its header depends on dtype and shape alone
     np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
 
@@ -48,13 +49,15 @@ def open_npy(store: Store, name: str) -> NDArray[Any]:
 
     DamagedData unless its bytes are those that `name` (folder/<sha256>.npy) says.
     """
-    where, digest = store.path(name), name.rsplit("/", 1)[-1].partition(".")[0]
+    where = store.path(name)
+    digest = name.rsplit("/", 1)[-1].partition(".")[0]
     if not store.exists(name):
         raise MissingData(f"{where}: not there; restore it, or plan again")
     data = b"" if store.is_local else store.get(name)
     if (sha256_file(Path(where)) if store.is_local else sha256_hex(data)) != digest:
         raise DamagedData(f"{where}: its bytes are damaged; restore it, or plan again")
     if store.is_local:
+        # mapped, so that processes of one machine share the pages
         mapped: NDArray[Any] = np.lib.format.open_memmap(where, mode="r")
         return mapped
     array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)

@@ -1,4 +1,4 @@
-"""Step -> this rank's packs: the packs of a manifest, sharded over ranks.
+"""The distributed batch sampler: step -> this rank's packed sequences.
 
 Only this dealing knows the world size: which packs a step has is the same for any number of ranks.
 """
@@ -9,19 +9,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.packs import Pack, Packs
-from mixtures.order.dealing import deal
 from mixtures.order.permutation import key_of, permute
+from mixtures.order.rank_sharding import shard_over_ranks
 
 
-class Order:
+class BatchSampler:
     """The order of a manifest, step by step; weight recipes are endless, the others end."""
 
-    def __init__(self, manifest: Manifest, global_batch: int = 1) -> None:
+    def __init__(self, order: DrawOrder, global_batch: int = 1) -> None:
         """`global_batch` is the number of packs of a step, fixed for a run; see `batch`."""
-        self._seed, self._global_batch = manifest.seed, global_batch
-        self._packs = Packs(manifest)
+        self._seed = order.seed
+        self._global_batch = global_batch
+        self._packs = Packs(order, global_batch)
 
     def has_step(self, step: int) -> bool:
         """Whether a step has any packs: a finite order ends on every rank at once.
@@ -52,23 +53,25 @@ class Order:
         The `global_batch` packs from step * global_batch on are shuffled, then dealt longest
         first to the rank with the least work so far.
         """
-        return self.packs(self.deal(step, world_size)[rank])
+        return self.packs(self.packs_by_rank(step, world_size)[rank])
 
     def packs(self, numbers: Sequence[int]) -> list[Pack]:
         """The packs of these numbers, in their order."""
-        found = {number: self._packs.pack(number) for number in sorted(numbers)}  # block by block
-        return [found[number] for number in numbers]
+        return self._packs.packs(numbers)
 
     def patches(self, numbers: Sequence[int]) -> int:
         """The patches of the packs of these numbers, as the plan counted them."""
-        return sum(self._packs.patches(number) for number in numbers)
+        return self._packs.patches(numbers)
 
-    def deal(self, step: int, world_size: int) -> list[list[int]]:
+    def packs_by_rank(self, step: int, world_size: int) -> list[list[int]]:
         """The pack numbers of a step for each rank."""
+        # 1. shuffle the step's packs, 2. shard them over lanes by cost, 3. permute lanes and ranks:
+        # so no rank always gets the largest pack, nor a source
         start = step * self._global_batch
+        # costs and packs come from the same blocks, each made once
         costs = self._packs.costs(start, start + self._global_batch)
         shuffled = self._permuted(len(costs), "batch", step)
-        lanes = deal([costs[i] for i in shuffled], world_size)
+        lanes = shard_over_ranks(costs[shuffled].tolist(), world_size)
         lane_of = self._permuted(world_size, "ranks", step)
         return [[start + shuffled[i] for i in lanes[lane]] for lane in lane_of]
 

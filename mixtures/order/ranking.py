@@ -1,4 +1,4 @@
-"""Which row at which turn: a source's samples ranked by a hash of their ids, anew in each epoch.
+"""The shuffle of a source: its samples ranked by a hash of their ids, anew in each epoch.
 
 A sample's hash knows nothing of the others, so the order of fewer samples is a part of the order of
 all. Nothing of this may change under its name: manifests hold `PERMUTATION_ALGO`, the tests golden
@@ -22,6 +22,7 @@ def ranked(ids: Ids, salt: int, epochs: NDArray[np.int64]) -> NDArray[np.uint32]
 
     `ids` are the raw ids of the rows, equal ones beside each other; `salt` names the source.
     """
+    # rank by hash is a random order whose restriction to any subset is the subset's own order
     drawn = hashed(ids, salt, epochs)
     rows = np.arange(len(ids), dtype=np.uint64)
     # sorted as plain numbers, the row beneath the hash's upper half: several times an argsort
@@ -29,6 +30,7 @@ def ranked(ids: Ids, salt: int, epochs: NDArray[np.int64]) -> NDArray[np.uint32]
     packed.sort(axis=1)
     found = (packed & _LOW).astype(np.uint32)
     packed >>= _HALF
+    # equal upper halves (one pair in 2^32 or so) are told apart by the whole hash, then by row
     epoch, at = np.nonzero(packed[:, 1:] == packed[:, :-1])
     if len(at):
         tied = np.zeros(packed.shape, bool)
@@ -43,6 +45,7 @@ def hashed(ids: Ids, salt: int, epochs: NDArray[np.int64]) -> NDArray[np.uint64]
     """The hash of each id in each epoch, [epochs, rows]; copies of an id are told apart."""
     first, last = halves(ids)
     last ^= _copies(first, last)
+    # one salt an epoch; the two halves of an id are mixed in one after the other
     salts = splitmix(epochs.astype(np.uint64) ^ np.uint64(salt))
     return splitmix(splitmix(salts[:, None] ^ first) ^ last)
 
@@ -53,6 +56,7 @@ def _copies(first: NDArray[np.uint64], last: NDArray[np.uint64]) -> NDArray[np.u
     fresh = np.ones(len(first), bool)
     fresh[1:] = (first[1:] != first[:-1]) | (last[1:] != last[:-1])
     if not fresh.all():
+        # the number of a copy is its distance from the first of its run
         starts = np.flatnonzero(fresh)
         number = np.arange(len(first)) - np.repeat(starts, np.diff(np.append(starts, len(first))))
         found[~fresh] = splitmix(number[~fresh].astype(np.uint64))

@@ -1,4 +1,4 @@
-"""Which source stands at position n: earliest deadline first on the shares themselves.
+"""Interleaving of sources by weight: which one stands at position n, earliest deadline first.
 
 Every prefix of a stage is within 1 sample per source of its exact share, and every window within 2;
 there is no randomness here.
@@ -39,6 +39,7 @@ class Schedule:
         """The sources at positions start..stop-1."""
         if stop <= len(self.source):
             return self.source[start:stop].astype(np.int64)
+        # beyond the table a position falls back into its last stage, as often as it takes
         position = np.arange(start, stop, dtype=np.int64)
         repeated = self.loop + (position - self.loop) % (len(self.source) - self.loop)
         return self.source[np.where(position < self.loop, position, repeated)].astype(np.int64)
@@ -47,6 +48,7 @@ class Schedule:
         """How often each source stands in positions 0..stop-1."""
         if stop <= len(self.source):
             return self._counts(stop)
+        # whole rounds of the last stage, and the part of one that is left
         before = self._counts(self.loop)
         number, rest = divmod(stop - self.loop, len(self.source) - self.loop)
         once = self._counts(len(self.source)) - before
@@ -55,6 +57,7 @@ class Schedule:
 
     def position_of(self, source: int, turn: int) -> int | None:
         """Where the table visits a source for the `turn`-th time (from 0); None if it does not."""
+        # prefix sums by block find the block; the visit is then counted out inside it
         block = int(np.searchsorted(self._before[:, source], turn, side="right")) - 1
         start = block * self._block
         slots = np.flatnonzero(self.source[start : start + self._block] == source)
@@ -63,6 +66,7 @@ class Schedule:
 
     @property
     def _block(self) -> int:
+        # so large that the prefix sums take a sixteenth of the table's own bytes at most
         return max(1 << 12, 16 * self.sources)
 
     @cached_property
@@ -87,6 +91,7 @@ def shares_of(weights: Sequence[Fraction]) -> tuple[int, ...]:
 
     They are exact where that is possible; else rounded, and what is above 0 stays above it.
     """
+    # the weights over their common denominator, in lowest terms: exact, if that fits
     common = lcm(*(weight.denominator for weight in weights))
     integers = [int(weight * common) for weight in weights]
     divisor = gcd(*integers)
@@ -94,12 +99,14 @@ def shares_of(weights: Sequence[Fraction]) -> tuple[int, ...]:
     total = sum(exact)
     if total < MAX_LENGTH:
         return exact
+    # else the nearest integers (halves up); none that is above 0 may vanish
     rounded = ((2 * each * _SCALED + total) // (2 * total) for each in exact)
     return tuple(max(new, 1 if old else 0) for new, old in zip(rounded, exact, strict=True))
 
 
 def table_of(stages: Sequence[Stage], length: int) -> Sources:
     """The source at positions 0..length-1; each stage is scheduled by itself."""
+    # a stage ends where the next one begins; what begins beyond the length has no slots
     ends = [*(start for start, _ in stages[1:]), length]
     counts = [min(end, length) - start for (start, _), end in zip(stages, ends, strict=True)]
     pairs = zip(stages, counts, strict=True)
@@ -115,10 +122,14 @@ def scheduled(shares: Sequence[int], length: int) -> Sources:
     period = sum(shares)  # after which every source has had its share exactly, so all begins anew
     if length > period:
         return np.resize(scheduled(shares, period), length)
+    # EDF for unit jobs of one machine (Horn 1974): with releases and deadlines as above it
+    # never misses one, which bounds every prefix (Tijdeman's chairman assignment, 1980)
     source: Sources = np.empty(length, np.uint8 if len(shares) <= 256 else np.uint16)
     waiting: list[int] = []  # ascending: a sorted list of so few is faster than a heap
     for start, visits, counts in _released(shares, length):
-        released, taken = iter(visits.tolist()), []
+        released = iter(visits.tolist())
+        taken = []
+        # at each slot the visits that are released join those that wait; the first due is taken
         for count in counts.tolist():
             if count == 1:
                 insort(waiting, next(released))
@@ -126,6 +137,7 @@ def scheduled(shares: Sequence[int], length: int) -> Sources:
                 for visit in islice(released, count):
                     insort(waiting, visit)
             taken.append(waiting.pop())
+        # the source is what is left of the packed integer (see _released)
         source[start : start + len(taken)] = -np.array(taken, np.int64) % len(shares)
     return source
 
@@ -138,14 +150,17 @@ def _released(
     A visit is one integer, -(due * number of sources + source), so that the greatest is due first.
     """
     period = sum(shares)
+    # by chunks, so that memory does not grow with the length
     for start in range(0, length, _CHUNK):
         stop = min(start + _CHUNK, length)
-        slots, visits = [], []
+        slots = []
+        visits = []
         for i, share in enumerate(shares):  # released in start..stop-1: start <= c * P / s < stop
             turns = np.arange(-(-start * share // period), -(-stop * share // period))
             slots.append(turns * period // max(share, 1))
             visits.append(-(turns + 1) * period // max(share, 1) * len(shares) - i)
         slot = np.concatenate(slots)
+        # all sources together in slot order; how many of them each slot releases
         order = np.argsort(slot, kind="stable")
         counts = np.bincount(slot - start, minlength=stop - start)
         yield start, np.concatenate(visits)[order], counts

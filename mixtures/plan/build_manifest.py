@@ -1,28 +1,28 @@
-"""A recipe and a pool become a manifest: verdicts, quotas, order, packs, books.
+"""A recipe and a pool become a manifest: decisions, quotas, order, packs, books.
 
 Reads the pool, and puts into it only the columns it read (`mixtures.pool.columns`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from mixtures.manifest.blocks import pack_numbers
+from mixtures.manifest.contents import Choices
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.epochs import Epochs
-from mixtures.manifest.files import manifest_id_of, order_digest, write_manifest
+from mixtures.manifest.files import write_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.npy_tables import NONE_SHOWN, content_id, npy_bytes
+from mixtures.manifest.npy_tables import NONE_SHOWN
+from mixtures.plan.describe import SUMMED, SourcePlan, choices_of, describe
 from mixtures.plan.quotas import resolve
 from mixtures.pool.columns import Clips, Samples, passing, read_clips, read_samples, rows_at
 from mixtures.pool.inputs import (
@@ -37,16 +37,14 @@ from mixtures.pool.inputs import (
     text_pairs,
     unread,
 )
-from mixtures.pool.sample_costs import Pricer
-from mixtures.recipe.types import Recipe, Source
+from mixtures.pool.sample_costs import SampleCosts
+from mixtures.recipe.types import Recipe
 from mixtures.recipe.validate import check_view
 from mixtures.selection.canonical_clips import show_canonical
 from mixtures.selection.clip_cap import refuse_beyond
 from mixtures.selection.exclusions import Exclusions, read_exclusions, refuse_excluded
-from mixtures.selection.join_conversations import Joined, join_by_clip
-from mixtures.selection.tables import match_table, refusal_table
-from mixtures.selection.verdicts import (
-    Verdicts,
+from mixtures.selection.filter_decisions import (
+    FilterDecisions,
     refuse_broken,
     refuse_duplicates,
     refuse_filtered,
@@ -56,20 +54,19 @@ from mixtures.selection.verdicts import (
     refuse_long,
     refuse_near_duplicates,
 )
+from mixtures.selection.join_conversations import Joined, join_by_clip
+from mixtures.selection.tables import match_table, refusal_table
 from mixtures.sums import group_sums
 from mixtures.tokens.text import TextCodec
-from mixtures.versions import ALGORITHMS, CANONICAL_ALGO, JOIN_ALGO, MANIFEST_VERSION, SCHEDULE_ALGO
 from shards.errors import UserError
 from shards.id_arrays import Ids
-from shards.ids import canonical_json, sha256_hex
-from shards.index import REFUSED, write_table
+from shards.index import REFUSED
 from shards.leak_index import LeakIndex
-from shards.outcome import Books
+from shards.outcome import Books, top_codes, write_books
 from shards.pool import Pool
 from shards.store import Store
 
 _AT_ONCE = 1 << 18
-TOTALS = ("tokens", "patches", "frames", "clips", "millis", "nbytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +84,8 @@ class Plan:
     def write(self, folder: str) -> None:
         """Every refusal, match and the books, then the plan's tables, `manifest.json` last."""
         store = Store(folder)
-        store.put("refused.parquet", write_table(self.refusals))
-        store.put("leaks.parquet", write_table(self.matches))
-        store.put("books.json", canonical_json([asdict(books) for books in self.books]))
+        tables = {"refused.parquet": self.refusals, "leaks.parquet": self.matches}
+        write_books(store, self.books, tables)
         write_manifest(self.manifest, folder)
 
 
@@ -103,20 +99,36 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     tokenizer = read_tokenizer(recipe)
     codec = TextCodec(tokenizer, recipe.text.template, recipe.text.tokenizer)
     sources, held_out = admitted_sources(recipe, pool, admitted or {})
-    clips, lengths = read_clips(pool), pool.receipts("lengths")
+    clips = read_clips(pool)
+    lengths = pool.receipts("lengths")
+    # 1. read: clips and samples of the pool as columns
     samples = [read_samples(pool, s.name, s.receipts, lengths, codec, clips) for s in sources]
     index = leak_index(recipe)
     exclusions = read_exclusions(Path(recipe.exclude)) if recipe.exclude else None
+    # 2. decide: who stays, at what cost
     chosen = _choose(recipe, pool, codec, sources, held_out, clips, samples, index, exclusions)
-    verdicts = chosen.verdicts
-    joined = _join(recipe, verdicts, chosen.rows, clips.ids)
-    tables = [each.rows for each in joined] or chosen.rows
-    draft = _draft(recipe, codec, sources, chosen, joined, tokenizer, index, exclusions)
-    manifest = _freeze(draft)
+    # 3. join: conversations over the same clips as one sample
+    joined = _join(recipe, chosen.decisions, chosen.rows, clips.ids)
+    unjoined: list[None] = [None] * len(sources)
+    plans = [
+        SourcePlan(source=source, admitted=admission, decisions=own, table=table, joined=of_join)
+        for source, admission, own, table, of_join in zip(
+            recipe.sources,
+            sources,
+            chosen.decisions,
+            [each.rows for each in joined] or chosen.rows,
+            joined or unjoined,
+            strict=True,
+        )
+    ]
+    # 4. order: schedule, packs, sums, and the manifest that says so
+    choices = choices_of(recipe, index, exclusions)
+    manifest = _ordered(recipe, codec, choices, plans, tokenizer, chosen.copies)
     refused = refused_before(pool, sources)
-    counts = zip(manifest.schedule.visits(manifest.length).tolist(), map(len, tables), strict=True)
-    books = [_books(pool, *each) for each in zip(sources, verdicts, refused, counts, strict=True)]
-    refused += [_refusals(pool, *each) for each in zip(sources, verdicts, strict=True)]
+    # 5. account: nothing is published unless the books balance
+    visits = manifest.schedule.visits(manifest.length).tolist()
+    books = [_books(pool, *each) for each in zip(plans, refused, visits, strict=True)]
+    refused += [_refusals(pool, each.admitted, each.decisions) for each in plans]
     return Plan(
         manifest=manifest,
         refusals=pa.concat_tables(refused),
@@ -139,7 +151,7 @@ class _Chosen:
     """Per source: who stays and why not, the rows of those that stay, what matches evaluation;
     and which clips are shown in place of others."""
 
-    verdicts: list[Verdicts]
+    decisions: list[FilterDecisions]
     rows: list[NDArray[np.void]]
     matches: list[pa.Table]
     copies: NDArray[np.void]
@@ -158,13 +170,16 @@ def _choose(
 ) -> _Chosen:
     used = np.zeros(len(clips.ids), bool)
     for own_samples in samples:
+        # comparisons matter among the clips of these sources only
         used[own_samples.clips] = True
     found = comparison(recipe, pool, sources, held_out, clips, used, index)
     leaked = [leaked_texts(recipe, pool, source, index) for source in sources]
-    verdicts = [Verdicts(own_samples) for own_samples in samples]
+    decisions = [FilterDecisions(own_samples) for own_samples in samples]
+    # the order of these decisions is the order of the codes: the first one that applies is told
     for source, own, admission, asked in zip(
-        recipe.sources, verdicts, sources, leaked, strict=True
+        recipe.sources, decisions, sources, leaked, strict=True
     ):
+        # broken media and take-downs first: no setting of a recipe may hide them
         refuse_broken(own, clips)
         if exclusions is not None:
             refuse_excluded(own, pool, admission.receipts, clips, exclusions)
@@ -175,219 +190,167 @@ def _choose(
         refuse_leaks(own, clips, found)
         if recipe.leaks and recipe.leaks.text == "refuse":
             refuse_leaked_texts(own, asked)
+    # which clips are shown decides what samples cost, so it comes before any counting
     copies = NONE_SHOWN
     if recipe.canonical_clips:
         said = [partial(rows_at, pool, admission.receipts) for admission in sources]
-        copies = show_canonical(verdicts, clips, found.copies, said)
-    pricer = Pricer(recipe, codec, clips, pool)
-    rows = [pricer.rows(own.samples) for own in verdicts]
-    for own, each in zip(verdicts, rows, strict=True):
+        copies = show_canonical(decisions, clips, found.copies, said)
+    # costs over the clips that are shown; what outgrows a pack over them cannot be drawn
+    pricer = SampleCosts(recipe, codec, clips, pool)
+    rows = [pricer.rows(own.samples) for own in decisions]
+    for own, each in zip(decisions, rows, strict=True):
         refuse_long(own, each, recipe.pack)
+    # what looks at other samples comes last: it must not keep one for another that goes
     if recipe.duplicates == "refuse":
-        refuse_duplicates(verdicts, found)
-    refuse_near_duplicates(verdicts, found, text_pairs(recipe, pool, sources))
+        refuse_duplicates(decisions, found)
+    refuse_near_duplicates(decisions, found, text_pairs(recipe, pool, sources))
     if recipe.max_samples_per_clip is not None:
-        refuse_beyond(verdicts, recipe.max_samples_per_clip, clips)
-    for admission, own in zip(sources, verdicts, strict=True):
-        if not own.stays.any():
-            raise UserError(
-                f"{recipe.path}: nothing of the source {admission.name!r} is left "
-                f"({_why(pool, admission, own)}); remove it, or mend what refuses it"
-            )
+        refuse_beyond(decisions, recipe.max_samples_per_clip, clips)
+    left = [each[own.stays] for each, own in zip(rows, decisions, strict=True)]
+    _check_left(recipe, pool, sources, decisions, left)
     return _Chosen(
-        verdicts=verdicts,
-        rows=[each[own.stays] for each, own in zip(rows, verdicts, strict=True)],
+        decisions=decisions,
+        rows=left,
         matches=[
-            match_table(own, found, asked) for own, asked in zip(verdicts, leaked, strict=True)
+            match_table(own, found, asked) for own, asked in zip(decisions, leaked, strict=True)
         ],
         copies=copies,
     )
 
 
-def _why(pool: Pool, admitted: Admitted, verdicts: Verdicts) -> str:
-    """How many records and samples of a source are refused with each code, for people.
+class NothingLeft(UserError):
+    """No sample of some sources is left; `books` and `refusals` (REFUSED) are those of all."""
 
-    Where none became a sample the first refusal is told too: nothing else is published of it.
-    """
-    (before,) = refused_before(pool, [admitted])
-    counts = Counter(before["code"].to_pylist())
-    for each in verdicts.refusals:
-        counts[each.code] += len(each.places)
-    told = [f"{count} {code}" for code, count in counts.most_common()]
-    first = before.slice(0, 0 if len(verdicts.stays) else 1).to_pylist()
-    told += [f"the first is {row['record']}: {row['detail']}" for row in first]
-    return ", ".join(told) or "it has no record"
+    def __init__(self, told: Iterable[str], books: Sequence[Books], refusals: pa.Table) -> None:
+        super().__init__(*told)
+        self.books, self.refusals = books, refusals
+
+
+def _check_left(
+    recipe: Recipe,
+    pool: Pool,
+    sources: Sequence[Admitted],
+    decisions: Sequence[FilterDecisions],
+    left: Sequence[NDArray[np.void]],
+) -> None:
+    """Raise NothingLeft, which names all sources of which nothing is left, and why."""
+    if all(map(len, left)):
+        return
+    plans = [
+        SourcePlan(source=source, admitted=admission, decisions=own, table=table, joined=None)
+        for source, admission, own, table in zip(
+            recipe.sources, sources, decisions, left, strict=True
+        )
+    ]
+    refused = refused_before(pool, sources)
+    books = [_books(pool, *each, 0) for each in zip(plans, refused, strict=True)]
+    refused += [_refusals(pool, each.admitted, each.decisions) for each in plans]
+    refusals = pa.concat_tables(refused)
+    told = (
+        f"{recipe.path}: nothing of the source {plan.source.name!r} is left "
+        f"({', '.join(map(str, top_codes(refusals, plan.source.name))) or 'it has no record'}); "
+        "remove it, or mend what refuses it"
+        for plan in plans
+        if not len(plan.table)
+    )
+    raise NothingLeft(told, books, refusals)
 
 
 def _join(
-    recipe: Recipe, verdicts: Sequence[Verdicts], tables: list[NDArray[np.void]], clip_ids: Ids
+    recipe: Recipe,
+    decisions: Sequence[FilterDecisions],
+    tables: list[NDArray[np.void]],
+    clip_ids: Ids,
 ) -> list[Joined]:
     """Per source its samples, joined; empty where the recipe does not say so."""
     rule = recipe.join_by_clip
     return [
         join_by_clip(own.samples, np.flatnonzero(own.stays), rows, rule, clip_ids)
-        for own, rows in zip(verdicts, tables, strict=True)
+        for own, rows in zip(decisions, tables, strict=True)
         if rule is not None
     ]
 
 
-def _draft(
+def _ordered(
     recipe: Recipe,
     codec: TextCodec,
-    sources: Sequence[Admitted],
-    chosen: _Chosen,
-    joined: list[Joined],
+    choices: Choices,
+    plans: Sequence[SourcePlan],
     tokenizer: bytes,
-    index: LeakIndex | None,
-    exclusions: Exclusions | None,
+    copies: NDArray[np.void],
 ) -> Manifest:
-    """The manifest but for what only its order knows."""
-    tables = [each.rows for each in joined] or chosen.rows
+    """What is kept of all sources in its order: stages, packs and sums first, then the manifest."""
+    names = [plan.source.name for plan in plans]
+    tables = [plan.table for plan in plans]
+    joined = [plan.joined for plan in plans if plan.joined is not None]
     joined_by = [each.joined_by for each in joined]
     ids = joined_by or [table["key"] for table in tables]
-    epochs = Epochs(recipe.seed, [source.name for source in recipe.sources], ids)
-    stages, source_at = resolve(recipe, tables, epochs)
-    value = _rules(recipe, codec)
-    if index and recipe.leaks:
-        value["recipe"]["leaks"] = {"index": index.index_id, "text": recipe.leaks.text}
-    if exclusions is not None:
-        value["recipe"]["exclude"] = exclusions.to_json()
-    value["schedule"] = {
-        "algo": SCHEDULE_ALGO,
-        "table": sha256_hex(npy_bytes(source_at)),
-        "stages": [{"start": start, "shares": list(shares)} for start, shares in stages],
-    }
-    value["length"] = len(source_at)
-    value["sources"] = [
-        _source(recipe, *each)
-        for each in zip(recipe.sources, sources, chosen.verdicts, tables, strict=True)
-    ]
-    for source, verdict, own in zip(value["sources"], chosen.verdicts, joined, strict=False):
-        source["kept"]["conversations"] = int(verdict.stays.sum())
-        source["kept"]["members"] = sha256_hex(npy_bytes(own.members))
-        source["kept"]["joined_by"] = sha256_hex(npy_bytes(own.joined_by))
-    if recipe.canonical_clips:
-        table = {"clips": len(chosen.copies), "table": sha256_hex(npy_bytes(chosen.copies))}
-        value["canonical"] = {"algo": CANONICAL_ALGO} | table
-    return Manifest(
-        value=value,
+    # budgets and lengths in tokens are counted along the very order that is drawn later
+    stages, source_at = resolve(recipe, tables, Epochs(recipe.seed, names, ids))
+    uncounted = DrawOrder(
+        seed=recipe.seed,
+        names=names,
         tables=tables,
         source_at=source_at,
-        packs_per_window=np.empty(0, np.uint32),
-        tokenizer=tokenizer,
-        members=[each.members for each in joined],
+        loop=stages[-1][0],
+        is_finite=recipe.ratio != "weight",
+        pack=recipe.pack,
         joined_by=joined_by,
-        copies=chosen.copies,
+    )
+    packs_per_window, drawn = _walk(uncounted)
+    order = replace(uncounted, packs_per_window=packs_per_window)
+    return Manifest.of(
+        describe(recipe, codec, choices, plans, stages, order, drawn, copies),
+        tables=tables,
+        source_at=source_at,
+        packs_per_window=packs_per_window,
+        joined_by=joined_by,
+        members=[each.members for each in joined],
+        copies=copies,
+        tokenizer=tokenizer,
     )
 
 
-def _rules(recipe: Recipe, codec: TextCodec) -> dict[str, Any]:
-    rules = {part: dict(known) for part, known in ALGORITHMS.items() if part != "schedule"}
-    rules["pack"] |= asdict(recipe.pack)
-    rules["layout"] |= asdict(recipe.layout)
-    rules["text"] |= {
-        "tokenizer_sha256": codec.tokenizer_sha256,
-        "template": recipe.text.template,
-    }
-    if recipe.join_by_clip is not None:
-        rules["join"] = {"algo": JOIN_ALGO} | asdict(recipe.join_by_clip)
-    return rules | {
-        "manifest_version": MANIFEST_VERSION,
-        "tool": {"name": "slowfast-mix", "version": _tool_version()},
-        "recipe": recipe.to_json(),
-        "seed": recipe.seed,
-        "frames": asdict(recipe.frames),
-        "profile": recipe.profile.to_json(),
-    }
+def _walk(order: DrawOrder) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Packs of each window inside the length (an endless order: whole windows), and what is drawn.
 
-
-def _tool_version() -> str:
-    try:
-        return version("slowfast-mix")
-    except PackageNotFoundError:
-        return "source tree"
-
-
-def _source(
-    recipe: Recipe, source: Source, admitted: Admitted, verdicts: Verdicts, table: NDArray[np.void]
-) -> dict[str, Any]:
-    return {
-        "name": source.name,
-        "dataset": source.dataset,
-        "licence": source.licence,
-        "revision": admitted.revision,
-        "asked": {recipe.ratio: _asked(source)},
-        "kept": {
-            "samples": len(table),
-            "tokens": int(table["tokens"].sum(dtype=np.int64)),
-            "table": sha256_hex(npy_bytes(table)),
-        },
-        "content_id": content_id(table),
-        "admitted": admitted.samples - admitted.samples_refused,
-        "not_chosen": verdicts.counts(),
-    }
-
-
-def _asked(source: Source) -> str:
-    given = source.weight or source.repeat
-    return str(source.budget) if given is None else f"{given.numerator}/{given.denominator}"
-
-
-def _freeze(draft: Manifest) -> Manifest:
-    """The manifest with what its order says: packs, what is drawn of each source, the digest."""
-    packs, drawn = _walk(draft)
-    whole = np.array(packs, np.uint32)
-    value = dict(draft.value)
-    value["packs"] = int(whole.sum(dtype=np.int64))
-    value["packs_per_window"] = sha256_hex(npy_bytes(whole))
-    counts = drawn.tolist()
-    value["sources"] = [
-        source | {"drawn": dict(zip(("samples", *TOTALS), own, strict=True))}
-        for source, own in zip(value["sources"], counts, strict=True)
-    ]
-    totals = dict(zip(("samples", *TOTALS), drawn.sum(0).tolist(), strict=True))
-    value["totals"] = totals | {"seconds": totals["millis"] // 1000}
-    value["order_digest"] = order_digest(draft)
-    value["manifest_id"] = manifest_id_of(value)
-    return replace(draft, value=value, packs_per_window=whole)
-
-
-def _walk(draft: Manifest) -> tuple[list[int], NDArray[np.int64]]:
-    """Packs of each window inside `length` (an endless order: whole windows), and sums of TOTALS.
-
-    The sums are int64 [sources, 1 + TOTALS], samples first.
+    The latter are sums, int64 [sources, 1 + SUMMED], samples first.
     """
-    draws, rule = Draws(draft), draft.pack
+    draws = Draws(order)
+    rule = order.pack
+    # whole windows at a time, so that none is cut
     step = max(_AT_ONCE // rule.window, 1) * rule.window
     packs: list[int] = []
-    drawn = np.zeros((len(draft.tables), 1 + len(TOTALS)), np.int64)
-    for start in range(0, draft.length, step):
-        draw = draws.draw(start, min(start + step, draft.length))
+    drawn = np.zeros((len(order.tables), 1 + len(SUMMED)), np.int64)
+    for start in range(0, order.length, step):
+        draw = draws.draw(start, min(start + step, order.length))
         records = draws.records(draw)
-        whole = len(records) if draft.is_finite else len(records) // rule.window * rule.window
+        # an endless order goes on in its last window, which is therefore not packed here
+        whole = len(records) if order.is_finite else len(records) // rule.window * rule.window
         packs += [int(numbers.max()) + 1 for numbers in pack_numbers(records[:whole], rule)]
+        # one pass over the length gives the packs and every sum that the manifest tells
         drawn[:, 0] += np.bincount(draw.source, minlength=len(drawn))
-        for column, name in enumerate(TOTALS, 1):
+        for column, name in enumerate(SUMMED, 1):
             drawn[:, column] += group_sums(records[name], draw.source, len(drawn))
-    return packs, drawn
+    return np.array(packs, np.uint32), drawn
 
 
-def _books(
-    pool: Pool, admitted: Admitted, verdicts: Verdicts, refused: pa.Table, counts: tuple[int, int]
-) -> Books:
+def _books(pool: Pool, plan: SourcePlan, refused: pa.Table, visits: int) -> Books:
     """The accounts of a source, checked against what was written down; UserError if they differ.
 
-    `counts` are its visits, and its samples after joining.
+    `refused` is what was refused before planning, `visits` how often the length draws the source.
     """
-    chosen = int(verdicts.stays.sum())
-    visits, samples = counts
+    admitted = plan.admitted
+    decisions = plan.decisions
+    samples = len(plan.table)
+    chosen = int(decisions.stays.sum())
     books = Books(
         source=admitted.name,
         records=admitted.records,
         records_refused=admitted.records_refused,
         samples=admitted.samples,
-        samples_refused=admitted.samples_refused + verdicts.broken,
-        not_chosen=len(verdicts.stays) - verdicts.broken - chosen,
+        samples_refused=admitted.samples_refused + decisions.broken,
+        not_chosen=len(decisions.stays) - decisions.broken - chosen,
         chosen=chosen,
         joined=chosen - samples,
         drawn=min(visits, samples),
@@ -398,15 +361,15 @@ def _books(
     # Admission writes refused records and refused samples into one table: its sum is checked.
     books.check(
         len(refused) - admitted.samples_refused,
-        admitted.samples_refused + verdicts.broken,
-        sum(verdicts.counts().values()),
+        admitted.samples_refused + decisions.broken,
+        sum(decisions.counts().values()),
     )
     return books
 
 
-def _refusals(pool: Pool, admitted: Admitted, verdicts: Verdicts) -> pa.Table:
-    if not verdicts.refusals:
+def _refusals(pool: Pool, admitted: Admitted, decisions: FilterDecisions) -> pa.Table:
+    if not decisions.refusals:
         return REFUSED.empty_table()
-    places = verdicts.places
-    origins = rows_at(pool, admitted.receipts, verdicts.samples, places, "record dataset revision")
-    return refusal_table(verdicts, origins)
+    places = decisions.places
+    origins = rows_at(pool, admitted.receipts, decisions.samples, places, "record dataset revision")
+    return refusal_table(decisions, origins)

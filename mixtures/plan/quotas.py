@@ -42,6 +42,7 @@ def resolve(recipe: Recipe, tables: Tables, epochs: Epochs) -> tuple[list[Stage]
         (start, shares_of(_of_samples(recipe, weights, tables)))
         for start, weights in recipe.weights()
     ]
+    # the table for all that is asked, then cut where a source may run short
     source_at = _asked(recipe, stages, tables, epochs)
     length = _bounded(recipe, Schedule(source_at, len(tables)), tables)
     for start, _ in stages:
@@ -54,6 +55,7 @@ def resolve(recipe: Recipe, tables: Tables, epochs: Epochs) -> tuple[list[Stage]
 
 
 def _finite(recipe: Recipe, tables: Tables, epochs: Epochs) -> tuple[list[Stage], Sources]:
+    # a finite order has its quotas for shares, so that it meets them exactly
     quotas = tuple(_quota(recipe, i, tables[i], epochs) for i in range(len(tables)))
     _check_length(recipe, sum(quotas), f"the {recipe.ratio}s make", "lower them, or use weights")
     return [(0, quotas)], table_of([(0, quotas)], sum(quotas))
@@ -82,7 +84,8 @@ def _quota(recipe: Recipe, i: int, table: NDArray[np.void], epochs: Epochs) -> i
     """Samples of one source in a finite order."""
     source = recipe.sources[i]
     if source.repeat is not None:
-        quota, asked = int(len(table) * source.repeat), f"repeat {source.repeat}"
+        quota = int(len(table) * source.repeat)
+        asked = f"repeat {source.repeat}"
     else:
         asked = f"budget {source.budget} {recipe.unit}"
         quota = source.budget or 0
@@ -101,6 +104,7 @@ def _quota(recipe: Recipe, i: int, table: NDArray[np.void], epochs: Epochs) -> i
 def _samples_within(epochs: Epochs, source: int, table: NDArray[np.void], budget: int) -> int:
     """How many samples, in the order that the source is drawn in, stay within `budget` tokens."""
     rows = len(table)
+    # whole epochs first, then the longest prefix of the next one, in its own order
     whole, left = divmod(budget, int(table["tokens"].sum(dtype=np.int64)))
     row, _ = epochs.drawn(source, np.arange(whole * rows, (whole + 1) * rows))
     tokens = np.cumsum(table["tokens"][row], dtype=np.int64)
@@ -118,12 +122,14 @@ def _asked(recipe: Recipe, stages: list[Stage], tables: Tables, epochs: Epochs) 
     """The source at every position of the recipe's `length`, whatever may run short."""
     if recipe.length is None:
         kept = [len(table) for table in tables]
+        # no source repeats before the length ends: cut at the earliest second epoch of any
         source_at = _table(recipe, stages, enough(stages, kept))
         schedule = Schedule(source_at, len(kept))
         ends = (schedule.position_of(i, count) for i, count in enumerate(kept))
         return source_at[: min(end for end in ends if end is not None)]
     if recipe.unit == "samples":
         return _table(recipe, stages, recipe.length)
+    # about how many positions hold so many tokens, and a bit more; grown until they do
     means = [mean_tokens(table) for table in tables]
     sizes = [Fraction(sum(map(mul, shares, means)), sum(shares)) for _, shares in stages]
     positions = ceil(recipe.length / max(sizes) * Fraction(51, 50))
@@ -148,6 +154,7 @@ def enough(stages: Sequence[Stage], kept: Sequence[int]) -> int:
 
 def _surely(stages: Sequence[Stage], source: int, visits: int) -> int | None:
     """Positions that surely hold so many visits of a source, none of its stages a whole one off."""
+    # each stage may be one visit short of its exact share
     left = Fraction(visits + len(stages))
     ends = [start for start, _ in stages[1:]]
     for (start, shares), end in zip(stages, [*ends, None], strict=True):
@@ -162,10 +169,12 @@ def _positions_holding(
     tokens: int, source_at: Sources, tables: Tables, epochs: Epochs
 ) -> int | None:
     """The fewest positions that hold so many tokens; None if all of the table hold fewer."""
-    turns, total = [0] * len(tables), 0
+    turns = [0] * len(tables)
+    total = 0
     for start in range(0, len(source_at), _AT_ONCE):
         part = source_at[start : start + _AT_ONCE].astype(np.int64)
         sizes = np.empty(len(part), np.int64)
+        # tokens of each position, source by source, then their running sum
         for i, at in enumerate(places_by(part, len(tables))):
             row, _ = epochs.drawn(i, np.arange(turns[i], turns[i] + len(at)))
             sizes[at] = tables[i]["tokens"][row]
@@ -179,12 +188,15 @@ def _positions_holding(
 
 def _bounded(recipe: Recipe, schedule: Schedule, tables: Tables) -> int:
     """The length of the table, or less where a source may run short; else UserError."""
-    length, ends = len(schedule.source), []
+    length = len(schedule.source)
+    ends = []
     for i, (source, table) in enumerate(zip(recipe.sources, tables, strict=True)):
         most = _most(source, table)
         end = None if most is None else schedule.position_of(i, most)
+        # where the source has had all the visits that it allows
         ends.append(length if end is None else end)
     pairs = list(zip(recipe.sources, ends, strict=True))
+    # sources that may run short end the mixture; any other one that would is a mistake
     length = min([length, *(end for source, end in pairs if source.allow_short)])
     for i, (source, end) in enumerate(pairs):
         if end < length:

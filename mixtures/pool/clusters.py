@@ -1,4 +1,4 @@
-"""Duplicate pairs of a pool as clusters, and what each cluster leaks.
+"""Deduplication: duplicate pairs of a pool as clusters, and which of these are contaminated.
 
 A cluster is a connected component of the pairs among one recipe's clips.
 """
@@ -58,6 +58,7 @@ def compared(
         cluster[clip] = least
     leaked: dict[int, dict[str, Leak]] = defaultdict(dict)
     for clip, leak in leaks:
+        # a cluster leaks what any of its clips does; of several matches the least is told
         known = leaked[int(cluster[clip])]
         known[leak.benchmark] = min(known.get(leak.benchmark, leak), leak)
     return Comparison(
@@ -76,11 +77,13 @@ def components(pairs: Iterable[tuple[Named, Named]]) -> dict[Named, Named]:
     parent: dict[Named, Named] = {}
 
     def root(clip: Named) -> Named:
+        # union-find with path halving (Tarjan and van Leeuwen 1984)
         while parent.setdefault(clip, clip) != clip:
             parent[clip] = clip = parent[parent[clip]]
         return clip
 
     for one, other in pairs:
+        # the least member stays root, so the name of a cluster hangs on its members alone
         low, high = sorted((root(one), root(other)))
         parent[high] = low
     return {clip: root(clip) for clip in list(parent)}

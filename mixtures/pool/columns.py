@@ -21,7 +21,7 @@ from mixtures.tokens.text import TextCodec
 from shards.errors import UserError
 from shards.id_arrays import ID, Ids, as_column, find, ids_of, sorting
 from shards.ids import short_hash
-from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_table
+from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_named
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
@@ -112,11 +112,15 @@ def read_clips(pool: Pool) -> Clips:
     """Every clip of the pool that was decoded or refused."""
     receipts = pool.receipts("decode")
     inputs = [short_hash([receipt.work_id for receipt in receipts])]
+    # the clip index is reduced the first time; after that two small tables are read
     name, tables = _remembered(pool, {"of": "clips"}, inputs, lambda: _clip_tables(pool, receipts))
-    table, timings = tables["facts/clips"], tables["facts/timings"]
+    table = tables["facts/clips"]
+    timings = tables["facts/timings"]
     pts = _one(timings["pts"])
+    # only the few refused clips become Python objects
     broken = np.flatnonzero(np.asarray(pc.is_valid(table["code"])))
     reasons = table.select(["code", "detail"]).take(broken).to_pylist()
+    # kinds as small numbers: 0 of a refused clip, 1 image, 2 video
     kinds = pc.index_in(table["kind"], value_set=pa.array(["", "image", "video"]))
     return Clips(
         ids=ids_of(table["id"]),
@@ -151,8 +155,10 @@ def read_differences(pool: Pool, clips: Clips) -> Differences:
     """The differences of every decoded clip, from the pool's clip index."""
     wanted = _part(CLIPS, "clip_id differences")
     table = pa.concat_tables(_columns(pool, pool.receipts("decode"), "index/clips", wanted))
+    # lists stay flat: all values in one array, and where each clip's begin
     scores = _one(table.combine_chunks()["differences"])
     row = np.zeros(len(clips.ids), np.int64)
+    # from the clip's place to its row in this table
     row[find(clips.ids, ids_of(table["clip_id"]))] = np.arange(len(table))
     ends = np.asarray(scores.offsets, np.int64)
     return Differences(values=np.asarray(scores.values, np.int32), ends=ends, row=row)
@@ -166,6 +172,7 @@ def _remembered(
 ) -> tuple[str, dict[str, pa.Table]]:
     """The work id and the tables of some facts, from the pool or made and put there."""
     work = Work("facts", FACTS_VERSION, parameters, inputs)
+    # receipts are the cache: the same inputs have been reduced before
     if done := pool.done(work):
         folders = done.outputs.items()
         return done.work_id, {f: pool.read(f"{f}/{files[0]}") for f, files in folders}
@@ -179,27 +186,29 @@ def _columns(
     pool: Pool, receipts: Sequence[Receipt], folder: str, columns: pa.Schema
 ) -> list[pa.Table]:
     """These columns of every table that the receipts put into a folder."""
-    names = [name for receipt in receipts for name in receipt.outputs.get(folder, [])]
-    files = [f"{folder}/{name}" for name in dict.fromkeys(names)]
+    files = [f"{folder}/{name}" for name in pool.files(receipts, folder)]
     return [columns.empty_table()] + [
-        read_table(data, pool.store.path(file), columns.names)
+        read_named(data, pool.store.path(file), columns.names)
         for file, data in zip(files, pool.store.get_all(files), strict=True)
     ]
 
 
-def _part(schema: pa.Schema, names: str) -> pa.Schema:
-    return pa.schema([schema.field(name) for name in names.split()])
+def _part(schema: pa.Schema, columns: str) -> pa.Schema:
+    return pa.schema([schema.field(name) for name in columns.split()])
 
 
 def _clip_tables(pool: Pool, receipts: Sequence[Receipt]) -> dict[str, pa.Table]:
     known: dict[tuple[int, int, bytes], int] = {}
     wanted = _part(CLIPS, "clip_id kind width height time_base pts duration nbytes")
+    # clips with equal times share one timing, so each distinct one is laid out once
     tables = [_clip_rows(t, known) for t in _columns(pool, receipts, "index/clips", wanted)]
+    # refused clips are rows too: a sample that names one must be found and refused
     columns = _part(REFUSED, "key code detail")
     tables += [_refused_rows(table) for table in _columns(pool, receipts, "refused", columns)]
     table = pa.concat_tables(tables)
     ids = ids_of(table["id"])
     order = sorting(ids)  # stable: of a clip that is there twice the first, a decoded one, stays
+    # the first of equal ids is kept
     fresh = np.ones(len(ids), bool)
     fresh[1:] = ids[order][1:] != ids[order][:-1]
     timings = [(key[:2], np.frombuffer(key[2], np.int64)) for key in known]
@@ -213,15 +222,22 @@ def _clip_tables(pool: Pool, receipts: Sequence[Receipt]) -> dict[str, pa.Table]
 
 def _clip_rows(table: pa.Table, known: dict[tuple[int, int, bytes], int]) -> pa.Table:
     """Rows of _CLIP_FACTS; `known` numbers the timings met so far."""
-    pts, sizes = _one(table["pts"]), _one(table["nbytes"])
-    times, ends = np.asarray(pts.values, np.int64), np.asarray(pts.offsets)
-    bases, seconds = _fractions(table["time_base"]), _fractions(table["duration"])
+    pts = _one(table["pts"])
+    sizes = _one(table["nbytes"])
+    times = np.asarray(pts.values, np.int64)
+    ends = np.asarray(pts.offsets)
+    # time base and duration are fractions, kept as pairs of integers
+    bases = _fractions(table["time_base"])
+    seconds = _fractions(table["duration"])
+    # number each distinct (time base, presentation times) in the order it is met
     timing = [
         known.setdefault((*base, times[start:stop].tobytes()), len(known))
         for base, start, stop in zip(bases.tolist(), ends[:-1], ends[1:], strict=True)
     ]
+    # bytes of all frames of a clip: sums over its part of the flat list
     nbytes = segment_sums(np.asarray(sizes.values), np.asarray(sizes.offsets, np.int64))
     is_video = np.asarray(pc.equal(table["kind"], "video"), bool)
+    # an image lasts no time; seconds are fractions, rounded down to milliseconds
     millis = np.where(is_video, seconds[:, 0] * 1000 // np.maximum(seconds[:, 1], 1), 0)
     values = {name: table[name] for name in ("kind", "width", "height")}
     values |= {"timing": pa.array(timing, pa.int32()), "millis": pa.array(millis, pa.uint32())}
@@ -240,6 +256,7 @@ def _clip_facts(names: pa.ChunkedArray, values: Mapping[str, pa.Array]) -> pa.Ta
     for field in list(_CLIP_FACTS)[1:]:
         empty: int | str | None = "" if field.name == "kind" else 0
         empty = None if field.name in ("code", "detail") else empty
+        # what a kind of row does not have
         missing = pa.repeat(pa.scalar(empty, field.type), len(names))
         columns.append(values.get(field.name, missing))
     return pa.table(columns, schema=_CLIP_FACTS)
@@ -274,8 +291,10 @@ def read_samples(
         inputs,
         lambda: _sample_tables(pool, name, receipts, counted, codec, clips),
     )
+    # columns as plain arrays: filtering and costing never touch a Python object per sample
     table = found["facts/samples"].combine_chunks()
     used = _one(table["clips"])
+    # a licence is a small number into one list, whatever parts it came from
     licences = table["licence"].unify_dictionaries()
     return Samples(
         name=name,
@@ -300,6 +319,7 @@ def _sample_tables(
 ) -> dict[str, pa.Table]:
     rows = admitted_rows(pool, receipts, "turns_digest num_turns licence clip_ids")
     keys = ids_of(rows["key"])
+    # all clip ids in one flat array, found in the sorted clips by binary search
     used = _one(rows["clip_ids"])
     ids = ids_of(used.values)
     at = find(clips.ids, ids)
@@ -325,10 +345,13 @@ def _text_tokens(
 ) -> NDArray[np.int64]:
     columns = _part(LENGTHS, "key tokens")
     folder = f"lengths/{codec.profile_id}"
-    table = pa.concat_tables(_columns(pool, counted, folder, columns)).combine_chunks()
+    own = [one for one in counted if one.parameters["text_profile"] == codec.profile_id]
+    table = pa.concat_tables(_columns(pool, own, folder, columns)).combine_chunks()
     turns = _one(table["tokens"])
+    # tokens of a conversation: sums over its turns
     sums = segment_sums(np.asarray(turns.values), np.asarray(turns.offsets, np.int64))
     counted_keys = ids_of(table["key"])
+    # join by key: sort the counted keys once, then look up all samples
     order = sorting(counted_keys)
     at = find(counted_keys[order], keys)
     if (at < 0).any():
@@ -350,10 +373,12 @@ def admitted_rows(
     wanted = _part(SAMPLES, f"key {columns}")
     table = pa.concat_tables(_columns(pool, receipts, "index/samples", wanted)).combine_chunks()
     keys = ids_of(table["key"])
+    # only the wanted rows are kept before anything is sorted
     if only is not None:
         table = table.filter(pa.array(find(only, keys) >= 0)).combine_chunks()
         keys = ids_of(table["key"])
     order = sorting(keys)
+    # equal keys need their record to be told apart, which most reads do without
     if (keys[order][1:] == keys[order][:-1]).any() and "record" not in columns.split():
         return admitted_rows(pool, receipts, f"{columns} record", only).drop_columns(["record"])
     if (keys[order][1:] == keys[order][:-1]).any():
@@ -370,6 +395,7 @@ def rows_at(
 ) -> pa.Table:
     """The key and these columns of the samples at some places, reading the others in passing."""
     keys = np.ascontiguousarray(samples.key)
+    # read by key, then put back into the order of the places
     wanted = np.unique(keys[places])
     wanted = wanted[sorting(wanted)]
     table = admitted_rows(pool, receipts, columns, wanted)
@@ -385,6 +411,7 @@ def passing(
         return rule.holds(admitted_rows(pool, receipts, rule.column)[rule.column])
     wanted = _part(CLIPS, " ".join(dict.fromkeys(("clip_id", rule.column))))
     table = pa.concat_tables(_columns(pool, pool.receipts("decode"), "index/clips", wanted))
+    # a sample passes unless it has a clip that does not; a clip that is not there does not
     passes = np.zeros(len(clips.ids), bool)
     passes[find(clips.ids, ids_of(table["clip_id"]))] = rule.holds(table[rule.column])
     return ~samples.per_sample(~passes)

@@ -68,9 +68,14 @@ def admitted_sources(
 
 
 def _admitted(
-    receipts: Sequence[Receipt], source: Source | HeldOut, pins: Mapping[str, str], recipe: Recipe
+    receipts: Sequence[Receipt],
+    published: Source | HeldOut,
+    pins: Mapping[str, str],
+    recipe: Recipe,
 ) -> Admitted:
-    name, pin = source.name, pins.get(source.name, source.revision)
+    name = published.name
+    pin = pins.get(published.name, published.revision)
+    # a pin is the id of one admission, or the head of a revision
     found = [receipt for receipt in receipts if receipt.parameters["source"] == name]
     found = [
         one
@@ -80,12 +85,14 @@ def _admitted(
     if not found:
         at = f" at revision {pin}" if pin else ""
         raise UserError(f"{recipe.path}: the pool holds no source {name!r}{at}; {REMEDY}")
+    # one revision of a source: what was read of two may not be mixed
     revisions = sorted({one.parameters["revision"] for one in found})
     if len(revisions) > 1:
         raise UserError(
             f"{recipe.path}: the pool holds {len(revisions)} revisions of {name!r}; "
             f"give it one as `revision`: {', '.join(revisions)}"
         )
+    # two adapters may read one file differently: never mix what they made
     if len({(one.version, one.parameters.get("format")) for one in found}) > 1:
         raise UserError(
             f"{recipe.path}: {name!r} was admitted under several versions of its adapter; "
@@ -108,18 +115,18 @@ def refused_before(pool: Pool, sources: Sequence[Admitted]) -> list[pa.Table]:
     return [pool.table(each.receipts, "refused", REFUSED) for each in sources]
 
 
-def unread(pool: Pool, source: Admitted) -> dict[str, int]:
+def unread(pool: Pool, admitted: Admitted) -> dict[str, int]:
     """The fields of a source that nobody reads, and of how many samples."""
     counts: Counter[str] = Counter()
-    for row in pool.table(source.receipts, "unread", UNREAD).to_pylist():
+    for row in pool.table(admitted.receipts, "unread", UNREAD).to_pylist():
         counts[row["field"]] += row["records"]
     return dict(sorted(counts.items()))
 
 
-def named(pool: Pool, source: Admitted) -> dict[str, int]:
+def named(pool: Pool, admitted: Admitted) -> dict[str, int]:
     """What the names of a source's media made necessary, and how often."""
     counts: Counter[str] = Counter()
-    for row in pool.table(source.receipts, "named", NAMED).to_pylist():
+    for row in pool.table(admitted.receipts, "named", NAMED).to_pylist():
         counts[row["what"]] += row["count"]
     return dict(sorted(counts.items()))
 
@@ -147,13 +154,17 @@ def comparison(
             f"other and with {sorted(held_out)} in {pool.store.url}; {REMEDY}"
         )
     receipts = latest(receipts)
+    # duplicates are facts about pairs; which of them matter hangs on the recipe's clips
     pairs = pool.table(receipts, "clusters", PAIRS)
     pairs = pairs.filter(pc.equal(pairs["judged"], "same"))
+    # both ends of each pair as places among the clips, and whether it is a whole copy
     ends = np.stack([find(clips.ids, ids_of(pairs[name])) for name in ("clip_a", "clip_b")])
     whole = np.asarray(pc.is_in(pairs["relation"], value_set=pa.array(["exact", "near"])), bool)
-    facts = np.vstack([ends, whole])[:, wanted[ends].all(0) & (ends >= 0).all(0)]
-    facts = np.unique(facts, axis=1)
+    facts = np.vstack([ends, whole])[:, (ends >= 0).all(0)]
+    # comparisons overlap: the same pair may stand in several tables
+    facts = np.unique(facts[:, wanted[facts[:2]].all(0)], axis=1)
     leaks = pool.table(receipts, "leaks", LEAKS)
+    # only benchmarks that this recipe holds out, then those of its leak index
     leaks = leaks.filter(pc.is_in(leaks["benchmark"], value_set=pa.array(held_out, pa.string())))
     if index:
         own = _index_matches(recipe, pool, index, "leak_media", _shown(pool, clips, wanted))
@@ -177,6 +188,7 @@ def _shown(pool: Pool, clips: Clips, wanted: NDArray[np.bool_]) -> dict[str, str
     found: dict[str, str] = {}
     for receipt in pool.receipts("decode"):
         at = find(clips.ids, ids_of(pa.array(receipt.inputs, pa.string())))
+        # a table of fingerprints matters if one of its clips is shown
         shown = np.flatnonzero((at >= 0) & wanted[at])
         if len(shown):
             found |= dict.fromkeys(
@@ -190,6 +202,7 @@ def _index_matches(
 ) -> list[Receipt]:
     """The receipts of matches of the tables `needed` with the index; UserError if one lacks."""
     found = [one for one in pool.receipts(stage) if one.parameters["index"] == index.index_id]
+    # the newest match of every table; each must have been matched once at least
     receipts = latest([one for one in found if needed.keys() & set(one.inputs)])
     missing = needed.keys() - {name for receipt in receipts for name in receipt.inputs}
     if missing:
@@ -200,12 +213,14 @@ def _index_matches(
     return receipts
 
 
-def leaked_texts(recipe: Recipe, pool: Pool, source: Admitted, index: LeakIndex | None) -> pa.Table:
+def leaked_texts(
+    recipe: Recipe, pool: Pool, admitted: Admitted, index: LeakIndex | None
+) -> pa.Table:
     """Rows of LEAKED_TEXTS: which samples of a source ask what a benchmark of the index asks."""
     if index is None:
         return LEAKED_TEXTS.empty_table()
-    tables = [name for one in source.receipts for name in one.outputs["index/samples"]]
-    needed = dict.fromkeys(tables, f"the text of {source.name!r}")
+    tables = [name for one in admitted.receipts for name in one.outputs["index/samples"]]
+    needed = dict.fromkeys(tables, f"the text of {admitted.name!r}")
     receipts = _index_matches(recipe, pool, index, "leak_text", needed)
     return pool.table(receipts, "leaks/text", LEAKED_TEXTS)
 
@@ -221,6 +236,7 @@ def text_pairs(recipe: Recipe, pool: Pool, sources: Sequence[Admitted]) -> pa.Ta
     revisions = {each.name: each.revision for each in sources}
     found = [one for one in pool.receipts("twins") if one.parameters["sources"] == revisions]
     receipts = latest(found)
+    # a comparison of texts is cut into parts: all of them must be there
     if {one.parameters["part"] for one in receipts} != set(
         range(receipts[0].parameters["parts"] if receipts else 1)
     ):

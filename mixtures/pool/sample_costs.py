@@ -1,4 +1,4 @@
-"""What a sample costs under a recipe's view, layout and text rule, for many samples at once.
+"""Token costs: tokens, patches and frames of all samples under a recipe's view, layout and text.
 
 A clip costs what its frames cost, which kind, size and number of frames decide: each distinct look
 is laid out once. Timestamps come on top; which frames carry one depends on their number alone.
@@ -17,11 +17,11 @@ from mixtures.pool.columns import IMAGE, VIDEO, Clips, Samples, Timing, read_dif
 from mixtures.recipe.types import Recipe
 from mixtures.sums import segment_sums
 from mixtures.tokens.frame_selection import SCORED, at_rates
-from mixtures.tokens.frame_view import Look, look_at, view_placement
-from mixtures.tokens.layout_types import TIME, VIDEO_MULTIPLE, Layout, LayoutConfig
+from mixtures.tokens.frame_view import ClipView, view_clip, view_placement
+from mixtures.tokens.layout_types import TIME, VIDEO_MULTIPLE, LayoutConfig, TokenPlan
 from mixtures.tokens.placement import grid_of
 from mixtures.tokens.text import TextCodec
-from mixtures.tokens.visual_layout import frames_used, layout_of, tenths_of, time_text
+from mixtures.tokens.token_plan import frames_used, plan_clip, tenths_of, time_text
 from shards.pool import Pool
 from shards.sample import Clip
 
@@ -31,17 +31,22 @@ _BITS = (2, 17, 17, 26)
 """Kind, width, height and look of a clip in one number."""
 
 
-class Pricer:
+class SampleCosts:
     """Costs of samples over one pool's clips under one recipe."""
 
     def __init__(self, recipe: Recipe, codec: TextCodec, clips: Clips, pool: Pool) -> None:
-        self._recipe, self._codec, self._clips = recipe, codec, clips
+        self._recipe = recipe
+        self._codec = codec
+        self._clips = clips
         self._known: dict[tuple[str, int, tuple[int, int], int], Cost] = {}
+        # which stored frames the view's rate shows, for all timings at once; then where each begins
         shown = at_rates(clips.bases, clips.pts, clips.ends, recipe.frames.fps)
         self._frames = np.flatnonzero(shown)
         self._ends = np.concatenate([[0], np.cumsum(shown)])[clips.ends]
-        self._looks, look = self._distinct_looks()
+        self._views, look = self._distinct_views()
         self._stamps = self._stamp_tokens(pool)
+        # a clip's cost hangs on kind, sides and look alone: packed into one integer, `unique`
+        # leaves some thousands of forms of millions of clips
         packed = np.zeros(len(clips.ids), np.int64)
         number = look[clips.timing] if len(look) else clips.timing
         columns: tuple[NDArray[np.integer], ...] = (clips.kind, clips.width, clips.height, number)
@@ -49,35 +54,39 @@ class Pricer:
             packed = packed << bits | np.maximum(column, 0).astype(np.int64)
         self._forms, self._form = np.unique(packed, return_inverse=True)
 
-    def _distinct_looks(self) -> tuple[list[Look], NDArray[np.int64]]:
-        """The distinct looks, their times left out, and which of them each timing gives.
+    def _distinct_views(self) -> tuple[list[ClipView], NDArray[np.int64]]:
+        """The distinct views, their times left out, and which of them each timing gives.
 
         So many stored frames at the view's rate give so many shown ones, by any selection.
         """
         view = replace(self._recipe.frames, selection="uniform")
+        # one timing of each number of frames stands for all of them
         _, first, group = np.unique(np.diff(self._ends), return_index=True, return_inverse=True)
-        known: dict[Look, int] = {}
+        known: dict[ClipView, int] = {}
         found = []
         for timing in first.tolist():
-            look = look_at(self._square(timing), view, self._recipe.layout)
+            look = view_clip(self._square(timing), view, self._recipe.layout)
             shown = len(look.frames)
+            # views that differ in times only cost the same
             look = replace(look, frames=tuple(range(shown)), pts=(0,) * shown, time_base=(1, 1))
             found.append(known.setdefault(look, len(known)))
         return list(known), np.array(found, np.int64)[group]
 
     def _stamp_tokens(self, pool: Pool) -> NDArray[np.int64]:
         """Tokens of the timestamps of each clip."""
-        clips, view = self._clips, self._recipe.frames
+        clips = self._clips
+        view = self._recipe.frames
         videos = np.flatnonzero(clips.kind == VIDEO)
         found = np.zeros(len(clips.ids), np.int64)
         if self._recipe.layout.timestamps not in ("sentence", "per_frame_text"):
             return found
-        if view.selection in SCORED:  # each clip has a look of its own
+        if view.selection in SCORED:  # each clip has a view of its own
             differences = read_differences(pool, clips)
             for clip in videos.tolist():
                 square = self._square(int(clips.timing[clip]))
                 found[clip] = self._stamps_of(replace(square, differences=differences.of(clip)))
             return found
+        # timings, not clips, are laid out: one in ten clips has times of its own
         timings = np.unique(clips.timing[videos])
         tokens = np.zeros(len(clips.bases), np.int64)
         if self._recipe.layout.timestamps == "sentence":
@@ -85,6 +94,7 @@ class Pricer:
                 tokens[timing] = self._stamps_of(self._square(timing))
         else:
             counts = np.diff(self._ends)[timings]
+            # timings of equally many frames carry their stamps at equal frames
             for count in np.unique(counts).tolist():
                 alike = timings[counts == count]
                 tokens[alike] = self._stamps_of_alike(alike, count)
@@ -92,29 +102,32 @@ class Pricer:
         return found
 
     def _stamps_of(self, clip: Clip) -> int:
-        return sum(slot.n for slot in self._layout(clip) if slot.kind == TIME)
+        return sum(run.n for run in self._layout(clip) if run.kind == TIME)
 
     def _stamps_of_alike(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Tokens of the timestamps of timings with `count` frames at the view's rate."""
         first = self._square(int(timings[0]))
-        look = look_at(first, self._recipe.frames, self._recipe.layout)
-        stamped = [slot.frame for slot in self._layout(first) if slot.kind == TIME]
+        look = view_clip(first, self._recipe.frames, self._recipe.layout)
+        stamped = [run.frame for run in self._layout(first) if run.kind == TIME]
         of_first = self._frames[self._ends[timings[0]] :][:count] - self._clips.ends[timings[0]]
+        # which of the frames at the view's rate carry a stamp, by number
         chosen = np.searchsorted(of_first, np.array(look.frames, np.int64)[stamped])
         frames = self._frames[self._ends[timings][:, None] + chosen]
+        # presentation times in seconds are fractions: exact tenths by integer arithmetic
         numerators, denominators = self._clips.bases[timings].T[..., None]
         tenths, which = np.unique(
             tenths_of(self._clips.pts[frames] * numerators, denominators), return_inverse=True
         )
+        # each distinct stamp is tokenised once
         texts = (time_text(Fraction(each, 10)) for each in tenths.tolist())
         tokens = np.array([self._codec.count(text) for text in texts], np.int64)
         sums: NDArray[np.int64] = tokens[which.reshape(frames.shape)].sum(1)
         return sums
 
-    def _layout(self, clip: Clip) -> Layout:
+    def _layout(self, clip: Clip) -> TokenPlan:
         layout = self._recipe.layout
-        look = look_at(clip, self._recipe.frames, layout)
-        return layout_of(look, clip.kind, layout, self._codec.count)
+        look = view_clip(clip, self._recipe.frames, layout)
+        return plan_clip(look, clip.kind, layout, self._codec.count)
 
     def _square(self, timing: int) -> Clip:
         """A small video with these times."""
@@ -122,19 +135,25 @@ class Pricer:
 
     def rows(self, samples: Samples) -> NDArray[np.void]:
         """One row of ROW per sample; its refused clips cost nothing."""
-        clips, used, ends = self._clips, samples.clips, samples.ends
+        clips = self._clips
+        used = samples.clips
+        ends = samples.ends
+        # how many images stand in the sample of each: they share one token budget
         is_image = clips.kind[used] == IMAGE
         images = np.where(is_image, np.repeat(segment_sums(is_image, ends), np.diff(ends)), 0)
         span = int(images.max(initial=0)) + 1
+        # form and number of images in one number, so that each pair of them is costed once
         look = self._form[used] * span + images
         is_used = np.zeros(len(self._forms) * span, bool)
         is_used[look] = True
         costs = np.zeros((3, len(is_used)), np.int64)
         for number in np.flatnonzero(is_used).tolist():
             costs[:, number] = self._cost(*divmod(number, span))
+        # gather the costs of all used clips, then sum them up by sample
         tokens, patches, frames = costs[:, look]
         found = np.empty(len(samples.key), ROW)
-        found["key"], found["clips"] = samples.key, np.diff(ends)
+        found["key"] = samples.key
+        found["clips"] = np.diff(ends)
         found["tokens"] = samples.tokens + segment_sums(tokens + self._stamps[used], ends)
         found["patches"] = segment_sums(patches, ends)
         found["frames"] = segment_sums(frames, ends)
@@ -144,19 +163,22 @@ class Pricer:
 
     def _cost(self, form: int, images: int) -> Cost:
         """The cost of a clip of this form among so many images (0: it is a video)."""
-        left, fields = int(self._forms[form]), []
+        left = int(self._forms[form])
+        fields = []
+        # unpack what __init__ packed, the last field first
         for bits in reversed(_BITS):
             left, value = divmod(left, 1 << bits)
             fields.append(value)
         number, height, width, kind = fields
         if not kind:
             return 0, 0, 0
-        recipe, name = self._recipe, "image" if kind == IMAGE else "video"
+        recipe = self._recipe
+        name = "image" if kind == IMAGE else "video"
         shown = view_placement(name, (width, height), recipe.frames, recipe.layout, images)
         grid = grid_of(shown.width, shown.height, recipe.layout.patch)
         known = self._known.get((name, number, grid, images))
         if known is None:
-            known = _cost_of(replace(self._looks[number], grid=grid), name, recipe.layout, images)
+            known = _cost_of(replace(self._views[number], grid=grid), name, recipe.layout, images)
             self._known[name, number, grid, images] = known
         return known
 
@@ -180,7 +202,7 @@ def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
     )
 
 
-def _cost_of(look: Look, kind: str, layout: LayoutConfig, images: int) -> Cost:
-    slots = layout_of(look, kind, layout, lambda _: 0, max(images, 1))
-    frames = len(frames_used(slots))
-    return sum(slot.n for slot in slots), frames * look.grid[0] * look.grid[1], frames
+def _cost_of(look: ClipView, kind: str, layout: LayoutConfig, images: int) -> Cost:
+    runs = plan_clip(look, kind, layout, lambda _: 0, max(images, 1))
+    frames = len(frames_used(runs))
+    return sum(run.n for run in runs), frames * look.grid[0] * look.grid[1], frames

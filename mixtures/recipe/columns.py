@@ -43,19 +43,20 @@ Columns = Annotated[
 ]
 
 
-def _listed(names: Any) -> list[Any]:
-    listed = one_or_more(names)
+def _listed(written: Any) -> list[Any]:
+    listed = one_or_more(written)
     return listed if isinstance(listed, list) else [listed]
 
 
-def _wrong(meaning: str, names: Any) -> str:
+def _wrong(meaning: str, written: Any) -> str:
     if meaning not in MEANINGS:
+        # a meaning that nearly is one is named, else all of them
         near = difflib.get_close_matches(meaning, MEANINGS, 1)
         known = f"did you mean {near[0]!r}?" if near else f"it is one of {', '.join(MEANINGS)}"
         return f"no column means this; {known}"
-    listed = _listed(names)
+    listed = _listed(written)
     if not listed or not all(isinstance(n, str) and n.strip() and n.isprintable() for n in listed):
-        return f"must name columns, not {names!r}"
+        return f"must name columns, not {written!r}"
     if len(listed) > 1 and meaning not in SEVERAL:
         return f"one column, not {len(listed)}"
     return ""

@@ -35,26 +35,30 @@ MOST = 100
 """So many mistakes are named; the others are counted."""
 
 
-def load(kind: type[T], path: Path) -> T:
-    """The file as a value of the dataclass `kind`; UserError names every mistake in it."""
-    return parse(kind, load_yaml(path), str(path))
+def load(model: type[T], path: Path) -> T:
+    """The file as a value of the dataclass `model`; UserError names every mistake in it."""
+    return parse(model, load_yaml(path), str(path))
 
 
-def parse(kind: type[T], tree: object, where: str) -> T:
-    """A tree of plain values as a value of `kind`; UserError has one line for each mistake."""
-    if wrong := mistakes(kind, tree):
-        raise UserError("\n".join(f"{where}: {line}" for line in wrong))
-    value: T = _adapter(kind).validate_python(tree)  # type: ignore[arg-type]
+def parse(model: type[T], tree: object, where: str) -> T:
+    """A tree of plain values as a value of `model`; UserError has one line for each mistake."""
+    # all mistakes in one go: a file that is mended line by line is planned line by line
+    if wrong := mistakes(model, tree):
+        raise UserError(*(f"{where}: {line}" for line in wrong))
+    value: T = _adapter(model).validate_python(tree)  # type: ignore[arg-type]
     return value
 
 
-def mistakes(kind: type, tree: object) -> list[str]:
+def mistakes(model: type, tree: object) -> list[str]:
     """What is wrong with a tree, a line for each mistake, in the order of the file."""
     empty = set(_empty(tree))
-    found = [error for error in _found(kind, tree) if not _lies_in(error["loc"], empty)]
+    found = [error for error in _found(model, tree) if not _lies_in(error["loc"], empty)]
     found += [ErrorDetails(type=SAID, loc=place, msg=_EMPTY, input=None) for place in empty]
+    # in the order of the file, so that a person can go down it
     found.sort(key=lambda error: _position(tree, _place(error)))
-    top, shown = schema_of(kind), found[:MOST]
+    top = schema_of(model)
+    # a key that is nearly right explains the one that is missing beside it
+    shown = found[:MOST]
     meant = {(_place(error), _near(error, top)) for error in shown}
     lines = [
         ": ".join([*_spelled(tree, _place(error)), _what(error, tree, top)])
@@ -65,18 +69,18 @@ def mistakes(kind: type, tree: object) -> list[str]:
     return list(dict.fromkeys(lines)) + more  # several findings about one value are one mistake
 
 
-def _found(kind: type, tree: object) -> list[ErrorDetails]:
+def _found(model: type, tree: object) -> list[ErrorDetails]:
     try:
-        _adapter(kind).validate_python(tree)
+        _adapter(model).validate_python(tree)
     except ValidationError as error:
         return error.errors(include_url=False)
     return []
 
 
 @cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
+def _adapter(model: type) -> TypeAdapter[Any]:
     """The reader of a dataclass and of those inside it: their fields are all the keys there are."""
-    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(kind))
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(model))
 
 
 class _Described(GenerateJsonSchema):
@@ -86,14 +90,14 @@ class _Described(GenerateJsonSchema):
 
 
 @cache
-def schema_of(kind: type) -> Schema:
+def schema_of(model: type) -> Schema:
     """The JSON schema of a dataclass whose fields are keys."""
-    return _adapter(kind).json_schema(schema_generator=_Described)
+    return _adapter(model).json_schema(schema_generator=_Described)
 
 
-def keys_of(kind: type) -> dict[str, Schema]:
+def keys_of(model: type) -> dict[str, Schema]:
     """The keys of one mapping and the schema of each, as a person may write them."""
-    return _keys(_resolved(schema_of(kind), schema_of(kind)))
+    return _keys(_resolved(schema_of(model), schema_of(model)))
 
 
 def words(schema: Schema, top: Schema) -> str:
@@ -113,7 +117,8 @@ def words(schema: Schema, top: Schema) -> str:
 
 def _number(schema: Schema) -> str:
     kind = "an integer" if schema["type"] == "integer" else "a number"
-    least, most = schema.get("minimum"), schema.get("maximum")
+    least = schema.get("minimum")
+    most = schema.get("maximum")
     if most is not None:
         return f"{kind} from {least} to {most}"
     return kind if least is None else f"{kind} of at least {least}"
@@ -129,7 +134,9 @@ def _place(error: ErrorDetails) -> Place:
 
 def _what(error: ErrorDetails, tree: object, top: Schema) -> str:
     """What is wrong there, and what to do about it."""
-    kind, place, at = error["type"], error["loc"], _place(error)
+    kind = error["type"]
+    place = error["loc"]
+    at = _place(error)
     if kind == SAID:
         return error["msg"]
     if kind == "value_error":
@@ -137,7 +144,8 @@ def _what(error: ErrorDetails, tree: object, top: Schema) -> str:
     if kind == "missing" and isinstance(place[-1], str):
         return f"the key {place[-1]!r} is missing; add it"
     if kind in _UNKNOWN:
-        near, known = _near(error, top), ", ".join(_keys(_at(top, at)))
+        near = _near(error, top)
+        known = ", ".join(_keys(_at(top, at)))
         remedy = f"did you mean {near!r}?" if near else f"the keys here are {known}"
         return f"unknown key {place[-1]!r}; {remedy}"
     if place[-1:] == (_A_KEY,):
@@ -207,7 +215,8 @@ def _value(tree: object, place: Place) -> Any:
 
 def _position(tree: object, place: Place) -> tuple[int, ...]:
     """Places sort as they stand in the file."""
-    order, value = [], tree
+    order = []
+    value = tree
     for step in place:
         order.append(list(value).index(step) if isinstance(value, dict) else int(step))
         value = _value(value, (step,))

@@ -33,6 +33,7 @@ class Filter:
 
     def holds(self, values: pa.ChunkedArray) -> NDArray[np.bool_]:
         """Which of the column's values pass."""
+        # a null is compared with nothing and passes nothing
         passed = pc.is_valid(values)
         if self.least is not None:
             passed = pc.and_(passed, pc.greater_equal(values, self.least))
@@ -51,19 +52,13 @@ class Filter:
         bounds += [f"at most {self.most}"] if self.most is not None else []
         return " and ".join(bounds)
 
-    def to_json(self) -> dict[str, Any]:
-        """What a manifest remembers of it."""
-        if self.allowed is not None:
-            return {"one_of": list(self.allowed)}
-        bounds = {"min": self.least, "max": self.most}
-        return {name: value for name, value in bounds.items() if value is not None}
-
 
 def filters(value: Any) -> tuple[Filter, ...]:
     """The filters in `{column: {min, max} | {one_of: [...]}}`; mistakes are named by column."""
     if not isinstance(value, dict):
         raise ValueError(f"must be a mapping, not {value!r}")
-    read, wrong = [], {}
+    read = []
+    wrong = {}
     for column, condition in value.items():
         try:
             read.append(_filter(column, condition))
@@ -86,6 +81,7 @@ def _filter(column: str, condition: Any) -> Filter:
     if not isinstance(condition, dict):
         raise ValueError(f"must be a mapping, not {condition!r}")
     keys = set(condition)
+    # values of the column's own type, so that a word never meets a number
     if keys == {"one_of"}:
         values = condition["one_of"]
         if not isinstance(values, list) or not values or not all(_is_a(v, kind) for v in values):
@@ -98,7 +94,8 @@ def _filter(column: str, condition: Any) -> Filter:
     for key in keys:
         if type(condition[key]) is not int:
             raise ValueError(f"{key}: must be an integer, not {condition[key]!r}")
-    least, most = condition.get("min"), condition.get("max")
+    least = condition.get("min")
+    most = condition.get("max")
     if least is not None and most is not None and least > most:
         raise ValueError(f"min {least} is above max {most}; nothing would pass")
     return Filter(column=column, of_clips=of_clips, least=least, most=most)
@@ -107,6 +104,7 @@ def _filter(column: str, condition: Any) -> Filter:
 def _column(name: str) -> tuple[pa.DataType, bool]:
     """The type of an index column with one value per row, and whether it is the clips'."""
     known: dict[str, tuple[pa.DataType, bool]] = {}
+    # columns with one value a row; where both have a name, the sample's is meant
     for schema, of_clips in ((CLIPS, True), (SAMPLES, False)):
         known |= {f.name: (f.type, of_clips) for f in schema if not pa.types.is_nested(f.type)}
     if name not in known:

@@ -20,29 +20,30 @@ def page(title: str, text: str, **kinds: type) -> str:
     return "\n\n".join([f"# {title}", MADE, text, *tables]) + "\n"
 
 
-def _section(name: str, kind: type) -> str:
+def _section(name: str, model: type) -> str:
     """One mapping: what it is, and its keys."""
-    text = " ".join(str(kind.__doc__).split())
-    return f"## {name}\n\n{text}\n\n{_HEAD}\n" + "\n".join(_rows(kind))
+    text = " ".join(str(model.__doc__).split())
+    return f"## {name}\n\n{text}\n\n{_HEAD}\n" + "\n".join(_rows(model))
 
 
-def _sections(name: str, kind: type) -> Iterator[tuple[str, type]]:
+def _sections(name: str, model: type) -> Iterator[tuple[str, type]]:
     """A dataclass and those inside it, by the keys that hold them."""
-    yield name, kind
-    for inner_name in _keys(kind):
-        for inner in _dataclasses(_hints(kind)[inner_name]):
+    yield name, model
+    for inner_name in _keys(model):
+        for inner in _dataclasses(_hints(model)[inner_name]):
             yield from _sections(inner_name, inner)
 
 
-def _keys(kind: type) -> list[str]:
+def _keys(model: type) -> list[str]:
     """Keys in the order of the code: a class's own, then those of the class that it extends."""
-    known = keys_of(kind)
-    own = [name for one in kind.__mro__ for name in vars(one).get("__annotations__", {})]
+    known = keys_of(model)
+    # a class's own keys first, as they stand in the code
+    own = [name for one in model.__mro__ for name in vars(one).get("__annotations__", {})]
     return [name for name in own if name in known]
 
 
-def _hints(kind: type) -> dict[str, object]:
-    return get_type_hints(kind)
+def _hints(model: type) -> dict[str, object]:
+    return get_type_hints(model)
 
 
 def _dataclasses(hint: object) -> Iterator[type]:
@@ -52,11 +53,12 @@ def _dataclasses(hint: object) -> Iterator[type]:
         yield from _dataclasses(part)
 
 
-def _rows(kind: type) -> Iterator[str]:
-    schemas, of = keys_of(kind), {field.name: field for field in fields(kind)}
-    for name in _keys(kind):
-        type_words = words(schemas[name], schema_of(kind))
-        if any(_dataclasses(_hints(kind)[name])):
+def _rows(model: type) -> Iterator[str]:
+    schemas = keys_of(model)
+    of = {field.name: field for field in fields(model)}
+    for name in _keys(model):
+        type_words = words(schemas[name], schema_of(model))
+        if any(_dataclasses(_hints(model)[name])):
             type_words = type_words.replace("a mapping", f"[a mapping](#{name})")
         example = f"`{name}: {schemas[name]['examples'][0]}`"
         cells = (f"`{name}`", type_words, _default(of[name]), schemas[name]["description"], example)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator
 
@@ -361,6 +361,7 @@ class Recipe(Selection):
     @property
     def ratio(self) -> str:
         """What every source gives: weight, repeat or budget."""
+        # checked elsewhere: all sources give the same
         first = self.sources[0].ratios if self.sources else []
         return first[0] if first else RATIOS[0]
 
@@ -369,35 +370,8 @@ class Recipe(Selection):
         current = [source.weight or Fraction(0) for source in self.sources]
         found = [(0, current)]
         for stage in self.stages:
+            # a stage changes the weights that it names; the others go on as they were
             pairs = zip(self.sources, current, strict=True)
             current = [stage.weights.get(source.name, weight) for source, weight in pairs]
             found = [*(found if stage.start else []), (stage.start, current)]
         return found
-
-    def to_json(self) -> dict[str, Any]:
-        """What of the recipe a manifest remembers: choices only, no path, no label of bytes."""
-        always = {
-            "name": self.name,
-            "ratio": self.ratio,
-            "unit": self.unit,
-            "length": self.length,
-            "max_repeats": {
-                s.name: s.max_repeats for s in self.sources if s.max_repeats is not None
-            },
-            "allow_short": [source.name for source in self.sources if source.allow_short],
-            "filters": {
-                source.name: {each.column: each.to_json() for each in source.filters}
-                for source in self.sources
-                if source.filters
-            },
-            "held_out": [held_out.name for held_out in self.held_out],
-            "allow_licences": None if self.allow_licences is None else list(self.allow_licences),
-            "max_shard_bytes": self.max_shard_bytes,
-        }
-        asked = {
-            "duplicates": None if self.duplicates == "refuse" else self.duplicates,
-            "near_text": None if self.near_text is None else str(self.near_text),
-            "canonical_clips": self.canonical_clips or None,
-            "max_samples_per_clip": self.max_samples_per_clip,
-        }
-        return always | {name: value for name, value in asked.items() if value is not None}

@@ -29,17 +29,20 @@ def check(recipe: Recipe) -> None:
         _bad_frames,
     )
     if broken := [f"{recipe.path}: {line}" for rule in rules for line in rule(recipe)]:
-        raise UserError("\n".join(broken))
+        raise UserError(*broken)
 
 
 def _bad_places(recipe: Recipe) -> Iterator[str]:
     """Local files lie in the recipe's folder or in the current one: a recipe reads nothing else."""
+    # by spelling, not by what links lead to: linking data there is the way to allow it
     homes = (Path(os.path.normpath(recipe.path.parent.absolute())), Path.cwd())
     for where, place in _places(recipe):
+        # an address has a scheme; anything else is a path
         scheme, remote, _ = place.partition("://")
         if remote and scheme not in REMOTE:
             known = ", ".join(f"{one}://" for one in REMOTE)
             yield f"{where}: {place!r} is no address; give one that starts with {known}, or a path"
+        # nothing is opened here: a plan may run where the data are not
         path = Path(os.path.normpath(Path(place).expanduser().absolute()))
         if not remote and not any(path.is_relative_to(home) for home in homes):
             yield (
@@ -70,7 +73,8 @@ def _bad_exclude(recipe: Recipe) -> Iterator[str]:
 
 
 def _bad_join(recipe: Recipe) -> Iterator[str]:
-    rule, most = recipe.join_by_clip, recipe.pack_tokens
+    rule = recipe.join_by_clip
+    most = recipe.pack_tokens
     if rule is not None and rule.max_tokens > most:
         yield (
             f"join_by_clip: max_tokens: {rule.max_tokens} tokens do not fit into a pack of {most}; "
@@ -97,6 +101,7 @@ def _bad_ratios(recipe: Recipe) -> Iterator[str]:
     wanted = recipe.ratio
     for i, source in enumerate(recipe.sources):
         where = f"sources[{i}] ({source.name})"
+        # the first source says which of the three the recipe uses
         if source.ratios != [wanted]:
             yield (
                 f"{where}: gives {source.ratios or 'no ratio'}; every source must give exactly "
@@ -130,6 +135,7 @@ def _bad_stages(recipe: Recipe) -> Iterator[str]:
             yield f"{where}: weights: no source is named {unknown!r}; name one of {names}"
         if stage.start <= last:
             yield f"{where}: start: {stage.start} is not after {last}; order the stages"
+        # starts ascend, so that a stage ends where the next begins
         last = stage.start
     yield from _bad_weights(recipe)
 
@@ -153,7 +159,7 @@ def _bad_duplicates(recipe: Recipe) -> Iterator[str]:
 def check_view(view: View, profile: Profile, where: str) -> None:
     """Raise UserError where a view asks for more than a pool of this profile holds."""
     if broken := [f"{where}: {line}" for line in _beyond(view, profile)]:
-        raise UserError("\n".join(broken))
+        raise UserError(*broken)
 
 
 def _bad_frames(recipe: Recipe) -> Iterator[str]:

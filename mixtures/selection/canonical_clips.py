@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mixtures.manifest.npy_tables import SHOWN
 from mixtures.pool.clusters import components
 from mixtures.pool.columns import Clips, Samples
-from mixtures.selection.verdicts import Verdicts
+from mixtures.selection.filter_decisions import FilterDecisions
 from shards.sample import turns_from_json
 
 EQUALLY_LONG = 500
@@ -34,7 +34,7 @@ SHORT = 8
 
 
 def show_canonical(
-    verdicts: Sequence[Verdicts],
+    decisions: Sequence[FilterDecisions],
     clips: Clips,
     copies: NDArray[np.int64],
     said: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
@@ -45,16 +45,20 @@ def show_canonical(
     `said` reads columns of a source's samples at some places.
     """
     used = np.zeros(len(clips.ids), bool)
-    for own in verdicts:
+    for own in decisions:
+        # clips of samples that stay, flattened
         used[own.samples.clips[np.repeat(own.stays, np.diff(own.samples.ends))]] = True
     shown = canonical(clips, copies, used)
-    own_clips = answered_apart(verdicts, shown, said)
+    # where answers disagree the pictures differ in what was asked: they show themselves
+    own_clips = answered_apart(decisions, shown, said)
     shown[own_clips] = own_clips
-    for own in verdicts:
+    for own in decisions:
         own.samples = repoint(own.samples, shown)
+    # only what is shown for another is written down
     others = np.flatnonzero(shown != np.arange(len(shown)))
     found = np.empty(len(others), SHOWN)
-    found["clip"], found["shown"] = clips.ids[others], clips.ids[shown[others]]
+    found["clip"] = clips.ids[others]
+    found["shown"] = clips.ids[shown[others]]
     return found
 
 
@@ -67,12 +71,15 @@ def canonical(
     pixels a frame is shown, then most bytes, then the least id, in place of those as long as it.
     """
     apart = abs(np.diff(clips.millis[copies].astype(np.int64), axis=0))[0]
+    # edges of the graph of copies: both clips in use, equally long
     pairs = copies[:, used[copies].all(axis=0) & (apart <= EQUALLY_LONG)]
     pixels = clips.width.astype(np.int64) * clips.height
     shown = np.arange(len(clips.ids))
+    # the rank of every clip by pixels, then bytes, then id
     best = np.empty_like(shown)
     best[np.lexsort((-clips.nbytes, -pixels))] = shown  # stable: the least id first
     groups = components(pairs.T.tolist())
+    # the best clip of each connected component, then all of it that is as long
     of_group: dict[int, int] = {}
     for clip, group in groups.items():
         of_group[group] = min(of_group.get(group, clip), clip, key=lambda each: int(best[each]))
@@ -84,17 +91,18 @@ def canonical(
 
 
 def answered_apart(
-    verdicts: Sequence[Verdicts],
+    decisions: Sequence[FilterDecisions],
     shown: NDArray[np.int64],
     said: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
 ) -> NDArray[np.int64]:
     """The clips of samples that would ask one question over one shown clip and get different
     answers of at most SHORT words."""
     shared = np.zeros(len(shown), bool)
+    # only samples over a clip that would be shown for another are read
     shared[shown[shown != np.arange(len(shown))]] = True
     answers: dict[tuple[bytes, str], set[str]] = defaultdict(set)
     asked: dict[tuple[bytes, str], set[int]] = defaultdict(set)
-    for own, read in zip(verdicts, said, strict=True):
+    for own, read in zip(decisions, said, strict=True):
         places = own.staying(own.samples.per_sample(shared[shown]))
         turns = read(own.samples, places, "turns")["turns"].to_pylist()
         for place, text in zip(places.tolist(), turns, strict=True):
@@ -107,9 +115,9 @@ def answered_apart(
     return np.array(sorted(apart), np.int64)
 
 
-def _short_answers(turns: str) -> Iterator[tuple[str, str]]:
+def _short_answers(turns_json: str) -> Iterator[tuple[str, str]]:
     """(question, answer) of each question of a conversation with a short answer, in lower case."""
-    for one, other in pairwise(turns_from_json(json.loads(turns))):
+    for one, other in pairwise(turns_from_json(json.loads(turns_json))):
         question, answer = (" ".join(turn.text.casefold().split()) for turn in (one, other))
         if (one.role, other.role) == ("user", "assistant") and len(answer.split()) <= SHORT:
             yield question, answer
@@ -120,6 +128,7 @@ def repoint(samples: Samples, shown: NDArray[np.int64]) -> Samples:
 
     A sample that would show one clip twice keeps its own: it may ask how the two differ.
     """
+    # a sample that would show one clip twice has two equal ones beside each other once sorted
     clips = shown[samples.clips]
     owner = np.repeat(np.arange(len(samples.key)), np.diff(samples.ends))
     order = np.lexsort((clips, owner))

@@ -11,14 +11,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mixtures.manifest.contents import ExclusionList
 from mixtures.pool.columns import Clips, admitted_rows
-from mixtures.selection.verdicts import Verdicts
+from mixtures.selection.filter_decisions import FilterDecisions
 from shards.errors import UserError
 from shards.id_arrays import find, ids_of
 from shards.ids import canonical_json, sha256_hex
@@ -37,12 +37,13 @@ class Exclusions:
     urls: frozenset[str]
     records: frozenset[tuple[str, str]]
 
-    def to_json(self) -> dict[str, Any]:
+    def digest(self) -> ExclusionList:
         """What a manifest remembers: how many entries, and the sha256 of them, in order."""
+        # sorted, so that the digest hangs on the entries and not on their order
         records = [list(one) for one in sorted(self.records)]
         parts = {"media": sorted(self.media), "urls": sorted(self.urls), "records": records}
         count = len(self.media) + len(self.urls) + len(records)
-        return {"entries": count, "sha256": sha256_hex(canonical_json(parts))}
+        return ExclusionList(entries=count, sha256=sha256_hex(canonical_json(parts)))
 
 
 def read_exclusions(path: Path) -> Exclusions:
@@ -78,28 +79,37 @@ def _entry(line: str, where: str) -> dict[str, str]:
 
 
 def refuse_excluded(
-    verdicts: Verdicts, pool: Pool, receipts: Sequence[Receipt], clips: Clips, what: Exclusions
+    decisions: FilterDecisions,
+    pool: Pool,
+    receipts: Sequence[Receipt],
+    clips: Clips,
+    what: Exclusions,
 ) -> None:
     """Samples of one source (admitted by `receipts`) that the recipe excludes."""
-    _refuse_media(verdicts, pool.table(receipts, "index/media", MEDIA), clips, what)
-    samples = verdicts.samples
+    _refuse_media(decisions, pool.table(receipts, "index/media", MEDIA), clips, what)
+    samples = decisions.samples
+    # a record without a source is meant in every source
     names = [record for source, record in what.records if source in ("", samples.name)]
     if names:
         records = admitted_rows(pool, receipts, "record")["record"]
         named = np.asarray(pc.is_in(records, value_set=pa.array(names, pa.string())), bool)
-        places = verdicts.staying(named)
-        verdicts.refuse(places, "EXCLUDED", ["the record is excluded"] * len(places))
+        places = decisions.staying(named)
+        decisions.refuse(places, "EXCLUDED", ["the record is excluded"] * len(places))
 
 
-def _refuse_media(verdicts: Verdicts, media: pa.Table, clips: Clips, what: Exclusions) -> None:
+def _refuse_media(
+    decisions: FilterDecisions, media: pa.Table, clips: Clips, what: Exclusions
+) -> None:
     addresses = [f"file:{url}" for url in sorted(what.urls)]
     for column, values, said in (
         ("media_digest", sorted(what.media), "a medium is excluded by its digest"),
         ("address", addresses, "a medium is excluded by its address"),
     ):
+        # all clips that were cut out of such a medium, and all samples over any of them
         named = media.filter(pc.is_in(media[column], value_set=pa.array(values, pa.string())))
+        # a clip may never have been decoded: then no sample over it stayed anyway
         at = find(clips.ids, ids_of(named["clip_id"]))
         gone = np.zeros(len(clips.ids), bool)
         gone[at[at >= 0]] = True
-        places = verdicts.staying(verdicts.samples.per_sample(gone))
-        verdicts.refuse(places, "EXCLUDED", [said] * len(places))
+        places = decisions.staying(decisions.samples.per_sample(gone))
+        decisions.refuse(places, "EXCLUDED", [said] * len(places))

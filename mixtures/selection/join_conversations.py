@@ -47,18 +47,21 @@ def join_by_clip(
 
     `clip_ids` are those of all clips, which samples name by place.
     """
+    # sort what may be joined side by side, cut it by the bounds, then sum each run up
     order, fresh = _side_by_side(samples, places)
     text = samples.tokens[places][order].astype(np.int64)
     shown = rows["tokens"][order] - text
     turns = samples.num_turns[places][order]
     first = np.flatnonzero(_begins(fresh, turns, text, shown, rule))
     sizes = np.diff(np.append(first, len(order)))
+    # a run's clips cost once, as they do in its first conversation; its texts all count
     found = rows[order[first]]
     found["tokens"] = shown[first] + np.add.reduceat(text, first) if len(first) else 0
     keys = np.ascontiguousarray(rows["key"])[order]
     found["key"] = _keys(keys, sizes)
     members = np.empty(len(order), MEMBER)
-    members["key"], members["member"] = np.repeat(found["key"], sizes), keys
+    members["key"] = np.repeat(found["key"], sizes)
+    members["member"] = keys
     members = members[np.repeat(sizes > 1, sizes)]
     by_key = _by_key(found)
     return Joined(
@@ -70,7 +73,8 @@ def join_by_clip(
 
 def _stays_alone(samples: Samples, places: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Without clips, or with an odd number of turns: it opens with a system turn."""
-    counts, turns = np.diff(samples.ends)[places], samples.num_turns[places]
+    counts = np.diff(samples.ends)[places]
+    turns = samples.num_turns[places]
     alone: NDArray[np.bool_] = (counts == 0) | (turns % 2 == 1)
     return alone
 
@@ -79,14 +83,17 @@ def _side_by_side(
     samples: Samples, places: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Indices into `places` that put what may be joined together, and where each group begins."""
-    counts, alone = np.diff(samples.ends)[places], _stays_alone(samples, places)
+    counts = np.diff(samples.ends)[places]
+    alone = _stays_alone(samples, places)
     order = [np.flatnonzero(alone)]
     fresh = [np.ones(len(order[0]), bool)]
+    # by number of clips, so that equally many columns are compared
     for count in np.unique(counts[~alone]).tolist():
         own = np.flatnonzero(~alone & (counts == count))
         starts = samples.ends[places[own]]
         columns = [samples.clips[starts + i] for i in range(count)]
         columns.append(samples.licence[places[own]])
+        # equal clips and licences stand together
         sorted_own = np.lexsort(columns)  # stable: equal ones stay in the order of their keys
         differs = [column[sorted_own][1:] != column[sorted_own][:-1] for column in columns]
         order.append(own[sorted_own])
@@ -109,8 +116,10 @@ def _joined_by(
     begins = np.ones(len(group), bool)
     begins[1:] = group[1:] != group[:-1]
     starts = np.flatnonzero(begins)
+    # the number of a run in its group: its place less that of the group's first
     part = np.arange(len(group)) - np.repeat(starts, np.diff(np.append(starts, len(group))))
     own = places[first]
+    # big-endian, so that the two halves are read back as they are ranked
     both = np.stack([_grouped_by(samples, own, clip_ids), part.astype(np.uint64)], 1)
     found: Ids = both.astype(">u8").view("V16")[:, 0]
     alone = _stays_alone(samples, own)
@@ -120,9 +129,11 @@ def _joined_by(
 
 def _grouped_by(samples: Samples, places: NDArray[np.int64], clip_ids: Ids) -> NDArray[np.uint64]:
     """A hash of the clips, in order, and the licence of each sample."""
+    # chained hashing: licence first, then each clip's two halves
     licences = np.array([key_of(name) for name in samples.licences] or [0], np.uint64)
     found = splitmix(licences[samples.licence[places]])
-    starts, counts = samples.ends[places], np.diff(samples.ends)[places]
+    starts = samples.ends[places]
+    counts = np.diff(samples.ends)[places]
     for i in range(int(counts.max(initial=0))):
         some = np.flatnonzero(counts > i)
         clip_first, clip_last = halves(clip_ids[samples.clips[starts[some] + i]])
@@ -132,23 +143,28 @@ def _grouped_by(samples: Samples, places: NDArray[np.int64], clip_ids: Ids) -> N
 
 def _begins(
     fresh: NDArray[np.bool_],
-    turns: NDArray[np.integer],
+    turn_counts: NDArray[np.integer],
     text: NDArray[np.int64],
     clips: NDArray[np.int64],
     rule: JoinRule,
 ) -> NDArray[np.bool_]:
     """Which conversations begin a sample: the first of a group, and whatever no longer fits."""
     starts = np.flatnonzero(fresh)
-    sums = (np.add.reduceat(column.astype(np.int64), starts) for column in (turns, text))
+    # most groups fit whole: only the others are walked through one by one
+    sums = (np.add.reduceat(column.astype(np.int64), starts) for column in (turn_counts, text))
     bounds = (rule.max_turns, rule.max_tokens - clips[starts])
     outgrown = np.any([found > most for found, most in zip(sums, bounds, strict=True)], axis=0)
     some = np.flatnonzero(np.repeat(outgrown, np.diff(np.append(starts, len(fresh)))))
-    columns = (column[some].tolist() for column in (fresh, turns, text, clips))
-    begun, turns_left, tokens_left = [], 0, 0
+    columns = (column[some].tolist() for column in (fresh, turn_counts, text, clips))
+    begun = []
+    turns_left = 0
+    tokens_left = 0
     for begin, own_turns, own_text, of_clips in zip(*columns, strict=True):
+        # first fit in order: what no longer fits begins the next sample
         begin = begin or own_turns > turns_left or own_text > tokens_left
         if begin:
-            turns_left, tokens_left = rule.max_turns, rule.max_tokens - of_clips
+            turns_left = rule.max_turns
+            tokens_left = rule.max_tokens - of_clips
         turns_left -= own_turns
         tokens_left -= own_text
         begun.append(begin)
@@ -159,9 +175,11 @@ def _begins(
 
 def _keys(keys: NDArray[np.void], sizes: NDArray[np.int64]) -> NDArray[np.void]:
     """The key of each run of conversations: its own if it is one, else H of theirs in order."""
+    # a run of one keeps its key; H of the others' keys is spelled without a JSON encoder
     ends = np.cumsum(sizes)
     found: NDArray[np.void] = keys[ends - sizes]
-    names, many = hex_of(keys).to_pylist(), np.flatnonzero(sizes > 1)
+    names = hex_of(keys).to_pylist()
+    many = np.flatnonzero(sizes > 1)
     runs = zip((ends - sizes)[many].tolist(), ends[many].tolist(), strict=True)
     listed = ('","'.join(names[start:stop]) for start, stop in runs)
     # canonical JSON, in a fifth of the time

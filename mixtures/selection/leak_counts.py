@@ -1,4 +1,4 @@
-"""Matches with evaluation data, counted by benchmark."""
+"""Contamination, counted: samples that match evaluation data, by benchmark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def by_benchmark(matches: Sequence[Mapping[str, Any]]) -> list[Matched]:
     """Samples that match each benchmark, and how many of them are refused, for whatever reason."""
     found: dict[str, dict[str, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
     for match in matches:
-        name, kind = (match["source"], match["key"]), match["kind"]
+        name = (match["source"], match["key"])
+        kind = match["kind"]
+        # a set of samples: one that matches by two clips counts once
         found[match["benchmark"]][kind].add(name)
         if match["code"]:
             found[match["benchmark"]][f"{kind}_refused"].add(name)

@@ -1,4 +1,4 @@
-"""Which of too many frames to show: pure functions of a count and of integer scores per frame.
+"""Frame sampling: which of too many frames to show, by their count or by a score of each.
 
 `uniform` and `uniform_last` need no scores. `scene` and `difference` take how much each frame
 differs from the one before, 0..255; `query` takes how well each frame fits a question, any scale.
@@ -25,7 +25,8 @@ def at_rate(clip: Clip, fps: int) -> list[int]:
     """
     if not clip.pts:
         raise ValueError(f"clip {clip.clip_id}: a video of 0 frames, at least 1 is needed")
-    bases, ends = np.array([clip.time_base], np.int64), np.array([0, len(clip.pts)])
+    bases = np.array([clip.time_base], np.int64)
+    ends = np.array([0, len(clip.pts)])
     shown: list[int] = np.flatnonzero(
         at_rates(bases, np.array(clip.pts, np.int64), ends, fps)
     ).tolist()
@@ -39,6 +40,7 @@ def at_rates(
 
     Clip i has `pts[ends[i]:ends[i + 1]]`, ascending, at least one, in units of `bases[i]` seconds.
     """
+    # all in units of half a step of the rate, so that no time is ever rounded
     lengths = np.diff(ends)
     step = np.repeat(2 * bases[:, 1], lengths)
     twice = pts * np.repeat(2 * fps * bases[:, 0], lengths)  # k / fps is at k * step
@@ -46,8 +48,10 @@ def at_rates(
     until[:-1] = (twice[:-1] + twice[1:]) // (2 * step[:-1])
     last = ends[1:] - 1
     until[last] = (2 * twice[last] + step[last] - 2) // (2 * step[last])
+    # a frame is shown if it is the nearest to one k at least that the one before is not
     before = np.empty_like(until)
-    before[1:], before[ends[:-1]] = until[:-1], -1
+    before[1:] = until[:-1]
+    before[ends[:-1]] = -1
     shown: NDArray[np.bool_] = until > before
     return shown
 
@@ -82,10 +86,12 @@ def uniform_last(count: int, most: int, _: Scores) -> list[int]:
 
 def scene(count: int, most: int, scores: Scores) -> list[int]:
     """Shots share the frames by their length, at least one each while that many may be shown."""
+    # a shot begins where the picture changes much
     starts = np.flatnonzero(np.concatenate([[True], scores[1:] >= SCENE_CUT]))
     if len(starts) >= most:
         return [int(starts[i]) for i in uniform(len(starts), most, scores)]
     lengths = np.diff(np.append(starts, count))
+    # one frame for each shot, the rest by length
     quotas = 1 + _apportion(lengths - 1, most - len(starts))
     shots = zip(starts.tolist(), lengths.tolist(), quotas.tolist(), strict=True)
     return [start + i for start, length, quota in shots for i in uniform(length, quota, scores)]
@@ -93,6 +99,7 @@ def scene(count: int, most: int, scores: Scores) -> list[int]:
 
 def difference(_: int, most: int, scores: Scores) -> list[int]:
     """At equal steps of accumulated change, then the frames that changed most of those left."""
+    # the distribution of change over the clip; +1 lets still parts count a little
     reached = np.cumsum(scores + 1) - (scores[0] + 1)
     targets = np.arange(most) * (reached[-1] + 1) // most
     return _filled(np.searchsorted(reached, targets), most, scores)
@@ -100,6 +107,7 @@ def difference(_: int, most: int, scores: Scores) -> list[int]:
 
 def query(_: int, most: int, scores: Scores) -> list[int]:
     """Half of the frames the best of all, the other half the best local maxima (Molmo2, app. E)."""
+    # the best half by score, then peaks, so that not all of them lie side by side
     best = np.argsort(-scores, kind="stable")
     padded = np.pad(scores, 1, constant_values=np.iinfo(np.int64).min)
     peaks = (scores >= padded[:-2]) & (scores >= padded[2:])
@@ -111,6 +119,7 @@ def query(_: int, most: int, scores: Scores) -> list[int]:
 def _apportion(weights: Scores, seats: int) -> Scores:
     """Seats by weight, largest remainders first; none gets more seats than it weighs."""
     total = max(int(weights.sum()), 1)
+    # Hamilton's method: whole seats, then the largest remainders
     given = weights * seats // total
     order = np.lexsort((np.arange(len(weights)), -(weights * seats % total)))
     given[order[: seats - int(given.sum())]] += 1

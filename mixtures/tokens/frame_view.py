@@ -1,4 +1,4 @@
-"""Which frames of a clip are shown and at which size: the recipe's view of stored frames."""
+"""Clip views: which stored frames of a clip a recipe shows, and at which size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGE_MULTIPLE = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class ClipView:
     """One clip as a recipe shows it: stored frame indices, their `pts` in units of `time_base`.
 
     `width` x `height` pixels are what the tower sees of each frame; `picture` is the size of the
@@ -49,17 +49,19 @@ class Look:
         return tuple(Fraction(ticks * numerator, denominator) for ticks in self.pts)
 
 
-def look_at(
+def view_clip(
     clip: Clip, view: View, cfg: LayoutConfig, images: int = 1, scores: Sequence[int] = ()
-) -> Look:
+) -> ClipView:
     """The view of one stored clip, before any token is counted; `scores` as in `view_frames`."""
     frames = view_frames(clip, view, scores)
     cap = len(frames)
     if clip.kind == "video" and cfg.memory_tokens and cfg.pathways != "none":
+        # frames of the rate that the cap left out, for the memory
         others = sorted(set(at_rate(clip, view.fps)) - set(frames))
         frames += [others[i] for i in spread(len(others), view.memory)]
+    # where the picture stands on the grid that the tower sees
     shown = view_placement(clip.kind, (clip.width, clip.height), view, cfg, images)
-    return Look(
+    return ClipView(
         frames=tuple(frames),
         pts=tuple([clip.pts[i] for i in frames]),
         time_base=clip.time_base,
@@ -78,6 +80,7 @@ def view_frames(clip: Clip, view: View, scores: Sequence[int] = ()) -> list[int]
     """
     if clip.kind == "image":
         return [0]
+    # first the rate, then the cap
     shown = at_rate(clip, view.fps)
     per_frame: Sequence[int] = ()
     if view.selection in SCORED and len(shown) > view.cap:
@@ -87,6 +90,7 @@ def view_frames(clip: Clip, view: View, scores: Sequence[int] = ()) -> list[int]
                 f"clip {clip.clip_id}: selection {view.selection} needs {len(clip.pts)} scores, "
                 f"one per stored frame, has {len(own)}"
             )
+        # what changed since the frame shown before: the most of all stored frames in between
         first = [0, *(frame + 1 for frame in shown[:-1])]
         per_frame = [max(own[a : b + 1]) for a, b in zip(first, shown, strict=True)]
     return [shown[i] for i in select(len(shown), view.cap, view.selection, per_frame)]
@@ -101,6 +105,7 @@ def view_placement(
     never enlarged.
     """
     if kind == "image":
+        # an equal share of the budget in pixels, within an area that one image may have
         share = cfg.image_token_budget * cfg.patch**2 // max(images, 1)
         area = min(IMAGE_AREA, max(IMAGE_AREA_FLOOR, share))
         return place(*stored, area=area, cell=IMAGE_MULTIPLE, fit=view.fit)

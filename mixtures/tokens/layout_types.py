@@ -1,4 +1,4 @@
-"""What views and layouts are: their options, a layout's slots, and the kinds of token in it."""
+"""Options of views and layouts, and token plans: the runs of tokens that a clip becomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ slow frame and SEPARATOR a fast one."""
 
 VIDEO_MULTIPLE = 64
 """Sides of a video's frames are multiples of it: 16 pixels of a patch, at the largest stride 4."""
-SMALLEST_AREA, LARGEST_AREA = VIDEO_MULTIPLE**2, 4096**2
+SMALLEST_AREA = VIDEO_MULTIPLE**2
+LARGEST_AREA = 4096**2
 """Areas in pixels that a person may ask for."""
 
 ARRANGEMENTS = ("gsf", "isf", "v1", "queries")
@@ -140,7 +141,8 @@ class View:
     ] = 1024  # fmt: skip
 
 
-class Slot(NamedTuple):
+# a tuple, because a plan makes one for every row of every frame
+class TokenRun(NamedTuple):
     """`n` adjacent tokens of one kind; frame and row are -1 where they mean nothing.
 
     `frame` counts the frames of the view, not the stored ones; MEMORY stands for `frames` of them
@@ -155,8 +157,8 @@ class Slot(NamedTuple):
     frames: int = 1
 
 
-class Layout(tuple[Slot, ...]):
-    """The slots of one clip in order. Its hash is computed once, so that caches find it at once."""
+class TokenPlan(tuple[TokenRun, ...]):
+    """The runs of one clip in order. Its hash is computed once, so that caches find it at once."""
 
     @cached_property
     def _hash(self) -> int:

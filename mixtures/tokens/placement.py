@@ -1,4 +1,4 @@
-"""Where a picture stands on the grid of cells that a model can pool: the one place that decides.
+"""Resize and letterbox: where a picture stands on the grid of cells that a model can pool.
 
 The pool keeps a picture as it is. A frame that the tower sees has sides of whole cells (64 pixels
 of a video, 32 of an image), so the picture fills such a grid or stands in the middle of one, on
@@ -34,8 +34,10 @@ class Placement(NamedTuple):
 
     def stretched(self, width: int, height: int) -> int:
         """How much more one side of the stored picture is scaled than the other, per mille."""
-        across, down = self.picture[0] * height, self.picture[1] * width
-        more, less = max(across, down), min(across, down)
+        across = self.picture[0] * height
+        down = self.picture[1] * width
+        more = max(across, down)
+        less = min(across, down)
         return (2000 * (more - less) + less) // (2 * less)
 
     def told(self, width: int, height: int) -> str:
@@ -61,12 +63,14 @@ def place(
     whole cells within `area`, those that show at least 95 % of the most pixels that any shows; of
     these the one of fewest cells. The picture fills it where that distorts it by at most 2 %.
     """
+    # the area wanted: small pictures are enlarged, large ones scaled down
     pixels = min(max(width * height, min_area), area)
     if fit == "floor":
         return _floored(width, height, pixels, cell)
     wanted = (width, height) if pixels == width * height else _scaled(width, height, pixels)
     found = list(_grids(width, height, wanted, area // cell**2, cell))
     most = max(w * h for _, _, (w, h) in found)
+    # nearly the most pixels in the fewest cells: a cell costs tokens even where it is empty
     enough = [one for one in found if 100 * one.picture[0] * one.picture[1] >= 95 * most]
     return min(enough, key=lambda one: (one.width * one.height, -one.picture[0] * one.picture[1]))
 
@@ -78,7 +82,8 @@ def grid_of(width: int, height: int, patch: int = 16) -> tuple[int, int]:
 
 def _scaled(width: int, height: int, pixels: int) -> Size:
     """The sides of so many pixels in the same shape, rounded."""
-    across, down = 4 * pixels * width // height, 4 * pixels * height // width
+    across = 4 * pixels * width // height
+    down = 4 * pixels * height // width
     return max(1, (isqrt(across) + 1) // 2), max(1, (isqrt(down) + 1) // 2)
 
 
@@ -86,7 +91,8 @@ def _floored(width: int, height: int, pixels: int, cell: int) -> Placement:
     """Oryx's rule: each side rounded down to whole cells by itself, at least one."""
     if pixels != width * height:
         width, height = isqrt(width * pixels // height), isqrt(height * pixels // width)
-    width, height = max(width // cell, 1) * cell, max(height // cell, 1) * cell
+    width = max(width // cell, 1) * cell
+    height = max(height // cell, 1) * cell
     return Placement(width, height, (width, height))
 
 
@@ -95,9 +101,11 @@ def _grids(width: int, height: int, wanted: Size, most: int, cell: int) -> Itera
     best = 0
     for columns in range(min(-(-wanted[0] // cell), most), 0, -1):
         across = columns * cell
+        # a bound, as in branch and bound: the search ends where no grid can be good enough
         if 105 * across**2 * height < 95 * best * width:
             return  # narrower ones show less than 95 % of the best, even where it fills them
         needed = -(-min(wanted[1] * width, across * height) // (width * cell))
+        # rows that hold the picture at this width, as far as the area allows
         top = min(max(needed, 1), most // columns)
         for rows in range(max(95 * top // 100 - 1, 1), top + 1):  # fewer show less than 95 %
             picture = _picture(width, height, wanted, (across, rows * cell))
@@ -107,7 +115,9 @@ def _grids(width: int, height: int, wanted: Size, most: int, cell: int) -> Itera
 
 def _picture(width: int, height: int, wanted: Size, grid: Size) -> Size:
     """The size of the picture in a grid: the grid's, or the largest up to `wanted`."""
-    across, down = grid[0] * height, grid[1] * width  # which side is scaled more
+    # which side is scaled more
+    across = grid[0] * height
+    down = grid[1] * width
     odd = grid[1] if width >= height else grid[0]  # the longer side may be a pixel off: it is even
     stretched = 50 * max(across, down) + 51 * odd > 51 * min(across, down)
     larger = any(50 * have > 51 * want for have, want in zip(grid, wanted, strict=True))

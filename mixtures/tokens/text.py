@@ -1,4 +1,4 @@
-"""A conversation becomes token ids and a label mask: the only place that knows the template.
+"""The chat template: a conversation becomes token ids and a label mask, here and nowhere else.
 
 Template pieces carry the special tokens, looked up by string. Every content string and timestamp is
 encoded alone by a tokenizer without added tokens, so no text can spell a control token.
@@ -7,6 +7,7 @@ encoded alone by a tokenizer without added tokens, so no text can spell a contro
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -18,7 +19,7 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from mixtures.tokens.layout_types import END, IMAGE, START, TIME, Layout
+from mixtures.tokens.layout_types import END, IMAGE, START, TIME, TokenPlan
 from mixtures.versions import TEXT_VERSION
 from shards.errors import UserError
 from shards.ids import sha256_hex, short_hash
@@ -35,14 +36,21 @@ _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_NO_SLOTS = np.empty((0, 3), np.int64)
+_NO_RUNS = np.empty((0, 3), np.int64)
+_PAD = re.compile("|".join(map(re.escape, (IMAGE_PAD, VIDEO_PAD))))
+_CONTROLS = re.compile(
+    rf"({re.escape(IM_START)}(?:{'|'.join(ROLES)})\n|{re.escape(IM_END)}\n"
+    rf"|(?:{re.escape(VISION_START)})?(?:{_PAD.pattern})(?:{re.escape(VISION_END)})?"
+    rf"|{'|'.join(map(re.escape, SPECIALS))})"
+)
+"""Where a prompt is cut: heads and tails of turns, pads with what stands around them, the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """Token ids int32[T], supervised bool[T] (what is learned), and where each visual slot starts.
+    """Token ids int32[T], supervised bool[T] (what is learned), and where each visual run starts.
 
-    `visual` int64 [S, 3]: position of the slot's first token, clip index, slot index.
+    `visual` int64 [S, 3]: position of the run's first token, clip index, run index.
     """
 
     ids: NDArray[np.int32]
@@ -61,6 +69,7 @@ class TextCodec:
         self.template = template
         self.profile_id = short_hash([TEXT_VERSION, template, self.tokenizer_sha256])
         try:
+            # content is read by a second one without added tokens: there `<|im_end|>` is plain text
             value = json.loads(tokenizer_json) | {"truncation": None, "padding": None}
             self._full = Tokenizer.from_str(json.dumps(value))
             self._plain = Tokenizer.from_str(json.dumps(value | {"added_tokens": []}))
@@ -105,7 +114,7 @@ class TextCodec:
         return len(self.encode(text))
 
     def count_turns(self, turns: Sequence[Turn]) -> list[int]:
-        """Tokens per turn, template pieces included, visual slots excluded."""
+        """Tokens per turn, template pieces included, visual runs excluded."""
         return [
             len(self._heads[turn.role])
             + sum(self.count(piece) for piece, _ in pieces_of(turn))
@@ -114,14 +123,21 @@ class TextCodec:
         ]
 
     def render(
-        self, turns: Sequence[Turn], layouts: Sequence[Layout], *, answer: bool = False
+        self,
+        turns: Sequence[Turn],
+        layouts: Sequence[TokenPlan],
+        *,
+        answer: bool = False,
+        unfinished: bool = False,
     ) -> Rendered:
         """The ids of a conversation over clips with these layouts; `answer` opens a reply.
 
-        A clip is shown where it is first mentioned, and there alone.
+        A clip is shown where it is first mentioned, and there alone. `unfinished` leaves the last
+        turn open, to be gone on with.
         """
+        # (ids, whether they are learned), joined once at the end
         pieces: list[tuple[Sequence[int], bool]] = [([], False)]
-        visual = [_NO_SLOTS]
+        visual = [_NO_RUNS]
         shown: set[int] = set()
         at = 0
 
@@ -131,18 +147,23 @@ class TextCodec:
             at += len(more)
 
         for turn in turns:
+            # only answers are learned, and the token that ends them
             learn = turn.loss == 1
             add(self._heads[turn.role])
             for text, clip in pieces_of(turn):
                 add(self.encode(text), learn)
+                # a clip is encoded once, where it is mentioned first
                 if clip is None or clip in shown:
                     continue
                 shown.add(clip)
-                ids, slots = _block(self, layouts[clip])
-                visual.append(np.add(slots, (at, clip, 0)))
+                ids, runs = _block(self, layouts[clip])
+                # the clip's runs, counted from where its block begins here
+                visual.append(np.add(runs, (at, clip, 0)))
                 add(ids)
-            add(self._tail[:1], learn)
-            add(self._tail[1:])
+            # the end of an answer is learned, the line break after it is not
+            if not (unfinished and turn is turns[-1]):
+                add(self._tail[:1], learn)
+                add(self._tail[1:])
         if answer:
             add(self._heads["assistant"])
         return Rendered(
@@ -150,6 +171,41 @@ class TextCodec:
             supervised=np.repeat([learn for _, learn in pieces], [len(ids) for ids, _ in pieces]),
             visual=np.concatenate(visual),
         )
+
+    def render_prompt(self, text: str, layouts: Sequence[TokenPlan]) -> Rendered:
+        """The ids of a text that is in the template already: what spells a control token is one.
+
+        The i-th pad, alone or between a start and an end, stands for the i-th clip. Nothing is
+        supervised. What a user wrote goes through `render`. ValueError where pads and clips differ
+        in number.
+        """
+        ids: list[int] = []
+        visual, clips = [_NO_RUNS], 0
+        for piece in _CONTROLS.split(text):
+            if _PAD.search(piece) and clips < len(layouts):
+                block, runs = _block(self, layouts[clips])
+                visual.append(np.add(runs, (len(ids), clips, 0)))
+                ids += block.tolist()
+            else:
+                ids += self._control(piece)
+            clips += bool(_PAD.search(piece))
+        if clips != len(layouts):
+            raise ValueError(f"{clips} pads in the text, {len(layouts)} images and videos with it")
+        return Rendered(
+            ids=np.array(ids, np.int32),
+            supervised=np.zeros(len(ids), np.bool_),
+            visual=np.concatenate(visual),
+        )
+
+    def _control(self, piece: str) -> list[int]:
+        """The ids of a piece of a prompt: a template's head or tail, a special string, or text."""
+        role = piece.removeprefix(IM_START).removesuffix("\n")
+        if piece == f"{IM_START}{role}\n" and role in ROLES:
+            return self._heads[role]
+        if piece == f"{IM_END}\n":
+            return self._tail
+        special: int | None = self._full.token_to_id(piece)
+        return [special] if piece in SPECIALS and special is not None else self.encode(piece)
 
     @cached_property
     def _heads(self) -> dict[str, list[int]]:
@@ -161,18 +217,25 @@ class TextCodec:
 
 
 @lru_cache(maxsize=256)
-def _block(codec: TextCodec, layout: Layout) -> tuple[Any, NDArray[np.int64]]:
-    """The ids of a clip's slots, and for each slot [S, 3]: where it starts among them, 0, it."""
-    is_image = any(slot.kind == IMAGE for slot in layout)
+def _block(codec: TextCodec, layout: TokenPlan) -> tuple[Any, NDArray[np.int64]]:
+    """The ids of a clip's runs, and for each run [S, 3]: where it starts among them, 0, it."""
+    is_image = any(run.kind == IMAGE for run in layout)
+    # visual tokens are place-holders in the ids; the projector's vectors take their place
     pad = codec.token_id(IMAGE_PAD if is_image else VIDEO_PAD)
     special = {START: codec.token_id(VISION_START), END: codec.token_id(VISION_END)}
-    slots = [
-        codec.encode(slot.text) if slot.kind == TIME else [special.get(slot.kind, pad)] * slot.n
-        for slot in layout
+    runs = [
+        codec.encode(run.text) if run.kind == TIME else [special.get(run.kind, pad)] * run.n
+        for run in layout
     ]
-    starts = np.cumsum([0, *map(len, slots)])[:-1]
-    numbered = np.stack([starts, np.zeros_like(starts), np.arange(len(slots))], 1)
-    return np.array([one for ids in slots for one in ids], np.int32), numbered
+    # where each run of the block begins
+    starts = np.cumsum([0, *map(len, runs)])[:-1]
+    numbered = np.stack([starts, np.zeros_like(starts), np.arange(len(runs))], 1)
+    return np.array([one for ids in runs for one in ids], np.int32), numbered
+
+
+def pads_of(text: str) -> list[str]:
+    """The pads that a prompt spells, in order: `IMAGE_PAD` or `VIDEO_PAD`."""
+    return _PAD.findall(text)
 
 
 def pieces_of(turn: Turn) -> list[tuple[str, int | None]]:
@@ -189,6 +252,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> bytes:
     """A byte-level BPE with Qwen2.5's special strings; the same texts give the same bytes."""
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = normalizers.NFC()
+    # Qwen2.5's splitting into words, then bytes as BPE's alphabet (Radford et al. 2019)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_WORDS), "isolated"),

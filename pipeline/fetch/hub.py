@@ -28,14 +28,17 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers
 
 from pipeline.fetch.http import Request
+from pipeline.fetch.retry import Limits, TryAgainError, asked_wait, may_pass, patiently
 from pipeline.fetch.url_guard import Origin
 from pipeline.names import in_order
-from shards.errors import UserError
+from shards.errors import UserError, escaped
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-_ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/(.+)")
-_MODEL = re.compile(r"hf://(?!datasets/|spaces/)([\w.-]+/[\w.-]+)@([0-9a-f]{40})/(.+)")
+_NAME = r"(?!\.{1,2}(?:/|@|$))[\w.-]+"  # no part of an address leads up
+_ADDRESS = re.compile(rf"hf://datasets/({_NAME}/{_NAME})(?:@({_NAME}))?/(.+)", re.ASCII)
+_MODEL = re.compile(rf"hf://(?!datasets/|spaces/)({_NAME}/{_NAME})@([0-9a-f]{{40}})/(.+)", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+PATIENCE = Limits(max_seconds=1800)
 _COMMITS: dict[tuple[str, str, str], str] = {}
 _GLOB = re.compile(r"[*?\[]")
 Result = TypeVar("Result")
@@ -137,7 +140,11 @@ def request(address: str) -> tuple[Request, str]:
 
 
 def _asked(file: HubFile, ask: Callable[[], Result]) -> Result:
-    """The hub's answer; UserError says in one line what to do about a refusal."""
+    """The hub's answer, waited for; UserError says in one line what to do about a refusal."""
+    return patiently(lambda: _asked_once(file, ask), PATIENCE)
+
+
+def _asked_once(file: HubFile, ask: Callable[[], Result]) -> Result:
     page = file.page
     try:
         return ask()
@@ -151,6 +158,12 @@ def _asked(file: HubFile, ask: Callable[[], Result]) -> Result:
         raise UserError(f"{file}: no such revision; correct it") from error
     except EntryNotFoundError as error:
         raise UserError(f"{file}: no such file at this revision; see {page}/tree/main") from error
-    except (httpx2.HTTPError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        raise UserError(f"{file}: the hub at {endpoint()} fails: {reason}; try again") from error
+    except Exception as error:  # a hub's answer leads its library into errors of every class
+        reason = escaped((str(error).splitlines() or [type(error).__name__])[0][:150])
+        failed = UserError(f"{file}: the hub at {endpoint()} fails: {reason}; try again")
+        response = getattr(error, "response", None)
+        if isinstance(response, httpx2.Response):
+            passes, wait = may_pass(response.status_code), asked_wait(response.headers)
+        else:
+            passes, wait = isinstance(error, (httpx2.HTTPError, OSError)), 0.0
+        raise (TryAgainError(failed, wait) if passes else failed) from error

@@ -260,11 +260,11 @@ def leaks(build: Build) -> Section:
         | {"uses": _uses(build, row["clip_id"])}
         for row in build.leaks[:_LEAKS]
     ]  # fmt: skip
-    recipe = build.manifest.value["recipe"]
+    recipe = build.manifest.contents.recipe
     note = (
         "Training clips that match held-out clips, and conversations that ask a held-out question. "
         "Every sample of such a clip's cluster is refused; a question alone is "
-        f"{'refused' if recipe.get('leaks', {}).get('text') == 'refuse' else 'flagged'}. "
+        f"{'refused' if recipe.leaks and recipe.leaks.text == 'refuse' else 'flagged'}. "
         "Held-out media leave no frames in the pool, so only the training side can be shown."
     )
     return section(
@@ -276,5 +276,5 @@ def leaks(build: Build) -> Section:
         total=len(build.leaks),
         refused=sum(code == "LEAK_MEDIA" for code in build.verdicts.values()),
         benchmarks=by_benchmark(build.matches),
-        avoided=bool(recipe["held_out"] or "leaks" in recipe),
+        avoided=bool(recipe.held_out or recipe.leaks),
     )

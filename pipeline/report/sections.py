@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from fractions import Fraction
 from statistics import median
 from typing import Any
@@ -15,7 +16,7 @@ from pipeline.report.build_data import WINDOW, Build, Share, load_build, reasons
 from pipeline.report.charts import number
 from pipeline.report.clip_sections import duplicates, examples, leaks
 from pipeline.report.html import Section, percent, section, size
-from shards.outcome import CODES
+from shards.outcome import CODES, Books
 
 _DETAILS = 20
 
@@ -45,15 +46,15 @@ def build_summary(build: Build) -> list[tuple[str, str]]:
 
 
 def _shares(build: Build) -> list[Share]:
-    stages = build.manifest.value["schedule"]["stages"]
-    asked = [(stage["start"], stage["shares"]) for stage in stages]
+    stages = build.manifest.contents.schedule.stages
+    asked = [(stage.start, stage.shares) for stage in stages]
     return shares(build.manifest.names, asked, build.source_at)
 
 
 def identity(build: Build) -> Section:
     clips = build.chosen_clips
     stored = sum(row["extent"] for row in clips)
-    totals = build.manifest.value["totals"]
+    totals = asdict(build.manifest.contents.totals)
     facts = [
         ("recipe", build.name),
         ("manifest_id", build.manifest.manifest_id),
@@ -64,8 +65,8 @@ def identity(build: Build) -> Section:
         ("chosen", f"samples {number(len(build.chosen))}, clips {number(len(clips))}"),
         ("their clips", f"{size(stored)}, frames {number(_frame_count(clips))}"),
         ("media profile", _listed(build.pool.profile.to_json())),
-        ("frames shown", _listed(build.manifest.value["frames"])),
-        ("held out", ", ".join(build.manifest.value["recipe"]["held_out"]) or "nothing"),
+        ("frames shown", _listed(asdict(build.manifest.view))),
+        ("held out", ", ".join(build.manifest.contents.recipe.held_out) or "nothing"),
         *(("decoded by", tools) for tools in build.tools),
     ]
     note = "The same manifest gives the same samples in the same order, on any number of machines."
@@ -81,18 +82,28 @@ def _frame_count(clips: Sequence[Mapping[str, Any]]) -> int:
 
 
 def books(build: Build) -> Section:
-    written = Counter(row["source"] for row in build.refused)
+    licence = {source.name: source.licence for source in build.manifest.contents.sources}
+    return books_section(build.books, build.refused, licence, build.name)
+
+
+def books_section(
+    books: Sequence[Books],
+    refused: Sequence[dict[str, Any]],
+    licence: Mapping[str, str],
+    group: str,
+) -> Section:
+    """The accounts of every source beside the refusals (rows of REFUSED) that explain them."""
+    written = Counter(row["source"] for row in refused)
     accounts = [
         {
             "books": account,
             "balances": account.chosen == account.admitted - account.not_chosen
             and written[account.source]
             == account.records_refused + account.samples_refused + account.not_chosen,
-            "reasons": reasons(build.refused, account.source, _DETAILS),
+            "reasons": reasons(refused, account.source, _DETAILS),
         }
-        for account in build.books
+        for account in books
     ]
-    licence = {source["name"]: source["licence"] for source in build.manifest.value["sources"]}
     note = (
         "What was read equals what was kept plus what was refused, source by source. "
         "Every refusal is a row of refused.parquet."
@@ -101,7 +112,7 @@ def books(build: Build) -> Section:
         "Sources and their books",
         note,
         "books",
-        group=build.name,
+        group=group,
         accounts=accounts,
         licence=licence,
         meanings=CODES,

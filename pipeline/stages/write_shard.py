@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from mixtures.manifest.draws import Drawn, Draws
+from mixtures.manifest.draws import Draws, SampleReference
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from shards.errors import DamagedData
@@ -58,7 +58,7 @@ def write_shard(unit: ShardUnit) -> tuple[str, str]:
     return unit.name, digest
 
 
-def _written(out: Store, name: str, drawn: Sequence[Drawn]) -> str:
+def _written(out: Store, name: str, drawn: Sequence[SampleReference]) -> str:
     """The sha256 of a shard that is there as its part of the index says, else "".
 
     The part is written last and names the shard's digest; it lists these samples, and none else.
@@ -84,7 +84,9 @@ def _crc32s_hold(part: pa.Table, data: bytes) -> bool:
     return all(zlib.crc32(view[at : at + size]) == crc for at, size, crc in rows)
 
 
-def shard_of(name: str, drawn: Sequence[Drawn], stored: Sequence[Stored]) -> tuple[bytes, pa.Table]:
+def shard_of(
+    name: str, drawn: Sequence[SampleReference], stored: Sequence[Stored]
+) -> tuple[bytes, pa.Table]:
     """The tar of these samples in draw order, and one index row for each."""
     data, extents = tar_bytes(
         sample_members(each.position, each.epoch, item.sample, item.frames)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixtures.manifest.draws import Drawn
+from mixtures.manifest.draws import SampleReference
 from pipeline.jobs.write_shards import cut
 from pipeline.stages.write_shard import shard_of
 from shards.errors import DamagedData, MissingData, UserError
@@ -33,7 +33,7 @@ from shards.sample import (
     turns_from_json,
 )
 from shards.store import Store
-from shards.verify import damage, sign_receipt
+from shards.verify import RECEIPT, damage
 from shards.writer import tar_bytes
 
 
@@ -71,8 +71,10 @@ def folder(tmp_path: Path, shards: int = 2, each: int = 5) -> Store:
     for shard in range(shards):
         stored = [sample(shard * each + i) for i in range(each)]
         drawn = [
-            Drawn(position=shard * each + i, source="s", key=item.sample.key, epoch=0, tokens=1,
-                  patches=1)
+            SampleReference(
+                position=shard * each + i, source="s", key=item.sample.key, epoch=0, tokens=1,
+                patches=1,
+            )
             for i, item in enumerate(stored)
         ]  # fmt: skip
         name = f"{'0' * 12}-{shard:06d}.tar"
@@ -83,7 +85,7 @@ def folder(tmp_path: Path, shards: int = 2, each: int = 5) -> Store:
     index = write_table(table_of(index.schema, tables))
     store.put("index.parquet", index)
     receipt = {"manifest_id": "0" * 64, "samples": shards * each, "shards": names}
-    store.put("receipt.json", sign_receipt(receipt | {"index": sha256_hex(index)}))
+    store.put("receipt.json", RECEIPT.seal(receipt | {"index": sha256_hex(index)}))
     return store
 
 

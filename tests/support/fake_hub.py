@@ -23,7 +23,10 @@ LARGE = 1000
 
 
 class Hub(Server):
-    """`files` by path; `lies` are answered instead of the bytes; `drops` cuts first answers."""
+    """`files` by path; `lies` are answered instead of the bytes; `drops` cuts first answers.
+
+    `busy` holds the statuses of the next answers by method, sent with `headers`.
+    """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__()
@@ -32,6 +35,8 @@ class Hub(Server):
         self.lies: dict[str, bytes] = {}
         self.drops: set[str] = set()
         self.gated = False
+        self.busy: dict[str, list[int]] = {}
+        self.headers: dict[str, str] = {}
 
 
 class HubHandler(Handler):
@@ -41,6 +46,8 @@ class HubHandler(Handler):
         path = unquote(urlsplit(self.path).path)
         self.server.calls[path] += 1
         self.server.ranges.append(self.headers.get("Range", ""))
+        if busy := self.server.busy.get(self.command):
+            return self.answer(busy.pop(0), b"", **self.server.headers)
         if path.startswith("/cdn/"):
             return self.send_file(path.removeprefix("/cdn/"))
         if f"/{REPO}/" not in path and not path.endswith(f"/{REPO}"):

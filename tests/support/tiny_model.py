@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mixtures.tokens.layout_types import START, Layout, LayoutConfig, Slot
+from mixtures.tokens.layout_types import START, LayoutConfig, TokenPlan, TokenRun
 from mixtures.tokens.placement import grid_of
 from mixtures.tokens.text import Rendered
-from mixtures.tokens.visual_layout import frames_used, visual_layout
+from mixtures.tokens.token_plan import frames_used, plan_frames
 from train.data.collate import RenderedSample
 from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
@@ -76,7 +76,7 @@ def tiny_sample(
     random = np.random.default_rng(seed)
     seconds = [i / 2 for i in range(frames)]
     grids = [grid_of(*sides)] * frames
-    slots = visual_layout(grids, seconds, kind, layout, len) if kind else Layout()
+    slots = plan_frames(grids, seconds, kind, layout, len) if kind else TokenPlan()
     prompt = random.integers(4, VOCABULARY, question).tolist()
     ids, visual = _expand(prompt[:2], slots, _id_of)
     reply = random.integers(4, VOCABULARY, answer).tolist()
@@ -104,7 +104,7 @@ def patches_of(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _expand(
-    ids: list[int], slots: Sequence[Slot], id_of: Callable[[Slot], int]
+    ids: list[int], slots: Sequence[TokenRun], id_of: Callable[[TokenRun], int]
 ) -> tuple[list[int], list[tuple[int, int, int]]]:
     visual = []
     for index, slot in enumerate(slots):
@@ -113,7 +113,7 @@ def _expand(
     return ids, visual
 
 
-def _id_of(slot: Slot) -> int:
+def _id_of(slot: TokenRun) -> int:
     if slot.kind in ("start", "end"):
         return VISION_START if slot.kind == START else VISION_END
     return PAD

@@ -21,9 +21,9 @@ from train.config import load_config
 from train.evaluation.chat import chat
 from train.loop import run
 from train.model import register
-from train.model.convert import from_oryx
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model_folder import load_saved
+from train.weights.convert import from_oryx
 
 torch.set_num_threads(1)
 STAGE = """

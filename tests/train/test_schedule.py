@@ -99,7 +99,7 @@ def test_warmup_and_decay_fit_into_the_run() -> None:
 
 def test_tokens_and_epochs_are_steps_by_the_counts_of_the_manifest(tmp_path: Path) -> None:
     manifest = load_manifest(tiny_manifest(tmp_path))
-    packs, tokens = manifest.value["packs"], manifest.value["totals"]["tokens"]
+    packs, tokens = manifest.contents.packs, manifest.contents.totals.tokens
     assert total_steps(Stop(steps=7), manifest, 3) == 7
     assert total_steps(Stop(epochs=Fraction(1)), manifest, 1) == packs
     assert total_steps(Stop(epochs=Fraction(5, 2)), manifest, 4) == -(-5 * packs // 8)

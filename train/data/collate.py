@@ -1,6 +1,6 @@
 """Rendered samples -> one flat row of tokens, labels, pixels and where these stand. numpy only.
 
-A pack is whole samples back to back. Every count comes from `mixtures.tokens.visual_layout`; here
+A pack is whole samples back to back. Every count comes from `mixtures.tokens.token_plan`; here
 it is only checked that placeholders, features and frames agree, sample by sample.
 """
 
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.tokens.layout_types import LEARNED, Layout, LayoutConfig
+from mixtures.tokens.layout_types import LEARNED, LayoutConfig, TokenPlan
 from mixtures.tokens.text import Rendered
-from mixtures.tokens.visual_layout import frames_used
+from mixtures.tokens.token_plan import frames_used
 from train.data.attention_blocks import Blocks, plan_blocks
 from train.data.jpeg_patches import PATCH_VALUES, Frames
 from train.data.token_patches import TokenPatches, counts_of, token_patches
@@ -111,7 +111,7 @@ class RenderedSample:
     key: str
     position: int = 0
     text: Rendered
-    layouts: Sequence[Layout]
+    layouts: Sequence[TokenPlan]
     frames: Sequence[Frames]
     seconds: Sequence[Sequence[float]]
 
@@ -201,7 +201,7 @@ class _Placed(NamedTuple):
 
     name: str
     place: tuple[str, int, int]
-    layout: Layout
+    layout: TokenPlan
     rows: NDArray[np.int64]
     images: int
     shown: Frames

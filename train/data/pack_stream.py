@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count, takewhile
 
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from shards.extents import Fetch, Place
 from shards.reader import open_data
 from train.data.collate import Pack
@@ -55,7 +55,7 @@ class Stream:
         self.workers = workers
         self.step = start
         self.sampler = RankSampler(
-            order=Order(manifest, global_batch),
+            order=BatchSampler(manifest, global_batch),
             rank=rank,
             world_size=world_size,
             global_batch=global_batch,
@@ -147,7 +147,7 @@ class Stream:
 
     def _future(self, node: Node) -> Iterator[list[Place]]:
         """What this node's ranks will read, step by step from the current one."""
-        order = Order(self._manifest, self.sampler.global_batch)
+        order = BatchSampler(self._manifest, self.sampler.global_batch)
         order.go_on(self.step, *self.sampler.order.place_of(self.step))
         for step in takewhile(order.has_step, count(self.step)):
             ranks = [order.batch(step, rank, self.sampler.world_size) for rank in node.ranks]

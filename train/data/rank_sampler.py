@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mixtures.manifest.draws import Drawn
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.draws import SampleReference
+from mixtures.manifest.sampler import BatchSampler
 from train.data.tower_plan import calls_for
 
 
@@ -14,10 +14,11 @@ class RankSampler:
     """The part of an order that one rank takes.
 
     `global_batch` packs make a step, all ranks together, as `order` was told too; a rank joins
-    `micro_batch` of its own into one forward pass. Not safe between threads, as `Order` is not.
+    `micro_batch` of its own into one forward pass. Not safe between threads, as `BatchSampler` is
+    not.
     """
 
-    order: Order
+    order: BatchSampler
     rank: int
     world_size: int
     global_batch: int
@@ -28,7 +29,7 @@ class RankSampler:
         """Forward passes per step, equally many on every rank."""
         return -(-self.global_batch // (self.world_size * self.micro_batch))
 
-    def micro_batches(self, step: int) -> list[list[Drawn]]:
+    def micro_batches(self, step: int) -> list[list[SampleReference]]:
         """The samples of each forward pass of a step; the last ones may have none."""
         packs = self.order.batch(step, self.rank, self.world_size)
         starts = range(0, self.micro_steps * self.micro_batch, self.micro_batch)
@@ -40,7 +41,7 @@ class RankSampler:
     def tower_calls(self, step: int, chunk: int) -> list[int]:
         """How often the tower runs in each forward pass of a step: as often as the rank with most
         patches needs. Every rank finds the same, without asking another."""
-        dealt = self.order.deal(step, self.world_size)
+        dealt = self.order.packs_by_rank(step, self.world_size)
         size, patches = self.micro_batch, self.order.patches
         return [
             max(calls_for(patches(mine[at * size :][:size]), chunk) for mine in dealt)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mixtures.manifest.draws import Drawn
+from mixtures.manifest.draws import SampleReference
 from mixtures.manifest.manifest import Manifest
 from mixtures.order.permutation import key_of
 from mixtures.order.ranking import hashed
@@ -42,7 +42,9 @@ class StandIns:
         with self._lock:
             self.read += 1
 
-    def replace(self, drawn: Drawn, damage: DamagedData, read: Callable[[Drawn], Read]) -> Read:
+    def replace(
+        self, drawn: SampleReference, damage: DamagedData, read: Callable[[SampleReference], Read]
+    ) -> Read:
         """`read` of the first stand-in that is whole; DamagedData past the limit, or if none is."""
         self._charge(damage)
         for other in self.candidates(drawn):
@@ -55,7 +57,7 @@ class StandIns:
             return found
         raise DamagedData(f"{damage}; no whole sample of {drawn.source!r} fits into its place")
 
-    def candidates(self, drawn: Drawn) -> Iterator[Drawn]:
+    def candidates(self, drawn: SampleReference) -> Iterator[SampleReference]:
         """A few other samples of its source, none larger, in an order of the damaged sample's own.
 
         One sample more or less in the source changes nothing else in that order.

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.manifest.draws import Drawn
-from mixtures.tokens.frame_view import Look
+from mixtures.manifest.draws import SampleReference
+from mixtures.tokens.frame_view import ClipView
 from shards.errors import DamagedData
 from shards.extents import Fetch
 from shards.reader import Reader, Stored
@@ -29,7 +30,7 @@ from train.data.tower_plan import WHOLE_TOWER, TowerRule
 class Wanted(NamedTuple):
     """A sample to load, and its rows, uint8 [P, 768], of what will be its pack's patches."""
 
-    drawn: Drawn
+    drawn: SampleReference
     rows: NDArray[np.uint8]
 
 
@@ -52,7 +53,7 @@ class SampleLoader:
         self._clips = ClipCache(cache_bytes)
         self._rooms = Rooms()
 
-    def with_rows(self, drawn: Sequence[Drawn]) -> list[Wanted]:
+    def with_rows(self, drawn: Sequence[SampleReference]) -> list[Wanted]:
         """The samples of one pack, each with its part of one array; for one thread only."""
         rows = self._rooms.empty(sum(one.patches for one in drawn))
         start = 0
@@ -70,22 +71,32 @@ class SampleLoader:
         """The pack of these samples, planned for at least so many calls of the tower."""
         return build_pack(samples, self.rules.layout, self.tower, calls)
 
-    def _sample(self, drawn: Drawn, rows: NDArray[np.uint8], fetch: Fetch | None) -> RenderedSample:
+    def _sample(
+        self, drawn: SampleReference, rows: NDArray[np.uint8], fetch: Fetch | None
+    ) -> RenderedSample:
         self.stand_ins.count()
         try:
             return self._read(fetch, rows, drawn)
         except DamagedData as error:
             return self.stand_ins.replace(drawn, error, partial(self._read, None, rows))
 
-    def _read(self, fetch: Fetch | None, rows: NDArray[np.uint8], drawn: Drawn) -> RenderedSample:
+    def _read(
+        self, fetch: Fetch | None, rows: NDArray[np.uint8], drawn: SampleReference
+    ) -> RenderedSample:
         stored = self.reader.read(drawn.source, drawn.key, fetch)
         sample = stored.sample
         frames = partial(self._frames, stored, Room(rows))
         rendered = render(drawn.key, sample.turns, sample.clips, frames, self.rules)
+        found = len(rendered.text.ids), sum(prod(shown.shape[:3]) for shown in rendered.frames)
+        if found != (drawn.tokens, drawn.patches):
+            raise DamagedData(
+                f"sample {drawn.key} of {drawn.source!r}: {found} tokens and patches, the plan "
+                f"counted {(drawn.tokens, drawn.patches)}; its data are not those that were planned"
+            )
         return replace(rendered, position=drawn.position)
 
     def _frames(
-        self, stored: Stored, room: Room, number: int, look: Look, used: Sequence[int]
+        self, stored: Stored, room: Room, number: int, look: ClipView, used: Sequence[int]
     ) -> Frames:
         """The frames of a clip, in its rows of the pack where they suffice."""
         clip = stored.sample.clips[number]
@@ -93,7 +104,7 @@ class SampleLoader:
         out = room.take(len(used), look)
         kept = self._clips.get(key)
         if kept is None:
-            frames = open_jpegs(stored.frames[number], look, used, clip.clip_id, out)
+            frames = open_jpegs(stored.frames[number], look, used, clip, out)
             self._clips.put(key, frames)
             return frames
         if out is None:  # the pack will be joined by a copy

@@ -11,8 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mixtures.tokens.layout_types import IMAGE, LEARNED, MEMORY, POOLED, Layout, LayoutConfig, Slot
-from mixtures.tokens.visual_layout import frames_used, pool_cells
+from mixtures.tokens.layout_types import (
+    IMAGE,
+    LEARNED,
+    MEMORY,
+    POOLED,
+    LayoutConfig,
+    TokenPlan,
+    TokenRun,
+)
+from mixtures.tokens.token_plan import frames_used, pool_cells
 
 PROJECTED = frozenset((*POOLED, *LEARNED))
 """Slots whose tokens the projector makes."""
@@ -32,7 +40,7 @@ class Counts(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def counts_of(layout: Layout) -> Counts:
+def counts_of(layout: TokenPlan) -> Counts:
     """The counts of a layout."""
     kinds = [slot.kind for slot in layout]
     return Counts(
@@ -58,7 +66,7 @@ class TokenPatches(NamedTuple):
 
 @lru_cache(maxsize=256)
 def token_patches(
-    layout: Layout, numbers: bytes, grid: tuple[int, int], config: LayoutConfig, images: int
+    layout: TokenPlan, numbers: bytes, grid: tuple[int, int], config: LayoutConfig, images: int
 ) -> TokenPatches:
     """The patches behind the slots with these numbers (int64) over frames of one grid.
 
@@ -98,7 +106,7 @@ def _repeated(values: list[int], times: list[int]) -> NDArray[np.int64]:
 
 
 def _cells(
-    grid: tuple[int, int], slot: Slot, config: LayoutConfig, images: int
+    grid: tuple[int, int], slot: TokenRun, config: LayoutConfig, images: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The patches behind a row of pooled tokens, and how many each token pools."""
     patches, sizes = _cells_of(grid, slot.kind, slot.row, config, images)

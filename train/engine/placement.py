@@ -38,6 +38,8 @@ def unfilled(config: Config) -> Iterator[None]:
 
 def _enter_sharded(config: Config, stack: ExitStack) -> None:
     """ZeRO-3: each parameter is parted among the ranks as soon as its module is made."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns
     from transformers.integrations.deepspeed import prevent_arange_dtype_change
 
     from train.engine.deepspeed_engine import deepspeed_config, import_deepspeed, join_group

@@ -2,7 +2,7 @@
 
 A projector owns the learned vectors (newline, frame, block switches) and the map from times: they
 train with it, survive LoRA and change no vocabulary. Which tokens there are, and where, is the
-layout's (`mixtures.tokens.visual_layout`); a projector says what a token is made of.
+layout's (`mixtures.tokens.token_plan`); a projector says what a token is made of.
 
 P patches, C their width, D the language model's width, M pooled tokens, V visual rows, N frames.
 """
@@ -113,12 +113,23 @@ class AveragePoolLate(AveragePool):
 
 
 class TrainingFree(Projector):
-    """SlowFast-LLaVA (v1): slow rows max-pooled along themselves, fast frames averaged."""
+    """SlowFast-LLaVA (v1), pooled first: slow rows max-pooled along themselves, fast averaged."""
 
     def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
-        most = highest(features.index_select(0, slots.patch), slots)
-        slow = (slots.kind == POOLED.index(SLOW))[:, None]
-        return self.mlp(torch.where(slow, most, pool(features, slots)))
+        return self.mlp(_slow_and_fast(features, slots))
+
+
+class TrainingFreeLate(TrainingFree):
+    """Apple's own order: every patch passes the MLP, what comes out is pooled."""
+
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        return _slow_and_fast(self.mlp(features), slots)
+
+
+def _slow_and_fast(features: Tensor, slots: SlotTensors) -> Tensor:
+    most = highest(features.index_select(0, slots.patch), slots)
+    slow = (slots.kind == POOLED.index(SLOW))[:, None]
+    return torch.where(slow, most, pool(features, slots))
 
 
 class DynamicCompressor(Projector):
@@ -189,12 +200,14 @@ PROJECTORS: dict[str, type[Projector]] = {
     "gsf": AveragePool,
     "isf": AveragePool,
     "avgpool": AveragePool,
-    "v1": TrainingFree,
+    "v1": TrainingFreeLate,
     "dynamic_compressor": DynamicCompressor,
     "attn_meanq": AttentionPool,
     "perceiver": Resampled,
     "qformer": ResampledByQFormer,
 }
+LATE = {AveragePool: AveragePoolLate, TrainingFree: TrainingFreeLate}
+"""Projectors that pool before their MLP, and the same after it."""
 ARRANGEMENTS = {
     "gsf": "gsf",
     "isf": "isf",
@@ -203,11 +216,48 @@ ARRANGEMENTS = {
     "qformer": "queries",
 }
 
+IDLE: dict[str, dict[str, tuple[str, ...]]] = {
+    "gsf": {},
+    "isf": {},
+    "v1": {"newlines": ("all", "none"), "timestamps": ("learned",)},
+    "queries": {
+        "newlines": ("all", "none"),
+        "fast_frames": ("complement",),
+        "pathways": ("slow", "fast"),
+    },
+}
+"""Arrangement -> values of the layout's keys that change nothing under it."""
+
+
+def check_idle(layout: LayoutConfig) -> None:
+    """UserError for keys of a layout that its arrangement forgets."""
+    for name, values in IDLE[layout.arrangement].items():
+        if getattr(layout, name) in values:
+            raise UserError(
+                f"layout: {name}: {getattr(layout, name)} changes nothing under `arrangement: "
+                f"{layout.arrangement}`; leave it out"
+            )
+    if layout.arrangement != "queries" and layout.queries != LayoutConfig().queries:
+        raise UserError(
+            f"layout: queries: {layout.queries} changes nothing under `arrangement: "
+            f"{layout.arrangement}`; leave it out"
+        )
+
 
 def build_projector(
-    name: str, width: int, hidden: int, layout: LayoutConfig, *, heads: int, pool_first: bool
+    name: str,
+    width: int,
+    hidden: int,
+    layout: LayoutConfig,
+    *,
+    heads: int,
+    pool_first: bool | None = None,
 ) -> Projector:
-    """The projector of this name; UserError where it is unknown or the layout is another's."""
+    """The projector of this name; UserError where it is unknown or the layout is another's.
+
+    `pool_first` says whether cells are pooled before the MLP or after it, None as its authors do.
+    UserError for those whose pooling is learned: it has one place.
+    """
     if name not in PROJECTORS:
         raise UserError(f"projector: unknown {name!r}; use one of {', '.join(PROJECTORS)}")
     wanted = ARRANGEMENTS.get(name)
@@ -216,7 +266,15 @@ def build_projector(
             f"projector: {name} does not fit a layout with `arrangement: {layout.arrangement}`; "
             f"plan a manifest with `arrangement: {wanted or 'gsf'}`, or use another projector"
         )
+    check_idle(layout)
     kind = PROJECTORS[name]
-    if kind is AveragePool and not pool_first:
-        kind = AveragePoolLate
-    return kind(width, hidden, layout, heads)
+    if pool_first is None or pool_first == (kind not in LATE.values()):
+        return kind(width, hidden, layout, heads)
+    other = {**LATE, **{late: early for early, late in LATE.items()}}.get(kind)
+    if other is None:
+        orders = ", ".join(n for n, k in PROJECTORS.items() if k in (*LATE, *LATE.values()))
+        raise UserError(
+            f"pool_before_projection: false with projector {name}, whose pooling is learned; leave "
+            f"it out, or use one of {orders}"
+        )
+    return other(width, hidden, layout, heads)

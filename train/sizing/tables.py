@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from mixtures.tokens.frame_view import look_at
+from mixtures.tokens.frame_view import view_clip
 from mixtures.tokens.layout_types import POOLED, VIDEO_MULTIPLE, LayoutConfig, View
 from mixtures.tokens.placement import Placement, grid_of, place
-from mixtures.tokens.visual_layout import layout_of, visual_layout
+from mixtures.tokens.token_plan import plan_clip, plan_frames
 from shards.sample import Clip
 from train.sizing.flops import STATE_BYTES, Flops, Work, forward_flops, parameters
 from train.sizing.published_sizes import on_paper, published_config
@@ -38,7 +38,7 @@ def video_tokens(size: tuple[int, int], reading: str) -> tuple[int, int]:
     """(content, all) tokens of 128 frames of this size in pixels, at one frame a second."""
     layout, shown = READINGS[reading][0], video_placement(size, reading)
     grid = grid_of(shown.width, shown.height)
-    slots = visual_layout([grid] * FRAMES, range(FRAMES), "video", layout, stamp_tokens)
+    slots = plan_frames([grid] * FRAMES, range(FRAMES), "video", layout, stamp_tokens)
     return sum(s.n for s in slots if s.kind in POOLED), sum(s.n for s in slots)
 
 
@@ -58,8 +58,8 @@ def image_tokens(size: tuple[int, int]) -> int:
         source_fps=(0, 1),
         colour="",
     )
-    look = look_at(clip, View(), LayoutConfig())
-    return sum(s.n for s in layout_of(look, "image", LayoutConfig(), stamp_tokens))
+    look = view_clip(clip, View(), LayoutConfig())
+    return sum(s.n for s in plan_clip(look, "image", LayoutConfig(), stamp_tokens))
 
 
 def video_flops(size: str) -> Flops:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shards.errors import UserError
-from train.model.published import Shape
+from train.weights.published import Shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

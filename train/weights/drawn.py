@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 
 from shards.ids import short_hash
 from train.model.parts import part_of
-from train.model.published import Shape
 from train.model.resamplers import PerceiverLayer, QFormerLayer
+from train.weights.published import Shape
 
 _DRAWN_WHOLE = (PerceiverLayer, QFormerLayer)
 """Modules whose own rule looks at what their children drew."""

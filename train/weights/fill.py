@@ -8,8 +8,8 @@ from transformers import PreTrainedModel
 
 from train.config import PARTS, Parts, RandomInit
 from train.model.parts import part_of
-from train.model.published import Shape, Table
 from train.weights.drawn import drawn
+from train.weights.published import Shape, Table
 from train.weights.source import Source
 from train.weights.start import Sources
 from train.weights.stream import Put, stream

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from pipeline.fetch import hub, local_files
+from pipeline.fetch import digest_cache, hub, local_files
 from shards.errors import UserError
 from shards.ids import short_hash
 
@@ -29,7 +29,7 @@ def fetched_folder(address: str) -> Path:
             f"init: {address}: not of the form hf://ORGANISATION/NAME@COMMIT with all 40 digits of "
             "the commit; a branch moves, so it is not taken"
         )
-    folder = local_files.cache() / "models" / short_hash(address)
+    folder = digest_cache.cache() / "models" / short_hash(address)
     if _whole(folder):
         return folder
     with _online():

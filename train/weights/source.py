@@ -4,7 +4,7 @@
               model.safetensors or its shards
     siglip2   a folder of a SigLIP 2 (NaFlex), its encoder alone or the whole of it
     oryx      oryx_vit.pth, or its folder, or the same keys in safetensors
-    tower     what `python -m train.model.convert` writes: our names in one safetensors file
+    tower     what `python -m train.weights.convert` writes: our names in one safetensors file
     slowfast  a model folder of ours, or one that an adapter was merged into
 
 Everything here is read from configs and headers, without torch.
@@ -20,7 +20,7 @@ from typing import Any
 from shards.errors import UserError
 from shards.profile import Profile
 from train.model.parts import PARTS
-from train.model.published import ORYX_PREFIX
+from train.weights.published import ORYX_PREFIX
 from train.weights.tensor_files import Stored, checked, read_json, stored_in, stored_in_folder
 
 DECODER, SIGLIP2, ORYX, TOWER, SLOWFAST = "decoder", "siglip2", "oryx", "tower", "slowfast"

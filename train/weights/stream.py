@@ -16,9 +16,9 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from train.model.convert import joined, read_pickle
 from train.model.finite import check_finite
-from train.model.published import Table
+from train.weights.convert import joined, read_pickle
+from train.weights.published import Table
 from train.weights.source import Source
 from train.weights.tensor_files import Stored, checked
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from shards.errors import UserError
 from train.model.parts import PARTS, part_of
-from train.model.published import (
+from train.weights.decoders import decoder_shapes
+from train.weights.published import (
     DECODER_UNUSED,
     ORYX_HEADS,
     ORYX_LAYERS,
@@ -30,7 +31,6 @@ from train.model.published import (
     stored_shapes,
     tower_shapes,
 )
-from train.weights.decoders import decoder_shapes
 from train.weights.source import HOLDS, ORYX, SIGLIP2, SLOWFAST, TOWER, Source
 from train.weights.tensor_files import Stored, misfits
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from mixtures.recipe.load import load_recipe
 from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json
 from shards.index import NAMED, table_of
+from shards.pool import Pool
 from shards.receipts import Work
 from tests.support.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
@@ -58,20 +59,20 @@ def test_a_written_manifest_loads_as_it_was_built(tmp_path: Path) -> None:
     plan = build_manifest(recipe, made().make(tmp_path / "pool"))
     plan.write(str(tmp_path / "out"))
     loaded = load_manifest(str(tmp_path / "out" / "manifest.json"))
-    assert loaded.value == plan.manifest.value
+    assert loaded.contents == plan.manifest.contents
     assert loaded.names == ["a", "b"] and loaded.layout == recipe.layout
     assert loaded.view == recipe.frames and loaded.pack == recipe.pack
     assert loaded.codec.count("seven") > 0
 
 
 def test_a_manifest_holds_no_float_and_no_path(tmp_path: Path) -> None:
-    text = canonical_json(planned(tmp_path, made()).value).decode()
+    text = canonical_json(planned(tmp_path, made()).contents.to_json()).decode()
     assert str(tmp_path) not in text and "annotations" not in text
 
 
 def test_a_changed_manifest_is_refused(tmp_path: Path) -> None:
     manifest = planned(tmp_path, made())
-    value = manifest.value | {"seed": 6}
+    value = manifest.contents.to_json() | {"seed": 6}
     (tmp_path / "manifest.json").write_bytes(canonical_json(value))
     with pytest.raises(DamagedData, match="manifest_id"):
         load_manifest(tmp_path / "manifest.json")
@@ -79,7 +80,7 @@ def test_a_changed_manifest_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     manifest = planned(tmp_path, made())
-    name = f"plan/{manifest.value['sources'][1]['kept']['table']}.npy"
+    name = f"plan/{manifest.contents.sources[1].kept.table}.npy"
     data = bytearray((tmp_path / name).read_bytes())
     data[-1] ^= 1
     (tmp_path / name).write_bytes(data)
@@ -95,7 +96,7 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_manifest_of_another_algorithm_is_refused(tmp_path: Path) -> None:
-    value = planned(tmp_path, made()).value
+    value = planned(tmp_path, made()).contents.to_json()
     value["pack"]["algo"] = "bfd-window/9"
     (tmp_path / "manifest.json").write_bytes(canonical_json(value))
     with pytest.raises(UserError, match=r"pack\.algo is 'bfd-window/9'"):
@@ -118,7 +119,7 @@ def test_repeat_one_visits_every_sample_once(tmp_path: Path) -> None:
     assert len({(one.source, one.key) for one in draws.samples(0, 90)}) == 90
     with pytest.raises(IndexError):
         draws.sample(90)
-    packs = [order.pack(i) for i in range(manifest.value["packs"])]
+    packs = [order.pack(i) for i in range(manifest.contents.packs)]
     assert sorted(one.position for pack in packs for one in pack) == list(range(90))
     with pytest.raises(IndexError):
         order.pack(len(packs))
@@ -157,11 +158,12 @@ def test_a_pool_whose_counts_were_tampered_with_is_not_published(
     tmp_path: Path, count: str, change: int
 ) -> None:
     pool = made().make(tmp_path / "pool")
-    for path in (tmp_path / "pool" / "receipts").iterdir():
-        value = json.loads(path.read_bytes())
-        if value["stage"] == "admit" and value["parameters"]["source"] == "a":
-            value["counts"][count] += change
-            path.write_bytes(canonical_json(value))
+    one = next(r for r in pool.receipts("admit") if r.parameters["source"] == "a")
+    pool.store.remove(f"receipts/{one.work_id}.json")
+    counts = one.counts | {count: one.counts[count] + change}
+    work = Work(one.stage, one.version, one.parameters, one.inputs)
+    pool.ledger.put(work, one.outputs, counts, one.tools)
+    pool = Pool(str(tmp_path / "pool"))
     with pytest.raises(UserError, match="books of 'a' do not balance"):
         build_manifest(load_recipe(write_recipe(tmp_path, RATIOS)), pool)
 
@@ -201,13 +203,7 @@ def test_one_of_several_admissions_of_a_revision_is_read(tmp_path: Path) -> None
     moved = Work("admit", "1", first.parameters | {"places": "elsewhere"}, first.inputs)
     named = table_of(NAMED, [{"what": "near", "count": 3, "example": "x"}])
     noted = pool.commit(Work("other", "1", {}, []), {"named": named}).outputs
-    again = replace(
-        first,
-        work_id=moved.work_id,
-        parameters=dict(moved.parameters),
-        outputs=first.outputs | noted,
-    )
-    pool.store.put_once(f"receipts/{again.work_id}.json", canonical_json(asdict(again)))
+    again = pool.ledger.put(moved, first.outputs | noted, first.counts, first.tools)
     for pin, names in ((again.work_id, {"near": 3}), (first.work_id, {})):
         plan = build_manifest(recipe, pool, {"a": pin})
         assert plan.manifest.manifest_id == before.manifest.manifest_id
@@ -252,7 +248,7 @@ def test_one_sample_less_moves_no_other(tmp_path: Path) -> None:
 
 def test_another_seed_keeps_little_of_the_order(tmp_path: Path) -> None:
     a, b = (planned(tmp_path / name, made(), ratios=RATIOS) for name in ("one", "two"))
-    other = replace(b, value=b.value | {"seed": 6})
+    other = replace(b, seed=6)
     found = diff(a, other)["sources"]["a"]
     assert found["in_both"] == 60 and 5 < found["in_order"] < 30
 
@@ -418,7 +414,7 @@ def test_every_fault_of_every_file_of_a_manifest_is_refused(
             load_manifest(tmp_path / "manifest.json")
         assert path.name in str(refused.value) and "\n" not in str(refused.value)
         path.write_bytes(whole)
-    assert load_manifest(tmp_path / "manifest.json").value == manifest.value
+    assert load_manifest(tmp_path / "manifest.json").contents == manifest.contents
 
 
 @pytest.mark.parametrize("version", [2, 4])
@@ -445,7 +441,7 @@ def test_a_manifest_beside_the_tables_of_another_is_refused(tmp_path: Path) -> N
 def test_a_manifest_names_every_algorithm_and_another_one_is_refused(
     tmp_path: Path, part: str
 ) -> None:
-    value = json.loads(json.dumps(planned(tmp_path, made()).value))
+    value = json.loads(json.dumps(planned(tmp_path, made()).contents.to_json()))
     name = "version" if part in ("layout", "text") else "algo"
     value[part][name] = "other/1"
     (tmp_path / "manifest.json").write_bytes(canonical_json(value))
@@ -455,12 +451,12 @@ def test_a_manifest_names_every_algorithm_and_another_one_is_refused(
 
 def test_totals_say_what_is_drawn_of_each_source(tmp_path: Path) -> None:
     manifest = planned(tmp_path, made(), ratios={"a": "repeat: 1", "b": "repeat: 2"})
-    a, b = (source["drawn"] for source in manifest.value["sources"])
-    assert (a["samples"], b["samples"]) == (60, 60)
-    assert b["tokens"] == 2 * int(manifest.tables[1]["tokens"].sum())
-    assert b["millis"] == 60 * 3500 and manifest.value["totals"]["seconds"] == 210
-    assert manifest.value["totals"]["nbytes"] == 60 * 10 + 60 * 80
-    assert a["frames"] == 60 and b["frames"] == 60 * 4
+    a, b = (source.drawn for source in manifest.contents.sources)
+    assert (a.samples, b.samples) == (60, 60)
+    assert b.tokens == 2 * int(manifest.tables[1]["tokens"].sum())
+    assert b.millis == 60 * 3500 and manifest.contents.totals.seconds == 210
+    assert manifest.contents.totals.nbytes == 60 * 10 + 60 * 80
+    assert a.frames == 60 and b.frames == 60 * 4
 
 
 def test_this_manifest_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from mixtures.manifest.blocks import Blocks
-from mixtures.manifest.draws import Drawn, Draws
+from mixtures.manifest.draws import Draws, SampleReference
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import Packs
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
-from mixtures.versions import BATCH_ALGO, DEAL_ALGO
+from mixtures.versions import BATCH_ALGO, RANK_SHARDING_ALGO
 from shards.errors import UserError
 from tests.support.made_pool import MadePool, many, write_recipe
 
@@ -66,7 +66,7 @@ def test_a_position_is_a_function_of_the_manifest_alone(manifest: Manifest) -> N
         draws.sample(-1)
 
 
-def window(order: Packs, manifest: Manifest, k: int) -> list[tuple[Drawn, ...]]:
+def window(order: Packs, manifest: Manifest, k: int) -> list[tuple[SampleReference, ...]]:
     """The packs of window k, found by where their samples stand."""
     packs, i = [], 0
     while not packs or packs[-1][0].position < (k + 1) * manifest.pack.window:
@@ -89,15 +89,15 @@ def test_packs_partition_the_positions_window_by_window(manifest: Manifest) -> N
 
 def test_a_pack_number_finds_its_window_from_anywhere(manifest: Manifest) -> None:
     forward, cold = Packs(manifest), Packs(manifest)
-    packs = [forward.pack(i) for i in range(manifest.value["packs"] + 60)]
+    packs = [forward.pack(i) for i in range(manifest.contents.packs + 60)]
     assert cold.pack(len(packs) - 1) == packs[-1]
-    assert manifest.value["packs"] == manifest.packs_per_window.sum()
+    assert manifest.contents.packs == manifest.packs_per_window.sum()
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 40, 400])
 def test_going_on_from_a_saved_place_gives_the_same_packs(manifest: Manifest, ahead: int) -> None:
-    step = ahead + manifest.value["packs"] // 4 - 20
-    walked, cold = Order(manifest, 4), Order(manifest, 4)
+    step = ahead + manifest.contents.packs // 4 - 20
+    walked, cold = BatchSampler(manifest, 4), BatchSampler(manifest, 4)
     assert walked.has_step(step)
     window, pack = walked.place_of(step)
     cold.go_on(step, window, pack)
@@ -109,9 +109,9 @@ def test_going_on_from_a_saved_place_gives_the_same_packs(manifest: Manifest, ah
 
 def test_going_on_far_beyond_the_length_counts_no_window_before_it(manifest: Manifest) -> None:
     """A place that can be, a million windows on: packed alone, so it comes at once."""
-    order, window = Order(manifest, 4), 10**7
+    order, window = BatchSampler(manifest, 4), 10**7
     inside = len(manifest.packs_per_window)
-    first = manifest.value["packs"] + (window - inside) * 7
+    first = manifest.contents.packs + (window - inside) * 7
     first += -first % 4
     order.go_on(first // 4, window, first)
     found = [one.position for pack in order.batch(first // 4, 0, 1) for one in pack]
@@ -123,9 +123,9 @@ def test_going_on_far_beyond_the_length_counts_no_window_before_it(manifest: Man
 def test_a_place_that_cannot_be_is_refused(
     manifest: Manifest, step: int, change: tuple[int, int]
 ) -> None:
-    order = Order(manifest, 4)
+    order = BatchSampler(manifest, 4)
     window, pack = order.place_of(step)
-    cold = Order(manifest, 4)
+    cold = BatchSampler(manifest, 4)
     if step == 300 and max(map(abs, change)) == 1:  # beyond the length only what no order can have
         change = (change[0] * 2000, change[1] * 100)
     with pytest.raises(UserError, match="resume from the checkpoint before it"):
@@ -136,7 +136,9 @@ def test_a_finite_order_goes_on_at_its_end_too(tmp_path: Path) -> None:
     ratios = {"a": "repeat: 1", "b": "repeat: 2"}
     recipe = load_recipe(write_recipe(tmp_path, ratios))
     sources = {"a": many("a", 50), "b": many("b", 20)}
-    order = Order(build_manifest(recipe, MadePool(sources=sources).make(tmp_path)).manifest, 4)
+    order = BatchSampler(
+        build_manifest(recipe, MadePool(sources=sources).make(tmp_path)).manifest, 4
+    )
     steps = 0
     while order.has_step(steps):
         steps += 1
@@ -145,26 +147,39 @@ def test_a_finite_order_goes_on_at_its_end_too(tmp_path: Path) -> None:
 
 
 def test_a_step_too_far_beyond_the_length_is_refused_at_once(manifest: Manifest) -> None:
-    order = Order(manifest, 4)
+    order = BatchSampler(manifest, 4)
     with pytest.raises(UserError, match="more than 1000000; ask for an earlier step"):
         order.has_step(10**20)
-    assert 0 < order.windows_to(manifest.value["packs"]) < 100
-    assert order.windows_to(manifest.value["packs"] // 4 - 1) == 0
+    assert 0 < order.windows_to(manifest.contents.packs) < 100
+    assert order.windows_to(manifest.contents.packs // 4 - 1) == 0
 
 
-def test_a_step_of_many_blocks_packs_each_once(manifest: Manifest) -> None:
-    order = Order(manifest, 60)
-    order._packs._blocks._windows_at_once = 1
+@pytest.mark.parametrize("world_size", [1, 7])
+def test_a_step_of_many_blocks_packs_each_once(manifest: Manifest, world_size: int) -> None:
+    """More blocks than small steps keep: sharding by cost and reading then share them."""
+    with patch("mixtures.manifest.blocks._AT_ONCE", (1, 64)):
+        order = BatchSampler(manifest, 240)
     with patch.object(Blocks, "block", autospec=True, side_effect=Blocks.block) as block:
-        order.batch(0, 0, 1)
-    assert block.call_count <= 2 * 20
+        found = [pack for rank in range(world_size) for pack in order.batch(0, rank, world_size)]
+    windows = order._packs.window_of(239)[0] + 1
+    assert windows > 2 * 8 and block.call_count == -(-windows // 2)
+    whole = BatchSampler(manifest, 240).batch(0, 0, 1)
+    assert sorted(map(key_of, found)) == sorted(map(key_of, whole))
+
+
+def test_packs_are_read_together_as_they_are_alone(manifest: Manifest) -> None:
+    numbers = [70, 3, 3, 0, 41, 200, 4]
+    assert Packs(manifest).packs(numbers) == [Packs(manifest, 9).pack(i) for i in numbers]
+    assert Packs(manifest).packs([]) == []
+    with pytest.raises(IndexError):
+        Packs(manifest).packs([4, -1])
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5, 8, 11])
 def test_any_number_of_ranks_sees_the_same_packs_of_a_step(
     manifest: Manifest, world_size: int
 ) -> None:
-    order, packs = Order(manifest, 8), Packs(manifest)
+    order, packs = BatchSampler(manifest, 8), Packs(manifest)
     for step in (0, 7):
         dealt = [order.batch(step, rank, world_size) for rank in range(world_size)]
         counts = [len(mine) for mine in dealt]
@@ -180,7 +195,7 @@ def key_of(pack: tuple) -> list[int]:
 
 
 def test_no_source_falls_to_one_rank(manifest: Manifest) -> None:
-    order, seen = Order(manifest, 4), Counter()
+    order, seen = BatchSampler(manifest, 4), Counter()
     for step in range(150):
         for rank in range(2):
             for pack in order.batch(step, rank, 2):
@@ -192,20 +207,20 @@ def test_no_source_falls_to_one_rank(manifest: Manifest) -> None:
 
 def test_totals_are_those_of_the_drawn_samples(manifest: Manifest) -> None:
     drawn = Draws(manifest).samples(0, manifest.length)
-    totals = manifest.value["totals"]
-    assert totals["samples"] == manifest.length == 512
-    assert totals["tokens"] == sum(one.tokens for one in drawn)
-    assert totals["patches"] == sum(one.patches for one in drawn)
+    totals = manifest.contents.totals
+    assert totals.samples == manifest.length == 512
+    assert totals.tokens == sum(one.tokens for one in drawn)
+    assert totals.patches == sum(one.patches for one in drawn)
 
 
 def test_the_order_of_this_manifest_never_changes(manifest: Manifest) -> None:
     """A change of any algorithm behind the order must change its version, and this digest."""
-    assert manifest.value["order_digest"] == GOLDEN
+    assert manifest.contents.order_digest == GOLDEN
     assert [len(pack) for pack in map(Packs(manifest).pack, range(6))] == [4, 4, 4, 5, 5, 4]
 
 
 def test_this_is_the_batch_of_feistel_splitmix64_1_and_lpt_counts_1(manifest: Manifest) -> None:
     """Of these packs; a change of the lanes alone must change the name of an algorithm."""
-    assert (BATCH_ALGO, DEAL_ALGO) == ("feistel-splitmix64/1", "lpt-counts/1")
-    lanes = Order(manifest, 8).deal(3, 3)
+    assert (BATCH_ALGO, RANK_SHARDING_ALGO) == ("feistel-splitmix64/1", "lpt-counts/1")
+    lanes = BatchSampler(manifest, 8).packs_by_rank(3, 3)
     assert lanes == [[24, 26, 28], [25, 30, 29], [27, 31]]

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.draws import Draws
-from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.npy_tables import ROW
 from mixtures.order.schedule import table_of
+from mixtures.recipe.types import PackRule
 
 DOC = Path(__file__).parents[3] / "docs" / "manifest.md"
 SEED, LENGTH, WEIGHTS = 17, 10, {"digits": 7, "scenes": 3}
@@ -78,23 +79,17 @@ def test_the_worked_example_is_what_we_draw() -> None:
         table = np.zeros(len(keys), ROW)
         table["key"] = np.frombuffer(bytes.fromhex("".join(keys)), "V16")
         tables.append(table)
-    stages = [(0, tuple(WEIGHTS.values()))]
-    value = {
-        "seed": SEED,
-        "length": LENGTH,
-        "recipe": {"ratio": "weight"},
-        "schedule": {"stages": [{"start": 0, "shares": list(WEIGHTS.values())}]},
-        "sources": [{"name": name} for name in WEIGHTS],
-    }
-    manifest = Manifest(
-        value=value,
+    order = DrawOrder(
+        seed=SEED,
+        names=list(WEIGHTS),
         tables=tables,
-        source_at=table_of(stages, LENGTH),
-        packs_per_window=np.empty(0, np.uint32),
-        tokenizer=b"",
+        source_at=table_of([(0, tuple(WEIGHTS.values()))], LENGTH),
+        loop=0,
+        is_finite=False,
+        pack=PackRule(tokens=1, patches=1, window=1),
     )
     drawn = [
         (str(one.position), one.source, str(one.epoch), one.key)
-        for one in Draws(manifest).samples(0, LENGTH)
+        for one in Draws(order).samples(0, LENGTH)
     ]
     assert drawn == [(row[0], row[1], row[3], row[5]) for row in by_the_words()]

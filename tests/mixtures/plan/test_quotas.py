@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mixtures.manifest.contents import Amounts
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest, write_manifest
 from mixtures.manifest.manifest import Manifest
@@ -38,17 +39,16 @@ def planned(folder: Path, pool: Path, ratios: dict[str, str], *more: str) -> Man
     return build_manifest(recipe, Pool(str(pool))).manifest
 
 
-def drawn(manifest: Manifest, name: str) -> dict[str, int]:
-    counts: dict[str, int] = manifest.value["sources"][manifest.names.index(name)]["drawn"]
-    return counts
+def drawn(manifest: Manifest, name: str) -> Amounts:
+    return manifest.contents.sources[manifest.names.index(name)].drawn
 
 
 def test_weights_of_tokens_keep_the_ratio_of_tokens(tmp_path: Path, pool: Path) -> None:
     ratios = {"a": "weight: 3", "b": "weight: 1"}
     manifest = planned(tmp_path, pool, ratios, "unit: tokens", "length: 120000")
-    total = manifest.value["totals"]["tokens"]
-    assert abs(drawn(manifest, "a")["tokens"] / total - 0.75) < 0.003
-    assert drawn(manifest, "a")["samples"] > 4 * drawn(manifest, "b")["samples"]
+    total = manifest.contents.totals.tokens
+    assert abs(drawn(manifest, "a").tokens / total - 0.75) < 0.003
+    assert drawn(manifest, "a").samples > 4 * drawn(manifest, "b").samples
 
 
 def test_a_length_in_tokens_ends_with_the_sample_that_reaches_it(
@@ -67,7 +67,7 @@ def test_a_budget_of_tokens_is_kept_to_a_sample(tmp_path: Path, pool: Path, budg
     )
     of_a = [one for one in Draws(manifest).samples(0, manifest.length) if one.source == "a"]
     spent = sum(one.tokens for one in of_a)
-    assert spent == drawn(manifest, "a")["tokens"] <= budget
+    assert spent == drawn(manifest, "a").tokens <= budget
     table = manifest.tables[0]
     turn = np.array([len(of_a)])
     row, _ = manifest.epochs.drawn(0, turn)
@@ -78,8 +78,8 @@ def test_a_budget_that_is_not_there_is_an_error_or_short(tmp_path: Path, pool: P
     with pytest.raises(UserError, match="'a' has 60 samples and would be drawn 100 times"):
         planned(tmp_path, pool, {"a": "budget: 100, max_repeats: 1", "b": "budget: 5"})
     short = planned(tmp_path, pool, {"a": "budget: 100, allow_short: true", "b": "budget: 5"})
-    assert short.value["sources"][0]["asked"] == {"budget": "100"}
-    assert drawn(short, "a")["samples"] == 60 and short.length == 65
+    assert short.contents.sources[0].asked == {"budget": "100"}
+    assert drawn(short, "a").samples == 60 and short.length == 65
     twice = "budget: 200, allow_short: true, max_repeats: 2"
     assert planned(tmp_path, pool, {"a": twice, "b": "budget: 5"}).length == 125
 
@@ -92,7 +92,7 @@ def test_a_weight_that_runs_short_is_an_error_or_ends_the_mixture(
         planned(tmp_path, pool, ratios, "length: 200")
     ratios["a"] += ", allow_short: true"
     short = planned(tmp_path, pool, ratios, "length: 200")
-    assert (short.length, drawn(short, "a")["samples"]) == (120, 60)
+    assert (short.length, drawn(short, "a").samples) == (120, 60)
 
 
 def test_stages_change_the_ratio_where_they_start(tmp_path: Path, pool: Path) -> None:
@@ -124,7 +124,7 @@ def test_every_ratio_plans_and_keeps_to_its_weights(
 ) -> None:
     ratios = {name: f"weight: {weight}" for name, weight in zip("ab", weights, strict=True)}
     manifest = planned(tmp_path, pool, ratios, f"unit: {unit}", "length: 3000")
-    shares = manifest.value["schedule"]["stages"][0]["shares"]
+    shares = manifest.contents.schedule.stages[0].shares
     source = Draws(manifest).draw(0, manifest.length).source
     astray = np.cumsum(source == 0) * sum(shares) - np.arange(1, len(source) + 1) * shares[0]
     assert abs(astray).max() < sum(shares)

@@ -59,7 +59,7 @@ def test_a_clip_that_is_decoded_later_is_seen(tmp_path: Path) -> None:
     MadePool(sources={"a": many("a", 3)}).make(tmp_path / "pool")
     pool = MadePool(sources={"a": many("a", 3), "b": many("b", 4)}).make(tmp_path / "pool")
     assert len(read_clips(pool).ids) == 7
-    assert plan_of(tmp_path, pool).manifest.value["sources"][1]["kept"]["samples"] == 4
+    assert plan_of(tmp_path, pool).manifest.contents.sources[1].kept.samples == 4
 
 
 def refused(plan: Plan) -> dict[str, tuple[str, str]]:

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixtures.pool.columns import IMAGE, VIDEO, Clips, Samples
-from mixtures.pool.sample_costs import Pricer
+from mixtures.pool.sample_costs import SampleCosts
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Recipe
-from mixtures.tokens.frame_view import look_at
+from mixtures.tokens.frame_view import view_clip
 from mixtures.tokens.text import TextCodec
-from mixtures.tokens.visual_layout import frames_used, layout_of
+from mixtures.tokens.token_plan import frames_used, plan_clip
 from shards.pool import Pool
 from shards.profile import Profile
 from tests.support.clips import clip_of
@@ -81,8 +81,8 @@ def laid_out(recipe: Recipe, clips: Clips, own: list[int]) -> tuple[int, int, in
         base, pts = clips.times(i)
         kind = "image" if clips.kind[i] == IMAGE else "video"
         clip = clip_of(list(pts), base, kind, (int(clips.width[i]), int(clips.height[i])))
-        look = look_at(clip, recipe.frames, recipe.layout, images)
-        slots = layout_of(look, kind, recipe.layout, CODEC.count, images)
+        look = view_clip(clip, recipe.frames, recipe.layout, images)
+        slots = plan_clip(look, kind, recipe.layout, CODEC.count, images)
         tokens += sum(slot.n for slot in slots)
         shown += len(frames_used(slots))
         patches += len(frames_used(slots)) * look.grid[0] * look.grid[1]
@@ -104,6 +104,6 @@ def test_prices_are_what_each_sample_takes(
     several = st.lists(st.integers(0, len(made) - 1), max_size=3)
     used = data.draw(st.lists(several, min_size=1, max_size=6))
     clips, samples = columns_of(made, used)
-    rows = Pricer(recipe, CODEC, clips, Pool(str(tmp_path / "pool"), Profile())).rows(samples)
+    rows = SampleCosts(recipe, CODEC, clips, Pool(str(tmp_path / "pool"), Profile())).rows(samples)
     found = [tuple(row) for row in rows[["tokens", "patches", "frames"]].tolist()]
     assert found == [laid_out(recipe, clips, own) for own in used]

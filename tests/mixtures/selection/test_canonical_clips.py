@@ -112,7 +112,7 @@ def test_a_recipe_shows_one_clip_for_its_copies_and_loses_nothing(tmp_path: Path
     x, y, z = (name_of(clip) for clip in ("x large", "y", "z"))
     assert plan.manifest.shown([y, z]) == [x, z]
     assert plan.manifest.shown([x, y]) == [x, y]  # what differs between them?
-    assert plain.manifest.shown([y, z]) == [y, z] and "canonical" not in plain.manifest.value
+    assert plain.manifest.shown([y, z]) == [y, z] and plain.manifest.contents.canonical is None
 
 
 def test_short_answers_that_differ_keep_their_own_clips(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_pool_and_shards_show_what_the_plan_counted(built: Manifest, tmp_path: P
         ]
         assert not hidden & {clip.clip_id for clip in ours.sample.clips}
         turns += len(ours.sample.turns)
-    assert turns == 2 * sum(one["kept"]["conversations"] for one in built.value["sources"])
+    assert turns == 2 * sum(one.kept.conversations for one in built.contents.sources)
     packs = [
         [
             (pack.keys, np.diff(pack.cu_seqlens).tolist(), pack.patches.tobytes())
@@ -267,8 +267,8 @@ def test_no_clip_is_shown_by_more_samples_than_the_recipe_allows(tmp_path: Path)
     assert [row["source"] for row in capped(plan)] == ["a"] * 3 + ["b"] * 3
     assert {row["key"] for row in capped(plan)[:3]} == set(sorted(one.key for one in asked)[2:])
     assert {row["detail"] for row in capped(plan)} == {f"3 other samples show clip {name_of('x')}"}
-    assert plan.manifest.value["sources"][0]["not_chosen"] == {"CLIP_CAPPED": 3}
-    assert plan.manifest.value["recipe"]["max_samples_per_clip"] == 3
+    assert plan.manifest.contents.sources[0].not_chosen == {"CLIP_CAPPED": 3}
+    assert plan.manifest.contents.recipe.max_samples_per_clip == 3
 
 
 def test_a_refused_sample_takes_no_place_under_the_cap(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_the_order_and_the_place_of_the_entries_do_not_matter(tmp_path: Path, po
     (tmp_path / "other").mkdir()
     other = plan_of(tmp_path / "other", pool, *entries[::-1])
     assert one.manifest.manifest_id == other.manifest.manifest_id
-    assert "exclude" not in plan_of(tmp_path, pool).manifest.value["recipe"]
+    assert plan_of(tmp_path, pool).manifest.contents.recipe.exclude is None
 
 
 @pytest.mark.parametrize(

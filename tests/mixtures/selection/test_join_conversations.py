@@ -155,9 +155,13 @@ def test_a_recipe_joins_and_its_books_count_what_was_joined(tmp_path: Path) -> N
     a, b = plan.books
     assert (a.admitted, a.not_chosen, a.chosen, a.joined) == (7, 0, 7, 4)
     assert (b.chosen, b.joined) == (4, 0) and a.drawn + b.drawn <= 3 + 4
-    kept = [source["kept"] for source in plan.manifest.value["sources"]]
-    assert [(one["samples"], one["conversations"]) for one in kept] == [(3, 7), (4, 4)]
-    assert plan.manifest.value["join"] == {"algo": JOIN_ALGO, "max_turns": 6, "max_tokens": 200}
+    kept = [source.kept for source in plan.manifest.contents.sources]
+    assert [(one.samples, one.conversations) for one in kept] == [(3, 7), (4, 4)]
+    assert plan.manifest.contents.to_json()["join"] == {
+        "algo": JOIN_ALGO,
+        "max_turns": 6,
+        "max_tokens": 200,
+    }
     assert not any(row["stage"] == "plan" for row in plan.refusals.to_pylist())
 
 
@@ -170,8 +174,12 @@ def test_a_refused_conversation_is_not_joined(tmp_path: Path) -> None:
 
 def test_a_recipe_that_does_not_join_says_nothing_of_it(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, pool_of())
-    assert "join" not in plan.manifest.value and plan.manifest.members == []
-    assert set(plan.manifest.value["sources"][0]["kept"]) == {"samples", "tokens", "table"}
+    assert "join" not in plan.manifest.contents.to_json() and plan.manifest.members == []
+    assert set(plan.manifest.contents.to_json()["sources"][0]["kept"]) == {
+        "samples",
+        "tokens",
+        "table",
+    }
 
 
 def test_a_conversation_less_keeps_the_order_of_the_mixture(tmp_path: Path) -> None:

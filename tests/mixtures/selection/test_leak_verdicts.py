@@ -107,7 +107,7 @@ def test_a_match_with_the_index_refuses_the_whole_cluster_and_counts_by_benchmar
     expected = [("media", "ai2d", "q2", "LEAK_MEDIA"), ("media", "mme", "q1", "LEAK_MEDIA")]
     assert matches(plan) == [(source, *row) for source in "ab" for row in expected]
     said = {"index": index.index_id, "text": "flag"}
-    assert plan.manifest.value["recipe"]["leaks"] == said
+    assert plan.manifest.contents.to_json()["recipe"]["leaks"] == said
     for books in plan.books:
         assert books.not_chosen == 1 and books.admitted == books.chosen + 1
 
@@ -126,7 +126,7 @@ def test_the_text_of_a_question_is_flagged_and_refused_only_where_the_recipe_say
     assert refused(plan) == {("a", "a long one"): ("plan", "LEAK_TEXT")}
     (gone,) = [r for r in refusals(plan) if r.key]
     assert gone.detail == "asks q7 of ai2d"
-    assert plan.manifest.value["sources"][0]["not_chosen"] == {"LEAK_TEXT": 1}
+    assert plan.manifest.contents.sources[0].not_chosen == {"LEAK_TEXT": 1}
     assert plan.books[0].not_chosen == 1
     codes = sorted(row[-1] for row in matches(plan))
     assert codes == ["", "LEAK_TEXT", "LEAK_TEXT"]
@@ -138,7 +138,7 @@ def test_a_recipe_without_these_keys_has_the_manifest_it_always_had(tmp_path: Pa
     index = made_index(tmp_path)
     match(pool, index, [("x", "mme", "q1")], [])
     assert plan_over(tmp_path, pool).manifest.manifest_id == plain.manifest.manifest_id
-    assert not {"leaks", "near_text"} & plain.manifest.value["recipe"].keys()
+    assert not {"leaks", "near_text"} & plain.manifest.contents.to_json()["recipe"].keys()
     assert matches(plain) == []
 
 
@@ -160,10 +160,10 @@ def test_an_index_that_is_missing_or_changed_is_refused_by_name(tmp_path: Path) 
     card = tmp_path / "index/index.json"
     whole = card.read_bytes()
     card.write_bytes(whole.replace(b'"2"', b'"3"'))
-    with pytest.raises(DamagedData, match="not what its index_id says"):
+    with pytest.raises(DamagedData, match=r"index\.json: not as it was written; run .*leaks build"):
         open_index(index.url)
     card.write_bytes(canonical_json([1]))
-    with pytest.raises(DamagedData, match="not a leak index"):
+    with pytest.raises(DamagedData, match=r"index\.json: not as it was written"):
         open_index(index.url)
     card.write_bytes(whole)
     (table,) = (tmp_path / "index/media").iterdir()
@@ -193,7 +193,7 @@ def test_a_text_nearly_equal_to_one_that_stays_is_refused_and_its_own_twins_are_
     assert refused(plan) == {("b", "what 1"): ("plan", "DUPLICATE_NEAR")}
     (gone,) = [r for r in refusals(plan) if r.key]
     assert gone.detail == f"nearly the same as {texts[2].key} of a"
-    assert plan.manifest.value["recipe"]["near_text"] == "17/20"
+    assert plan.manifest.contents.recipe.near_text == "17/20"
     assert [books.not_chosen for books in plan.books] == [0, 1]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixtures.tokens.frame_selection import SELECTIONS, at_rates, select
-from mixtures.tokens.frame_view import look_at
+from mixtures.tokens.frame_view import view_clip
 from mixtures.tokens.layout_types import LayoutConfig, View
 from tests.support.clips import clip_of
 
@@ -67,15 +67,15 @@ def test_scores_that_are_missing_are_named() -> None:
         select(9, 4, "scene", [1, 2])
     clip = clip_of(list(range(9)), (1, 1))
     with pytest.raises(ValueError, match="clip c: selection difference needs 9 scores"):
-        look_at(clip, View(cap=4, selection="difference"), LayoutConfig())
+        view_clip(clip, View(cap=4, selection="difference"), LayoutConfig())
 
 
 def test_the_chosen_times_are_returned() -> None:
     clip = replace(clip_of(list(range(40)), (1, 2)), differences=(0,) * 31 + (200,) + (0,) * 8)
     view = View(fps=1, cap=2, selection="difference")
-    look = look_at(clip, view, LayoutConfig())
+    look = view_clip(clip, view, LayoutConfig())
     assert look.frames == (0, 32) and [float(s) for s in look.seconds] == [0.0, 16.0]
-    asked = look_at(
+    asked = view_clip(
         clip, View(fps=1, cap=2, selection="query"), LayoutConfig(), scores=[*range(40)]
     )
     assert asked.frames == (36, 38)

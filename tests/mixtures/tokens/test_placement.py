@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mixtures.tokens.frame_view import look_at, view_placement
+from mixtures.tokens.frame_view import view_clip, view_placement
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.placement import Placement, Size, _picture, _scaled, place
 from pipeline.media.decoded import stored_size
@@ -115,7 +115,7 @@ def test_an_image_is_never_enlarged_and_a_view_says_how_it_fits() -> None:
     assert view_placement("image", size, View(), layout) == (128, 64, size)
     assert view_placement("video", size, View(), layout).picture[0] > 400
     image = clip_of([0], (1, 1), "image", size)
-    assert look_at(image, View(fit="floor"), layout).picture == (96, 32)
+    assert view_clip(image, View(fit="floor"), layout).picture == (96, 32)
 
 
 def test_people_are_told_what_becomes_of_a_picture() -> None:

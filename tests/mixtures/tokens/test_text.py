@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixtures.tokens.layout_types import LayoutConfig, Slot
+from mixtures.tokens.layout_types import LayoutConfig, TokenRun
 from mixtures.tokens.text import NEEDED, SPECIALS, TextCodec, pieces_of, train_tokenizer
-from mixtures.tokens.visual_layout import visual_layout
+from mixtures.tokens.token_plan import plan_frames
 from shards.errors import UserError
 from shards.sample import Turn
 from tests.support.made_pool import TOKENIZER
@@ -25,7 +25,7 @@ TEXTS = st.lists(
 
 
 @st.composite
-def conversations(draw: st.DrawFn) -> tuple[tuple[Turn, ...], list[list[Slot]]]:
+def conversations(draw: st.DrawFn) -> tuple[tuple[Turn, ...], list[list[TokenRun]]]:
     """Turns and the layouts of their clips, each clip named once somewhere."""
     turns, layouts = [], []
     for number in range(draw(st.integers(1, 4))):
@@ -37,7 +37,7 @@ def conversations(draw: st.DrawFn) -> tuple[tuple[Turn, ...], list[list[Slot]]]:
             kind = draw(st.sampled_from(["image", "video"]))
             cfg = LayoutConfig(slow_frames=2, timestamps="per_frame_text")
             seconds = [i * 0.5 for i in range(3)]
-            layouts.append(visual_layout([(4, 4)] * 3, seconds, kind, cfg, CODEC.count))
+            layouts.append(plan_frames([(4, 4)] * 3, seconds, kind, cfg, CODEC.count))
         turns.append(Turn(role=role, text=text, media=tuple(places)))
     return tuple(turns), layouts
 
@@ -45,7 +45,7 @@ def conversations(draw: st.DrawFn) -> tuple[tuple[Turn, ...], list[list[Slot]]]:
 @settings(deadline=None)
 @given(conversations())
 def test_counts_are_the_length_of_what_is_rendered(
-    made: tuple[tuple[Turn, ...], list[list[Slot]]],
+    made: tuple[tuple[Turn, ...], list[list[TokenRun]]],
 ) -> None:
     turns, layouts = made
     visual = sum(slot.n for layout in layouts for slot in layout)
@@ -56,7 +56,7 @@ def test_counts_are_the_length_of_what_is_rendered(
 @settings(deadline=None)
 @given(conversations())
 def test_a_clip_that_is_mentioned_again_is_not_shown_again(
-    made: tuple[tuple[Turn, ...], list[list[Slot]]],
+    made: tuple[tuple[Turn, ...], list[list[TokenRun]]],
 ) -> None:
     turns, layouts = made
     visual = sum(slot.n for layout in layouts for slot in layout)
@@ -68,7 +68,7 @@ def test_a_clip_that_is_mentioned_again_is_not_shown_again(
 @settings(deadline=None)
 @given(conversations())
 def test_control_tokens_stand_where_the_template_and_the_slots_put_them(
-    made: tuple[tuple[Turn, ...], list[list[Slot]]],
+    made: tuple[tuple[Turn, ...], list[list[TokenRun]]],
 ) -> None:
     turns, layouts = made
     ids = CODEC.render(turns, layouts).ids.tolist()
@@ -130,7 +130,7 @@ def test_the_template_is_chatml() -> None:
 
 
 def test_visual_slots_are_found_where_they_start() -> None:
-    layout = visual_layout([(2, 2)], [0], "image", LayoutConfig(), CODEC.count)
+    layout = plan_frames([(2, 2)], [0], "image", LayoutConfig(), CODEC.count)
     turn = Turn(role="user", text="which digit", media=((0, 5),))
     rendered = CODEC.render([turn], [layout])
     assert [(clip, slot) for _, clip, slot in rendered.visual] == [(0, i) for i in range(6)]

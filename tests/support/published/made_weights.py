@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Siglip2Config, Siglip2Model
 
-from train.model.published import TowerSizes, oryx_table, stored_shapes
 from train.weights.decoders import decoder_shapes
+from train.weights.published import TowerSizes, oryx_table, stored_shapes
 
 QWEN: dict[str, Any] = {
     "architectures": ["Qwen2ForCausalLM"],

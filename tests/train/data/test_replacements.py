@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixtures.manifest.draws import Drawn, Draws
+from mixtures.manifest.draws import Draws, SampleReference
 from mixtures.manifest.files import load_manifest
 from shards.errors import DamagedData
 from shards.reader import open_data
@@ -49,7 +49,7 @@ def keys(built: Path, workers: int = 0, world_size: int = 1) -> list[list[str]]:
     return [sorted(step) for step in steps]
 
 
-def first_of(built: Path, source: str) -> Drawn:
+def first_of(built: Path, source: str) -> SampleReference:
     drawn = Draws(load_manifest(built)).samples(0, 32)
     return next(one for one in drawn if one.source == source)
 
@@ -121,3 +121,15 @@ def test_a_source_without_a_whole_sample_stops_the_run(built: Path) -> None:
             part.write_bytes(b"\0" * part.stat().st_size)
     with pytest.raises(DamagedData, match=r"no whole sample|are damaged"):
         keys(built)
+
+
+@pytest.mark.parametrize("what", ["tokens", "patches"])
+def test_a_sample_that_is_not_as_long_as_it_was_planned_is_damaged(built: Path, what: str) -> None:
+    manifest = load_manifest(built)
+    stream = Stream(manifest, pool_of(built), 0, 1, 0, 0, global_batch=4)
+    drawn = first_of(built, "clips")
+    (whole,) = stream.loader.load(stream.loader.with_rows([drawn]))
+    assert whole.key == drawn.key and not stream.replaced
+    longer = replace(drawn, **{what: getattr(drawn, what) + 1})
+    (other,) = stream.loader.load(stream.loader.with_rows([longer]))
+    assert other.key != drawn.key and stream.replaced == 1

@@ -11,10 +11,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mixtures.tokens.frame_view import look_at
-from mixtures.tokens.layout_types import START, LayoutConfig, Slot, View
+from mixtures.tokens.frame_view import view_clip
+from mixtures.tokens.layout_types import START, LayoutConfig, TokenRun, View
 from mixtures.tokens.text import Rendered
-from mixtures.tokens.visual_layout import frames_used, layout_of
+from mixtures.tokens.token_plan import frames_used, plan_clip
 from tests.support.clips import clip_of
 from tests.support.tiny_model import LAYOUT, PAD, VISION_END, VISION_START, tiny_model, tiny_sample
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
@@ -30,8 +30,8 @@ MEMORY = replace(LAYOUT, memory_tokens=TOKENS)
 def long_sample(frames: int, layout: LayoutConfig = MEMORY, key: str = "long") -> RenderedSample:
     """A clip of so many stored frames, at one a second, of which a view shows 8."""
     clip = clip_of(list(range(frames)), (1, 1), size=(64, 64))
-    look = look_at(clip, View(fps=1, cap=CAP, area=64 * 64, memory=4096), layout)
-    slots = layout_of(look, "video", layout, len)
+    look = view_clip(clip, View(fps=1, cap=CAP, area=64 * 64, memory=4096), layout)
+    slots = plan_clip(look, "video", layout, len)
     ids, visual = [5, 6], []
     for index, slot in enumerate(slots):
         visual.append((len(ids), 0, index))
@@ -51,7 +51,7 @@ def long_sample(frames: int, layout: LayoutConfig = MEMORY, key: str = "long") -
     )
 
 
-def id_of(slot: Slot) -> int:
+def id_of(slot: TokenRun) -> int:
     if slot.kind in ("start", "end"):
         return VISION_START if slot.kind == START else VISION_END
     return PAD

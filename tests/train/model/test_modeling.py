@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,16 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from shards.errors import UserError
 from tests.support.tiny_model import LAYOUT, PAD, VISION_END, mixed_samples, tiny_model, tiny_sample
 from train.data.attention_blocks import plan_blocks
-from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
+from train.data.collate import (
+    MemoryFrames,
+    Pack,
+    RenderedSample,
+    VisualSlots,
+    build_pack,
+    empty_pack,
+)
 from train.model import register
-from train.model.inputs import VISUAL_INPUTS, pack_inputs, packed_row
+from train.model.inputs import pack_inputs, packed_row
 from train.model.modeling import SlowFastForConditionalGeneration
 
 NO_END = 63
@@ -32,8 +39,11 @@ def logits_of(model: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tens
 
 def visual_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
     """Those of one unpadded row, as the processor gives them."""
-    visual = {name: inputs[name] for name in VISUAL_INPUTS}
-    return visual | {name: visual[name]._asdict() for name in ("slots", "memory")}
+    visual = {name: inputs[name] for name in ("patches", "grids", "seconds")}
+    for name, kind in (("slots", VisualSlots), ("memory", MemoryFrames)):
+        parts = {field.name: getattr(inputs[name], field.name) for field in fields(kind)}
+        visual[name] = parts | {"sample": torch.zeros_like(parts["position"])}
+    return visual
 
 
 def checkpointed(model: SlowFastForConditionalGeneration) -> None:
@@ -269,7 +279,7 @@ def test_a_saved_model_loads_as_it_was(tmp_path: Path, tied: bool) -> None:
 def test_it_works_without_torchvision() -> None:
     absent = ("torchvision", "deepspeed", "peft", "accelerate", "timm")
     code = f"import sys\nfor name in {absent}: sys.modules[name] = None\n"
-    code += "import train.model.convert, train.model.vision\n"
+    code += "import train.weights.convert, train.model.vision\n"
     code += "from train.model import register\nregister()\n"
     code += "from tests.support.tiny_model import *\nfrom train.model.inputs import pack_inputs\n"
     code += "from train.data.collate import build_pack\n"
@@ -277,7 +287,7 @@ def test_it_works_without_torchvision() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 
-@pytest.mark.parametrize("name", ["input_ids", "labels", "position_ids", "patches", "seconds"])
+@pytest.mark.parametrize("name", ["input_ids", "targets", "position_ids", "patches", "seconds"])
 def test_forward_says_which_arguments_go_together(name: str) -> None:
     inputs = pack_inputs(build_pack(mixed_samples(), LAYOUT))
     with pytest.raises(TypeError, match="forward needs"):

@@ -1,6 +1,6 @@
 """Published encoder weights <-> ours: tables of names, and reshapes.
 
-    python -m train.model.convert oryx_vit.pth vision.safetensors
+    python -m train.weights.convert oryx_vit.pth vision.safetensors
 
 reads the published Oryx-ViT file without running what it may hold, and writes safetensors.
 """
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shards.errors import UserError, run_command
-from train.model.published import (
+from train.weights.published import (
     ORYX_LAYERS,
     ORYX_PREFIX,
     ORYX_UNUSED,
@@ -115,7 +115,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m train.model.convert", description="Published Oryx-ViT -> safetensors."
+        prog="python -m train.weights.convert", description="Published Oryx-ViT -> safetensors."
     )
     parser.add_argument("source", type=Path, help="the published oryx_vit.pth")
     parser.add_argument("target", type=Path, help="the safetensors file to write")

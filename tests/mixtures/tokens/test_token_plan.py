@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixtures.tokens.frame_selection import spread
-from mixtures.tokens.frame_view import look_at, view_frames, view_placement
+from mixtures.tokens.frame_view import view_clip, view_frames, view_placement
 from mixtures.tokens.layout_types import FAST, IMAGE, MEMORY, POOLED, SLOW, TIME, LayoutConfig, View
 from mixtures.tokens.placement import grid_of, place
-from mixtures.tokens.visual_layout import (
+from mixtures.tokens.token_plan import (
     frames_used,
-    layout_of,
+    plan_clip,
+    plan_frames,
     pool_cells,
     time_text,
-    visual_layout,
 )
 from tests.support.clips import clip_of
 
@@ -34,7 +34,7 @@ def count(text: str) -> int:
 
 
 def laid_out(grid: tuple[int, int], frames: int, cfg: LayoutConfig, kind: str = "video") -> list:
-    return visual_layout([grid] * frames, [0.0] * frames, kind, cfg, lambda _: 5)
+    return plan_frames([grid] * frames, [0.0] * frames, kind, cfg, lambda _: 5)
 
 
 def shown_grid(size: tuple[int, int], area: int) -> tuple[int, int]:
@@ -129,13 +129,13 @@ def test_images_share_a_budget_down_to_a_floor_then_are_pooled() -> None:
     sizes = [view_placement("image", (1024, 1024), view, cfg, n)[:2] for n in (1, 2, 9)]
     assert sizes == [(352, 352), (256, 256), (256, 256)]
     for images, n in ((2, 16), (3, 8)):
-        slots = visual_layout([(16, 16)], [0], "image", cfg, count, images)
+        slots = plan_frames([(16, 16)], [0], "image", cfg, count, images)
         assert {slot.n for slot in slots if slot.kind == IMAGE} == {n}
 
 
 def test_timestamps_stand_before_slow_frames_and_every_eighth_fast_one() -> None:
     cfg = LayoutConfig(slow_frames=4, timestamps="per_frame_text")
-    slots = visual_layout([(4, 4)] * 20, [Fraction(i, 2) for i in range(20)], "video", cfg, count)
+    slots = plan_frames([(4, 4)] * 20, [Fraction(i, 2) for i in range(20)], "video", cfg, count)
     texts = [slot.text for slot in slots if slot.kind == TIME]
     assert texts == ["0.0s", "2.5s", "5.0s", "7.5s", "0.0s", "4.0s", "8.0s"]
     assert all(slot.n == len(slot.text) for slot in slots if slot.kind == TIME)
@@ -219,9 +219,9 @@ def test_cells_cover_every_patch_of_a_frame(rows: int, columns: int, kind: str, 
 
 def test_a_look_is_what_the_layout_is_of() -> None:
     clip = clip_of(list(range(8)), (1, 2), size=(128, 64))
-    look = look_at(clip, View(fps=1, cap=3, min_area=64 * 64), STAMPED)
+    look = view_clip(clip, View(fps=1, cap=3, min_area=64 * 64), STAMPED)
     assert look.grid == (4, 8) and look.frames == (0, 2, 4)
-    slots = layout_of(look, clip.kind, STAMPED, count)
+    slots = plan_clip(look, clip.kind, STAMPED, count)
     assert frames_used(slots) == (0, 1, 2)
     assert slots[2].text == time_text(look.seconds[0])
 
@@ -248,6 +248,15 @@ def test_a_bare_video_halves_columns_and_has_no_learned_vector() -> None:
     assert sum(slot.n for slot in slots if slot.kind in POOLED) == 10 * 288 + 50 * 16 == 3680
 
 
+def test_a_short_bare_video_repeats_slow_frames_as_apple_does() -> None:
+    """linspace(0, frames, slow + 1) as integers, without the last: their index of slow frames."""
+    for frames in (1, 3, 7, 10, 23):
+        cfg = LayoutConfig(arrangement="v1", slow_frames=10, timestamps="none")
+        slots = laid_out((4, 4), frames, cfg)
+        slow = [slot.frame for slot in slots if slot.kind == SLOW and slot.row == 0]
+        assert slow == np.linspace(0, frames, 11).astype(int)[:-1].tolist()
+
+
 def test_queries_give_every_frame_the_same_tokens_whatever_its_size() -> None:
     cfg = LayoutConfig(arrangement="queries", queries=16)
     small, large = (laid_out(grid, 128, cfg) for grid in ((4, 4), (24, 24)))
@@ -264,7 +273,7 @@ def test_newlines_end_the_rows_they_are_asked_for(newlines: str, rows: int) -> N
 
 def test_the_sentence_lists_the_times_of_the_slow_frames_before_the_video() -> None:
     cfg = LayoutConfig(slow_frames=2, timestamps="sentence")
-    slots = visual_layout([(4, 4)] * 4, [0, 1, 2, 3.5], "video", cfg, count)
+    slots = plan_frames([(4, 4)] * 4, [0, 1, 2, 3.5], "video", cfg, count)
     assert slots[0].text == "A video of 4 frames; seen at 0.0s, 2.0s.\n"
     assert slots[0].n == len(slots[0].text) and kinds_of(slots)[1] == "start"
     assert kinds_of(slots).count(TIME) == 1
@@ -299,17 +308,17 @@ def test_a_video_without_frames_is_refused() -> None:
     with pytest.raises(ValueError, match="a video of 0 frames"):
         laid_out((4, 4), 0, LayoutConfig())
     with pytest.raises(ValueError, match="clip c: a video of 0 frames"):
-        look_at(replace(clip_of([0], (1, 2)), pts=()), View(), LayoutConfig())
+        view_clip(replace(clip_of([0], (1, 2)), pts=()), View(), LayoutConfig())
 
 
 def test_frames_beyond_the_cap_stand_behind_one_memory_slot() -> None:
     cfg = LayoutConfig(slow_frames=2, memory_tokens=8)
     clip = clip_of(list(range(40)), (1, 2))
-    look = look_at(clip, View(fps=1, cap=4, memory=6), cfg)
+    look = view_clip(clip, View(fps=1, cap=4, memory=6), cfg)
     assert (len(look.frames), look.memory) == (10, 6)
     assert not set(look.frames[:4]) & set(look.frames[4:])
-    slots = layout_of(look, "video", cfg, count)
+    slots = plan_clip(look, "video", cfg, count)
     assert [(s.n, s.frame, s.frames) for s in slots if s.kind == MEMORY] == [(8, 4, 6)]
     assert frames_used(slots) == tuple(range(10))
-    short = look_at(clip, View(fps=1, cap=64), cfg)
-    assert short.memory == 0 and MEMORY not in kinds_of(layout_of(short, "video", cfg, count))
+    short = view_clip(clip, View(fps=1, cap=64), cfg)
+    assert short.memory == 0 and MEMORY not in kinds_of(plan_clip(short, "video", cfg, count))

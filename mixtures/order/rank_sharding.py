@@ -1,4 +1,4 @@
-"""Packs over ranks: longest processing time first (LPT), counts kept equal; a pure function."""
+"""Sharding over ranks: longest processing time first (Graham 1969), counts kept equal."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 
 
-def deal(costs: Sequence[int], lanes: int) -> list[list[int]]:
+def shard_over_ranks(costs: Sequence[int], lanes: int) -> list[list[int]]:
     """Indices of `costs` per lane: longest first to the least loaded, counts equal within one."""
     base, extra = divmod(len(costs), lanes)
     dealt: list[list[int]] = [[] for _ in range(lanes)]
+    # a heap of (work so far, lane): the least loaded lane, ties to the lower number
     open_lanes = [(0, lane) for lane in range(lanes)]
     heapify(open_lanes)
+    # Graham's LPT (1969), longest first, with counts bound to differ by one at most
     for item in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
         load, lane = heappop(open_lanes)
+        # a full lane is closed; `extra` lanes may take one more, the first that ask
         while len(dealt[lane]) == base and not extra:
             load, lane = heappop(open_lanes)
         extra -= len(dealt[lane]) == base

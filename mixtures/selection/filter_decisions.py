@@ -1,4 +1,4 @@
-"""Who stays: facts of the pool and rules of the recipe become one verdict per sample.
+"""Filters: quality, licence, exact and near deduplication, decontamination; one decision a sample.
 
 Media duplicates alone never remove a sample. A sample is a duplicate when each of its clips, in
 order, is of the same cluster as another's and the normalised turns are equal; the survivor is the
@@ -36,7 +36,7 @@ class Refusals:
     details: list[str]
 
 
-class Verdicts:
+class FilterDecisions:
     """Of one source: which samples stay, and why the others do not."""
 
     def __init__(self, samples: Samples) -> None:
@@ -77,47 +77,52 @@ class Verdicts:
         return sum(len(each.places) for each in self.refusals if each.stage == "decode")
 
 
-def refuse_broken(verdicts: Verdicts, clips: Clips) -> None:
+def refuse_broken(decisions: FilterDecisions, clips: Clips) -> None:
     """Samples with a refused clip, each with the code of its first one."""
-    samples, by_code = verdicts.samples, defaultdict[str, list[tuple[int, str]]](list)
-    for place in verdicts.staying(samples.per_sample(clips.kind == 0)).tolist():
+    samples = decisions.samples
+    by_code = defaultdict[str, list[tuple[int, str]]](list)
+    for place in decisions.staying(samples.per_sample(clips.kind == 0)).tolist():
+        # one code a sample: that of the first clip which is broken
         first = next(clip for clip in _clips_of(samples, place) if clip in clips.why)
         code, detail = clips.why[first]
+        # one entry in the books for each code
         by_code[code].append((place, detail))
     for code, found in sorted(by_code.items()):
         places, details = zip(*found, strict=True)
-        verdicts.refuse(np.array(places, np.int64), code, list(details), "decode")
+        decisions.refuse(np.array(places, np.int64), code, list(details), "decode")
 
 
-def refuse_licences(verdicts: Verdicts, allowed: Sequence[str] | None) -> None:
+def refuse_licences(decisions: FilterDecisions, allowed: Sequence[str] | None) -> None:
     """Samples under a licence that is not on the recipe's list, if there is one."""
-    samples = verdicts.samples
+    samples = decisions.samples
     if allowed is None or not samples.licences:
         return
+    # few licences, many samples: decide once for each licence
     fits = np.array([licence in allowed for licence in samples.licences])
     details = [f"the licence is {licence}" for licence in samples.licences]
-    places = verdicts.staying(~fits[samples.licence])
+    places = decisions.staying(~fits[samples.licence])
     own = [details[i] for i in samples.licence[places].tolist()]
-    verdicts.refuse(places, "LICENCE_REFUSED", own)
+    decisions.refuse(places, "LICENCE_REFUSED", own)
 
 
-def refuse_filtered(verdicts: Verdicts, rule: Filter, passes: NDArray[np.bool_]) -> None:
+def refuse_filtered(decisions: FilterDecisions, rule: Filter, passes: NDArray[np.bool_]) -> None:
     """Samples that do not pass a filter."""
-    places = verdicts.staying(~passes)
+    places = decisions.staying(~passes)
     detail = f"the recipe wants {rule.column} {rule.wanted()}"
-    verdicts.refuse(places, "FILTER_REFUSED", [detail] * len(places))
+    decisions.refuse(places, "FILTER_REFUSED", [detail] * len(places))
 
 
-def refuse_leaks(verdicts: Verdicts, clips: Clips, found: Comparison) -> None:
+def refuse_leaks(decisions: FilterDecisions, clips: Clips, found: Comparison) -> None:
     """Samples with a clip in the cluster of a clip that matches held-out media."""
-    samples = verdicts.samples
-    places, details = verdicts.staying(samples.per_sample(found.leaked)), []
+    samples = decisions.samples
+    places = decisions.staying(samples.per_sample(found.leaked))
+    details = []
     for place in places.tolist():
         clip, leaks = next(leaks_of(samples, place, found))
         name = clips.ids[clip].tobytes().hex()
         doubt = "" if leaks[0].judged == "same" else ", or it is too small to tell"
         details.append(f"clip {name} matches {leaks[0].held_out} of {leaks[0].benchmark}{doubt}")
-    verdicts.refuse(places, "LEAK_MEDIA", details)
+    decisions.refuse(places, "LEAK_MEDIA", details)
 
 
 def leaks_of(samples: Samples, place: int, found: Comparison) -> Iterator[tuple[int, list[Leak]]]:
@@ -127,52 +132,60 @@ def leaks_of(samples: Samples, place: int, found: Comparison) -> Iterator[tuple[
             yield clip, leaks
 
 
-def refuse_leaked_texts(verdicts: Verdicts, leaked: pa.Table) -> None:
+def refuse_leaked_texts(decisions: FilterDecisions, leaked: pa.Table) -> None:
     """Samples that share a 12-gram with a held-out question; a shorter question proves nothing."""
     long = leaked.filter(pc.greater(leaked["shared"], 0)).sort_by(
         [("key", "ascending"), ("benchmark", "ascending")]
     )
+    # of several benchmarks the first by name is told
     keys = ids_of(long["key"])
-    at = find(keys, np.ascontiguousarray(verdicts.samples.key))
-    places = verdicts.staying(at >= 0)
+    at = find(keys, np.ascontiguousarray(decisions.samples.key))
+    places = decisions.staying(at >= 0)
     rows = long.take(pa.array(at[places])).to_pylist()
     details = [f"asks {row['held_out']} of {row['benchmark']}" for row in rows]
-    verdicts.refuse(places, "LEAK_TEXT", details)
+    decisions.refuse(places, "LEAK_TEXT", details)
 
 
-def refuse_long(verdicts: Verdicts, rows: NDArray[np.void], budget: PackRule) -> None:
+def refuse_long(decisions: FilterDecisions, rows: NDArray[np.void], budget: PackRule) -> None:
     """Samples (their rows of ROW beside) that outgrow one pack."""
     for what, most in (("tokens", budget.tokens), ("patches", budget.patches)):
-        places = verdicts.staying(rows[what] > most)
+        places = decisions.staying(rows[what] > most)
         sizes = rows[what][places].tolist()
         details = [f"{size} {what}, a pack holds {most}" for size in sizes]
-        verdicts.refuse(places, "SAMPLE_TOO_LONG", details)
+        decisions.refuse(places, "SAMPLE_TOO_LONG", details)
 
 
-def refuse_duplicates(all_verdicts: Sequence[Verdicts], found: Comparison) -> None:
+def refuse_duplicates(all_decisions: Sequence[FilterDecisions], found: Comparison) -> None:
     """Of samples with equal turns over equal clusters, all but the first of the recipe."""
-    heads = [halves(each.samples.turns)[0] for each in all_verdicts]
-    staying = [head[each.stays] for head, each in zip(heads, all_verdicts, strict=True)]
+    # 64 of the 128 bits of a digest find what may be equal; only that is looked at whole
+    heads = [halves(each.samples.turns)[0] for each in all_decisions]
+    staying = [head[each.stays] for head, each in zip(heads, all_decisions, strict=True)]
+    # heads that occur twice or more, over all sources
     every = np.sort(np.concatenate(staying))
     twice = np.unique(every[1:][every[1:] == every[:-1]])
     first: dict[tuple[bytes, bytes], str] = {}
-    for verdicts, head in zip(all_verdicts, heads, strict=True):
-        samples, places, details = verdicts.samples, [], []
-        for place in verdicts.staying(_among(head, twice)).tolist():
+    for decisions, head in zip(all_decisions, heads, strict=True):
+        samples = decisions.samples
+        places = []
+        details = []
+        for place in decisions.staying(_among(head, twice)).tolist():
+            # equal turns over clips of equal clusters, in order; the first of them survives
             clusters = found.cluster[_clips_of(samples, place)].tobytes()
             name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
+            # sources come in the order of the recipe, samples in that of their keys
             survivor = first.setdefault((samples.turns[place].tobytes(), clusters), name)
             if survivor is not name:
                 places.append(place)
                 details.append(f"the same as {survivor}")
-        verdicts.refuse(np.array(places, np.int64), "DUPLICATE_SAMPLE", details)
+        decisions.refuse(np.array(places, np.int64), "DUPLICATE_SAMPLE", details)
 
 
 def refuse_near_duplicates(
-    all_verdicts: Sequence[Verdicts], found: Comparison, pairs: pa.Table
+    all_decisions: Sequence[FilterDecisions], found: Comparison, pairs: pa.Table
 ) -> None:
     """Samples over the clusters of an earlier one that stays and whose text a pair connects."""
     ends = [ids_of(pairs[name]) for name in ("text_a", "text_b")]
+    # the graph of texts that are nearly alike, both ways
     alike: dict[bytes, set[bytes]] = defaultdict(set)
     for one, other in zip(*(each.tolist() for each in ends), strict=True):
         alike[one].add(other)
@@ -180,11 +193,14 @@ def refuse_near_duplicates(
     paired = np.concatenate(ends)
     paired = paired[sorting(paired)]
     kept: dict[bytes, dict[bytes, tuple[int, str]]] = defaultdict(dict)
-    for verdicts in all_verdicts:
-        samples, places, details = verdicts.samples, [], []
+    for decisions in all_decisions:
+        samples = decisions.samples
+        places = []
+        details = []
         turns = np.ascontiguousarray(samples.turns)
-        for place in verdicts.staying(find(paired, turns) >= 0).tolist():
+        for place in decisions.staying(find(paired, turns) >= 0).tolist():
             text = turns[place].tobytes()
+            # greedy: a sample stays unless it is alike to one over the same clips that stays
             mates = kept[found.cluster[_clips_of(samples, place)].tobytes()]
             twins = alike[text] & mates.keys()
             if twins:
@@ -193,16 +209,17 @@ def refuse_near_duplicates(
             else:
                 name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
                 mates[text] = (len(mates), name)
-        verdicts.refuse(np.array(places, np.int64), "DUPLICATE_NEAR", details)
+        decisions.refuse(np.array(places, np.int64), "DUPLICATE_NEAR", details)
 
 
-def _among(numbers: NDArray[np.uint64], few: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def _among(heads: NDArray[np.uint64], few: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which of many evenly spread numbers are among a few; their upper bits tell most apart."""
     shift = np.uint64(64 - _MARK_BITS)
+    # a Bloom filter of one hash function: most of the many are passed over by one look-up
     marked = np.zeros(1 << _MARK_BITS, bool)
     marked[few >> shift] = True
-    found: NDArray[np.bool_] = marked[numbers >> shift]
-    found[found] = np.isin(numbers[found], few)
+    found: NDArray[np.bool_] = marked[heads >> shift]
+    found[found] = np.isin(heads[found], few)
     return found
 
 

@@ -127,7 +127,7 @@ def test_a_sample_longer_than_a_pack_is_refused_with_both_numbers(tmp_path: Path
     details = [r.detail for r in refusals(plan) if r.code == "SAMPLE_TOO_LONG"]
     assert len(details) == 1 and details[0].endswith("tokens, a pack holds 250")
     assert refused(plan)["a", "seven " * 300] == ("plan", "SAMPLE_TOO_LONG")
-    assert plan.manifest.value["sources"][0]["not_chosen"] == {"SAMPLE_TOO_LONG": 1}
+    assert plan.manifest.contents.sources[0].not_chosen == {"SAMPLE_TOO_LONG": 1}
 
 
 PAIRS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=12)
@@ -159,7 +159,7 @@ def test_a_recipe_may_keep_duplicates_and_each_is_drawn(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, twins(), "duplicates: keep", "length: 7")
     assert refused(plan) == {}
     assert [len(table) for table in plan.manifest.tables] == [4, 3]
-    assert plan.manifest.value["recipe"]["duplicates"] == "keep"
+    assert plan.manifest.contents.recipe.duplicates == "keep"
     drawn = [(one.source, one.key) for one in Draws(plan.manifest).samples(0, 7)]
     key = twins().sources["a"][-1].key
     assert drawn.count(("a", key)) == 2 and len(set(drawn)) == 6
@@ -174,7 +174,9 @@ def test_by_default_they_are_refused_and_the_manifest_says_nothing_of_it(tmp_pat
         plan_of(tmp_path / str(i), twins(), *more)
         for i, more in enumerate(((), ("duplicates: refuse",)))
     )
-    assert len(refused(plain)) == 2 and "duplicates" not in plain.manifest.value["recipe"]
+    assert (
+        len(refused(plain)) == 2 and "duplicates" not in plain.manifest.contents.to_json()["recipe"]
+    )
     assert plain.manifest.manifest_id == asked.manifest.manifest_id
 
 

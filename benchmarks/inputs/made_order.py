@@ -1,4 +1,4 @@
-"""Manifests over made samples, without a pool: for what only the order is asked."""
+"""Draw orders over made samples, without a pool."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.inputs.made_index import write_recipe
+from mixtures.manifest.draw_order import DrawOrder
 from mixtures.manifest.epochs import Epochs
-from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.npy_tables import ROW
 from mixtures.plan.quotas import resolve
 from mixtures.recipe.load import load_recipe
+from mixtures.recipe.types import PackRule
 
-PACK = {"tokens": 32_768, "patches": 262_144, "window": 1024}
+PACK = PackRule(tokens=32_768, patches=262_144, window=1024)
 SEED = 17
 
 
@@ -36,7 +37,7 @@ def made_tables(kept: Sequence[int], means: Sequence[int]) -> list[NDArray[np.vo
     return tables
 
 
-def made_manifest(
+def made_order(
     kept: Sequence[int],
     ratio: str,
     values: Sequence[Fraction],
@@ -44,8 +45,8 @@ def made_manifest(
     unit: str = "samples",
     length: int = 10**6,
     means: Sequence[int] | None = None,
-) -> Manifest:
-    """A manifest whose sources have these ratios."""
+) -> DrawOrder:
+    """The order of sources with these ratios."""
     tables = made_tables(kept, means or [500] * len(kept))
     ratios = {f"source-{i}": f"{ratio}: {float(value)}" for i, value in enumerate(values)}
     with tempfile.TemporaryDirectory() as folder:
@@ -54,19 +55,13 @@ def made_manifest(
         write_recipe(path, Path(folder), ratios, *more)
         recipe = load_recipe(path)
     epochs = Epochs(SEED, list(ratios), [table["key"] for table in tables])
-    ((_, shares),), source_at = resolve(recipe, tables, epochs)
-    value = {
-        "seed": SEED,
-        "length": len(source_at),
-        "recipe": {"ratio": ratio},
-        "schedule": {"stages": [{"start": 0, "shares": list(shares)}]},
-        "sources": [{"name": name} for name in ratios],
-        "pack": PACK,
-    }
-    return Manifest(
-        value=value,
+    _, source_at = resolve(recipe, tables, epochs)
+    return DrawOrder(
+        seed=SEED,
+        names=list(ratios),
         tables=tables,
         source_at=source_at,
-        packs_per_window=np.empty(0, np.uint32),
-        tokenizer=b"",
+        loop=0,
+        is_finite=ratio != "weight",
+        pack=PACK,
     )
