@@ -52,7 +52,7 @@ def losses(out: Path) -> Section:
     for title, folder in RUNS.items():
         lines = (out / folder / "metrics.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
-        series[title] = [(row["step"], row["loss"]) for row in rows]
+        series[title] = [(row["step"], row["loss"]) for row in rows if row["loss"] is not None]
     return curves_section("Training", series, "Mean loss per supervised token at each step.")
 
 

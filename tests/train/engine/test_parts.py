@@ -40,7 +40,7 @@ CONFIGS: dict[str, Config] = {
     "bf16": replace(SHARED, guard=SKIP, precision="bf16"),
 }
 """In both, steps BAD have a gradient of NaN on the last rank."""
-CHAIN = [(3, 2), (1, 4), (2, 6), (2, 6)]
+CHAIN = [(3, 2), (1, 4), (2, 6), (2, STEPS)]
 """ZeRO stage, and the last of its checkpoints that the next one finds."""
 OFFLOAD = {"bf16": {3: "weights", 1: "optimizer"}}
 """What lies in CPU memory, by config and stage."""
@@ -186,7 +186,7 @@ def test_bf16_keeps_master_weights_and_learns_as_fp32_does(runs: Path, out: str)
         finer += not torch.equal(state[f"weight/{name}"], weight.float())
     assert finer > 10  # the masters hold more than the model's weights
     losses = [row["loss"] for row in metrics(runs / "bf16" / out)]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
