@@ -17,6 +17,8 @@ from tests.support.tiny_run import ONE_THREAD
 
 RANKS = 4
 SLACK = 0.3 * 2**30
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""glibc would keep the memory of parameters that were parted; on a GPU shares lie on the device."""
 LARGE: dict[str, Any] = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
@@ -36,7 +38,7 @@ def launched(tmp_path: Path, built: Path, decoder: Path, how: str) -> list[dict[
     done = subprocess.run(
         [sys.executable, *words, "tests.support.published.placed", str(out / "job.json")],
         cwd=Path(__file__).parents[3],
-        env=ONE_THREAD,
+        env=ONE_THREAD | RETURNED,
         capture_output=True,
         text=True,
         check=False,
