@@ -17,6 +17,7 @@ GROUPS = {
         "decode",
         "dedupe_scale",
         "duplicates",
+        "flips",
         "hostile",
         "kills",
         "pipeline",

@@ -81,7 +81,7 @@ def books_balance(out: Path) -> bool:
     for stage in STAGES:
         path = out / stage / "refused.parquet"
         written = Counter(read_table(path.read_bytes(), str(path))["source"].to_pylist())
-        for books in json.loads((out / stage / "books.json").read_text()):
+        for books in json.loads((out / stage / "books.json").read_text())["sources"]:
             refused = books["records_refused"] + books["samples_refused"] + books["not_chosen"]
             parsed = books["records"] - books["records_refused"]
             admitted = books["samples"] - books["samples_refused"]

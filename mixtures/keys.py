@@ -145,15 +145,33 @@ def _float_above_0(value: Any) -> float:
     return read
 
 
+def _share(value: Any) -> Fraction:
+    """A share: a decimal, or a fraction in words, `1/3`."""
+    quotient = isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,5}/[1-9][0-9]{0,5}", value)
+    share = Fraction(value) if quotient else _exact(value)
+    if not 0 < share <= 1:
+        raise ValueError(value)
+    return share
+
+
+def _count_or_share(value: Any) -> int | Fraction:
+    if type(value) is not int:
+        return _share(value)
+    if value < 0:
+        raise ValueError(value)
+    return value
+
+
 def one_of(*allowed: str | int) -> Rule:
-    """One of some words, or of some integers."""
+    """One of some words, integers or truth values."""
 
     def read(value: Any) -> object:
-        if type(value) is not type(allowed[0]) or value not in allowed:
+        if not any(type(value) is type(one) and value == one for one in allowed):
             raise ValueError(value)
         return value
 
-    return Rule(f"one of {', '.join(map(str, allowed))}", read)
+    words = [str(one).lower() if isinstance(one, bool) else str(one) for one in allowed]
+    return Rule(f"one of {', '.join(words)}", read)
 
 
 def one_or_more(value: object) -> object:
@@ -169,3 +187,7 @@ Positive = Annotated[Fraction, Rule("a number above 0 (1e-12 to 1e12)", _above_0
 PositiveOrZero = Annotated[Fraction, Rule("0, or a number above 0 (1e-12 to 1e12)", _not_negative)]
 Rate = Annotated[float, Rule("a number above 0", _float_above_0)]
 RateOrZero = Annotated[float, Rule("0, or a number above 0", _float)]
+Share = Annotated[Fraction, Rule("a share above 0 and up to 1, as 0.25 or 1/4", _share)]
+CountOrShare = Annotated[
+    int | Fraction, Rule("a count, or a share of all as 0.03 or 1/30", _count_or_share)
+]

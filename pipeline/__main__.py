@@ -7,6 +7,7 @@ Examples:
   python -m pipeline report OUT
   python -m pipeline compact POOL
   python -m pipeline sources
+  python -m pipeline sandbox
   python -m pipeline leaks build BENCHMARKS.yaml --out INDEX
 """
 
@@ -23,10 +24,12 @@ from pipeline.jobs.leak_index import build_index
 from pipeline.jobs.progress import steps
 from pipeline.jobs.ray_executor import connect
 from pipeline.jobs.write_shards import Sizes, pack
+from pipeline.media import canary
 from pipeline.media.decode import check_tools
 from pipeline.report.page import write_report
 from pipeline.sources.catalogue import CATALOGUE, catalogue
-from shards.errors import run_command
+from shards.errors import UserError, run_command
+from shards.outcome import top_codes
 from shards.pool import Pool
 
 LOG_WIDTH = 160
@@ -50,7 +53,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--pool", help="the pool, shared by recipes (default: OUT/pool)")
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
-        "--uncaged", action="store_true", help="decode where no layer of the media cage works"
+        "--no-sandbox",
+        dest="uncaged",
+        action="store_true",
+        help="decode, for data that you trust, where the media sandbox does not hold",
     )
     command.set_defaults(run=run_build)
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
@@ -68,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_compact)
     command = commands.add_parser("sources", help="list the catalogue of public datasets")
     command.set_defaults(run=run_sources)
+    command = commands.add_parser("sandbox", help="try every escape from the media sandbox here")
+    command.set_defaults(run=run_sandbox)
     leaks = commands.add_parser("leaks", help="an index of evaluation data, for recipes to avoid")
     command = leaks.add_subparsers(required=True).add_parser(
         "build", help="local copies of benchmarks -> a leak index"
@@ -76,7 +84,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, help="folder for the index")
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
-        "--uncaged", action="store_true", help="decode where no layer of the media cage works"
+        "--no-sandbox",
+        dest="uncaged",
+        action="store_true",
+        help="decode, for data that you trust, where the media sandbox does not hold",
     )
     command.set_defaults(run=run_leaks_build)
     return top
@@ -128,6 +139,19 @@ def run_sources(_: argparse.Namespace) -> None:
     console.print(
         f"(?) recalled, to be checked. Ids, notes and addresses: {CATALOGUE}", highlight=False
     )
+
+
+def run_sandbox(_: argparse.Namespace) -> None:
+    """What code inside the media sandbox can do to this machine; status 2 if it can do anything."""
+    found = canary.found()
+    table = Table("escape", "a program inside", "is", box=None)
+    for name, what in canary.ESCAPES.items():
+        table.add_row(name, what, "open" if name in found.open else "confined")
+    console = Console()
+    console.print(str(found), highlight=False)
+    console.print(table)
+    if found.open:
+        raise UserError(f"{' '.join(found.open)}: open; install bubblewrap and libseccomp")
 
 
 def run_leaks_build(arguments: argparse.Namespace) -> None:
@@ -182,6 +206,9 @@ def show(built: Built, page: str) -> None:
         )
     show_sizes(console, built.sizes)
     console.print(f"manifest_id {built.manifest_id}\nreport      {page}", highlight=False)
+    for source in (books.source for books in built.books):
+        for code in top_codes(built.refusals, source):
+            console.print(f"{source}: {code}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_sizes(console: Console, sizes: Sizes) -> None:

@@ -9,19 +9,24 @@ finished and ends with the same `manifest_id`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from mixtures.plan.build_manifest import build_manifest
+import pyarrow as pa
+
+from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Recipe
 from mixtures.selection.leak_counts import Matched, by_benchmark
+from pipeline.failed_build import Accounts, accounted, unplanned
 from pipeline.fetch.local_files import resolve
 from pipeline.jobs.collect import gather
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.progress import steps
 from pipeline.jobs.ray_executor import connect
-from pipeline.jobs.run_stages import admit, decode, revisions, sample_tables
+from pipeline.jobs.run_stages import admit, check_nodes, decode, revisions, sample_tables
 from pipeline.jobs.write_shards import Sizes, pack
 from pipeline.media.decode import check_tools
 from pipeline.sources.pin import Pinned, pin
@@ -36,10 +41,14 @@ from shards.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """What a build published; `matches` counts those with evaluation data by benchmark."""
+    """What a build published; `matches` counts those with evaluation data by benchmark.
+
+    `refusals` has the columns of REFUSED.
+    """
 
     manifest_id: str
     books: tuple[Books, ...]
+    refusals: pa.Table
     matches: tuple[Matched, ...]
     sizes: Sizes
 
@@ -59,30 +68,50 @@ def build(
     bounds = {source.name: source.max_refused for source in recipe.sources}
     with connect(address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
+        check_nodes(job)
         watched = replace(job, fuse=Fuse(bounds))
         gathered = gather(sources, "decode", watched)
         watched.fuse.check(recipe_path)
         admitted = admit(sources, gathered, watched, "admit")
-        watched.fuse.check(recipe_path)
-        held_out = admit(exams, gather(exams, "held_out", job), job, "held out")
-        benchmark = held_out_clips(pool, held_out)
-        watched = replace(job, fuse=Fuse(bounds))
-        decode("decode", admitted, watched)
-        decode("held_out", held_out, job)
-        watched.fuse.check(recipe_path)
-        pool.ledger.compact(MANY)
-        compare(admitted, held_out, benchmark, job)
-        find_leaks(recipe, admitted, job)
-        find_twins(recipe, admitted, job)
-        count_lengths(recipe, admitted, job)
-        with bars.step("plan"):
-            read = {name: receipt.work_id for name, receipt in (admitted | held_out).items()}
-            plan = build_manifest(recipe, pool, read)
+        with accounted(recipe, out, partial(unplanned, pool, admitted, out)):
+            watched.fuse.check(recipe_path)
+            plan = planned(recipe, exams, admitted, replace(job, fuse=Fuse(bounds)))
             plan.write(out)
-        sizes = pack(f"{out}/manifest.json", f"{out}/shards", job)
-    manifest_id = plan.manifest.manifest_id
-    matches = tuple(by_benchmark(plan.matches.to_pylist()))
-    return Built(manifest_id=manifest_id, books=tuple(plan.books), matches=matches, sizes=sizes)
+        with accounted(recipe, out, lambda _: accounts_of(plan)):
+            sizes = pack(f"{out}/manifest.json", f"{out}/shards", job)
+    return Built(
+        manifest_id=plan.manifest.manifest_id,
+        books=tuple(plan.books),
+        refusals=plan.refusals,
+        matches=tuple(by_benchmark(plan.matches.to_pylist())),
+        sizes=sizes,
+    )
+
+
+def accounts_of(plan: Plan) -> Accounts:
+    """The accounts of a plan."""
+    return Accounts(books=plan.books, refusals=plan.refusals, matches=plan.matches)
+
+
+def planned(
+    recipe: Recipe, exams: Sequence[Pinned], admitted: dict[str, Receipt], job: Job
+) -> Plan:
+    """Everything from admitted sources to the plan; the job's fuse watches the recipe's media."""
+    pool, unwatched = job.pool, replace(job, fuse=Fuse({}))
+    gathered = gather(exams, "held_out", unwatched)
+    held_out = admit(exams, gathered, unwatched, "held out")
+    benchmark = held_out_clips(pool, held_out)
+    decode("decode", admitted, job)
+    decode("held_out", held_out, unwatched)
+    job.fuse.check(str(recipe.path))
+    pool.ledger.compact(MANY)
+    compare(admitted, held_out, benchmark, job)
+    find_leaks(recipe, admitted, job)
+    find_twins(recipe, admitted, job)
+    count_lengths(recipe, admitted, job)
+    with job.bars.step("plan"):
+        read = {name: receipt.work_id for name, receipt in (admitted | held_out).items()}
+        return build_manifest(recipe, pool, read)
 
 
 def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]:

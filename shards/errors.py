@@ -11,7 +11,11 @@ exception is a bug or a failing machine, and is allowed to show its traceback.
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Callable
+
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+"""Categories of characters that a terminal obeys, hides or reorders by, or that no font has."""
 
 
 class UserError(ValueError):
@@ -26,13 +30,25 @@ class MissingData(UserError):
     """An index or a manifest names bytes that the given data does not hold."""
 
 
+def escaped(text: str) -> str:
+    """Text of strangers as it may be shown: on one line, what a terminal would obey spelled out."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        sign.encode("unicode_escape").decode() if unicodedata.category(sign) in _UNSEEN else sign
+        for sign in text
+    )
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command line; a UserError or a refused folder becomes a line each and status 2."""
     try:
         main()
     except UserError as error:
-        sys.stderr.writelines(f"error: {line}\n" for line in str(error).split("\n"))
+        sys.stderr.writelines(f"error: {escaped(line)}\n" for line in str(error).split("\n"))
         sys.exit(2)
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        sys.stderr.write(f"error: {error.filename}: {error.strerror}; check the path and rights\n")
+        sys.stderr.write(
+            f"error: {escaped(str(error.filename))}: {error.strerror}; check the path and rights\n"
+        )
         sys.exit(2)

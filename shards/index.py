@@ -258,14 +258,14 @@ def write_table(table: pa.Table) -> bytes:
     return data
 
 
-def read_named(data: bytes, where: str) -> pa.Table:
-    """The table in a pool's file; DamagedData unless its bytes are those that its name says."""
+def read_named(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table in a pool's file, or these columns; DamagedData unless its name says its bytes."""
     if not where.endswith(f"/{sha256_hex(data)}.parquet"):
         raise DamagedData(
             f"{where}: not the bytes that its name says; restore it, or remove it, the receipt "
             "that names it and snapshots/, and build again"
         )
-    return read_table(data, where)
+    return read_table(data, where, columns)
 
 
 def read_table(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:

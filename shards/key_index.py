@@ -7,6 +7,7 @@ search and an index costs a process no memory of its own.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +19,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from shards.errors import DamagedData
+from shards.ids import sha256_file
+from shards.store import Store
+
 EntryIds = NDArray[np.bytes_]
 _ID = np.dtype("S18")
 NO_SOURCE = 0xFFFF
 """A number that no source has: its ids are not found."""
+_DIGEST = ".sha256"
+_log = logging.getLogger(__name__)
 
 
 def entry_ids(keys: Sequence[str], sources: Sequence[int] | NDArray[Any]) -> EntryIds:
@@ -84,26 +91,54 @@ class KeyIndex:
 def shared(folder: Path | None, name: str, make: Callable[[], pa.Table]) -> pa.Table:
     """The table `name`, memory-mapped from `folder`; the first process that asks makes it.
 
-    `name` is `<what>-<content>`: other contents of the same thing are removed. Without a folder the
-    table is made in this process's own memory.
+    `name` is `<what>-<content>`: other contents of the same thing are removed. A file whose bytes
+    are not those that were written is made again. Without a folder the table is made in this
+    process's own memory.
     """
     if folder is None:
         return make()
     path = folder / f"{name}.arrow"
-    with _one_at_a_time(folder):
-        if not path.exists():
-            for old in folder.glob(f"{name.rpartition('-')[0]}-*.arrow"):
-                old.unlink()
-            _write(path, make())
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
+    table = _opened(path)
+    if table is None:
+        with _one_at_a_time(folder):
+            table = _opened(path)  # another process may have made it meanwhile
+            if table is None:
+                for old in folder.glob(f"{name.rpartition('-')[0]}-*.*"):
+                    old.unlink()
+                _write(path, make())
+                table = _opened(path)
+    if table is None:
+        raise DamagedData(f"{path}: not the bytes that were written just now; check this disk")
+    return table
+
+
+def _opened(path: Path) -> pa.Table | None:
+    """The table in a file, if its bytes are those whose sha256 lies beside it, and sound."""
+    try:
+        if sha256_file(path).encode() != path.with_suffix(_DIGEST).read_bytes():
+            _log.warning("%s: not as it was written; it is made again", path)
+            return None
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        table.validate(full=True)
+    except FileNotFoundError:
+        return None
+    except pa.ArrowException as error:
+        _log.warning("%s: %s; it is made again", path, error)
+        return None
+    return table
 
 
 def _write(path: Path, table: pa.Table) -> None:
+    """The table, and beside it the digest of its bytes, last; both are on the disk then."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=max(1, len(table)))
+    digest = sha256_file(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
     temporary.replace(path)
+    Store(path.parent).put(path.with_suffix(_DIGEST).name, digest.encode())
 
 
 @contextmanager

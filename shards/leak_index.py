@@ -5,24 +5,25 @@
     INDEX/media/<digest>.parquet           LEAK_MEDIA: which clip is of which benchmark
     INDEX/questions/<digest>.parquet       LEAK_QUESTIONS
 
-`index_id` is H of the card without it, so two copies of one index are one index.
+`index_id` is H of what the card says, so two copies of one index are one index.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from shards.envelope import Envelope
 from shards.errors import DamagedData, MissingData, UserError
-from shards.ids import canonical_json, sha256_hex, short_hash
+from shards.ids import sha256_hex, short_hash
 from shards.index import read_table, write_table
 from shards.store import Store
 
-SCHEMA = "slowfast-mix/leak-index/2"
+_AGAIN = "run `python -m pipeline leaks build` again"
+_ENVELOPE = Envelope(schema="slowfast-mix/leak-index/3", if_damaged=_AGAIN, if_outdated=_AGAIN)
 CARD = "index.json"
 
 
@@ -61,13 +62,8 @@ def write_index(
         data = write_table(table)
         names[folder] = sha256_hex(data)
         store.put_once(f"{folder}/{names[folder]}.parquet", data)
-    card = {
-        "schema": SCHEMA,
-        "fingerprints": fingerprints,
-        "benchmarks": list(benchmarks),
-        "tables": names,
-    }
-    store.put(CARD, canonical_json(card | {"index_id": short_hash(card)}))
+    card = {"fingerprints": fingerprints, "benchmarks": list(benchmarks), "tables": names}
+    store.put(CARD, _ENVELOPE.seal(card))
     return open_index(url)
 
 
@@ -75,19 +71,11 @@ def open_index(url: str) -> LeakIndex:
     """The index in a folder; UserError names what is missing or astray."""
     store = Store(url)
     try:
-        card = json.loads(store.get(CARD))
-        schema, index_id = card.pop("schema"), card.pop("index_id")
-        if schema != SCHEMA:
-            raise UserError(
-                f"{store.path(CARD)}: schema {schema!r}, this version reads {SCHEMA!r}; run "
-                "`python -m pipeline leaks build` again"
-            )
-        if index_id != short_hash(card | {"schema": schema}):
-            raise DamagedData(f"{store.path(CARD)}: not what its index_id says; build it again")
-        return LeakIndex(url=url, index_id=index_id, **card)
+        data = store.get(CARD)
     except MissingData as error:
         raise UserError(
             f"{store.path(CARD)}: not there; run `python -m pipeline leaks build` first"
         ) from error
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise DamagedData(f"{store.path(CARD)}: not a leak index ({error}); build again") from error
+    card = _ENVELOPE.unseal(data, store.path(CARD))
+    index_id = short_hash(card | {"schema": _ENVELOPE.schema})
+    return LeakIndex(url=url, index_id=index_id, **card)

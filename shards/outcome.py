@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
-from shards.errors import UserError
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from shards.envelope import Envelope
+from shards.errors import DamagedData, UserError
+from shards.ids import sha256_hex
+from shards.index import read_table, write_table
+from shards.store import Store
 
 STAGES = ("fetch", "admit", "decode", "plan")
 
@@ -70,6 +78,7 @@ CODES: Mapping[str, str] = {
     "MEDIA_BAD_ASPECT": "the aspect ratio is beyond the bound",
     "MEDIA_TOO_SMALL": "a side is smaller than the bound",
     "MEDIA_TOO_MANY_PIXELS": "the frame has more pixels than the bound",
+    "MEDIA_TOO_MANY_SCANS": "a JPEG goes over its picture more often than the bound",
     "MEDIA_TOO_MANY_STREAMS": "the file has more streams than the bound",
     "MEDIA_TOO_SLOW": "decoding ran into its time limit",
     "MEDIA_TOO_MUCH_MEMORY": "decoding ran into its memory limit",
@@ -115,6 +124,14 @@ class Refused:
     def __post_init__(self) -> None:
         if self.code not in CODES or self.stage not in STAGES:
             raise AssertionError(f"unknown refusal {self.stage}/{self.code}")
+
+
+BOOKS = "books.json"
+_ENVELOPE = Envelope(
+    schema="slowfast-mix/books/2",
+    if_damaged="remove it and build again",
+    if_outdated="build again",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,3 +181,50 @@ class Books:
                 )
         if not 0 <= self.drawn <= self.chosen - self.joined <= self.chosen:
             raise UserError(f"the books of {self.source!r} do not balance: drawn {self.drawn}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeCount:
+    """How many rows of a table of refusals have a code, and the first of them as an example."""
+
+    code: str
+    count: int
+    record: str
+    detail: str
+
+    def __str__(self) -> str:
+        example = ": ".join(part for part in (self.record, self.detail) if part)
+        return f"{self.count} {self.code} ({CODES[self.code]}; e.g. {example})"
+
+
+def top_codes(refused: pa.Table, source: str, most: int = 3) -> list[CodeCount]:
+    """The most frequent codes of a source in a table of REFUSED, most frequent first."""
+    own = refused.filter(pc.equal(refused["source"], source))
+    codes = own["code"].to_pylist()
+    found = []
+    for code, count in Counter(codes).most_common(most):
+        (row,) = own.slice(codes.index(code), 1).to_pylist()
+        found.append(CodeCount(code=code, count=count, record=row["record"], detail=row["detail"]))
+    return found
+
+
+def write_books(store: Store, books: Sequence[Books], tables: Mapping[str, pa.Table]) -> None:
+    """The accounts, and the tables behind them by file name; books.json last, with their sha256."""
+    blobs = {name: write_table(table) for name, table in tables.items()}
+    for name, data in blobs.items():
+        store.put(name, data)
+    digests = {name: sha256_hex(data) for name, data in blobs.items()}
+    value = {"sources": [asdict(one) for one in books], "tables": digests}
+    store.put(BOOKS, _ENVELOPE.seal(value))
+
+
+def read_books(store: Store) -> tuple[tuple[Books, ...], dict[str, pa.Table]]:
+    """What `write_books` wrote; DamagedData names what is not as it was written."""
+    value = _ENVELOPE.unseal(store.get(BOOKS), store.path(BOOKS))
+    tables = {}
+    for name, digest in value["tables"].items():
+        data, where = store.get(name), store.path(name)
+        if sha256_hex(data) != digest:
+            raise DamagedData(f"{where}: not the table that {BOOKS} names; build again")
+        tables[name] = read_table(data, where)
+    return tuple(Books(**one) for one in value["sources"]), tables

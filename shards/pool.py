@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from shards.errors import UserError
-from shards.ids import canonical_json, sha256_hex
+from shards.errors import DamagedData, UserError
+from shards.ids import sha256_hex
 from shards.index import read_named, write_table
-from shards.profile import Profile
+from shards.profile import PROFILE, Profile
 from shards.receipts import Receipt as Receipt
 from shards.receipts import Receipts, Work
 from shards.store import Store
@@ -24,11 +23,12 @@ class Pool:
         self.store = Store(url)
         self.ledger = Receipts(self.store)
         if profile is not None:
-            self.store.put_once("profile.json", canonical_json(profile.to_json()))
+            self.store.put_once("profile.json", PROFILE.seal(profile.to_json()))
         if not self.store.exists("profile.json"):
             raise UserError(f"{url}: not a pool (no profile.json); name one that a build wrote")
         where = self.store.path("profile.json")
-        self.profile = Profile.from_json(json.loads(self.store.get("profile.json")), where)
+        value = PROFILE.unseal(self.store.get("profile.json"), where)
+        self.profile = Profile.from_json(value, where)
         if profile is not None and profile != self.profile:
             raise UserError(
                 f"{where}: this pool keeps {self.profile.to_json()}, the recipe wants "
@@ -70,25 +70,24 @@ class Pool:
         blobs = {folder: (write_table(table), "parquet") for folder, table in tables.items()}
         blobs |= {folder: (data, "tar") for folder, data in (parts or {}).items()}
         outputs = {folder: [self._put(folder, *blob)] for folder, blob in blobs.items()}
-        value = {
-            "work_id": work.work_id,
-            "stage": work.stage,
-            "version": work.version,
-            "parameters": dict(work.parameters),
-            "inputs": list(work.inputs),
-            "outputs": outputs,
-            "counts": dict(counts or {}),
-            "tools": tools,
-        }
-        self.store.put_once(f"receipts/{work.work_id}.json", canonical_json(value))
-        receipt = self.done(work)
-        assert receipt is not None
-        return receipt
+        return self.ledger.put(work, outputs, counts or {}, tools)
+
+    def files(self, receipts: Sequence[Receipt], folder: str) -> list[str]:
+        """The names of the files that these receipts put into `folder`, each once, in their order.
+
+        DamagedData for a receipt that says nothing of the folder: its stage always fills it.
+        """
+        for one in receipts:
+            if folder not in one.outputs:
+                raise DamagedData(
+                    f"{self.store.path(f'receipts/{one.work_id}.json')}: names no file of "
+                    f"{folder}/; remove it and snapshots/, and build again"
+                )
+        return [*dict.fromkeys(name for one in receipts for name in one.outputs[folder])]
 
     def table(self, receipts: Sequence[Receipt], folder: str, schema: pa.Schema) -> pa.Table:
         """The rows that these receipts put into `folder`, in the receipts' order."""
-        names = [name for receipt in receipts for name in receipt.outputs.get(folder, [])]
-        tables = (table for _, table in self.tables(folder, [*dict.fromkeys(names)]))
+        tables = (table for _, table in self.tables(folder, self.files(receipts, folder)))
         return pa.concat_tables([schema.empty_table(), *tables])
 
     def tables(self, folder: str, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from shards.envelope import Envelope
 from shards.errors import UserError
 from shards.ids import short_hash
 
-DOOR_VERSION = "media-door/3"
+DOOR_VERSION = "media-door/4"
+PROFILE = Envelope(
+    schema="slowfast-mix/profile/2",
+    if_damaged="remove it and build again with a recipe of this pool",
+    if_outdated="build another pool, and what was made from it, anew",
+)
+"""Of a pool's profile.json."""
 _AREA = (64 * 64, 4096 * 4096)
 
 

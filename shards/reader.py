@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from shards.errors import DamagedData, MissingData, UserError
 from shards.extents import Extents, Fetch, Place, pair
-from shards.ids import sha256_hex, short_hash
-from shards.index import CLIPS, SAMPLES, read_table
+from shards.ids import short_hash
+from shards.index import CLIPS, SAMPLES
 from shards.key_index import NO_SOURCE, EntryIds, KeyIndex, entry_ids, indexed, numbers_of, shared
 from shards.pool import Pool, Receipt
 from shards.sample import (
@@ -27,12 +27,15 @@ from shards.sample import (
     Sample,
     clip_from_json,
     joined,
+    key_of,
     sample_from_json,
     split_frames,
     turns_from_json,
 )
 from shards.store import Store
-from shards.verify import read_receipt
+from shards.verify import read_index, read_receipt
+
+_REMEDY = "remove the node_folder of this run, or restore the data"
 
 
 class Composition(Protocol):
@@ -139,11 +142,8 @@ class ShardReader:
         self._number = {name: i for i, name in enumerate(json.loads(metadata[b"sources"]))}
 
     def _index(self) -> pa.Table:
-        where = self.store.path("index.parquet")
-        data = self.store.get("index.parquet")
-        if sha256_hex(data) != self.receipt["index"]:
-            raise DamagedData(f"{where}: not the index that receipt.json names; restore it")
-        rows = read_table(data, where, ["source", "key", "shard", "offset", "extent", "crc32"])
+        columns = ["source", "key", "shard", "offset", "extent", "crc32"]
+        rows = read_index(self.store, self.receipt["index"], columns)
         sources = rows["source"].combine_chunks().dictionary_encode()
         ids = entry_ids(rows["key"].to_pylist(), numbers_of(sources.indices))
         names = sources.dictionary.to_pylist()
@@ -178,7 +178,10 @@ class ShardReader:
     def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
         (place,) = self.places(source, key)
         where = self.extents.where(place)
-        return stored_in((fetch or self.extents.read)(place), where)
+        stored = stored_in((fetch or self.extents.read)(place), where)
+        if (stored.sample.source, stored.sample.key) != (source, key):
+            raise DamagedData(f"{where}: sample {stored.sample.key}, not {key}; {_REMEDY}")
+        return stored
 
 
 def stored_in(extent: bytes, where: str) -> Stored:
@@ -206,7 +209,7 @@ class PoolReader:
     def _open(
         self, folder: Path | None, receipts: list[Receipt], under: str, make: Any
     ) -> pa.Table:
-        names = [name for receipt in receipts for name in receipt.outputs.get(under, [])]
+        names = self.pool.files(receipts, under)
         what = f"{under.rpartition('/')[2]}-{short_hash(self.pool.store.url)}"
         return shared(folder, f"{what}-{short_hash(names)}", lambda: make(receipts, under))
 
@@ -229,18 +232,20 @@ class PoolReader:
 
     def places(self, source: str, key: str) -> list[Place]:
         first = self._made.members_of(source, key)[0]
-        return self._clip_places(self._row(source, first)["clip_ids"])
+        return self._clip_places(self._made.shown(self._row(source, first)["clip_ids"]))
 
     def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
-        rows = [self._row(source, member) for member in self._made.members_of(source, key)]
+        rows = [self._told(source, member) for member in self._made.members_of(source, key)]
         clips, frames = [], []
-        for place in self._clip_places(rows[0]["clip_ids"]):
+        shown = self._made.shown(rows[0]["clip_ids"])
+        for clip_id, place in zip(shown, self._clip_places(shown), strict=True):
             where = self.extents.where(place)
             described, payload = pair((fetch or self.extents.read)(place), where)
             clips.append(clip_of(json.loads(bytes(described))))
+            if clips[-1].clip_id != clip_id:
+                raise DamagedData(f"{where}: clip {clips[-1].clip_id}, not {clip_id}; {_REMEDY}")
             frames += split_frames(clips[-1:], payload, where)
-        named = {"source": source, "key": key}
-        conversations = [sample_of(row | named, tuple(clips)) for row in rows]
+        conversations = [sample_of(row | {"key": key}, tuple(clips)) for row in rows]
         return Stored(sample=joined(conversations, key), frames=frames)
 
     def _row(self, source: str, key: str) -> dict[str, Any]:
@@ -253,8 +258,22 @@ class PoolReader:
             )
         return self._samples.row(at)
 
-    def _clip_places(self, named: Sequence[str]) -> list[Place]:
-        clip_ids = self._made.shown(named)
+    def _told(self, source: str, key: str) -> dict[str, Any]:
+        """A row of the samples with its turns read, if what it says is what its key is made of."""
+        row = self._row(source, key) | {"source": source}
+        try:
+            row["turns"] = turns_from_json(json.loads(row["turns"]))
+            found = key_of(row["turns"], row["clip_ids"])
+        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            found = repr(error)
+        if found != key:
+            raise DamagedData(
+                f"{self.pool.store.url}: the index holds another conversation for sample {key} of "
+                f"{source!r} ({found}); {_REMEDY}"
+            )
+        return row
+
+    def _clip_places(self, clip_ids: Sequence[str]) -> list[Place]:
         rows = self._clips.index.find(entry_ids(clip_ids, np.zeros(len(clip_ids))))
         if (rows < 0).any():
             clip_id = clip_ids[int(np.flatnonzero(rows < 0)[0])]
@@ -276,12 +295,12 @@ def clip_of(row: dict[str, Any]) -> Clip:
 
 
 def sample_of(row: dict[str, Any], clips: tuple[Clip, ...]) -> Sample:
-    """The Sample of a row of the sample index."""
+    """The Sample of a row of the sample index whose turns are read."""
     origin = Origin(
         dataset=row["dataset"],
         revision=row["revision"],
         record=row["record"],
         licence=row["licence"],
     )
-    turns = turns_from_json(json.loads(row["turns"]))
-    return Sample(key=row["key"], source=row["source"], turns=turns, clips=clips, origin=origin)
+    named = {name: row[name] for name in ("key", "source", "turns")}
+    return Sample(**named, clips=clips, origin=origin)

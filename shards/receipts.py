@@ -14,11 +14,12 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from shards.envelope import Envelope
 from shards.errors import DamagedData, MissingData
 from shards.ids import sha256_hex, work_id
 from shards.index import RECEIPTS, read_named, table_of, write_table
@@ -31,6 +32,10 @@ MANY = 1000
 MOST_SNAPSHOTS = 16
 """From so many on the next snapshot takes their place."""
 _JSON = ("parameters", "outputs", "counts")
+_REMEDY = "remove it and snapshots/, and build again"
+_ENVELOPE = Envelope(
+    schema="slowfast-mix/receipt/2", if_damaged=_REMEDY, if_outdated="build another pool"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,22 @@ class Receipts:
         except MissingData:
             return None
 
+    def put(
+        self,
+        work: Work,
+        outputs: Mapping[str, Sequence[str]],
+        counts: Mapping[str, int],
+        tools: str,
+    ) -> Receipt:
+        """Write down that this work is done; the receipt that is there, if another one was first.
+
+        Its name is the work id, which it does not repeat: `read` finds it again from what it says.
+        """
+        name = _file(work.work_id)
+        said = {"outputs": outputs, "counts": counts, "tools": tools}
+        self._store.put_once(name, _ENVELOPE.seal(asdict(work) | said))
+        return self._parsed(name, self._store.get(name))
+
     def of(self, stage: str) -> list[Receipt]:
         """All receipts of a stage, in the order of their work ids."""
         return [_receipt(row) for row in self.table(stage).to_pylist()]
@@ -126,12 +147,14 @@ class Receipts:
                 yield name, read_named(self._store.get(name), self._store.path(name))
 
     def _parsed(self, name: str, data: bytes) -> Receipt:
-        try:
-            value = json.loads(data)
-            return Receipt(**(value | {"inputs": tuple(value["inputs"])}))
-        except (TypeError, KeyError, json.JSONDecodeError) as error:
-            where = self._store.path(name)
-            raise DamagedData(f"{where}: not a receipt ({error}); delete it and rerun") from error
+        where = self._store.path(name)
+        value = _ENVELOPE.unseal(data, where)
+        said = {one: value.pop(one) for one in ("outputs", "counts", "tools")}
+        work = Work(**value)
+        if name != _file(work.work_id):
+            raise DamagedData(f"{where}: the receipt of other work, {work.work_id}; {_REMEDY}")
+        of_work = asdict(work) | {"inputs": tuple(work.inputs)}
+        return Receipt(work_id=work.work_id, **of_work, **said)
 
 
 def latest(receipts: Sequence[Receipt]) -> list[Receipt]:

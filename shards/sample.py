@@ -166,7 +166,7 @@ def sample_from_json(data: bytes, where: str) -> Sample:
             clips=tuple(clip_from_json(clip) for clip in value["clips"]),
             origin=Origin(**value["origin"]),
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedData(f"{where}: not a sample: {error!r}") from error
 
 

@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from shards.errors import DamagedData
+import pyarrow as pa
+
+from shards.envelope import Envelope
+from shards.errors import DamagedData, MissingData
 from shards.extents import Extents, Place, pair
-from shards.ids import canonical_json, sha256_hex
+from shards.ids import sha256_hex
 from shards.index import read_table
 from shards.sample import sample_from_json
 from shards.store import Store
 
-RECEIPT_FIELDS = {"manifest_id", "samples", "index", "shards", "digest"}
-
-
-def sign_receipt(value: dict[str, Any]) -> bytes:
-    """The receipt of a folder of shards: canonical JSON, `digest` the sha256 of the rest."""
-    return canonical_json(value | {"digest": sha256_hex(canonical_json(value))})
+INDEX = "index.parquet"
+RECEIPT = Envelope(
+    schema="slowfast-mix/shards/3",
+    if_damaged="restore it, or pack again",
+    if_outdated="pack these shards again",
+)
+"""Of receipt.json: manifest_id, samples, and the sha256 of `index` and of each of the `shards`."""
 
 
 def read_receipt(store: Store) -> dict[str, Any]:
-    """The receipt of a folder of shards; DamagedData unless it is as it was written."""
-    where = store.path("receipt.json")
-    try:
-        value = json.loads(store.get("receipt.json"))
-        rest = {name: v for name, v in value.items() if name != "digest"}
-        whole = set(value) == RECEIPT_FIELDS and value["digest"] == sha256_hex(canonical_json(rest))
-    except (ValueError, AttributeError) as error:
-        raise DamagedData(f"{where}: not a receipt ({error}); restore it, or pack again") from error
-    if not whole:
-        raise DamagedData(f"{where}: not as it was written; restore it, or pack again")
-    return dict(value)
+    """The receipt of a folder of shards; UserError unless this version wrote it so."""
+    return RECEIPT.unseal(store.get("receipt.json"), store.path("receipt.json"))
+
+
+def read_index(store: Store, digest: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The index of a folder of shards; DamagedData unless it is the one that its receipt names."""
+    where = store.path(INDEX)
+    data = store.get(INDEX)
+    if sha256_hex(data) != digest:
+        raise DamagedData(
+            f"{where}: not the index that receipt.json names; restore it, or pack again"
+        )
+    return read_table(data, where, columns)
 
 
 def damage(url: str) -> Iterator[str]:
     """One line per fault: the shard, the byte, the sample it concerns. Nothing if all is well.
 
-    UserError for shards of another schema, which are whole and yet read by nobody.
+    UserError for shards of another version, which are whole and yet read by nobody.
     """
     store = Store(url)
     try:
@@ -66,13 +71,14 @@ Row = tuple[Place, str, int]
 
 def _index(store: Store, digest: str) -> tuple[dict[str, list[Row]], list[str]]:
     """Rows by shard, and the faults of the index itself."""
-    where = store.path("index.parquet")
-    data = store.get("index.parquet") if store.exists("index.parquet") else b""
     rows: dict[str, list[Row]] = {}
-    if sha256_hex(data) != digest:
-        state = "not the index that receipt.json names" if data else "missing"
-        return rows, [f"{where}: {state}; restore it, or pack again"]
-    for row in read_table(data, where).to_pylist():
+    try:
+        table = read_index(store, digest)
+    except MissingData:
+        return rows, [f"{store.path(INDEX)}: missing; restore it, or pack again"]
+    except DamagedData as error:
+        return rows, [str(error)]
+    for row in table.to_pylist():
         place = Place(row["shard"], row["offset"], row["extent"], row["crc32"])
         rows.setdefault(place.file, []).append((place, row["key"], row["position"]))
     return rows, []

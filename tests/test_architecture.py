@@ -38,15 +38,17 @@ ROOMS = {
     "pipeline": {
         "untrusted": "",
         "names": "",
+        "details": "",
         "archives": "untrusted names",
         "fetch": "names",
         "media": "names",
         "dedup": "media",
         "sources": "untrusted names archives fetch",
-        "stages": "untrusted names archives fetch media dedup sources",
+        "stages": "untrusted names details archives fetch media dedup sources",
         "jobs": "archives fetch media sources stages",
         "report": "",
-        "build": "fetch media sources stages jobs",
+        "failed_build": "report",
+        "build": "fetch media sources stages jobs failed_build",
         "__main__": "media sources jobs report build",
     },
     "mixtures": {
@@ -66,19 +68,29 @@ ROOMS = {
     "train": {
         "json_files": "",
         "config": "",
+        "schedule": "config",
+        "guard": "config",
         "data": "",
         "model": "data",
-        "engine": "json_files config data model",
+        "weights": "config data model",
+        "engine": "json_files config guard data model",
         "sizing": "model",
-        "model_folder": "json_files config data model engine",
+        "model_folder": "json_files config data weights model engine",
+        "assemble": "config data model weights model_folder",
         "evaluation": "json_files data model model_folder",
-        "loop": "config data engine model_folder",
-        "__main__": "config sizing evaluation loop",
+        "loop": "json_files config schedule guard data weights engine model_folder",
+        "__main__": "config weights sizing assemble evaluation loop",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}
-# what a model is asked about is opened exactly as what it was trained on
-DOORS = {"pipeline.media": "train/data/user_media.py", "pipeline.sources": "train/evaluation/"}
+# what a model is asked about is opened exactly as what it was trained on; published weights come
+# through the same bounds as published data
+DOORS = {
+    "pipeline.media": "train/data/user_media.py",
+    "pipeline.sources": "train/evaluation/",
+    "pipeline.fetch.local_files": "train/data/user_media.py",
+    "pipeline.fetch": "train/weights/hub_folder.py",
+}
 # planning remembers facts of a pool in the pool
 COMMITTING = ("pipeline/stages/", "mixtures/pool/columns.py")
 NO_POOL = ("shards.pool", "shards.receipts", "mixtures.pool", "ray")

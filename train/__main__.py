@@ -1,4 +1,4 @@
-"""python -m train run | evaluate | chat | model"""
+"""python -m train assemble | run | evaluate | chat | model"""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from rich.console import Console
 from shards.errors import UserError, run_command
 
 EPILOG = {
+    "assemble": "example: python -m train assemble --decoder models/Qwen2.5-1.5B-Instruct "
+    "--tower models/Oryx-ViT --recipe mixtures/sf_llava_1_5_stage1.yaml --out runs/start",
     "run": "example: python -m train run train/configs/demo_stage1.yaml "
     "--manifest runs/demo/stage1/manifest.json --out runs/demo/train1",
     "evaluate": "example: python -m train evaluate --model runs/demo/train2/model "
@@ -32,15 +34,31 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m train", description="Manifest -> weights -> answers."
     )
     commands = top.add_subparsers(dest="command", required=True)
+    start = commands.add_parser(
+        "assemble", help="a start model of published weights", epilog=EPILOG["assemble"]
+    )
+    start.add_argument("--decoder", required=True, help="folder or hf://ORG/NAME@COMMIT")
+    start.add_argument("--tower", required=True, help="file, folder or hf://ORG/NAME@COMMIT")
+    start.add_argument("--recipe", type=Path, required=True, help="its layout, frames, tokenizer")
+    start.add_argument("--out", type=Path, required=True, help="the model folder to write")
     run = commands.add_parser("run", help="train a config on a manifest", epilog=EPILOG["run"])
     run.add_argument("config", type=Path, help="YAML over the defaults of train/config.py")
     run.add_argument("--manifest", type=Path, required=True, help="manifest.json of a build")
     run.add_argument("--data", default="", help="pool or shards (default: beside the manifest)")
     run.add_argument("--out", type=Path, required=True, help="checkpoints, metrics.jsonl, model")
-    run.add_argument("--init-from", default="", help="model folder to start from")
+    run.add_argument("--init-from", default="", help="model folder that all parts start from")
     score = commands.add_parser("evaluate", help="held-out scores", epilog=EPILOG["evaluate"])
-    score.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
-    score.add_argument("--tasks", type=Path, nargs="+", required=True, help=".json or .parquet")
+    score.add_argument("--model", type=Path, help="OUT/model of a run")
+    score.add_argument("--tasks", type=Path, nargs="+", default=[], help=".json or .parquet")
+    score.add_argument(
+        "--benchmark",
+        nargs="+",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="published evaluation sets and the folders of your copies (--list names them)",
+    )
+    score.add_argument("--subtitles", action="store_true", help="show those that a set has")
+    score.add_argument("--list", action="store_true", help="the evaluation sets that are read")
     score.add_argument(
         "--pathways",
         nargs="+",
@@ -49,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         help="visual blocks to show (default: those of training; others are masks, named so)",
     )
     score.add_argument("--relevance", type=Path, help=RELEVANCE)
-    score.add_argument("--out", type=Path, required=True, help="scores as JSON")
+    score.add_argument("--out", type=Path, help="scores as JSON; predictions lie beside it")
     ask = commands.add_parser("chat", help="ask about one file", epilog=EPILOG["chat"])
     ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
     media = ask.add_mutually_exclusive_group(required=True)
@@ -70,22 +88,55 @@ def default_data(manifest: Path) -> str:
     raise UserError(f"{manifest}: neither shards/ nor pool/ nor ../pool beside it; give --data")
 
 
+def assemble(arguments: argparse.Namespace) -> None:
+    from train.assemble import assemble
+
+    out = arguments.out
+    count = assemble(arguments.decoder, arguments.tower, arguments.recipe, out)
+    sys.stdout.write(f"{out}: {count:,} parameters; start a run with --init-from {out}\n")
+
+
 def run(arguments: argparse.Namespace) -> None:
-    from train.config import load_config
-    from train.loop import run
+    from mixtures.manifest.files import load_manifest
+    from train.config import all_from, load_config
+    from train.weights.start import check_start
 
     config = load_config(arguments.config)
     if arguments.init_from:
-        config = replace(config, init_from=arguments.init_from)
+        config = replace(config, parts=all_from(config.parts, arguments.init_from))
+    # what does not fit is said before torch is imported
+    check_start(config, load_manifest(arguments.manifest), str(arguments.manifest))
+
+    from train.loop import run
+
     data = arguments.data or default_data(arguments.manifest)
     run(config, arguments.manifest, data, arguments.out)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
+    if arguments.list:
+        from train.evaluation.listing import listing
+
+        Console().print(listing())
+        return
+    asked = arguments.tasks or arguments.benchmark
+    if not (arguments.model and arguments.out and asked):
+        raise UserError("evaluate: give --model, --out, and --tasks or --benchmark (or --list)")
+    from train.evaluation.copies import copies
+
+    benchmarks = copies(arguments.benchmark)
     from train.evaluation.evaluate import evaluate
 
-    tasks, pathways, relevance = arguments.tasks, arguments.pathways, arguments.relevance
-    evaluate(arguments.model, tasks, pathways, arguments.out, Console(), relevance)
+    evaluate(
+        arguments.model,
+        arguments.tasks,
+        arguments.pathways,
+        arguments.out,
+        Console(),
+        arguments.relevance,
+        benchmarks=benchmarks,
+        subtitles=arguments.subtitles,
+    )
 
 
 def chat(arguments: argparse.Namespace) -> None:
@@ -108,7 +159,7 @@ def model(arguments: argparse.Namespace) -> None:
         console.print(table)
 
 
-COMMANDS = {"run": run, "evaluate": evaluate, "chat": chat, "model": model}
+COMMANDS = {"assemble": assemble, "run": run, "evaluate": evaluate, "chat": chat, "model": model}
 
 
 def main() -> None:

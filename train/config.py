@@ -8,11 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from dataclasses import fields as fields_of
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
-from mixtures.keys import Integer, Rate, RateOrZero, Text, YesNo, key, one_of
+from mixtures.keys import (
+    CountOrShare,
+    Integer,
+    Positive,
+    Rate,
+    RateOrZero,
+    Rule,
+    Share,
+    Text,
+    YesNo,
+    key,
+    one_of,
+)
 from mixtures.recipe import fields
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.tokens.layout_types import LayoutConfig
@@ -23,66 +38,254 @@ ENGINES = ("torch", "deepspeed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisionSize:
-    """The vision tower. The last four keys make it the encoder of SigLIP 2
-    (train.model.vision.SIGLIP2); their defaults are Oryx-ViT's."""
+    """The vision tower. One that is drawn anew has these sizes; of one that comes from weights a
+    key here is an assertion. The last four keys make it the encoder of SigLIP 2
+    (train.model.vision.SIGLIP2); without them it is Oryx-ViT's."""
 
-    hidden_size: Annotated[Integer, key("Width of the tower.", "1152", least=1)] = 96
-    num_hidden_layers: Annotated[Integer, key("Blocks.", "27", least=1)] = 4
-    num_attention_heads: Annotated[Integer, key("Heads of a block.", "16", least=1)] = 4
-    intermediate_size: Annotated[Integer, key("Width of a block's MLP.", "4304", least=1)] = 384
-    position_grid: Annotated[
-        Integer, key("Side of the square table of positions.", "24", least=1)
-    ] = 16
-    patch_size: Annotated[
-        Integer, key("Pixels of a side of a patch: the manifest's.", "16", least=1)
-    ] = 16
-    antialias: Annotated[
-        YesNo, key("Whether positions are averaged where the table is shrunk.", "true")
-    ] = False
-    activation: Annotated[str, one_of("gelu", "gelu_tanh"), key("Of the MLPs.", "gelu_tanh")] = (
-        "gelu"
+    hidden_size: Annotated[
+        Integer | None, key("Width of the tower (drawn anew: 96).", "1152", least=1)
+    ] = None
+    num_hidden_layers: Annotated[Integer | None, key("Blocks (drawn anew: 4).", "27", least=1)] = (
+        None
     )
-    final_norm: Annotated[YesNo, key("Whether a norm follows the last block.", "true")] = False
+    num_attention_heads: Annotated[
+        Integer | None, key("Heads of a block (drawn anew: 4).", "16", least=1)
+    ] = None
+    intermediate_size: Annotated[
+        Integer | None, key("Width of a block's MLP (drawn anew: 384).", "4304", least=1)
+    ] = None
+    position_grid: Annotated[
+        Integer | None,
+        key("Side of the square table of positions (drawn anew: 16).", "24", least=1),
+    ] = None
+    patch_size: Annotated[
+        Integer | None, key("Pixels of a side of a patch: the manifest's.", "16", least=1)
+    ] = None
+    antialias: Annotated[
+        YesNo | None, key("Whether positions are averaged where the table is shrunk.", "true")
+    ] = None
+    activation: Annotated[
+        str | None, one_of("gelu", "gelu_tanh"), key("Of the MLPs.", "gelu_tanh")
+    ] = None
+    final_norm: Annotated[YesNo | None, key("Whether a norm follows the last block.", "true")] = (
+        None
+    )
     patch_order: Annotated[
-        str,
+        str | None,
         one_of("cphpw", "phpwc"),
         key("How the pixels of a patch are laid out: channels first or last.", "phpwc"),
-    ] = "cphpw"
+    ] = None
+
+
+DRAWN_VISION = VisionSize(
+    hidden_size=96,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    intermediate_size=384,
+    position_grid=16,
+    patch_size=16,
+    antialias=False,
+    activation="gelu",
+    final_norm=False,
+    patch_order="cphpw",
+)
+"""A tower that is drawn anew, where the config does not say otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeScaling:
+    """Positions beyond those that a decoder was trained on, as transformers scales them."""
+
+    kind: Annotated[
+        str, one_of("linear", "dynamic", "yarn"), key("transformers' `rope_type`.", "yarn")
+    ]
+    factor: Annotated[Rate, key("How many times as many positions.", "4")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSize:
-    """The Qwen2 decoder; its vocabulary is the manifest's tokenizer."""
+    """The decoder. One that is drawn anew is a Qwen2 of these sizes with the manifest's tokens; of
+    one that comes from weights a key here is an assertion, but for the number of positions and
+    their scaling, which change it."""
 
-    hidden_size: Annotated[Integer, key("Width of the decoder.", "1536", least=1)] = 128
-    num_hidden_layers: Annotated[Integer, key("Blocks.", "28", least=1)] = 4
-    num_attention_heads: Annotated[Integer, key("Heads of a block.", "12", least=1)] = 4
+    hidden_size: Annotated[
+        Integer | None, key("Width of the decoder (drawn anew: 128).", "1536", least=1)
+    ] = None
+    num_hidden_layers: Annotated[Integer | None, key("Blocks (drawn anew: 4).", "28", least=1)] = (
+        None
+    )
+    num_attention_heads: Annotated[
+        Integer | None, key("Heads of a block (drawn anew: 4).", "12", least=1)
+    ] = None
     num_key_value_heads: Annotated[
-        Integer, key("Heads of keys and values that they share.", "2", least=1)
-    ] = 2
-    intermediate_size: Annotated[Integer, key("Width of a block's MLP.", "8960", least=1)] = 256
-    max_position_embeddings: Annotated[
-        Integer, key("Positions of a sequence at most.", "32768", least=1)
-    ] = 32_768
+        Integer | None,
+        key("Heads of keys and values that they share (drawn anew: 2).", "2", least=1),
+    ] = None
+    intermediate_size: Annotated[
+        Integer | None, key("Width of a block's MLP (drawn anew: 256).", "8960", least=1)
+    ] = None
     tie_word_embeddings: Annotated[
-        YesNo, key("Whether the last layer is the table of word vectors.", "false")
-    ] = True
+        YesNo | None,
+        key("Whether the last layer is the table of word vectors (drawn anew: true).", "false"),
+    ] = None
+    max_position_embeddings: Annotated[
+        Integer | None,
+        key("Positions of a sequence at most (drawn anew: 32768).", "32768", least=1),
+    ] = None
+    rope_scaling: Annotated[
+        RopeScaling | None, key("How positions are scaled.", "{kind: yarn, factor: 4}")
+    ] = None
+
+
+DRAWN_TEXT = TextSize(
+    hidden_size=128,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=256,
+    tie_word_embeddings=True,
+    max_position_embeddings=32_768,
+)
+"""A decoder that is drawn anew, where the config does not say otherwise."""
+
+
+def said(size: VisionSize | TextSize) -> dict[str, Any]:
+    """The keys that are written, with their values."""
+    return {name: value for name, value in asdict(size).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class RandomInit:
+    """Weights that are drawn anew; the same seed draws the same."""
+
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{{random: {self.seed}}}"
+
+
+def _init(value: Any) -> str | RandomInit:
+    if isinstance(value, str) and value.strip() and value.isprintable():
+        return value
+    seed = value.get("random") if isinstance(value, dict) and len(value) == 1 else None
+    if type(seed) is not int or seed < 0:
+        raise ValueError(value)
+    return RandomInit(seed)
+
+
+YesNoAuto = Annotated[bool | str, one_of(True, False, "auto")]
+Init = Annotated[str | RandomInit, Rule("a folder, hf://ORG/NAME@COMMIT, or {random: SEED}", _init)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of the model. A part that is not trained has no gradient, no optimizer state and no
+    bytes in checkpoints. Norms, biases, learned vectors, position tables and queries never decay.
+    """
+
+    init: Annotated[Init, key("Where its weights come from.", "models/Qwen2.5-1.5B-Instruct")] = (
+        RandomInit(0)
+    )
+    train: Annotated[YesNo, key("Whether it is trained.", "false")] = True
+    lr: Annotated[Rate, key("Its highest learning rate.", "2e-5")] = 1e-3
+    weight_decay: Annotated[RateOrZero, key("Decay of its weight matrices.", "0")] = 0.01
+    checkpoint: Annotated[
+        YesNo, key("Whether its activations are computed again in the backward pass.", "true")
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The three parts of the model."""
+
+    tower: Annotated[Part, key("The vision tower.", "{train: false}")] = Part()
+    projector: Annotated[
+        Part, key("What makes patches into tokens, the memory included.", "{lr: 1e-4}")
+    ] = Part()
+    decoder: Annotated[Part, key("The language model.", "{lr: 1e-5}")] = Part()
+
+
+def all_from(parts: Parts, init: str | RandomInit) -> Parts:
+    """The same parts, all of which start from one place."""
+    return Parts(**{name: replace(getattr(parts, name), init=init) for name in PARTS})
+
+
+PARTS = tuple(field.name for field in fields_of(Parts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimizer:
-    """AdamW; the rate rises for `warmup_steps`, then a cosine falls to `floor` times `lr`."""
+    """AdamW, for all parts alike."""
 
-    lr: Annotated[Rate, key("The highest learning rate.", "2e-5")] = 1e-3
     betas: Annotated[
         tuple[Rate, Rate],
         key("Decay of the means of gradients and of their squares.", "[0.9, 0.999]"),
     ] = (0.9, 0.98)
-    weight_decay: Annotated[RateOrZero, key("Decay of weight matrices.", "0")] = 0.01
-    warmup_steps: Annotated[Integer, key("Steps until `lr` is reached.", "100", least=0)] = 40
-    schedule: Annotated[str, one_of("cosine"), key("How the rate falls.", "cosine")] = "cosine"
-    floor: Annotated[RateOrZero, key("The last rate, as a share of `lr`.", "0.1")] = 0.05
     clip: Annotated[Rate, key("The norm that gradients are cut to.", "1")] = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """How every part's rate goes over the steps: a linear warm-up to `lr`, then `kind`."""
+
+    kind: Annotated[
+        str,
+        one_of("constant", "cosine", "linear", "wsd"),
+        key("What follows the warm-up; `wsd`: constant, and a linear decay at the end.", "cosine"),
+    ] = "cosine"
+    warmup: Annotated[
+        CountOrShare, key("Steps until `lr` is reached, or their share of all steps.", "0.03")
+    ] = 40
+    decay: Annotated[
+        CountOrShare, key("Of `wsd`: the last steps, in which the rate falls.", "0.1")
+    ] = Fraction(1, 10)
+    floor: Annotated[RateOrZero, key("The last rate, as a share of `lr`.", "0.1")] = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """When the run is complete: one of these keys."""
+
+    steps: Annotated[
+        Integer | None, key("After so many steps of the optimizer.", "800", least=1)
+    ] = None
+    tokens: Annotated[
+        Integer | None, key("After the step that reaches so many tokens.", "1000000000", least=1)
+    ] = None
+    epochs: Annotated[
+        Positive | None, key("After so many passes over the manifest's order.", "1")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stochastic:
+    """Stochastic back-propagation through the tower: of a video's frames, a drawn share is kept for
+    the backward pass; single images always are."""
+
+    keep: Annotated[Share, key("The share of frames that is kept; 1: all.", "1/4")] = Fraction(1)
+    mode: Annotated[
+        str,
+        one_of("uniform_jitter"),
+        key("How frames are drawn: one of each run of 1/keep frames.", "uniform_jitter"),
+    ] = "uniform_jitter"
+    seed: Annotated[Integer, key("Of the draws.", "1", least=0)] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What becomes of a step whose loss or gradient is not finite, or far above its like."""
+
+    spike: Annotated[
+        Rate, key("Deviations above the last 200 losses from which a step is one.", "6")
+    ] = 6.0
+    policy: Annotated[
+        str,
+        one_of("stop", "skip"),
+        key("`stop`: the run ends there; `skip`: the step is not taken, the run goes on.", "skip"),
+    ] = "stop"
+    at_most: Annotated[
+        Integer, key("Of `skip`: so many steps are skipped, the next one stops.", "3", least=1)
+    ] = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +296,18 @@ class Config:
         VisionSize()
     )
     text: Annotated[TextSize, key("Size of the decoder.", "{hidden_size: 1536}")] = TextSize()
-    optimizer: Annotated[Optimizer, key("The optimizer and its rate.", "{lr: 2e-5}")] = Optimizer()
+    parts: Annotated[
+        Parts, key("Where each part comes from, and how it is trained.", "{tower: {train: false}}")
+    ] = Parts()
+    optimizer: Annotated[Optimizer, key("The optimizer.", "{clip: 1}")] = Optimizer()
+    schedule: Annotated[Schedule, key("How rates go over the steps.", "{warmup: 0.03}")] = (
+        Schedule()
+    )
+    stop: Annotated[Stop, key("When the run is complete.", "{steps: 800}")] = Stop(steps=100)
+    guard: Annotated[Guard, key("What becomes of bad steps.", "{policy: skip}")] = Guard()
+    stochastic: Annotated[
+        Stochastic, key("Stochastic back-propagation through the tower.", "{keep: 1/4}")
+    ] = Stochastic()
     layout: Annotated[
         LayoutConfig | None,
         key("The layout that the config was written for; the manifest must have it.",
@@ -107,13 +321,29 @@ class Config:
     ] = True
     packed_attention: Annotated[
         str,
-        one_of("sdpa_blocks", "flex", "varlen"),
-        key("How samples of a pack are kept apart (docs/model.md).", "flex"),
-    ] = "sdpa_blocks"
-    steps: Annotated[Integer, key("Steps of the optimizer.", "800", least=1)] = 100
+        one_of("auto", "sdpa_blocks", "flex", "varlen"),
+        key("How samples of a pack are kept apart (docs/model.md); `auto`: `varlen` in half "
+            "precision on CUDA, else `sdpa_blocks`.", "flex"),
+    ] = "auto"  # fmt: skip
+    precision: Annotated[
+        str,
+        one_of("bf16", "fp32"),
+        key("Of weights and activations; `bf16` keeps master weights and moments in fp32.", "bf16"),
+    ] = "fp32"
+    optimizer_state: Annotated[
+        str,
+        one_of("fp32", "bf16"),
+        key("Of master weights and moments; `bf16`: one process only, for timings.", "bf16"),
+    ] = "fp32"
+    deterministic: Annotated[
+        YesNoAuto,
+        key("Whether the same run gives the same bits; `auto`: where no GPU is used.", "true"),
+    ] = "auto"
+    tower_chunk: Annotated[
+        Integer, key("Patches of one call of the tower at most; 0: no bound.", "65536", least=0)
+    ] = 0
     global_batch: Annotated[Integer, key("Packs of a step, over all processes.", "64", least=1)] = 4
-    micro_batch: Annotated[Integer, key("Packs of one forward pass.", "1", least=1)] = 4
-    seed: Annotated[Integer, key("Of the weights that are made anew.", "1", least=0)] = 0
+    micro_batch: Annotated[Integer, key("Packs of one forward pass.", "2", least=1)] = 1
     save_every: Annotated[Integer, key("Steps between two checkpoints.", "200", least=1)] = 100
     engine: Annotated[
         str,
@@ -123,10 +353,12 @@ class Config:
     zero_stage: Annotated[
         Integer, one_of(1, 2, 3), key("What deepspeed spreads over processes (ZeRO).", "3")
     ] = 2
-    init_from: Annotated[
-        Text,
-        key("The folder of a model whose weights the run starts from.", "runs/demo/train1/model"),
-    ] = ""
+    offload: Annotated[
+        str,
+        one_of("none", "optimizer", "weights"),
+        key("What deepspeed keeps in CPU memory: `optimizer` states, with `weights` (ZeRO-3) those "
+            "too.", "optimizer"),
+    ] = "none"  # fmt: skip
     workers: Annotated[Integer, key("Threads that prepare packs ahead; 0: none.", "4", least=0)] = 1
     cache_mib: Annotated[Integer, key("Decoded clips in memory, in MiB.", "4096", least=0)] = 512
     node_folder: Annotated[
@@ -139,36 +371,122 @@ class Config:
     )
 
 
+MOVED = {
+    ("init_from",): "parts: {PART: {init: FOLDER}} for each part, or --init-from FOLDER",
+    ("steps",): "stop: {steps: N}",
+    ("seed",): "parts: {PART: {init: {random: SEED}}}",
+    ("optimizer", "lr"): "parts: {PART: {lr: RATE}}",
+    ("optimizer", "weight_decay"): "parts: {PART: {weight_decay: RATE}}",
+    ("optimizer", "warmup_steps"): "schedule: {warmup: STEPS}",
+    ("optimizer", "schedule"): "schedule: {kind: NAME}",
+    ("optimizer", "floor"): "schedule: {floor: SHARE}",
+}
+"""Keys of before, and what is written in their place."""
+
+
 def load_config(path: Path) -> Config:
     """The config in `path`; UserError has a line for every mistake: file, key and remedy."""
     value = load_yaml(path)
-    return fields.parse(Config, {} if value is None else value, str(path))
+    tree = {} if value is None else value
+    wrong = [*_moved(tree), *fields.mistakes(Config, tree)]
+    if not wrong:
+        config = fields.parse(Config, tree, str(path))
+        wrong = [*_conflicts(config), *_without_effect(tree), *_not_yet(config)]
+    if wrong:
+        raise UserError("\n".join(f"{path}: {line}" for line in wrong))
+    return config
+
+
+def _moved(tree: Any) -> Iterator[str]:
+    """A line for each key of before; it is taken out of the tree."""
+    for (*outer, name), now in MOVED.items():
+        inner = tree
+        for step in outer:
+            inner = inner.get(step) if isinstance(inner, dict) else None
+        if isinstance(inner, dict) and name in inner:
+            del inner[name]
+            yield ": ".join([*outer, f"the key {name!r} is no more; write {now}"])
+
+
+def _conflicts(config: Config) -> Iterator[str]:
+    """A line for each thing that keys may not say together."""
+    ends = [name for name, value in asdict(config.stop).items() if value is not None]
+    if len(ends) != 1:
+        yield f"stop: says {' and '.join(ends) or 'nothing'}; write one of steps, tokens, epochs"
+    if not any(part.train for part in _parts(config).values()):
+        yield "parts: no part is trained; write `train: true` for one"
+    if config.optimizer_state == "bf16" and (config.engine, config.precision) != ("torch", "bf16"):
+        yield "optimizer_state: bf16 is for `engine: torch` and `precision: bf16`; write fp32"
+    if config.offload != "none" and config.engine != "deepspeed":
+        yield "offload: only deepspeed moves states to the CPU; write `engine: deepspeed`"
+    if config.offload == "weights" and config.zero_stage != 3:
+        yield "offload: weights lie on the CPU under `zero_stage: 3` only; write optimizer"
+    if config.stochastic.keep != 1 and not config.parts.tower.train:
+        yield "stochastic: the tower is not trained; remove the key"
+
+
+def _without_effect(tree: Any) -> Iterator[str]:
+    """A line for each key that is written and, beside what else is written, does nothing."""
+    schedule = tree.get("schedule", {})
+    kind = schedule.get("kind", Schedule().kind)
+    if "decay" in schedule and kind != "wsd":
+        yield f"schedule: decay: nothing decays so under `kind: {kind}`; remove it"
+    if "floor" in schedule and kind == "constant":
+        yield "schedule: floor: nothing falls under `kind: constant`; remove it"
+    for name, part in tree.get("parts", {}).items():
+        frozen = ("lr", "weight_decay", *(["checkpoint"] if name == "tower" else []))
+        for key_ in frozen if part.get("train") is False else ():
+            if key_ in part:
+                yield f"parts: {name}: {key_}: does nothing under `train: false`; remove it"
+
+
+def _not_yet(config: Config) -> Iterator[str]:
+    """A line for each key that has no effect yet; it goes when the effect comes."""
+    parts = _parts(config)
+    for name, part in parts.items():
+        if part.checkpoint:
+            yield f"parts: {name}: checkpoint: not yet"
+    if config.tower_chunk:
+        yield "tower_chunk: not yet; remove the key"
+    if config.stochastic != Stochastic():
+        yield "stochastic: not yet; remove the key"
+
+
+def _parts(config: Config) -> dict[str, Part]:
+    return {name: getattr(config.parts, name) for name in PARTS}
 
 
 _HOW_NOT_WHAT = {
-    *("engine", "zero_stage", "micro_batch", "save_every"),
+    *("engine", "zero_stage", "micro_batch", "save_every", "offload"),
+    *("packed_attention", "deterministic", "tower_chunk"),
     *("workers", "cache_mib", "node_folder", "node_mib"),
+    *("stop", "guard"),
 }
-"""Keys that spread the same computation over processes, memory and disks."""
+"""Keys that spread the same computation over processes, memory and disks, and keys that may change
+while a run stands still: train.schedule.check_same_rates looks at `stop`."""
 
 
 def digest(config: Config) -> str:
-    """sha256 over every value that decides what the run computes, but for its last digits."""
+    """sha256 over every value that decides what the run computes, but for its last digits.
+
+    Of a part that is not trained, checkpoints hold the digest of its weights, wherever they lie.
+    """
     value = {name: item for name, item in asdict(config).items() if name not in _HOW_NOT_WHAT}
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    for part in value["parts"].values():
+        del part["checkpoint"]
+        if not part["train"]:
+            del part["init"]
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def check_layout(config: Config, layout: LayoutConfig, where: str) -> None:
-    """Raise UserError where the config's model does not fit the manifest's layout."""
-    pairs: list[tuple[str, Any, Any]] = [
-        ("vision: patch_size", config.vision.patch_size, layout.patch)
-    ]
-    if config.layout is not None:
-        own, theirs = asdict(config.layout), asdict(layout)
-        pairs += [(f"layout: {name}", own[name], theirs[name]) for name in own]
-    for name, wanted, held in pairs:
-        if wanted != held:
+    """Raise UserError where the config was written for another layout than the manifest's."""
+    if config.layout is None:
+        return
+    own, theirs = asdict(config.layout), asdict(layout)
+    for name, wanted in own.items():
+        if wanted != theirs[name]:
             raise UserError(
-                f"{name}: the config says {wanted}, the manifest {where} says {held}; "
-                "change the config, or plan another manifest"
+                f"layout: {name}: the config says {wanted}, the manifest {where} says "
+                f"{theirs[name]}; change the config, or plan another manifest"
             )

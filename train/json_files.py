@@ -1,9 +1,11 @@
-"""Small JSON files, written whole or not at all."""
+"""Small JSON files, written whole or not at all, and logs that grow line by line."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +25,35 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class StepLog:
+    """One JSON line for each thing that happened at a step; JSON has null for what is not finite.
+
+    What a crash wrote beyond its checkpoint is cut off on resume.
+    """
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if _is_up_to(line, last_step)]
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept))
+        temporary.replace(path)
+        self.path = path
+
+    def write(self, row: Mapping[str, object]) -> None:
+        """Append what happened at row["step"]."""
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
+        with self.path.open("a") as file:
+            file.write(json.dumps(finite, allow_nan=False) + "\n")
+
+
+def _is_up_to(line: str, last_step: int) -> bool:
+    try:
+        return int(json.loads(line)["step"]) <= last_step
+    except (ValueError, KeyError, TypeError):  # torn by a crash
+        return False

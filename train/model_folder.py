@@ -3,18 +3,16 @@
 config.json, model.safetensors, generation_config.json    transformers' save_pretrained
 processor_config.json, chat_template.jinja, ...            the processor, for transformers
 tokenizer.json                                             the manifest's tokenizer, its bytes
-data.json                                                  manifest id, layout, view, profile
+data.json                                                  manifest id, layout, view, profile,
+                                                           and the sha256 of every other file
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mixtures.manifest.manifest import Manifest
 from mixtures.tokens.layout_types import LayoutConfig, View
@@ -24,14 +22,21 @@ from shards.ids import sha256_file
 from shards.profile import Profile
 from train.config import Config
 from train.data.render import Rules
-from train.engine.interface import Engine
+from train.engine.interface import Engine, whole_shape
+from train.engine.placement import put, unfilled
 from train.json_files import write_json
 from train.model.config import SlowFastConfig
+from train.model.finite import check_finite
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import processor_of
+from train.weights.fill import fill
+from train.weights.packed_check import check_packed
+from train.weights.source import DESCRIPTION, SCHEMA, read_description
+from train.weights.start import Sources, open_sources, text_of, vision_of, wrong_tokens
+from train.weights.stream import with_names
+from train.weights.tensor_files import checked
 
 NEVER_SAID = (VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
-SCHEMA = "slowfast-mix/model/1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,111 +50,118 @@ class Saved:
 
 
 def build_model(config: Config, rules: Rules) -> SlowFastForConditionalGeneration:
-    """The config's model: fresh weights from `seed`, or those of the folder `init_from`."""
-    torch.manual_seed(config.seed)
-    wanted = model_config(config, rules)
-    model = SlowFastForConditionalGeneration(wanted)
-    end = rules.codec.token_id(IM_END)
-    model.generation_config.update(
-        eos_token_id=end, pad_token_id=end, suppress_tokens=wanted.visual_token_ids
-    )
-    if config.init_from:
-        _take_weights(model, Path(config.init_from), rules)
+    """The config's model with its weights, each part's from its source or drawn anew.
+
+    Every parameter lies where the config's engine keeps it, and is read by itself: no process holds
+    a second copy. UserError where the weights do not fit the config or the tokenizer, or where the
+    decoder is of a kind that packs would train wrongly.
+    """
+    named = open_sources(config.parts)
+    sources = {part: with_names(source) for part, source in named.items()}
+    wanted = model_config(config, rules, sources)
+    check_packed(wanted.text_config.to_dict())
+    with unfilled(config):
+        model = SlowFastForConditionalGeneration(wanted)
+        model.tie_weights()
+    parameters = dict(model.named_parameters())
+    shapes = {name: tuple(whole_shape(p)) for name, p in parameters.items()}
+    fill(model, config.parts, sources, shapes, lambda name, value: put(parameters[name], value))
+    model.generation_config.update(**generation_values(wanted, rules.codec))
     return model
 
 
-def model_config(config: Config, rules: Rules) -> SlowFastConfig:
-    """Sizes from the config, vocabulary and layout from the manifest."""
+def generation_values(config: SlowFastConfig, codec: TextCodec) -> dict[str, Any]:
+    """What ends an answer, and what no answer may hold."""
+    end = codec.token_id(IM_END)
+    return {
+        "eos_token_id": end,
+        "pad_token_id": end,
+        "suppress_tokens": config.never_generated(),
+    }
+
+
+def model_config(config: Config, rules: Rules, sources: Sources) -> SlowFastConfig:
+    """The values of the sources, sizes of the config for parts that are drawn anew, and the
+    manifest's layout and tokens."""
+    codec = rules.codec
+    if "decoder" in sources:
+        for line in wrong_tokens(sources["decoder"], codec, "the manifest"):
+            raise UserError(line)
     return SlowFastConfig(
-        vision_config=asdict(config.vision),
-        text_config={
-            "model_type": "qwen2",
-            "vocab_size": rules.codec.vocab_size,
-            **asdict(config.text),
-        },
+        vision_config=vision_of(config, sources),
+        text_config=text_of(config, sources, codec.vocab_size),
         layout=asdict(rules.layout),
         projector=config.projector,
         pool_before_projection=config.pool_before_projection,
         packed_attention=config.packed_attention,
-        visual_token_ids=[rules.codec.token_id(name) for name in NEVER_SAID],
+        visual_token_ids=[codec.token_id(name) for name in NEVER_SAID],
+        token_count=codec.vocab_size,
     )
 
 
 def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> None:
     """Write the model folder in one step; every rank calls, the first one writes."""
     weights = engine.weights()
+    check_finite(weights.items(), f"{folder}: not written")
     if engine.rank == 0:
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         engine.model.save_pretrained(temporary, state_dict=weights)
-        tokenizer = manifest.tokenizer
-        (temporary / "tokenizer.json").write_bytes(tokenizer)
-        profile = Profile.from_json(manifest.contents.profile.to_json(), "the manifest's profile")
-        made = processor_of(rules, profile, str(temporary / "tokenizer.json"))
-        made.save_pretrained(temporary)
-        (temporary / "tokenizer.json").write_bytes(tokenizer)  # the manifest's own bytes
-        write_json(temporary / "data.json", _description(manifest, rules))
+        profile = manifest.contents.profile
+        about = Description(rules=rules, profile=profile, manifest_id=manifest.manifest_id)
+        describe(temporary, manifest.tokenizer, about)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     engine.barrier()
 
 
-def _description(manifest: Manifest, rules: Rules) -> dict[str, Any]:
-    return {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What a model folder says besides its weights: how media and text are shown to the model.
+
+    `manifest_id` is "" for a model that was assembled and never trained.
+    """
+
+    rules: Rules
+    profile: Profile
+    manifest_id: str
+
+
+def describe(folder: Path, tokenizer: bytes, about: Description) -> None:
+    """Write tokenizer, processor and data.json beside a model's weights; data.json comes last and
+    holds the sha256 of every other file."""
+    rules = about.rules
+    (folder / "tokenizer.json").write_bytes(tokenizer)
+    processor_of(rules, about.profile, str(folder / "tokenizer.json")).save_pretrained(folder)
+    (folder / "tokenizer.json").write_bytes(tokenizer)  # the manifest's own bytes
+    value = {
         "schema": SCHEMA,
-        "manifest_id": manifest.manifest_id,
+        "manifest_id": about.manifest_id,
         "layout": asdict(rules.layout),
         "frames": asdict(rules.view),
         "template": rules.codec.template,
         "tokenizer_sha256": rules.codec.tokenizer_sha256,
-        "profile": manifest.contents.profile.to_json(),
+        "profile": about.profile.to_json(),
+        "files": {path.name: sha256_file(path) for path in sorted(folder.iterdir())},
     }
+    write_json(folder / DESCRIPTION, value)
 
 
 def load_saved(folder: Path) -> Saved:
-    """Everything in a model folder; UserError if it is none, or not of this version."""
-    about = _read_description(folder)
+    """Everything in a model folder, each file's bytes checked; UserError if it is none, or not of
+    this version, DamagedData names a file that is not as it was written."""
+    about = read_description(folder)
+    for name, digest in about["files"].items():
+        checked(folder / name, digest)
     tokenizer = (folder / "tokenizer.json").read_bytes()
     codec = TextCodec(tokenizer, about["template"], str(folder / "tokenizer.json"))
+    model = SlowFastForConditionalGeneration.from_pretrained(folder)
+    check_finite(model.named_parameters(), str(folder))
     return Saved(
-        model=SlowFastForConditionalGeneration.from_pretrained(folder),
+        model=model,
         rules=Rules(
             view=View(**about["frames"]), layout=LayoutConfig(**about["layout"]), codec=codec
         ),
-        profile=Profile.from_json(about["profile"], str(folder / "data.json")),
+        profile=Profile.from_json(about["profile"], str(folder / DESCRIPTION)),
         manifest_id=about["manifest_id"],
     )
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / "data.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: not a model folder (no data.json); give OUT/model of a run")
-    about: dict[str, Any] = json.loads(path.read_text())
-    if about.get("schema") != SCHEMA:
-        raise UserError(
-            f"{path}: schema {about.get('schema')!r}, this version reads {SCHEMA!r}; train it anew"
-        )
-    Profile.from_json(about["profile"], str(path))
-    if sha256_file(folder / "tokenizer.json") != about["tokenizer_sha256"]:
-        raise UserError(f"{folder / 'tokenizer.json'}: not the model's tokenizer; export it again")
-    return about
-
-
-def _take_weights(model: SlowFastForConditionalGeneration, folder: Path, rules: Rules) -> None:
-    about = _read_description(folder)
-    if about["tokenizer_sha256"] != rules.codec.tokenizer_sha256:
-        raise UserError(
-            f"init_from: {folder} was trained with tokenizer {about['tokenizer_sha256'][:12]}, the "
-            f"manifest names {rules.codec.tokenizer_sha256[:12]}; plan both with one tokenizer"
-        )
-    source = SlowFastForConditionalGeneration.from_pretrained(folder)
-    own, given = dict(model.named_parameters()), dict(source.named_parameters())
-    for name in own.keys() | given.keys():
-        shapes = [tuple(w[name].shape) if name in w else None for w in (own, given)]
-        if shapes[0] != shapes[1]:
-            raise UserError(
-                f"init_from: {folder} has {name} of shape {shapes[1]}, the config wants "
-                f"{shapes[0]}; use the sizes of its config"
-            )
-    model.load_state_dict(source.state_dict())

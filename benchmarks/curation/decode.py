@@ -1,4 +1,4 @@
-"""Probe, cage, decode, sample, scale and JPEG at the media door, against `ffmpeg -f null`.
+"""Probe, confine, decode, sample, scale and JPEG at the media door, against `ffmpeg -f null`.
 
 Both sides use one thread of the same ffmpeg on the same files, interleaved, five runs each, on one
 CPU (a second one, where ours encodes while ffmpeg decodes, may be the other half of the same core,

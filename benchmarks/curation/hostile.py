@@ -48,7 +48,7 @@ from tests.support.made_pool import TOKENIZER, MadePool, many
 KEPT = "kept"
 SOURCE = (
     "  - {{name: hostile, dataset: small/hostile, format: llava_json, licence: CC0-1.0, repeat: 1, "
-    "annotations: {root}/hostile.json, media: {root}/hostile}}\n"
+    "max_refused: 1, annotations: {root}/hostile.json, media: {root}/hostile}}\n"
 )
 FINITE = re.compile(r"length: \d+\n")
 NEIGHBOURS = ("pictures", "films", "exam")

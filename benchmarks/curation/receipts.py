@@ -25,9 +25,10 @@ from rich.table import Table
 
 from benchmarks.frame import Bar, at_least, equal
 from pipeline.stages.pending import Known
-from shards.ids import canonical_json, work_id
+from shards.ids import sha256_hex
 from shards.pool import Pool
 from shards.profile import Profile
+from shards.receipts import Work
 from tests.support.s3_server import s3_server
 
 HOME = Path("runs/benchmarks/receipts")
@@ -87,20 +88,10 @@ def clips_of(number: int) -> list[str]:
 
 def put(pool: Pool, number: int) -> None:
     """One receipt of a decode; the files that it names are not there."""
-    inputs, parameters = clips_of(number), {"profile": pool.profile.profile_id}
-    name = work_id("decode", "made", parameters, inputs)
+    work = Work("decode", "made", {"profile": pool.profile.profile_id}, clips_of(number))
     folders = ("clips", "index/clips", "index/fingerprints", "refused")
-    value = {
-        "work_id": name,
-        "stage": "decode",
-        "version": "made",
-        "parameters": parameters,
-        "inputs": inputs,
-        "outputs": {folder: [f"{work_id(folder, name, {}, [])}.parquet"] for folder in folders},
-        "counts": {"media": CLIPS, "refused": 0},
-        "tools": "",
-    }
-    pool.store.put_once(f"receipts/{name}.json", canonical_json(value))
+    outputs = {one: [f"{sha256_hex(f'{one}{number}'.encode())}.parquet"] for one in folders}
+    pool.ledger.put(work, outputs, {"media": CLIPS, "refused": 0}, "")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ Outcome = Mapping[str, Counter[str]]
 
 _SOURCE = (
     "  - {{name: {name}, dataset: small/{name}, format: llava_json, licence: CC0-1.0, repeat: 1, "
-    "annotations: {at}, {media}}}\n"
+    "max_refused: 1, annotations: {at}, {media}}}\n"
 )
 
 
@@ -71,7 +71,7 @@ def _line(name: str, at: Path, media: str) -> str:
 def outcome(out: Path) -> Outcome:
     """What became of each source's records, as the build wrote it down."""
     found: dict[str, Counter[str]] = {}
-    for books in json.loads((out / "books.json").read_text()):
+    for books in json.loads((out / "books.json").read_text())["sources"]:
         found[books["source"]] = Counter({KEPT: books["chosen"]})
     for row in pq.read_table(out / "refused.parquet").to_pylist():
         found[row["source"]][row["code"]] += 1

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mixtures.tokens.text import TextCodec, train_tokenizer
-from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, PAIRS, REFUSED, SAMPLES
+from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, NAMED, PAIRS, REFUSED, SAMPLES, UNREAD
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import Work
@@ -81,6 +81,8 @@ def _source(pool: Pool, rng: np.random.Generator, name: str, count: int) -> np.n
         "index/samples": pa.table([values[f.name].cast(f.type) for f in SAMPLES], schema=SAMPLES),
         "index/media": MEDIA.empty_table(),
         "refused": REFUSED.empty_table(),
+        "unread": UNREAD.empty_table(),
+        "named": NAMED.empty_table(),
     }
     counts = {"records": count, "records_refused": 0, "samples": count, "samples_refused": 0}
     parameters = {"source": name, "dataset": f"made/{name}", "revision": REVISION, "format": "made"}
@@ -122,9 +124,8 @@ def _decode(pool: Pool, rng: np.random.Generator, name: str, clips: np.ndarray) 
         "nbytes": pa.ListArray.from_arrays(ends, nbytes),
     }
     columns = [values.get(f.name, pa.nulls(count, f.type)) for f in CLIPS]
-    pool.commit(
-        Work("decode", "1", {"of": name}, []), {"index/clips": pa.table(columns, schema=CLIPS)}
-    )
+    tables = {"index/clips": pa.table(columns, schema=CLIPS), "refused": REFUSED.empty_table()}
+    pool.commit(Work("decode", "1", {"of": name}, []), tables)
 
 
 def _ids(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -11,7 +11,18 @@ import simplejpeg
 
 from mixtures.tokens.text import TextCodec
 from shards.ids import canonical_json, sha256_hex, short_hash
-from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, PAIRS, REFUSED, SAMPLES, table_of
+from shards.index import (
+    CLIPS,
+    LEAKS,
+    LENGTHS,
+    MEDIA,
+    NAMED,
+    PAIRS,
+    REFUSED,
+    SAMPLES,
+    UNREAD,
+    table_of,
+)
 from shards.pool import Pool
 from shards.receipts import Work
 from shards.sample import Clip, Turn, digest_turns, key_of, turns_to_json
@@ -97,7 +108,7 @@ def _commit_part(
         }
         for clip, extent in zip(clips, extents, strict=True)
     ]
-    tables = {"index/clips": table_of(CLIPS, rows)}
+    tables = {"index/clips": table_of(CLIPS, rows), "refused": REFUSED.empty_table()}
     pool.commit(Work("decode", "1", {}, [source, part]), tables, {"clips": tar})
 
 
@@ -120,6 +131,8 @@ def _commit_samples(
             "index/samples": table_of(SAMPLES, samples),
             "index/media": MEDIA.empty_table(),
             "refused": REFUSED.empty_table(),
+            "unread": UNREAD.empty_table(),
+            "named": NAMED.empty_table(),
         },
         counts={"records": count, "records_refused": 0, "samples": count, "samples_refused": 0},
     )

@@ -88,7 +88,7 @@ def frames(request: Answer) -> Answer:
         looks = [view_clip(clip, manifest.view, manifest.layout) for clip in clips]
         frames = pixels = 0
         for clip, jpegs, look in zip(clips, found.frames, looks, strict=True):
-            for shown in decoded(jpegs, look, range(len(look.frames)), clip.clip_id):
+            for shown in decoded(jpegs, look, range(len(look.frames)), clip):
                 frames, pixels = frames + 1, pixels + shown.size
         return frames, pixels
 

@@ -5,9 +5,8 @@ Reads the pool, and puts into it only the columns it read (`mixtures.pool.column
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -61,10 +60,9 @@ from mixtures.sums import group_sums
 from mixtures.tokens.text import TextCodec
 from shards.errors import UserError
 from shards.id_arrays import Ids
-from shards.ids import canonical_json
-from shards.index import REFUSED, write_table
+from shards.index import REFUSED
 from shards.leak_index import LeakIndex
-from shards.outcome import Books
+from shards.outcome import Books, top_codes, write_books
 from shards.pool import Pool
 from shards.store import Store
 
@@ -86,9 +84,8 @@ class Plan:
     def write(self, folder: str) -> None:
         """Every refusal, match and the books, then the plan's tables, `manifest.json` last."""
         store = Store(folder)
-        store.put("refused.parquet", write_table(self.refusals))
-        store.put("leaks.parquet", write_table(self.matches))
-        store.put("books.json", canonical_json([asdict(books) for books in self.books]))
+        tables = {"refused.parquet": self.refusals, "leaks.parquet": self.matches}
+        write_books(store, self.books, tables)
         write_manifest(self.manifest, folder)
 
 
@@ -209,11 +206,12 @@ def _choose(
     refuse_near_duplicates(decisions, found, text_pairs(recipe, pool, sources))
     if recipe.max_samples_per_clip is not None:
         refuse_beyond(decisions, recipe.max_samples_per_clip, clips)
-    _check_that_some_stay(recipe, pool, sources, decisions)
+    # only rows of samples that stay go on; their order by key is kept
+    left = [each[own.stays] for each, own in zip(rows, decisions, strict=True)]
+    _check_left(recipe, pool, sources, decisions, left)
     return _Chosen(
         decisions=decisions,
-        # only rows of samples that stay go on; their order by key is kept
-        rows=[each[own.stays] for each, own in zip(rows, decisions, strict=True)],
+        rows=left,
         matches=[
             match_table(own, found, asked) for own, asked in zip(decisions, leaked, strict=True)
         ],
@@ -221,31 +219,43 @@ def _choose(
     )
 
 
-def _check_that_some_stay(
-    recipe: Recipe, pool: Pool, sources: Sequence[Admitted], decisions: Sequence[FilterDecisions]
+class NothingLeft(UserError):
+    """No sample of some sources is left; `books` and `refusals` (REFUSED) are those of all."""
+
+    def __init__(self, told: str, books: Sequence[Books], refusals: pa.Table) -> None:
+        super().__init__(told)
+        self.books, self.refusals = books, refusals
+
+
+def _check_left(
+    recipe: Recipe,
+    pool: Pool,
+    sources: Sequence[Admitted],
+    decisions: Sequence[FilterDecisions],
+    left: Sequence[NDArray[np.void]],
 ) -> None:
-    for admission, own in zip(sources, decisions, strict=True):
-        if not own.stays.any():
-            raise UserError(
-                f"{recipe.path}: nothing of the source {admission.name!r} is left "
-                f"({_why(pool, admission, own)}); remove it, or mend what refuses it"
-            )
-
-
-def _why(pool: Pool, admitted: Admitted, decisions: FilterDecisions) -> str:
-    """How many records and samples of a source are refused with each code, for people.
-
-    Where none became a sample the first refusal is told too: nothing else is published of it.
-    """
-    (before,) = refused_before(pool, [admitted])
-    counts = Counter(before["code"].to_pylist())
-    for each in decisions.refusals:
-        counts[each.code] += len(each.places)
-    told = [f"{count} {code}" for code, count in counts.most_common()]
-    # only where nothing was admitted
-    first = before.slice(0, 0 if len(decisions.stays) else 1).to_pylist()
-    told += [f"the first is {row['record']}: {row['detail']}" for row in first]
-    return ", ".join(told) or "it has no record"
+    """Raise NothingLeft, which names all sources of which nothing is left, and why."""
+    if all(map(len, left)):
+        return
+    plans = [
+        SourcePlan(source=source, admitted=admission, decisions=own, table=table, joined=None)
+        for source, admission, own, table in zip(
+            recipe.sources, sources, decisions, left, strict=True
+        )
+    ]
+    refused = refused_before(pool, sources)
+    # books of all sources, also of those that have samples left: nothing is published here
+    books = [_books(pool, *each, 0) for each in zip(plans, refused, strict=True)]
+    refused += [_refusals(pool, each.admitted, each.decisions) for each in plans]
+    refusals = pa.concat_tables(refused)
+    told = (
+        f"{recipe.path}: nothing of the source {plan.source.name!r} is left "
+        f"({', '.join(map(str, top_codes(refusals, plan.source.name))) or 'it has no record'}); "
+        "remove it, or mend what refuses it"
+        for plan in plans
+        if not len(plan.table)
+    )
+    raise NothingLeft("\n".join(told), books, refusals)
 
 
 def _join(

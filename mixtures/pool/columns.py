@@ -21,7 +21,7 @@ from mixtures.tokens.text import TextCodec
 from shards.errors import UserError
 from shards.id_arrays import ID, Ids, as_column, find, ids_of, sorting
 from shards.ids import short_hash
-from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_table
+from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_named
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
@@ -186,11 +186,9 @@ def _columns(
     pool: Pool, receipts: Sequence[Receipt], folder: str, columns: pa.Schema
 ) -> list[pa.Table]:
     """These columns of every table that the receipts put into a folder."""
-    names = [name for receipt in receipts for name in receipt.outputs.get(folder, [])]
-    # two receipts may name one part: it is read once
-    files = [f"{folder}/{name}" for name in dict.fromkeys(names)]
+    files = [f"{folder}/{name}" for name in pool.files(receipts, folder)]
     return [columns.empty_table()] + [
-        read_table(data, pool.store.path(file), columns.names)
+        read_named(data, pool.store.path(file), columns.names)
         for file, data in zip(files, pool.store.get_all(files), strict=True)
     ]
 
@@ -347,7 +345,8 @@ def _text_tokens(
 ) -> NDArray[np.int64]:
     columns = _part(LENGTHS, "key tokens")
     folder = f"lengths/{codec.profile_id}"
-    table = pa.concat_tables(_columns(pool, counted, folder, columns)).combine_chunks()
+    own = [one for one in counted if one.parameters["text_profile"] == codec.profile_id]
+    table = pa.concat_tables(_columns(pool, own, folder, columns)).combine_chunks()
     turns = _one(table["tokens"])
     # tokens of a conversation: sums over its turns
     sums = segment_sums(np.asarray(turns.values), np.asarray(turns.offsets, np.int64))

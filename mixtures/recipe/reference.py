@@ -70,7 +70,7 @@ def _default(field: Field[object]) -> str:
     if field.default is MISSING:
         return "required" if field.default_factory is MISSING else "its defaults"
     value = field.default
-    if is_dataclass(value):
+    if is_dataclass(value) and keys_of(type(value)):
         return "its defaults"
     if value is None or value == "" or value == ():
         return "none"

@@ -7,6 +7,7 @@ encoded alone by a tokenizer without added tokens, so no text can spell a contro
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -36,6 +37,13 @@ _WORDS = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _NO_RUNS = np.empty((0, 3), np.int64)
+_PAD = re.compile("|".join(map(re.escape, (IMAGE_PAD, VIDEO_PAD))))
+_CONTROLS = re.compile(
+    rf"({re.escape(IM_START)}(?:{'|'.join(ROLES)})\n|{re.escape(IM_END)}\n"
+    rf"|(?:{re.escape(VISION_START)})?(?:{_PAD.pattern})(?:{re.escape(VISION_END)})?"
+    rf"|{'|'.join(map(re.escape, SPECIALS))})"
+)
+"""Where a prompt is cut: heads and tails of turns, pads with what stands around them, the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +87,11 @@ class TextCodec:
         size: int = self._full.get_vocab_size()
         return size
 
+    def vocabulary(self) -> dict[str, int]:
+        """Every token of the tokenizer and its id, special ones included."""
+        ids: dict[str, int] = self._full.get_vocab(with_added_tokens=True)
+        return ids
+
     def token_id(self, special: str) -> int:
         """The id of a special string; UserError if the tokenizer has none."""
         found: int | None = self._full.token_to_id(special)
@@ -110,11 +123,17 @@ class TextCodec:
         ]
 
     def render(
-        self, turns: Sequence[Turn], layouts: Sequence[TokenPlan], *, answer: bool = False
+        self,
+        turns: Sequence[Turn],
+        layouts: Sequence[TokenPlan],
+        *,
+        answer: bool = False,
+        unfinished: bool = False,
     ) -> Rendered:
         """The ids of a conversation over clips with these layouts; `answer` opens a reply.
 
-        A clip is shown where it is first mentioned, and there alone.
+        A clip is shown where it is first mentioned, and there alone. `unfinished` leaves the last
+        turn open, to be gone on with.
         """
         # (ids, whether they are learned), joined once at the end
         pieces: list[tuple[Sequence[int], bool]] = [([], False)]
@@ -141,9 +160,10 @@ class TextCodec:
                 # the clip's runs, counted from where its block begins here
                 visual.append(np.add(runs, (at, clip, 0)))
                 add(ids)
-            # the end of an answer is learned, the line break after it is not
-            add(self._tail[:1], learn)
-            add(self._tail[1:])
+            if not (unfinished and turn is turns[-1]):
+                # the end of an answer is learned, the line break after it is not
+                add(self._tail[:1], learn)
+                add(self._tail[1:])
         if answer:
             add(self._heads["assistant"])
         return Rendered(
@@ -151,6 +171,44 @@ class TextCodec:
             supervised=np.repeat([learn for _, learn in pieces], [len(ids) for ids, _ in pieces]),
             visual=np.concatenate(visual),
         )
+
+    def render_prompt(self, text: str, layouts: Sequence[TokenPlan]) -> Rendered:
+        """The ids of a text that is in the template already: what spells a control token is one.
+
+        The i-th pad, alone or between a start and an end, stands for the i-th clip. Nothing is
+        supervised. What a user wrote goes through `render`. ValueError where pads and clips differ
+        in number.
+        """
+        ids: list[int] = []
+        visual = [_NO_RUNS]
+        clips = 0
+        for piece in _CONTROLS.split(text):
+            # the i-th pad becomes the i-th clip's tokens, whatever special tokens stood around it
+            if _PAD.search(piece) and clips < len(layouts):
+                block, runs = _block(self, layouts[clips])
+                visual.append(np.add(runs, (len(ids), clips, 0)))
+                ids += block.tolist()
+            else:
+                ids += self._control(piece)
+            clips += bool(_PAD.search(piece))
+        if clips != len(layouts):
+            raise ValueError(f"{clips} pads in the text, {len(layouts)} images and videos with it")
+        return Rendered(
+            ids=np.array(ids, np.int32),
+            supervised=np.zeros(len(ids), np.bool_),
+            visual=np.concatenate(visual),
+        )
+
+    def _control(self, piece: str) -> list[int]:
+        """The ids of a piece of a prompt: a template's head or tail, a special string, or text."""
+        # heads and tails as `render` spells them, so that a prompt has the very ids of its turns
+        role = piece.removeprefix(IM_START).removesuffix("\n")
+        if piece == f"{IM_START}{role}\n" and role in ROLES:
+            return self._heads[role]
+        if piece == f"{IM_END}\n":
+            return self._tail
+        special: int | None = self._full.token_to_id(piece)
+        return [special] if piece in SPECIALS and special is not None else self.encode(piece)
 
     @cached_property
     def _heads(self) -> dict[str, list[int]]:
@@ -176,6 +234,11 @@ def _block(codec: TextCodec, layout: TokenPlan) -> tuple[Any, NDArray[np.int64]]
     starts = np.cumsum([0, *map(len, runs)])[:-1]
     numbered = np.stack([starts, np.zeros_like(starts), np.arange(len(runs))], 1)
     return np.array([one for ids in runs for one in ids], np.int32), numbered
+
+
+def pads_of(text: str) -> list[str]:
+    """The pads that a prompt spells, in order: `IMAGE_PAD` or `VIDEO_PAD`."""
+    return _PAD.findall(text)
 
 
 def pieces_of(turn: Turn) -> list[tuple[str, int | None]]:

@@ -9,19 +9,28 @@ hashed might change again within the same tick of its file system's clock: that 
 
 from __future__ import annotations
 
-import json
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.fetch.local_files import cache
+from shards.envelope import Envelope
 from shards.errors import UserError
 from shards.ids import sha256_file, short_hash
 from shards.store import Store
 
 SETTLED = 10 * 10**9
 """Nanoseconds; the coarsest clocks of file systems tick every two seconds."""
+_ENVELOPE = Envelope(
+    schema="slowfast-mix/digests/2", if_damaged="remove it", if_outdated="remove it"
+)
+
+
+def cache() -> Path:
+    """Where this machine keeps what it fetched, and what it knows of files."""
+    named = os.environ.get("SLOWFAST_CACHE")
+    return Path(named) if named else Path.home() / ".cache/slowfast-mix"
 
 
 class Digests:
@@ -29,22 +38,25 @@ class Digests:
 
     def __init__(self, what: Any) -> None:
         self._store, self._name = Store(cache() / "digests"), f"{short_hash(what)}.json"
-        is_there = self._store.exists(self._name)
-        self._before = json.loads(self._store.get(self._name)) if is_there else {}
+        self._before: dict[str, list[Any]] = {}
+        with suppress(OSError, UserError):  # of no use, not at fault: files are hashed again
+            where = self._store.path(self._name)
+            self._before = _ENVELOPE.unseal(self._store.get(self._name), where)["files"]
         self._now: dict[str, list[Any]] = {}
 
     def of(self, path: Path) -> str:
         """The sha256 of a file, whose bytes are read only if they may have changed."""
         begun, stat = time.time_ns(), path.stat()
         state = [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
-        known, digest = self._before.get(str(path), (None, ""))
+        name = os.fsencode(path).decode(errors="backslashreplace")
+        known, digest = self._before.get(name, (None, ""))
         if known != state:
             digest = sha256_file(path)
         if begun - stat.st_ctime_ns > SETTLED:
-            self._now[str(path)] = [state, digest]
+            self._now[name] = [state, digest]
         return str(digest)
 
     def save(self) -> None:
         if self._now != self._before:
             with suppress(OSError, UserError):  # a cache that cannot be written costs time only
-                self._store.put(self._name, json.dumps(self._now).encode())
+                self._store.put(self._name, _ENVELOPE.seal({"files": self._now}))

@@ -1,5 +1,7 @@
 """hf:// addresses: `hf://datasets/ORGANISATION/NAME@REVISION/PATH`, pinned to a commit.
 
+A model's files are named `hf://ORGANISATION/NAME@COMMIT/PATH`: its commit is always written out.
+
 The library finds commits, files and their digests, and keeps the user's token; the bytes come
 through pipeline.fetch.http like all others, so that one set of bounds holds. HF_ENDPOINT names the
 server, and is trusted as the user's own choice.
@@ -11,7 +13,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import httpx2
@@ -26,41 +28,57 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers
 
 from pipeline.fetch.http import Request
+from pipeline.fetch.retry import Limits, TryAgainError, asked_wait, may_pass, patiently
 from pipeline.fetch.url_guard import Origin
 from pipeline.names import in_order
-from shards.errors import UserError
+from shards.errors import UserError, escaped
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-_ADDRESS = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)(?:@([\w.-]+))?/(.+)")
+_NAME = r"(?!\.{1,2}(?:/|@|$))[\w.-]+"  # no part of an address leads up
+_ADDRESS = re.compile(rf"hf://datasets/({_NAME}/{_NAME})(?:@({_NAME}))?/(.+)", re.ASCII)
+_MODEL = re.compile(rf"hf://(?!datasets/|spaces/)({_NAME}/{_NAME})@([0-9a-f]{{40}})/(.+)", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+PATIENCE = Limits(max_seconds=1800)
 _COMMITS: dict[tuple[str, str, str], str] = {}
 _GLOB = re.compile(r"[*?\[]")
 Result = TypeVar("Result")
 
 
 class HubMissingError(UserError):
-    """The dataset is not there under this id; another id may have it."""
+    """The repository is not there under this id; another id may have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file of a dataset repository at a revision ("" until it is pinned)."""
+    """A file of a repository, a dataset's or a model's, at a revision ("" until it is pinned)."""
 
     repo: str
     revision: str
     path: str
+    kind: str = "dataset"
 
     def __str__(self) -> str:
         at = f"@{self.revision}" if self.revision else ""
-        return f"hf://datasets/{self.repo}{at}/{self.path}"
+        return f"hf://{self._place}{self.repo}{at}/{self.path}"
+
+    @property
+    def page(self) -> str:
+        """The repository's page on the hub."""
+        return f"{endpoint()}/{self._place}{self.repo}"
+
+    @property
+    def _place(self) -> str:
+        return "datasets/" if self.kind == "dataset" else ""
 
 
 def parse(address: str) -> HubFile:
     """The parts of an hf:// address; UserError shows the form."""
-    found = _ADDRESS.fullmatch(address)
+    found, kind = _ADDRESS.fullmatch(address), "dataset"
+    if not found:
+        found, kind = _MODEL.fullmatch(address), "model"
     if not found or ".." in found[3].split("/"):
         raise UserError(f"{address}: not of the form hf://datasets/ORGANISATION/NAME@REVISION/PATH")
-    return HubFile(found[1], found[2] or "", found[3])
+    return HubFile(found[1], found[2] or "", found[3], kind)
 
 
 def endpoint() -> str:
@@ -75,13 +93,13 @@ def pin(address: str) -> list[str]:
     if not COMMIT.fullmatch(commit):
         commit = _commit(file, endpoint())
     if not _GLOB.search(file.path):
-        return [str(HubFile(file.repo, commit, file.path))]
+        return [str(replace(file, revision=commit))]
     folder = file.path[: _GLOB.search(file.path).start()].rpartition("/")[0]  # type: ignore[union-attr]
     entries = _asked(
         file,
         lambda: list(
             api.list_repo_tree(
-                file.repo, folder or None, recursive=True, revision=commit, repo_type="dataset"
+                file.repo, folder or None, recursive=True, revision=commit, repo_type=file.kind
             )
         ),
     )
@@ -89,7 +107,7 @@ def pin(address: str) -> list[str]:
     found = in_order(path for path in paths if fnmatch.fnmatchcase(path, file.path))
     if not found:
         raise UserError(f"{address}: no file of commit {commit} fits the pattern; correct it")
-    return [str(HubFile(file.repo, commit, path)) for path in found]
+    return [str(replace(file, revision=commit, path=path)) for path in found]
 
 
 def _commit(file: HubFile, server: str) -> str:
@@ -106,7 +124,7 @@ def request(address: str) -> tuple[Request, str]:
     """How to get a pinned file, and its sha256 if the hub knows it (large files), else ""."""
     file = parse(address)
     url = hf_hub_url(
-        file.repo, file.path, repo_type="dataset", revision=file.revision, endpoint=endpoint()
+        file.repo, file.path, repo_type=file.kind, revision=file.revision, endpoint=endpoint()
     )
     known = _asked(file, lambda: get_hf_file_metadata(url, endpoint=endpoint()))
     if known.commit_hash not in (None, file.revision):
@@ -122,18 +140,30 @@ def request(address: str) -> tuple[Request, str]:
 
 
 def _asked(file: HubFile, ask: Callable[[], Result]) -> Result:
-    """The hub's answer; UserError says in one line what to do about a refusal."""
-    page = f"{endpoint()}/datasets/{file.repo}"
+    """The hub's answer, waited for; UserError says in one line what to do about a refusal."""
+    return patiently(lambda: _asked_once(file, ask), PATIENCE)
+
+
+def _asked_once(file: HubFile, ask: Callable[[], Result]) -> Result:
+    page = file.page
     try:
         return ask()
     except GatedRepoError as error:
         raise UserError(f"{file}: gated; accept its terms at {page} and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
-        raise HubMissingError(f"{file}: no such dataset at {page}; ids move, look it up") from error
+        raise HubMissingError(
+            f"{file}: no such {file.kind} at {page}; ids move, look it up"
+        ) from error
     except RevisionNotFoundError as error:
         raise UserError(f"{file}: no such revision; correct it") from error
     except EntryNotFoundError as error:
         raise UserError(f"{file}: no such file at this revision; see {page}/tree/main") from error
-    except (httpx2.HTTPError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        raise UserError(f"{file}: the hub at {endpoint()} fails: {reason}; try again") from error
+    except Exception as error:  # a hub's answer leads its library into errors of every class
+        reason = escaped((str(error).splitlines() or [type(error).__name__])[0][:150])
+        failed = UserError(f"{file}: the hub at {endpoint()} fails: {reason}; try again")
+        response = getattr(error, "response", None)
+        if isinstance(response, httpx2.Response):
+            passes, wait = may_pass(response.status_code), asked_wait(response.headers)
+        else:
+            passes, wait = isinstance(error, (httpx2.HTTPError, OSError)), 0.0
+        raise (TryAgainError(failed, wait) if passes else failed) from error

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,15 +25,19 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 from pipeline.fetch import hub, object_store
-from pipeline.fetch.http import Limits, Request, check_first_bytes, download
+from pipeline.fetch.digest_cache import Digests, cache
+from pipeline.fetch.http import Request, check_first_bytes, download
+from pipeline.fetch.retry import Limits
 from pipeline.fetch.url_guard import FetchProblem, check_address
 from pipeline.names import in_order, printable
+from shards.envelope import Envelope
 from shards.errors import UserError
-from shards.ids import canonical_json, sha256_file, short_hash
+from shards.ids import sha256_file, short_hash
 from shards.store import Store
 
 LIMITS = Limits()
 _QUOTED = "path%:"
+_ENTRY = Envelope(schema="slowfast-mix/fetched/2", if_damaged="remove it", if_outdated="remove it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,23 +131,28 @@ def fetched(address: str, limits: Limits = LIMITS, *, media: bool = False) -> Lo
     return _known(entry) or _fetch(address, entry, limits, media)
 
 
-def cache() -> Path:
-    """Where fetched files lie on this machine."""
-    named = os.environ.get("SLOWFAST_CACHE")
-    return Path(named) if named else Path.home() / ".cache/slowfast-mix"
-
-
 def _known(entry: Path) -> Local | None:
-    """What was fetched before, if its file is still there and whole."""
-    if not entry.exists():
+    """What was fetched before, if its file is still there and has the digest that it had then.
+
+    An entry that is not as it was written is none: the address is fetched again.
+    """
+    try:
+        known = _ENTRY.unseal(entry.read_bytes(), str(entry))
+    except (FileNotFoundError, UserError):
         return None
-    known = json.loads(entry.read_text())
-    path = cache() / "files" / known["digest"] / known["name"]
-    if not path.exists() or path.stat().st_size != known["nbytes"]:
+    name, digest = str(known["name"]), str(known["digest"])
+    if short_hash(known["address"]) != entry.stem or not _is_plain(name, digest):
         return None
-    return Local(
-        address=known["address"], path=path, digest=known["digest"], nbytes=known["nbytes"]
-    )
+    path, hashed = cache() / "files" / digest / name, Digests(["fetched", digest, name])
+    if not path.is_file() or hashed.of(path) != digest:
+        return None
+    hashed.save()
+    return Local(address=known["address"], path=path, digest=digest, nbytes=known["nbytes"])
+
+
+def _is_plain(name: str, digest: str) -> bool:
+    """Whether both lead nowhere but into the cache."""
+    return PurePosixPath(name).name == name and re.fullmatch(r"[0-9a-f]{64}", digest) is not None
 
 
 def _fetch(address: str, entry: Path, limits: Limits, media: bool) -> Local:
@@ -168,7 +177,7 @@ def _fetch(address: str, entry: Path, limits: Limits, media: bool) -> Local:
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(final)
-        Store(entry.parent).put(entry.name, canonical_json(value))
+        Store(entry.parent).put(entry.name, _ENTRY.seal(value))
     return Local(address=address, path=final, digest=found, nbytes=nbytes)
 
 

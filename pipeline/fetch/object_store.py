@@ -15,34 +15,46 @@ from typing import Any
 
 import fsspec
 
-from pipeline.fetch.http import Limits
+from pipeline.fetch.retry import Limits, TryAgainError, asked_wait, may_pass, patiently
 from pipeline.fetch.url_guard import FetchProblem
 from pipeline.names import in_order
-from shards.errors import UserError
+from shards.errors import UserError, escaped
 
 SCHEMES = ("s3", "gs")
 PIECE = 16 << 20
+PATIENCE = Limits(max_seconds=1800)
 
 
 def pin(address: str) -> list[str]:
     """The objects that a pattern or a plain name stands for."""
     scheme = address.partition(":")[0]
+    filesystem, path = _open(address)
     if not any(sign in address for sign in "*?["):
         return [address]
-    filesystem, path = _open(address)
-    try:
-        found = in_order(f"{scheme}://{name}" for name in filesystem.glob(path))
-    except Exception as error:  # every file system has errors of its own
-        reason = (str(error).splitlines() or [repr(error)])[0][:200]
-        raise UserError(
-            f"{address}: the store does not list it: {reason}; check its credentials and endpoint"
-        ) from error
+
+    def glob() -> list[str]:
+        try:
+            return in_order(f"{scheme}://{name}" for name in filesystem.glob(path))
+        except Exception as error:  # every file system has errors of its own
+            reason = escaped((str(error).splitlines() or [repr(error)])[0][:200])
+            raise _again(
+                UserError(
+                    f"{address}: the store does not list it: {reason}; check its credentials and "
+                    "endpoint"
+                ),
+                error,
+            ) from error
+
+    found = patiently(glob, PATIENCE)
     if not found:
         raise UserError(f"{address}: no object fits the pattern; correct it")
     return found
 
 
 def _open(address: str) -> tuple[Any, str]:
+    if "::" in address or "@" in address or address.count("://") != 1:
+        # fsspec would read another address behind the first one, or take a host from it
+        raise UserError(f"{escaped(address)}: not of the form s3://BUCKET/NAME or gs://BUCKET/NAME")
     try:
         filesystem, path = fsspec.core.url_to_fs(address)
     except ImportError as error:
@@ -50,14 +62,27 @@ def _open(address: str) -> tuple[Any, str]:
     return filesystem, path
 
 
+def _again(problem: Exception, error: Exception) -> Exception:
+    """The problem, to be tried again unless the store itself says that it will not help."""
+    cause = getattr(error.__cause__, "response", None)  # of botocore, under what s3fs raises
+    head = cause.get("ResponseMetadata", {}) if isinstance(cause, dict) else {}
+    status = head.get("HTTPStatusCode", getattr(error, "code", 0))  # gcsfs has a code of its own
+    if isinstance(error, (FileNotFoundError, PermissionError)):
+        return problem
+    changed = status == 416  # the object is shorter than it was
+    if isinstance(status, int) and 400 <= status < 500 and not may_pass(status) and not changed:
+        return problem
+    return TryAgainError(problem, asked_wait(head.get("HTTPHeaders", {})))
+
+
 def download(address: str, part: Path, limits: Limits) -> None:
     """Complete `part` with the bytes of the object; raises FetchProblem."""
     deadline = time.monotonic() + limits.max_seconds
     filesystem, path = _open(address)
-    pause = limits.pause
-    for attempt in range(limits.attempts):
+
+    def attempt() -> None:
         try:
-            return _attempt(filesystem, path, part, limits, deadline)
+            _attempt(filesystem, path, part, limits, deadline)
         except FetchProblem:
             raise
         except (FileNotFoundError, PermissionError) as error:
@@ -65,11 +90,10 @@ def download(address: str, part: Path, limits: Limits) -> None:
         except Exception as error:  # every file system has errors of its own
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
-            failed = FetchProblem("FETCH_UNREACHABLE", f"{address}: {error}")
-            if attempt + 1 == limits.attempts or time.monotonic() + pause > deadline:
-                raise failed from error
-        time.sleep(min(pause, limits.longest_pause))
-        pause *= 2
+            problem = FetchProblem("FETCH_UNREACHABLE", f"{address}: {error}")
+            raise _again(problem, error) from error
+
+    patiently(attempt, limits, deadline)
 
 
 def _attempt(filesystem: Any, path: str, part: Path, limits: Limits, deadline: float) -> None:

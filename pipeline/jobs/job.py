@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 class Job:
     """Where the work is put, who does it, what people see of it, and when a source is given up.
 
-    `uncaged` allows machines on which no layer of the media sandbox works.
+    `uncaged` allows machines on which the media sandbox does not hold (--no-sandbox).
     """
 
     pool: Pool

@@ -23,7 +23,7 @@ from pipeline.jobs.collect import gather
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.progress import steps
 from pipeline.jobs.ray_executor import connect
-from pipeline.jobs.run_stages import admit, decode
+from pipeline.jobs.run_stages import admit, check_nodes, decode
 from pipeline.media.decode import check_tools
 from pipeline.sources.catalogue import ID, catalogue
 from pipeline.sources.pin import Pinned, pin
@@ -86,6 +86,7 @@ def build_index(path: str, out: str, address: str | None = None, *, uncaged: boo
     pool = _work_pool(f"{out.rstrip('/')}.work")
     with connect(address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
+        check_nodes(job)
         admitted = admit(pinned, gather(pinned, "held_out", job), job, "admit")
         decode("held_out", admitted, job)
         with bars.step("questions") as step:

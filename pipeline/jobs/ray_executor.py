@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from ray.exceptions import (
     RayTaskError,
     WorkerCrashedError,
 )
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from shards.errors import UserError
 from shards.outcome import DEATHS
@@ -73,6 +75,20 @@ class Workers:
                 again.append(found)
             else:
                 yield found
+
+    def each_node(self, function: Callable[[], Result]) -> dict[str, Result]:
+        """What the function returns on every other machine of the cluster, by host name."""
+        remote = ray.remote(max_retries=0, num_cpus=0)(function)
+        here, asked = platform.node(), {}
+        for node in ray.nodes():  # type: ignore[no-untyped-call]
+            if node["Alive"] and node["NodeManagerHostname"] != here:
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                reference = remote.options(scheduling_strategy=there).remote()
+                asked[f"{node['NodeManagerHostname']} {node['NodeManagerAddress']}"] = reference
+        try:
+            return {name: ray.get(reference) for name, reference in asked.items()}
+        except RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, UserError) else error) from None
 
 
 def _cpus() -> int:

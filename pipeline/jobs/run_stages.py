@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mixtures.recipe.types import Source
 from pipeline.jobs.collect import Gathered
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.ray_executor import Died, Workers
+from pipeline.media.decode import check_tools
 from pipeline.sources.name_notes import names_told
 from pipeline.sources.pin import Pinned
 from pipeline.stages import decode_media, pending
@@ -20,12 +22,19 @@ from shards.index import NAMED, REFUSED, UNREAD
 from shards.pool import Pool, Receipt
 
 
+def check_nodes(job: Job) -> None:
+    """Say how every other machine of the cluster decodes; UserError if its sandbox is open."""
+    there = job.workers.each_node(partial(check_tools, uncaged=job.uncaged))
+    for node, tools in sorted(there.items()):
+        job.bars.say(f"{node}: decoding with {tools}")
+
+
 def admit(
     pinned: Sequence[Pinned], gathered: dict[str, Gathered], job: Job, title: str
 ) -> dict[str, Receipt]:
     """Published records -> samples, the media they name, and refusals: one receipt a source.
 
-    The fuse of a source blows if most of its media are not there: check it before going on.
+    The fuse of a source blows if most of its records are refused: check it before going on.
     """
     units = [source_unit(one, gathered.get(one.source.name), job.pool) for one in pinned]
     with job.bars.step(title) as step:
@@ -39,16 +48,15 @@ def admit(
             job.bars.say(f"{name}: fields that nobody reads: {told}")
         if told := names_told(one, job.pool.table([by_name[name]], "named", NAMED).to_pylist()):
             job.bars.say(f"{name}: {told}")
-        samples = by_name[name].counts["samples"]
-        if told := job.fuse.weigh(name, lacking(job.pool, by_name[name]), samples):
+        codes = refused_codes(job.pool, by_name[name])
+        if told := job.fuse.weigh(name, codes, by_name[name].counts["records"]):
             job.bars.say(told)
     return {unit.name: by_name[unit.name] for unit in units}
 
 
-def lacking(pool: Pool, admitted: Receipt) -> Counter[str]:
-    """How many samples of a source have no media, by code."""
-    rows = pool.table([admitted], "refused", REFUSED).select(["stage", "code"]).to_pylist()
-    return Counter(row["code"] for row in rows if row["stage"] == "fetch")
+def refused_codes(pool: Pool, admitted: Receipt) -> Counter[str]:
+    """How many records of a source fetching and admission refused, by code."""
+    return Counter(pool.table([admitted], "refused", REFUSED)["code"].to_pylist())
 
 
 def unread_told(rows: Sequence[Mapping[str, Any]]) -> str:

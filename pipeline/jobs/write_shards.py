@@ -22,7 +22,7 @@ from shards.ids import sha256_hex
 from shards.index import CLIPS, SAMPLES, SHARD_INDEX, read_table, write_table
 from shards.pool import Pool
 from shards.store import Store
-from shards.verify import sign_receipt
+from shards.verify import RECEIPT
 
 SHARD_BYTES = 64 << 20
 _SAMPLE_OVERHEAD = 4 * 512 + 2048
@@ -127,7 +127,7 @@ def publish(out: Store, manifest: Manifest, digests: Mapping[str, str]) -> None:
         "shards": dict(digests),
     }
     out.put("index.parquet", index)
-    out.put("receipt.json", sign_receipt(receipt))
+    out.put("receipt.json", RECEIPT.seal(receipt))
     for name in out.list(""):
         if _SHARD_NAME.fullmatch(name) and name not in digests:
             out.remove(name)

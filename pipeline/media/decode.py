@@ -1,20 +1,21 @@
 """The only door for hostile bytes: a file of unknown origin in, frames we encoded out.
 
 Videos are decoded by ffmpeg (pipeline.media.video), images by libjpeg-turbo and Pillow
-(pipeline.media.images), all in caged child processes (pipeline.media.sandbox) that serve several
-files each: starting one costs more than most files do.
+(pipeline.media.images), all in sandboxed child processes (pipeline.media.sandbox) that serve
+several files each: starting one costs more than most files do.
 """
 
 from __future__ import annotations
 
 import functools
+import os
+import platform
 import re
 import stat
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.media import sandbox
+from pipeline.media import canary, confinement, sandbox
 from pipeline.media.decoded import Broken, Decoded, MediaRefusal
 from pipeline.media.images import image_shape
 from pipeline.media.sandboxed_images import decode_images
@@ -71,22 +72,24 @@ def _check_file(path: Path) -> None:
         raise Broken("EMPTY", f"{path.name} has no bytes")
     if found.st_size > MAX_BYTES:
         raise Broken("TOO_BIG", f"{found.st_size} bytes, at most {MAX_BYTES}")
-    with path.open("rb") as file:
-        if file.read(len(_LFS)) == _LFS:
+    with sandbox.opened(path) as file:
+        if os.pread(file, len(_LFS), 0) == _LFS:
             raise Broken("LFS_POINTER", f"{path.name} is a git-lfs pointer; fetch the object")
 
 
 def check_tools(*, uncaged: bool = False) -> str:
-    """One line on ffmpeg and the cage. UserError if a tool is missing, or if no layer works.
+    """One line on ffmpeg and the sandbox; UserError if a tool is missing, or an escape is open.
 
-    `uncaged` allows a machine where no layer of the cage works.
+    `uncaged` allows a machine where one is.
     """
     sandbox.tool("ffprobe")
-    active = list(sandbox.layers())
-    if not active and not uncaged:
+    confined = canary.found()
+    if confined.open and not uncaged:
         raise UserError(
-            "no layer of the media cage works here (setpriv, unshare, prlimit); "
-            "install util-linux, or give --uncaged for data that you trust"
+            f"the media sandbox on {platform.node()} does not hold: {confined}; "
+            f"{confinement.why_no_namespaces()}. Install bubblewrap and libseccomp (Debian, "
+            "Ubuntu: apt-get install bubblewrap libseccomp2), allow user namespaces or Landlock, "
+            "or give --no-sandbox for data that you trust"
         )
     lacking = {"zscale", "colorspace"} - _filters()
     if lacking:
@@ -94,7 +97,7 @@ def check_tools(*, uncaged: bool = False) -> str:
             f"{sandbox.tool('ffmpeg')}: built without the filters {', '.join(sorted(lacking))}; "
             "install one that has them (Debian, Ubuntu: apt-get install ffmpeg)"
         )
-    return f"ffmpeg {_version()}, cage: {' '.join(active) or 'none'}"
+    return f"ffmpeg {_version()}, sandbox: {confined}"
 
 
 @functools.cache
@@ -113,10 +116,13 @@ def _filters() -> set[str]:
 
 
 def _said(*question: str) -> str:
-    command = [sandbox.tool("ffmpeg"), "-hide_banner", *question]
-    said = subprocess.run(command, capture_output=True, check=False, text=True)
-    if said.returncode != 0:
+    """What ffmpeg answers in the sandbox: it must run there, and have nothing to complain of."""
+    command, said = [sandbox.tool("ffmpeg"), "-hide_banner", *question], bytearray()
+    answer = sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 20)
+    end = sandbox.run(command, seconds=60, outlets=[answer])
+    if end.status != 0 or end.stderr:
         raise UserError(
-            f"{command[0]}: does not run: {said.stderr.strip()[:200]}; reinstall ffmpeg"
+            f"{command[0]}: does not run in the sandbox ({confinement.kind()}): status "
+            f"{end.status}: {end.stderr[:200]}; reinstall ffmpeg"
         )
-    return said.stdout
+    return said.decode(errors="replace")

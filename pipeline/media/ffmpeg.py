@@ -1,4 +1,4 @@
-"""One caged ffmpeg process: planned videos in, JPEG frames and the times of all frames out.
+"""One sandboxed ffmpeg process: planned videos in, JPEG frames and the times of all frames out.
 
 The graph of each video notes the presentation time of every frame it sees and of every frame it
 keeps, in two small files, in integer units of the stream's time base. So duration, variable frame
@@ -77,10 +77,10 @@ class Extracted:
 
 
 class _Source:
-    """One video of a run: where its frames and its two logs of times go."""
+    """One video of a run: its open file, and where its frames and its two logs of times go."""
 
-    def __init__(self, plan: Plan, profile: Profile) -> None:
-        self.plan, self.profile = plan, profile
+    def __init__(self, plan: Plan, file: int, profile: Profile) -> None:
+        self.plan, self.file, self.profile = plan, file, profile
         self.jpegs: list[bytes] = []
         self.every, self.kept = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         width, height = plan.stored
@@ -104,15 +104,18 @@ class _Source:
 def extract(plans: Sequence[Plan], profile: Profile) -> list[Extracted]:
     """The frames of each video, in one process; raises Broken if anything at all went wrong."""
     with contextlib.ExitStack() as stack:
-        sources = [_Source(plan, profile) for plan in plans]
-        for source in sources:
-            stack.callback(source.close)
+        sources = []
+        for plan in plans:
+            file = stack.enter_context(sandbox.opened(plan.path))
+            sources.append(_Source(plan, file, profile))
+            stack.callback(sources[-1].close)
         logs = [log.fileno() for source in sources for log in (source.every, source.kept)]
         end = sandbox.run(
             _command(sources),
             seconds=sum(DECODE_SECONDS + int(plan.stream.seconds) for plan in plans),
             outlets=[source.outlet for source in sources],
             pass_fds=logs,
+            inputs=[source.file for source in sources],
         )
         check_exit(end, "UNDECODABLE")
         errors = [line for line in end.stderr.splitlines() if not _HARMLESS.search(line)]
@@ -159,7 +162,8 @@ def _output(source: _Source) -> Any:
     options = guards(plan.path.suffix.lower() == ".gif") | {"threads": 1}
     if window.seek:
         options["ss"] = f"{window.seek}us"
-    node = ffmpeg.input(f"file:{plan.path}", noaccurate_seek=None, bitexact=None, **options)
+    name = f"file:{sandbox.input_name(source.file)}"
+    node = ffmpeg.input(name, noaccurate_seek=None, bitexact=None, **options)
     every = source.every.fileno()
     # the number makes the nodes of two spans of one file different: ffmpeg-python joins equal ones
     node = node[str(stream.index)].filter("metadata", "add", key="every", value=every)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import simplejpeg
@@ -17,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.media.decoded import Broken, Decoded, stored_size
 from pipeline.media.png_chunks import check_chunks
-from pipeline.media.strict_jpeg import decode_jpeg
+from pipeline.media.strict_jpeg import MAX_SCANS, decode_jpeg, scans
 from shards.profile import Profile
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
@@ -44,16 +43,20 @@ def image_shape(profile: Profile) -> Shape:
     return Shape(area=profile.image_area, chroma="444")
 
 
-def decode_picture(path: Path, quality: int, shape: Shape) -> Decoded:
+def decode_picture(file: IO[bytes], quality: int, shape: Shape) -> Decoded:
     """The picture as one JPEG frame: upright, RGB, in the shape; raises Broken."""
-    data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
-    if not data:
-        raise Broken("TOO_BIG", f"{path.stat().st_size} bytes of image, at most {MAX_BYTES}")
+    nbytes = file.seek(0, io.SEEK_END)
+    if nbytes > MAX_BYTES:
+        raise Broken("TOO_BIG", f"{nbytes} bytes of image, at most {MAX_BYTES}")
+    file.seek(0)
+    data = file.read()
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks on odd metadata
         with _open(data) as image:
             _check_header(image)
+            if image.format in ("JPEG", "MPO") and scans(data) > MAX_SCANS:
+                raise Broken("TOO_MANY_SCANS", f"{scans(data)} scans, at most {MAX_SCANS}")
             if image.format == "PNG":
                 check_chunks(data)
             return _frame(image, data, quality, shape)

@@ -1,8 +1,9 @@
-"""What a video file says of itself: one caged ffprobe, its answer checked against every bound."""
+"""What a video file says of itself: one sandboxed ffprobe, its answer held to every bound."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +13,6 @@ from typing import Any
 from pipeline.media import sandbox
 from pipeline.media.decoded import Broken
 from pipeline.media.frame_sampling import frame_ticks
-from shards.errors import UserError
 
 DEMUXERS = ("mov", "matroska", "avi", "mpegts", "flv")
 CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "gif"}
@@ -37,6 +37,11 @@ RGB = "rgb"  # the matrix of a stream that has none
 _LISTS = (b"#EXTM3U", b"ffconcat ")
 _MATRICES = {"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c"}
 _INTERLACED = ("tt", "bb", "tb", "bt")
+# as ffmpeg begins a line: what a file says of itself stands behind such a beginning
+_BEGIN = r"^(?:\[[^]\n]*\] ){1,2}"
+_FORMAT = re.compile(_BEGIN + r"Format not on whitelist '", re.MULTILINE)
+_PIXELS = re.compile(_BEGIN + r"Picture size \d+x\d+ exceeds specified max pixel", re.MULTILINE)
+_CODEC = re.compile(_BEGIN + r"Codec \(\w+\) not on whitelist '", re.MULTILINE)
 _ENTRIES = (
     "format=format_name,nb_streams,start_time,duration:"
     "stream=index,codec_type,codec_name,width,height,pix_fmt,sample_aspect_ratio,time_base,"
@@ -91,10 +96,10 @@ def probe(path: Path) -> dict[str, Any]:
 
     What browsers record as WebM is such a file.
     """
-    said, end = _ask(path, ["-show_entries", _ENTRIES, "-of", "json"], PROBE_SECONDS, 1 << 20)
-    with path.open("rb") as file:
-        if file.read(9).startswith(_LISTS):
+    with sandbox.opened(path) as descriptor:
+        if os.pread(descriptor, 9, 0).startswith(_LISTS):
             raise Broken("FORMAT_REFUSED", "a playlist, which names other files")
+    said, end = _ask(path, ["-show_entries", _ENTRIES, "-of", "json"], PROBE_SECONDS, 1 << 20)
     check_exit(end, "UNREADABLE")
     found: dict[str, Any] = json.loads(said)
     video = _video_of(found)
@@ -111,8 +116,10 @@ def _ask(
     options = [word for key, value in limits for word in (f"-{key}", str(value))]
     said = bytearray()
     answer = sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=max_bytes)
-    command = [sandbox.tool("ffprobe"), "-v", "error", *options, *question, "-i", f"file:{path}"]
-    return said, sandbox.run(command, seconds=seconds, outlets=[answer])
+    command = [sandbox.tool("ffprobe"), "-v", "error", *options, *question]
+    with sandbox.opened(path) as descriptor:
+        command += ["-i", f"file:{sandbox.input_name(descriptor)}"]
+        return said, sandbox.run(command, seconds=seconds, outlets=[answer], inputs=[descriptor])
 
 
 def _packets(path: Path, index: int) -> list[int]:
@@ -132,14 +139,12 @@ def check_exit(end: sandbox.Exit, failed: str) -> None:
         raise Broken("LONG", "more frames than the duration promises")
     if end.out_of_time:
         raise Broken("TOO_SLOW", "the time limit was reached")
-    if "Permission denied" in end.stderr:
-        raise UserError(f"{last}; make the file readable for the user who runs the build")
-    if "Format not on whitelist" in end.stderr:
-        raise Broken("FORMAT_REFUSED", last)
-    if "exceeds specified max pixel count" in end.stderr:
+    if _FORMAT.search(end.stderr):
+        raise Broken("FORMAT_REFUSED", "the container is not on the list")
+    if _PIXELS.search(end.stderr):
         raise Broken("TOO_MANY_PIXELS", f"more than {MAX_PIXELS} pixels")
-    if "Codec (" in end.stderr and end.status != 0:
-        raise Broken("CODEC_REFUSED", last)
+    if _CODEC.search(end.stderr) and end.status != 0:
+        raise Broken("CODEC_REFUSED", "a codec is not on the list")
     if end.status != 0:
         raise Broken(failed, last)
 

@@ -1,52 +1,53 @@
-"""Run one program on hostile bytes in a cage: no network, no new rights, bounded in everything.
+"""Run one program on hostile bytes in a sandbox: it sees its libraries and the one input, and
+nothing of this machine answers it.
 
-Layers, each used where the kernel and the machine allow it (`layers` finds out once per process):
-
-    setpriv   dies with the thread that started it, gains no rights
-    unshare   its own user and network namespaces: no network
-    prlimit   address space, CPU seconds, file size, open files
-
-Always: an empty environment, `/` as folder, no standard input, its own session, bounded standard
-output, standard error in a temporary file, and SIGKILL to the whole group when time is up.
+How it is confined: pipeline.media.confinement. Always: an empty environment, `/` as folder, no
+standard input, bounded memory, CPU seconds and output, standard error in a temporary file, and
+SIGKILL to all of it when time is up. Inputs are opened here, by the rights of the user who runs the
+build, and reach the program under a name that says nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
+import json
 import os
 import re
 import select
-import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import IO
 
-from shards.errors import UserError
+from pipeline.media import confinement
+from pipeline.media.confinement import Limits, input_name, tool
+from pipeline.media.decoded import Broken
+from shards.errors import UserError, escaped
+
+__all__ = ["Exit", "Outlet", "input_name", "opened", "run", "tool"]
 
 STDERR_KEPT = 4096
 MAX_ADDRESS_SPACE = 3_000_000_000  # measured: a bomb of 8192 x 8192 takes 0.7 GB resident
 MAX_WRITTEN = 256_000_000  # the log of times: about 45 bytes for each of 240 x 4 x 3600 frames
-MAX_OPEN_FILES = 64
+MAX_OPEN_FILES = 64  # besides the inputs
 _PIPE_BYTES = 1 << 20
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
-_PROBES = {
-    "setpriv": ("--pdeathsig", "KILL", "--no-new-privs"),
-    "unshare": ("--user", "--map-root-user", "--net"),
-    "prlimit": (f"--nofile={MAX_OPEN_FILES}",),
-}
+_INPUT = re.compile(r"(?:file:)?/proc/self/fd/[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How a caged program ended. `stopped` is "", "time", or "output" (it said too much)."""
+    """How a confined program ended: `status` is negative for a signal, as subprocess has it.
+
+    `stopped` is "", "time", or "output" (it said too much).
+    """
 
     status: int
     stopped: str
@@ -58,48 +59,44 @@ class Exit:
 
     @property
     def out_of_time(self) -> bool:
-        return self.stopped == "time" or -self.status in (signal.SIGXCPU, signal.SIGKILL)
+        return self.stopped == "time" or -self.status in (
+            signal.SIGXCPU,
+            signal.SIGKILL,
+            signal.SIGPROF,
+        )
 
 
-@functools.cache
-def tool(name: str) -> str:
-    """The absolute path of a program; UserError if it is not installed."""
-    found = shutil.which(name)
-    if found is None:
-        raise UserError(f"{name}: not found; install it (Debian, Ubuntu: apt-get install ffmpeg)")
-    return str(Path(found).absolute())
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """The descriptor of a regular file, not even of a link to one; raises Broken.
+
+    UserError for a file that this user may not read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise Broken("MISSING", f"{path.name} is not there") from error
+    except PermissionError as error:
+        raise _unreadable(path) from error
+    except OSError as error:
+        raise Broken("NOT_A_FILE", f"{path.name} is no regular file") from error
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise Broken("NOT_A_FILE", f"{path.name} is no regular file")
+        if os.geteuid() == 0 and not (found.st_uid == 0 or found.st_mode & stat.S_IROTH):
+            raise _unreadable(path)  # inside, root has no rights but those of the file's mode
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-@functools.cache
-def layers() -> dict[str, tuple[str, ...]]:
-    """The layers that work here: name -> command prefix. Found once per process."""
-    found = {}
-    for name, arguments in _PROBES.items():
-        path = shutil.which(name)
-        if path is None:
-            continue
-        trial = subprocess.run([path, *arguments, tool("true")], capture_output=True, check=False)
-        if trial.returncode == 0:
-            found[name] = (path, *arguments)
-    return found
-
-
-def caged(command: Sequence[str], cpu_seconds: int) -> list[str]:
-    """The command line with every active layer in front of it: one process, a chain of execs."""
-    prefix: list[str] = []
-    for name, words in layers().items():
-        prefix += words
-        if name == "prlimit":
-            prefix += [
-                f"--as={MAX_ADDRESS_SPACE}",
-                f"--fsize={MAX_WRITTEN}",
-                f"--cpu={cpu_seconds}",
-            ]
-    return [*prefix, *command]
+def _unreadable(path: Path) -> UserError:
+    return UserError(f"{path}: not readable; give rights to the user who runs the build")
 
 
 class Outlet:
-    """A pipe out of the cage, whose child's end is the descriptor `writer`.
+    """A pipe out of the sandbox, whose child's end is the descriptor `writer`.
 
     What comes is handed to `sink` in pieces of `piece` bytes (the last may be shorter), as a view
     that holds until the sink returns; more than `max_bytes` ends the run.
@@ -136,26 +133,43 @@ class Outlet:
 
 
 def run(
-    command: Sequence[str], *, seconds: int, outlets: Sequence[Outlet], pass_fds: Sequence[int] = ()
+    command: Sequence[str],
+    *,
+    seconds: int,
+    outlets: Sequence[Outlet],
+    pass_fds: Sequence[int] = (),
+    inputs: Sequence[int] = (),
 ) -> Exit:
-    """Run `command` in the cage until it ends, for at most `seconds` of wall time.
+    """Run `command` in the sandbox until it ends, for at most `seconds` of wall time.
 
-    Its standard output is the first outlet; it reaches every outlet by the descriptor's number.
-    Whatever happens, no process is left behind, and the outlets are closed.
+    Its standard output is the first outlet; it reaches every outlet by the descriptor's number, and
+    every file of `inputs` by `input_name`. Whatever happens, no process is left behind, and the
+    outlets are closed.
     """
     with contextlib.ExitStack() as stack:
         errors = stack.enter_context(tempfile.TemporaryFile())
+        info = stack.enter_context(tempfile.TemporaryFile())
         for outlet in outlets:
             stack.callback(outlet.close)
+        calls = confinement.filter_file()
+        filters = [stack.enter_context(calls).fileno()] if calls else []
+        limits = Limits(
+            address_space=MAX_ADDRESS_SPACE,
+            written=MAX_WRITTEN,
+            cpu_seconds=seconds,
+            open_files=MAX_OPEN_FILES + len(inputs) + len(pass_fds),
+        )
+        before = confinement.prefix(command[0], limits, inputs, (*filters, -1)[0], info.fileno())
+        writers = [outlet.writer for outlet in outlets]
         child = subprocess.Popen(
-            caged(command, seconds),
+            [*before, *command],
             stdin=subprocess.DEVNULL,
-            stdout=outlets[0].writer,
+            stdout=writers[0],
             stderr=errors,
             cwd="/",
             env={},
             start_new_session=True,
-            pass_fds=[*(outlet.writer for outlet in outlets), *pass_fds],
+            pass_fds=[*writers, *pass_fds, *inputs, *filters, info.fileno()],
         )
         for outlet in outlets:
             outlet.close_writer()
@@ -163,8 +177,25 @@ def run(
         try:
             stopped = _drain(outlets, deadline) or _wait(child, deadline)
         finally:
-            _kill_group(child)
-        return Exit(status=child.returncode, stopped=stopped, stderr=_tail(errors))
+            _kill(child, info)
+        end = Exit(status=_status(child), stopped=stopped, stderr=_tail(errors))
+    _check_start(end)
+    return end
+
+
+def _status(child: subprocess.Popen[bytes]) -> int:
+    """The program's own exit status: bubblewrap says 128 and the signal's number."""
+    status = child.returncode
+    is_signal = confinement.kind() == "namespaces" and 128 < status <= 128 + signal.NSIG
+    return 128 - status if is_signal else status
+
+
+def _check_start(end: Exit) -> None:
+    """UserError if this machine has no namespaces left; words of strangers do not decide that."""
+    if end.status == 1 and end.stderr.startswith("bwrap: "):
+        confinement.why_no_namespaces.cache_clear()
+        if why := confinement.why_no_namespaces():
+            raise UserError(f"the media sandbox does not start any more: {why}")
 
 
 def _drain(outlets: Sequence[Outlet], deadline: float) -> str:
@@ -197,7 +228,14 @@ def _wait(child: subprocess.Popen[bytes], deadline: float) -> str:
     return ""
 
 
-def _kill_group(child: subprocess.Popen[bytes]) -> None:
+def _kill(child: subprocess.Popen[bytes], info: IO[bytes]) -> None:
+    """End all of it: the first process of a namespace takes the others along, and is waited for."""
+    if child.poll() is None:
+        info.seek(0)
+        with contextlib.suppress(ValueError, KeyError, ProcessLookupError):
+            os.kill(json.loads(info.read())["child-pid"], signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(5)
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -208,4 +246,5 @@ def _tail(errors: IO[bytes]) -> str:
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - STDERR_KEPT))
     said = errors.read().decode(errors="replace").strip()
-    return _ADDRESS.sub("", said)  # the same failure must read the same in every run
+    said = _INPUT.sub("the file", _ADDRESS.sub("", said))  # the same in every run
+    return "\n".join(map(escaped, said.splitlines()))

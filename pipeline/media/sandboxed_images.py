@@ -1,9 +1,9 @@
-"""Images are decoded in a caged child process, many to one child: both ends of its wire.
+"""Images are decoded in a sandboxed child process, many to one child: both ends of its wire.
 
-The parent writes the paths to an open file and starts a Python of its own kind; the child answers
-each path in turn with one line of JSON, followed by the JPEG's bytes if there is one. A child that
-does not end well proves nothing about any of its images: they are tried again in two halves, and an
-image that is alone with a failing child is refused.
+The parent opens the files and starts a Python of its own kind; the child answers each in turn with
+one line of JSON, followed by the JPEG's bytes if there is one, and has so much CPU time for each. A
+child that ends before its last answer is not believed about the picture that it was at: another
+child begins with that one and goes on. What ends a child with its first picture is refused.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,77 +24,121 @@ from pipeline.media.decoded import Broken, Decoded, MediaRefusal
 from pipeline.media.images import Shape, decode_picture
 from pipeline.media.probe import check_exit
 
-FIRST_SECONDS, MORE_SECONDS = 20, 1  # for one image; for each one more
+PICTURE_SECONDS = 20  # of CPU, for one image
+FIRST_SECONDS, MORE_SECONDS = 40, 2  # of wall time, for one image; for each one more
 MAX_ANSWER = 16 << 20  # the JPEG of an image of the profile's area, and more
+TOGETHER = 128  # images to one child: all are open at once
 _ROOT = Path(__file__).resolve().parents[2]
 _CHILD = (
     "import os, sys; os.environ['OPENBLAS_NUM_THREADS'] = '1'; sys.path.insert(0, sys.argv[1]); "
     "from pipeline.media.sandboxed_images import serve; serve(int(sys.argv[2]))"
 )
+_TRUNCATED = "the answer breaks off"
 
 
 def decode_images(
     paths: Sequence[Path], quality: int, shape: Shape
 ) -> list[Decoded | MediaRefusal]:
     """Each image as one JPEG frame, or why it is refused; in the order of the paths."""
-    if not paths:
-        return []
-    try:
-        return _ask(paths, quality, shape)
-    except Broken as broken:
-        if len(paths) == 1:
-            return [broken.refusal]
-    half = len(paths) // 2
-    halves = paths[:half], paths[half:]
-    return [found for part in halves for found in decode_images(part, quality, shape)]
+    found: list[Decoded | MediaRefusal] = []
+    while len(found) < len(paths):
+        found += _ask(paths[len(found) :][:TOGETHER], quality, shape)
+    return found
 
 
 def _ask(paths: Sequence[Path], quality: int, shape: Shape) -> list[Decoded | MediaRefusal]:
+    """The answers of one child: at least one, and none that it may not have come to give."""
     said = bytearray()
-    with tempfile.TemporaryFile() as request:
-        names = [os.fsdecode(path) for path in paths]
-        request.write(json.dumps([names, quality, asdict(shape)]).encode())
+    with ExitStack() as stack:
+        files, gone = _opened(paths, stack)
+        if not files:
+            return [gone]
+        request = stack.enter_context(tempfile.TemporaryFile())
+        request.write(json.dumps([files, quality, asdict(shape)]).encode())
         request.flush()
-        outlet = sandbox.Outlet(said.extend, piece=1 << 20, max_bytes=MAX_ANSWER * len(paths))
+        outlet = sandbox.Outlet(said.extend, piece=1 << 20, max_bytes=MAX_ANSWER * len(files))
         end = sandbox.run(
             [sys.executable, "-I", "-c", _CHILD, str(_ROOT), str(request.fileno())],
-            seconds=FIRST_SECONDS + MORE_SECONDS * len(paths),
+            seconds=FIRST_SECONDS + MORE_SECONDS * len(files),
             outlets=[outlet],
-            pass_fds=[request.fileno()],
+            pass_fds=[request.fileno(), *files],
         )
     if end.status == 1 and not end.stopped:  # an exception of ours: no image is to blame
         raise RuntimeError(f"the image child failed: {end.stderr}")
-    check_exit(end, "UNDECODABLE")
-    answers = io.BytesIO(said)
-    return [_read(answers) for _ in paths]
+    answers = _answers(bytes(said), len(files))
+    if end.status == 0 and not end.stopped and len(answers) == len(files):
+        return answers
+    if len(answers) == len(files):  # it fell after its last word: that one is not believed
+        answers.pop()
+    if not answers or -end.status == signal.SIGPROF:  # alone, or over its own time
+        answers.append(_refused(end))
+    return answers
 
 
-def _read(answers: io.BytesIO) -> Decoded | MediaRefusal:
-    value = json.loads(answers.readline())
+def _opened(paths: Sequence[Path], stack: ExitStack) -> tuple[list[int], MediaRefusal]:
+    """The files up to the first that cannot be opened, and what is to be said of that one."""
+    files: list[int] = []
+    for path in paths:
+        try:
+            files.append(stack.enter_context(sandbox.opened(path)))
+        except Broken as broken:
+            return files, broken.refusal
+    return files, MediaRefusal(code="MEDIA_MISSING", detail="")
+
+
+def _answers(said: bytes, count: int) -> list[Decoded | MediaRefusal]:
+    """The whole answers in what a child said, in their order."""
+    stream, found = io.BytesIO(said), list[Decoded | MediaRefusal]()
+    while len(found) < count:
+        try:
+            found.append(_read(stream))
+        # a child that a picture took over may say anything
+        except (ValueError, KeyError, TypeError, AttributeError, AssertionError, EOFError):
+            break
+    return found
+
+
+def _read(stream: io.BytesIO) -> Decoded | MediaRefusal:
+    value = json.loads(stream.readline())
     if "code" in value:
         return MediaRefusal(**value)
-    frame = answers.read(value.pop("nbytes"))
+    nbytes = value.pop("nbytes")
+    frame = stream.read(nbytes)
+    if len(frame) != nbytes:
+        raise EOFError(_TRUNCATED)
     lists = {name: tuple(part) for name, part in value.items() if isinstance(part, list)}
     return Decoded(**(value | lists | {"frames": (frame,)}))
 
 
+def _refused(end: sandbox.Exit) -> MediaRefusal:
+    """What is said of the picture that a child ended at."""
+    try:
+        check_exit(end, "UNDECODABLE")
+    except Broken as broken:
+        return broken.refusal
+    return MediaRefusal(code="MEDIA_UNDECODABLE", detail="the decoder ended without a word")
+
+
 def serve(request: int) -> None:
-    """The child's end: answer every path of the request on standard output."""
+    """The child's end: answer every file of the request on standard output."""
     os.lseek(request, 0, os.SEEK_SET)
     with os.fdopen(request, "rb") as file:
-        names, quality, shape = json.load(file)
-    for name in names:
-        sys.stdout.buffer.write(_answer(Path(name), quality, Shape(**shape)))
-    sys.stdout.buffer.flush()
+        files, quality, shape = json.load(file)
+    for descriptor in files:
+        # the kernel ends this process if a decoder does not come back in time
+        signal.setitimer(signal.ITIMER_PROF, PICTURE_SECONDS)
+        sys.stdout.buffer.write(_answer(descriptor, quality, Shape(**shape)))
+        sys.stdout.buffer.flush()
 
 
-def _answer(path: Path, quality: int, shape: Shape) -> bytes:
+def _answer(descriptor: int, quality: int, shape: Shape) -> bytes:
     try:
-        found = decode_picture(path, quality, shape)
+        with os.fdopen(descriptor, "rb") as file:
+            found = decode_picture(file, quality, shape)
     except Broken as broken:
         return _line(broken)
     except MemoryError:
-        return _line(Broken("TOO_MUCH_MEMORY", "more than the cage allows"))
+        return _line(Broken("TOO_MUCH_MEMORY", "more than the sandbox allows"))
     except Exception as error:  # Pillow's readers raise whatever hostile bytes lead them to
         return _line(Broken("UNDECODABLE", f"{type(error).__name__}: {error}"))
     frame = found.frames[0]

@@ -19,6 +19,7 @@ from pipeline.media.brightness_step import brightness_step
 from pipeline.media.decoded import Broken
 
 Pixels = NDArray[np.uint8]
+MAX_SCANS = 64  # each one goes over all of the picture; the usual progressive JPEG has ten
 MAX_FILL = 16  # zeros that an encoder may leave at the end of the last scan
 _COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 _SOI, _EOI, _SOS, _SOF2 = 0xD8, 0xD9, 0xDA, 0xC2
@@ -67,6 +68,18 @@ def _broken(error: ValueError) -> Broken:
     if "remature end" in said:
         return Broken("TRUNCATED", said)
     return Broken("DAMAGED" if "Corrupt" in said else "UNDECODABLE", said)
+
+
+def scans(data: bytes) -> int:
+    """How many scans the picture's segments begin, counted without decoding any."""
+    count, at = 0, 2
+    while (mark := _MARK.search(data, at)) and mark[1][0] != _EOI:
+        code, at = mark[1][0], mark.end()
+        if code <= 1 or 0xD0 <= code <= _SOI:  # these stand alone
+            continue
+        count += code == _SOS
+        at += max(int.from_bytes(data[at : at + 2], "big"), 2)
+    return count
 
 
 def tidy(data: bytes, keep: int = 0) -> bytes:

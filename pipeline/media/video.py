@@ -1,5 +1,5 @@
 """Videos: one ffprobe process per file, then one ffmpeg process for a file or for several small
-ones; all caged, nothing decoded twice.
+ones; all sandboxed, nothing decoded twice.
 
 Starting ffmpeg costs more than decoding a few seconds of small pictures, so small videos share a
 process. A process that is not clean in every respect proves nothing about any of its files: each

@@ -5,7 +5,6 @@ Everything here is numbers and rows; `pipeline.report.page` turns them into a pa
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +20,16 @@ from numpy.typing import NDArray
 from mixtures.manifest.contents import Choices
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from shards.errors import DamagedData, UserError
+from shards.errors import UserError
 from shards.extents import Extents, Place, pair
-from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES, read_table
-from shards.outcome import Books
+from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES
+from shards.outcome import Books, read_books
 from shards.pool import Pool, Receipt
 from shards.reader import clip_of
 from shards.receipts import latest
 from shards.sample import Clip, split_frames
 from shards.store import Store
+from shards.verify import read_index, read_receipt
 
 WINDOW = 100
 FILES = (
@@ -112,8 +112,9 @@ def load_build(out: str, pool_url: str) -> Build:
     """Read a folder written by `build`; UserError names the file that is missing or astray."""
     store = Store(out)
     manifest, receipt = _published(store)
-    refused, matches, index = (read_table(store.get(name), store.path(name)) for name in FILES[2:5])
-    index = index.select(["position", "source", "key"]).sort_by("position").to_pydict()
+    books, tables = read_books(store)
+    index = read_index(_shards(store), receipt["index"], ["position", "source", "key"])
+    drawn = index.sort_by("position").to_pydict()
     number = {name: i for i, name in enumerate(manifest.names)}
     pool = Pool(pool_url)
     revisions = manifest.revisions
@@ -126,12 +127,12 @@ def load_build(out: str, pool_url: str) -> Build:
     build = Build(
         out=out,
         manifest=manifest,
-        books=tuple(Books(**values) for values in _json(store, "books.json")),
-        refused=refused.to_pylist(),
-        source_at=np.array([number[name] for name in index["source"]], np.int64),
+        books=books,
+        refused=tables["refused.parquet"].to_pylist(),
+        source_at=np.array([number[name] for name in drawn["source"]], np.int64),
         drawn=Counter(
             one
-            for sample in zip(index["source"], index["key"], strict=True)
+            for sample in zip(drawn["source"], drawn["key"], strict=True)
             for one in conversations(manifest, sample)
         ),
         shards=len(receipt["shards"]),
@@ -141,7 +142,7 @@ def load_build(out: str, pool_url: str) -> Build:
         clips={row["clip_id"]: row for row in clips if row["clip_id"] in wanted},
         pairs=_facts(pool.table(compared, "clusters", PAIRS), {"clip_a": wanted, "clip_b": wanted}),
         leaks=_facts(_leaks(pool, compared, manifest.contents.recipe), {"clip_id": wanted}),
-        matches=matches.to_pylist(),
+        matches=tables["leaks.parquet"].to_pylist(),
         tools=tuple(sorted({each.tools for each in decoded if wanted & set(each.inputs)})),
     )
     _check_pool(build)
@@ -155,11 +156,15 @@ def _published(store: Store) -> tuple[Manifest, dict[str, Any]]:
             remedy = f"run `python -m pipeline build RECIPE --out {store.url}` first"
             raise UserError(f"{store.path(name)}: not there; {remedy}")
     manifest = load_manifest(f"{store.url.rstrip('/')}/manifest.json")
-    name = "shards/receipt.json"
-    receipt: dict[str, Any] = _json(store, name)
+    receipt = read_receipt(_shards(store))
     if receipt["manifest_id"] != manifest.manifest_id:
-        raise UserError(f"{store.path(name)}: shards of another manifest; run build again")
+        where = store.path("shards/receipt.json")
+        raise UserError(f"{where}: shards of another manifest; run build again")
     return manifest, receipt
+
+
+def _shards(store: Store) -> Store:
+    return Store(f"{store.url.rstrip('/')}/shards")
 
 
 def _admitted(pool: Pool, revisions: Mapping[str, str]) -> pa.Table:
@@ -174,14 +179,6 @@ def _check_pool(build: Build) -> None:
         if row is None or not build.clips.keys() >= set(row["clip_ids"]):
             url, (source, key) = build.pool.store.url, name
             raise UserError(f"{url}: lacks sample {key} of {source!r}; is --pool the right one?")
-
-
-def _json(store: Store, name: str) -> Any:
-    try:
-        return json.loads(store.get(name))
-    except ValueError as error:
-        where = store.path(name)
-        raise DamagedData(f"{where}: not JSON ({error}); delete it and build again") from error
 
 
 def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:

@@ -1,6 +1,7 @@
 """The datasheet of a build, and sections about training and scores: one HTML file for people.
 
 write_report    one build's page, OUT/report.html
+write_failure   the same of a build that ended with an error
 write_page      any sections as a page, for reports that hold several builds and a training run
 """
 
@@ -11,13 +12,19 @@ from dataclasses import dataclass
 from itertools import chain
 from math import isfinite
 
+import pyarrow as pa
 from markupsafe import Markup
 
 from pipeline.report import charts
 from pipeline.report.build_data import load_build
 from pipeline.report.html import Section, section, write_page
-from pipeline.report.sections import build_sections, build_summary, sections_of
-from shards.outcome import CODES
+from pipeline.report.sections import (
+    books_section,
+    build_sections,
+    build_summary,
+    sections_of,
+)
+from shards.outcome import CODES, Books
 
 __all__ = [
     "PlantedRow",
@@ -27,6 +34,7 @@ __all__ = [
     "curves_section",
     "planted_section",
     "scores_section",
+    "write_failure",
     "write_page",
     "write_report",
 ]
@@ -38,6 +46,23 @@ def write_report(out: str, pool_url: str) -> str:
     path = f"{out.rstrip('/')}/report.html"
     write_page(path, build.name, sections_of(build), build_summary(build))
     return path
+
+
+def write_failure(
+    out: str,
+    name: str,
+    error: str,
+    books: Sequence[Books],
+    refused: pa.Table,
+    licences: Mapping[str, str],
+) -> None:
+    """Write the page of a build that ended with an error: what it was, and the books so far."""
+    note = "The counts below go as far as the build did."
+    facts = [("error", line) for line in error.split("\n")]
+    ended = section("The build ended with an error", note, "facts", group=name, facts=facts)
+    accounts = books_section(books, refused.to_pylist(), licences, name)
+    summary = [("refused", f"{len(refused):,}")]
+    write_page(f"{out.rstrip('/')}/report.html", name, [ended, accounts], summary)
 
 
 def curves_section(

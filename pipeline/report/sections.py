@@ -16,7 +16,7 @@ from pipeline.report.build_data import WINDOW, Build, Share, load_build, reasons
 from pipeline.report.charts import number
 from pipeline.report.clip_sections import duplicates, examples, leaks
 from pipeline.report.html import Section, percent, section, size
-from shards.outcome import CODES
+from shards.outcome import CODES, Books
 
 _DETAILS = 20
 
@@ -82,18 +82,28 @@ def _frame_count(clips: Sequence[Mapping[str, Any]]) -> int:
 
 
 def books(build: Build) -> Section:
-    written = Counter(row["source"] for row in build.refused)
+    licence = {source.name: source.licence for source in build.manifest.contents.sources}
+    return books_section(build.books, build.refused, licence, build.name)
+
+
+def books_section(
+    books: Sequence[Books],
+    refused: Sequence[dict[str, Any]],
+    licence: Mapping[str, str],
+    group: str,
+) -> Section:
+    """The accounts of every source beside the refusals (rows of REFUSED) that explain them."""
+    written = Counter(row["source"] for row in refused)
     accounts = [
         {
             "books": account,
             "balances": account.chosen == account.admitted - account.not_chosen
             and written[account.source]
             == account.records_refused + account.samples_refused + account.not_chosen,
-            "reasons": reasons(build.refused, account.source, _DETAILS),
+            "reasons": reasons(refused, account.source, _DETAILS),
         }
-        for account in build.books
+        for account in books
     ]
-    licence = {source.name: source.licence for source in build.manifest.contents.sources}
     note = (
         "What was read equals what was kept plus what was refused, source by source. "
         "Every refusal is a row of refused.parquet."
@@ -102,7 +112,7 @@ def books(build: Build) -> Section:
         "Sources and their books",
         note,
         "books",
-        group=build.name,
+        group=group,
         accounts=accounts,
         licence=licence,
         meanings=CODES,

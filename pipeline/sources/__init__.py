@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.names import printable
+from pipeline.sources.benchmarks import BENCHMARKS
 from pipeline.sources.formats import (
     activitynet_qa,
     benchmark_questions,
@@ -50,6 +51,7 @@ FORMATS: dict[str, Adapter] = {
     "video_instruct": video_instruct.read,
     "videochat2_it": videochat2_it.read,
     "webdataset": webdataset.read,
+    **{name: benchmark.records for name, benchmark in BENCHMARKS.items()},
 }
 MAPPED = ("table", "webdataset")
 """Formats that are told by the recipe's `columns` what their columns mean."""

@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.sources.fields import CHANGES_MEANING, Reads, Row, unread
+from pipeline.sources.fields import CHANGES_MEANING, MEDIA_FIELDS, Reads, Row, is_empty, unread
 from pipeline.untrusted import DIRECTION_MARKS, MAX_PATH, Problem, path_problems, text_problems
 from shards.ids import sha256_hex, short_hash
 from shards.sample import Turn, digest_turns
@@ -229,7 +229,17 @@ def kept(
     if isinstance(left, Problem):
         return refusal(name, left)
     found = record_of(name, row)
-    return replace(found, unread=left) if isinstance(found, Record) else found
+    if isinstance(found, Record):
+        return replace(found, unread=left)
+    if found.code == "TEXT_SPECIAL_TOKEN" and left and not _names_media(row, reads):
+        told = f"{found.detail}, and names no medium in a field that is read; not read: "
+        return replace(found, code="ROW_MISSING_FIELD", detail=(told + ", ".join(left))[:300])
+    return found
+
+
+def _names_media(row: Row, reads: Reads) -> bool:
+    """Whether a field of a row that is read says where a medium is."""
+    return any(name in reads and not is_empty(row.get(name)) for name in MEDIA_FIELDS)
 
 
 # Across rows -------------------------------------------------------------------

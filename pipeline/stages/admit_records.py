@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.details import sentence
 from pipeline.fetch import links, local_files
 from pipeline.fetch.digest_cache import Digests
 from pipeline.sources import file_names, records
@@ -271,7 +272,7 @@ class _Admission:
                 key=key,
                 stage=stage,
                 code=code,
-                detail=detail,
+                detail=sentence(detail),
                 origin=f"{self.unit.dataset}@{self.revision}",
             )
         )

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.dedup.fingerprints import fingerprint
+from pipeline.details import sentence
 from pipeline.media.decode import check_tools
 from pipeline.media.decoded import Decoded, MediaRefusal
 from pipeline.media.frame_difference import differences
@@ -39,7 +40,7 @@ class MediaUnit:
     """Media to decode in one go: rows of the media index. Held-out media leave no frames behind.
 
     `scratch` holds the members of an archive that is being streamed; `uncaged` allows workers
-    where no layer of the cage works.
+    where the media sandbox does not hold.
     """
 
     pool: str
@@ -153,6 +154,6 @@ def _media_refusal(row: dict[str, Any], code: str, detail: str) -> Refused:
         key=row["clip_id"],
         stage="decode",
         code=code,
-        detail=detail,
+        detail=sentence(detail),
         origin=row["address"],
     )

@@ -1,5 +1,5 @@
 """A fuse per source: media that fail in a row with one code are not worth days of decoding, nor
-are the media that are there where most are not.
+are the records that are left where most were refused.
 
 A blown fuse stops its source, not the step: archives of the other sources are read to their end, or
 their files decoded to theirs. Then the build ends, and nothing is published until a person has
@@ -16,6 +16,8 @@ from shards.errors import UserError
 from shards.outcome import CODES
 
 WINDOW = 1000  # media in a row, in the order in which they were done
+MOST = Fraction(1, 2)
+"""Of the records of a source may be refused by admission, unless its recipe allows more."""
 
 
 class Fuse:
@@ -49,23 +51,27 @@ class Fuse:
                 f"{worst} ({CODES[worst]})"
             )
 
-    def weigh(self, source: str, lacking: Mapping[str, int], samples: int) -> str:
-        """What to say of a source of whose samples too many lack their media, by code; or "".
+    def weigh(self, source: str, refused: Mapping[str, int], records: int) -> str:
+        """What to say of a source too many of whose records were refused, by code; or "".
 
-        From WINDOW samples on its fuse blows instead.
+        Its fuse blows instead if these are more than half of them, whatever the codes, or, from
+        WINDOW records on, if too many have one code. A second copy of a record has lost nothing.
         """
-        worst = max(lacking, key=lacking.__getitem__, default="")
-        if source not in self.bounds or not worst:
+        if source not in self.bounds:
             return ""
-        if lacking[worst] <= self.bounds[source] * samples:
-            return ""
-        told = (
-            f"of {samples} samples of {source!r} {lacking[worst]} were refused with {worst} "
-            f"({CODES[worst]})"
-        )
-        if samples < WINDOW:
-            return told
-        self.blown[source] = told
+        bound, total = self.bounds[source], sum(refused.values())
+        lost = {code: count for code, count in refused.items() if code != "ROW_DUPLICATE"}
+        worst = max(lost, key=lost.__getitem__, default="")
+        if total > max(bound, MOST) * records:
+            self.blown[source] = f"of {records} records of {source!r} {total} were refused"
+        elif worst and lost[worst] > bound * records:
+            told = (
+                f"of {records} records of {source!r} {lost[worst]} were refused with {worst} "
+                f"({CODES[worst]})"
+            )
+            if records < WINDOW:
+                return told
+            self.blown[source] = told
         return ""
 
     def lets_pass(self, sources: Set[str]) -> bool:

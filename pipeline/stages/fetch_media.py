@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.fetch import local_files
-from pipeline.fetch.http import Limits
+from pipeline.fetch.retry import Limits
 from pipeline.fetch.url_guard import FetchProblem, check_address
 from shards.index import MEMBERS, table_of
 from shards.pool import Pool, Receipt

@@ -74,6 +74,6 @@ def test_books_are_checked_against_written_refusals(
     tmp_path: Path, books: dict[str, Any], balance: bool
 ) -> None:
     folder = outcome(tmp_path, [], [("copy", "DUPLICATE_SAMPLE")])
-    (folder / "stage1/books.json").write_text(json.dumps([books]))
-    (folder / "stage2/books.json").write_text("[]")
+    (folder / "stage1/books.json").write_text(json.dumps({"sources": [books]}))
+    (folder / "stage2/books.json").write_text('{"sources": []}')
     assert books_balance(folder) is balance

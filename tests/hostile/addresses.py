@@ -25,6 +25,16 @@ REFUSED = {
     "not ASCII": "https://ex\u0430mple.org/a.jpg",
     "data": "data:image/png;base64,AAAA",
     "javascript": "javascript:alert(1)",
+    "empty label": "https://a..com/x.jpg",
+    "leading dot": "https://.example.org/x.jpg",
+    "label of 64": f"https://{'a' * 64}.org/x.jpg",
+    "name of 300": f"https://{'a.' * 150}org/x.jpg",
+    "label of a hyphen": "https://-a-.org/x.jpg",
+    "port of a superscript": "https://example.org:\u00b2/a.jpg",
+    "port of five digits": "https://example.org:99999/a.jpg",
+    "port of 5,000 digits": f"https://example.org:{'9' * 5000}/a.jpg",
+    "bracket": "https://[example.org/a.jpg",
+    "hexadecimal last label": "https://example.0x7f/a.jpg",
 }
 
 PRIVATE = {
@@ -38,4 +48,20 @@ PRIVATE = {
     "IPv6 loopback": ["::1"],
     "IPv6 link": ["fe80::1%eth0"],
     "mapped": ["::ffff:169.254.169.254"],
+    "NAT64": ["64:ff9b::169.254.169.254"],
+    "NAT64 of a local prefix": ["64:ff9b:1::a00:7"],
+    "6to4": ["2002:a9fe:a9fe::1"],
+    "compatible": ["::10.0.0.7"],
+    "site-local": ["fec0::1"],
+    "protocol assignments": ["192.0.0.170"],
+    "Oracle's metadata": ["192.0.0.192"],
+    "Azure's metadata": ["168.63.129.16"],
+    "Alibaba's metadata": ["100.100.100.200"],
+    "AWS's metadata": ["fd00:ec2::254"],
+}
+
+PUBLIC = {
+    "plain": ["93.184.216.34"],
+    "IPv6": ["2606:2800:220:1:248:1893:25c8:1946"],
+    "NAT64 of a public one": ["64:ff9b::5db8:d822"],
 }

@@ -124,6 +124,39 @@ def two_pictures() -> bytes:
     return saved(photograph(), "MPO", save_all=True, append_images=[photograph(48, 32)])
 
 
+def many_scans(count: int, side: int = 2048) -> bytes:
+    """A grey progressive JPEG, valid throughout: a DC scan, then scans that say "all is zero".
+
+    Each of these goes over every block (ISO/IEC 10918-1, G.1: runs of 2^14 bands at their end).
+    """
+    blocks = (side // 8) ** 2
+
+    def segment(mark: int, body: bytes) -> bytes:
+        return bytes((0xFF, mark)) + struct.pack(">H", len(body) + 2) + body
+
+    def scan(first: int, last: int, before: int, after: int, bits: str) -> bytes:
+        table = 0x00 if first == 0 else 0x01
+        padded = bits + "1" * (-len(bits) % 8)
+        data = int(padded, 2).to_bytes(len(padded) // 8, "big").replace(b"\xff", b"\xff\0")
+        return segment(0xDA, bytes((1, 1, table, first, last, before << 4 | after))) + data
+
+    runs = ("0" + "0" * 14) * (blocks >> 14)  # code of run 14, and which run of that length
+    bands = [scan(k, k, 0, 13, runs) for k in range(1, 64)]
+    bands += [scan(k, k, high + 1, high, runs) for high in range(12, -1, -1) for k in range(1, 64)]
+    return b"".join(
+        (
+            b"\xff\xd8",
+            segment(0xDB, b"\0" + bytes([1]) * 64),
+            segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + b"\1\x11\0"),
+            segment(0xC4, b"\0" + bytes([1] + [0] * 15) + b"\0"),
+            segment(0xC4, b"\x11" + bytes([1] + [0] * 15) + b"\xe0"),
+            scan(0, 0, 0, 0, "0" * blocks),
+            *bands[: count - 1],
+            b"\xff\xd9",
+        )
+    )
+
+
 IMAGES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "900 megapixels in 74 bytes": ("MEDIA_TOO_MANY_PIXELS", lambda: png(30_000, 30_000)),
     "100 megapixels": ("MEDIA_TOO_MANY_PIXELS", lambda: png(10_000, 10_000)),
@@ -132,6 +165,8 @@ IMAGES: dict[str, tuple[str, Callable[[], bytes]]] = {
         "MEDIA_BAD_ASPECT",
         lambda: png(1, 1_000_000, (b"IDAT", zlib.compress(bytes(2_000_000)))),
     ),
+    "600 scans": ("MEDIA_TOO_MANY_SCANS", lambda: many_scans(600)),
+    "64 scans": (KEPT, lambda: many_scans(64)),
     "0 x 0": ("MEDIA_UNREADABLE", lambda: png(0, 0)),
     "start marker only": ("MEDIA_UNREADABLE", lambda: b"\xff\xd8"),
     "empty": ("MEDIA_EMPTY", lambda: b""),

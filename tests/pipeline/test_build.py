@@ -26,6 +26,7 @@ from shards.reader import PoolReader, ShardReader
 from shards.store import Store
 from shards.verify import damage
 from tests.support import small_world
+from tests.support.small_world import books_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -89,7 +90,7 @@ def test_every_refusal_has_its_reason_and_nothing_else_is_refused(world: World) 
 
 
 def test_the_books_balance(world: World) -> None:
-    books = {row["source"]: row for row in json.loads((world.out / "books.json").read_text())}
+    books = books_of(world.out)
     assert books["pictures"]["records"] == 20
     assert books["films"]["records"] == 6
     written = Counter(row["source"] for row in world.refusals())

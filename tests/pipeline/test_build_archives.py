@@ -17,7 +17,7 @@ from shards.index import FETCHED, MEMBERS, read_table
 from shards.pool import Pool
 from tests.support.archives import tarred, zipped
 from tests.support.fake_hub import COMMIT, REPO, serve
-from tests.support.small_world import SHOWN, film, picture, row
+from tests.support.small_world import SHOWN, books_of, film, picture, row
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = (
@@ -131,7 +131,7 @@ def test_every_refusal_has_its_reason(built: tuple[Path, str]) -> None:
 
 
 def test_the_books_show_what_the_licences_refused(built: tuple[Path, str]) -> None:
-    books = {row["source"]: row for row in json.loads((built[0] / "out/books.json").read_text())}
+    books = books_of(built[0] / "out")
     assert (books["closed"]["not_chosen"], books["closed"]["chosen"]) == (3, 1)
     assert (books["mixed"]["not_chosen"], books["mixed"]["chosen"]) == (2, 1)
     assert books["films"]["chosen"] == 3

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from mixtures.tokens.text import TextCodec, train_tokenizer
 from shards.reader import open_data
 from tests.pipeline.sources.test_webdataset import tar
-from tests.support.small_world import SHOWN, picture
+from tests.support.small_world import SHOWN, books_of, picture
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = (
@@ -82,7 +82,7 @@ def test_fields_are_read_refused_or_counted_and_losses_reach_the_labels(tmp_path
         str(tmp_path / "out"),
     ]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    books = {one["source"]: one for one in json.loads((tmp_path / "out/books.json").read_text())}
+    books = books_of(tmp_path / "out")
     counts = {name: (one["records"], one["chosen"]) for name, one in books.items()}
     assert counts == {"csv": (5, 5), "cells": (4, 4), "shards": (4, 4), "turns": (4, 2)}
     assert books["csv"]["unread"] == {"source": 4} and books["turns"]["unread"] == {}

@@ -20,7 +20,7 @@ from mixtures.tokens.text import train_tokenizer
 from shards.index import SHARD_INDEX, read_table
 from shards.verify import damage
 from tests.support.archives import tarred
-from tests.support.small_world import SHOWN, film, picture, row
+from tests.support.small_world import SHOWN, books_of, film, picture, row
 
 ROOT = Path(__file__).resolve().parents[2]
 EACH, FILMS, FOLDERS = 200, 20, 10
@@ -142,7 +142,7 @@ def test_five_formats_are_built_killed_resumed_and_reported(tmp_path: Path) -> N
         subprocess.run(command(recipe, out), cwd=ROOT, env=os.environ, check=True)
     calm, killed = (json.loads((out / "shards/receipt.json").read_text()) for out in outs)
     assert calm == killed and not list(damage(str(outs[1] / "shards")))
-    books = {one["source"]: one for one in json.loads((outs[1] / "books.json").read_text())}
+    books = books_of(outs[1])
     assert [books[name]["records"] for name in NAMES] == [EACH] * 5
     assert [books[name]["chosen"] for name in NAMES] == [190, 190, 200, 190, 199]
     refused = pq.read_table(outs[1] / "refused.parquet").to_pylist()

@@ -7,6 +7,7 @@ import pytest
 from pipeline.__main__ import show
 from pipeline.build import Built
 from pipeline.jobs.write_shards import Sizes
+from shards.index import REFUSED, table_of
 from shards.outcome import Books
 
 
@@ -24,6 +25,17 @@ def test_no_count_of_the_books_is_cut_in_a_log(capsys: pytest.CaptureFixture[str
         repeats=12_345_679,
     )
     sizes = Sizes(pool_bytes=1, shard_bytes=1, clips_packed=1, clips_stored=1)
-    show(Built(manifest_id="a" * 64, books=(books,), matches=(), sizes=sizes), "report.html")
-    (row,) = (line for line in capsys.readouterr().out.splitlines() if "digit" in line)
+    codes = ["MEDIA_EMPTY"] * 2 + ["ROW_NOT_JSON"] * 5 + ["LEAK_TEXT", "MEDIA_SHORT"]
+    rows = [
+        dict.fromkeys(REFUSED.names, "") | {"source": books.source, "code": code, "record": f"r{n}"}
+        for n, code in enumerate(codes)
+    ]
+    refusals = table_of(REFUSED, rows)
+    built = Built(manifest_id="a" * 64, books=(books,), refusals=refusals, matches=(), sizes=sizes)
+    show(built, "report.html")
+    lines = capsys.readouterr().out.splitlines()
+    row, *told = (line for line in lines if line.strip().startswith("digit"))
     assert row.split() == [books.source, *map(str, range(12_345_671, 12_345_680))]
+    assert lines[-3:] == told
+    assert [line.split()[1:3] for line in told[:2]] == [["5", "ROW_NOT_JSON"], ["2", "MEDIA_EMPTY"]]
+    assert told[0].endswith("e.g. r2)") and len(told) == 3

@@ -18,7 +18,7 @@ from pipeline.jobs import collect
 from pipeline.stages import decode_media, pending
 from shards import receipts
 from shards.errors import DamagedData
-from shards.index import REFUSED, table_of
+from shards.index import REFUSED, SAMPLES, table_of
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import SNAPSHOTS, Receipt, Work
@@ -147,6 +147,36 @@ def test_a_damaged_snapshot_is_named_and_can_be_removed(tmp_path: Path) -> None:
         everything(Pool(str(tmp_path)))
     snapshot.unlink()
     assert everything(Pool(str(tmp_path))) == in_order(done)
+
+
+@pytest.mark.parametrize("place", ["memory", "folder"])
+def test_every_flipped_bit_of_a_receipt_is_named(tmp_path: Path, place: str) -> None:
+    pool = pool_at(tmp_path if place == "folder" else f"memory://pool-{time.monotonic_ns()}")
+    name = f"receipts/{work(pool, 1).work_id}.json"
+    clean = pool.store.get(name)
+    for bit in range(0, 8 * len(clean), 37):
+        flipped = bytearray(clean)
+        flipped[bit // 8] ^= 1 << bit % 8
+        pool.store.put(name, bytes(flipped))
+        with pytest.raises(DamagedData, match=f"{name}: not as it was written; remove it"):
+            Pool(pool.store.url).receipts(STAGES[1])
+
+
+def test_a_receipt_under_another_name_is_named(tmp_path: Path) -> None:
+    """Both are whole; a copy under another work's name would say that this work is done."""
+    pool = pool_at(tmp_path)
+    one, other = (pool.store.path(f"receipts/{work(pool, n).work_id}.json") for n in (1, 3))
+    Path(other).write_bytes(Path(one).read_bytes())
+    with pytest.raises(DamagedData, match=f"{other}: the receipt of other work, {Path(one).stem};"):
+        pool.receipts(STAGES[1])
+
+
+def test_a_receipt_without_a_folder_of_its_stage_is_named(tmp_path: Path) -> None:
+    pool = pool_at(tmp_path)
+    made = work(pool, 1)
+    assert pool.table([made], "refused", REFUSED).num_rows == 0
+    with pytest.raises(DamagedData, match=f"{made.work_id}.json: names no file of index/samples/"):
+        pool.table([made], "index/samples", SAMPLES)
 
 
 WORKER = """

@@ -33,7 +33,7 @@ from shards.sample import (
     turns_from_json,
 )
 from shards.store import Store
-from shards.verify import damage, sign_receipt
+from shards.verify import RECEIPT, damage
 from shards.writer import tar_bytes
 
 
@@ -85,7 +85,7 @@ def folder(tmp_path: Path, shards: int = 2, each: int = 5) -> Store:
     index = write_table(table_of(index.schema, tables))
     store.put("index.parquet", index)
     receipt = {"manifest_id": "0" * 64, "samples": shards * each, "shards": names}
-    store.put("receipt.json", sign_receipt(receipt | {"index": sha256_hex(index)}))
+    store.put("receipt.json", RECEIPT.seal(receipt | {"index": sha256_hex(index)}))
     return store
 
 

@@ -1,4 +1,5 @@
-"""A dataset hub on loopback, as far as huggingface_hub asks: commits, trees, files, redirects.
+"""A hub on loopback, as far as huggingface_hub asks: commits, trees, files, redirects. The same
+files are those of a dataset and of a model of one name.
 
 Large files are answered by a redirect to another path, as by a CDN, with their sha256 as linked
 etag; small ones directly, with their git object id.
@@ -22,7 +23,10 @@ LARGE = 1000
 
 
 class Hub(Server):
-    """`files` by path; `lies` are answered instead of the bytes; `drops` cuts first answers."""
+    """`files` by path; `lies` are answered instead of the bytes; `drops` cuts first answers.
+
+    `busy` holds the statuses of the next answers by method, sent with `headers`.
+    """
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__()
@@ -31,6 +35,8 @@ class Hub(Server):
         self.lies: dict[str, bytes] = {}
         self.drops: set[str] = set()
         self.gated = False
+        self.busy: dict[str, list[int]] = {}
+        self.headers: dict[str, str] = {}
 
 
 class HubHandler(Handler):
@@ -40,6 +46,8 @@ class HubHandler(Handler):
         path = unquote(urlsplit(self.path).path)
         self.server.calls[path] += 1
         self.server.ranges.append(self.headers.get("Range", ""))
+        if busy := self.server.busy.get(self.command):
+            return self.answer(busy.pop(0), b"", **self.server.headers)
         if path.startswith("/cdn/"):
             return self.send_file(path.removeprefix("/cdn/"))
         if f"/{REPO}/" not in path and not path.endswith(f"/{REPO}"):
@@ -47,8 +55,8 @@ class HubHandler(Handler):
         if self.server.gated and self.headers.get("Authorization") != "Bearer right":
             return self.refuse(403, "GatedRepo")
         if path.startswith("/api/"):
-            return self.api(path.removeprefix(f"/api/datasets/{REPO}"))
-        return self.resolve(path.removeprefix(f"/datasets/{REPO}/resolve/"))
+            return self.api(path.partition(f"/{REPO}")[2])
+        return self.resolve(path.partition(f"/{REPO}/resolve/")[2])
 
     do_HEAD = do_GET
 

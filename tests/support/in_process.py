@@ -30,6 +30,10 @@ class Here(Workers):
     def map(self, function: Callable[[Any], Any], units: Iterable[Any]) -> Iterator[Any]:
         return map(function, units)
 
+    def each_node(self, _: Callable[[], Any]) -> dict[str, Any]:
+        """There is no other machine."""
+        return {}
+
 
 def archived(root: Path, each: int, shared: str) -> Path:
     """Sixteen pictures, `each` to an archive, every other a web page, and a recipe over them.

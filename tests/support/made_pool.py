@@ -19,9 +19,11 @@ from shards.index import (
     LEAKS,
     LENGTHS,
     MEDIA,
+    NAMED,
     PAIRS,
     REFUSED,
     SAMPLES,
+    UNREAD,
     table_of,
 )
 from shards.pool import Pool
@@ -148,6 +150,8 @@ class MadePool:
             "index/samples": table_of(SAMPLES, rows),
             "index/media": table_of(MEDIA, media),
             "refused": table_of(REFUSED, refused),
+            "unread": UNREAD.empty_table(),
+            "named": NAMED.empty_table(),
         }
         parameters = {"source": name, "revision": name_of(name), "dataset": f"demo/{name}"}
         receipt = pool.commit(Work("admit", "1", parameters, [name]), tables, counts=counts)

@@ -16,15 +16,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch.distributed as dist
 
 from tests.support.tiny_run import ONE_THREAD, TINY, pool_of
+from tests.train.engine import watched
+from train.config import Stop, load_config
 from train.engine import checkpoint
 from train.loop import run
 from train.model import memory
 
 STEPS = 10
-SHARED = replace(TINY, steps=STEPS, global_batch=5, save_every=2)
+SHARED = replace(TINY, stop=Stop(steps=STEPS), global_batch=5, save_every=2)
 
 
 def launch(command: Sequence[str], seconds: float) -> None:
@@ -50,10 +53,17 @@ def keep_until(out: Path, step: int) -> None:
 
 
 def train(number: int, job: dict[str, Any]) -> None:
-    """Go on to the last step under one ZeRO stage; keep this job's rows, and what it saved."""
+    """Go on to the last step under one ZeRO stage; keep this job's rows, and what it saved.
+
+    A job may have its own `config`, a file, and steps with `bad` gradients.
+    """
     out, manifest = Path(job["out"]), Path(job["manifest"])
-    config = replace(SHARED, engine="deepspeed", zero_stage=job["stage"])
-    run(config, manifest, pool_of(manifest), out)
+    config = load_config(Path(job["config"])) if "config" in job else SHARED
+    config = replace(config, engine="deepspeed", zero_stage=job["stage"])
+    with pytest.MonkeyPatch.context() as patch:
+        watched.watch(patch)
+        watched.plant(patch, set(job.get("bad", ())))
+        run(config, manifest, pool_of(manifest), out)
     if os.environ["RANK"] == "0":
         shutil.copy(out / "metrics.jsonl", out / f"metrics-{number}.jsonl")
         keep_until(out, job["keep"])
@@ -64,8 +74,8 @@ def main() -> None:
     checkpoint.KEEP = STEPS
     memory.CHUNK_FRAMES = 2
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
-    for number, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
-        train(number, job)
+    for place, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
+        train(job.get("number", place), job)
     dist.destroy_process_group()
 
 

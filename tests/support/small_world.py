@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mixtures.tokens.text import train_tokenizer
+from shards.outcome import read_books
+from shards.store import Store
 
 SHOWN = """\
 frames: {{fps: 2, cap: 8, area: 16384, min_area: 4096}}
@@ -115,3 +119,8 @@ EXPECTED = {
     ("films", "f-cut"): "MEDIA_UNREADABLE",
 }
 """The refusals of this world; of p0 and p-copy the one with the greater key is refused."""
+
+
+def books_of(out: Path) -> dict[str, dict[str, Any]]:
+    """The accounts in a folder that a build wrote, by source."""
+    return {books.source: asdict(books) for books in read_books(Store(out))[0]}

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from train.config import Config, Optimizer, TextSize, VisionSize
+from train.config import Config, Part, Parts, Schedule, Stop, TextSize, VisionSize
 from train.data.collate import Pack
 
 
@@ -21,8 +21,9 @@ def fingerprint(steps: list[list[Pack]]) -> list[list[tuple[Any, ...]]]:
     ]
 
 
-EXACT = ("step", "loss", "grad_norm", "lr", "supervised", "tokens", "samples")
+EXACT = ("step", "loss", "grad_norm", "lr_decoder", "supervised", "tokens", "samples")
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+PART = Part(lr=5e-3)
 TINY = Config(
     vision=VisionSize(
         hidden_size=32,
@@ -39,8 +40,9 @@ TINY = Config(
         intermediate_size=64,
         max_position_embeddings=512,
     ),
-    optimizer=Optimizer(lr=5e-3, warmup_steps=4),
-    steps=12,
+    parts=Parts(tower=PART, projector=PART, decoder=PART),
+    schedule=Schedule(warmup=4),
+    stop=Stop(steps=12),
     global_batch=4,
     micro_batch=2,
     save_every=5,
@@ -50,7 +52,8 @@ vision: {hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermed
   position_grid: 4}
 text: {hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1,
   intermediate_size: 64, max_position_embeddings: 512}
-optimizer: {lr: 5e-3, warmup_steps: 4}
+parts: {tower: {lr: 5e-3}, projector: {lr: 5e-3}, decoder: {lr: 5e-3}}
+schedule: {warmup: 4}
 global_batch: 4
 micro_batch: 2
 save_every: 5

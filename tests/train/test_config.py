@@ -7,7 +7,7 @@ import pytest
 
 from mixtures.tokens.layout_types import LayoutConfig
 from shards.errors import UserError
-from train.config import Config, check_layout, digest, load_config
+from train.config import MOVED, Config, check_layout, digest, load_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").glob("*.yaml"))
 
@@ -25,30 +25,35 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 def test_nested_values_override_defaults(tmp_path: Path) -> None:
     config = load_config(
         write(
-            tmp_path, "steps: 7\noptimizer: {lr: 2e-3, betas: [0.9, 0.95]}\ntext: {hidden_size: 64}"
+            tmp_path,
+            "stop: {steps: 7}\noptimizer: {clip: 2, betas: [0.9, 0.95]}\ntext: {hidden_size: 64}",
         )
     )
-    assert (config.steps, config.optimizer.lr, config.optimizer.betas) == (7, 0.002, (0.9, 0.95))
+    assert (config.stop.steps, config.optimizer.clip, config.optimizer.betas) == (
+        7,
+        2,
+        (0.9, 0.95),
+    )
     assert config.text == replace(Config().text, hidden_size=64)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("step: 3", "unknown key 'step'; did you mean 'steps'"),
-        ("optimizer: {lrr: 1}", "optimizer: unknown key 'lrr'; did you mean 'lr'"),
+        ("stopp: {steps: 3}", "unknown key 'stopp'; did you mean 'stop'"),
+        ("optimizer: {clib: 1}", "optimizer: unknown key 'clib'; did you mean 'clip'"),
         ("layout: {slow_frame: 4}", "layout: unknown key 'slow_frame'"),
-        ("steps: many", "steps: must be an integer of at least 1, not 'many'"),
-        ("steps: true", "steps: must be an integer of at least 1, not true"),
-        ("steps: 0", "steps: must be an integer of at least 1, not 0"),
-        ("steps: -1", "steps: must be an integer of at least 1, not -1"),
+        ("stop: {steps: many}", "stop: steps: must be an integer of at least 1, not 'many'"),
+        ("stop: {steps: true}", "stop: steps: must be an integer of at least 1, not true"),
+        ("stop: {steps: 0}", "stop: steps: must be an integer of at least 1, not 0"),
+        ("stop: {steps: -1}", "stop: steps: must be an integer of at least 1, not -1"),
         ("engine: jax", "engine: must be one of torch, deepspeed"),
         ("zero_stage: 4", "zero_stage: must be one of 1, 2, 3"),
         ("optimizer: {betas: [0.9]}", "betas: must be a list of 2, each a number above 0, not"),
         ("optimizer: 3", "optimizer: must be a mapping"),
-        ("optimizer: {lr: 0}", "lr: must be a number above 0, not 0"),
-        ("optimizer: {lr: 1e400}", r"lr: must be a number above 0, not 1E\+400"),
-        ("optimizer: {floor: -0.1}", "floor: must be 0, or a number above 0, not -0.1"),
+        ("parts: {tower: {lr: 0}}", "lr: must be a number above 0, not 0"),
+        ("parts: {decoder: {lr: 1e400}}", r"lr: must be a number above 0, not 1E\+400"),
+        ("schedule: {floor: -0.1}", "floor: must be 0, or a number above 0, not -0.1"),
         ("optimizer: {betas: [1, 2, 3]}", "betas: must be a list of 2"),
         ("optimizer: {betas: [0.9, x]}", r"betas\[1\]: must be a number above 0, not 'x'"),
         ("vision: {antialias: 1}", "antialias: must be true or false, not 1"),
@@ -66,16 +71,49 @@ def test_a_wrong_value_names_file_and_key(tmp_path: Path, text: str, message: st
 
 
 def test_all_mistakes_of_a_config_are_named_at_once(tmp_path: Path) -> None:
-    path = write(tmp_path, "step: 3\noptimizer: {lr: fast, clop: 1}\nseed: -1\nengine: jax")
+    path = write(
+        tmp_path, "stopp: 3\noptimizer: {clip: fast, clop: 1}\nglobal_batch: -1\nengine: jax"
+    )
     with pytest.raises(UserError) as raised:
         load_config(path)
     assert str(raised.value).split("\n") == [
-        f"{path}: unknown key 'step'; did you mean 'steps'?",
+        f"{path}: unknown key 'stopp'; did you mean 'stop'?",
         f"{path}: optimizer: unknown key 'clop'; did you mean 'clip'?",
-        f"{path}: optimizer: lr: must be a number above 0, not 'fast'",
-        f"{path}: seed: must be an integer of at least 0, not -1",
+        f"{path}: optimizer: clip: must be a number above 0, not 'fast'",
+        f"{path}: global_batch: must be an integer of at least 1, not -1",
         f"{path}: engine: must be one of torch, deepspeed, not 'jax'",
     ]
+
+
+def test_a_key_of_before_is_an_error_that_names_the_new_one(tmp_path: Path) -> None:
+    text = (
+        "init_from: a\nsteps: 7\nseed: 1\n"
+        "optimizer: {lr: 1, weight_decay: 1, warmup_steps: 1, schedule: cosine, floor: 1}"
+    )
+    with pytest.raises(UserError) as raised:
+        load_config(write(tmp_path, text))
+    lines = str(raised.value).split("\n")
+    assert len(lines) == len(MOVED)
+    for line, (place, now) in zip(lines, MOVED.items(), strict=True):
+        assert f"the key {place[-1]!r} is no more; write {now}" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stop: {steps: 3, epochs: 1}", "stop: says steps and epochs; write one of"),
+        ("stop: {}", "stop: says nothing; write one of"),
+        ("parts: {tower: {init: {random: -1}}}", "init: must be a folder, hf://"),
+        ("parts: {tower: {init: {seed: 1}}}", "init: must be a folder, hf://"),
+        ("stochastic: {keep: 5/4}", "keep: must be a share above 0 and up to 1"),
+        ("stochastic: {keep: 1/0}", "keep: must be a share above 0 and up to 1"),
+        ("schedule: {warmup: -1}", "warmup: must be a count, or a share"),
+        ("deterministic: 1", "deterministic: must be one of true, false, auto"),
+    ],
+)
+def test_what_keys_may_not_say(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config(write(tmp_path, text))
 
 
 def test_a_layout_that_differs_from_the_manifest_names_both_values() -> None:
@@ -86,18 +124,17 @@ def test_a_layout_that_differs_from_the_manifest_names_both_values() -> None:
         UserError, match=r"layout: slow_frames: the config says 32, .*m.json says 4"
     ):
         check_layout(Config(layout=LayoutConfig()), layout, "m.json")
-    with pytest.raises(UserError, match=r"patch_size: the config says 16, .* says 8"):
-        check_layout(Config(), LayoutConfig(patch=8), "m.json")
 
 
 def test_the_digest_covers_what_decides_the_run() -> None:
     assert digest(Config()) == digest(Config(save_every=3, workers=0, cache_mib=1))
     assert digest(Config()) == digest(Config(engine="deepspeed", zero_stage=3, micro_batch=1))
-    assert digest(Config()) != digest(Config(seed=1))
+    assert digest(Config()) != digest(Config(projector="isf"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_shipped_configs_load(path: Path) -> None:
     config = load_config(path)
-    assert config.steps > config.optimizer.warmup_steps
+    assert config.stop.steps is not None and isinstance(config.schedule.warmup, int)
+    assert config.stop.steps > config.schedule.warmup
     assert path.read_text().startswith("#")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import os
 import re
 import signal
@@ -16,8 +15,8 @@ import torch
 from shards.errors import UserError
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import CONFIG, ONE_THREAD, TINY, exact, metrics, pool_of
-from train.config import Config, Optimizer
-from train.loop import learning_rate, run
+from train.config import RandomInit, Stop, all_from
+from train.loop import run
 from train.model_folder import load_saved
 
 torch.set_num_threads(1)  # models this small wait for threads longer than they compute
@@ -58,7 +57,7 @@ def test_a_run_killed_in_the_middle_goes_on_bit_for_bit(
     built: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "run.yaml"
-    config.write_text(f"{CONFIG}steps: 12\n")
+    config.write_text(f"{CONFIG}stop: {{steps: 12}}\n")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "train", "run", str(config), "--manifest", str(built)]
     command += ["--out", str(out)]
@@ -88,7 +87,12 @@ def test_another_config_or_manifest_does_not_resume_here(
     built: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="saved with config"):
-        run(replace(TINY, seed=1), built, pool_of(built), unbroken)
+        run(
+            replace(TINY, parts=all_from(TINY.parts, RandomInit(1))),
+            built,
+            pool_of(built),
+            unbroken,
+        )
     other = tiny_manifest(tmp_path, seed=9)
     with pytest.raises(UserError, match="saved with manifest"):
         run(TINY, other, pool_of(other), unbroken)
@@ -98,34 +102,27 @@ def test_the_next_stage_starts_from_the_weights_of_the_first(
     built: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     model = str(unbroken / "model")
-    run(replace(TINY, steps=1, init_from=model), built, pool_of(built), tmp_path / "second")
+    parts = all_from(TINY.parts, model)
+    run(replace(TINY, stop=Stop(steps=4), parts=parts), built, pool_of(built), tmp_path / "second")
     assert metrics(tmp_path / "second")[0]["loss"] < 0.8 * metrics(unbroken)[0]["loss"]
-    small = replace(TINY, init_from=model, vision=replace(TINY.vision, num_hidden_layers=2))
-    with pytest.raises(UserError, match=r"init_from: .* has vision_tower.* of shape None"):
+    small = replace(TINY, parts=parts, vision=replace(TINY.vision, num_hidden_layers=2))
+    with pytest.raises(UserError, match=r"vision: num_hidden_layers: .* says 2, .* says 1"):
         run(small, built, pool_of(built), tmp_path / "third")
-    with pytest.raises(UserError, match="not a model folder"):
-        run(replace(TINY, init_from=str(tmp_path)), built, pool_of(built), tmp_path / "third")
+    with pytest.raises(UserError, match=r"init: .*: no config.json"):
+        none = all_from(TINY.parts, str(tmp_path))
+        run(replace(TINY, parts=none), built, pool_of(built), tmp_path / "third")
 
 
 def test_a_finite_order_too_short_for_the_steps_is_refused_before_work(tmp_path: Path) -> None:
     path = tiny_manifest(tmp_path, ratio=("repeat: 1", "repeat: 1"))
     with pytest.raises(UserError, match=r"its order ends after \d+ packs, 500 steps"):
-        run(replace(TINY, steps=500), path, pool_of(path), tmp_path / "out")
+        run(replace(TINY, stop=Stop(steps=500)), path, pool_of(path), tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_the_rate_warms_up_and_falls_to_its_floor() -> None:
-    config = Config(steps=100, optimizer=Optimizer(lr=1.0, warmup_steps=10, floor=0.1))
-    rates = [learning_rate(config, step) for step in range(101)]
-    assert rates[0] == 0.1 and rates[9] == rates[10] == 1.0
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert math.isclose(rates[100], 0.1)
-    assert math.isclose(rates[55], 0.55)
 
 
 def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
-    config.write_text("step: 3\n")
+    config.write_text("stopp: {steps: 3}\n")
     done = subprocess.run(
         [sys.executable, "-m", "train", "run", str(config), "--manifest", "m", "--out", "o"],
         cwd=Path(__file__).parents[2],
@@ -134,4 +131,4 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == f"error: {config}: unknown key 'step'; did you mean 'steps'?\n"
+    assert done.stderr == f"error: {config}: unknown key 'stopp'; did you mean 'stop'?\n"

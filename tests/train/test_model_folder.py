@@ -10,7 +10,7 @@ import pytest
 
 from shards.errors import UserError
 from shards.profile import Profile
-from train.model_folder import SCHEMA, _read_description
+from train.weights.source import SCHEMA, read_description
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ def test_a_model_of_before_is_refused_as_a_start_too(
     (tmp_path / "data.json").write_text(json.dumps(about))
     (tmp_path / "tokenizer.json").write_bytes(b"")
     with pytest.raises(UserError, match=message):
-        _read_description(tmp_path)
+        read_description(tmp_path)

@@ -10,9 +10,10 @@ import pytest
 from tests.support.packed import packed
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import TINY, exact, metrics
+from train.config import Stop
 from train.loop import run
 
-SHORT = replace(TINY, steps=4, global_batch=2, micro_batch=1)
+SHORT = replace(TINY, stop=Stop(steps=4), global_batch=2, micro_batch=1)
 
 
 @pytest.mark.parametrize("join", ["", "max_turns: 4, max_tokens: 200"])
@@ -22,5 +23,5 @@ def test_the_losses_are_the_same_from_the_pool_and_from_shards(tmp_path: Path, j
     run(SHORT, path, str(tmp_path / "pool"), tmp_path / "from_pool")
     run(SHORT, path, packed(path), tmp_path / "from_shards")
     ours, theirs = (exact(metrics(tmp_path / name)) for name in ("from_pool", "from_shards"))
-    assert ours == theirs and len(ours) == SHORT.steps
-    assert len({row[1] for row in ours}) == SHORT.steps
+    assert ours == theirs and len(ours) == SHORT.stop.steps
+    assert len({row[1] for row in ours}) == SHORT.stop.steps

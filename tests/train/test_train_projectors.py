@@ -15,7 +15,7 @@ from mixtures.recipe.load import load_recipe
 from shards.errors import UserError
 from tests.support.tiny_pool import COLOURS, QUESTIONS, tiny_manifest
 from tests.support.tiny_run import TINY
-from train.config import load_config
+from train.config import Stop, load_config
 from train.evaluation.chat import chat
 from train.loop import run
 from train.model import register
@@ -43,7 +43,7 @@ def test_a_projector_trains_and_is_saved(
     name: str, manifests: dict[str, Path], tmp_path: Path
 ) -> None:
     manifest = manifests[ARRANGEMENTS.get(name, "gsf")]
-    config = replace(TINY, projector=name, steps=6, save_every=6)
+    config = replace(TINY, projector=name, stop=Stop(steps=6), save_every=6)
     run(config, manifest, str(manifest.parent.parent / "pool"), tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["loss"] < rows[0]["loss"]
@@ -56,7 +56,7 @@ def test_transformers_alone_answers_as_chat_does(
     manifests: dict[str, Path], tmp_path: Path
 ) -> None:
     manifest = manifests["gsf"]
-    run(replace(TINY, steps=6), manifest, str(manifest.parent.parent / "pool"), tmp_path)
+    run(replace(TINY, stop=Stop(steps=6)), manifest, str(manifest.parent.parent / "pool"), tmp_path)
     picture = tmp_path / "red.png"
     Image.new("RGB", (80, 70), COLOURS["red"]).save(picture)
     register()
@@ -74,7 +74,7 @@ def test_transformers_alone_answers_as_chat_does(
 
 def test_memory_trains(tmp_path: Path) -> None:
     manifest = tiny_manifest(tmp_path, timestamps="none, memory_tokens: 3")
-    run(replace(TINY, steps=4), manifest, str(tmp_path / "pool"), tmp_path / "out")
+    run(replace(TINY, stop=Stop(steps=4)), manifest, str(tmp_path / "pool"), tmp_path / "out")
     assert load_saved(tmp_path / "out" / "model").model.memory is not None
 
 

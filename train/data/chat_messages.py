@@ -1,76 +1,94 @@
-"""A user's messages -> the turns of a sample, and the media they show, opened.
+"""A user's messages -> the turns of a sample, and the media they show.
 
 A message is a dictionary of `role` and `content`; content is a text, or a list of parts of which
-each is a text, an image or a video.
+each is a text, an image or a video. Keys without a value (None) are not there; a key that nothing
+here reads is refused by its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from shards.errors import UserError
-from shards.profile import Profile
 from shards.sample import ROLES, Turn
-from train.data.user_media import Seen, see_files, see_frames, see_image
+from train.data.user_media import KINDS, UserMedium, times_of
 
 Message = Mapping[str, Any]
+PLACES = ("url", "path", "base64")
+"""Keys of a part that say where its medium is, besides the one named as its type."""
+ABOUT = ("seconds", "scores", "video_metadata")
+"""Keys of a part that say something of its medium."""
 
 
-def read_messages(
-    key: str, messages: Sequence[Message], profile: dict[str, Any]
-) -> tuple[list[Turn], list[Seen]]:
-    """The turns of a conversation and all its media in order; `profile` is theirs, as JSON.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Talk:
+    """Turns, and all their media in order; `scores` of those that carry some, by number."""
 
-    UserError names the conversation, `key`, and what of it is none of the things above.
-    """
-    seen: list[Seen] = []
-    turns = [_turn(key, message, seen, profile) for message in messages]
-    return turns, seen
+    turns: tuple[Turn, ...]
+    media: tuple[UserMedium, ...]
+    scores: Mapping[int, Sequence[int]]
 
 
-def given_scores(messages: Sequence[Message]) -> list[Sequence[int] | None]:
-    """The scores that each medium carries, in order of the media."""
-    contents = [m.get("content") for m in messages if not isinstance(m.get("content"), str)]
-    parts = [part for content in contents for part in content or []]
-    return [part.get("scores") for part in parts if part.get("type") != "text"]
+def read_messages(key: str, messages: Sequence[Message]) -> Talk:
+    """A conversation; UserError names it, by `key`, and what of it is none of the things above."""
+    media: list[UserMedium] = []
+    scores: dict[int, Sequence[int]] = {}
+    turns = tuple(_turn(key, message, media, scores) for message in messages)
+    return Talk(turns=turns, media=tuple(media), scores=scores)
 
 
-def _turn(key: str, message: Message, seen: list[Seen], profile: dict[str, Any]) -> Turn:
-    """One message; its media join `seen`."""
-    role = message.get("role")
-    content = message.get("content")
+def _turn(
+    key: str, message: Message, media: list[UserMedium], scores: dict[int, Sequence[int]]
+) -> Turn:
+    """One message; its media join `media`."""
+    given = _keys(key, message, ("role", "content"))
+    role, content = given.get("role"), given.get("content")
     if role not in ROLES:
         raise UserError(f"{key}: role {role!r}; use one of {', '.join(ROLES)}")
     text = ""
-    media = []
+    places = []
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     for part in parts or []:
         if part.get("type") == "text":
-            text += part["text"]
+            text += _keys(key, part, ("type", "text")).get("text", "")
             continue
-        media.append((len(seen), len(text)))
-        seen.append(_see(f"{key}, medium {len(seen)}", part, profile))
-    return Turn(role=role, text=text, media=tuple(media))
+        places.append((len(media), len(text)))
+        name = f"{key}, medium {len(media)}"
+        fit: Any = part.get("scores")
+        if fit is not None:
+            scores[len(media)] = fit
+        media.append(_medium(name, part))
+    return Turn(role=role, text=text, media=tuple(places))
 
 
-def _see(name: str, part: Message, profile_json: dict[str, Any]) -> Seen:
-    """The image or video of a part, as the pool would hold it."""
-    profile = Profile.from_json(profile_json, "processor_config.json")
-    kind = part.get("type")
-    medium = part.get(kind, part.get("path")) if kind in ("image", "video") else None
-    if isinstance(medium, str | Path):
-        path = Path(medium).absolute()
-        return see_files([(path, str(kind), f"{name} ({medium})")], profile)[0]
-    if kind == "image" and isinstance(medium, Image.Image):
-        return see_image(medium, profile, name)
-    if kind == "video" and isinstance(medium, np.ndarray) and "seconds" in part:
-        return see_frames(medium, part["seconds"], profile, name)
-    raise UserError(
-        f"{name}: a part of type {kind!r} holding {type(medium).__name__}; give text, an image "
-        "as path or PIL image, a video as path, or as frames with `seconds`"
-    )
+def _keys(where: str, given: Message, known: Sequence[str]) -> dict[str, Any]:
+    """What is given; UserError for keys that would be forgotten."""
+    value = {name: item for name, item in given.items() if item is not None}
+    unknown = sorted(set(value) - set(known))
+    if unknown:
+        raise UserError(f"{where}: nothing here reads {unknown}; use {', '.join(known)}")
+    return value
+
+
+def _medium(name: str, part: Message) -> UserMedium:
+    """The image or video of a part."""
+    kind = str(part.get("type"))
+    if kind == "image_url":  # as OpenAI's clients write it
+        link = _keys(name, part, ("type", "image_url")).get("image_url")
+        place = link.get("url") if isinstance(link, Mapping) else link
+        return UserMedium(kind="image", value=place, name=name)
+    if kind not in KINDS:
+        raise UserError(f"{name}: a part of type {kind!r}; give text, image, or video")
+    given = _keys(name, part, ("type", kind, *PLACES, *(ABOUT if kind == "video" else ())))
+    places = [given[key] for key in (kind, *PLACES) if key in given]
+    if len(places) != 1:
+        raise UserError(f"{name}: {len(places)} media in one part; give one, as {kind!r}")
+    value = places[0]
+    if "base64" in given:
+        value = value if value.startswith("data:") else f"data:;base64,{value}"
+    times = given.get("seconds")
+    if times is None and "video_metadata" in given:
+        times = times_of(given["video_metadata"], len(value), name)
+    return UserMedium(kind=kind, value=value, name=name, times=times)

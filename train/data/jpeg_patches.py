@@ -22,6 +22,7 @@ from PIL import Image
 
 from mixtures.tokens.frame_view import ClipView
 from shards.errors import DamagedData
+from shards.sample import Clip
 
 PATCH = 16
 PATCH_VALUES = 3 * PATCH * PATCH
@@ -77,7 +78,7 @@ def open_jpegs(
     jpegs: Sequence[bytes | memoryview],
     look: ClipView,
     used: Sequence[int],
-    clip_id: str,
+    clip: Clip,
     out: Frames | None = None,
 ) -> Frames:
     """The used frames of one clip at the view's size, in `out` if it is given.
@@ -86,7 +87,7 @@ def open_jpegs(
     """
     shape = (len(used), look.height // PATCH, look.width // PATCH, PATCH_VALUES)
     frames = np.empty(shape, np.uint8) if out is None else out
-    pixels = decoded(jpegs, look, used, clip_id)
+    pixels = decoded(jpegs, look, used, clip)
     for patches, shown in zip(frames.view(_RUN), pixels, strict=True):
         # [gh, 16, gw] runs of sixteen pixels -> [gh, gw, 16]
         patches[:] = shown.reshape(len(patches), PATCH, -1).view(_RUN).swapaxes(1, 2)
@@ -94,11 +95,11 @@ def open_jpegs(
 
 
 def decoded(
-    jpegs: Sequence[bytes | memoryview], look: ClipView, used: Sequence[int], clip_id: str
+    jpegs: Sequence[bytes | memoryview], look: ClipView, used: Sequence[int], clip: Clip
 ) -> Iterator[Pixels]:
     """The used frames of one clip on their grid, each in the memory of the one before.
 
-    DamagedData names what is no JPEG.
+    DamagedData names what is no JPEG of the clip's size.
     """
     pixels = _scratch.take(3 * look.height * look.width).reshape(look.height, look.width, 3)
     (left, top), (width, height) = look.offset, look.picture
@@ -107,18 +108,22 @@ def decoded(
     picture = pixels[top : top + height, left : left + width]
     for frame in used:
         try:
-            decode(jpegs[look.frames[frame]], picture)
+            decode(jpegs[look.frames[frame]], picture, (clip.width, clip.height))
         except ValueError as error:
-            raise DamagedData(f"clip {clip_id}: frame {look.frames[frame]} is no JPEG") from error
+            where = f"clip {clip.clip_id}: frame {look.frames[frame]}"
+            raise DamagedData(f"{where} is no JPEG of its size ({error})") from error
         yield pixels
 
 
-def decode(jpeg: bytes | memoryview, pixels: Pixels) -> None:
+def decode(jpeg: bytes | memoryview, pixels: Pixels, size: tuple[int, int]) -> None:
     """Decode straight into `pixels` where the sizes agree, else scale into them.
 
-    ValueError if it is no JPEG.
+    ValueError if it is no JPEG of this size, (width, height): what a header promises beyond it
+    costs memory, so it is looked at before.
     """
     height, width = simplejpeg.decode_jpeg_header(jpeg)[:2]
+    if (width, height) != size:
+        raise ValueError(f"{width} x {height} pixels, {size[0]} x {size[1]} were stored")
     if (height, width) == pixels.shape[:2] and pixels.flags.c_contiguous:
         simplejpeg.decode_jpeg(jpeg, buffer=pixels)
         return

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 from mixtures.tokens.frame_view import ClipView, view_clip
 from mixtures.tokens.layout_types import LayoutConfig, TokenPlan, View
-from mixtures.tokens.text import TextCodec
+from mixtures.tokens.text import Rendered, TextCodec
 from mixtures.tokens.token_plan import frames_used, plan_clip
 from shards.sample import Clip, Turn
 from train.data.collate import RenderedSample
@@ -40,13 +40,41 @@ def render(
     rules: Rules,
     *,
     answer: bool = False,
+    unfinished: bool = False,
     scores: Mapping[int, Sequence[int]] = MappingProxyType({}),
 ) -> RenderedSample:
     """One conversation, ready to pack; only frames that the layout uses are opened.
 
-    `answer=True` ends the text where the assistant's reply begins. `scores` holds, by clip number,
-    how well each stored frame fits the question, for a view that selects by "query".
+    `answer=True` ends the text where the assistant's reply begins, `unfinished=True` where the last
+    turn would end. `scores` holds, by clip number, how well each stored frame fits the question,
+    for a view that selects by "query".
     """
+    text = partial(rules.codec.render, turns, answer=answer, unfinished=unfinished)
+    return _rendered(key, text, clips, open_frames, rules, scores)
+
+
+def render_prompt(
+    key: str,
+    text: str,
+    clips: Sequence[Clip],
+    open_frames: Opener,
+    rules: Rules,
+    *,
+    scores: Mapping[int, Sequence[int]] = MappingProxyType({}),
+) -> RenderedSample:
+    """The same for a text that is in the template already, its pads standing for the clips."""
+    spelled = partial(rules.codec.render_prompt, text)
+    return _rendered(key, spelled, clips, open_frames, rules, scores)
+
+
+def _rendered(
+    key: str,
+    text: Callable[[Sequence[TokenPlan]], Rendered],
+    clips: Sequence[Clip],
+    open_frames: Opener,
+    rules: Rules,
+    scores: Mapping[int, Sequence[int]],
+) -> RenderedSample:
     images = sum(clip.kind == "image" for clip in clips)
     looks = [
         view_clip(clip, rules.view, rules.layout, images, scores.get(number, ()))
@@ -59,7 +87,7 @@ def render(
     used = [frames_used(slots) for slots in layouts]
     return RenderedSample(
         key=key,
-        text=rules.codec.render(turns, layouts, answer=answer),
+        text=text(layouts),
         layouts=layouts,
         frames=[open_frames(i, look, used[i]) for i, look in enumerate(looks)],
         seconds=[seconds_of(look, slots) for look, slots in zip(looks, layouts, strict=True)],

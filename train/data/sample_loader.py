@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +74,14 @@ class SampleLoader:
         stored = self.reader.read(drawn.source, drawn.key, fetch)
         sample = stored.sample
         frames = partial(self._frames, stored, Room(rows))
-        return render(drawn.key, sample.turns, sample.clips, frames, self.rules)
+        rendered = render(drawn.key, sample.turns, sample.clips, frames, self.rules)
+        found = len(rendered.text.ids), sum(prod(shown.shape[:3]) for shown in rendered.frames)
+        if found != (drawn.tokens, drawn.patches):
+            raise DamagedData(
+                f"sample {drawn.key} of {drawn.source!r}: {found} tokens and patches, the plan "
+                f"counted {(drawn.tokens, drawn.patches)}; its data are not those that were planned"
+            )
+        return rendered
 
     def _frames(
         self, stored: Stored, room: Room, number: int, look: ClipView, used: Sequence[int]
@@ -84,7 +92,7 @@ class SampleLoader:
         out = room.take(len(used), look)
         kept = self._clips.get(key)
         if kept is None:
-            frames = open_jpegs(stored.frames[number], look, used, clip.clip_id, out)
+            frames = open_jpegs(stored.frames[number], look, used, clip, out)
             self._clips.put(key, frames)
             return frames
         if out is None:  # the pack will be joined by a copy

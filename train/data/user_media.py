@@ -1,10 +1,16 @@
-"""A user's media as the pool would hold them: decoded by pipeline.media, or given as frames."""
+"""A user's media as the pool would hold them: decoded by pipeline.media, or given as frames.
+
+Files, addresses on the web (fetched by pipeline.fetch, under its guard) and bytes all pass the
+media door; pictures and frames in memory are stored as the pool would store them.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +20,18 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.media.decode import decode_all
+from pipeline.fetch.local_files import local
 from pipeline.media.decoded import Decoded, MediaRefusal, stored_size
 from pipeline.media.frame_difference import differences
+from pipeline.media.image_sequences import Stills, decode_all
+from pipeline.media.video import Span
 from shards.errors import UserError
 from shards.ids import short_hash
 from shards.profile import Profile
 from shards.sample import Clip
 
 MICROSECONDS = 1_000_000
+KINDS = ("image", "video")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,16 +42,133 @@ class Seen:
     jpegs: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserMedium:
+    """What a user gives to look at.
+
+    `value`: a path, an address (https, hf, s3, gs), a `data:` URI, a picture (PIL, array, tensor),
+    or for a video a list of pictures or of such places, or one array of frames. `times`: seconds of
+    each frame, ascending, or None for files, which know their own. `name` stands in messages.
+    """
+
+    kind: str
+    value: Any
+    name: str
+    times: Sequence[float] | None = None
+
+
+def see(medium: UserMedium, profile: Profile) -> Seen:
+    """The medium as the pool would hold it; UserError says by its name what is wrong with it."""
+    value, name = medium.value, medium.name
+    if isinstance(value, str | Path) or (medium.kind == "image" and isinstance(value, bytes)):
+        if medium.times is not None:
+            raise UserError(
+                f"{name}: times of frames with a file, which has its own; leave them out"
+            )
+        return _see_place(value, medium.kind, f"{name} ({str(value)[:80]})", profile)
+    if medium.kind == "image":
+        picture = value if isinstance(value, Image.Image) else Image.fromarray(_array(value, name))
+        return see_image(picture, profile, name)
+    frames = _frames(value, name, profile)
+    if medium.times is None:
+        raise UserError(
+            f"{name}: {len(frames)} frames without times; give `seconds`, one for each, or "
+            "`video_metadata` with the fps that they were taken at"
+        )
+    return see_frames(frames, list(medium.times), profile, name)
+
+
+def times_of(metadata: Any, frames: int, name: str) -> list[float]:
+    """Seconds of so many frames by transformers' VideoMetadata, or a dictionary of its fields.
+
+    UserError without `fps`, or where its `frames_indices` are of another number of frames.
+    """
+    value = dict(metadata) if isinstance(metadata, Mapping) else {}
+    fps, indices = value.get("fps"), value.get("frames_indices")
+    shown = list(range(frames)) if indices is None else [int(index) for index in indices]
+    if not fps or len(shown) != frames:
+        raise UserError(
+            f"{name}: video_metadata with fps {fps!r} and {len(shown)} frames_indices for {frames} "
+            "frames; give the fps, and one index for each frame"
+        )
+    return [index / fps for index in shown]
+
+
+def _see_place(place: str | Path | bytes, kind: str, name: str, profile: Profile) -> Seen:
+    """What lies at a path or an address, or came as bytes or as a `data:` URI."""
+    data = place if isinstance(place, bytes) else None
+    if isinstance(place, str) and place.startswith("data:"):
+        try:
+            data = base64.b64decode(place.partition(",")[2], validate=True)
+        except binascii.Error as error:
+            raise UserError(f"{name}: no base64 ({error}); give a data: URI, or a path") from error
+    if data is None:
+        address = str(place)
+        path = local(address).path if "://" in address else Path(address).absolute()
+        return see_files([(path, kind, name)], profile)[0]
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return see_files([(Path(file.name), kind, name)], profile)[0]
+
+
+def _frames(value: Any, name: str, profile: Profile) -> NDArray[np.uint8]:
+    """Frames uint8 [N, H, W, 3] of a list of pictures or places, or of one array of them."""
+    if not isinstance(value, list | tuple):
+        return _array(value, name, 4)
+    frames = [_picture(one, f"{name}, frame {i}", profile) for i, one in enumerate(value)]
+    if len({frame.shape for frame in frames}) > 1:
+        raise UserError(f"{name}: frames of several sizes; give all in one size")
+    return np.stack(frames) if frames else np.zeros((0, 1, 1, 3), np.uint8)
+
+
+def _picture(value: Any, name: str, profile: Profile) -> NDArray[np.uint8]:
+    if isinstance(value, str | Path | bytes):
+        seen = _see_place(value, "image", f"{name} ({str(value)[:80]})", profile)
+        return simplejpeg.decode_jpeg(seen.jpegs[0])
+    if isinstance(value, Image.Image):
+        return np.asarray(value.convert("RGB"))
+    return _array(value, name)
+
+
+def _array(value: Any, name: str, axes: int = 3) -> NDArray[np.uint8]:
+    """An array or tensor of pixels, channels first or last -> uint8, channels last."""
+    array = np.asarray(value.cpu() if hasattr(value, "cpu") else value)
+    if array.ndim == axes and array.shape[-1] != 3 and array.shape[axes - 3] == 3:
+        array = np.moveaxis(array, axes - 3, -1)
+    if array.dtype != np.uint8 or array.ndim != axes or array.shape[-1] != 3:
+        wanted = "[N, H, W, 3] or [N, 3, H, W]" if axes == 4 else "[H, W, 3] or [3, H, W]"
+        raise UserError(
+            f"{name}: {type(value).__name__} of {array.dtype} {list(array.shape)} is nothing to "
+            f"look at; give a path, an address, PIL images, or uint8 {wanted} of 0..255"
+        )
+    return np.ascontiguousarray(array)
+
+
 def see_files(files: Sequence[tuple[Path, str, str]], profile: Profile) -> list[Seen]:
     """(path, "image" or "video", name) of each file, decoded together; UserError names the first
     that pipeline.media refuses."""
-    seen = []
-    every = decode_all([(path, kind, None) for path, kind, _ in files], profile)
-    for (path, kind, name), decoded in zip(files, every, strict=True):
-        if isinstance(decoded, MediaRefusal):
-            raise UserError(f"{name}: {decoded.code}: {decoded.detail}; give another file")
-        seen.append(_seen(decoded, short_hash([kind, name, str(path)])))
-    return seen
+    every = see_each([(path, kind, None, name) for path, kind, name in files], profile)
+    for (_, _, name), seen in zip(files, every, strict=True):
+        if isinstance(seen, MediaRefusal):
+            raise UserError(f"{name}: {seen.code}: {seen.detail}; give another file")
+    return [seen for seen in every if isinstance(seen, Seen)]
+
+
+def see_each(
+    media: Sequence[tuple[Path | Stills, str, Span, str]], profile: Profile
+) -> list[Seen | MediaRefusal]:
+    """(place, "image" or "video", span, name) of each medium, decoded or refused.
+
+    A span is [start, end) of a video in microseconds; `Stills` are pictures that make up a video.
+    """
+    every = decode_all([(place, kind, span) for place, kind, span, _ in media], profile)
+    return [
+        found
+        if isinstance(found, MediaRefusal)
+        else _seen(found, short_hash([kind, name, str(place), list(span or ())]))
+        for found, (place, kind, span, name) in zip(every, media, strict=True)
+    ]
 
 
 def see_image(image: Image.Image, profile: Profile, name: str) -> Seen:

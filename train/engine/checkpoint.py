@@ -8,30 +8,46 @@ A folder without it is a crash's leftover: never read, overwritten by the next s
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shards.envelope import Envelope
 from shards.errors import DamagedData, UserError
 from shards.ids import sha256_file
+from shards.store import Store
 from train.data.data_state import DataState
-from train.json_files import fsync, write_json
+from train.guard import GuardState
+from train.json_files import fsync
 
 COMMITTED = "COMMITTED.json"
-SCHEMA = "slowfast-mix/checkpoint/2"
+ENVELOPE = Envelope(
+    schema="slowfast-mix/checkpoint/4",
+    if_damaged="delete its folder to resume from the checkpoint before it",
+    if_outdated="give another --out, or delete its folder",
+)
 KEEP = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A committed state: `step` optimizer steps are in it; `data` is the stream's state."""
+    """A committed state after `step` steps, `updates` of them taken, of a run of `total` steps.
+
+    `data` is the stream's state and `guard` the guard's; `frozen` names source and digest of the
+    parts that are not trained, which are in no file here.
+    """
 
     folder: Path
     step: int
+    updates: int
+    total: int
     manifest_id: str
     config: str
+    precision: str
+    optimizer_state: str
+    frozen: dict[str, dict[str, str]]
+    guard: GuardState
     data: DataState
     files: dict[str, str]
 
@@ -53,11 +69,11 @@ def commit(temporary: Path, head: dict[str, Any]) -> Path:
     digests = {str(path.relative_to(temporary)): sha256_file(path) for path in files}
     for path in [*files, *(p for p in temporary.rglob("*") if p.is_dir()), temporary]:
         fsync(path)
-    final = temporary.parent / f"step-{head['step']:08d}"
+    final = temporary.parent / _name(head["step"])
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     fsync(final.parent)
-    write_json(final / COMMITTED, {"schema": SCHEMA} | head | {"files": digests})
+    Store(final).put(COMMITTED, ENVELOPE.seal(head | {"files": digests}))
     _prune(final.parent)
     return final
 
@@ -89,21 +105,35 @@ def check_same_run(found: Checkpoint, manifest_id: str, config: str) -> None:
             )
 
 
+def check_same_frozen(found: Checkpoint, frozen: dict[str, dict[str, str]]) -> None:
+    """Raise UserError unless the parts that are not trained are those the checkpoint stands on."""
+    for part, saved in found.frozen.items():
+        now = frozen[part]
+        if now["sha256"] != saved["sha256"]:
+            raise UserError(
+                f"{found.folder}: trained over the {part} of {saved['source']} (sha256 "
+                f"{saved['sha256'][:12]}), that of {now['source']} is another one "
+                f"({now['sha256'][:12]}); give the one of before, or another --out"
+            )
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
 def _committed(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"step-*/{COMMITTED}"))
 
 
 def _read(folder: Path) -> Checkpoint:
-    try:
-        head = json.loads((folder / COMMITTED).read_text())
-        if head.pop("schema", None) != SCHEMA:
-            raise UserError(
-                f"{folder}: saved by another version, this one reads {SCHEMA}; give another --out, "
-                "or delete it"
-            )
-        return Checkpoint(folder=folder, **head)
-    except (AttributeError, TypeError, json.JSONDecodeError) as error:
-        raise DamagedData(f"{folder / COMMITTED}: damaged ({error}); delete {folder}") from error
+    path = folder / COMMITTED
+    found = Checkpoint(folder=folder, **ENVELOPE.unseal(path.read_bytes(), str(path)))
+    if not (folder.name == _name(found.step) and found.step == found.data["step"]):
+        raise DamagedData(
+            f"{path}: step {found.step} of the weights and {found.data['step']} of the data, in "
+            f"{folder.name}; {ENVELOPE.if_damaged}"
+        )
+    return found
 
 
 def _prune(root: Path) -> None:

@@ -7,6 +7,7 @@ that another number of ranks, another stage or a single process goes on from it.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -23,41 +24,50 @@ from transformers import PreTrainedModel
 from shards.errors import UserError
 from train.config import Config
 from train.data.collate import Pack
-from train.engine.interface import distinct_weights, make_optimizer, shapes_of
+from train.engine.interface import distinct_weights, whole_shape
 from train.engine.state_files import MOMENTS, read_state, write_state
+from train.engine.trained import check_trained, make_optimizer, prepare, trained
 from train.model.inputs import pack_inputs
 from train.model.memory import memory_calls
 
+_OPENED: list[bool] = []
+"""Whether the process group is ours to close, and not that of whoever launched us."""
 _TIMEOUT = timedelta(minutes=10)
 _BUCKET = 500_000_000  # elements: DeepSpeed's default
+_NORMS = {1: "scaled_global_norm", 2: "scaled_global_norm", 3: "_get_norm_groups"}
+"""The method by which a ZeRO stage learns the norm that it clips by, and refuses to step by."""
 
 
 class DeepSpeedEngine:
     """Ranks started by torchrun (or one process alone); gloo on CPU, NCCL on GPUs."""
 
     def __init__(self, config: Config, model: PreTrainedModel) -> None:
-        deepspeed = _import_deepspeed()
-        self.owns_group = not dist.is_initialized()
-        self.device = _join_group()
+        deepspeed = import_deepspeed()
+        self.device = join_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-        self.model, self.shapes = model, shapes_of(model)
+        self.model = model
+        prepare(config, model)
         nn.Module.to(model, self.device)
+        parameters = trained(model)
+        self.shapes = {name: whole_shape(parameter) for name, parameter in parameters.items()}
         self.zero_stage = config.zero_stage
         self.deepspeed = deepspeed
+        self.combined = deepspeed.runtime.utils.combine_grad_norm_groups
         self.engine, *_ = deepspeed.initialize(
             model=self.model,
-            optimizer=make_optimizer(config.optimizer, model),
-            config=_deepspeed_config(config, sum(shape.numel() for shape in self.shapes.values())),
+            optimizer=make_optimizer(config, model, parameters),
+            config=deepspeed_config(config, sum(shape.numel() for shape in self.shapes.values())),
             dist_init_required=False,
         )
+        check_trained(config, self.engine.module)
         self.moments = self._start_moments()
 
-    def total(self, value: float) -> float:
-        """The sum over ranks, in double precision, the same on every rank."""
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
+    def totals(self, *values: float) -> list[float]:
+        """The sums over ranks, in double precision, the same on every rank."""
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
-        return tensor.item()
+        return tensor.tolist()
 
     def backward(self, packs: Sequence[Pack], denominator: int) -> float:
         """One forward and one backward pass per pack; the last one ends the accumulation."""
@@ -76,21 +86,35 @@ class DeepSpeedEngine:
         dist.all_reduce(calls, dist.ReduceOp.MAX)
         return calls.tolist()
 
-    def update(self, lr: float) -> float:
+    def norm(self) -> float:
+        """What DeepSpeed is about to clip by; infinite if a gradient is not finite."""
+        zero = self.engine.optimizer
+        if self.zero_stage < 3:
+            return float(zero.scaled_global_norm())
+        return float(self.combined(zero._get_norm_groups()))
+
+    def update(self, share: float) -> None:
         """DeepSpeed clips as its configuration says."""
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = group["initial_lr"] * share
         self.engine.step()
-        return float(self.engine.get_global_grad_norm())
+
+    def discard(self) -> None:
+        """A step whose norm is infinite is one that DeepSpeed does not take."""
+        zero, name = self.engine.optimizer, _NORMS[self.zero_stage]
+        infinite = torch.tensor(math.inf, device=self.device)
+        setattr(zero, name, lambda: [infinite] if self.zero_stage == 3 else infinite)
+        self.engine.step()
+        delattr(zero, name)
 
     def save(self, folder: Path) -> None:
         """Every rank gathers each parameter; they share the files."""
         write_state(folder, self.shapes, self._whole, self.rank, self.world_size)
 
-    def load(self, folder: Path, step: int) -> None:
+    def load(self, folder: Path, updates: int) -> None:
         """Every rank reads the whole state and keeps its parts."""
         for state in self.moments:
-            state["step"].fill_(step)
+            state["step"].fill_(updates)
         put = self._put_sharded if self.zero_stage == 3 else self._put
         for name, tensors in read_state(folder, self.shapes):
             put(self.model.get_parameter(name), *(t.to(self.device) for t in tensors))
@@ -104,7 +128,7 @@ class DeepSpeedEngine:
 
     def _start_moments(self) -> list[dict[str, Tensor]]:
         """Moments of zeros, before any step. Left alone, ZeRO 1 and 2 find those of the first of
-        our two groups of parameters only."""
+        our groups of parameters only."""
         zero = self.engine.optimizer
         sharded = self.zero_stage == 3
         flats = (
@@ -154,11 +178,12 @@ class DeepSpeedEngine:
     def close(self) -> None:
         """Without this a process may abort at its exit."""
         self.engine.destroy()
-        if self.owns_group:
+        if _OPENED:
+            _OPENED.clear()
             dist.destroy_process_group()
 
 
-def _import_deepspeed() -> Any:
+def import_deepspeed() -> Any:
     try:
         import deepspeed
     except ImportError as error:
@@ -173,7 +198,7 @@ def _import_deepspeed() -> Any:
     return deepspeed
 
 
-def _join_group() -> torch.device:
+def join_group() -> torch.device:
     """Join the process group that torchrun describes, alone where it does not."""
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     for name, value in alone.items():
@@ -182,27 +207,39 @@ def _join_group() -> torch.device:
     has_gpu = torch.cuda.is_available()
     if not dist.is_initialized():
         dist.init_process_group("nccl" if has_gpu else "gloo", timeout=_TIMEOUT)
+        _OPENED.append(True)
     if not has_gpu:
         return torch.device("cpu")
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
-def _deepspeed_config(config: Config, parameters: int) -> dict[str, Any]:
+def deepspeed_config(config: Config, parameters: int) -> dict[str, Any]:
     """Batch sizes of 1: how packs become steps is the loop's business, not DeepSpeed's.
 
     A bucket is a buffer that every step clears: none is larger than what may lie in it.
     """
     bucket = min(parameters, _BUCKET)
-    return {
+    on_cpu = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    zero: dict[str, Any] = {
+        "stage": config.zero_stage,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+    }
+    if config.offload != "none":
+        zero["offload_optimizer"] = on_cpu
+    if config.offload == "weights":
+        zero["offload_param"] = on_cpu
+    made: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.optimizer.clip,
-        "zero_optimization": {
-            "stage": config.zero_stage,
-            "reduce_bucket_size": bucket,
-            "allgather_bucket_size": bucket,
-        },
+        "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": config.precision == "bf16"},
         "steps_per_print": 1 << 30,
     }
+    if config.zero_stage > 1:  # under ZeRO-1 this would be another optimizer, without our hooks
+        made["data_types"] = {"grad_accum_dtype": "fp32"}
+    return made

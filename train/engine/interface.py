@@ -1,13 +1,14 @@
 """What the loop needs of an engine, and what all engines share.
 
 All take gradients of (summed loss / one global denominator): `backward` over the micro-batches of a
-step, then `update` once. What one saves to a folder, any other goes on from, on any number of
-ranks.
+step, a look at their `norm`, then `update` or `discard` once. What one saves to a folder, any other
+goes on from, on any number of ranks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from train.config import Optimizer
 from train.data.collate import Pack
 
 
@@ -26,24 +26,34 @@ class Engine(Protocol):
     world_size: int
     model: PreTrainedModel
 
-    def total(self, value: float) -> float:
-        """The sum of `value` over ranks, the same on every rank."""
+    def totals(self, *values: float) -> list[float]:
+        """The sum of each value over ranks, in double precision, the same on every rank."""
         ...
 
     def backward(self, packs: Sequence[Pack], denominator: int) -> float:
         """Add the gradients of all micro-batches of a step; this rank's summed loss."""
         ...
 
-    def update(self, lr: float) -> float:
-        """Clip, step once, clear; the norm of the gradients of all ranks before clipping."""
+    def norm(self) -> float:
+        """The norm of the gradients of all ranks, before clipping; not finite if one of them is
+        not."""
+        ...
+
+    def update(self, share: float) -> None:
+        """Clip, step once with this share of every part's rate, clear."""
+        ...
+
+    def discard(self) -> None:
+        """Clear the gradients of a step that is not taken."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write weights and moments into `folder`, as train.engine.state_files lays them out."""
+        """Write weights and moments of what is trained into `folder`, as train.engine.state_files
+        lays them out; UserError if one is not finite."""
         ...
 
-    def load(self, folder: Path, step: int) -> None:
-        """Go on from what was saved after `step` steps; UserError if it is another model's."""
+    def load(self, folder: Path, updates: int) -> None:
+        """Go on from what was saved after `updates` updates; UserError if it is another model's."""
         ...
 
     def barrier(self) -> None:
@@ -59,22 +69,25 @@ class Engine(Protocol):
         ...
 
 
-def make_optimizer(rule: Optimizer, model: nn.Module) -> torch.optim.AdamW:
-    """AdamW; matrices decay, vectors do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": rule.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=rule.lr, betas=rule.betas, fused=True)
-
-
 def distinct_weights(model: nn.Module) -> dict[str, Tensor]:
     """Name -> tensor on the CPU; of tied weights the first name only."""
     named = model.named_parameters(remove_duplicate=True)
     return {name: weight.detach().cpu().contiguous() for name, weight in named}
 
 
-def shapes_of(model: nn.Module) -> dict[str, torch.Size]:
-    """Name -> shape, of tied weights the first name only."""
-    return {name: weight.shape for name, weight in model.named_parameters(remove_duplicate=True)}
+def whole_shape(parameter: Tensor) -> torch.Size:
+    """The shape of the whole parameter, of which ZeRO-3 keeps a share."""
+    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
+    return shape
+
+
+@contextmanager
+def gathered(parameter: nn.Parameter) -> Iterator[Tensor]:
+    """The whole parameter, to be read; under ZeRO-3 every rank calls alike."""
+    if not hasattr(parameter, "ds_id"):
+        yield parameter.detach()
+        return
+    from deepspeed.runtime.zero import GatheredParameters
+
+    with GatheredParameters([parameter]):
+        yield parameter.detach()

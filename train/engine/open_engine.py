@@ -20,7 +20,7 @@ def open_engine(config: Config, model: PreTrainedModel) -> Engine:
     """The engine the config asks for; UserError if the launch does not fit it."""
     # scattered sums (index_add, index_put) otherwise add in the order their threads arrive
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(is_deterministic(config))
     if not torch.cuda.is_available():
         # transformers imports DeepSpeed where it is installed, which warns unless it is told
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -35,3 +35,10 @@ def open_engine(config: Config, model: PreTrainedModel) -> Engine:
             "set `engine: deepspeed` in the config"
         )
     return TorchEngine(config, model)
+
+
+def is_deterministic(config: Config) -> bool:
+    """What `deterministic` says; `auto` is what costs little: yes, but for bf16 on a GPU."""
+    if config.deterministic == "auto":
+        return not (torch.cuda.is_available() and config.precision == "bf16")
+    return bool(config.deterministic)

@@ -3,7 +3,8 @@
     FOLDER/state-00000.safetensors ...    weight/NAME, exp_avg/NAME, exp_avg_sq/NAME
 
 Tensors are whole and fp32, however many ranks held them, so a run saved by N processes goes on
-with M. Adam's step count is not among them: every parameter takes part in every step.
+with M; under bf16 the weights are the masters. Parts that are not trained are not among them, nor
+is Adam's count, which is one number for all: every parameter takes part in every update.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from shards.errors import UserError
+from train.model.finite import check_finite
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 KINDS = ("weight", *MOMENTS)
@@ -35,15 +37,17 @@ def write_state(
 ) -> None:
     """Write every parameter's KINDS; `whole(name)` gathers them, and all ranks call it alike.
 
-    The ranks share the files: the i-th is written by rank i % world_size.
+    The ranks share the files: the i-th is written by rank i % world_size. UserError if anything is
+    not finite, on every rank: all hold the whole tensors.
     """
     for number, names in enumerate(grouped(shapes, file_bytes)):
         held: dict[str, Tensor] = {}
         for name in names:
             tensors = whole(name)
+            check_finite(zip(KINDS, tensors, strict=True), f"{folder.name}: {name}")
             if number % world_size == rank:
                 pairs = zip(KINDS, tensors, strict=True)
-                held |= {f"{kind}/{name}": t.detach().cpu().contiguous() for kind, t in pairs}
+                held |= {f"{kind}/{name}": _stored(tensor) for kind, tensor in pairs}
         if held:
             save_file(held, folder / f"state-{number:05d}.safetensors")
 
@@ -83,6 +87,10 @@ def grouped(shapes: Mapping[str, torch.Size], most: int) -> list[list[str]]:
         groups[-1].append(name)
         held += size
     return groups
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32).contiguous()
 
 
 def _names(path: Path) -> list[str]:

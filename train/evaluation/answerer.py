@@ -3,31 +3,54 @@
 from __future__ import annotations
 
 import itertools
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mixtures.tokens.frame_view import ClipView, view_clip
 from mixtures.tokens.text import IM_END
+from shards.ids import sha256_file, short_hash
 from shards.profile import Profile
-from train.data.collate import build_pack
+from shards.sample import Turn
+from train.data.collate import RenderedSample, build_pack
 from train.data.frame_relevance import Relevance, wants_scores
 from train.data.jpeg_patches import ClipCache, Frames, open_jpegs
 from train.data.render import Rules, render
 from train.data.user_media import Seen, see_files
-from train.evaluation.tasks import Medium, question_turn
+from train.evaluation.tasks import Medium
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model_folder import load_saved
 
-BATCH = 64
+BATCH = 64  # questions at most
+BATCH_TOKENS = 32_768  # of one pass, and so for patches: an evaluation needs what a pack needs
+BATCH_PATCHES = 65_536
 CACHE_BYTES = 256 << 20
 DECODE_THREADS = 2
 DECODE_GROUP = 16  # media that are decoded together
+_MARK = re.compile(r"<image (\d)>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question and its media, which stand before it, or where it says `<image N>`."""
+
+    text: str
+    seen: tuple[Seen, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A reply; `cut` where it was as long as it may be, and did not end by itself."""
+
+    text: str
+    cut: bool
 
 
 class Answerer:
@@ -49,6 +72,18 @@ class Answerer:
         self.profile: Profile = saved.profile
         self.manifest_id = saved.manifest_id
         self.cache = ClipCache(CACHE_BYTES)
+        self.folder = folder
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What replies depend on besides the questions: weights, frames shown, precision."""
+        weights = sorted(self.folder.glob("*.safetensors"))
+        return {
+            "model": short_hash([sha256_file(path) for path in weights]),
+            "manifest_id": self.manifest_id,
+            "frames": asdict(self.rules.view),
+            "precision": str(self.model.dtype).removeprefix("torch."),
+        }
 
     def see(self, media: Sequence[Medium]) -> dict[Medium, Seen]:
         """Each medium decoded once; UserError names one that is refused."""
@@ -70,31 +105,30 @@ class Answerer:
             return ()
         return self.relevance(seen.jpegs, question)
 
-    def answer(
-        self, asked: Sequence[tuple[Seen | None, str]], pathways: str, max_new_tokens: int = 16
-    ) -> list[str]:
+    def answer(self, asked: Sequence[Asked], pathways: str, max_new_tokens: int = 16) -> list[Said]:
         """Greedy answers, in order; `pathways` says which visual blocks the model is given."""
         rules = replace(self.rules, layout=replace(self.rules.layout, pathways=pathways))
-        answers: list[str] = []
-        for start in range(0, len(asked), BATCH):
-            answers += self._answer_batch(asked[start : start + BATCH], rules, max_new_tokens)
+        samples = (self._rendered(one, rules) for one in asked)
+        answers: list[Said] = []
+        for batch in batches(samples):
+            answers += self._answer_batch(batch, rules, max_new_tokens)
         return answers
 
+    def _rendered(self, asked: Asked, rules: Rules) -> RenderedSample:
+        turn, seen = placed(asked)
+        return render(
+            "",
+            [turn],
+            [one.clip for one in seen],
+            partial(self._frames, seen),
+            rules,
+            answer=True,
+            scores={i: self.scores(one, asked.text) for i, one in enumerate(seen)},
+        )
+
     def _answer_batch(
-        self, asked: Sequence[tuple[Seen | None, str]], rules: Rules, max_new_tokens: int
-    ) -> list[str]:
-        samples = [
-            render(
-                str(i),
-                [question_turn(text, has_medium=seen is not None)],
-                [] if seen is None else [seen.clip],
-                partial(self._frames, seen),
-                rules,
-                answer=True,
-                scores={} if seen is None else {0: self.scores(seen, text)},
-            )
-            for i, (seen, text) in enumerate(asked)
-        ]
+        self, samples: Sequence[RenderedSample], rules: Rules, max_new_tokens: int
+    ) -> list[Said]:
         end = rules.codec.token_id(IM_END)
         ids = self.model.answer(
             build_pack(samples, rules.layout),
@@ -103,16 +137,63 @@ class Answerer:
             pad_token_id=end,
             do_sample=False,
         )
-        return [rules.codec.decode(row).strip() for row in ids]
+        return [
+            Said(text=rules.codec.decode(row).strip(), cut=len(row) >= max_new_tokens)
+            for row in ids
+        ]
 
-    def _frames(self, seen: Seen | None, _: int, look: ClipView, used: Sequence[int]) -> Frames:
-        assert seen is not None  # a question without a medium has no clip to open
-        key = (seen.clip.clip_id, look.grid, look.picture, tuple(look.frames[i] for i in used))
+    def _frames(
+        self, seen: Sequence[Seen], number: int, look: ClipView, used: Sequence[int]
+    ) -> Frames:
+        clip, jpegs = seen[number].clip, seen[number].jpegs
+        key = (clip.clip_id, look.grid, look.picture, tuple(look.frames[i] for i in used))
         frames = self.cache.get(key)
         if frames is None:
-            frames = open_jpegs(seen.jpegs, look, used, seen.clip.clip_id)
+            frames = open_jpegs(jpegs, look, used, clip)
             self.cache.put(key, frames)
         return frames
+
+
+def placed(asked: Asked) -> tuple[Turn, tuple[Seen, ...]]:
+    """The user's turn, and its media in the order in which the turn shows them.
+
+    A medium whose mark `<image N>` stands in the text is shown there, where it is first named; the
+    others before the text, in their order.
+    """
+    marks: dict[int, int] = {}
+    text = ""
+    for part in re.split(r"(<image \d>)", asked.text):
+        mark = _MARK.fullmatch(part)
+        number = int(mark[1]) - 1 if mark else -1
+        if 0 <= number < len(asked.seen) and number not in marks:
+            marks[number] = len(text)
+        else:
+            text += part
+    before = [number for number in range(len(asked.seen)) if number not in marks]
+    order = [*before, *marks]
+    places = tuple((i, marks.get(number, 0)) for i, number in enumerate(order))
+    seen = tuple(asked.seen[number] for number in order)
+    return Turn(role="user", text=text, media=places), seen
+
+
+def batches(samples: Iterator[RenderedSample]) -> Iterator[list[RenderedSample]]:
+    """Samples in order, as many together as fit the bounds on questions, tokens and patches.
+
+    Tokens are those of left-padded rows: the longest times the number of rows.
+    """
+    batch: list[RenderedSample] = []
+    longest = patches = 0
+    for sample in samples:
+        length = len(sample.text.ids)
+        more = sum(clip.shape[0] * clip.shape[1] * clip.shape[2] for clip in sample.frames)
+        full = len(batch) == BATCH or patches + more > BATCH_PATCHES
+        if batch and (full or max(longest, length) * (len(batch) + 1) > BATCH_TOKENS):
+            yield batch
+            batch, longest, patches = [], 0, 0
+        batch.append(sample)
+        longest, patches = max(longest, length), patches + more
+    if batch:
+        yield batch
 
 
 def see_group(media: Sequence[Medium], profile: Profile) -> list[Seen]:

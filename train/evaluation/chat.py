@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mixtures.tokens.token_plan import time_text
 from shards.errors import UserError
-from train.evaluation.answerer import Answerer
+from train.evaluation.answerer import Answerer, Asked
 from train.evaluation.tasks import Medium
 
 
@@ -28,6 +28,8 @@ def chat(model: Path, kind: str, path: Path, question: str, relevance: Path | No
     medium = Medium(kind=kind, name=path.name, path=path.resolve())
     seen = answerer.see([medium])[medium]
     look = answerer.look(seen, question)
-    answer = answerer.answer([(seen, question)], answerer.rules.layout.pathways, 64)[0]
+    said = answerer.answer(
+        [Asked(text=question, seen=(seen,))], answerer.rules.layout.pathways, 64
+    )[0]
     times = tuple(time_text(second) for second in look.seconds)
-    return Reply(answer=answer, times=times, size=(look.width, look.height))
+    return Reply(answer=said.text, times=times, size=(look.width, look.height))

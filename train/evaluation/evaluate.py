@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from train.evaluation.answerer import Answerer
+from train.evaluation.answerer import Answerer, Asked
+from train.evaluation.benchmark import run_benchmark
+from train.evaluation.copies import Copy
+from train.evaluation.rules import prompts
 from train.evaluation.scoring import score, score_types
+from train.evaluation.statistics import Z95
 from train.evaluation.tasks import Question, read_tasks
 from train.json_files import write_json
 
@@ -23,40 +28,75 @@ def evaluate(
     out: Path,
     console: Console,
     relevance: Path | None = None,
+    *,
+    benchmarks: Sequence[Copy] = (),
+    subtitles: bool = False,
 ) -> dict[str, Any]:
-    """Score a saved model; media are decoded once, however many pathways are asked for.
+    """Score a saved model on task files and on copies of benchmarks; each medium is decoded once.
 
     No `pathways` means those the model was trained with. Others are masks over the same weights
     ("masked": true): a floor of this model, not of one trained that way. `relevance` is as for
-    `Answerer`.
+    `Answerer`. Predictions of benchmarks lie beside `out`, as `<out>.<benchmark>.<pathways>.jsonl`.
     """
-    questions = {f"{path.parent.name}/{path.stem}": read_tasks(path) for path in tasks}
+    questions = {name: read_tasks(path) for name, path in named_tasks(tasks).items()}
     answerer = Answerer(model, relevance)
     trained = answerer.rules.layout.pathways
-    every = [question for asked in questions.values() for question in asked]
-    wanted = list(pathways) or [trained]
-    sighted = set(wanted) != {"none"}  # what nobody is shown need not be opened
-    seen = answerer.see([q.medium for q in every if q.medium is not None and sighted])
+    wanted = list(dict.fromkeys(pathways)) or [trained]
     result: dict[str, Any] = {
         "model": str(model),
-        "manifest_id": answerer.manifest_id,
+        **answerer.identity,
         "trained_pathways": trained,
         "selection": answerer.rules.view.selection,
-        "pathways": {},
+        "pathways": _on_tasks(answerer, questions, wanted) if questions else {},
+        "benchmarks": {
+            copy.benchmark.name: {
+                shown: run_benchmark(
+                    answerer,
+                    copy,
+                    shown,
+                    out.with_name(f"{out.stem}.{copy.benchmark.name}.{shown}.jsonl"),
+                    subtitles=subtitles,
+                )
+                for shown in wanted
+            }
+            for copy in benchmarks
+        },
     }
-    for shown in wanted:
-        asked = [(seen.get(q.medium) if q.medium is not None else None, q.text) for q in every]
-        answers = dict(zip(map(id, every), answerer.answer(asked, shown), strict=True))
-        result["pathways"][shown] = {
-            "masked": shown != trained,
-            "tasks": {
-                name: _scores(rows, [answers[id(q)] for q in rows])
-                for name, rows in questions.items()
-            },
-        }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, result)
-    console.print(table_of(result))
+    for table in tables_of(result):
+        console.print(table)
+    return result
+
+
+def named_tasks(paths: Sequence[Path]) -> dict[str, Path]:
+    """Task files by folder and name, or by their whole path where two share these."""
+    short = Counter(f"{path.parent.name}/{path.stem}" for path in paths)
+    names = [f"{path.parent.name}/{path.stem}" for path in paths]
+    return {
+        name if short[name] == 1 else str(path): path
+        for name, path in zip(names, paths, strict=True)
+    }
+
+
+def _on_tasks(
+    answerer: Answerer, questions: Mapping[str, Sequence[Question]], pathways: Sequence[str]
+) -> dict[str, Any]:
+    """Scores of task files by pathways; what nobody is shown is not opened."""
+    every = [question for asked in questions.values() for question in asked]
+    sighted = set(pathways) != {"none"}
+    seen = answerer.see([q.medium for q in every if q.medium is not None and sighted])
+    asked = [Asked(text=q.text, seen=(seen[q.medium],) if q.medium in seen else ()) for q in every]
+    result = {}
+    for shown in pathways:
+        replies = answerer.answer(asked, shown)
+        said = {id(q): reply.text for q, reply in zip(every, replies, strict=True)}
+        result[shown] = {
+            "masked": shown != answerer.rules.layout.pathways,
+            "tasks": {
+                name: _scores(rows, [said[id(q)] for q in rows]) for name, rows in questions.items()
+            },
+        }
     return result
 
 
@@ -75,12 +115,18 @@ def _scores(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, 
     }
 
 
-def table_of(result: dict[str, Any]) -> Table:
+def tables_of(result: dict[str, Any]) -> list[Table]:
+    """What people look at: the task files together, and a table for each benchmark."""
+    tables = [_task_table(result["pathways"])] if result["pathways"] else []
+    return tables + [benchmark_table(name, one) for name, one in result["benchmarks"].items()]
+
+
+def _task_table(pathways: dict[str, Any]) -> Table:
     """One line per task, type and choice of pathways."""
     table = Table(title="held-out accuracy (exact match, Wilson 95 % interval)")
     for name in ("task", "type", "pathways", "right", "accuracy", "interval", "majority answer"):
         table.add_column(name, justify="left" if name in ("task", "type", "pathways") else "right")
-    for shown, each in result["pathways"].items():
+    for shown, each in pathways.items():
         label = f"{shown} (masked)" if each["masked"] else shown
         for task, scores in each["tasks"].items():
             for kind, one in {**scores["types"], "all": scores["all"]}.items():
@@ -95,3 +141,33 @@ def table_of(result: dict[str, Any]) -> Table:
                     f"{floor:.3f}",
                 )
     return table
+
+
+def benchmark_table(name: str, by_pathways: dict[str, dict[str, Any]]) -> Table:
+    """The score and each axis of a benchmark, with clustered 95 % intervals."""
+    paper = prompts(name).paper
+    table = Table(title=name, caption=f"SlowFast-LLaVA-1.5: {paper}" if paper else None)
+    for title in ("axis", "value", "pathways"):
+        table.add_column(title)
+    for title in ("questions", "videos", "score", "95 %"):
+        table.add_column(title, justify="right")
+    for shown, found in by_pathways.items():
+        if not found["scored"]:
+            table.add_row("all", "no public answers: predictions only", shown)
+            continue
+        table.add_row("all", "", shown, *_cells(found["score"]))
+        floor = found["majority"]
+        table.add_row("floor", f"always {floor['answer']!r}", "", "", "", f"{floor['mean']:.3f}")
+        for axis, rows in found["tables"].items():
+            for value, row in rows.items():
+                table.add_row(axis, value, shown, *_cells(row))
+        if not found["complete"]:
+            counts = ", ".join(f"{code} {count}" for code, count in found["missing"].items())
+            table.add_row("INCOMPLETE", f"not asked: {counts}", shown)
+    return table
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    error, mean = row["error"], row["mean"]
+    spread = "" if error is None else f"{mean - Z95 * error:.3f}..{mean + Z95 * error:.3f}"
+    return [str(row["count"]), str(row["videos"]), f"{mean:.3f}", spread]

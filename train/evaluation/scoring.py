@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from train.evaluation.answers import normalise_answer
+
 _Z = 1.959963984540054
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +27,6 @@ class Score:
     majority: str
     majority_accuracy: float
     answers: int
-
-
-def normalise_answer(text: str) -> str:
-    """Lower case, no punctuation, single spaces: what exact match compares."""
-    return " ".join(text.lower().translate(_PUNCTUATION).split())
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:

@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.errors import UserError
-from shards.sample import Turn
 
 PLACEHOLDERS = ("<image>", "<video>")
 MEDIA_FOLDERS = {"image": ("", "images"), "video": ("", "videos")}
@@ -43,14 +42,6 @@ class Question:
     medium: Medium | None
     text: str
     answer: str
-
-    def turn(self) -> Turn:
-        return question_turn(self.text, has_medium=self.medium is not None)
-
-
-def question_turn(text: str, *, has_medium: bool) -> Turn:
-    """A user's turn with its one image or video before the text, as in training."""
-    return Turn(role="user", text=text, media=((0, 0),) if has_medium else ())
 
 
 def read_tasks(path: Path) -> list[Question]:

@@ -1,6 +1,6 @@
 """Attention of packed rows: every sample sees itself and nothing else.
 
-Three implementations are registered with transformers; a packed forward passes `blocks=`.
+The implementations are registered with transformers; a packed forward passes `blocks=`.
 
 sdpa_blocks   any device. The row's segments are gathered into a few padded batches of similar
               length, each runs one causal SDPA call, and the results are scattered back. Padding
@@ -9,6 +9,7 @@ sdpa_blocks   any device. The row's segments are gathered into a few padded batc
 flex          torch's flex attention under a mask of causality and segment; compiled on CUDA. On
               the CPU it has no backward pass.
 varlen        torch's variable-length flash attention; half precision on CUDA only.
+auto          varlen in half precision on CUDA, sdpa_blocks elsewhere.
 
 Without `blocks` (generation) each is transformers' ordinary `sdpa`, with its masks.
 """
@@ -125,7 +126,7 @@ def _compiled_flex() -> Callable[..., Any]:
 
 
 def _by_varlen(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float | None) -> Tensor:
-    if not q.is_cuda or q.dtype not in (torch.bfloat16, torch.float16):
+    if not _has_varlen(q):
         raise UserError(
             f"packed_attention: varlen runs in half precision on CUDA, this is {q.dtype} on "
             f"{q.device.type}; use sdpa_blocks"
@@ -146,7 +147,17 @@ def _by_varlen(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float | N
     return out[None]
 
 
+def _has_varlen(q: Tensor) -> bool:
+    return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
+
+
+def _by_what_fits(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float | None) -> Tensor:
+    attend = _by_varlen if _has_varlen(q) else _by_blocks
+    return attend(q, k, v, blocks, scale)
+
+
 BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Blocks, float | None], Tensor]] = {
+    "auto": _by_what_fits,
     "sdpa_blocks": _by_blocks,
     "flex": _by_flex,
     "varlen": _by_varlen,

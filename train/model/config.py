@@ -15,8 +15,10 @@ class SlowFastConfig(PreTrainedConfig):
     """Tower, projector by name, decoder, and the token rule they were trained with.
 
     `layout` is the manifest's layout as plain JSON; `visual_token_ids` are never generated: start
-    and end of a medium, then the pads that stand for its rows. `packed_attention` is one of
-    train.model.attention.NAMES; `pool_before_projection` false projects every patch, then pools.
+    and end of a medium, then the pads that stand for its rows. The tokenizer has `token_count`
+    tokens; rows of the decoder beyond them are kept, and never generated. `packed_attention` is
+    one of train.model.attention.NAMES; `pool_before_projection` false projects every patch, then
+    pools.
     """
 
     model_type = "slowfast"
@@ -30,6 +32,7 @@ class SlowFastConfig(PreTrainedConfig):
     projector: str = "gsf"
     layout: dict[str, Any] | None = None
     visual_token_ids: list[int] | None = None
+    token_count: int | None = None
     packed_attention: str = "sdpa_blocks"
     pool_before_projection: bool = True
     tie_word_embeddings: bool = False
@@ -37,6 +40,12 @@ class SlowFastConfig(PreTrainedConfig):
     def layout_config(self) -> LayoutConfig:
         """The token rule as `mixtures.tokens.token_plan` takes it."""
         return LayoutConfig(**(self.layout or {}))
+
+    def never_generated(self) -> list[int]:
+        """Ids that no answer may hold: those of media, and rows that stand for no token."""
+        rows: int = self.text_config.vocab_size
+        count = rows if self.token_count is None else self.token_count
+        return [*(self.visual_token_ids or []), *range(count, rows)]
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)

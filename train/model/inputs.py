@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -37,19 +37,29 @@ class VisualInputs:
     memory: MemoryTensors | None
 
 
-VISUAL_INPUTS = tuple(field.name for field in fields(VisualInputs))
+class VisualArguments(NamedTuple):
+    """What is shown, as `forward` takes it: tuples of a pack, or dictionaries of the processor."""
+
+    patches: Tensor | None
+    grids: Tensor | None
+    slots: SlotTensors | Mapping[str, Tensor] | None
+    seconds: Tensor | None
+    memory: MemoryTensors | Mapping[str, Tensor] | None
+
+
+VISUAL_INPUTS = VisualArguments._fields
 """The names of the same among the arguments of `forward`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedRow:
-    """Whole samples back to back: `ids`, `labels` and `positions` int64 [T] as a pack has them.
+    """Whole samples back to back: `ids`, `targets` and `positions` int64 [T] as a pack has them.
 
-    `blocks` keeps the samples apart.
+    `targets` are a pack's labels: what is predicted at each row. `blocks` keeps the samples apart.
     """
 
     ids: Tensor
-    labels: Tensor
+    targets: Tensor
     positions: Tensor
     blocks: Blocks
     visual: VisualInputs
@@ -57,12 +67,12 @@ class PackedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaddedBatch:
-    """Left-padded rows, as `generate` asks for their logits.
+    """Padded rows, as `generate` and transformers' trainers ask for their logits.
 
     `ids` int64 [B, T], or `embeddings` [B, T, D] in their place; `mask` and `positions` int64
-    [B, T]; `cache` holds the tokens before these. `visual` is looked at where there are ids.
-    `logits_to_keep`: so many last rows, or the rows with these numbers; 0 means all. `others` go to
-    the language model as they came.
+    [B, T]; `cache` holds the tokens before these. `labels` int64 [B, T] are the ids again, -100
+    where nothing is learned; they are shifted inside. `logits_to_keep`: so many last rows, or the
+    rows with these numbers; 0 means all. `others` go to the language model as they came.
     """
 
     ids: Tensor | None
@@ -70,17 +80,31 @@ class PaddedBatch:
     positions: Tensor | None
     cache: Cache | None
     embeddings: Tensor | None
-    visual: VisualInputs | None
+    labels: Tensor | None
+    shown: VisualArguments
     use_cache: bool | None
     logits_to_keep: int | Tensor
-    others: Mapping[str, Any]
+    others: dict[str, Any]
+
+
+def padded_only(batch: PaddedBatch) -> dict[str, Any]:
+    """What a packed row does not take, under the names of `forward`; None where it is not given."""
+    keep = batch.logits_to_keep
+    return batch.others | {
+        "attention_mask": batch.mask,
+        "past_key_values": batch.cache,
+        "inputs_embeds": batch.embeddings,
+        "labels": batch.labels,
+        "use_cache": batch.use_cache or None,
+        "logits_to_keep": keep if isinstance(keep, Tensor) or keep else None,
+    }
 
 
 class PackedArguments(TypedDict):
-    """The arguments of `forward` for a packed row; ids, labels and positions are [1, T]."""
+    """The arguments of `forward` for a packed row; ids, targets and positions are [1, T]."""
 
     input_ids: Tensor
-    labels: Tensor
+    targets: Tensor
     position_ids: Tensor
     blocks: Blocks
     patches: Tensor
@@ -103,7 +127,7 @@ def packed_row(pack: Pack, device: torch.device | str = "cpu", calls: int = 1) -
     memory = pack.memory
     return PackedRow(
         ids=moved(pack.tokens),
-        labels=moved(pack.labels),
+        targets=moved(pack.labels),
         positions=moved(pack.positions),
         blocks=plan_blocks(pack.cu_seqlens, device),
         visual=VisualInputs(
@@ -123,7 +147,7 @@ def pack_inputs(pack: Pack, device: torch.device | str = "cpu", calls: int = 1) 
     row = packed_row(pack, device, calls)
     return {
         "input_ids": row.ids[None],
-        "labels": row.labels[None],
+        "targets": row.targets[None],
         "position_ids": row.positions[None],
         "blocks": row.blocks,
         "patches": row.visual.patches,
@@ -136,72 +160,121 @@ def pack_inputs(pack: Pack, device: torch.device | str = "cpu", calls: int = 1) 
 
 def row_of(
     input_ids: Tensor | None,
-    labels: Tensor | None,
+    targets: Tensor | None,
     position_ids: Tensor | None,
     blocks: Blocks,
     visual: VisualInputs | None,
 ) -> PackedRow:
     """Arguments of `forward`, as `pack_inputs` makes them, as one value; TypeError without any."""
-    if input_ids is None or labels is None or position_ids is None or visual is None:
+    if input_ids is None or targets is None or position_ids is None or visual is None:
         raise TypeError(
-            "with `blocks`, forward needs input_ids, labels, position_ids and what is shown, as "
+            "with `blocks`, forward needs input_ids, targets, position_ids and what is shown, as "
             "`pack_inputs` gives them (an empty pack has patches too: none of them)"
         )
     return PackedRow(
         ids=input_ids[0],
-        labels=labels[0],
+        targets=targets[0],
         positions=position_ids[0],
         blocks=blocks,
         visual=visual,
     )
 
 
-def visual_inputs(
-    patches: Tensor | None,
-    grids: Tensor | None,
-    slots: SlotTensors | Mapping[str, Tensor] | None,
-    seconds: Tensor | None,
-    memory: MemoryTensors | Mapping[str, Tensor] | None,
-    device: torch.device,
-) -> VisualInputs | None:
-    """The arguments of `forward` as one value, None where nothing is shown.
-
-    The dictionaries that the processor makes become tuples; slots are moved to `device`.
-    """
-    if patches is None:
+def packed_visual(shown: VisualArguments) -> VisualInputs | None:
+    """What a packed row shows, None for nothing; TypeError where it is not as packs have it."""
+    if shown.patches is None:
         return None
-    if grids is None or slots is None or seconds is None:
+    if not isinstance(shown.slots, SlotTensors) or isinstance(shown.memory, Mapping):
+        raise TypeError("with `blocks`, forward needs slots and memory as `pack_inputs` gives them")
+    return _visual(shown, shown.slots, shown.memory)
+
+
+def padded_visual(ids: Tensor, shown: VisualArguments, pads: Sequence[int]) -> VisualInputs | None:
+    """What ids [B, T] show, None where they have no placeholder and nothing is shown.
+
+    Features stand where the placeholders (ids of `pads`) do, in order, sample by sample: ids may
+    have been padded anew since the processor. ValueError names a sample that has more or fewer
+    placeholders than features, or placeholders and nothing shown.
+    """
+    found = torch.isin(ids, ids.new_tensor(pads))
+    if shown.patches is None:
+        check_placeholders(found.sum(1), torch.zeros(len(ids), dtype=torch.int64))
+        return None
+    slots, memory = (_entries(shown, name) for name in ("slots", "memory"))
+    sample = torch.cat([part["sample"].cpu() for part in (slots, memory)])
+    check_placeholders(found.sum(1), torch.bincount(sample, minlength=len(ids)))
+    # the i-th feature, counted along the batch, goes where the i-th placeholder stands
+    order = torch.cat([part["position"].cpu() for part in (slots, memory)]).argsort()
+    places = torch.empty_like(order)
+    places[order] = found.flatten().nonzero().squeeze(1).cpu()
+    of_slots, of_memory = places.split([len(slots["position"]), len(memory["position"])])
+    moved = {
+        name: (of_slots if name == "position" else slots[name]).to(ids.device)
+        for name in SlotTensors._fields
+    }
+    kept = None if shown.memory is None else _memory(memory | {"position": of_memory})
+    return _visual(shown, SlotTensors(**moved), kept)
+
+
+def _visual(
+    shown: VisualArguments, slots: SlotTensors, memory: MemoryTensors | None
+) -> VisualInputs:
+    if shown.patches is None or shown.grids is None or shown.seconds is None:
         raise TypeError("with `patches`, forward needs grids, slots and seconds")
-    if not isinstance(slots, SlotTensors):
-        slots = SlotTensors(**{name: tensor.to(device) for name, tensor in slots.items()})
-    if isinstance(memory, Mapping):
-        memory = _memory(memory)
-    return VisualInputs(patches=patches, grids=grids, slots=slots, seconds=seconds, memory=memory)
+    return VisualInputs(
+        patches=shown.patches,
+        grids=shown.grids,
+        slots=slots,
+        seconds=shown.seconds,
+        memory=memory,
+    )
 
 
-def _memory(frames: Mapping[str, Tensor], calls: int = 1) -> MemoryTensors:
+_ENTRIES = {
+    "slots": {*SlotTensors._fields, "sample"},
+    "memory": {*MemoryTensors._fields, "sample"},
+}
+_NONE = torch.zeros(0, dtype=torch.int64)
+
+
+def _entries(shown: VisualArguments, name: str) -> dict[str, Any]:
+    """The processor's dictionary of this name; TypeError for another value or entry."""
+    value = getattr(shown, name)
+    if value is None and name == "memory":
+        return {"position": _NONE, "sample": _NONE}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"with `patches`, forward needs {name} as the processor makes them")
+    unknown, missing = set(value) - _ENTRIES[name], _ENTRIES[name] - set(value) - {"calls"}
+    if unknown or missing:
+        raise TypeError(f"{name}: unknown {sorted(unknown)}, missing {sorted(missing)}")
+    return dict(value)
+
+
+def _memory(frames: Mapping[str, Any], calls: int = 1) -> MemoryTensors:
     return MemoryTensors(
         patches=frames["patches"],
         grids=frames["grids"],
         times=frames["times"],
         clip=frames["clip"],
         position=frames["position"],
-        calls=calls,
+        calls=int(frames.get("calls", calls)),
     )
 
 
-def check_placeholders(ids: Tensor, pads: Sequence[int], visual: VisualInputs) -> None:
-    """ValueError names the sample of ids [B, T] whose placeholders and features disagree.
+def check_placeholders(given: Tensor, features: Tensor) -> None:
+    """ValueError names the first sample whose placeholders and features differ in number.
 
-    `pads` are the ids of placeholders. The processor and the packer cannot disagree; ids that were
-    cut or edited afterwards can.
+    The processor and the packer cannot disagree; ids that were cut or edited afterwards can, and
+    so can ids that come without what they show.
     """
-    batch, length = ids.shape
-    at = visual.slots.position.cpu()
-    if visual.memory is not None:
-        at = torch.cat([at, visual.memory.position.cpu()])
-    wanted = torch.bincount((at // max(length, 1)).clamp(max=batch - 1), minlength=batch)
-    found = torch.isin(ids.cpu(), torch.tensor(pads)).sum(1)
-    for sample, (given, features) in enumerate(zip(found, wanted, strict=True)):
-        if given != features:
-            raise ValueError(f"sample {sample}: {given} placeholders, {features} features")
+    if len(features) != len(given):
+        raise ValueError(
+            f"{len(given)} rows of ids, features of {len(features)} samples; give forward the "
+            "whole batch that the processor made"
+        )
+    for sample, (pads, made) in enumerate(zip(given.tolist(), features.tolist(), strict=True)):
+        if pads != made:
+            raise ValueError(
+                f"sample {sample}: {pads} placeholders, {made} features; give ids and what they "
+                "show together, as the processor makes them"
+            )

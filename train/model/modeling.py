@@ -8,40 +8,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, Cache, PreTrainedModel
+from torch import Tensor
+from transformers import AutoModelForCausalLM, Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from train.model.attention import Blocks, register_attention, with_mask
+from shards.errors import UserError
+from train.model.attention import NAMES, Blocks, register_attention, with_mask
 from train.model.config import SlowFastConfig
 from train.model.generation import SlowFastGenerationMixin
-from train.model.initialisation import initialise
 from train.model.inputs import (
     PackedRow,
     PaddedBatch,
+    VisualArguments,
     VisualInputs,
-    check_placeholders,
+    packed_visual,
+    padded_only,
+    padded_visual,
     row_of,
-    visual_inputs,
 )
+from train.model.keywords import refuse_others
 from train.model.loss import supervised_loss
 from train.model.memory import LongMemory, MemoryTensors, with_memory
+from train.model.pretrained import SlowFastPreTrainedModel
 from train.model.projectors import SlotTensors, build_projector
 from train.model.vision import OryxVisionTower, normalised
 
 register_attention()
 
+OTHERS = ("num_items_in_batch", "output_hidden_states", "output_attentions", "return_dict")
+"""Keywords of transformers that `forward` passes on to the language model."""
 
-class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin):
+
+class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerationMixin):
     """Tower, projector and a causal language model of transformers; `forward` is its only entry."""
-
-    config_class = SlowFastConfig
-    config: SlowFastConfig
-    input_modalities: Any = ("image", "video", "text")
-    supports_gradient_checkpointing = True
-    _no_split_modules: Any = ("Block", "Qwen2DecoderLayer")
-    _supports_sdpa = True
-    _supports_attention_backend = True
 
     def __init__(self, config: SlowFastConfig) -> None:
         super().__init__(config)
@@ -56,26 +55,11 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         self.memory = None
         if layout.memory_tokens:
             self.memory = LongMemory(*widths, layout.memory_tokens, heads)
+        wanted = config.text_config._attn_implementation
         self.language_model = AutoModelForCausalLM.from_config(
-            config.text_config, attn_implementation=config.packed_attention
+            config.text_config, attn_implementation=self.attention_for(wanted)
         )
         self.post_init()
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """What transformers calls for each part; the language model is initialised by then."""
-        initialise(module, self.vision_tower)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.language_model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.language_model.get_output_embeddings()
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        self.language_model.set_output_embeddings(new_embeddings)
 
     def forward(
         self,
@@ -85,6 +69,7 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        targets: Tensor | None = None,
         blocks: Blocks | None = None,
         patches: Tensor | None = None,
         grids: Tensor | None = None,
@@ -95,37 +80,46 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """With `blocks` (see `pack_inputs`): `loss` is the summed cross entropy of a packed row.
+        """Logits of a padded batch [B, T], and with `labels` its loss, as transformers has them.
 
-        `labels` stand at the row that predicts them; the caller divides the sum. Without `blocks`:
-        logits of a left-padded batch [B, T], as `generate` asks for them; `slots` and `memory` are
-        then the dictionaries that the processor makes.
+        `labels` are ids of the same length, shifted inside, -100 where nothing is learned; the loss
+        is their mean, or their sum by `num_items_in_batch`. `slots` and `memory` are the
+        dictionaries that the processor makes. With `blocks` (see `pack_inputs`): `loss` is the
+        summed cross entropy of a packed row against `targets`, which stand at the row that predicts
+        them; the caller divides it. TypeError for keywords that nothing acts on.
         """
-        shown = (patches, grids, slots, seconds, memory)
-        if blocks is not None:
-            visual = visual_inputs(*shown, blocks.scatter.device)
-            row = row_of(input_ids, labels, position_ids, blocks, visual)
-            return CausalLMOutputWithPast(loss=self.packed_loss(row))
         batch = PaddedBatch(
             ids=input_ids,
             mask=attention_mask,
             positions=position_ids,
             cache=past_key_values,
             embeddings=inputs_embeds,
-            visual=visual_inputs(*shown, self.device),
+            labels=labels,
+            shown=VisualArguments(patches, grids, slots, seconds, memory),
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
-            others=kwargs,
+            others={name: value for name, value in kwargs.items() if value is not None},
         )
+        if blocks is not None:
+            refuse_others("forward with `blocks`", padded_only(batch), (), "leave it out")
+            row = row_of(input_ids, targets, position_ids, blocks, packed_visual(batch.shown))
+            return CausalLMOutputWithPast(loss=self.packed_loss(row))
+        refuse_others("forward", batch.others | {"targets": targets}, OTHERS, "leave it out")
         return self.padded_logits(batch)
 
     def packed_loss(self, row: PackedRow) -> Tensor:
         """The summed cross entropy of a packed row, an fp32 scalar."""
         head: Any = self.get_output_embeddings()
-        return supervised_loss(self.hidden(row), head.weight, row.labels)
+        return supervised_loss(self.hidden(row), head.weight, row.targets)
 
     def hidden(self, row: PackedRow) -> Tensor:
         """Last hidden states [T, D] of a packed row, its samples isolated from each other."""
+        if self.decoder_attention not in NAMES:
+            raise UserError(
+                f"packed rows need one of {', '.join(NAMES)}, the decoder attends by "
+                f"{self.decoder_attention}, which would mix their samples; call "
+                f'set_attn_implementation("{self.config.packed_attention}")'
+            )
         rows = self.embed(row.ids, row.visual)
         blocks = row.blocks
         if self.config.packed_attention == "flex":
@@ -141,23 +135,41 @@ class SlowFastForConditionalGeneration(PreTrainedModel, SlowFastGenerationMixin)
         return out.last_hidden_state[0]
 
     def padded_logits(self, batch: PaddedBatch) -> CausalLMOutputWithPast:
-        """The logits of a padded batch, and the cache for the tokens that follow."""
-        ids = batch.ids
+        """The logits of a padded batch, its loss, and the cache for the tokens that follow."""
+        if batch.others.get("output_attentions") and self.decoder_attention != "eager":
+            raise UserError(
+                'output_attentions: only `attn_implementation="eager"` keeps attentions; load the '
+                'model with it, or call set_attn_implementation("eager")'
+            )
         rows = batch.embeddings
-        if rows is None and ids is not None and batch.visual is not None:
-            if self.config.visual_token_ids:
-                check_placeholders(ids, self.config.visual_token_ids[2:], batch.visual)
-            rows = self.embed(ids.flatten(), batch.visual).view(*ids.shape, -1)
+        if rows is not None and batch.shown.patches is not None:
+            raise TypeError(
+                "forward: give input_ids with `patches`; inputs_embeds hold them already"
+            )
+        if batch.ids is not None and rows is None:
+            rows = self.prompt_rows(batch.ids, batch.shown)
         return self.language_model(
-            input_ids=ids if rows is None else None,
             attention_mask=batch.mask,
             position_ids=batch.positions,
             past_key_values=batch.cache,
             inputs_embeds=rows,
+            labels=batch.labels,
             use_cache=batch.use_cache,
             logits_to_keep=batch.logits_to_keep,
             **batch.others,
         )
+
+    def prompt_rows(self, ids: Tensor, shown: VisualArguments) -> Tensor:
+        """Rows of the language model [B, T, D] of ids [B, T] and what they show.
+
+        All ids of a padded batch and of `generate` come through here, so this decides alone whether
+        visual inputs go in: where ids have placeholders. ValueError where the two disagree.
+        """
+        pads = (self.config.visual_token_ids or [])[2:]
+        visual = padded_visual(ids, shown, pads)
+        if visual is None:
+            return self.get_input_embeddings()(ids)
+        return self.embed(ids.flatten(), visual).view(*ids.shape, -1)
 
     def embed(self, tokens: Tensor, visual: VisualInputs) -> Tensor:
         """Rows of the language model [T, D]: embedded tokens, visual rows in place of their pads.

@@ -1,4 +1,4 @@
-"""Conversations with media -> the model's inputs, by the same rules as training.
+"""Conversations and prompts with media -> the model's inputs, by the same rules as training.
 
 Counts come from `mixtures.tokens.token_plan`, ids and masks from `mixtures.tokens.text`, frames
 from `train.data.user_media`: what a user asks about is sampled, scaled and laid out as what the
@@ -8,26 +8,24 @@ that no text can spell a control token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import torch
-from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
+from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
-from mixtures.tokens.frame_view import ClipView
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import IM_END, TextCodec
+from shards.errors import UserError
 from shards.profile import Profile
-from shards.sample import Turn
-from train.data.chat_messages import given_scores, read_messages
-from train.data.collate import MemoryFrames, Pack, RenderedSample, VisualSlots, build_pack
-from train.data.frame_relevance import wants_scores
-from train.data.jpeg_patches import Frames, open_jpegs
-from train.data.render import Rules, render
-from train.data.user_media import Seen
+from train.data.chat_messages import read_messages
+from train.data.prompts import read_prompts
+from train.data.render import Rules
+from train.data.user_samples import Scorer, UserSamples
+from train.model.call_options import CallOptions, call_options
+from train.model.keywords import refuse_others
+from train.model.padded_batch import SlowFastInputs, padded_inputs
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -56,13 +54,14 @@ class SlowFastProcessor(ProcessorMixin):
     """A tokenizer and the rules of a manifest: token layout, view of videos, media profile.
 
     A message's content is a text, or a list of parts: {"type": "text", "text": ...}, {"type":
-    "image", "image": path or PIL image}, {"type": "video", "video": path}, or {"type": "video",
-    "video": frames uint8 [N, H, W, 3], "seconds": times}. Rules that select frames by "query" need
-    scores, one integer per frame: a video's own "scores", or what `relevance` (such as
+    "image", "image": ...}, or {"type": "video", "video": ...} (what may be shown says
+    train.data.user_media.UserMedium; "url", "path" and "base64" are other names of it). Frames in
+    memory need their times, as "seconds" or "video_metadata". Rules that select frames by "query"
+    need scores, one integer per frame: a video's own "scores", or what `relevance` (such as
     train.data.frame_relevance.Relevance) makes of its JPEGs and the message's text.
     """
 
-    relevance: Callable[[Sequence[bytes], str], Sequence[int]] | None = None
+    relevance: Scorer | None = None
 
     def __init__(
         self,
@@ -84,6 +83,11 @@ class SlowFastProcessor(ProcessorMixin):
         codec = TextCodec(text, where="the processor's tokenizer")
         return Rules(view=View(**self.frames), layout=LayoutConfig(**self.layout), codec=codec)
 
+    @cached_property
+    def media_profile(self) -> Profile:
+        """How a user's media are stored before they are shown."""
+        return Profile.from_json(self.profile, "processor_config.json")
+
     def to_dict(self) -> dict[str, Any]:
         """What processor_config.json holds."""
         names = ("layout", "frames", "profile")
@@ -94,92 +98,111 @@ class SlowFastProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         return ["input_ids", "attention_mask", "patches", "grids", "seconds", "slots", "memory"]
 
-    def apply_chat_template(  # type: ignore[override]  # no tools, documents or audio here
+    def apply_chat_template(
         self,
         conversation: Any,
         chat_template: str | None = None,
-        *,
+        tools: Any = None,
+        documents: Any = None,
         add_generation_prompt: bool = False,
+        continue_final_message: bool | str = False,
         return_assistant_tokens_mask: bool = False,
         tokenize: bool = False,
+        return_tensors: Any = "auto",
         return_dict: bool = True,
+        load_audio_from_video: bool = False,
+        processor_kwargs: dict[str, Any] | None = None,
+        sanitize_control_tokens: bool = True,
         **kwargs: Any,
     ) -> Any:
-        """The conversation, or a list of them, as text, or (`tokenize=True`) as model inputs."""
+        """The conversation, or a list of them, as text, or (`tokenize=True`) as model inputs.
+
+        Ids are made by the manifest's rules: a template of one's own gives text only. Keywords of
+        transformers' processors (`train.model.call_options`) act with `tokenize=True`, beside the
+        others or in `processor_kwargs`; TypeError names one that nothing acts on.
+        """
+        own = chat_template in (None, self.chat_template)
+        unheard = {"load_audio_from_video": load_audio_from_video or None}
+        if own:
+            unheard |= {"tools": tools, "documents": documents}
+        why = "the model hears no audio, and its template has no tools or documents"
+        refuse_others("apply_chat_template", unheard, (), why)
+        flags = {
+            "add_generation_prompt": add_generation_prompt,
+            "continue_final_message": continue_final_message,
+            "return_assistant_tokens_mask": return_assistant_tokens_mask,
+        }
         if not tokenize:
-            return super().apply_chat_template(
-                conversation, chat_template, add_generation_prompt=add_generation_prompt, **kwargs
+            if own:
+                refuse_others("apply_chat_template(tokenize=False)", kwargs, (), "leave it out")
+            given = {"tools": tools, "documents": documents, **flags, **kwargs}
+            return super().apply_chat_template(conversation, chat_template, **given)
+        if not own:
+            raise UserError(
+                "apply_chat_template: chat_template with tokenize=True; ids follow the model's, so "
+                "render yours with tokenize=False and give that to processor(text=...)"
             )
-        single = not conversation or isinstance(conversation[0], dict)
-        found = self(
-            [conversation] if single else conversation,
-            add_generation_prompt=add_generation_prompt,
-            return_assistant_tokens_mask=return_assistant_tokens_mask,
-        )
+        given = {"return_tensors": None if return_tensors == "auto" else return_tensors}
+        given |= {"sanitize_control_tokens": sanitize_control_tokens}
+        found = self._talks(conversation, flags, given | (processor_kwargs or {}) | kwargs)
         return found if return_dict else found["input_ids"]
 
     def __call__(
         self,
-        conversations: Sequence[Sequence[dict[str, Any]]],
-        *,
-        add_generation_prompt: bool = False,
-        return_assistant_tokens_mask: bool = False,
-    ) -> BatchFeature:
-        """Inputs of conversations, left-padded to the longest: B rows of T tokens.
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        videos: Any = None,
+        audio: Any = None,
+        **kwargs: Any,
+    ) -> SlowFastInputs:
+        """Inputs of prompts that are in the template already: B rows of T tokens, padded.
 
-        `input_ids`, `attention_mask` (and `assistant_masks`) int64 [B, T]; `patches`, `grids`,
-        `seconds` (the times of the frames looked at) as in train.data.collate.Pack; `slots` and
-        `memory` say where they stand. ValueError names the conversation and what does not fit.
+        Images and videos belong to the pads of the texts, in order. `input_ids`, `attention_mask`
+        (and `assistant_masks`) int64 [B, T]; `patches`, `grids`, `seconds` (the times of the frames
+        looked at) as in train.data.collate.Pack; `slots` and `memory` say where they stand, and of
+        which row (`sample`). ValueError names the text and what does not fit.
         """
-        # one pack of all of them, then its rows are moved to where padding puts them
-        samples = [
-            self._render(f"conversation {i}", messages, answer=add_generation_prompt)
-            for i, messages in enumerate(conversations)
-        ]
-        pack = build_pack(samples, self.rules.layout)
-        lengths = np.diff(pack.cu_seqlens)
-        places, mask = _left_padded(lengths)
-        ids = np.full(mask.size, self.rules.codec.token_id(IM_END), np.int64)
-        ids[places] = pack.tokens
-        inputs = {"input_ids": ids, "attention_mask": mask.ravel().astype(np.int64)}
-        if return_assistant_tokens_mask:
-            learned = np.zeros(mask.size, np.int64)
-            learned[places] = np.concatenate([s.text.supervised for s in samples])
-            inputs["assistant_masks"] = learned
-        values = {name: torch.from_numpy(v.reshape(mask.shape)) for name, v in inputs.items()}
-        return BatchFeature(values | _visual(pack, places))
+        refuse_others("processor", {"audio": audio}, (), "the model hears no audio")
+        options = self._options(kwargs)
+        prompts = read_prompts(text, images, videos, options.metadata)
+        made = self._samples(options)
+        samples = [made.prompt(f"text {i}", prompt) for i, prompt in enumerate(prompts)]
+        return padded_inputs(samples, options, self.rules)
 
-    def _render(
-        self, key: str, messages: Sequence[dict[str, Any]], *, answer: bool
-    ) -> RenderedSample:
-        turns, seen = read_messages(key, messages, self.profile)
-        clips = [one.clip for one in seen]
-        scores = self._scores(messages, turns, seen)
+    def _options(self, given: Mapping[str, Any]) -> CallOptions:
+        return call_options(given, self.tokenizer.padding_side, self.rules.view, self.media_profile)
 
-        def opened(number: int, look: ClipView, used: Sequence[int]) -> Frames:
-            return open_jpegs(seen[number].jpegs, look, used, clips[number].clip_id)
+    def _talks(
+        self, conversation: Any, flags: dict[str, Any], given: dict[str, Any]
+    ) -> SlowFastInputs:
+        """The inputs of one conversation, or of a list of them."""
+        unfinished, answer = flags["continue_final_message"], flags["add_generation_prompt"]
+        masks = flags["return_assistant_tokens_mask"]
+        if unfinished not in (True, False, "content"):
+            raise UserError(f"continue_final_message={unfinished!r}; give True or False")
+        if unfinished and (answer or masks):
+            clash = "add_generation_prompt" if answer else "return_assistant_tokens_mask"
+            raise UserError(f"continue_final_message with {clash}; leave one out")
+        options = self._options(given)
+        if options.metadata is not None:
+            raise UserError("video_metadata: give it in the video's own part of the message")
+        single = not conversation or isinstance(conversation[0], Mapping)
+        made = self._samples(options)
+        samples = []
+        for number, messages in enumerate([conversation] if single else conversation):
+            key = f"conversation {number}"
+            talk = read_messages(key, messages)
+            samples.append(made.talk(key, talk, answer=answer, unfinished=bool(unfinished)))
+        return padded_inputs(samples, options, self.rules, masks=masks)
 
-        try:
-            return render(key, turns, clips, opened, self.rules, answer=answer, scores=scores)
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from error
-
-    def _scores(
-        self, messages: Sequence[dict[str, Any]], turns: Sequence[Turn], seen: Sequence[Seen]
-    ) -> dict[int, Sequence[int]]:
-        """By medium, where it carries scores, or they are wanted and can be made."""
-        scores = {i: one for i, one in enumerate(given_scores(messages)) if one is not None}
-        asked = {medium: turn.text for turn in turns for medium, _ in turn.media}
-        for number, one in enumerate(seen):
-            wanted = number not in scores and wants_scores(one.clip, self.rules.view)
-            if wanted and self.relevance is not None:
-                scores[number] = self.relevance(one.jpegs, asked[number])
-        return scores
+    def _samples(self, options: CallOptions) -> UserSamples:
+        rules = replace(self.rules, view=options.view)
+        return UserSamples(rules=rules, profile=self.media_profile, relevance=self.relevance)
 
 
 def processor_of(rules: Rules, profile: Profile, tokenizer_json: str) -> SlowFastProcessor:
     """The processor of a manifest's rules; `tokenizer_json` is a tokenizer file."""
-    specials = {"eos_token": IM_END, "pad_token": "<|endoftext|>"}
+    specials = {"eos_token": IM_END, "pad_token": "<|endoftext|>", "padding_side": "left"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=tokenizer_json, **specials)
     return SlowFastProcessor(
         tokenizer,
@@ -187,25 +210,3 @@ def processor_of(rules: Rules, profile: Profile, tokenizer_json: str) -> SlowFas
         frames=asdict(rules.view),
         profile=profile.to_json(),
     )
-
-
-def _left_padded(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each token of a flat row goes in [B, T] flattened; and which places hold one."""
-    longest = int(lengths.max(initial=0))
-    mask = np.arange(longest) >= (longest - lengths)[:, None]
-    return np.flatnonzero(mask), mask
-
-
-def _visual(pack: Pack, places: np.ndarray) -> dict[str, Any]:
-    """The visual inputs, their positions moved to the padded batch."""
-    slots = {f.name: torch.from_numpy(getattr(pack.slots, f.name)) for f in fields(VisualSlots)}
-    memory = {f.name: torch.from_numpy(getattr(pack.memory, f.name)) for f in fields(MemoryFrames)}
-    for part in (slots, memory):
-        part["position"] = torch.from_numpy(places[part["position"].numpy()])
-    return {
-        "patches": torch.from_numpy(pack.patches),
-        "grids": torch.from_numpy(pack.grids),
-        "seconds": torch.from_numpy(pack.times),
-        "slots": slots,
-        "memory": memory,
-    }

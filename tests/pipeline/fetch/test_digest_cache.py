@@ -81,3 +81,18 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path, read: Mo
     (tmp_path / "cache").write_bytes(b"a file where the folder should be")
     assert asked(file) == asked(file) == [sha256_hex(b"first")]
     assert read.call_count == 2
+
+
+def test_a_table_that_is_not_as_it_was_written_is_made_again(tmp_path: Path, read: Mock) -> None:
+    """A flipped bit in a digest would give media another name in silence."""
+    files = [tmp_path / "file", tmp_path / os.fsdecode(b"no text \xff")]
+    for file in files:
+        file.write_bytes(b"first")
+    assert asked(*files) == [sha256_hex(b"first")] * 2
+    (table,) = (tmp_path / "cache/digests").iterdir()
+    clean = table.read_bytes()
+    for bit in range(0, 8 * len(clean), 61):
+        flipped = bytearray(clean)
+        flipped[bit // 8] ^= 1 << bit % 8
+        table.write_bytes(flipped)
+        assert asked(*files) == [sha256_hex(b"first")] * 2 and table.read_bytes() == clean

@@ -14,9 +14,10 @@ import pytest
 import urllib3
 
 from pipeline.fetch import url_guard
-from pipeline.fetch.http import Limits, Request, check_first_bytes, download
+from pipeline.fetch.http import Request, check_first_bytes, download
+from pipeline.fetch.retry import Limits
 from pipeline.fetch.url_guard import FetchProblem, Origin, check_address, public_address
-from tests.hostile.addresses import PRIVATE, REFUSED
+from tests.hostile.addresses import PRIVATE, PUBLIC, REFUSED
 from tests.support.flaky_server import DATA, OTHER, Handler, Server, serve
 
 QUICK = Limits(pause=0.01, longest_pause=0.05, stall=1, window=0.3, max_seconds=20)
@@ -179,6 +180,25 @@ def test_a_name_in_private_space_is_refused(
     with pytest.raises(FetchProblem) as caught:
         url_guard.connection("https://media.example.org/a.jpg", None)
     assert caught.value.code == "FETCH_ADDRESS_REFUSED"
+
+
+@pytest.mark.parametrize("answers", PUBLIC.values(), ids=PUBLIC.keys())
+@pytest.mark.parametrize("host", ["media.example.org", "b_1.cdn-2.xn--p1ai", "a.co"])
+def test_a_public_name_is_connected_to(
+    answers: list[str], host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(url_guard, "resolve", lambda _: answers)
+    pool, _, found = url_guard.connection(f"https://{host}/a.jpg", None)
+    assert (pool.host.strip("[]"), found) == (answers[0], host)
+
+
+def test_what_is_said_of_an_address_holds_no_signature(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(FetchProblem) as caught:
+        got(server, "/status/404-9-?X-Amz-Signature=secret", tmp_path / "part")
+    with pytest.raises(FetchProblem) as told:
+        check_address("https://user:secret@example.org/?secret=\x1b[2J")
+    for said in (caught.value.detail, told.value.detail):
+        assert "secret" not in said and said.isprintable()
 
 
 def test_a_name_without_an_address_is_unreachable() -> None:

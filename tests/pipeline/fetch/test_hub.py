@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.fetch import hub, local_files
+from pipeline.fetch.retry import Limits
 from shards.errors import UserError
-from shards.ids import sha256_hex
+from shards.ids import sha256_hex, short_hash
 from tests.support.fake_hub import COMMIT, REPO, Hub, serve
 
 TAR = bytes(i * i % 251 for i in range(300_000))
@@ -20,12 +22,15 @@ FILES = {
     "ai2d(cauldron,llava_format)/train.parquet": b"PAR1" + TAR,
 }
 
+QUICK = Limits(pause=0.01, longest_pause=0.05, attempts=3)
+
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with serve(dict(FILES)) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", "right")
+        monkeypatch.setattr(hub, "PATIENCE", QUICK)
         monkeypatch.setenv("SLOWFAST_CACHE", str(tmp_path / "cache"))
         yield server
 
@@ -57,6 +62,35 @@ def test_a_file_is_fetched_once_and_named_by_its_content(server: Hub, name: str)
     assert local_files.local(address(name)) == found and server.calls.total() == before
 
 
+def flipped(path: Path, bit: int = 100) -> None:
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("what", ["file", "entry", "name", "digest", "other entry", "no json"])
+def test_what_was_fetched_and_is_no_longer_whole_is_fetched_again(
+    server: Hub, tmp_path: Path, what: str
+) -> None:
+    first, second = (address(f"v/a_videos_{i}.tar.gz") for i in (1, 2))
+    found, _ = local_files.local(first), local_files.local(second)
+    folder = tmp_path / "cache/addresses"
+    entry = folder / f"{short_hash(first)}.json"
+    value = local_files._ENTRY.unseal(entry.read_bytes(), "here")
+    changes: dict[str, Callable[[], object]] = {
+        "file": lambda: flipped(found.path),
+        "entry": lambda: flipped(entry),
+        "name": lambda: entry.write_bytes(local_files._ENTRY.seal(value | {"name": "../../x"})),
+        "digest": lambda: entry.write_bytes(local_files._ENTRY.seal(value | {"digest": "../.."})),
+        "other entry": lambda: shutil.copy(folder / f"{short_hash(second)}.json", entry),
+        "no json": lambda: entry.write_bytes(b"{"),
+    }
+    changes[what]()
+    before = server.calls.total()
+    assert local_files.local(first) == found and server.calls.total() > before
+    assert found.path.read_bytes() == TAR
+
+
 def test_a_dropped_connection_is_resumed(server: Hub) -> None:
     server.drops.add("v/a_videos_1.tar.gz")
     assert local_files.local(address("v/a_videos_1.tar.gz")).path.read_bytes() == TAR
@@ -84,6 +118,9 @@ def test_bytes_that_are_not_the_hubs_are_refused(server: Hub, tmp_path: Path) ->
         (address("data/*.csv"), "no file of commit 0123.* fits the pattern"),
         ("hf://maker/films/data.json", "not of the form hf://datasets/"),
         (address("../etc/passwd"), "not of the form"),
+        (address("a.json", ".."), "not of the form"),
+        (address("a.json", "", "../films"), "not of the form"),
+        (address("a.json", "", "maker/.."), "not of the form"),
     ],
 )
 def test_what_is_not_there_is_said_in_one_line(server: Hub, what: str, message: str) -> None:
@@ -97,6 +134,35 @@ def test_a_file_that_is_not_there_is_said_when_it_is_fetched(server: Hub) -> Non
         local_files.local(address("data/test.json"))
 
 
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_hub_that_recovers_is_waited_for(server: Hub, status: int, method: str) -> None:
+    """A 503 on the first question (the commit), on the second (the file's head), on the bytes."""
+    server.busy = {method: [status] * 2}
+    hub._COMMITS.clear()
+    (pinned,) = local_files.pin(address("data/train.json", ""), "x")
+    assert local_files.local(pinned).path.read_bytes() == b"[]" and not server.busy[method]
+
+
+@pytest.mark.parametrize(("status", "times"), [(503, 99), (429, 99), (403, 1), (418, 1)])
+def test_a_hub_that_does_not_recover_ends_the_build_in_one_line(
+    server: Hub, status: int, times: int
+) -> None:
+    server.busy = {"HEAD": [status] * times}
+    with pytest.raises(UserError, match=rf"the hub at http://127.*fails: .*{status}"):
+        local_files.local(address("v/a_videos_1.tar.gz"))
+    assert server.busy["HEAD"] == [] if times == 1 else len(server.busy["HEAD"]) == times - 3
+
+
+@pytest.mark.parametrize("odd", ["²", "1" * 5000, "\x1b[2J", "-7", "Mon, 31 Feb"])
+def test_a_hub_that_answers_nonsense_is_said(server: Hub, odd: str) -> None:
+    server.busy = {"HEAD": [429] * 9}
+    server.headers = {"Retry_After": odd, "RateLimit": f'"api";r=0;t={odd}', "X_Error_Message": odd}
+    with pytest.raises(UserError, match="the hub at") as caught:
+        local_files.local(address("v/a_videos_1.tar.gz"))
+    assert "\x1b" not in str(caught.value)
+
+
 def test_a_gated_dataset_names_the_remedy(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     server.gated = True
     assert local_files.pin(address("data/train.json", ""), "x")
@@ -108,5 +174,6 @@ def test_a_gated_dataset_names_the_remedy(server: Hub, monkeypatch: pytest.Monke
 
 def test_a_hub_that_is_down_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(hub, "PATIENCE", QUICK)
     with pytest.raises(UserError, match=r"the hub at http://127\.0\.0\.1:9 fails"):
         hub.pin(address("data/train.json", ""))

@@ -10,7 +10,7 @@ import gcp_storage_emulator.server as gcs
 import pytest
 
 from pipeline.fetch import local_files, object_store
-from pipeline.fetch.http import Limits
+from pipeline.fetch.retry import Limits
 from pipeline.fetch.url_guard import FetchProblem
 from shards.errors import UserError
 from tests.support.s3_server import s3_server
@@ -64,6 +64,31 @@ def test_objects_are_listed_and_fetched(scheme: str, store: fsspec.AbstractFileS
     assert found.path.read_bytes() == DATA + b"a/1.tar" and found.path.name == "1.tar"
     store.rm_file("films/a/1.tar")
     assert local_files.local(films[0]) == found
+
+
+@pytest.mark.parametrize(
+    "rest", ["films/a::file:///etc/passwd", "key:secret@films/a", "http://169.254.169.254/a"]
+)
+def test_an_address_names_a_bucket_and_no_server(scheme: str, rest: str) -> None:
+    with pytest.raises(UserError, match="not of the form s3://BUCKET/NAME"):
+        object_store.pin(f"{scheme}://{rest}")
+
+
+def test_a_store_that_is_busy_is_waited_for(
+    scheme: str, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "PATIENCE", QUICK)
+    filesystem = fsspec.filesystem(scheme)
+    original, asked = filesystem.glob, []
+
+    def glob(path: str) -> list[str]:
+        asked.append(path)
+        if len(asked) < 3:
+            raise TimeoutError("slow down")
+        return list(original(path))
+
+    monkeypatch.setattr(filesystem, "glob", glob)
+    assert len(object_store.pin(f"{scheme}://films/a/*.tar")) == 2 and len(asked) == 3
 
 
 def test_a_part_is_continued_while_the_object_is_the_same(

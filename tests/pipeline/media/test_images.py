@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,16 +94,16 @@ def test_an_image_that_kills_its_child_is_refused_and_its_neighbours_are_kept(
         "import os, sys\nsys.path.insert(0, sys.argv[1])\n"
         "from pipeline.media import sandboxed_images as ours\n"
         "real = ours.decode_picture\n"
-        "def faulty(path, quality, shape):\n"
-        "    path.name == 'killer' and os.abort()\n"
-        "    return real(path, quality, shape)\n"
+        "def faulty(file, quality, shape):\n"
+        "    os.pread(file.fileno(), 99, 0) == b'killer' and os.abort()\n"
+        "    return real(file, quality, shape)\n"
         "ours.decode_picture = faulty\n"
         "ours.serve(int(sys.argv[2]))"
     )
     monkeypatch.setattr(sandboxed_images, "_CHILD", killer)
     items = [(tmp_path / name, "image", None) for name in ("a", "b", "killer", "c")]
     for path, _, _ in items:
-        path.write_bytes(JPEG)
+        path.write_bytes(b"killer" if path.name == "killer" else JPEG)
     found = decode.decode_all(items, Profile())
     assert [isinstance(one, Decoded) for one in found] == [True, True, False, True]
     assert isinstance(found[2], MediaRefusal) and found[2].code == "MEDIA_UNDECODABLE"
@@ -110,11 +112,52 @@ def test_an_image_that_kills_its_child_is_refused_and_its_neighbours_are_kept(
         decode.decode_all(items, Profile())
 
 
-def test_an_image_that_wants_more_memory_than_the_cage_has_is_refused(
+def test_a_slow_image_is_refused_by_its_own_time_and_nothing_is_done_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "prlimit" not in sandbox.layers():
-        pytest.skip("prlimit does not work here")
+    slow = (
+        "import os, sys\nsys.path.insert(0, sys.argv[1])\n"
+        "from pipeline.media import sandboxed_images as ours\n"
+        "real, ours.PICTURE_SECONDS = ours.decode_picture, 0.5\n"
+        "def faulty(file, quality, shape):\n"
+        "    while os.pread(file.fileno(), 99, 0) == b'slow': pass\n"
+        "    return real(file, quality, shape)\n"
+        "ours.decode_picture = faulty\n"
+        "ours.serve(int(sys.argv[2]))"
+    )
+    monkeypatch.setattr(sandboxed_images, "_CHILD", slow)
+    started: list[int] = []
+
+    def run(*arguments: Any, inputs: Sequence[int] = (), **options: Any) -> sandbox.Exit:
+        started.append(len(options["pass_fds"]) - 1)
+        return original(*arguments, inputs=inputs, **options)
+
+    original = sandbox.run
+    monkeypatch.setattr(sandbox, "run", run)
+    names = ("a", "slow1", "b", "slow2", "c", "d")
+    for name in names:
+        (tmp_path / name).write_bytes(b"slow" if "slow" in name else JPEG)
+    items = [(tmp_path / name, "image", None) for name in names]
+    said = [getattr(one, "code", "kept") for one in decode.decode_all(items, Profile())]
+    assert said == ["kept", "MEDIA_TOO_SLOW", "kept", "MEDIA_TOO_SLOW", "kept", "kept"]
+    assert started == [6, 4, 2]
+
+
+@pytest.mark.parametrize(
+    "said", ["", "{", "[]", '{"code": "NONE", "detail": ""}', '{"nbytes": -1}']
+)
+def test_a_child_that_was_taken_over_says_nothing_that_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr(sandboxed_images, "_CHILD", f"print({said!r})")
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    (found,) = decode.decode_all([(tmp_path / "a.jpg", "image", None)], Profile())
+    assert isinstance(found, MediaRefusal) and found.code == "MEDIA_UNDECODABLE"
+
+
+def test_an_image_that_wants_more_memory_than_the_sandbox_has_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "large.png").write_bytes(saved(Image.new("RGBA", (6000, 6000)), "PNG"))
     (tmp_path / "small.png").write_bytes(saved(photograph(), "PNG"))
     items = [(tmp_path / name, "image", None) for name in ("large.png", "small.png")]

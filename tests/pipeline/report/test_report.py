@@ -6,7 +6,7 @@ import html.parser
 import io
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from math import nan
 from pathlib import Path
@@ -42,13 +42,14 @@ from pipeline.report.page import (
 from pipeline.stages import write_shard
 from shards import index
 from shards.errors import UserError
-from shards.ids import canonical_json, sha256_hex, short_hash
-from shards.outcome import Refused
+from shards.ids import sha256_hex, short_hash
+from shards.outcome import Refused, read_books, write_books
 from shards.pool import Pool
 from shards.reader import PoolReader
 from shards.receipts import Work
 from shards.sample import Clip, Turn, digest_turns, key_of, turns_to_json
 from shards.store import Store
+from shards.verify import RECEIPT, read_receipt
 from shards.writer import clip_members, tar_bytes
 
 HOSTILE = '<script>alert("x")</script> & <img src=http://example.org/x.png>'
@@ -142,6 +143,8 @@ class Fake:
             "index/samples": index.table_of(index.SAMPLES, rows),
             "index/media": index.MEDIA.empty_table(),
             "refused": index.table_of(index.REFUSED, map(asdict, refused)),
+            "unread": index.UNREAD.empty_table(),
+            "named": index.NAMED.empty_table(),
         }
         receipt = self.pool.commit(Work("admit", "1", parameters, [source]), tables, counts=counts)
         self.count_lengths(receipt.outputs["index/samples"][0])
@@ -354,9 +357,9 @@ def test_refusals_are_counted_explained_and_bounded(bodies: dict[str, str]) -> N
 def test_books_that_do_not_balance_are_shown(built: tuple[str, str]) -> None:
     store = Store(built[0])
     clean = store.get("books.json")
-    books = json.loads(clean)
-    books[0]["records_refused"] += 1
-    store.put("books.json", canonical_json(books))
+    books, tables = read_books(store)
+    astray = replace(books[0], records_refused=books[0].records_refused + 1)
+    write_books(store, [astray, *books[1:]], tables)
     try:
         books_section = build_sections(*built)[1]
         assert "do not balance" in books_section.body
@@ -401,7 +404,8 @@ def test_a_missing_file_is_named(built: tuple[str, str], name: str) -> None:
 def test_shards_of_another_manifest_are_named(built: tuple[str, str]) -> None:
     store, name = Store(built[0]), "shards/receipt.json"
     clean = store.get(name)
-    store.put(name, canonical_json(json.loads(clean) | {"manifest_id": "0" * 64}))
+    other = read_receipt(Store(f"{built[0]}/shards")) | {"manifest_id": "0" * 64}
+    store.put(name, RECEIPT.seal(other))
     try:
         with pytest.raises(UserError, match="another manifest"):
             write_report(*built)

@@ -13,6 +13,7 @@ from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Source
 from pipeline.fetch import hub, local_files
 from pipeline.sources import FORMATS, MAPPED
+from pipeline.sources.benchmarks import BENCHMARKS
 from pipeline.sources.catalogue import catalogue, completed
 from pipeline.sources.pin import pin
 from shards.errors import UserError
@@ -39,7 +40,7 @@ def test_every_entry_says_licence_and_how_sure_it_is() -> None:
             else:
                 assert local_files.pin(known, "archives") == [known]
     used = {entry.format for entry in entries.values()} - {""}
-    assert set(FORMATS) - used <= {"sharegpt_messages", *MAPPED}
+    assert set(FORMATS) - used <= {"sharegpt_messages", *MAPPED, *BENCHMARKS}
 
 
 @pytest.mark.parametrize(

@@ -341,6 +341,8 @@ def test_messages_place_images_and_videos_in_the_order_they_are_named(tmp_path: 
         ({"image": "a.jpg", "license": "CC-BY-4.0"}, ""),
         ({"video": "a.mp4", "chosen": {"from": "gpt", "value": "x"}}, "ROW_PREFERENCE"),
         ({"image": None, "video": None}, "TEXT_SPECIAL_TOKEN"),
+        ({"image": "", "img": "a.jpg"}, "ROW_MISSING_FIELD"),
+        ({"image_file": "a.jpg"}, "ROW_MISSING_FIELD"),
     ],
 )
 def test_variants_of_llava_rows(tmp_path: Path, row: dict[str, Any], code: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from shards.outcome import DEATHS
 from shards.pool import Pool
 from tests.support import small_world
 from tests.support.in_process import Here, archived, gathered
+from tests.support.small_world import books_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -149,7 +149,7 @@ def mostly_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return recipe
 
 
-LACKING = r"of \d+ samples of 'pictures' 11 were refused with MEDIA_MISSING"
+LACKING = r"of \d+ records of 'pictures' 11 were refused with MEDIA_MISSING"
 
 
 def test_a_source_most_of_whose_media_are_missing_is_stopped_before_any_decoding(
@@ -158,7 +158,7 @@ def test_a_source_most_of_whose_media_are_missing_is_stopped_before_any_decoding
     words = [str(mostly_missing), str(tmp_path / "out"), str(tmp_path / "pool")]
     with pytest.raises(UserError, match=f"{LACKING} .*max_refused"):
         pipeline.build.build(*words)
-    assert not Pool(words[2]).receipts("decode") and not (tmp_path / "out/books.json").exists()
+    assert not Pool(words[2]).receipts("decode") and not (tmp_path / "out/manifest.json").exists()
 
 
 @pytest.mark.parametrize(("bound", "window", "told"), [("0.2", 100, True), ("0.9", 16, False)])
@@ -178,6 +178,37 @@ def test_few_missing_media_are_told_and_allowed_ones_are_not(
         job = Job(pool=pool, workers=Here(), bars=bars, fuse=fuse)
         run_stages.admit([pin.pin(one, "recipe") for one in recipe.sources], {}, job, "admit")
     assert not fuse.blown and bool(re.search(LACKING, capsys.readouterr().err)) == told
+
+
+@pytest.mark.parametrize(
+    ("refused", "records", "bound", "window", "blown", "told"),
+    [
+        ({"A": 3}, 5, "0.2", 1000, True, ""),  # more than half, however few
+        ({"A": 2, "B": 1}, 5, "0.2", 1000, True, ""),
+        ({"A": 3}, 5, "0.6", 1000, False, ""),
+        ({"A": 3}, 5, "0.59", 1000, True, ""),
+        ({"A": 5}, 10, "0.2", 1000, False, "of 10 records of 's' 5 were refused with A"),
+        ({"A": 5}, 10, "0.2", 10, True, ""),
+        ({"A": 2, "B": 2}, 10, "0.2", 10, False, ""),
+        ({"ROW_DUPLICATE": 5}, 10, "0.2", 10, False, ""),
+        ({"ROW_DUPLICATE": 6}, 10, "0.2", 10, True, ""),
+        ({}, 0, "0", 10, False, ""),
+    ],
+)
+def test_the_records_that_admission_refused_are_weighed(
+    monkeypatch: pytest.MonkeyPatch,
+    refused: dict[str, int],
+    records: int,
+    bound: str,
+    window: int,
+    blown: bool,
+    told: str,
+) -> None:
+    monkeypatch.setattr(failure_limit, "WINDOW", window)
+    monkeypatch.setattr(failure_limit, "CODES", {"A": "a", "B": "b"})
+    fuse = Fuse({"s": Fraction(bound)})
+    assert fuse.weigh("s", refused, records).startswith(told or "") and bool(fuse.blown) == blown
+    assert not fuse.weigh("somebody else's", refused, records)
 
 
 KILLER = """
@@ -210,7 +241,7 @@ def test_a_medium_that_kills_its_worker_is_refused_and_its_neighbours_are_kept(
     )
     assert done.returncode == 0, done.stderr
     assert log.read_text().split() == ["18"] * DEATHS + ["1"] * DEATHS
-    pictures = json.loads((out / "books.json").read_text())[0]
+    pictures = books_of(out)["pictures"]
     assert [pictures[name] for name in ("samples_refused", "not_chosen", "chosen")] == [4, 2, 14]
     pool = Pool(str(out / "pool"))
     rows = pool.table(pool.receipts("decode"), "refused", REFUSED).to_pylist()

@@ -13,12 +13,12 @@ from pipeline.jobs.write_shards import plan_shards, publish
 from pipeline.stages import write_shard as write_shard_stage
 from pipeline.stages.write_shard import ShardUnit, write_shard
 from shards.ids import sha256_hex
-from shards.index import SAMPLES, read_table, table_of, write_table
+from shards.index import REFUSED, SAMPLES, read_table, table_of, write_table
 from shards.pool import Pool
 from shards.reader import open_data
 from shards.receipts import Work
 from shards.store import Store
-from shards.verify import damage, read_receipt, sign_receipt
+from shards.verify import RECEIPT, damage, read_receipt
 from tests.support.tiny_pool import tiny_manifest
 
 
@@ -53,7 +53,8 @@ def admitted_again(pool: Pool, licence: str) -> None:
     changed = [row | {"revision": "f" * 32, "licence": licence, "record": "new"} for row in rows]
     parameters = receipt.parameters | {"revision": "f" * 32, "licence": licence}
     work = Work("admit", receipt.version, parameters, ["another"])
-    pool.commit(work, {"index/samples": table_of(SAMPLES, changed)}, counts=receipt.counts)
+    tables = {"index/samples": table_of(SAMPLES, changed), "refused": REFUSED.empty_table()}
+    pool.commit(work, tables, counts=receipt.counts)
 
 
 @pytest.mark.parametrize("licence", ["another", "0"])
@@ -120,9 +121,9 @@ def test_verify_checks_every_checksum_though_the_shards_are_those_of_the_receipt
     packed(path, out, plan_shards(str(path), manifest, pool, out)[0])
     store = Store(out)
     index = write_table(other_checksums(read_table(store.get("index.parquet"), "index")))
-    receipt = {n: v for n, v in read_receipt(store).items() if n != "digest"}
+    receipt = read_receipt(store) | {"index": sha256_hex(index)}
     store.put("index.parquet", index)
-    store.put("receipt.json", sign_receipt(receipt | {"index": sha256_hex(index)}))
+    store.put("receipt.json", RECEIPT.seal(receipt))
     assert len([line for line in damage(out) if "not those that were written" in line]) > 3
 
 

@@ -121,3 +121,15 @@ def test_a_source_without_a_whole_sample_stops_the_run(built: Path) -> None:
             part.write_bytes(b"\0" * part.stat().st_size)
     with pytest.raises(DamagedData, match=r"no whole sample|are damaged"):
         keys(built)
+
+
+@pytest.mark.parametrize("what", ["tokens", "patches"])
+def test_a_sample_that_is_not_as_long_as_it_was_planned_is_damaged(built: Path, what: str) -> None:
+    manifest = load_manifest(built)
+    stream = Stream(manifest, pool_of(built), 0, 1, 0, 0, global_batch=4)
+    drawn = first_of(built, "clips")
+    (whole,) = stream.loader.load(stream.loader.with_rows([drawn]))
+    assert whole.key == drawn.key and not stream.replaced
+    longer = replace(drawn, **{what: getattr(drawn, what) + 1})
+    (other,) = stream.loader.load(stream.loader.with_rows([longer]))
+    assert other.key != drawn.key and stream.replaced == 1

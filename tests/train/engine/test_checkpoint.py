@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,14 +73,34 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_version_is_named_so(tmp_path: Path) -> None:
     note = save(tmp_path, 5) / checkpoint.COMMITTED
-    note.write_text(note.read_text().replace("checkpoint/2", "checkpoint/1"))
-    with pytest.raises(UserError, match=r"step-00000005: saved by another version, .*checkpoint/2"):
+    value = checkpoint.ENVELOPE.unseal(note.read_bytes(), "here")
+    note.write_text(json.dumps(value | {"schema": "slowfast-mix/checkpoint/2"}))
+    said = (
+        r"step-00000005/COMMITTED\.json: written by another version .*checkpoint/3.*; give another"
+    )
+    with pytest.raises(UserError, match=said):
         checkpoint.latest(tmp_path)
 
 
 def test_a_damaged_commit_note_is_refused(tmp_path: Path) -> None:
-    (save(tmp_path, 5) / checkpoint.COMMITTED).write_text("{")
-    with pytest.raises(DamagedData, match="damaged"):
+    note = save(tmp_path, 5) / checkpoint.COMMITTED
+    note.write_bytes(note.read_bytes().replace(b'"step":5', b'"step":4', 1))
+    with pytest.raises(DamagedData, match=r"COMMITTED\.json: not as it was written; delete"):
+        checkpoint.latest(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"step": 4}, {"data": {"step": 4}}])
+def test_step_folder_and_data_agree(tmp_path: Path, change: dict[str, object]) -> None:
+    note = save(tmp_path, 5) / checkpoint.COMMITTED
+    value = checkpoint.ENVELOPE.unseal(note.read_bytes(), "here")
+    note.write_bytes(checkpoint.ENVELOPE.seal(value | change))
+    with pytest.raises(DamagedData, match=r"COMMITTED\.json: step .* data, in step-00000005"):
+        checkpoint.latest(tmp_path)
+
+
+def test_a_folder_that_was_renamed_is_no_other_step(tmp_path: Path) -> None:
+    save(tmp_path, 5).rename(tmp_path / "step-00000006")
+    with pytest.raises(DamagedData, match="in step-00000006; delete its folder"):
         checkpoint.latest(tmp_path)
 
 

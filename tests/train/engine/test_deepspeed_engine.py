@@ -56,7 +56,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def differing(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> list[tuple[int, str]]:
     """(step, name) of what differs; losses and norms may, by the order of addition."""
-    tolerance = dict.fromkeys(("step", "lr", "supervised", "tokens", "samples"), 0.0)
+    tolerance = dict.fromkeys(("step", "lr_decoder", "supervised", "tokens", "samples"), 0.0)
     tolerance |= {"loss": 1e-6, "grad_norm": 1e-5}
     return [
         (b["step"], name)

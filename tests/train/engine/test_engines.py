@@ -14,6 +14,7 @@ from shards.errors import UserError
 from tests.support.ranks import launch
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import CONFIG, TINY
+from train.config import Guard, RandomInit, Stop, all_from
 from train.data.collate import empty_pack
 from train.data.pack_stream import Stream
 from train.data.render import Rules
@@ -21,6 +22,7 @@ from train.engine.interface import distinct_weights
 from train.engine.open_engine import open_engine
 from train.engine.state_files import KINDS, grouped, read_state, write_state
 from train.engine.torch_engine import TorchEngine
+from train.guard import Door
 from train.loop import optimize, run
 from train.model_folder import build_model, load_saved
 
@@ -35,12 +37,16 @@ def rules_of(built: Path) -> tuple[Manifest, Rules]:
     return manifest, Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
 
 
+def door() -> Door:
+    return Door(Guard())
+
+
 def one_step(built: Path, micro_batch: int, *, and_empty: bool = False) -> dict[str, float]:
     manifest, rules = rules_of(built)
     data = str(built.parent.parent / "pool")
     packs = next(Stream(manifest, data, global_batch=4, micro_batch=micro_batch).steps())
     engine = TorchEngine(TINY, build_model(TINY, rules))
-    return optimize(engine, [*packs, empty_pack()] if and_empty else packs, 1e-3)
+    return optimize(engine, [*packs, empty_pack()] if and_empty else packs, 0.2, door())
 
 
 def test_how_packs_are_joined_into_forward_passes_changes_nothing(built: Path) -> None:
@@ -61,11 +67,16 @@ def test_what_an_engine_saved_goes_into_a_model_of_the_same_sizes_only(
 ) -> None:
     manifest, rules = rules_of(built)
     packs = next(Stream(manifest, str(built.parent.parent / "pool"), global_batch=4).steps())
-    one, other = (TorchEngine(replace(TINY, seed=i), build_model(TINY, rules)) for i in (0, 5))
-    optimize(one, packs, 1e-3)
+    one, other = (
+        TorchEngine(
+            replace(TINY, parts=all_from(TINY.parts, RandomInit(i))), build_model(TINY, rules)
+        )
+        for i in (0, 5)
+    )
+    optimize(one, packs, 0.2, door())
     one.save(tmp_path)
     other.load(tmp_path, 1)
-    rows = [optimize(engine, packs, 1e-3) for engine in (one, other)]
+    rows = [optimize(engine, packs, 0.2, door()) for engine in (one, other)]
     assert rows[0] == rows[1]
     both = zip(one.model.parameters(), other.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in both)
@@ -102,10 +113,12 @@ def test_the_torch_engine_refuses_a_launch_of_several_processes(
 def test_two_deepspeed_processes_train_as_one_torch_process_does(
     built: Path, tmp_path: Path
 ) -> None:
-    config = replace(TINY, steps=4, global_batch=5)
+    config = replace(TINY, stop=Stop(steps=4), global_batch=5)
     run(config, built, str(built.parent.parent / "pool"), tmp_path / "one")
     text = CONFIG.replace("global_batch: 4", "global_batch: 5")
-    (tmp_path / "run.yaml").write_text(f"{text}steps: 4\nengine: deepspeed\nzero_stage: 2\n")
+    (tmp_path / "run.yaml").write_text(
+        f"{text}stop: {{steps: 4}}\nengine: deepspeed\nzero_stage: 2\n"
+    )
     words = ["--manifest", str(built), "--out", str(tmp_path / "two")]
     launch(["train", "run", str(tmp_path / "run.yaml"), *words], 110)
     one, two = (rows(tmp_path / name) for name in ("one", "two"))

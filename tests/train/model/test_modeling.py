@@ -33,7 +33,10 @@ def logits_of(model: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tens
 def visual_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
     """Those of one unpadded row, as the processor gives them."""
     visual = {name: inputs[name] for name in VISUAL_INPUTS}
-    return visual | {name: visual[name]._asdict() for name in ("slots", "memory")}
+    for name in ("slots", "memory"):
+        parts = visual[name]._asdict()
+        visual[name] = parts | {"sample": torch.zeros_like(parts["position"])}
+    return visual
 
 
 def checkpointed(model: SlowFastForConditionalGeneration) -> None:
@@ -269,7 +272,7 @@ def test_a_saved_model_loads_as_it_was(tmp_path: Path, tied: bool) -> None:
 def test_it_works_without_torchvision() -> None:
     absent = ("torchvision", "deepspeed", "peft", "accelerate", "timm")
     code = f"import sys\nfor name in {absent}: sys.modules[name] = None\n"
-    code += "import train.model.convert, train.model.vision\n"
+    code += "import train.weights.convert, train.model.vision\n"
     code += "from train.model import register\nregister()\n"
     code += "from tests.support.tiny_model import *\nfrom train.model.inputs import pack_inputs\n"
     code += "from train.data.collate import build_pack\n"
@@ -277,7 +280,7 @@ def test_it_works_without_torchvision() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 
-@pytest.mark.parametrize("name", ["input_ids", "labels", "position_ids", "patches", "seconds"])
+@pytest.mark.parametrize("name", ["input_ids", "targets", "position_ids", "patches", "seconds"])
 def test_forward_says_which_arguments_go_together(name: str) -> None:
     inputs = pack_inputs(build_pack(mixed_samples(), LAYOUT))
     with pytest.raises(TypeError, match="forward needs"):

@@ -16,13 +16,23 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TextStreame
 
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
-from mixtures.tokens.layout_types import LayoutConfig, View
-from mixtures.tokens.text import SPECIALS, TextCodec, pieces_of, train_tokenizer
+from mixtures.tokens.text import pieces_of
 from shards.errors import UserError
 from shards.profile import Profile
 from shards.reader import open_data
 from shards.sample import Turn
-from tests.support.tiny_model import tiny_model
+from tests.support.chat.tiny_chat import (
+    CODEC,
+    LAYOUT,
+    MARKS,
+    VIEW,
+    asked,
+    chat_model,
+    chat_processor,
+    clip_file,
+    inputs_of,
+    picture,
+)
 from tests.support.tiny_pool import tiny_manifest
 from train.data.collate import build_pack
 from train.data.jpeg_patches import open_jpegs
@@ -32,60 +42,16 @@ from train.model import register
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import SlowFastProcessor, processor_of
 from train.model.vision import normalised
-from train.model_folder import NEVER_SAID
-
-LAYOUT = LayoutConfig(slow_frames=2, image_token_budget=64)
-VIEW = View(fps=1, cap=4, area=16_384, min_area=4096)
-WORDS = [
-    "which digit is this",
-    "user\n",
-    "assistant\n",
-    "system\n",
-    "seven",
-    "0.5s 12345",
-    "be brief",
-]
-TOKENIZER = train_tokenizer(WORDS * 4, 300)
-CODEC = TextCodec(TOKENIZER)
-MARKS = [CODEC.token_id(name) for name in SPECIALS]
 
 
 @pytest.fixture(scope="module")
 def processor(tmp_path_factory: pytest.TempPathFactory) -> SlowFastProcessor:
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    path.write_bytes(TOKENIZER)
-    return processor_of(Rules(view=VIEW, layout=LAYOUT, codec=CODEC), Profile(), str(path))
+    return chat_processor(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("video") / "v.mp4"
-    source = "testsrc=s=128x96:r=10:d=6"
-    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p"]
-    subprocess.run([*command, str(path)], check=True)
-    return path
-
-
-def model() -> SlowFastForConditionalGeneration:
-    made = tiny_model(layout=LAYOUT, vocab_size=CODEC.vocab_size)
-    made.config.visual_token_ids = [CODEC.token_id(name) for name in NEVER_SAID]
-    made.generation_config.suppress_tokens = MARKS
-    return made
-
-
-def asked(*parts: dict[str, Any], text: str = "which digit is this") -> list[dict[str, Any]]:
-    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
-
-
-def picture(width: int = 64, height: int = 96) -> Image.Image:
-    random = np.random.default_rng(width)
-    return Image.fromarray(random.integers(0, 256, (height, width, 3), np.uint8))
-
-
-def inputs_of(processor: SlowFastProcessor, *conversations: list[dict[str, Any]]) -> Any:
-    return processor.apply_chat_template(
-        list(conversations), tokenize=True, add_generation_prompt=True
-    )
+    return clip_file(tmp_path_factory.mktemp("video"))
 
 
 def test_a_video_file_is_laid_out_as_in_training(processor: SlowFastProcessor, video: Path) -> None:
@@ -96,7 +62,7 @@ def test_a_video_file_is_laid_out_as_in_training(processor: SlowFastProcessor, v
         "v",
         turns,
         [seen.clip],
-        lambda _, look, used: open_jpegs(seen.jpegs, look, used, "v"),
+        lambda _, look, used: open_jpegs(seen.jpegs, look, used, seen.clip),
         processor.rules,
         answer=True,
     )
@@ -166,7 +132,7 @@ def test_frames_that_fit_the_question_are_chosen_by_their_scores(
         ({"video": np.zeros((2, 64, 64, 3), np.uint8), "seconds": [1.0]}, "2 frames and 1 times"),
         ({"video": np.zeros((2, 64, 64, 3), np.uint8), "seconds": [1.0, 1.0]}, "do not ascend"),
         ({"video": "nowhere.mp4"}, r"nowhere.mp4\): MEDIA_MISSING"),
-        ({"video": 3}, "a part of type 'video' holding int"),
+        ({"video": 3}, "int of int64 .* is nothing to look at"),
     ],
 )
 def test_bad_media_are_named(processor: SlowFastProcessor, part: dict[str, Any], said: str) -> None:
@@ -249,10 +215,10 @@ def test_a_batch_answers_as_one_by_one_greedy_sampled_and_streamed(
         asked({"type": "video", "video": str(video)}, text="which digit is this, seven or nine"),
         asked(),
     ]
-    made = model()
+    made = chat_model()
     batch = inputs_of(processor, *conversations)
     length = batch["input_ids"].shape[1]
-    options = {"max_new_tokens": 5, "pad_token_id": MARKS[0], "eos_token_id": -1}
+    options = {"max_new_tokens": 5}
     together = made.generate(**batch, **options, do_sample=False)[:, length:]
     for conversation, answer in zip(conversations, together, strict=True):
         alone = inputs_of(processor, conversation)
@@ -269,8 +235,6 @@ def test_a_batch_answers_as_one_by_one_greedy_sampled_and_streamed(
     streamer = TextStreamer(processor.tokenizer, skip_prompt=True)
     made.generate(**alone, **options, do_sample=False, streamer=streamer)
     assert processor.tokenizer.decode(together[0]).strip() == capsys.readouterr().out.strip()
-    with pytest.raises(UserError, match="2 sequences per prompt"):
-        made.generate(**batch, **options, do_sample=True, num_return_sequences=2)
 
 
 @torch.no_grad()
@@ -286,11 +250,11 @@ def test_ids_that_were_cut_after_the_processor_name_the_sample_and_both_counts(
         at = (batch["input_ids"][sample] == pad).nonzero()[0]
         batch["input_ids"][sample, at] = CODEC.token_id("<|im_end|>")
         with pytest.raises(ValueError, match=f"sample {sample}: {pads - 1} placeholders, {pads} f"):
-            model().generate(**batch, max_new_tokens=1)
+            chat_model().generate(**batch, max_new_tokens=1)
     one["input_ids"] = one["input_ids"][:, :4]
     one["attention_mask"] = one["attention_mask"][:, :4]
     with pytest.raises(ValueError, match=rf"sample 0: \d placeholders, {pads} features"):
-        model().generate(**one, max_new_tokens=1)
+        chat_model().generate(**one, max_new_tokens=1)
 
 
 @torch.no_grad()
@@ -298,7 +262,7 @@ def test_auto_classes_load_model_and_processor(
     processor: SlowFastProcessor, tmp_path: Path
 ) -> None:
     register()
-    made = model()
+    made = chat_model()
     made.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").exists() and not list(tmp_path.glob("*.bin"))
@@ -318,10 +282,10 @@ def test_lora_trains_few_weights_and_merges_into_the_same_model(
     processor: SlowFastProcessor,
 ) -> None:
     peft = pytest.importorskip("peft")
-    plain = model()
+    plain = chat_model()
     batch = inputs_of(processor, asked({"type": "image", "image": picture()}))
     config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    tuned = peft.get_peft_model(model(), config)
+    tuned = peft.get_peft_model(chat_model(), config)
     trained = [name for name, p in tuned.named_parameters() if p.requires_grad]
     assert trained and all("lora_" in name for name in trained)
     tuned(**batch).logits.sum().backward()
@@ -375,5 +339,7 @@ def message(turn: Turn, clips: Any, media: list[list[np.ndarray]]) -> dict[str, 
         part: dict[str, Any] = {"type": kind, kind: np.stack(media[clip])}
         if kind == "image":
             part[kind] = Image.fromarray(media[clip][0])
-        content.append(part | {"seconds": clips[clip].seconds()})
+        else:
+            part["seconds"] = clips[clip].seconds()
+        content.append(part)
     return {"role": turn.role, "content": content}

@@ -17,8 +17,8 @@ from transformers import Siglip2VisionConfig, Siglip2VisionModel
 
 from shards.errors import UserError
 from tests.support.tiny_model import patches_of
-from train.model.convert import PREFIX, from_oryx, from_siglip2, read_published, to_oryx
 from train.model.vision import SIGLIP2, OryxVisionConfig, OryxVisionTower, normalised, patchify
+from train.weights.convert import PREFIX, from_oryx, from_siglip2, read_published, to_oryx
 
 ROOT = Path(__file__).parents[3]
 
@@ -309,7 +309,7 @@ def published_file(path: Path, layers: int, prefix: str = "", **more: object) ->
 
 
 def convert(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "train.model.convert", str(source), str(target)]
+    command = [sys.executable, "-m", "train.weights.convert", str(source), str(target)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 

@@ -1,0 +1,100 @@
+"""What a build leaves in OUT that ends with an error after admission: books, refusals, a page.
+
+A manifest of an earlier build goes, so that nobody packs or trains from what is no longer built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mixtures.plan.build_manifest import NothingLeft
+from mixtures.recipe.types import Recipe
+from pipeline.report.page import write_failure
+from shards.errors import UserError
+from shards.index import MATCHES, NAMED, REFUSED, SAMPLES, UNREAD, table_of
+from shards.outcome import Books, write_books
+from shards.pool import Pool, Receipt
+from shards.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounts:
+    """The books of every source, and behind them `refusals` (REFUSED) and `matches` (MATCHES)."""
+
+    books: list[Books]
+    refusals: pa.Table
+    matches: pa.Table
+
+
+@contextmanager
+def accounted(
+    recipe: Recipe, out: str, accounts: Callable[[Exception], Accounts]
+) -> Iterator[None]:
+    """An error inside leaves its accounts and a page in `out`, and goes on its way."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(UserError, OSError):  # what cannot be read or written is the lesser trouble
+            found = accounts(error)
+            tables = {"refused.parquet": found.refusals, "leaks.parquet": found.matches}
+            write_books(Store(out), found.books, tables)
+            licences = {source.name: source.licence for source in recipe.sources}
+            write_failure(out, recipe.name, str(error), found.books, found.refusals, licences)
+        raise
+
+
+def unplanned(pool: Pool, admitted: Mapping[str, Receipt], out: str, error: Exception) -> Accounts:
+    """The accounts as far as they go where no plan was made; removes `out`'s manifest."""
+    Store(out).remove("manifest.json")
+    if isinstance(error, NothingLeft):
+        books, refusals = list(error.books), error.refusals
+    else:
+        broken = pool.table(pool.receipts("decode"), "refused", REFUSED).to_pylist()
+        by_clip = {row["key"]: row for row in broken}
+        found = [_so_far(pool, name, one, by_clip) for name, one in admitted.items()]
+        books = [each for each, _ in found]
+        refusals = pa.concat_tables([REFUSED.empty_table(), *(each for _, each in found)])
+    return Accounts(books=books, refusals=refusals, matches=MATCHES.empty_table())
+
+
+def _so_far(
+    pool: Pool, name: str, admitted: Receipt, broken: Mapping[str, dict[str, Any]]
+) -> tuple[Books, pa.Table]:
+    """The books of a source before any verdict, and its refusals with those of its media."""
+    samples = pool.table([admitted], "index/samples", SAMPLES).drop_columns(["turns"]).to_pylist()
+    undecoded = list(_undecoded(samples, broken))
+    before = pool.table([admitted], "refused", REFUSED)
+    unread = pool.table([admitted], "unread", UNREAD).to_pylist()
+    named = pool.table([admitted], "named", NAMED).to_pylist()
+    counts = admitted.counts
+    refused = counts["samples_refused"] + len(undecoded)
+    books = Books(
+        source=name,
+        records=counts["records"],
+        records_refused=counts["records_refused"],
+        samples=counts["samples"],
+        samples_refused=refused,
+        not_chosen=0,
+        chosen=counts["samples"] - refused,
+        drawn=0,
+        repeats=0,
+        unread={row["field"]: row["records"] for row in unread},
+        names={row["what"]: row["count"] for row in named},
+    )
+    return books, pa.concat_tables([before, table_of(REFUSED, undecoded)])
+
+
+def _undecoded(
+    samples: list[dict[str, Any]], broken: Mapping[str, dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """A refusal for every sample that shows a clip that could not be decoded."""
+    for row in samples:
+        bad = next((broken[clip] for clip in row["clip_ids"] if clip in broken), None)
+        if bad:
+            own = {name: row[name] for name in ("source", "record", "key")}
+            yield bad | own | {"origin": f"{row['dataset']}@{row['revision']}"}

@@ -1,0 +1,87 @@
+"""What tests see of a run from inside: of one process, and of every rank of a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from train import loop
+from train.data.collate import Pack
+from train.data.pack_stream import Stream
+from train.engine.interface import Engine
+from train.loop import Training
+from train.model.modeling import SlowFastForConditionalGeneration
+from train.model.parts import part_of
+
+
+class NotANumber(torch.autograd.Function):
+    """A loss as it is, and a gradient of NaN."""
+
+    @staticmethod
+    def forward(_: Any, loss: Tensor) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        return gradient * torch.nan
+
+
+def plant(patch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """On the last rank, the gradients of these steps (counted from 1) are NaN; losses are not."""
+    drawn, packed_loss, now = Stream.steps, SlowFastForConditionalGeneration.packed_loss, [False]
+
+    def marked(stream: Stream) -> Iterator[list[Pack]]:
+        for packs in drawn(stream):
+            last = stream.sampler.rank == stream.sampler.world_size - 1
+            now[0] = last and stream.step in steps
+            yield packs
+
+    def planted(model: SlowFastForConditionalGeneration, row: Any) -> Tensor:
+        loss = packed_loss(model, row)
+        return NotANumber.apply(loss) if now[0] else loss  # type: ignore[no-any-return]
+
+    patch.setattr(Stream, "steps", marked)
+    patch.setattr(SlowFastForConditionalGeneration, "packed_loss", planted)
+
+
+def watch(patch: pytest.MonkeyPatch) -> None:
+    """Look at every engine before its first step, as it is wrapped, and after its last."""
+    started, trained = loop.resume, loop.train
+
+    def resume(run: Training) -> None:
+        started(run)
+        look(run)
+
+    def train(run: Training) -> None:
+        trained(run)
+        look(run)
+
+    patch.setattr(loop, "resume", resume)
+    patch.setattr(loop, "train", train)
+
+
+def look(run: Training) -> None:
+    """The engine trains the config's parts and no others, and holds states of those alone."""
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[run.config.precision]
+    model = getattr(run.engine, "engine", run.engine.model)  # as DeepSpeed wraps it
+    wanted = 0
+    for name, parameter in model.named_parameters():
+        part = part_of(name.removeprefix("module."))
+        assert parameter.requires_grad == getattr(run.config.parts, part).train, name
+        assert parameter.dtype == dtype, name
+        wanted += getattr(parameter, "ds_shape", parameter.shape).numel() * parameter.requires_grad
+    assert all(b.dtype == torch.float32 for b in model.buffers() if b.is_floating_point())
+    held = moments(run.engine)
+    assert all(moment.dtype == torch.float32 for moment in held)
+    # padding of flat partitions: a few elements a group and rank
+    assert 0 <= sum(m.numel() for m in held) * run.engine.world_size - wanted <= 6 * 64
+
+
+def moments(engine: Engine) -> list[Tensor]:
+    """Adam's first moments on this rank."""
+    optimizer = getattr(engine, "optimizer", None) or engine.engine.optimizer.optimizer  # type: ignore[attr-defined]
+    return [state["exp_avg"] for state in optimizer.state.values()]

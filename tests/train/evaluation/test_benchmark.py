@@ -1,0 +1,180 @@
+"""A saved model asked the questions of a copy: predictions, scores, missing media, going on."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from shards.errors import UserError
+from tests.support.tiny_pool import tiny_manifest
+from tests.support.tiny_run import TINY
+from tests.train.evaluation.test_evaluation import png, video
+from train.evaluation import benchmark
+from train.evaluation.answerer import Asked, placed
+from train.evaluation.copies import copies, json_subtitles, on_screen, srt
+from train.evaluation.evaluate import evaluate
+from train.loop import run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    manifest = tiny_manifest(folder)
+    run(TINY, manifest, str(folder / "pool"), folder / "out")
+    return folder / "out" / "model"
+
+
+def egoschema(folder: Path, videos: int = 3) -> Path:
+    """Two questions a video, of which one has a public answer; the last video is not there."""
+    rows = []
+    for number in range(videos):
+        for i in range(2):
+            row = {
+                "question_idx": f"{2 * number + i}",
+                "question": "What is shown?",
+                "video_idx": f"v{number}",
+                "option": ["A. red", "B. blue"],
+                "answer": "0" if i == 0 else None,
+            }
+            rows.append(row)
+    (folder / "videos").mkdir(parents=True)
+    for number in range(videos - 1):
+        video(folder / "videos" / f"v{number}.mp4")
+    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    return folder
+
+
+def score(trained: Path, folder: Path, out: Path, **more: Any) -> dict[str, Any]:
+    said = io.StringIO()
+    found = evaluate(
+        trained,
+        [],
+        more.pop("pathways", []),
+        out,
+        Console(file=said, width=160),
+        benchmarks=copies([f"{more.pop('name', 'egoschema')}={folder}"]),
+        **more,
+    )
+    return {**found["benchmarks"], "printed": said.getvalue()}
+
+
+def test_predictions_are_kept_and_what_is_missing_is_counted(trained: Path, tmp_path: Path) -> None:
+    result = score(trained, egoschema(tmp_path / "copy"), tmp_path / "s.json")
+    found = result["egoschema"]["both"]
+    assert (found["questions"], found["scored"], found["without_public_answer"]) == (6, 2, 2)
+    assert (found["complete"], found["missing"]) == (False, {"MISSING": 2})
+    assert "v2.mp4" in found["missing_examples"][0]["missing"]
+    assert found["score"]["videos"] == 2
+    assert found["majority"] == {"answer": "A", "mean": 1.0}
+    head, *lines = (tmp_path / "s.egoschema.both.jsonl").read_text().splitlines()
+    assert json.loads(head)["prompts"] == 1
+    rows = [json.loads(line) for line in lines]
+    assert [row["id"] for row in rows] == [f"{i}:v{i // 2}" for i in range(6)]
+    assert "A. red\nB. blue" in rows[0]["prompt"]
+    assert "INCOMPLETE" in result["printed"]
+    assert json.loads((tmp_path / "s.json").read_text())["benchmarks"]["egoschema"]["both"] == found
+
+
+def test_a_killed_run_goes_on_behind_its_last_line(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = egoschema(tmp_path / "copy")
+    whole = score(trained, copy, tmp_path / "a.json")["egoschema"]["both"]
+    file = tmp_path / "b.egoschema.both.jsonl"
+    lines = (tmp_path / "a.egoschema.both.jsonl").read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:3]) + lines[3][:20])
+    seen: list[str] = []
+    asked = benchmark.see_references
+
+    def watched(answerer: Any, one: Any, wanted: Any) -> Any:
+        seen.extend(ref.name for ref in wanted)
+        return asked(answerer, one, wanted)
+
+    monkeypatch.setattr(benchmark, "see_references", watched)
+    assert score(trained, copy, tmp_path / "b.json")["egoschema"]["both"] == whole
+    assert file.read_text() == "".join(lines)
+    assert set(seen) == {"v1.mp4", "v2.mp4"}  # v0 was answered
+
+
+def test_another_runs_predictions_are_not_gone_on_from(trained: Path, tmp_path: Path) -> None:
+    copy = egoschema(tmp_path / "copy", videos=2)
+    score(trained, copy, tmp_path / "a.json")
+    file = tmp_path / "a.egoschema.both.jsonl"
+    file.write_text(file.read_text().replace('"prompts": 1', '"prompts": 2'))
+    with pytest.raises(UserError, match=r"another run \(prompts: 2, now 1\)"):
+        score(trained, copy, tmp_path / "a.json")
+
+
+def test_batches_and_windows_do_not_change_replies(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = egoschema(tmp_path / "copy", videos=4)
+    one = score(trained, copy, tmp_path / "a.json")["egoschema"]["both"]
+    monkeypatch.setattr(benchmark, "VIDEOS_AT_A_TIME", 1)
+    monkeypatch.setattr("train.evaluation.answerer.BATCH", 1)
+    assert score(trained, copy, tmp_path / "b.json")["egoschema"]["both"] == one
+
+
+def test_without_pictures_nothing_is_decoded(trained: Path, tmp_path: Path) -> None:
+    found = score(trained, egoschema(tmp_path / "copy"), tmp_path / "s.json", pathways=["none"])[
+        "egoschema"
+    ]["none"]
+    assert (found["complete"], found["scored"]) == (True, 3)
+
+
+def test_images_that_come_with_their_question(trained: Path, tmp_path: Path) -> None:
+    row = {"question": "Which?", "options": ["red", "blue"], "answer": "1"}
+    rows = [
+        row | {"image": {"bytes": png("red"), "path": "a.png"}},
+        row | {"image": {"bytes": b"<html>", "path": "b.png"}},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test-0.parquet")
+    found = score(trained, tmp_path, tmp_path / "s.json", name="ai2d")["ai2d"]["both"]
+    assert (found["scored"], sum(found["missing"].values())) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("video_nme=x", "'video_nme' is none of video_mme"),
+        ("video_mme", "no such folder; write video_mme=FOLDER"),
+        ("video_mme=/no/such/folder", "no such folder"),
+    ],
+)
+def test_a_copy_that_is_not_there_is_named(named: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        copies([named])
+
+
+def test_subtitles_of_both_forms_are_those_on_screen() -> None:
+    text = (
+        "1\n00:00:01,000 --> 00:00:02,500\n"
+        '<font color="white" size=".72c">Hello &amp; hi</font>\n\nnot a cue\n\n'
+        "2\n00:01:00,000 --> 00:01:02,000\nlater\n"
+    )
+    assert srt(text) == [(1.0, 2.5, "Hello & hi"), (60.0, 62.0, "later")]
+    rows = [
+        {"timestamp": [0.5, 1.5], "text": "one"},
+        {"start": "00:00:02.000", "end": "00:00:03", "line": "two"},
+        {"timestamp": [4.0, None], "text": "never"},
+    ]
+    cues = json_subtitles(json.dumps(rows))
+    assert [words for _, _, words in cues] == ["one", "two"]
+    assert on_screen(cues, [1.0, 1.2, 9.0]) == "one"
+    assert (json_subtitles("{"), srt("")) == ([], [])
+
+
+def test_media_stand_where_the_text_names_them() -> None:
+    first, second, third = (object(), object(), object())
+    asked = Asked(text="Is <image 3> like <image 1>?", seen=(first, second, third))  # type: ignore[arg-type]
+    turn, seen = placed(asked)
+    assert turn.text == "Is  like ?"
+    assert seen == (second, third, first)
+    assert turn.media == ((0, 0), (1, 3), (2, 9))

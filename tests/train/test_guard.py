@@ -1,0 +1,99 @@
+"""Which steps are objected to; that they are not taken, under every engine, is in
+tests/train/engine/test_parts.py."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixtures.manifest.files import load_manifest
+from shards.errors import UserError
+from tests.support.tiny_pool import tiny_manifest
+from train.config import Guard
+from train.data.pack_stream import Stream
+from train.guard import LEAST, MOST, Door, samples_of
+from train.json_files import StepLog
+
+
+def door_after(losses: int, rule: Guard | None = None) -> Door:
+    door = Door(rule or Guard())
+    for loss in np.random.default_rng(0).normal(2, 0.1, losses):
+        assert not door.objection(loss, 1.0)
+        door.took(loss)
+    return door
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_objected_to_from_the_first_step(value: float) -> None:
+    assert Door(Guard()).objection(value, 1.0) == f"its loss is {value}"
+    assert Door(Guard()).objection(1.0, value) == f"its gradient norm is {value}"
+    assert not Door(Guard()).objection(1e9, 1e9)
+
+
+def test_a_loss_far_above_its_like_is_objected_to_and_one_below_is_not() -> None:
+    few, many = door_after(LEAST - 1), door_after(LEAST)
+    assert not few.objection(100.0, 1.0)
+    assert "deviations above the" in many.objection(3.0, 1.0)
+    assert not many.objection(2.3, 1.0) and not many.objection(0.0, 1.0)
+    assert not door_after(LEAST, Guard(spike=50.0)).objection(3.0, 1.0)
+    assert "any deviation" in _constant().objection(1.1, 1.0)
+
+
+def _constant() -> Door:
+    door = Door(Guard())
+    for _ in range(LEAST):
+        door.took(1.0)
+    return door
+
+
+def test_the_last_losses_are_what_a_step_is_compared_with_also_after_a_resume() -> None:
+    door = door_after(MOST + 300)
+    state = door.state()
+    assert len(state["losses"]) == MOST
+    again = Door(Guard())
+    again.load(json.loads(json.dumps(state)))
+    for loss in np.linspace(2.4, 2.8, 50):
+        assert again.objection(loss, 1.0) == door.objection(loss, 1.0)
+
+
+def test_the_run_ends_at_the_first_objection_or_after_so_many() -> None:
+    with pytest.raises(UserError, match=r"step 3: its loss is nan; .* S; .*at_most: 1}"):
+        Door(Guard()).refuse(3, "its loss is nan", Path("S"))
+    door = Door(Guard(policy="skip", at_most=2))
+    door.refuse(3, "w", Path("S"))
+    again = Door(door.rule)
+    again.load(door.state())
+    again.refuse(5, "w", Path("S"))
+    with pytest.raises(UserError, match="step 9: w"):
+        again.refuse(9, "w", Path("S"))
+
+
+def test_the_samples_of_a_step_are_those_that_were_in_it(tmp_path: Path) -> None:
+    manifest = load_manifest(tiny_manifest(tmp_path))
+    stream = Stream(manifest, str(tmp_path / "pool"), global_batch=3, workers=0)
+    for step, packs in zip(range(40), stream.steps(), strict=False):  # beyond the length, too
+        named = samples_of(manifest, step, stream.sampler.order.place_of(step), 3)
+        keys = sorted(key for pack in packs for key in pack.keys)
+        assert sorted(sample["key"] for sample in named) == keys
+        assert {sample["source"] for sample in named} <= {"pictures", "clips"}
+
+
+def test_a_log_is_json_and_is_cut_where_a_resumed_run_begins(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "log.jsonl"
+    log = StepLog(path, 0)
+    for step in (1, 2, 4):
+        log.write({"step": step, "loss": math.nan, "norm": math.inf, "why": None})
+    with path.open("a") as file:
+        file.write('{"step": 5, "lo')
+    rows = [
+        json.loads(line, parse_constant=pytest.fail) for line in path.read_text().split("\n")[:3]
+    ]
+    assert rows[0] == {"step": 1, "loss": None, "norm": None, "why": None}
+    StepLog(path, 3)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+    StepLog(path, 9)
+    assert len(path.read_text().splitlines()) == 2

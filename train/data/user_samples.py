@@ -1,0 +1,70 @@
+"""What a user asks, with what it shows -> rendered samples, as training renders stored ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from mixtures.tokens.frame_view import ClipView
+from shards.profile import Profile
+from train.data.chat_messages import Talk
+from train.data.collate import RenderedSample
+from train.data.frame_relevance import wants_scores
+from train.data.jpeg_patches import Frames, open_jpegs
+from train.data.prompts import Prompt
+from train.data.render import Rules, render, render_prompt
+from train.data.user_media import Seen, UserMedium, see
+
+Scorer = Callable[[Sequence[bytes], str], Sequence[int]]
+"""JPEGs and a question -> how well each frame fits it, such as train.data.frame_relevance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserSamples:
+    """Renders under these rules; `relevance` scores frames where the rules select by "query"."""
+
+    rules: Rules
+    profile: Profile
+    relevance: Scorer | None
+
+    def talk(self, key: str, talk: Talk, *, answer: bool, unfinished: bool) -> RenderedSample:
+        """A conversation; it ends where a reply begins, or where its last turn would end."""
+        texts = {medium: turn.text for turn in talk.turns for medium, _ in turn.media}
+        made = partial(render, key, talk.turns, answer=answer, unfinished=unfinished)
+        return self._over(key, talk.media, texts, made, talk.scores)
+
+    def prompt(self, key: str, prompt: Prompt) -> RenderedSample:
+        """A text that is in the template already."""
+        texts = dict.fromkeys(range(len(prompt.media)), prompt.text)
+        return self._over(key, prompt.media, texts, partial(render_prompt, key, prompt.text), {})
+
+    def _over(
+        self,
+        key: str,
+        media: Sequence[UserMedium],
+        texts: Mapping[int, str],
+        made: Callable[..., RenderedSample],
+        given: Mapping[int, Sequence[int]],
+    ) -> RenderedSample:
+        """What `made` renders over these media; ValueError names it by `key`."""
+        seen = [see(medium, self.profile) for medium in media]
+        scores = {**self._scores(seen, texts), **given}
+        clips = [one.clip for one in seen]
+
+        def opened(number: int, look: ClipView, used: Sequence[int]) -> Frames:
+            return open_jpegs(seen[number].jpegs, look, used, clips[number])
+
+        try:
+            return made(clips=clips, open_frames=opened, rules=self.rules, scores=scores)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+
+    def _scores(self, seen: Sequence[Seen], texts: Mapping[int, str]) -> dict[int, Sequence[int]]:
+        if self.relevance is None:
+            return {}
+        return {
+            number: self.relevance(one.jpegs, texts[number])
+            for number, one in enumerate(seen)
+            if wants_scores(one.clip, self.rules.view)
+        }

@@ -1,0 +1,97 @@
+"""What of the model is trained, at which rate and decay, and in which precision: all engines."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from train.config import PARTS, Config
+from train.engine.interface import gathered, whole_shape
+from train.model.parts import part_of
+
+_MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D)
+
+
+def prepare(config: Config, model: PreTrainedModel) -> None:
+    """Freeze the parts that are not trained, and cast weights to the config's precision.
+
+    Buffers stay as they are: rotary frequencies in bf16 would be of no use from position 1,000 on.
+    """
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(getattr(config.parts, part_of(name)).train)
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
+
+
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter of what is trained, of tied weights the first name only."""
+    named = model.named_parameters(remove_duplicate=True)
+    return {name: parameter for name, parameter in named if parameter.requires_grad}
+
+
+def check_trained(config: Config, model: nn.Module) -> None:
+    """Raise RuntimeError unless just the config's parts are trained, in the model as wrapped."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad != getattr(config.parts, part_of(name)).train:
+            is_trained = "trained" if parameter.requires_grad else "not trained"
+            raise RuntimeError(f"{name} is {is_trained}, which the config does not say")
+
+
+def make_optimizer(
+    config: Config, model: PreTrainedModel, tensors: Mapping[str, Tensor]
+) -> torch.optim.AdamW:
+    """AdamW over `tensors`, one for each trained parameter: at most two groups for each part.
+
+    `initial_lr` of a group is its part's highest rate; `part` names it.
+    """
+    groups = []
+    for part in PARTS:
+        rule = getattr(config.parts, part)
+        own = [name for name in tensors if part_of(name) == part]
+        for decay in (True, False):
+            members = [tensors[name] for name in own if decays(model, name) == decay]
+            if members:
+                group: dict[str, Any] = {"params": members, "part": part, "lr": rule.lr}
+                group |= {"initial_lr": rule.lr, "weight_decay": rule.weight_decay * decay}
+                groups.append(group)
+    return torch.optim.AdamW(groups, betas=config.optimizer.betas, fused=True)
+
+
+def decays(model: PreTrainedModel, name: str) -> bool:
+    """Whether weight decay applies: to matrices of products and to the table of word vectors.
+
+    Norms, biases, learned vectors, position tables and queries never decay, whatever their shape.
+    """
+    at, _, leaf = name.rpartition(".")
+    module = model.get_submodule(at)
+    if leaf == "bias" or "norm" in type(module).__name__.lower():
+        return False
+    if isinstance(module, _MATRICES) or module is model.get_input_embeddings():
+        return True
+    # gates and experts of a decoder keep their matrices as bare parameters
+    parameter = model.get_parameter(name)
+    shape = whole_shape(parameter)
+    is_table = isinstance(module, nn.Embedding)
+    return part_of(name) == "decoder" and len(shape) > 1 and not is_table
+
+
+def frozen_parts(config: Config, model: nn.Module) -> dict[str, dict[str, str]]:
+    """Of each part that is not trained its source and the sha256 of names, shapes and bytes."""
+    digests = {part: hashlib.sha256() for part in PARTS if not getattr(config.parts, part).train}
+    for name, weight in sorted(model.named_parameters(remove_duplicate=True)):
+        if part_of(name) in digests:
+            with gathered(weight) as whole:
+                data = whole.cpu().contiguous()
+            digests[part_of(name)].update(f"{name} {tuple(data.shape)} {data.dtype} ".encode())
+            digests[part_of(name)].update(data.flatten().view(torch.uint8).numpy().data)
+    return {
+        part: {"source": str(getattr(config.parts, part).init), "sha256": digest.hexdigest()}
+        for part, digest in digests.items()
+    }

@@ -1,0 +1,144 @@
+"""A local copy of a benchmark: its questions in order, and where their media lie.
+
+What is missing in a copy is a value, counted and shown; it never ends an evaluation.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.media.image_sequences import Stills
+from pipeline.names import is_junk, number_order
+from pipeline.sources.benchmarks import BENCHMARKS
+from pipeline.sources.benchmarks.item import Benchmark, BenchmarkItem
+from pipeline.sources.records import MediaRef, RowRefusal
+from pipeline.untrusted import path_problems
+from shards.errors import UserError
+from shards.ids import sha256_file, short_hash
+
+_SRT_TIMES = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d+)\s*-->\s*(\d+):(\d\d):(\d\d)[,.](\d+)")
+_TAGS = re.compile(r"<[^>]+>")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Why a medium of a copy cannot be shown."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """One benchmark on this disk."""
+
+    benchmark: Benchmark
+    folder: Path
+
+    def items(self) -> Iterator[BenchmarkItem | RowRefusal]:
+        """Every question of every annotation file, in the order of the files' names."""
+        for path in self.benchmark.files(self.folder):
+            yield from self.benchmark.items(path)
+
+    def digest(self) -> str:
+        """H of the annotation files: two results of one digest asked the same questions."""
+        return short_hash([sha256_file(path) for path in self.benchmark.files(self.folder)])
+
+    def find(self, ref: MediaRef) -> Path | Stills | Missing:
+        """The file of a medium, in the first of the benchmark's folders that has it."""
+        root = self.folder if self.folder.is_dir() else self.folder.parent
+        for name in (ref.name, *ref.also):
+            if problem := next(path_problems(name), None):
+                return Missing(f"{problem.code}: {problem.detail}")
+            for folder in self.benchmark.media:
+                place = root / folder / name
+                if ref.fps and place.is_dir():
+                    pictures = [path for path in place.iterdir() if not is_junk(path.name)]
+                    pictures.sort(key=lambda path: number_order(path.name))
+                    return Stills(files=tuple(pictures), fps=ref.fps)
+                if place.is_file() and not ref.fps:
+                    return place.resolve()
+        return Missing(f"MISSING: {ref.name} is in none of {', '.join(self._searched())}")
+
+    def subtitles(self, item: BenchmarkItem) -> list[tuple[float, float, str]]:
+        """(start, end, words) of a video's subtitles in seconds; nothing where it has none."""
+        root = self.folder if self.folder.is_dir() else self.folder.parent
+        name = item.subtitles
+        path = root / self.benchmark.subtitles / name
+        if not name or next(path_problems(name), None) or not path.is_file():
+            return []
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return srt(text) if path.suffix == ".srt" else json_subtitles(text)
+
+    def _searched(self) -> list[str]:
+        return [folder or "." for folder in self.benchmark.media]
+
+
+def copies(named: Sequence[str]) -> list[Copy]:
+    """`NAME=FOLDER` each; UserError names what is unknown, missing or named twice."""
+    found: list[Copy] = []
+    for text in named:
+        name, mark, place = text.partition("=")
+        if name not in BENCHMARKS:
+            raise UserError(f"--benchmark {text}: {name!r} is none of {', '.join(BENCHMARKS)}")
+        if not mark or not Path(place).exists():
+            raise UserError(f"--benchmark {text}: no such folder; write {name}=FOLDER of your copy")
+        if any(one.benchmark.name == name for one in found):
+            raise UserError(f"--benchmark {text}: {name} is named twice; score one copy at a time")
+        found.append(Copy(benchmark=BENCHMARKS[name], folder=Path(place)))
+        found[-1].benchmark.files(found[-1].folder)
+    return found
+
+
+def srt(text: str) -> list[tuple[float, float, str]]:
+    """The cues of an SRT file without their tags; blocks that are no cue are passed over."""
+    cues = []
+    for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
+        if times := _SRT_TIMES.search(block):
+            hours = [int(part) for part in times.groups()]
+            start, end = _seconds(hours[:4], times[4]), _seconds(hours[4:], times[8])
+            words = html.unescape(_TAGS.sub("", block[times.end() :])).split()
+            if words:
+                cues.append((start, end, " ".join(words)))
+    return cues
+
+
+def _seconds(parts: Sequence[int], fraction: str) -> float:
+    hours, minutes, seconds, part = parts
+    return hours * 3600 + minutes * 60 + seconds + part / 10 ** len(fraction)
+
+
+def json_subtitles(text: str) -> list[tuple[float, float, str]]:
+    """LongVideoBench: `{timestamp: [start, end], text}` or `{start, end, line}` with h:m:s."""
+    cues = []
+    try:
+        rows = json.loads(text)
+    except ValueError:
+        return []
+    for row in rows if isinstance(rows, list) else []:
+        try:
+            if "timestamp" in row:
+                start, end = (float(at) for at in row["timestamp"])
+                words = str(row["text"])
+            else:
+                start, end = (_clock(row[key]) for key in ("start", "end"))
+                words = str(row["line"])
+        except (TypeError, ValueError, KeyError):
+            continue  # some cues have no end, or no words: nothing can be shown of them
+        cues.append((start, end, words.strip()))
+    return cues
+
+
+def _clock(text: str) -> float:
+    hours, minutes, seconds = text.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def on_screen(cues: Sequence[tuple[float, float, str]], seconds: Sequence[float]) -> str:
+    """The words of the cues that are on screen at one of these times, a line each, once."""
+    shown = [words for start, end, words in cues if any(start <= at < end for at in seconds)]
+    return "\n".join(dict.fromkeys(shown))

@@ -1,0 +1,49 @@
+"""Media of a benchmark's copy, decoded once each: what the model is shown, or why it is not."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.media.decoded import MediaRefusal
+from pipeline.media.image_sequences import Stills
+from pipeline.sources.records import MediaRef
+from train.data.user_media import Seen, see_each
+from train.evaluation.answerer import Answerer
+from train.evaluation.copies import Copy, Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A medium that could be shown."""
+
+    seen: Seen
+
+
+def see_references(
+    answerer: Answerer, copy: Copy, wanted: Sequence[MediaRef]
+) -> dict[MediaRef, Watched | Missing]:
+    """Each distinct medium of these, decoded together."""
+    distinct = list(dict.fromkeys(wanted))
+    with tempfile.TemporaryDirectory() as folder:
+        places = {ref: _place(copy, ref, Path(folder, str(i))) for i, ref in enumerate(distinct)}
+        there = [(ref, at) for ref, at in places.items() if not isinstance(at, Missing)]
+        media = [(at, ref.kind, ref.span, ref.name or ref.address) for ref, at in there]
+        every = see_each(media, answerer.profile)
+    found = {ref: at for ref, at in places.items() if isinstance(at, Missing)}
+    shown = {ref: _shown(one) for (ref, _), one in zip(there, every, strict=True)}
+    return {ref: found.get(ref) or shown[ref] for ref in distinct}
+
+
+def _place(copy: Copy, ref: MediaRef, own: Path) -> Path | Stills | Missing:
+    """The medium's file; bytes that came with the question by way of the file `own`."""
+    if ref.data is None:
+        return copy.find(ref)
+    own.write_bytes(ref.data)
+    return own
+
+
+def _shown(one: Seen | MediaRefusal) -> Watched | Missing:
+    return Missing(f"{one.code}: {one.detail}") if isinstance(one, MediaRefusal) else Watched(one)

@@ -1,0 +1,70 @@
+"""How long a run is, and how its rates go: functions of the config, the manifest and the step.
+
+They look at no loss, so that a resumed run finds the same rates.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from mixtures.manifest.manifest import Manifest
+from shards.errors import UserError
+from train.config import Config, Schedule, Stop
+
+
+def total_steps(stop: Stop, manifest: Manifest, global_batch: int) -> int:
+    """The step after which the run is complete.
+
+    Tokens and epochs become steps by the manifest's own counts: of the packs in its length, and of
+    their tokens, which makes a step of `global_batch` packs worth the mean of so many packs.
+    """
+    if stop.steps is not None:
+        return stop.steps
+    packs, tokens = manifest.contents.packs, manifest.contents.totals.tokens
+    wanted = stop.epochs * packs if stop.epochs else Fraction((stop.tokens or 0) * packs, tokens)
+    return math.ceil(wanted / global_batch)
+
+
+def rate_share(rule: Schedule, step: int, total: int) -> float:
+    """The share of every part's `lr` at a step, counted from 0, of a run of `total` steps."""
+    warmup = _steps(rule.warmup, total)
+    if step < warmup:
+        return (step + 1) / warmup
+    if rule.kind == "constant":
+        return 1.0
+    # WSD (MiniCPM, arXiv 2404.06395): constant until the last steps, then linear
+    start = total - _steps(rule.decay, total) if rule.kind == "wsd" else warmup
+    done = min(max(step - start, 0) / max(total - start, 1), 1.0)
+    left = (1 + math.cos(math.pi * done)) / 2 if rule.kind == "cosine" else 1 - done
+    return rule.floor + (1 - rule.floor) * left
+
+
+def check_schedule(rule: Schedule, total: int) -> None:
+    """Raise UserError where warm-up and decay do not fit into `total` steps."""
+    warmup = _steps(rule.warmup, total)
+    decay = _steps(rule.decay, total) if rule.kind == "wsd" else 0
+    if warmup + decay > total:
+        raise UserError(
+            f"schedule: {warmup} steps of warmup and {decay} of decay do not fit into {total} "
+            "steps; lower them, or raise `stop`"
+        )
+
+
+def check_same_rates(config: Config, taken: int, before: int, now: int) -> None:
+    """Raise UserError unless the `taken` steps of a run of `before` steps had the same rates in
+    one of `now` steps: then its stop may be moved."""
+    rule = config.schedule
+    same = taken <= now and all(
+        rate_share(rule, step, before) == rate_share(rule, step, now) for step in range(taken)
+    )
+    if not same:
+        raise UserError(
+            f"stop: the run was to end after {before} steps, now after {now}: under "
+            f"`schedule: {{kind: {rule.kind}}}` its first {taken} steps would have been others; "
+            "set the stop of before, or give another --out"
+        )
+
+
+def _steps(given: int | Fraction, total: int) -> int:
+    return given if isinstance(given, int) else math.ceil(given * total)

@@ -1,0 +1,129 @@
+"""What the headers of safetensors files say, read without torch and without a tensor's bytes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shards.errors import DamagedData, UserError
+from shards.ids import sha256_file
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_LONGEST_HEADER = 100 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A tensor as it is stored: its file, and its name, shape and type there."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def stored_in_folder(folder: Path) -> dict[str, Stored]:
+    """Every tensor of a folder as transformers saves it: one file, or several and an index."""
+    if not (folder / INDEX).is_file():
+        if not (folder / SINGLE).is_file():
+            raise UserError(f"{folder}: neither {SINGLE} nor {INDEX} in it; fetch it again")
+        return stored_in(folder / SINGLE)
+    places = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
+        raise UserError(f"{folder / INDEX}: no `weight_map` of names to files; fetch it again")
+    found: dict[str, Stored] = {}
+    for name in sorted(set(places.values())):
+        found |= stored_in(folder / Path(name).name)
+    for tensor in sorted(places.keys() ^ found.keys()):
+        file = found[tensor].file.name if tensor in found else places[tensor]
+        place = INDEX if tensor in found else file
+        raise UserError(
+            f"{folder / place}: lacks {tensor}, which {file if tensor in found else INDEX} names; "
+            "fetch the folder again"
+        )
+    return found
+
+
+def stored_in(path: Path) -> dict[str, Stored]:
+    """Every tensor of one file; DamagedData if it is cut short, or no such file at all."""
+    tensors, ends = _header(path)
+    found = {}
+    for name, value in tensors.items():
+        shape, dtype = tuple(value["shape"]), value["dtype"]
+        start, end = value["data_offsets"]
+        if dtype not in FLOATS:
+            raise UserError(
+                f"{path}: {name} is of type {dtype}, not one of {', '.join(FLOATS)}; quantised "
+                "weights cannot be trained, name the repository of the original ones"
+            )
+        if not 0 <= start <= end <= ends or end - start != math.prod(shape) * FLOATS[dtype]:
+            raise DamagedData(
+                f"{path}: {name} of shape {shape} at bytes {start} to {end} of {ends}; fetch it "
+                "again"
+            )
+        found[name] = Stored(file=path, name=name, shape=shape, dtype=dtype)
+    return found
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header without its metadata, and how many bytes of tensors follow it."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; fetch the folder again")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
+            raise DamagedData(f"{path}: not a safetensors file, or cut short; fetch it again")
+        try:
+            tensors = json.loads(file.read(length))
+            tensors.pop("__metadata__", None)
+            ends = max((value["data_offsets"][1] for value in tensors.values()), default=0)
+        except (ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
+            raise DamagedData(f"{path}: a damaged header ({error}); fetch it again") from error
+    if 8 + length + ends != size:
+        raise DamagedData(f"{path}: {size} bytes, its header says {8 + length + ends}; fetch again")
+    return tensors, ends
+
+
+def checked(path: Path, digest: str | None) -> str:
+    """The file's sha256; DamagedData where another one is promised."""
+    found = sha256_file(path)
+    if digest is not None and digest != found:
+        raise DamagedData(f"{path}: sha256 {found}, {digest} is promised; fetch or export it again")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of an object; UserError if there is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; fetch the folder again") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); fetch it again") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: not an object; fetch it again")
+    return value
+
+
+def misfits(
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, Stored], where: Path, asks: str
+) -> Iterator[str]:
+    """What `found` lacks, has in another shape or has too much, each as file, name, both values.
+
+    `wanted` are shapes by stored name; `asks` says what asks for them.
+    """
+    for name, shape in wanted.items():
+        if name not in found:
+            yield f"{where}: no tensor {name}; {asks} wants it with shape {list(shape)}"
+        elif found[name].shape != shape:
+            has = list(found[name].shape)
+            yield f"{found[name].file}: {name} has shape {has}, {asks} wants {list(shape)}"
+    for name in found.keys() - wanted.keys():
+        yield f"{found[name].file}: {name} {list(found[name].shape)} is unknown to {asks}"
