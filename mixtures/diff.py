@@ -290,6 +290,7 @@ def _conversations_of(
     # the pool may hold the source at other revisions too
     receipts = pool.admitted({about.name: about.revision})
     wanted = np.frombuffer(bytes.fromhex("".join(keys)), "V16")
+    # of the whole index only these columns, and only the rows of these keys
     columns = "licence record clip_ids dataset revision"
     rows = admitted_rows(pool, receipts, columns, wanted)
     at = find(ids_of(rows["key"]), wanted)

@@ -47,6 +47,7 @@ class Epochs:
     def _orders(self, source: int, block: int, together: int) -> NDArray[np.uint32]:
         """The orders of epochs block * together and those after it, [together, rows]."""
         kept = self._kept[source]
+        # the block of this epoch may be one of the two used last
         for number, orders in kept:
             if number == block:
                 return orders

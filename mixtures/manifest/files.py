@@ -115,6 +115,7 @@ def _check_version(value: Mapping[str, Any], where: str) -> None:
         raise DamagedData(f"{where}: not a manifest; plan again")
     # a rule of another name would give another order in silence
     for path, known in _known_rules(value).items():
+        # `a.b` is the key b of the mapping a
         found: Any = value
         for name in path.split("."):
             found = found[name]

@@ -206,6 +206,7 @@ def _choose(
     refuse_near_duplicates(decisions, found, text_pairs(recipe, pool, sources))
     if recipe.max_samples_per_clip is not None:
         refuse_beyond(decisions, recipe.max_samples_per_clip, clips)
+    # only rows of samples that stay go on; their order by key is kept
     left = [each[own.stays] for each, own in zip(rows, decisions, strict=True)]
     _check_left(recipe, pool, sources, decisions, left)
     return _Chosen(
@@ -243,6 +244,7 @@ def _check_left(
         )
     ]
     refused = refused_before(pool, sources)
+    # books of all sources, also of those that have samples left: nothing is published here
     books = [_books(pool, *each, 0) for each in zip(plans, refused, strict=True)]
     refused += [_refusals(pool, each.admitted, each.decisions) for each in plans]
     refusals = pa.concat_tables(refused)

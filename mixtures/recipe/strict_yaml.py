@@ -60,6 +60,7 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:float", _exact)
 def load_yaml(path: Path) -> Any:
     """The one document in `path`; UserError says what is not plain about it."""
     try:
+        # one byte more than allowed is enough to know that a file is too large
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
