@@ -50,7 +50,7 @@ CHOSEN: dict[str, Sequence[bytes]] = {
     "plan tables": (rb"^(.)NUMPY", rb"'shape': \((\d)", rb"'descr'.*?(\d)"),
     "plan tokenizer": (rb'"vocab".*?(\d)',),
     "COMMITTED.json": (
-        rb'"step":(\d),"v"', rb'"step":(\d)}$', rb'"pack":(\d)', rb'"window":(\d)',
+        rb'"step":(\d),"v"', rb'"step":(\d),"total"', rb'"pack":(\d)', rb'"window":(\d)',
         rb'"(files)"',
     ),
     "leak index": (rb'"(questions)"', rb'"fingerprints":"[^"]*(\d)'),
