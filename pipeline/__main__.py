@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
 from rich.table import Column, Table
 
+from mixtures.console import Console
 from pipeline.build import Built, build
 from pipeline.jobs.job import Job
 from pipeline.jobs.leak_index import build_index

@@ -18,18 +18,6 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Categories of characters that a terminal obeys, hides or reorders by, or that no font has."""
 
 
-class UserError(ValueError):
-    """What is wrong, where, and the remedy: a line for each mistake; exit status 2."""
-
-
-class DamagedData(UserError):
-    """Stored bytes fail their checksum or their shape; the message names file and place."""
-
-
-class MissingData(UserError):
-    """An index or a manifest names bytes that the given data does not hold."""
-
-
 def escaped(text: str) -> str:
     """Text of strangers as it may be shown: on one line, what a terminal would obey spelled out."""
     if text.isascii() and text.isprintable():
@@ -40,12 +28,30 @@ def escaped(text: str) -> str:
     )
 
 
+class UserError(ValueError):
+    """What is wrong, where, and the remedy: a line for each argument; exit status 2.
+
+    Names of strangers stand in such lines, so what a terminal would obey in them is spelled out.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(escaped(str(line)) for line in self.args)
+
+
+class DamagedData(UserError):
+    """Stored bytes fail their checksum or their shape; the message names file and place."""
+
+
+class MissingData(UserError):
+    """An index or a manifest names bytes that the given data does not hold."""
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command line; a UserError or a refused folder becomes a line each and status 2."""
     try:
         main()
     except UserError as error:
-        sys.stderr.writelines(f"error: {escaped(line)}\n" for line in str(error).split("\n"))
+        sys.stderr.writelines(f"error: {line}\n" for line in str(error).split("\n"))
         sys.exit(2)
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         sys.stderr.write(

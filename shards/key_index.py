@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from shards.errors import DamagedData
 from shards.ids import sha256_file
-from shards.store import Store
+from shards.store import Store, private_folder
 
 EntryIds = NDArray[np.bytes_]
 _ID = np.dtype("S18")
@@ -143,8 +143,8 @@ def _write(path: Path, table: pa.Table) -> None:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    private_folder(folder)
+    descriptor = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

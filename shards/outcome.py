@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shards.envelope import Envelope
-from shards.errors import DamagedData, UserError
+from shards.errors import DamagedData, UserError, escaped
 from shards.ids import sha256_hex
 from shards.index import read_table, write_table
 from shards.store import Store
@@ -124,6 +124,7 @@ class Refused:
     def __post_init__(self) -> None:
         if self.code not in CODES or self.stage not in STAGES:
             raise AssertionError(f"unknown refusal {self.stage}/{self.code}")
+        object.__setattr__(self, "detail", escaped(self.detail))  # it goes to pages and terminals
 
 
 BOOKS = "books.json"

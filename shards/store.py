@@ -162,3 +162,28 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def private_folder(path: Path) -> Path:
+    """The folder, made if it is not there: a real one, of this user, that nobody else may enter.
+
+    What caches and scratch hold is believed later on, so nobody else may have put anything there.
+    One that others could read is closed to them; UserError for one that others could write to, for
+    a link, and for somebody else's.
+    """
+    remedy = "name a folder of your own, or remove this one"
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise UserError(f"{path}: no folder for you alone: {error.strerror}; {remedy}") from error
+    try:
+        found = os.fstat(held)
+        if found.st_uid != os.geteuid():
+            raise UserError(f"{path}: belongs to somebody else; {remedy}")
+        if found.st_mode & 0o022:
+            raise UserError(f"{path}: other users may write there; {remedy}")
+        os.fchmod(held, 0o700)
+    finally:
+        os.close(held)
+    return path

@@ -9,8 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
+from mixtures.console import Console
 from shards.errors import UserError, run_command
 
 EPILOG = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ from train.weights.fill import fill
 from train.weights.packed_check import check_packed
 from train.weights.start import open_sources
 from train.weights.stream import with_names
+from train.weights.tables import stored_of
 from train.weights.tensor_files import INDEX, SINGLE
 
 SHARD_BYTES = 2 << 30
@@ -53,8 +55,8 @@ def assemble(decoder: str, tower: str, recipe_path: Path, out: Path) -> int:
     sources = {part: with_names(source) for part, source in open_sources(parts).items()}
     wanted = model_config(config, rules, sources)
     check_packed(wanted.text_config.to_dict())
-    (stored,) = {each.dtype for each in sources["decoder"].stored.values()}
-    wanted.dtype = _DTYPES[stored]
+    kinds = Counter(each.dtype for each in stored_of("decoder", sources["decoder"]).values())
+    wanted.dtype = _DTYPES[kinds.most_common(1)[0][0]]
     with torch.device("meta"):
         model = SlowFastForConditionalGeneration(wanted)
     temporary = out.with_name(f".{out.name}.tmp")

@@ -317,8 +317,13 @@ class Config:
         Text, key("Its name in train.model.projectors; it fits the manifest's arrangement.", "isf")
     ] = "gsf"
     pool_before_projection: Annotated[
-        YesNo, key("Whether patches are pooled before the MLP or after it.", "false")
-    ] = True
+        YesNo | None,
+        key(
+            "Whether patches are pooled before the MLP or after it (default: as the projector's "
+            "authors do).",
+            "false",
+        ),
+    ] = None
     packed_attention: Annotated[
         str,
         one_of("auto", "sdpa_blocks", "flex", "varlen"),
@@ -340,8 +345,10 @@ class Config:
         key("Whether the same run gives the same bits; `auto`: where no GPU is used.", "true"),
     ] = "auto"
     tower_chunk: Annotated[
-        Integer, key("Patches of one call of the tower at most; 0: no bound.", "65536", least=0)
-    ] = 0
+        Integer,
+        key("Patches of one call of the tower: no frame is split, so up to a frame more.",
+            "65536", least=1),
+    ] = 16_384  # fmt: skip
     global_batch: Annotated[Integer, key("Packs of a step, over all processes.", "64", least=1)] = 4
     micro_batch: Annotated[Integer, key("Packs of one forward pass.", "2", least=1)] = 1
     save_every: Annotated[Integer, key("Steps between two checkpoints.", "200", least=1)] = 100
@@ -391,9 +398,9 @@ def load_config(path: Path) -> Config:
     wrong = [*_moved(tree), *fields.mistakes(Config, tree)]
     if not wrong:
         config = fields.parse(Config, tree, str(path))
-        wrong = [*_conflicts(config), *_without_effect(tree), *_not_yet(config)]
+        wrong = [*_conflicts(config), *_without_effect(tree)]
     if wrong:
-        raise UserError("\n".join(f"{path}: {line}" for line in wrong))
+        raise UserError(*(f"{path}: {line}" for line in wrong))
     return config
 
 
@@ -423,6 +430,10 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield "offload: weights lie on the CPU under `zero_stage: 3` only; write optimizer"
     if config.stochastic.keep != 1 and not config.parts.tower.train:
         yield "stochastic: the tower is not trained; remove the key"
+    if config.stochastic.keep.numerator != 1:
+        yield f"stochastic: keep: {config.stochastic.keep} is not 1/N; write 1/4, or another 1/N"
+    if config.parts.projector.checkpoint:
+        yield "parts: projector: checkpoint: it keeps next to nothing; remove the key"
 
 
 def _without_effect(tree: Any) -> Iterator[str]:
@@ -438,18 +449,6 @@ def _without_effect(tree: Any) -> Iterator[str]:
         for key_ in frozen if part.get("train") is False else ():
             if key_ in part:
                 yield f"parts: {name}: {key_}: does nothing under `train: false`; remove it"
-
-
-def _not_yet(config: Config) -> Iterator[str]:
-    """A line for each key that has no effect yet; it goes when the effect comes."""
-    parts = _parts(config)
-    for name, part in parts.items():
-        if part.checkpoint:
-            yield f"parts: {name}: checkpoint: not yet"
-    if config.tower_chunk:
-        yield "tower_chunk: not yet; remove the key"
-    if config.stochastic != Stochastic():
-        yield "stochastic: not yet; remove the key"
 
 
 def _parts(config: Config) -> dict[str, Part]:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mixtures.console import Console
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError
@@ -27,6 +27,7 @@ from train.data.collate import Pack
 from train.data.node_cache import this_node
 from train.data.pack_stream import Stream
 from train.data.render import Rules
+from train.data.tower_plan import TowerRule
 from train.engine import checkpoint
 from train.engine.interface import Engine
 from train.engine.open_engine import open_engine
@@ -97,7 +98,14 @@ def open_stream(config: Config, manifest: Manifest, data: str, engine: Engine) -
         micro_batch=config.micro_batch,
         cache_bytes=config.cache_mib << 20,
         node=this_node(config.node_folder, config.node_mib << 20, engine.rank, os.environ),
+        tower=tower_rule(config),
     )
+
+
+def tower_rule(config: Config) -> TowerRule:
+    """How the tower runs over packs, as the config has it."""
+    rule = config.stochastic
+    return TowerRule(chunk=config.tower_chunk, keep=rule.keep.denominator, seed=rule.seed)
 
 
 def train(run: Training) -> None:

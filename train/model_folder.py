@@ -32,7 +32,7 @@ from train.model.processing import processor_of
 from train.weights.fill import fill
 from train.weights.packed_check import check_packed
 from train.weights.source import DESCRIPTION, SCHEMA, read_description
-from train.weights.start import Sources, open_sources, text_of, vision_of, wrong_tokens
+from train.weights.start import Sources, open_sources, text_of, vision_of, wrong_tokens, wrong_tower
 from train.weights.stream import with_names
 from train.weights.tensor_files import checked
 
@@ -87,8 +87,11 @@ def model_config(config: Config, rules: Rules, sources: Sources) -> SlowFastConf
     if "decoder" in sources:
         for line in wrong_tokens(sources["decoder"], codec, "the manifest"):
             raise UserError(line)
+    vision = vision_of(config, sources)
+    for line in wrong_tower(vision, sources.get("tower"), rules.layout.patch, "the manifest"):
+        raise UserError(line)
     return SlowFastConfig(
-        vision_config=vision_of(config, sources),
+        vision_config=vision,
         text_config=text_of(config, sources, codec.vocab_size),
         layout=asdict(rules.layout),
         projector=config.projector,

@@ -1,15 +1,17 @@
 """Sets of sixty short clips made by seed, thirteen changed copies of each, and look-alikes.
 
 Clips pan and zoom over distinct photographs and page scans, show digits that come and go, or loop
-distinct crops of the real clips. Everything is encoded by ffmpeg, as files for the media door. The
-second set has other windows, digits, crops, and places and rates of its copies.
+distinct crops of the real clips. Everything is encoded by ffmpeg, as files for the media door. Each
+further set has other windows, digits, crops, and places and rates of its copies.
 """
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -29,22 +31,27 @@ H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-thre
 CROPS = (  # of the real clips, by set: (columns, rows), each cell a clip of its own
     {"bigbuckbunny": (2, 2), "bikes": (3, 1), "carphone_pristine": (2, 1)},
     {"bigbuckbunny": (3, 1), "bikes": (2, 2), "carphone_pristine": (1, 2)},
+    {"bigbuckbunny": (1, 3), "bikes": (4, 1), "carphone_pristine": (2, 2)},
 )
 Frames = NDArray[np.uint8]
 
 
 def made(folder: Path, which: int) -> None:
-    """All files of set 0 or 1, `NN-what.mp4`: NN-base and its copies; `look-alike-*.mp4` with 0."""
+    """All files of a set, `NN-what.mp4`: NN-base and its copies; `look-alike-*.mp4` with 0."""
     if (folder / "ready").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for source in sources(which):
-        base = folder / f"{source.number:02d}-base.mp4"
-        source.write(base)
-        write_copies(base, source)
+    with ProcessPoolExecutor() as workers:
+        list(workers.map(write_base_and_copies, sources(which), itertools.repeat(folder)))
     if which == 0:
         write_look_alikes(folder)
     (folder / "ready").touch()
+
+
+def write_base_and_copies(source: Source, folder: Path) -> None:
+    base = folder / f"{source.number:02d}-base.mp4"
+    source.write(base)
+    write_copies(base, source)
 
 
 class Source(ABC):

@@ -91,7 +91,9 @@ class World:
         checkpoint.begin(folder)
         (folder / "model.bin").write_bytes(bytes(range(256)) * 16)
         data = {"v": 2, "manifest_id": "m" * 64, "step": step, "window": 1, "pack": 3}
-        head = {"step": step, "manifest_id": "m" * 64, "config": "c" * 64}
+        run = {"manifest_id": "m" * 64, "config": "c" * 64, "precision": "fp32", "total": 9}
+        state = {"optimizer_state": "fp32", "frozen": {}, "guard": {"losses": [], "skipped": 0}}
+        head = run | state | {"step": step, "updates": step}
         checkpoint.commit(folder, head | {"data": data | {"global_batch": 4}})
 
     def kinds(self) -> list[Kind]:

@@ -28,7 +28,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from benchmarks.curation import damaged_pictures, strangers
+from benchmarks.curation import attacks, damaged_pictures, strangers
 from benchmarks.frame import Bar, at_most, equal
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
@@ -99,6 +99,7 @@ def run(console: Console) -> list[Bar]:
             equal("addresses that are not refused", led_astray(console), 0),
             equal("recipes that are not refused with their reason", misjudged(console), 0),
             *damaged_pictures.bars(console),
+            *attacks.bars(console),
         ]
 
 

@@ -7,55 +7,113 @@
     game screens     one game and one run; another score and other lives (films)
     sprites          one ground; another figure on it, or another way of it (films and pictures)
 
-A group has four members, every two of which are a pair. What differs is at least a hundredth of the
-picture high, and no pair differs by an overlay alone that only one of them has.
+A group has four members, every two of which are a pair. In the second half of the groups what
+differs is written a third smaller: digits down to 6 pixels. No pair differs by an overlay alone
+that only one of them has. Whether two members differ is looked up in what the media door stores of
+them: a member that differs from one before in fewer than VISIBLE squares, each a hundredth of the
+picture high, is drawn anew.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.curation.copies import H264, QUIET, piped
+from pipeline.media import decode
+from pipeline.media.decoded import Decoded
+from shards.profile import Profile
 
 GROUPS, MEMBERS = 12, 4  # of each kind
 SIZES = ((192, 144), (320, 240), (512, 384), (768, 512), (1024, 768), (1536, 1152))
 FILM_SIZES = ((192, 144), (256, 192), (320, 240), (480, 360), (640, 360), (1536, 864))
 RATE, SECONDS = 8, 5
+LEAST_TEXT = 8  # px; its digits are 6 pixels high
+STEP, VISIBLE = 48, 4  # luma, and squares of a hundredth of the height that differ by as much
 WORDS = "amount order street river paper total count north market letter summer engine".split()
 INK = [(200, 30, 30), (30, 140, 30), (40, 60, 200), (230, 200, 40), (240, 240, 240), (20, 20, 20)]
 Draw = np.random.Generator
 Size = tuple[int, int]
-Frames = NDArray[np.uint8]
+Luma = NDArray[np.uint8]
 
 
 def made(folder: Path, which: int) -> list[Path]:
-    """The files of set 0 or 1, `kind-group-member`; they are written once."""
+    """The files of a set, `kind-group-member`, and `visible.json`; they are written once."""
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "ready").exists():
-        for (kind, draw), group in itertools.product(KINDS.items(), range(GROUPS)):
-            for member in range(MEMBERS):
-                _write(folder / f"{kind}-{group:02d}-{member}", draw, (which, group, member))
-        (folder / "ready").touch()
+    least = folder / "visible.json"
+    if not least.exists():
+        with ProcessPoolExecutor() as workers:
+            groups = [(folder, kind, which, group) for kind in KINDS for group in range(GROUPS)]
+            found = min(workers.map(_write_group, *zip(*groups, strict=True)))
+        least.write_text(json.dumps(dict(zip(("squares", "of", "between"), found, strict=True))))
     return sorted(path for path in folder.iterdir() if path.suffix in (".png", ".mp4"))
 
 
-def _write(path: Path, draw: Kind, number: tuple[int, int, int]) -> None:
-    which, group, member = number
-    frames = list(draw(_seeded(which, group), _seeded(which, group, 1 + member), group))
+def least_visible(folder: Path) -> str:
+    """The smallest difference of a pair of a set that was made."""
+    found = json.loads((folder / "visible.json").read_text())
+    width, height = found["of"]
+    return f"{found['squares']} squares of {width} x {height} ({' and '.join(found['between'])})"
+
+
+def _write_group(
+    folder: Path, kind: str, which: int, group: int
+) -> tuple[int, tuple[int, int], list[str]]:
+    """Write the members of a group; the least of their differences, in squares, of how many, and
+    between which two."""
+    shown: dict[str, Luma] = {}
+    differences = []
+    for member in range(MEMBERS):
+        name = f"{kind}-{group:02d}-{member}"
+        for attempt in itertools.count():
+            draws = _seeded(which, group), _seeded(which, group, 1 + member, attempt)
+            pictures = _stored(_write(folder / name, KINDS[kind](*draws, group)))
+            apart = [(differing(pictures, each), [other, name]) for other, each in shown.items()]
+            if all(squares >= VISIBLE for squares, _ in apart):
+                break
+        shown[name] = pictures
+        differences += apart
+    squares, between = min(differences)
+    return squares, pictures.shape[:0:-1], between
+
+
+def _write(path: Path, drawn: Iterator[Image.Image]) -> Path:
+    frames = list(drawn)
     if len(frames) == 1:
         frames[0].save(path.with_suffix(".png"))
-        return
+        return path.with_suffix(".png")
     width, height = frames[0].size
     raw = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {RATE} -i -".split()
     command = [*QUIET, *raw, *H264, "-crf", "20", str(path.with_suffix(".mp4"))]
     piped(command, (np.asarray(frame) for frame in frames))
+    return path.with_suffix(".mp4")
+
+
+def _stored(path: Path) -> Luma:
+    """What the media door stores of a file, as the mean luma of squares of a hundredth of its
+    height [n, rows, columns]; of at least two pixels."""
+    kind = "image" if path.suffix == ".png" else "video"
+    found = decode.decode(path, kind, Profile())
+    assert isinstance(found, Decoded), (path, found)
+    square = max(2, found.height / 100)
+    size = round(found.width / square), round(found.height / square)
+    planes = (simplejpeg.decode_jpeg(frame, "GRAY")[..., 0] for frame in found.frames)
+    return np.stack([Image.fromarray(p).resize(size, Image.Resampling.BOX) for p in planes])
+
+
+def differing(pictures: Luma, others: Luma) -> int:
+    """How many squares differ by STEP and more, in the pair of pictures where most do."""
+    off = abs(pictures.astype(np.int16) - others) >= STEP
+    return int(off.sum(axis=(1, 2)).max())
 
 
 def _seeded(*key: int) -> Draw:
@@ -66,6 +124,11 @@ def number(draw: Draw) -> str:
     return f"{draw.integers(100, 1000)}.{draw.integers(100):02d}"
 
 
+def finer(group: int) -> float:
+    """How large what differs is written: the second half of the groups has smaller letters."""
+    return 1.0 if group % GROUPS < GROUPS // 2 else 0.65
+
+
 def words(draw: Draw, count: int) -> str:
     return " ".join(WORDS[at] for at in draw.integers(0, len(WORDS), count))
 
@@ -73,14 +136,15 @@ def words(draw: Draw, count: int) -> str:
 def text(
     canvas: ImageDraw.ImageDraw, at: tuple[float, float], said: str, px: float, **kw: Any
 ) -> None:
-    canvas.text(at, said, font_size=max(9, px), **{"fill": "black", **kw})
+    canvas.text(at, said, font_size=max(LEAST_TEXT, px), **{"fill": "black", **kw})
 
 
 def documents(same: Draw, own: Draw, group: int) -> Iterator[Image.Image]:
     """A form: a heading, ruled lines with words, and one to three fields of its own."""
     width, height = SIZES[group % len(SIZES)]
     image = Image.new("RGB", (width, height), tuple(same.integers(225, 256, 3).tolist()))
-    canvas, small = ImageDraw.Draw(image), height / same.choice([22, 28, 34])
+    canvas = ImageDraw.Draw(image)
+    small = height / same.choice([22, 28, 34]) * finer(group)
     text(canvas, (width * 0.06, height * 0.05), words(same, 2).upper(), height / 14)
     rows = np.linspace(height * 0.2, height * 0.9, 9)
     field = set(same.choice(8, 1 + group % 3, replace=False).tolist())
@@ -132,7 +196,8 @@ def slides(same: Draw, own: Draw, group: int) -> Iterator[Image.Image]:
         text(canvas, (width * 0.05, height * 0.03), words(same, 2), height / 11, fill="white")
         for row in range(5):
             said = f"- {words(same, 2)} {number(own if row == group % 5 else same)}"
-            text(canvas, (width * 0.07, height * (0.22 + 0.14 * row)), said, height / 16)
+            at = (width * 0.07, height * (0.22 + 0.14 * row))
+            text(canvas, at, said, height / 16 * finer(group))
         pages.append(image)
     for frame in range(RATE * SECONDS):
         yield pages[frame * 3 // (RATE * SECONDS)]
@@ -167,7 +232,8 @@ def fixed_cameras(same: Draw, own: Draw, group: int) -> Iterator[Image.Image]:
             x, y = shared[frame]
             canvas.ellipse((x, y, x + width / 7, y + width / 7), fill=INK[group % 6])
             canvas.rectangle((width * 0.76, height * 0.02, width, height * 0.14), fill="black")
-            text(canvas, (width * 0.79, height * 0.03), label, height / 11, fill="white")
+            at = (width * 0.79, height * 0.03)
+            text(canvas, at, label, height / 11 * finer(group), fill="white")
         yield image
 
 
@@ -189,7 +255,8 @@ def game_screens(same: Draw, own: Draw, group: int) -> Iterator[Image.Image]:
         x, y = hero[frame]
         canvas.rectangle((x, y, x + block, y + block), fill=tuple(inks[2].tolist()))
         canvas.rectangle((0, 0, width, height * 0.12), fill="black")
-        text(canvas, (width * 0.04, height * 0.01), f"SCORE {score}", height / 13, fill="white")
+        at = (width * 0.04, height * 0.01)
+        text(canvas, at, f"SCORE {score}", height / 13 * finer(group), fill="white")
         for life in range(lives):
             at = width * (0.95 - 0.07 * life)
             canvas.ellipse((at - height / 14, height * 0.02, at, height * 0.1), fill=INK[0])

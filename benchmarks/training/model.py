@@ -25,10 +25,11 @@ from mixtures.tokens.text import Rendered
 from mixtures.tokens.token_plan import plan_frames
 from shards.errors import UserError
 from train.data.collate import Pack, RenderedSample, build_pack
+from train.data.tower_plan import groups_of
 from train.model.config import SlowFastConfig
 from train.model.inputs import packed_row
 from train.model.modeling import SlowFastForConditionalGeneration
-from train.model.vision import Block, OryxVisionConfig, OryxVisionTower, normalised, plan_groups
+from train.model.vision import Block, OryxVisionConfig, OryxVisionTower, normalised
 from train.sizing.published_sizes import TEXT
 from train.sizing.tables import READINGS, VIDEOS, video_tokens
 
@@ -124,7 +125,7 @@ def one_by_one(tower: OryxVisionTower, patches: Tensor, grids: Tensor) -> Tensor
 def padded(tower: OryxVisionTower, patches: Tensor, grids: Tensor) -> Tensor:
     """The same weights over one batch [N, L, C] as long as its longest image, masked."""
     counts = grids.prod(1).tolist()
-    groups = [plan_groups(grid[None].numpy())[0] for grid in grids]
+    groups = [groups_of(grid[None].numpy()) for grid in grids]
     placed = [
         tower.embeddings(part, group)
         for part, group in zip(patches.split(counts), groups, strict=True)
@@ -189,7 +190,7 @@ def share(console: Console) -> list[Bar]:
 
     def project_and_splice() -> None:
         rows = model.get_input_embeddings()(row.ids)
-        made = model.projector(kept[0], shown.grids, shown.slots, shown.seconds)
+        made = model.projector(kept[0], shown.tower.frames, shown.slots, shown.seconds)
         rows.index_copy(0, shown.slots.position, made)
 
     spent = [timed(tower, "cpu"), *(timed(project_and_splice, "cpu") for _ in range(3))]

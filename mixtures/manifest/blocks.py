@@ -26,13 +26,15 @@ _KEPT_BLOCKS = 8
 class Block:
     """Some windows after each other: `places` of pack p are `places[ends[p]:ends[p + 1]]`.
 
-    Places count the positions of `draw`; `costs` estimates the work of each pack.
+    Places count the positions of `draw`; `costs` estimates the work of each pack, `patches` counts
+    those that it shows to the tower.
     """
 
     draw: Draw
     places: NDArray[np.int64]
     ends: NDArray[np.int64]
     costs: NDArray[np.int64]
+    patches: NDArray[np.int64]
     packs_per_window: NDArray[np.int64]
 
     def places_of(self, packs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -90,6 +92,7 @@ class Blocks:
         pack = self._emitted(first, numbers, packs_per_window)
         # places sorted by pack, and where each pack ends among them (a CSR layout)
         sizes = np.bincount(pack, minlength=int(packs_per_window.sum()))
+        patches = records["patches"].astype(np.int64)
         # what sharding balances: tokens through the decoder and patches through the tower
         work = records["tokens"].astype(np.int64) + records["patches"] // PATCHES_PER_TOKEN
         return Block(
@@ -97,6 +100,7 @@ class Blocks:
             places=np.argsort(pack, kind="stable"),
             ends=np.concatenate([[0], np.cumsum(sizes)]),
             costs=group_sums(work, pack, len(sizes)),
+            patches=group_sums(patches, pack, len(sizes)),
             packs_per_window=packs_per_window,
         )
 

@@ -60,6 +60,12 @@ class Packs:
                 found[number] = tuple(samples[start:end])
         return [found[number] for number in numbers]
 
+    def patches(self, numbers: Sequence[int]) -> int:
+        """The patches of these packs' samples, as the plan counted them."""
+        ascending = np.sort(np.array(numbers, np.int64))
+        blocks = self._by_block(ascending)
+        return sum(int(block.patches[inside].sum()) for block, _, inside in blocks)
+
     def costs(self, start: int, stop: int) -> NDArray[np.int64]:
         """An estimate of the work of packs start..stop-1, in tokens; a finite order runs out."""
         # only the end of a finite order is nearer than that

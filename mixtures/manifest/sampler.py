@@ -59,6 +59,10 @@ class BatchSampler:
         """The packs of these numbers, in their order."""
         return self._packs.packs(numbers)
 
+    def patches(self, numbers: Sequence[int]) -> int:
+        """The patches of the packs of these numbers, as the plan counted them."""
+        return self._packs.patches(numbers)
+
     def packs_by_rank(self, step: int, world_size: int) -> list[list[int]]:
         """The pack numbers of a step for each rank."""
         # 1. shuffle the step's packs, 2. shard them over lanes by cost, 3. permute lanes and ranks:

@@ -5,7 +5,7 @@ Reads the pool, and puts into it only the columns it read (`mixtures.pool.column
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -206,7 +206,6 @@ def _choose(
     refuse_near_duplicates(decisions, found, text_pairs(recipe, pool, sources))
     if recipe.max_samples_per_clip is not None:
         refuse_beyond(decisions, recipe.max_samples_per_clip, clips)
-    # only rows of samples that stay go on; their order by key is kept
     left = [each[own.stays] for each, own in zip(rows, decisions, strict=True)]
     _check_left(recipe, pool, sources, decisions, left)
     return _Chosen(
@@ -222,8 +221,8 @@ def _choose(
 class NothingLeft(UserError):
     """No sample of some sources is left; `books` and `refusals` (REFUSED) are those of all."""
 
-    def __init__(self, told: str, books: Sequence[Books], refusals: pa.Table) -> None:
-        super().__init__(told)
+    def __init__(self, told: Iterable[str], books: Sequence[Books], refusals: pa.Table) -> None:
+        super().__init__(*told)
         self.books, self.refusals = books, refusals
 
 
@@ -255,7 +254,7 @@ def _check_left(
         for plan in plans
         if not len(plan.table)
     )
-    raise NothingLeft("\n".join(told), books, refusals)
+    raise NothingLeft(told, books, refusals)
 
 
 def _join(

@@ -44,7 +44,7 @@ def parse(model: type[T], tree: object, where: str) -> T:
     """A tree of plain values as a value of `model`; UserError has one line for each mistake."""
     # all mistakes in one go: a file that is mended line by line is planned line by line
     if wrong := mistakes(model, tree):
-        raise UserError("\n".join(f"{where}: {line}" for line in wrong))
+        raise UserError(*(f"{where}: {line}" for line in wrong))
     value: T = _adapter(model).validate_python(tree)  # type: ignore[arg-type]
     return value
 

@@ -29,7 +29,7 @@ def check(recipe: Recipe) -> None:
         _bad_frames,
     )
     if broken := [f"{recipe.path}: {line}" for rule in rules for line in rule(recipe)]:
-        raise UserError("\n".join(broken))
+        raise UserError(*broken)
 
 
 def _bad_places(recipe: Recipe) -> Iterator[str]:
@@ -91,6 +91,7 @@ def _bad_names(recipe: Recipe) -> Iterator[str]:
 
 def repeated(key: str, entries: Sequence[Published]) -> Iterator[str]:
     """What is wrong with names that several entries of a list have."""
+    # every repeated name once, however often it is there
     counts = Counter(entry.name for entry in entries)
     for name, count in counts.items():
         if count > 1:
@@ -159,7 +160,7 @@ def _bad_duplicates(recipe: Recipe) -> Iterator[str]:
 def check_view(view: View, profile: Profile, where: str) -> None:
     """Raise UserError where a view asks for more than a pool of this profile holds."""
     if broken := [f"{where}: {line}" for line in _beyond(view, profile)]:
-        raise UserError("\n".join(broken))
+        raise UserError(*broken)
 
 
 def _bad_frames(recipe: Recipe) -> Iterator[str]:

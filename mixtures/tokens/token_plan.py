@@ -46,7 +46,12 @@ def image_stride(grid: tuple[int, int], cfg: LayoutConfig, images: int) -> int:
 
 
 def slow_indices(frames: int, cfg: LayoutConfig) -> list[int]:
-    """Which frames of the view the slow path shows; all of them where there are too few."""
+    """Which frames of the view the slow path shows; all of them where there are too few.
+
+    SlowFast-LLaVA (`arrangement: v1`) always shows so many: of a short video some more than once.
+    """
+    if cfg.arrangement == "v1":
+        return [i * frames // cfg.slow_frames for i in range(cfg.slow_frames)]
     return spread(frames, cfg.slow_frames)
 
 
@@ -75,7 +80,8 @@ def plan_frames(
 ) -> TokenPlan:
     """The runs of one clip in order; `grids` and `seconds` have one entry per frame of the view.
 
-    A video with fewer than `slow_frames` frames shows them all in the slow block; the fast block
+    A video with fewer than `slow_frames` frames shows them all in the slow block (v1 repeats some:
+    `slow_indices`); the fast block
     always shows all. ValueError for a video without frames.
     """
     if cfg.pathways == "none":

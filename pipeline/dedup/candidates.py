@@ -32,6 +32,7 @@ def candidates(
     asking: Prints, stored: Hashed, ours: AbstractSet[str], others: AbstractSet[str]
 ) -> pa.Table:
     """Rows of shards.index.CANDIDATES: of each pair one clip is of `ours`, one of `others`."""
+    # equal hashes are one for the join, and clips again behind it
     hashes, picture, view = _asked(asking)
     first, group = distinct(hashes)
     known, crowd = distinct(stored.hashes)
@@ -43,16 +44,20 @@ def candidates(
 
 
 def _asked(asking: Prints) -> tuple[Hashes, Ints, Ints]:
-    """Hashes of all pictures in all views, and the picture and the number of the view of each."""
+    """(hashes [n, 4], picture [n], view [n]): all pictures in all views, the row of the picture in
+    `asking.pictures`, and the number of the view."""
+    # the views that every clip has, of all pictures at once
     pictures = asking.pictures.astype(np.float32)
     whole = np.arange(len(pictures))
     hashes = [view_hashes(pictures, view) for view in SIDES_AND_CROPS]
     asked = [(whole, number) for number in range(len(SIDES_AND_CROPS))]
     for clip in range(len(asking.clips)):
         rows = asking.rows(clip)
+        # what lies between black bars: where they are differs from clip to clip
         for number, view in enumerate(in_bars(asking.pictures[rows]), len(SIDES_AND_CROPS)):
             hashes.append(view_hashes(pictures[rows], view))
             asked.append((whole[rows], number))
+        # and the picture as it is without its logo
         logo = still(pictures[rows])
         if logo.any():
             hashes.append(view_hashes(filled(pictures[rows], logo), SIDES_AND_CROPS[AS_IT_IS]))
@@ -74,6 +79,7 @@ def _expanded(
     rows: Ints, columns: Ints, left: tuple[Ints, Ints, Ints], right: tuple[Ints, Ints, Ints]
 ) -> tuple[Ints, Ints, Ints]:
     """(pair, member of its row's group, member of its column's group), every combination."""
+    # the products of the two groups' members, one behind the other, each by its number within
     wide = right[2][columns]
     many = left[2][rows] * wide
     pair = np.repeat(np.arange(len(rows)), many)
@@ -86,6 +92,7 @@ def _table(
     asking: Prints, stored: Hashed, found: Ints, sides: tuple[AbstractSet[str], AbstractSet[str]]
 ) -> pa.Table:
     """The nearest SEEDS of each pair of clips and view, one for each picture that asks."""
+    # only pairs that were asked for: two clips of one kind, near enough for that kind
     picture, view, other, bits = found
     a, b = asking.clip[picture], stored.clip[other]
     names, others = np.array(asking.clips, object), np.array(stored.clips, object)
@@ -94,6 +101,7 @@ def _table(
     wanted = (one & other_two) | (other_one & two)
     far = np.where(asking.video[a], FAR, IMAGE_FAR)
     keep = (names[a] != others[b]) & (asking.video[a] == stored.video[b]) & wanted & (bits <= far)
+    # the nearest picture for each that asks, then the SEEDS nearest of these per clips and view
     places = picture - asking.first[a], stored.picture[other]
     rows = np.stack([a, b, view, places[0], bits, places[1]])[:, keep]
     rows = _nearest(rows, 4, 1)
@@ -104,6 +112,7 @@ def _table(
 
 def _nearest(rows: Ints, group: int, most: int) -> Ints:
     """Of rows [k, n] that agree in the first `group` values the least `most`, sorted."""
+    # the place of a row in its group is how far it is behind the group's start
     rows = rows[:, np.lexsort(rows[::-1])]
     new = np.append(True, (rows[:group, 1:] != rows[:group, :-1]).any(axis=0))[: rows.shape[1]]
     start = np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))

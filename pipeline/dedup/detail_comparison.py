@@ -16,11 +16,12 @@ two labels or two counters, it is content.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
+from pipeline.dedup import transforms
 from pipeline.dedup.details import LEVELS, WAYS, unpacked
 from pipeline.dedup.fingerprint_arrays import Detailed
 from pipeline.dedup.fingerprints import SIDE, Floats
@@ -34,18 +35,18 @@ from pipeline.dedup.registration import (
     warped,
 )
 from pipeline.dedup.static_overlays import LEAST_CHANGE, grown
-from pipeline.dedup.transforms import View
 
 SAME, DIFFERENT, UNDECIDED = "same", "different", "undecided"
-SURE, DOUBTFUL = 0.9, 1.2  # of what copies differ by at most; copies: 0.89, look-alikes: 0.95
+SURE, DOUBTFUL = 0.9, 1.2  # of what copies differ by at most; copies: 0.89, look-alikes: 0.98
 FITS_WELL = 0.75
 TOO_SMALL = 2  # steps of LEVELS by which one clip is smaller: the other may show what it cannot
 APART = 400_000  # µs; pictures of two films further apart show another moment
 EXACT = 60_000  # µs; a frame of 25 fps and more: the same moment
 STILL_APART = 0.55  # what images and films that stand still usually differ by; copies: 0.41
 STEPS = 1.0  # luma; from picture to picture of a film that moves all the time
-_COPIED = (0.25, 0.5, 0.6, 0.3)  # a copy's largest difference by its usual one: see _allowed
-_LUMA_COUNTS = 5.0
+_COPIED = (0.5, 0.6, 0.3)  # a copy's largest difference by its usual one: see _allowed
+_LEAST, _LEAST_EXACT = 0.25, 0.18  # of a patch of a copy, and where both show one moment
+_LUMA_COUNTS, _STILL_LUMA = 5.0, 0.5  # luma at most; nothing moved between two equal moments
 _STRUCTURE = 0.5  # of a tile that says something
 _STILLER, _SMOOTHER = 0.5, 0.25  # change and contrast in time of an overlay, of the other's
 _STANDS_STILL, _CONTRAST = 0.35, 4.0
@@ -62,7 +63,7 @@ class Shown:
     micros: Floats
     pictures: Floats
     details: Detailed
-    view: View
+    view: transforms.View
 
     def tiles(self, side: int) -> Floats:
         """float32[n, tiles, tiles, 8] at one side."""
@@ -103,6 +104,36 @@ def _moves(shown: Shown) -> bool:
     return bool(np.median(shown.pictures.std(axis=0)) >= LEAST_CHANGE and np.median(steps) >= STEPS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """[k, tiles, tiles]: by how much the tiles of k pairs of pictures differ (squared), how much
+    structure the one with more of it has (squared), and which tiles lie in both; [k]: the mean
+    difference, of a tile at most 1."""
+
+    off: Floats
+    structure: Floats
+    within: Bools
+    score: Floats
+
+    def better(self, known: _Fit | None) -> _Fit:
+        """Of each pair of pictures the fit that differs less."""
+        if known is None:
+            return self
+        worse = self.score >= known.score
+        for name in self.__slots__:
+            getattr(self, name)[worse] = getattr(known, name)[worse]
+        return self
+
+
+def _fit(moved: Floats, within: Bools, others: Floats) -> _Fit:
+    """How tiles [k, tiles, tiles, 8] differ from others where they lie within both."""
+    off = ((moved - others) ** 2).sum(axis=-1)
+    structure = np.maximum((moved**2).sum(axis=-1), (others**2).sum(axis=-1))
+    count = np.maximum(within.sum(axis=(1, 2)), 1)
+    score = (np.minimum(np.sqrt(off), 1) * within).sum(axis=(1, 2)) / count
+    return _Fit(off, structure, within, score)
+
+
 def _aligned(ours: Shown, theirs: Shown) -> Ints:
     """[k, 2]: pictures that lie next to each other in time; of images their only ones."""
     off = abs(ours.micros[:, None] - theirs.micros)
@@ -115,70 +146,73 @@ def _largest(ours: Shown, theirs: Shown, pairs: Ints, place: Floats) -> Floats:
     of what copies differ by at most."""
     side = max(set(ours.details.sides) & set(theirs.details.sides))
     one, other = ours.pictures[pairs[:, 0]], theirs.pictures[pairs[:, 1]]
-    start = np.repeat(place, len(pairs), axis=0)
+    start, asked = (
+        np.repeat(each, len(pairs), axis=0) for each in (place, transforms.start(ours.view))
+    )
     found = registered(one, other, start, 5)
     places = np.where(plausible(found, start)[:, None], found, start)
-    luma = abs(warped(one, places) - other) * inside(places)
-    usual_luma = np.quantile(luma, 0.75, axis=(1, 2))
+    luma = warped(one, places) - other
+    luma -= np.median(luma, axis=(1, 2), keepdims=True)  # a copy may be brighter as a whole
+    usual_luma = np.quantile(abs(luma) * inside(places), 0.75, axis=(1, 2))
     free = ~_covered(ours, theirs, place, LEVELS[side])
     tiles = ours.tiles(side)[pairs[:, 0]], theirs.tiles(side)[pairs[:, 1]]
-    off, structure, within = _laid(*tiles, places)
-    patches, says = np.sqrt(smoothed(off * free)), np.sqrt(smoothed(structure)) > _STRUCTURE
+    # registration may bend a picture until other letters fit: where it was sought from counts too
+    fit = _laid(*tiles, (places, start, asked))
+    patches = np.sqrt(smoothed(fit.off * free))
+    says = np.sqrt(smoothed(fit.structure)) > _STRUCTURE
     exact = abs(ours.micros[pairs[:, 0]] - theirs.micros[pairs[:, 1]]) <= EXACT
     moving, shares = _moves(ours) or _moves(theirs), []
-    for number, counted in enumerate(within & free):
+    for number, counted in enumerate(fit.within & free):
         usual = patches[number][counted & says[number]]
         if len(usual) < 4:
             continue
-        share = patches[number][counted].max() / _allowed(usual, float(usual_luma[number]))
-        apart = exact[number] and not moving and np.quantile(usual, 0.75) > STILL_APART
+        still = exact[number] and not moving
+        allowed = _LEAST_EXACT if exact[number] else _LEAST
+        allowed += _allowed(usual, min(usual_luma[number], _STILL_LUMA if still else _LUMA_COUNTS))
+        share = patches[number][counted].max() / allowed
+        apart = still and np.quantile(usual, 0.75) > STILL_APART
         shares.append(np.inf if apart else share)
     return np.array(shares, np.float32)
 
 
 def _allowed(patches: Floats, luma: float) -> float:
-    """How much a patch of a copy differs at most where its patches, and its luma, usually differ
-    so much."""
-    least, usual, many, of_luma = _COPIED
+    """How much more than the least a patch of a copy differs at most, where its patches, and its
+    luma, usually differ so much."""
+    usual, many, of_luma = _COPIED
     three_quarters, nine_tenths = np.quantile(patches, (0.75, 0.9)).tolist()
-    return float(
-        least + usual * three_quarters + many * nine_tenths + of_luma * min(luma, _LUMA_COUNTS)
-    )
+    return float(usual * three_quarters + many * nine_tenths + of_luma * luma)
 
 
-def _laid(tiles: Floats, others: Floats, places: Floats) -> tuple[Floats, Floats, Bools]:
-    """[k, tiles, tiles]: by how much pairs of pictures differ (squared), how much structure the
-    one with more of it has (squared), and which tiles lie in both; at the shift that fits best."""
-    best = None
-    for down, across in product(_SHIFTS, repeat=2):
-        moved, within = _moved(tiles, places, (down, across))
-        off = ((moved - others) ** 2).sum(axis=-1)
-        structure = np.maximum((moved**2).sum(axis=-1), (others**2).sum(axis=-1))
-        count = np.maximum(within.sum(axis=(1, 2)), 1)
-        score = (np.minimum(np.sqrt(off), 1) * within).sum(axis=(1, 2)) / count
-        tried = (score, off, structure, within)
-        if best is None:
-            best = tried
-        else:
-            better = score < best[0]
-            for known, new in zip(best, tried, strict=True):
-                known[better] = new[better]
-    assert best is not None
-    return best[1], best[2], best[3]
+def _laid(tiles: Floats, others: Floats, places: Iterable[Floats]) -> _Fit:
+    """Lay the tiles of k pictures over the others' at those of the places, and then at that shift
+    of a part of a tile, at which the pictures fit best as a whole."""
+    place = np.stack([*places])
+    fits = [_fit(*next(_moved(tiles, each, (0.0,))), others) for each in place]
+    best = np.argmin([fit.score for fit in fits], axis=0)
+    chosen = np.take_along_axis(place, best[None, :, None], axis=0)[0]
+    fit = None
+    for moved, within in _moved(tiles, chosen, _SHIFTS):
+        fit = _fit(moved, within, others).better(fit)
+    assert fit is not None
+    return fit
 
 
-def _moved(tiles: Floats, places: Floats, shift: tuple[float, float]) -> tuple[Floats, Bools]:
-    """Tiles [k, tiles, tiles, 8] as the other would show them, and which lie in the picture."""
+def _moved(
+    tiles: Floats, places: Floats, shifts: Sequence[float]
+) -> Iterator[tuple[Floats, Bools]]:
+    """Tiles [k, tiles, tiles, 8] as the other would show them, and which lie in the picture; at
+    each of the shifts along both axes."""
     count = tiles.shape[1]
-    down, rows = _sampled(places[:, 0], places[:, 1], shift[0], count)
-    across, columns = _sampled(places[:, 2], places[:, 3], shift[1], count)
-    shown = np.matmul(down, tiles.reshape(len(tiles), count, -1)).reshape(tiles.shape)
-    shown = np.matmul(across[:, None], shown)
     # a picture shown larger has slopes as much less steep
     angle = np.arange(WAYS) * np.pi / WAYS
     steeper = (places[:, :1] * np.sin(angle)) ** 2 + (places[:, 2:3] * np.cos(angle)) ** 2
-    shown = shown * (steeper**0.25)[:, None, None]
-    return shown.astype(np.float32), rows[:, :, None] & columns[:, None]
+    scaled = (tiles * (steeper**0.25)[:, None, None]).astype(np.float32)
+    across = [_sampled(places[:, 2], places[:, 3], shift, count) for shift in shifts]
+    for shift in shifts:
+        down, rows = _sampled(places[:, 0], places[:, 1], shift, count)
+        lower = np.matmul(down, scaled.reshape(len(tiles), count, -1)).reshape(tiles.shape)
+        for weights, columns in across:
+            yield np.matmul(weights[:, None], lower), rows[:, :, None] & columns[:, None]
 
 
 def _sampled(scale: Floats, shift: Floats, more: float, count: int) -> tuple[Floats, Bools]:

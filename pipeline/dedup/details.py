@@ -11,6 +11,8 @@ both have.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
@@ -24,6 +26,7 @@ WAYS = 8  # directions of a structure, each an eighth of half a turn
 _ENLARGED = 1.15  # a picture may be enlarged that much to reach a size
 _STEPS = 4.0  # of the square root of a tile's mean slope, in luma a pixel
 _MOST = 15
+_STRIPE = 96  # rows
 
 
 def sides_of(width: int, height: int) -> list[int]:
@@ -46,13 +49,25 @@ def described(jpeg: bytes, sides: list[int]) -> bytes:
 def _slopes(plane: Image.Image, side: int) -> Floats:
     """float32[tiles, tiles, 8]: the mean slope of each tile in each direction."""
     square = np.asarray(plane.resize((side, side), Image.Resampling.BILINEAR), np.float32)
-    soft = _softened(square)
-    down, across = np.gradient(soft)
-    slope = np.hypot(down, across)
-    way = np.arctan2(down, across) * (WAYS / np.pi)  # -8 to 8; a turn by half is the same way
+    down, across = np.gradient(_softened(square))
+    slope, way = np.hypot(down, across), np.arctan2(down, across) * (WAYS / np.pi)
+    way += WAYS * (way < 0)  # a turn by half is the same way
     tiles = _tiles(side)
-    shares = [np.maximum(0, 1 - abs((way - each + 4) % WAYS - 4)) * slope for each in range(WAYS)]
-    return np.stack([tiles @ share @ tiles.T for share in shares], axis=-1).astype(np.float32)
+    # a stripe at a time: shares of all directions then stay in a core's cache
+    stripes = [slice(at, at + _STRIPE) for at in range(0, side, _STRIPE)]
+    rows = [_by_direction(way[some], slope[some]) @ tiles.T for some in stripes]
+    return np.asarray((tiles @ np.concatenate(rows, axis=1)).transpose(1, 2, 0), np.float32)
+
+
+def _by_direction(way: Floats, slope: Floats) -> Floats:
+    """float32[8, rows, columns]: the slope of each pixel, shared by the two directions next to its
+    own, as in a histogram of oriented gradients (Dalal and Triggs, 2005)."""
+    shares = np.empty((WAYS, *slope.shape), np.float32)
+    for each in range(WAYS):
+        off = abs(way - each)
+        off = np.minimum(off, WAYS - off) if each == 0 else off
+        np.multiply(np.maximum(0, 1 - off), slope, out=shares[each])
+    return shares
 
 
 def _softened(square: Floats) -> Floats:
@@ -62,6 +77,7 @@ def _softened(square: Floats) -> Floats:
     return np.asarray((tall[:, :-2] + 2 * tall[:, 1:-1] + tall[:, 2:]) / 4, np.float32)
 
 
+@functools.cache
 def _tiles(side: int) -> Floats:
     """float32[tiles, side]: the weights of the pixels of each tile; they fall to its neighbours'
     middles, so that a shift by a part of a tile is a mean of tiles."""

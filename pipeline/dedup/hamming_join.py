@@ -1,12 +1,13 @@
-"""Which of many 256-bit hashes lie near each other: a join on sampled bits, exact in what it keeps.
+"""A similarity join of 256-bit hashes under Hamming distance: exact in what it keeps.
 
-A table samples BITS of the 256 bits; two hashes that agree on all of them share a bucket and are
-compared. Each table finds a pair at distance d with probability (1 - d/256)^BITS, so TABLES tables
-find nearly all of them; low frequencies are sampled more often, since noise flips high ones first.
-Measured: 0.997 of random pairs at 31 bits. The tables are fixed: whether a pair is found does not
-depend on how the hashes are cut into pieces, or on what else is compared. Only where more than FULL
-different hashes share a bucket are more bits sampled; hashes are made distinct before, so a million
-black frames are one.
+The algorithm is locality-sensitive hashing by bit sampling (Indyk and Motwani, 1998; Gionis, Indyk
+and Motwani, 1999), every candidate verified. A table samples BITS of the 256 bits; two hashes that
+agree on all of them share a bucket and are compared. Each table finds a pair at distance d with
+probability (1 - d/256)^BITS, so TABLES tables find nearly all of them; low frequencies are sampled
+more often, since noise flips high ones first. Measured: 0.997 of random pairs at 31 bits. The
+tables are fixed: whether a pair is found does not depend on how the hashes are cut into pieces, or
+on what else is compared. Only where more than FULL different hashes share a bucket are more bits
+sampled; hashes are made distinct before, so a million black frames are one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ FULL = 256
 _MORE_BITS = 12
 _WIDEST = 20  # bits of a bucket's number: a table of counts fits into a core's cache
 _PIECE = 1 << 18
-_LOW = 1 / np.add.outer(np.arange(1, 17), np.arange(1, 17)).ravel()  # of two frequencies
+# how often a bit is sampled: 1 / (row + column) of its frequency, since noise flips high ones first
+_WEIGHTS = 1 / np.add.outer(np.arange(1, 17), np.arange(1, 17)).ravel()
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -48,16 +50,19 @@ def near(queries: Hashes, stored: Hashes | None, limit: int) -> Near:
 
     Without `stored` the queries are compared with each other: pairs of query < stored.
     """
+    # columns of words, as the keys read them
     asking = np.ascontiguousarray(queries.T)
     kept = None if stored is None else np.ascontiguousarray(stored.T)
     others = queries if stored is None else stored
     found, compared, once = [np.empty((3, 0), np.int64)], 0, 0
     for table in range(TABLES):
         for rows, columns in _table(asking, kept, table):
+            # verify: the exact distance of each candidate
             bits = np.bitwise_count(queries[rows] ^ others[columns]).sum(axis=1, dtype=np.int64)
             close = bits <= limit
             found.append(np.stack([rows[close], columns[close], bits[close]]))
             compared += len(rows)
+        # tables find the same pairs again: fold before they fill the memory
         if sum(pairs.shape[1] for pairs in found) > 4 * once + _PIECE:
             found = [_once(found, len(others))]
             once = found[0].shape[1]
@@ -73,7 +78,9 @@ def _once(found: list[Ints], stored: int) -> Ints:
 
 
 def distinct(hashes: Hashes) -> tuple[Ints, Ints]:
-    """(first, group): the first row of each distinct hash, and each row's distinct hash."""
+    """Of hashes [n, 4]: (first, group), the first row [m] of each distinct hash in the order of the
+    hashes, and the number [n] of each row's hash among these."""
+    # equal hashes lie side by side when sorted
     order = np.lexsort(hashes.T)
     sorted_hashes = hashes[order]
     new = np.append(True, (sorted_hashes[1:] != sorted_hashes[:-1]).any(axis=1))[: len(order)]
@@ -86,17 +93,20 @@ def distinct(hashes: Hashes) -> tuple[Ints, Ints]:
 
 def _table(queries: Hashes, stored: Hashes | None, table: int) -> Iterator[tuple[Ints, Ints]]:
     """(query, stored) of all pairs that agree on one table's bits; hashes are [4, n]."""
+    # the table's own order of bits, and its mixer: both by its number alone
     draw = np.random.Generator(np.random.Philox(key=table))
-    order = np.argsort(draw.exponential(size=256) / _LOW)  # weighted, without replacement
+    order = np.argsort(draw.exponential(size=256) / _WEIGHTS)  # weighted, without replacement
     mixer = draw.integers(1 << 63, size=4, dtype=np.uint64)
     others = queries if stored is None else stored
     width = min(_WIDEST, max(8, others.shape[1].bit_length() + 1))
     rows, columns = np.arange(queries.shape[1]), np.arange(others.shape[1])
     bits = BITS
     while len(rows) and len(columns):
+        # a bucket is the high bits of the key; the whole key decides inside it
         keys = _keys(queries[:, rows], order[:bits], mixer)
         other = keys if stored is None else _keys(others[:, columns], order[:bits], mixer)
         bucket, there = (each >> np.uint64(64 - width) for each in (keys, other))
+        # a full bucket waits for the next round, where more bits split it
         count = np.bincount(there.astype(np.int64), minlength=1 << width)
         full = (count > FULL) & (bits < 256)
         use = (count > int(stored is None)) & ~full
@@ -122,11 +132,13 @@ def _keys(words: Hashes, sampled: Ints, mixer: Hashes) -> Hashes:
 
 def _pairs(bucket: Hashes, there: Hashes, use: Bools) -> Iterator[tuple[Ints, Ints]]:
     """All (row, column) of one bucket, of those in `use`, in pieces that fit into memory."""
+    # columns sorted by bucket: those of a row are a range of them
     rows, columns = np.flatnonzero(use[bucket]), np.flatnonzero(use[there])
     columns = columns[_order(there[columns])]
     sizes = np.bincount(there[columns].astype(np.int64), minlength=len(use))
     asked = bucket[rows].astype(np.int64)
     count, start = sizes[asked], (np.cumsum(sizes) - sizes)[asked]
+    # as many rows at once as make about _PIECE pairs
     ends = np.cumsum(count)
     at = 0
     while at < len(rows):

@@ -1,10 +1,13 @@
-"""Where one small picture lies in another, and whether both then show the same.
+"""Image registration: where one small picture lies in another, and whether both show the same.
 
 Pictures are 32 x 32 cells of luma. A crop, a border, or a frame taken a little later shifts and
 scales a picture by parts of a cell, which are large differences of its cells; after registration
-(Lucas and Kanade's, with a scale and a shift per axis) what differs is what is shown. A place is
-float32[k, 4]: row i of the other picture shows row middle + scale * (i - middle) + shift of the
-picture; (scale, shift) of the rows, then of the columns. All functions take k pairs at once.
+what differs is what is shown. The algorithm is that of Lucas and Kanade (1981) in its forward
+additive form (Baker and Matthews, "Lucas-Kanade 20 years on", 2004): Gauss-Newton steps over a
+scale and a shift per axis, damped as Levenberg and Marquardt do and reweighted by a Cauchy weight.
+
+A place is float32[k, 4]: row i of the other picture shows row middle + scale * (i - middle) + shift
+of the picture; (scale, shift) of the rows, then of the columns. All functions take k pairs at once.
 """
 
 from __future__ import annotations
@@ -30,61 +33,71 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """Of k pairs: the largest and the mean difference of cells, and the correlation of cells."""
+    """Of k pairs [k]: the largest and the mean absolute difference of cells, in luma, and their
+    zero-mean normalised cross-correlation, -1 to 1."""
 
     largest: Floats
     mean: Floats
     correlation: Floats
 
     def same(self, largest: float, mean: float, correlation: float) -> Bools:
+        """bool[k]: whether a pair is as near as these limits, ends included."""
         close = (self.largest <= largest) & (self.mean <= mean)
         return close & (self.correlation >= correlation)
 
 
 def smoothed(pictures: Floats) -> Floats:
-    """Each cell with its neighbours at weights 1, 2, 1 along both axes."""
+    """Pictures [k, 32, 32], each cell with its neighbours at weights 1, 2, 1 along both axes (a
+    binomial filter); an edge goes on as it is."""
     wide = np.pad(pictures, ((0, 0), (1, 1), (1, 1)), mode="edge")
     tall = (wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]) / 4
     return np.asarray((tall[..., :-2] + 2 * tall[..., 1:-1] + tall[..., 2:]) / 4, np.float32)
 
 
 def registered(pictures: Floats, others: Floats, start: Floats, steps: int = 8) -> Floats:
-    """Where each of `others` [k, 32, 32] lies in each of `pictures`, sought from `start`."""
+    """The place [k, 4] of each of `others` [k, 32, 32] in each of `pictures`, sought from `start`.
+
+    It always answers: whether the place is one is for `plausible` and `likeness` to say.
+    """
     slopes = np.gradient(pictures, axis=(1, 2))
-    found: Floats = start
+    place: Floats = start
     for step in range(steps):
-        down, across = _axes(found)
+        # what is left to explain, at the place known so far
+        down, across = _axes(place)
         missing = others - down @ pictures @ across
+        # Cauchy weights: a logo hardly pulls, once the first two steps have come near
         outliers = (missing / _OUTLIER) ** 2 if step > 1 else np.zeros_like(missing)
-        weight = inside(found) / (1 + outliers)
-        ways = np.empty((len(found), 4, SIDE, SIDE), np.float32)
-        ways[:, 1], ways[:, 3] = (down @ slope @ across for slope in slopes)
-        ways[:, 0], ways[:, 2] = ways[:, 1] * _OFFSETS[:, None], ways[:, 3] * _OFFSETS
-        pulled = (ways * weight[:, None]).reshape(len(found), 4, SIDE * SIDE)
-        normal = pulled @ ways.reshape(len(found), 4, SIDE * SIDE).transpose(0, 2, 1)
+        weight = inside(place) / (1 + outliers)
+        # Jacobian [k, 4, 32, 32]: how each cell changes with the scale and the shift of each axis
+        jacobian = np.empty((len(place), 4, SIDE, SIDE), np.float32)
+        jacobian[:, 1], jacobian[:, 3] = (down @ slope @ across for slope in slopes)
+        jacobian[:, 0] = jacobian[:, 1] * _OFFSETS[:, None]
+        jacobian[:, 2] = jacobian[:, 3] * _OFFSETS
+        # normal equations, damped: a picture without structure along an axis does not run away
+        weighted = (jacobian * weight[:, None]).reshape(len(place), 4, SIDE * SIDE)
+        normal = weighted @ jacobian.reshape(len(place), 4, SIDE * SIDE).transpose(0, 2, 1)
         normal = normal * (1 + _DAMPING * np.eye(4, dtype=np.float32)) + 1e-3 * np.eye(4)
-        moved = np.linalg.solve(normal, pulled @ missing.reshape(len(found), SIDE * SIDE, 1))[
-            ..., 0
-        ]
-        found = (found + moved).astype(np.float32)
-    return found
+        pull = weighted @ missing.reshape(len(place), SIDE * SIDE, 1)
+        place = (place + np.linalg.solve(normal, pull)[..., 0]).astype(np.float32)
+    return place
 
 
 def plausible(place: Floats, start: Floats) -> Bools:
-    """Whether registration stayed near where it was sought from."""
+    """bool[k]: whether registration stayed near where it was sought from; what fits only far away
+    is another picture, bent."""
     off = abs(place - start)
     scaled = (off[:, ::2] / start[:, ::2] <= MAX_SCALED).all(axis=1)
     return np.asarray(scaled & (off[:, 1::2] <= MAX_SHIFTED).all(axis=1))
 
 
 def warped(pictures: Floats, place: Floats) -> Floats:
-    """The pictures as the others would show them."""
+    """The pictures [k, 32, 32] as the others would show them, by bilinear sampling."""
     down, across = _axes(place)
     return np.asarray(down @ pictures @ across)
 
 
 def inverse(place: Floats) -> Floats:
-    """Where the picture lies in the other picture."""
+    """The place [k, 4] of the picture in the other picture."""
     back = np.empty_like(place)
     back[:, ::2] = 1 / place[:, ::2]
     back[:, 1::2] = -place[:, 1::2] / place[:, ::2]
@@ -92,6 +105,7 @@ def inverse(place: Floats) -> Floats:
 
 
 def _axes(place: Floats) -> tuple[Floats, Floats]:
+    """Sampling matrices [k, 32, 32] that stand left (rows) and right (columns) of a picture."""
     across = sampling(place[:, 2], place[:, 3])
     return sampling(place[:, 0], place[:, 1]), across.transpose(0, 2, 1)
 
@@ -112,16 +126,19 @@ def likeness(pictures: Floats, others: Floats, counted: Floats) -> Likeness:
     """Of pairs [k, 32, 32], over the cells that are `counted` [k or 1, 32, 32] with 1."""
     difference = abs(pictures - others) * counted
     cells = counted.sum(axis=(1, 2))
-    one, two = (_centred(each, counted, cells) for each in (pictures, others))
-    spread = (one**2).sum(axis=(1, 2)) * (two**2).sum(axis=(1, 2))
+    centred, others_centred = (_centred(each, counted, cells) for each in (pictures, others))
+    covariance = (centred * others_centred).sum(axis=(1, 2))
+    spread = (centred**2).sum(axis=(1, 2)) * (others_centred**2).sum(axis=(1, 2))
+    # two pictures without structure correlate: noise of FLAT luma on both is added
     flat = FLAT**2 * cells
     return Likeness(
         largest=difference.max(axis=(1, 2)),
         mean=difference.sum(axis=(1, 2)) / cells,
-        correlation=((one * two).sum(axis=(1, 2)) + flat) / (np.sqrt(spread) + flat),
+        correlation=(covariance + flat) / (np.sqrt(spread) + flat),
     )
 
 
 def _centred(pictures: Floats, counted: Floats, cells: Floats) -> Floats:
+    """Pictures less their mean over the counted cells; 0 elsewhere."""
     middle = (pictures * counted).sum(axis=(1, 2)) / cells
     return np.asarray((pictures - middle[:, None, None]) * counted)

@@ -43,7 +43,8 @@ def grown(cells: Bools) -> Bools:
 
 
 def filled(pictures: Floats, cells: Bools) -> Floats:
-    """The pictures with each of the cells at the mean of its neighbours (Laplace's equation)."""
+    """The pictures [n, 32, 32] with each of the cells at the mean of its neighbours: harmonic
+    inpainting, Laplace's equation solved for the cells with those around them as its border."""
     inner = cells.ravel()
     flat = pictures.reshape(len(pictures), -1).copy()
     pull = -_LAPLACE[np.ix_(inner, ~inner)] @ flat[:, ~inner].T

@@ -1,10 +1,13 @@
-"""Whether two videos show the same pictures in the same order, at whatever rate and speed.
+"""Temporal alignment: whether two videos show the same pictures in the same order, at whatever rate
+and speed.
 
 Of one video every picture is laid over the other's by one place (pipeline.dedup.registration): what
 a crop, a border or a mirror does to one frame it does to all. Then a straight line is sought
-between the two clocks: time in the other = speed * time + offset. Along the line enough pictures
-must be the same, with enough different ones among them, and nothing may contradict: where one video
-stands still the other may not show something else, and no picture may match out of order.
+between the two clocks, time in the other = speed * time + offset: a Hough transform, as video copy
+detection uses it (Douze, Jegou and Schmid, 2010), in which the likest pictures vote for a speed and
+an offset, then a least-squares fit through the likest pictures near the line. Along it enough
+pictures must be the same, with enough different ones among them, and nothing may contradict: where
+one video stands still the other may not show something else, and no picture may match out of order.
 """
 
 from __future__ import annotations
@@ -104,21 +107,25 @@ def fits(pictures: Floats, others: Floats, start: Floats, pair: Ints) -> Iterato
     `pictures` and `others` [k, 32, 32] are smoothed, sought from `start` [k, 4]; `pair` [k],
     ascending, is the number of the two videos that each belongs to.
     """
+    # most are strangers: seen after one step of registration, before the other seven
     as_asked = _fair(abs(warped(pictures, start) - others))
     after_one = _fair(abs(warped(pictures, registered(pictures, others, start, 1)) - others))
     some = np.isin(pair, pair[np.minimum(as_asked, after_one) <= LIKELY])
     pictures, others, start, pair = pictures[some], others[some], start[some], pair[some]
+    # all steps for the rest
     places = registered(pictures, others, start)
     near = plausible(places, start)
     astray = ~near & (as_asked[some] <= FAIR)  # pulled away by a logo; it was right at the start
     places = np.where(astray[:, None], start, places)
     near |= astray
+    # of each pair of videos the place that fits best serves all of their pictures
     off = abs(warped(pictures, places) - others)
     fair = np.where(near, _fair(off), np.inf)
     for number in np.unique(pair).tolist():
         own = slice(*np.searchsorted(pair, [number, number + 1]))
         best = own.start + int(fair[own].argmin())
         if fair[best] <= FAIR:
+            # cells that differ in most of the seeds are a logo's, if they are few
             patch = (off[own][near[own]] > PATCH).mean(axis=0) > 0.5
             if patch.mean() <= PATCH_SHARE:
                 yield number, Fit(places[best : best + 1], np.asarray(patch, np.bool_))
@@ -132,6 +139,7 @@ def _fair(off: Floats) -> Floats:
 def laid_over(film: Film, other: Film, fit: Fit) -> Laid:
     """Lay the first over the second, on the coarser of their two grids."""
     place, counted = fit.place, (~grown(fit.patch))[None].astype(np.float32)
+    # the one that is shown larger is warped: sampling less than it holds loses nothing
     if place[0, 0] * place[0, 2] < 1:
         back = inverse(place)
         counted = np.round(warped(counted, back)) * inside(back, margin=1.0)
@@ -143,6 +151,7 @@ def laid_over(film: Film, other: Film, fit: Fit) -> Laid:
 
 
 def _correlations(pictures: Floats, others: Floats, counted: Floats) -> Floats:
+    """float32[n, m]: normalised cross-correlation of each picture with each of the others."""
     sides = []
     for cells in (pictures, others):
         flat = (cells * counted).reshape(len(cells), -1)[:, counted.ravel() > 0]
@@ -158,24 +167,29 @@ def relation(laid: Laid) -> tuple[str, Line]:
 
 
 def _lines(laid: Laid) -> list[Line]:
-    """The lines on which the likest pictures lie, best first."""
+    """The lines on which the likest pictures lie, best first: the peaks of a Hough transform."""
     ours, theirs = laid.film.micros, laid.other.micros
+    # each picture has one vote, shared by those of the other video that are about the likest
     best = laid.alike.max(axis=1, keepdims=True)
     rows, columns = np.nonzero((laid.alike >= best - 0.03) & (laid.alike >= 0.6))
     if not len(rows):
         return []
     weight = 1 / np.bincount(rows, minlength=len(ours))[rows]
+    # at each speed a vote falls into one bin of offsets, half a step between pictures wide
     speeds = np.array(SPEEDS)[:, None]
     offsets = theirs[columns] - speeds * ours[rows]
     places = np.round(offsets / (max(laid.film.step, laid.other.step) / 2)).astype(np.int64)
     lowest, span = places.min(), int(np.ptp(places)) + 1
+    # bins counted: (speed, place of the offset) as one number
     names = np.arange(len(SPEEDS))[:, None] * span + places - lowest
     names, group, count = np.unique(names.ravel(), return_inverse=True, return_counts=True)
     votes = np.bincount(group, weights=np.tile(weight, len(SPEEDS)))
     speed, place = names // span, names % span + lowest
+    # per speed the bins with the most votes, of equal ones that which shifts the clocks least
     order = np.lexsort((abs(place), -votes, speed))
     first = np.searchsorted(speed[order], speed[order])
     chosen = order[np.arange(len(order)) - first < OFFSETS_TRIED]
+    # the offset of a bin is the median of the offsets that fell into it
     of_group = offsets.ravel()[np.lexsort((offsets.ravel(), group))]
     middle = (np.cumsum(count) - count)[chosen] + np.stack([count - 1, count])[:, chosen] // 2
     medians = of_group[middle].mean(axis=0)
@@ -183,8 +197,10 @@ def _lines(laid: Laid) -> list[Line]:
         Line(SPEEDS[at], offset)
         for at, offset in zip(speed[chosen].tolist(), medians.tolist(), strict=True)
     ]
+    # scored by all pictures along the line, not by the likest alone
     scores = zip(_scores(laid, tried).tolist(), tried, strict=True)
-    scored = sorted(scores, key=lambda e: (-round(e[0], 2), abs(np.log(e[1].speed)), e[1].offset))
+    # stable: of lines that fit as well, the one with the most votes stays ahead
+    scored = sorted(scores, key=lambda e: (-round(e[0], 2), round(abs(np.log(e[1].speed)), 9)))
     best = [line for _, line in scored[:LINES_TRIED]]
     plain = [line for _, line in scored if line.speed == 1.0][:1]
     return [better for line in [*plain, *best] for better in _fitted(laid, line)]
@@ -195,9 +211,11 @@ def _scores(laid: Laid, lines: list[Line]) -> Floats:
     times the share of the shorter one that does."""
     speed, offset = np.array([(line.speed, line.offset) for line in lines]).T[..., None]
     at, theirs = laid.film.micros * speed + offset, laid.other.micros
+    # the share of each video that lies within the other, a step of slack at both ends
     slack = np.maximum(laid.film.step * speed, laid.other.step)
     within = (at >= theirs[0] - slack) & (at <= theirs[-1] + slack)
     back = (theirs >= at[:, :1] - slack) & (theirs <= at[:, -1:] + slack)
+    # each picture with the likelier of the two that stand around its time
     after = np.searchsorted(theirs, at).clip(min(1, len(theirs) - 1), len(theirs) - 1)
     rows = np.arange(at.shape[1])
     alike = np.maximum(laid.alike[rows, after], laid.alike[rows, (after - 1).clip(0)])
@@ -209,6 +227,7 @@ def _fitted(laid: Laid, line: Line) -> list[Line]:
     """The line moved through the likest pictures near it, and the one that fits them best."""
     at = laid.film.micros * line.speed + line.offset
     reach = 1.5 * max(laid.film.step * line.speed, laid.other.step)
+    # of each picture the time at which the other shows it, in the middle of equally like ones
     near = abs(at[:, None] - laid.other.micros) <= reach
     alike = np.where(near, laid.alike, -1)
     best = alike.max(axis=1)
@@ -217,6 +236,7 @@ def _fitted(laid: Laid, line: Line) -> list[Line]:
         return [line]
     likest = alike >= best[:, None] - TIE
     middle = (likest * laid.other.micros).sum(axis=1) / likest.sum(axis=1)
+    # least squares: with the speed as it is, and, where the speed is a guess, with a free one
     ours, theirs = laid.film.micros[good], middle[good]
     moved = Line(line.speed, float(np.mean(theirs - line.speed * ours)))
     speed, offset = np.polyfit(ours, theirs, 1)
@@ -227,6 +247,7 @@ def _fitted(laid: Laid, line: Line) -> list[Line]:
 def _judged(laid: Laid, line: Line) -> str:
     """What the two videos are to each other if their clocks lie on this line."""
     ours, theirs = laid.film.micros * line.speed + line.offset, laid.other.micros.astype(float)
+    # one must lie within the other: parts that merely overlap are not looked for
     slack = 1.01 * max(laid.film.step * line.speed, laid.other.step)
     inner = ours[0] >= theirs[0] - slack and ours[-1] <= theirs[-1] + slack
     outer = theirs[0] >= ours[0] - slack and theirs[-1] <= ours[-1] + slack
@@ -234,6 +255,7 @@ def _judged(laid: Laid, line: Line) -> str:
     pairs = np.argwhere(here | there)
     if not (inner or outer) or not len(pairs):
         return ""
+    # the pictures around each time, compared; textures by their being likest there
     grid, likest = _compared(laid, pairs)
     grid |= _peaks(laid.alike, np.where(here, likest, -1))
     grid |= _peaks(laid.alike.T, np.where(there, likest, -1).T).T
@@ -289,6 +311,7 @@ def _changes_alike(laid: Laid, grid: Bools, likest: Floats) -> bool:
     """
     rows = np.flatnonzero(grid.any(axis=1))
     columns = np.where(grid, likest, -2).argmax(axis=1)[rows]
+    # covariance of what is left of both when their means over time are taken off
     free = laid.counted[0] > 0
     ours, theirs = laid.film.pictures[rows][:, free], laid.other.pictures[columns][:, free]
     ours, theirs = ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)
@@ -324,9 +347,11 @@ def _compared(laid: Laid, pairs: Ints) -> tuple[Bools, Floats]:
     """bool[n, m]: which of these pairs are the same, after registration where they are not at once;
     float32[n, m]: how like they are, -1 elsewhere."""
     ours, theirs = laid.film.pictures[pairs[:, 0]], laid.other.pictures[pairs[:, 1]]
+    # at once, without the cells that differ time and again
     counted = laid.counted * _without_patch(abs(ours - theirs) * laid.counted)
     found = likeness(ours, theirs, counted)
     same, like = _same(found), found.correlation.copy()
+    # the rest after registration: a pan moves between two pictures of other moments
     rest = np.flatnonzero(~same & (like >= 0.4))
     if len(rest):
         places = registered(ours[rest], theirs[rest], np.repeat(HERE, len(rest), axis=0), steps=5)
@@ -355,6 +380,7 @@ def _peaks(alike: Floats, likest: Floats) -> Bools:
     """Pairs along the line that are far more like than anything off the line: the same picture of
     a texture or of a motion too fine for these cells."""
     here = likest > -1
+    # the line and its neighbours, and everything away from it
     near = here | np.roll(here, 1, axis=1) | np.roll(here, -1, axis=1)
     away = np.where(near, -1, alike).max(axis=1, keepdims=True)
     return np.asarray(here & (likest >= PEAK) & (likest >= away + ABOVE))

@@ -1,4 +1,9 @@
-"""Conversations that are nearly alike: MinHash finds candidates, exact Jaccard similarity decides.
+"""Near-duplicate conversations: MinHash finds candidates, exact Jaccard similarity decides.
+
+MinHash is Broder's (1997), of which 8 bits are kept as in b-bit minwise hashing (Li and Koenig,
+2010); candidates share a band of it (locality-sensitive hashing; Leskovec, Rajaraman and Ullman,
+Mining of Massive Datasets, 3.4), and within a crowded band lie near each other in sorted order
+(the sorted neighbourhood method; Hernandez and Stolfo, 1995).
 
 A conversation is two sets of hashed 3-grams of words, of its questions and of its answers; two are
 twins if both are at least FLOOR alike. So a question with another answer is no twin, however long.
@@ -55,12 +60,15 @@ class Sets:
 
 def shingles(texts: Sequence[str]) -> Sets:
     """The distinct 3-grams of texts; one of fewer words is one shingle: itself but for a stop."""
+    # 3-grams of words, as 64-bit hashes
     words = words_of(texts)
     grams, ends = ngrams(words, SHINGLE)
+    # texts too short to have one: -5, +, 5 % differ in their signs alone
     short = np.flatnonzero(words.counts < SHINGLE)
     said = [normalise(texts[i]).lower().rstrip(".!? ") for i in short.tolist()]
     grams = np.insert(grams, ends[short], wholes(_letters(said)))
     ends = ends + np.searchsorted(short, np.arange(len(ends)))
+    # each once per text: sorted as (text, upper half of the hash)
     row = np.repeat(np.arange(len(texts)), np.diff(ends)).astype(np.uint64)
     keys = np.sort(row << np.uint64(32) | grams >> np.uint64(32))
     keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]  # np.unique is 10 times slower
@@ -91,6 +99,7 @@ def sketches(asked: Sets, said: Sets) -> Sketches:
 def _joined(asked: Sets, said: Sets) -> tuple[Hashes, Ends]:
     """Both sets of each row one after the other, apart from each other."""
     ends = asked.ends + said.ends
+    # questions and answers of a row side by side, told apart by a constant
     hashes = np.empty(int(ends[-1]), np.uint64)
     of_said = np.repeat(asked.ends[1:], said.sizes) + np.arange(len(said.values))
     of_asked = np.repeat(said.ends[:-1], asked.sizes) + np.arange(len(asked.values))
@@ -100,6 +109,8 @@ def _joined(asked: Sets, said: Sets) -> tuple[Hashes, Ends]:
 
 
 def _taken(sets: Sets, rows: Rows) -> Sets:
+    """The sets of these rows, in this order."""
+    # a range of values for each row, laid one behind the other
     sizes = sets.sizes[rows]
     ends = np.concatenate([[0], np.cumsum(sizes)])
     at = np.repeat(sets.ends[rows] - ends[:-1], sizes) + np.arange(ends[-1])
@@ -111,12 +122,15 @@ def pairs_among(read: Callable[[], Iterable[pa.Table]], part: int = 0, parts: in
 
     First for the sketches, which must fit into memory, then for the shingles of the candidates.
     """
+    # candidates, by sketches alone
     ids, rows = _distinct(read())
     pairs = candidates(rows, part, parts)
+    # the shingles of those that are in a candidate, and no others
     wanted, pairs = np.unique(pairs, return_inverse=True)
     near = pa.concat_tables([TEXTS.empty_table(), *(_only(each, ids[wanted]) for each in read())])
     near = near.take(first_of_each(ids_of(near["turns_digest"])))
     pairs = pairs.reshape(2, -1)
+    # a near-duplicate asks the same and answers the same: the lesser similarity decides
     alike = np.minimum(*(similarity(_sets(near[name]), pairs) for name in ("asked", "said")))
     kept = alike >= FLOOR
     names = [near["turns_digest"].take(pa.array(ends[kept])) for ends in pairs]
@@ -130,6 +144,7 @@ def _distinct(tables: Iterable[pa.Table]) -> tuple[Ids, Sketches]:
         ids.append(ids_of(table["turns_digest"]))
         for chunk in table["sketch"].chunks:
             count, width = len(chunk), ROWS * BANDS
+            # sketches are of one width: a view of the column's bytes, no copy by rows
             data = np.frombuffer(chunk.buffers()[1], np.uint8, count * width, chunk.offset * width)
             rows.append(data.reshape(count, width))
     every = np.concatenate(ids)
@@ -155,7 +170,9 @@ def _sets(column: pa.ChunkedArray) -> Sets:
 
 
 def candidates(rows: Sketches, part: int = 0, parts: int = 1) -> Rows:
-    """Pairs (lesser row above) that share a bucket of the part and whose sketches look alike."""
+    """Pairs (lesser row above) that share a bucket of the part and whose sketches look alike: the
+    share of equal values estimates the similarity of the two sets joined."""
+    # a stranger that shares one band by chance is left out before its shingles are read
     found = [np.empty((2, 0), np.int64)]
     for pairs in _neighbours(rows, part, parts):
         for start in range(0, pairs.shape[1], AT_ONCE):
@@ -169,9 +186,11 @@ def _neighbours(rows: Sketches, part: int, parts: int) -> Iterator[Rows]:
     """Pairs of rows near each other in a bucket of the part, band by band."""
     bands = rows.view("<u8")
     for band in range(BANDS):
+        # a part holds whole buckets: those whose band is this number, modulo
         mine = np.flatnonzero(bands[:, band] % np.uint64(parts) == part)
         after = bands[mine, (band + 1) % BANDS]
         order = mine[np.lexsort((after, bands[mine, band]))]
+        # each row with the WINDOW behind it; where no bucket is so long, none has a longer one
         bucket = bands[order, band]
         for step in range(1, WINDOW + 1):
             together = bucket[step:] == bucket[:-step]
@@ -185,6 +204,7 @@ def similarity(sets: Sets, pairs: Rows) -> NDArray[np.int64]:
     found = np.zeros(pairs.shape[1], np.int64)
     for start in range(0, pairs.shape[1], AT_ONCE):
         some = pairs[:, start : start + AT_ONCE]
+        # a hash that both sets of a pair hold is there twice when the two are sorted together
         both = [_keyed(_taken(sets, rows)) for rows in some]
         keys = np.sort(np.concatenate(both))
         twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)

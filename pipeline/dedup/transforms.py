@@ -88,6 +88,7 @@ def view_hashes(pictures: Floats, view: View) -> Hashes:
 def seen(cells: Floats, view: View, *, odd: bool = False) -> Floats:
     """Turn and mirror [n, side, side]; of frequencies 1, 2, ... a mirror negates the `odd` ones."""
     shown = cells.transpose(0, 2, 1) if view.turned else cells
+    # a cosine wave of an odd number of half periods changes its sign when it is mirrored
     if odd:
         sign = 1 - 2 * (np.arange(shown.shape[1], dtype=np.float32) % 2 == 0)
         shown = shown * sign[:, None] if view.down else shown

@@ -18,7 +18,7 @@ from typing import Any
 from shards.envelope import Envelope
 from shards.errors import UserError
 from shards.ids import sha256_file, short_hash
-from shards.store import Store
+from shards.store import Store, private_folder
 
 SETTLED = 10 * 10**9
 """Nanoseconds; the coarsest clocks of file systems tick every two seconds."""
@@ -28,9 +28,9 @@ _ENVELOPE = Envelope(
 
 
 def cache() -> Path:
-    """Where this machine keeps what it fetched, and what it knows of files."""
+    """Where this machine keeps, for this user alone, what it fetched and what it knows of files."""
     named = os.environ.get("SLOWFAST_CACHE")
-    return Path(named) if named else Path.home() / ".cache/slowfast-mix"
+    return private_folder(Path(named) if named else Path.home() / ".cache/slowfast-mix")
 
 
 class Digests:

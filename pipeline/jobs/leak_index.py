@@ -43,7 +43,7 @@ def load_benchmarks(path: Path) -> tuple[HeldOut, ...]:
     """The benchmarks that a file names; UserError names the file, the key and the remedy."""
     listed = fields.load(Benchmarks, path).benchmarks
     if wrong := [f"{path}: {line}" for line in _mistakes(listed)]:
-        raise UserError("\n".join(wrong))
+        raise UserError(*wrong)
     return tuple(_benchmark(one) for one in listed)
 
 

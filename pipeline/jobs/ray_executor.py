@@ -7,15 +7,18 @@ machine that went away is nobody's fault and counts apart.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import ray
+from ray._private import ray_constants
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -28,6 +31,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from shards.errors import UserError
 from shards.outcome import DEATHS
+from shards.store import private_folder
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -51,13 +55,30 @@ class _Attempt(Generic[Unit]):
 
 
 class Workers:
-    """The processes that do the work; made by `connect`."""
+    """The processes that do the work; made by `connect`.
+
+    `umask` is that of this process, where workers were started under a narrower one.
+    """
+
+    def __init__(self, umask: int | None = None) -> None:
+        self.umask = umask
+
+    def _remote(self, function: Callable[..., Result], cpus: int) -> Any:
+        umask = self.umask
+
+        @functools.wraps(function)
+        def run(*arguments: Any) -> Result:
+            if umask is not None:
+                os.umask(umask)  # what the work leaves behind is as readable as its user wants it
+            return function(*arguments)
+
+        return ray.remote(max_retries=0, num_cpus=cpus)(run)
 
     def map(
         self, function: Callable[[Unit], Result], units: Iterable[Unit]
     ) -> Iterator[Result | Died[Unit]]:
         """function(unit) for each unit, as they finish; at most two per worker are in flight."""
-        remote = ray.remote(max_retries=0, num_cpus=1)(function)
+        remote = self._remote(function, 1)
         fresh = (_Attempt(unit=unit) for unit in units)
         again: list[_Attempt[Unit]] = []
         running: dict[ray.ObjectRef[Result], _Attempt[Unit]] = {}
@@ -78,7 +99,7 @@ class Workers:
 
     def each_node(self, function: Callable[[], Result]) -> dict[str, Result]:
         """What the function returns on every other machine of the cluster, by host name."""
-        remote = ray.remote(max_retries=0, num_cpus=0)(function)
+        remote = self._remote(function, 0)
         here, asked = platform.node(), {}
         for node in ray.nodes():  # type: ignore[no-untyped-call]
             if node["Alive"] and node["NodeManagerHostname"] != here:
@@ -128,27 +149,67 @@ def _not_started(address: str | None, error: Exception) -> str:
     )
 
 
+def _start_privately() -> int:
+    """Start Ray for this user alone, on loopback; the umask of before.
+
+    Whoever reaches Ray's sockets and has its token runs code as this user: both are made for nobody
+    else, and Ray listens on 127.0.0.1 only.
+    """
+    folder = os.environ.get("RAY_TMPDIR") or "/tmp"  # noqa: S108  paths of sockets must be short
+    private = private_folder(Path(folder) / f"ray-{os.geteuid()}")
+    before, routed = os.umask(0o077), ray_constants.ENABLE_RAY_CLUSTER
+    try:
+        _check_token()
+        ray_constants.ENABLE_RAY_CLUSTER = False  # as on macOS: this node's address is 127.0.0.1
+        ray.init(
+            address="local",
+            num_cpus=os.cpu_count(),
+            include_dashboard=False,
+            object_store_memory=_STORE_BYTES,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            _temp_dir=str(private / "r"),  # which Ray opens to everybody
+        )
+    finally:
+        os.umask(before)
+        ray_constants.ENABLE_RAY_CLUSTER = routed
+    return before
+
+
+def _check_token() -> None:
+    """UserError if other users of this machine can read the token with which Ray is commanded."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = (Path(named) if named else Path.home() / ".ray/auth_token").absolute()
+    if not path.exists():
+        return
+    readable, entered = path.stat().st_mode & 0o044, 0o011
+    for folder in path.parents:
+        entered &= folder.stat().st_mode & 0o011
+    if readable >> 2 & entered:
+        raise UserError(
+            f"{path}: other users of this machine can read Ray's token, and whoever has it runs "
+            "code as you; delete it (Ray makes another), or give it the mode 600"
+        )
+
+
 @contextmanager
 def connect(address: str | None) -> Iterator[Workers]:
     """Workers at `address` (or RAY_ADDRESS, which `ray job submit` sets), else started here."""
     address = address or os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_task_oom_retries", "2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    before = None
     try:
         if address:
+            _check_token()
             ray.init(address=address, logging_level=logging.ERROR)
         else:
-            ray.init(
-                address="local",
-                num_cpus=os.cpu_count(),
-                include_dashboard=False,
-                object_store_memory=_STORE_BYTES,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
+            before = _start_privately()
+    except UserError:
+        raise
     except Exception as error:  # a node that is too slow to start is a bare one
         raise UserError(_not_started(address, error)) from error
     try:
-        yield Workers()
+        yield Workers(before)
     finally:
         ray.shutdown()

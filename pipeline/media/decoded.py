@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
 
+from shards.errors import escaped
 from shards.outcome import CODES
 
 
@@ -56,7 +57,7 @@ class Broken(Exception):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(code, detail)
         self.refusal = MediaRefusal(
-            code=code if code in CODES else f"MEDIA_{code}", detail=detail[:300]
+            code=code if code in CODES else f"MEDIA_{code}", detail=escaped(detail)[:300]
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -81,6 +82,9 @@ def object_of(value: Any) -> Row | Problem:
 # Finds where a row ends that the strict decoder refused for its values, not for its syntax.
 _LENIENT = json.JSONDecoder(strict=False, parse_int=len)
 _SPACE = " \t\r\n"
+_EDGE = 16  # a decoder that fails this near to the end of a window may have needed more
+_DEEP, _LONG = -1, -2
+_BRACKET, _QUOTE = re.compile(r'["\[\]{},]'), re.compile(r'["\\]')
 
 
 def records(
@@ -192,29 +196,72 @@ def _elements(path: Path) -> Iterator[Row | Problem]:
 
 
 def _element(window: _Window) -> Row | Problem:
-    """The next element; a syntax error leaves no way to find the one behind it."""
+    """The next element; a syntax error leaves no way to find the one behind it.
+
+    One that is longer or deeper than the bounds is passed over by its brackets, and never held.
+    """
     window.sign()
-    while True:
-        try:
-            value, end = STRICT.raw_decode(window.text, window.at)
-            row = object_of(value)
-        except (ValueError, RecursionError) as error:
-            row, end = json_problem(error, "character ", window.place(0)), -1
-            try:
-                _, end = _LENIENT.raw_decode(window.text, window.at)
-            except (ValueError, RecursionError) as broken:
-                if window.ended:
-                    problem = json_problem(broken, "character ", window.place(0))
-                    raise UserError(
-                        f"{window.path}: not JSON: {problem.detail}; download the file again"
-                    ) from broken
-        if window.ended or 0 <= end < len(window.text) - 3:
-            break
-        window.more()  # the element may go on, and so may a number: 3 could be 3.5 or 3e+9
+    if len(window.text) - window.at <= MAX_ROW_BYTES + _EDGE and not window.ended:
+        window.more()
+    try:
+        value, end = STRICT.raw_decode(window.text, window.at)
+        row = object_of(value)
+    except (ValueError, RecursionError) as error:
+        row, end = json_problem(error, "character ", window.place(0)), _end(window)
+    if end < 0 or (end > len(window.text) - _EDGE and not window.ended):
+        _pass_over(window)
+        return row if end == _DEEP else Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
     if len(window.text[window.at : end].encode(errors="replace")) > MAX_ROW_BYTES:
         row = Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
     window.at = end
     return row
+
+
+def _end(window: _Window) -> int:
+    """Where an element ends whose values are wrong; _DEEP or _LONG if it is to be passed over."""
+    try:
+        return _LENIENT.raw_decode(window.text, window.at)[1]
+    except RecursionError:
+        return _DEEP
+    except ValueError as error:
+        cut = isinstance(error, json.JSONDecodeError) and (
+            error.msg.startswith("Unterminated string") or error.pos > len(window.text) - _EDGE
+        )
+        if cut and not window.ended:
+            return _LONG
+        problem = json_problem(error, "character ", window.place(0))
+        raise UserError(
+            f"{window.path}: not JSON: {problem.detail}; download the file again"
+        ) from error
+
+
+def _pass_over(window: _Window) -> None:
+    """Go behind an element by its brackets and strings alone, a window at a time."""
+    depth = 0
+    while True:
+        sign = _seek(window, _BRACKET)
+        if sign in ",]}" and not depth:  # of the list: the element was no list and no object
+            window.at -= 1
+            return
+        if sign == '"':
+            while _seek(window, _QUOTE) == "\\":
+                window.at += 1  # whatever is escaped; it may lie in the next window
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(sign, 0)
+        if not depth and sign != ",":
+            return
+
+
+def _seek(window: _Window, wanted: re.Pattern[str]) -> str:
+    """Go behind the next of the wanted signs, and say which it is."""
+    while not (found := wanted.search(window.text, window.at)):
+        if window.ended:
+            raise UserError(f"{window.path}: not JSON: it breaks off; download the file again")
+        past = max(0, window.at - len(window.text))
+        window.at = len(window.text)
+        window.more()
+        window.at = past
+    window.at = found.end()
+    return found[0]
 
 
 def _text(path: Path) -> str:

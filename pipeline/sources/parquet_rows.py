@@ -9,11 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.sources.fields import CHANGES_MEANING, Row
+from pipeline.sources.json_rows import MAX_ROW_BYTES
 from pipeline.untrusted import MAX_RATIO, SLACK, Problem
 from shards.errors import UserError
 
 NOT_READ = "(bytes, not read)"
 NO_VALUE = "(not readable)"
+AT_ONCE = 16
+"""Rows that are unpacked together at most: a dictionary repeats one large value in all of them."""
 
 
 def rows(
@@ -49,11 +52,11 @@ def rows(
                 told = {f.name for f in rest if f.name in CHANGES_MEANING or not has_bytes(f.type)}
                 untold = dict.fromkeys((f.name for f in rest if f.name not in told), NOT_READ)
                 columns = [name for name in file.schema_arrow.names if name in read | told]
-                for batch in file.iter_batches(batch_size=at_a_time, columns=columns):
+                for batch in file.iter_batches(batch_size=min(at_a_time, AT_ONCE), columns=columns):
                     unpacked += batch.nbytes
                     _bound(path, unpacked)
                     for i in range(batch.num_rows):
-                        row = _row(batch, i, read)
+                        row = _row(batch.slice(i, 1), read)
                         yield path, number, row if isinstance(row, Problem) else row | untold
                         number += 1
         except (pa.ArrowException, OSError) as error:
@@ -96,12 +99,16 @@ def has_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _row(batch: pa.RecordBatch, i: int, read: Collection[str]) -> Row | Problem:
-    """Row `i`; what cannot be read of a column that nobody reads is no fault of its row."""
+def _row(batch: pa.RecordBatch, read: Collection[str]) -> Row | Problem:
+    """The one row; what cannot be read of a column that nobody reads is no fault of its row."""
+    plain = (field.name for field in batch.schema if not has_bytes(field.type))
+    text = sum(batch.column(name).nbytes for name in plain)
+    if text > MAX_ROW_BYTES:
+        return Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
     row: Row = {}
     for name in batch.schema.names:
         try:
-            row[name] = batch.column(name)[i].as_py()
+            row[name] = batch.column(name)[0].as_py()
         except (ValueError, OverflowError) as error:
             if name not in read:
                 row[name] = NO_VALUE

@@ -25,7 +25,7 @@ from shards.index import CANDIDATES, FINGERPRINTS, PAIRS
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
-VERSION = "5"
+VERSION = "6"
 CLIPS_PER_PART = 4096
 
 

@@ -34,6 +34,7 @@ from pipeline.media.image_sequences import Stills
 from pipeline.names import in_order, is_junk
 from shards.errors import MissingData, UserError
 from shards.ids import short_hash
+from shards.store import private_folder
 
 ROOM = 1 << 30  # bytes that must be free in memory; containers often have 64 MB there
 _SCRATCH = "slowfast-scratch-"
@@ -51,7 +52,7 @@ def open_address(address: str, members: Path | None = None) -> Iterator[Path | S
     scheme, _, place = address.partition(":")
     if scheme in ("parquet", "range", "range%", "copy"):
         read = {"parquet": _embedded, "copy": _copied}.get(scheme, _pieces)
-        with scratch(memory() if scheme != "copy" else tempfile.gettempdir()) as within:
+        with scratch(memory() if scheme != "copy" else disk()) as within:
             yield read(_plain(address), within)
         return
     fps, home = 0, ""
@@ -113,8 +114,19 @@ def _followed(entry: os.DirEntry[str], within: Sequence[Path]) -> Path:
 def memory() -> str:
     """A folder in memory where the machine has room in one, for bytes that are decoded at once."""
     folder = Path("/dev/shm")  # noqa: S108
-    roomy = folder.is_dir() and shutil.disk_usage(folder).free > ROOM
-    return str(folder) if roomy else tempfile.gettempdir()
+    if folder.is_dir() and shutil.disk_usage(folder).free > ROOM:
+        with suppress(UserError):  # somebody else sits on the name
+            return _own(folder)
+    return disk()
+
+
+def disk() -> str:
+    """A folder on disk for scratch, of this user alone."""
+    return _own(Path(tempfile.gettempdir()))
+
+
+def _own(folder: Path) -> str:
+    return str(private_folder(folder / f"{_SCRATCH}{os.geteuid()}"))
 
 
 @contextmanager
@@ -136,7 +148,7 @@ def _sweep(left: Path) -> None:
     with suppress(OSError):
         if time.time() - left.stat().st_mtime < _NEW_SECONDS:
             return
-        held = os.open(left, os.O_RDONLY)
+        held = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)

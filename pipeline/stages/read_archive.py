@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ from pipeline.sources.near_names import folded, readings, suffixes
 from pipeline.stages.decode_media import MediaUnit
 from pipeline.stages.decode_members import MemberDecoder, Spooled
 from pipeline.stages.failure_limit import Fuse
-from pipeline.stages.open_media import drop, memory, scratch, spooled
+from pipeline.stages.open_media import disk, drop, memory, scratch, spooled
 from pipeline.stages.picture_folders import IN_MEMORY, Ask, PictureFolder, PictureFolders
 from shards.index import MEMBERS, table_of
 from shards.pool import Pool, Receipt
@@ -204,7 +203,7 @@ class _Passing:
     def run(self, paths: Sequence[Path], known: str) -> str:
         """Stream to the end; the sha256 of the bytes of this unit, or "" where a fuse blew."""
         unit, kind = self.unit, kind_of(paths[0].name)
-        with scratch(memory()) as self.scratch, scratch(tempfile.gettempdir()) as self.large:
+        with scratch(memory()) as self.scratch, scratch(disk()) as self.large:
             decoding = MediaUnit(
                 pool=unit.pool,
                 stage=unit.stage,

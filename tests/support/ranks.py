@@ -1,4 +1,4 @@
-"""Two ranks in one launch, and several runs in it, one after the other.
+"""Several ranks in one launch, and several runs in it, one after the other.
 
 python -m torch.distributed.run --nproc_per_node 2 -m tests.support.ranks JOBS.json
 """
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,27 @@ import torch.distributed as dist
 
 from tests.support.tiny_run import ONE_THREAD, TINY, pool_of
 from tests.train.engine import watched
-from train.config import Stop, load_config
+from train.config import Config, Part, Stochastic, Stop, load_config
 from train.engine import checkpoint
 from train.loop import run
-from train.model import memory
 
 STEPS = 10
-SHARED = replace(TINY, stop=Stop(steps=STEPS), global_batch=5, save_every=2)
+SHARED = replace(TINY, stop=Stop(steps=STEPS), global_batch=5, save_every=2, tower_chunk=40)
+_AGAIN = Part(lr=TINY.parts.tower.lr, checkpoint=True)
+TOWERS: dict[str, dict[str, Any]] = {
+    "tuned": {},
+    "frozen": {"parts": replace(TINY.parts, tower=Part(train=False))},
+    "stochastic": {
+        "stochastic": Stochastic(keep=Fraction(1, 4), seed=1),
+        "parts": replace(TINY.parts, tower=_AGAIN, decoder=_AGAIN),
+    },
+}
+"""What becomes of the tower, by name: keys of a config."""
 
 
-def launch(command: Sequence[str], seconds: float) -> None:
-    """Run `python -m COMMAND` on two ranks of one thread each."""
-    words = "-m torch.distributed.run --nproc_per_node 2 --standalone -m".split()
+def launch(command: Sequence[str], seconds: float, ranks: int = 2) -> None:
+    """Run `python -m COMMAND` on so many ranks of one thread each."""
+    words = f"-m torch.distributed.run --nproc_per_node {ranks} --standalone -m".split()
     done = subprocess.run(
         [sys.executable, *words, *command],
         cwd=Path(__file__).parents[2],
@@ -52,14 +62,23 @@ def keep_until(out: Path, step: int) -> None:
             note.unlink()
 
 
+def of_steps(steps: int, tower: str, chunk: int = 40) -> Config:
+    """The shared run with another number of steps and another use of the tower."""
+    stop = Stop(steps=steps)
+    return replace(SHARED, stop=stop, save_every=steps, tower_chunk=chunk, **TOWERS[tower])
+
+
 def train(number: int, job: dict[str, Any]) -> None:
     """Go on to the last step under one ZeRO stage; keep this job's rows, and what it saved.
 
-    A job may have its own `config`, a file, and steps with `bad` gradients.
+    A job may have its own `config`, a file, and steps with `bad` gradients; one with `steps` says
+    itself how many, and what becomes of the tower.
     """
     out, manifest = Path(job["out"]), Path(job["manifest"])
     config = load_config(Path(job["config"])) if "config" in job else SHARED
-    config = replace(config, engine="deepspeed", zero_stage=job["stage"])
+    config = of_steps(job["steps"], job["tower"], job["chunk"]) if "steps" in job else config
+    offload = job.get("offload", "none")
+    config = replace(config, engine="deepspeed", zero_stage=job["stage"], offload=offload)
     with pytest.MonkeyPatch.context() as patch:
         watched.watch(patch)
         watched.plant(patch, set(job.get("bad", ())))
@@ -72,7 +91,6 @@ def train(number: int, job: dict[str, Any]) -> None:
 
 def main() -> None:
     checkpoint.KEEP = STEPS
-    memory.CHUNK_FRAMES = 2
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     for place, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
         train(job.get("number", place), job)

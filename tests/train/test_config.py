@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from mixtures.tokens.layout_types import LayoutConfig
 from shards.errors import UserError
-from train.config import MOVED, Config, check_layout, digest, load_config
+from train.config import MOVED, Config, Part, Parts, Stochastic, check_layout, digest, load_config
+from train.schedule import check_schedule
 
 CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").glob("*.yaml"))
 
@@ -107,6 +109,11 @@ def test_a_key_of_before_is_an_error_that_names_the_new_one(tmp_path: Path) -> N
         ("parts: {tower: {init: {seed: 1}}}", "init: must be a folder, hf://"),
         ("stochastic: {keep: 5/4}", "keep: must be a share above 0 and up to 1"),
         ("stochastic: {keep: 1/0}", "keep: must be a share above 0 and up to 1"),
+        ("stochastic: {keep: 2/3}", "keep: 2/3 is not 1/N; write 1/4"),
+        ("stochastic: {keep: 1/4}\nparts: {tower: {train: false}}", "the tower is not trained"),
+        ("parts: {tower: {train: false, checkpoint: true}}", "checkpoint: does nothing under"),
+        ("parts: {projector: {checkpoint: true}}", "it keeps next to nothing"),
+        ("tower_chunk: 0", "tower_chunk: must be an integer of at least 1"),
         ("schedule: {warmup: -1}", "warmup: must be a count, or a share"),
         ("deterministic: 1", "deterministic: must be one of true, false, auto"),
     ],
@@ -129,12 +136,15 @@ def test_a_layout_that_differs_from_the_manifest_names_both_values() -> None:
 def test_the_digest_covers_what_decides_the_run() -> None:
     assert digest(Config()) == digest(Config(save_every=3, workers=0, cache_mib=1))
     assert digest(Config()) == digest(Config(engine="deepspeed", zero_stage=3, micro_batch=1))
+    again = Parts(tower=Part(checkpoint=True), decoder=Part(checkpoint=True))
+    assert digest(Config()) == digest(Config(parts=again, tower_chunk=1))
     assert digest(Config()) != digest(Config(projector="isf"))
+    drawn = [Config(stochastic=Stochastic(keep=Fraction(1, 4), seed=seed)) for seed in (0, 1)]
+    assert len({digest(Config()), *map(digest, drawn)}) == 3
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_shipped_configs_load(path: Path) -> None:
     config = load_config(path)
-    assert config.stop.steps is not None and isinstance(config.schedule.warmup, int)
-    assert config.stop.steps > config.schedule.warmup
+    check_schedule(config.schedule, config.stop.steps or 1000)
     assert path.read_text().startswith("#")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,18 @@ from numpy.typing import NDArray
 from mixtures.tokens.layout_types import LEARNED, LayoutConfig, TokenPlan
 from mixtures.tokens.text import Rendered
 from mixtures.tokens.token_plan import frames_used
+from train.data.attention_blocks import Blocks, plan_blocks
 from train.data.jpeg_patches import PATCH_VALUES, Frames
 from train.data.token_patches import TokenPatches, counts_of, token_patches
+from train.data.tower_plan import (
+    WHOLE_TOWER,
+    FrameTable,
+    TowerPlan,
+    TowerRule,
+    learned_frames,
+    plan_tower,
+    runs,
+)
 
 IGNORED = -100
 
@@ -64,6 +74,9 @@ class Pack:
     where it is not supervised; the last row of a sample is always -100. `positions` restart at 0.
     `patches` uint8 [P, 768] in (ph, pw, c) order, `grids` int64 [N, 2] patches per frame (rows,
     columns), `times` float32 [N] seconds. `keys` names the samples in order.
+
+    What a forward pass must know of shapes beside these: `supervised_rows` int64 [S], the rows that
+    carry a loss; `blocks`, how samples are kept apart; `tower`, its calls.
     """
 
     tokens: NDArray[np.int64]
@@ -76,11 +89,14 @@ class Pack:
     times: NDArray[np.float32]
     keys: tuple[str, ...]
     memory: MemoryFrames
+    supervised_rows: NDArray[np.int64]
+    blocks: Blocks[NDArray[Any]]
+    tower: TowerPlan[NDArray[Any]]
 
     @property
     def supervised(self) -> int:
         """How many rows carry a loss."""
-        return int(np.count_nonzero(self.labels != IGNORED))
+        return len(self.supervised_rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,24 +105,30 @@ class RenderedSample:
 
     `frames[c]` is uint8 [F, gh, gw, 768]: the frames of `frames_used(layouts[c])` in that order, at
     the recipe's size, as gh x gw patches in (ph, pw, c) order; `seconds[c]` their presentation
-    times. A clip whose layout is empty has none.
+    times. A clip whose layout is empty has none. `position` is the sample's place in the order.
     """
 
     key: str
+    position: int = 0
     text: Rendered
     layouts: Sequence[TokenPlan]
     frames: Sequence[Frames]
     seconds: Sequence[Sequence[float]]
 
 
-def build_pack(samples: Sequence[RenderedSample], config: LayoutConfig) -> Pack:
-    """One pack of these samples, in order.
+def build_pack(
+    samples: Sequence[RenderedSample],
+    config: LayoutConfig,
+    rule: TowerRule = WHOLE_TOWER,
+    calls: int = 1,
+) -> Pack:
+    """One pack of these samples, in order; the tower will run over it at least `calls` times.
 
     ValueError names the sample and the two numbers where placeholders and features, or frames and
     layout, disagree.
     """
     if not samples:
-        return empty_pack()
+        return empty_pack(rule, calls)
     lengths = np.array([len(sample.text.ids) for sample in samples], np.int64)
     starts = _before(lengths)
     clips = [
@@ -120,21 +142,25 @@ def build_pack(samples: Sequence[RenderedSample], config: LayoutConfig) -> Pack:
     labels = np.full(len(tokens), IGNORED, np.int64)
     labels[:-1] = np.where(wanted[1:], tokens[1:], IGNORED)
     labels[(starts + lengths - 1)[lengths > 0]] = IGNORED
+    cu_seqlens = np.append(starts, len(tokens))
     return Pack(
         tokens=tokens,
         labels=labels,
-        positions=_runs(np.zeros_like(starts), lengths),
-        cu_seqlens=np.append(starts, len(tokens)),
+        positions=runs(np.zeros_like(starts), lengths),
+        cu_seqlens=cu_seqlens,
         patches=_stacked([clip.shown.reshape(-1, PATCH_VALUES) for clip in clips]),
         grids=_grids([clip.shown for clip in clips]),
         slots=_slots(clips, config),
         times=np.array([t for clip in clips for t in clip.times], np.float32),
         keys=tuple(sample.key for sample in samples),
         memory=_memory([clip for clip in clips if len(clip.beyond)]),
+        supervised_rows=np.flatnonzero(labels != IGNORED),
+        blocks=plan_blocks(cu_seqlens),
+        tower=plan_tower(_frames(clips, rule), rule, calls),
     )
 
 
-def empty_pack() -> Pack:
+def empty_pack(rule: TowerRule = WHOLE_TOWER, calls: int = 1) -> Pack:
     """One unsupervised token and no pixels: a rank with nothing to do still takes its step."""
     return Pack(
         tokens=np.zeros(1, np.int64),
@@ -147,6 +173,9 @@ def empty_pack() -> Pack:
         times=np.zeros(0, np.float32),
         keys=(),
         memory=_NO_MEMORY,
+        supervised_rows=np.zeros(0, np.int64),
+        blocks=plan_blocks(np.array([0, 1])),
+        tower=plan_tower(_frames((), rule), rule, calls),
     )
 
 
@@ -166,10 +195,12 @@ class _Placed(NamedTuple):
     """A clip in its pack, called `name`: the frames shown, and those beyond the cap.
 
     `rows` int64 [S, 3] are those of `Rendered.visual` that mention it, in reading order, positions
-    counted from the pack's first row. `images` is the number of images in its sample.
+    counted from the pack's first row. `images` is the number of images in its sample; `place` is
+    what its frames are drawn by: sample key, position in the order, number in the sample.
     """
 
     name: str
+    place: tuple[str, int, int]
     layout: TokenPlan
     rows: NDArray[np.int64]
     images: int
@@ -203,6 +234,7 @@ def _placed(sample: RenderedSample, number: int, start: int) -> _Placed:
     shown = len(frames) - counts.beyond
     return _Placed(
         name=name,
+        place=(sample.key, sample.position, number),
         layout=layout,
         rows=np.add(rows, (start, 0, 0)),
         images=sum(counts_of(one).is_image for one in sample.layouts),
@@ -240,15 +272,34 @@ def _before(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(sizes) - sizes
 
 
-def _runs(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """start, start + 1, ... of each run, one after the other."""
-    return np.repeat(starts - _before(lengths), lengths) + np.arange(lengths.sum())
-
-
 def _grids(clips: Sequence[Frames]) -> NDArray[np.int64]:
     """[N, 2]: the grid of each frame."""
     grids = np.array([frames.shape[1:3] for frames in clips], np.int64).reshape(-1, 2)
     return np.repeat(grids, [len(frames) for frames in clips], axis=0)
+
+
+def _frames(clips: Sequence[_Placed], rule: TowerRule) -> FrameTable:
+    """Every frame of the pack; of each video, those that the tower is to learn from."""
+    learned = [_learned(clip, rule) for clip in clips]
+    counts = [len(clip.shown) for clip in clips]
+    shown = [part[:count] for part, count in zip(learned, counts, strict=True)]
+    beyond = [part[count:] for part, count in zip(learned, counts, strict=True)]
+    found = np.concatenate([np.zeros((0, 2), np.float32), *shown, *beyond])
+    return FrameTable(
+        grids=np.concatenate([_grids([c.shown for c in clips]), _grids([c.beyond for c in clips])]),
+        learned=found[:, 0] > 0,
+        scale=found[:, 1],
+        shown=sum(counts),
+    )
+
+
+def _learned(clip: _Placed, rule: TowerRule) -> NDArray[np.float32]:
+    """Of each frame, shown or beyond the cap: whether it is learned from, and 1 / its chance."""
+    count = len(clip.shown) + len(clip.beyond)
+    if rule.keep == 1 or counts_of(clip.layout).is_image:
+        return np.ones((count, 2), np.float32)
+    drawn = learned_frames(rule, count, *clip.place)
+    return np.stack([drawn, np.full(count, rule.keep)], axis=1, dtype=np.float32)
 
 
 def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
@@ -271,7 +322,7 @@ def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
     feature = np.concatenate([part.feature for part in parts])
     frame = np.concatenate([part.frame for part in parts])
     return VisualSlots(
-        position=_runs(np.concatenate(projected)[:, 0], np.concatenate(tokens)),
+        position=runs(np.concatenate(projected)[:, 0], np.concatenate(tokens)),
         feature=feature + np.where(feature < len(LEARNED), 0, np.repeat(pooled, rows_of)),
         patch=np.concatenate([p.patch + at for p, at in zip(parts, patches, strict=True)]),
         segment=np.concatenate([p.segment + at for p, at in zip(parts, pooled, strict=True)]),

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from shards.errors import DamagedData, UserError
 from shards.extents import Extents, Place
 from shards.ids import short_hash
+from shards.store import private_folder
 from train.data.prefetch_plan import NEVER, Forecast
 
 IN_FLIGHT = 32
@@ -55,13 +56,10 @@ def this_node(folder: str, limit: int, rank: int, environment: Mapping[str, str]
     local = int(environment.get("LOCAL_RANK", 0))
     size = environment.get("LOCAL_WORLD_SIZE") or environment.get("LOCAL_SIZE") or local + 1
     own = Path(tempfile.gettempdir()) / f"slowfast-mix-{os.getuid()}"
-    home = Path(folder) if folder else own
     try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise UserError(f"{home}: {error.strerror}; give another node_folder") from error
-    if not folder and home.stat().st_uid != os.getuid():
-        raise UserError(f"{home}: belongs to somebody else; give a node_folder")
+        home = private_folder(Path(folder) if folder else own)
+    except UserError as error:
+        raise UserError(f"node_folder: {error}") from error
     return Node(folder=home, limit=limit, ranks=range(rank - local, rank - local + int(size)))
 
 
@@ -107,7 +105,7 @@ class NodeCache:
         self.node, self.extents, self.step, self.future = node, extents, step, future
         self.mine = rank - node.ranks.start
         self.folder = node.folder / "extents"
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self.folder)
         self.shared = _numbers(node.folder / "progress", len(node.ranks) + 1)
         self.progress, self.leading = self.shared[:-1], self.shared[-1:]
         self.stop = Event()
@@ -256,7 +254,7 @@ def _commit(path: Path, data: memoryview) -> None:
 
 def _numbers(path: Path, count: int) -> NDArray[np.int64]:
     """So many integers in memory that processes share."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
     try:
         os.ftruncate(descriptor, 8 * count)
     finally:

@@ -15,7 +15,7 @@ from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import BatchSampler
 from shards.extents import Fetch, Place
 from shards.reader import open_data
-from train.data.collate import Pack, build_pack
+from train.data.collate import Pack
 from train.data.data_state import STATE_VERSION, DataState, check_same_order
 from train.data.node_cache import Node, NodeCache
 from train.data.prefetch import Prefetcher
@@ -23,6 +23,7 @@ from train.data.rank_sampler import RankSampler
 from train.data.render import Rules
 from train.data.replacements import StandIns
 from train.data.sample_loader import SampleLoader
+from train.data.tower_plan import WHOLE_TOWER, TowerRule
 
 
 class Stream:
@@ -41,13 +42,14 @@ class Stream:
         micro_batch: int = 1,
         cache_bytes: int = 0,
         node: Node | None = None,
+        tower: TowerRule = WHOLE_TOWER,
     ) -> None:
         """Packs from step `start` on, bytes from `data` (a pool, or shards).
 
         `global_batch` packs make a step, all ranks together; `micro_batch` of them are joined into
         each pack that is yielded. `workers` threads prepare them; 0 means the caller's own. Decoded
         clips are kept up to `cache_bytes`. `node` is this node's disk: its processes share one
-        index there and, where `data` is remote, one cache.
+        index there and, where `data` is remote, one cache. `tower` says how it will run over packs.
         """
         self.manifest_id = manifest.manifest_id
         self.workers = workers
@@ -61,7 +63,7 @@ class Stream:
         )
         self.reader = open_data(data, None if node is None else node.folder, manifest)
         rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
-        self.loader = SampleLoader(self.reader, rules, StandIns(manifest), cache_bytes)
+        self.loader = SampleLoader(self.reader, rules, StandIns(manifest), cache_bytes, tower)
         self._manifest = manifest
         self._node = None if node is None or self.reader.extents.store.is_local else node
 
@@ -125,9 +127,10 @@ class Stream:
     def _packs(self, fetch: Fetch | None, step: int) -> list[Pack]:
         """The packs of a step, prepared by the caller's own thread."""
         loader = self.loader
+        calls = self.sampler.tower_calls(step, loader.tower.chunk)
         return [
-            build_pack(loader.load(loader.with_rows(drawn), fetch), loader.rules.layout)
-            for drawn in self.sampler.micro_batches(step)
+            loader.packed(loader.load(loader.with_rows(drawn), fetch), wanted)
+            for drawn, wanted in zip(self.sampler.micro_batches(step), calls, strict=True)
         ]
 
     def _caching(self) -> AbstractContextManager[NodeCache | None]:

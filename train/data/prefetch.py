@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from shards.extents import Fetch
-from train.data.collate import Pack, RenderedSample, build_pack
+from train.data.collate import Pack, RenderedSample
 from train.data.rank_sampler import RankSampler
 from train.data.sample_loader import SampleLoader
 
@@ -42,27 +42,28 @@ class Prefetcher:
     def _begin(self, step: int) -> list[Future[Pack]]:
         """Every micro-batch of a step is cut into one run of samples per thread."""
         begun = []
-        for drawn in self.sampler.micro_batches(step):
+        calls = self.sampler.tower_calls(step, self.loader.tower.chunk)
+        for drawn, wanted_calls in zip(self.sampler.micro_batches(step), calls, strict=True):
             wanted = self.loader.with_rows(drawn)
             each = max(1, -(-len(wanted) // self.workers))
             runs = [wanted[start : start + each] for start in range(0, len(wanted), each)]
             loading = [self.threads.submit(self.loader.load, run, self.fetch) for run in runs]
-            begun.append(self._joined(loading))
+            begun.append(self._joined(loading, wanted_calls))
         return begun
 
-    def _joined(self, runs: list[Future[list[RenderedSample]]]) -> Future[Pack]:
+    def _joined(self, runs: list[Future[list[RenderedSample]]], calls: int) -> Future[Pack]:
         """The pack of these samples, joined by the thread that ends the last: none waits for it."""
-        layout = self.loader.rules.layout
         pack: Future[Pack] = Future()
         if not runs:
-            pack.set_result(build_pack([], layout))
+            pack.set_result(self.loader.packed([], calls))
         unfinished = iter(range(len(runs))[::-1])
 
         def ended(_: Future[list[RenderedSample]]) -> None:
             if next(unfinished, 0):
                 return
             try:
-                pack.set_result(build_pack([one for run in runs for one in run.result()], layout))
+                samples = [one for run in runs for one in run.result()]
+                pack.set_result(self.loader.packed(samples, calls))
             except BaseException as error:  # also a panic of a library: whoever waits must know
                 pack.set_exception(error)
             finally:

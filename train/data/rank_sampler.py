@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mixtures.manifest.draws import SampleReference
 from mixtures.manifest.sampler import BatchSampler
+from train.data.tower_plan import calls_for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,4 +36,14 @@ class RankSampler:
         return [
             [drawn for pack in packs[start : start + self.micro_batch] for drawn in pack]
             for start in starts
+        ]
+
+    def tower_calls(self, step: int, chunk: int) -> list[int]:
+        """How often the tower runs in each forward pass of a step: as often as the rank with most
+        patches needs. Every rank finds the same, without asking another."""
+        dealt = self.order.packs_by_rank(step, self.world_size)
+        size, patches = self.micro_batch, self.order.patches
+        return [
+            max(calls_for(patches(mine[at * size :][:size]), chunk) for mine in dealt)
+            for at in range(self.micro_steps)
         ]

@@ -7,6 +7,7 @@ Pixels go straight into the array that becomes their pack's patches.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import NamedTuple
@@ -19,10 +20,11 @@ from mixtures.tokens.frame_view import ClipView
 from shards.errors import DamagedData
 from shards.extents import Fetch
 from shards.reader import Reader, Stored
-from train.data.collate import RenderedSample
+from train.data.collate import Pack, RenderedSample, build_pack
 from train.data.jpeg_patches import ClipCache, Frames, Room, Rooms, open_jpegs
 from train.data.render import Rules, render
 from train.data.replacements import StandIns
+from train.data.tower_plan import WHOLE_TOWER, TowerRule
 
 
 class Wanted(NamedTuple):
@@ -36,11 +38,17 @@ class SampleLoader:
     """Loads samples by the rules of a manifest; `load` may run on many threads at once."""
 
     def __init__(
-        self, reader: Reader, rules: Rules, stand_ins: StandIns, cache_bytes: int = 0
+        self,
+        reader: Reader,
+        rules: Rules,
+        stand_ins: StandIns,
+        cache_bytes: int = 0,
+        tower: TowerRule = WHOLE_TOWER,
     ) -> None:
-        """Decoded clips are kept up to `cache_bytes`; 0 keeps none."""
+        """Decoded clips are kept up to `cache_bytes`; 0 keeps none. `tower`: see `packed`."""
         self.reader = reader
         self.rules = rules
+        self.tower = tower
         self.stand_ins = stand_ins
         self._clips = ClipCache(cache_bytes)
         self._rooms = Rooms()
@@ -58,6 +66,10 @@ class SampleLoader:
     def load(self, wanted: Iterable[Wanted], fetch: Fetch | None = None) -> list[RenderedSample]:
         """Each sample, in order; `fetch` brings verified bytes from elsewhere than the store."""
         return [self._sample(drawn, rows, fetch) for drawn, rows in wanted]
+
+    def packed(self, samples: Sequence[RenderedSample], calls: int) -> Pack:
+        """The pack of these samples, planned for at least so many calls of the tower."""
+        return build_pack(samples, self.rules.layout, self.tower, calls)
 
     def _sample(
         self, drawn: SampleReference, rows: NDArray[np.uint8], fetch: Fetch | None
@@ -81,7 +93,7 @@ class SampleLoader:
                 f"sample {drawn.key} of {drawn.source!r}: {found} tokens and patches, the plan "
                 f"counted {(drawn.tokens, drawn.patches)}; its data are not those that were planned"
             )
-        return rendered
+        return replace(rendered, position=drawn.position)
 
     def _frames(
         self, stored: Stored, room: Room, number: int, look: ClipView, used: Sequence[int]

@@ -25,10 +25,9 @@ from shards.errors import UserError
 from train.config import Config
 from train.data.collate import Pack
 from train.engine.interface import distinct_weights, whole_shape
+from train.engine.micro_batches import named_where_memory_ends, on_device
 from train.engine.state_files import MOMENTS, read_state, write_state
 from train.engine.trained import check_trained, make_optimizer, prepare, trained
-from train.model.inputs import pack_inputs
-from train.model.memory import memory_calls
 
 _OPENED: list[bool] = []
 """Whether the process group is ours to close, and not that of whoever launched us."""
@@ -71,20 +70,14 @@ class DeepSpeedEngine:
 
     def backward(self, packs: Sequence[Pack], denominator: int) -> float:
         """One forward and one backward pass per pack; the last one ends the accumulation."""
-        summed = 0.0
-        for number, (pack, calls) in enumerate(zip(packs, self._calls(packs), strict=True), 1):
+        summed = torch.zeros((), dtype=torch.float64, device=self.device)
+        for number, (pack, inputs) in enumerate(on_device(packs, self.device), 1):
             self.engine.set_gradient_accumulation_boundary(number == len(packs))
-            loss = self.engine(**pack_inputs(pack, self.device, calls)).loss
-            self.engine.backward(loss * (self.world_size / denominator))
-            summed += loss.item()
-        return summed
-
-    def _calls(self, packs: Sequence[Pack]) -> list[int]:
-        """How often the tower runs on the memory of each pack: as the rank with most needs."""
-        frames = [len(pack.memory.grids) for pack in packs]
-        calls = torch.tensor([memory_calls(n) for n in frames], device=self.device)
-        dist.all_reduce(calls, dist.ReduceOp.MAX)
-        return calls.tolist()
+            with named_where_memory_ends(pack):
+                loss = self.engine(**inputs).loss
+                self.engine.backward(loss * (self.world_size / denominator))
+            summed += loss.detach()
+        return summed.item()
 
     def norm(self) -> float:
         """What DeepSpeed is about to clip by; infinite if a gradient is not finite."""

@@ -11,9 +11,10 @@ import torch
 from transformers import PreTrainedModel
 
 from shards.errors import UserError
-from train.config import Config
+from train.config import PARTS, Config
 from train.engine.interface import Engine
 from train.engine.torch_engine import TorchEngine
+from train.model.parts import checkpoint_parts
 
 
 def open_engine(config: Config, model: PreTrainedModel) -> Engine:
@@ -24,6 +25,7 @@ def open_engine(config: Config, model: PreTrainedModel) -> Engine:
     if not torch.cuda.is_available():
         # transformers imports DeepSpeed where it is installed, which warns unless it is told
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    checkpoint_parts(model, [name for name in PARTS if getattr(config.parts, name).checkpoint])
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if config.engine == "deepspeed":
         from train.engine.deepspeed_engine import DeepSpeedEngine

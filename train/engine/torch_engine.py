@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 from train.config import Config
 from train.data.collate import Pack
 from train.engine.interface import distinct_weights
+from train.engine.micro_batches import named_where_memory_ends, on_device
 from train.engine.state_files import MOMENTS, read_state, write_state
 from train.engine.trained import check_trained, make_optimizer, prepare, trained
-from train.model.inputs import pack_inputs
 
 
 class TorchEngine:
@@ -50,12 +50,13 @@ class TorchEngine:
 
     def backward(self, packs: Sequence[Pack], denominator: int) -> float:
         """One forward and one backward pass per pack; the summed loss."""
-        summed = 0.0
-        for pack in packs:
-            loss = self.model(**pack_inputs(pack, self.device)).loss
-            (loss / denominator).backward()
-            summed += loss.item()
-        return summed
+        summed = torch.zeros((), dtype=torch.float64, device=self.device)
+        for pack, inputs in on_device(packs, self.device):
+            with named_where_memory_ends(pack):
+                loss = self.model(**inputs).loss
+                (loss / denominator).backward()
+            summed += loss.detach()
+        return summed.item()
 
     def norm(self) -> float:
         """The norm of all gradients before clipping."""

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.media.image_sequences import Stills
 from pipeline.names import is_junk, number_order
 from pipeline.sources.benchmarks import BENCHMARKS
 from pipeline.sources.benchmarks.item import Benchmark, BenchmarkItem
@@ -20,6 +19,7 @@ from pipeline.sources.records import MediaRef, RowRefusal
 from pipeline.untrusted import path_problems
 from shards.errors import UserError
 from shards.ids import sha256_file, short_hash
+from train.data.user_media import Stills
 
 _SRT_TIMES = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d+)\s*-->\s*(\d+):(\d\d):(\d\d)[,.](\d+)")
 _TAGS = re.compile(r"<[^>]+>")

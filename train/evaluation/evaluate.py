@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from mixtures.console import Console
 from train.evaluation.answerer import Answerer, Asked
 from train.evaluation.benchmark import run_benchmark
 from train.evaluation.copies import Copy

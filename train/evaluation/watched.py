@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.media.decoded import MediaRefusal
-from pipeline.media.image_sequences import Stills
 from pipeline.sources.records import MediaRef
-from train.data.user_media import Seen, see_each
+from train.data.user_media import MediaRefusal, Seen, Stills, see_each
 from train.evaluation.answerer import Answerer
 from train.evaluation.copies import Copy, Missing
 

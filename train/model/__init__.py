@@ -5,7 +5,13 @@ from __future__ import annotations
 
 def register() -> None:
     """Make transformers' Auto classes know model and processor; safe to call again."""
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForImageTextToText,
+        AutoModelForMultimodalLM,
+        AutoProcessor,
+    )
 
     from train.model.config import SlowFastConfig
     from train.model.modeling import SlowFastForConditionalGeneration
@@ -14,7 +20,6 @@ def register() -> None:
 
     AutoConfig.register(OryxVisionConfig.model_type, OryxVisionConfig, exist_ok=True)
     AutoConfig.register(SlowFastConfig.model_type, SlowFastConfig, exist_ok=True)
-    AutoModelForImageTextToText.register(
-        SlowFastConfig, SlowFastForConditionalGeneration, exist_ok=True
-    )
+    for auto in (AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM):
+        auto.register(SlowFastConfig, SlowFastForConditionalGeneration, exist_ok=True)
     AutoProcessor.register(SlowFastConfig, SlowFastProcessor, exist_ok=True)

@@ -16,14 +16,13 @@ Without `blocks` (generation) each is transformers' ordinary `sdpa`, with its ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -31,59 +30,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from shards.errors import UserError
-
-_LEAST_FILL = 0.75
-"""A segment shorter than this share of its batch's longest starts a new batch."""
+from train.data.attention_blocks import Blocks
 
 
-class Blocks(NamedTuple):
-    """Where the segments of a row of T lie: the plan of its gathers and of its scatter.
-
-    `gather`: per batch, int64 [S_b, L_b] rows of the packed row; `scatter`: int64 [T], for each row
-    its place among the concatenated, flattened batches. `starts`: int32 [S + 1], where segments
-    start and end; `longest` segment, in rows; `mask` for flex alone.
-    """
-
-    gather: tuple[Tensor, ...]
-    scatter: Tensor
-    starts: Tensor
-    longest: int
-    mask: BlockMask | None = None
-
-
-def plan_blocks(cu_seqlens: np.ndarray, device: torch.device | str = "cpu") -> Blocks:
-    """The plan for segments that start and end at `cu_seqlens` int64 [S + 1]."""
-    starts, lengths = cu_seqlens[:-1], np.diff(cu_seqlens)
-    gather, at = [], 0
-    scatter = np.zeros(int(cu_seqlens[-1]), np.int64)
-    for members in _batches(lengths):
-        # [S, L]: past its end a segment repeats its own last row
-        length = lengths[members][:, None]
-        steps = np.arange(length.max())
-        rows = starts[members][:, None] + np.minimum(steps, length - 1)
-        # a row's place among all batches, flattened one after the other
-        real = steps < length
-        scatter[rows[real]] = at + np.flatnonzero(real)
-        at += rows.size
-        gather.append(torch.from_numpy(rows).to(device))
-    cuts = torch.from_numpy(cu_seqlens.astype(np.int32)).to(device)
-    longest = int(lengths.max(initial=0))
-    return Blocks(tuple(gather), torch.from_numpy(scatter).to(device), cuts, longest)
-
-
-def _batches(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Segment numbers grouped by similar length, longest first; empty segments take no part."""
-    order = np.argsort(-lengths, kind="stable")
-    order = order[: np.count_nonzero(lengths)]
-    while len(order):
-        # lengths fall along the order, so those that fit stand in front
-        fits = lengths[order] >= _LEAST_FILL * lengths[order[0]]
-        count = int(np.count_nonzero(fits))
-        yield order[:count]
-        order = order[count:]
-
-
-def _by_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float | None) -> Tensor:
+def _by_blocks(
+    q: Tensor, k: Tensor, v: Tensor, blocks: Blocks[Tensor], scale: float | None
+) -> Tensor:
     parts = []
     rows = [x.squeeze(0).transpose(0, 1) for x in (q, k, v)]
     for index in blocks.gather:
@@ -100,7 +52,7 @@ def _batched(rows: Tensor, index: Tensor) -> Tensor:
     return rows.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
 
 
-def with_mask(blocks: Blocks) -> Blocks:
+def with_mask(blocks: Blocks[Tensor]) -> Blocks[Tensor]:
     """The same with flex attention's mask; made once per forward pass, used by every layer."""
     device, length = blocks.scatter.device, len(blocks.scatter)
     rows = torch.arange(length, device=device)
@@ -113,7 +65,9 @@ def with_mask(blocks: Blocks) -> Blocks:
     return blocks._replace(mask=mask)
 
 
-def _by_flex(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float | None) -> Tensor:
+def _by_flex(
+    q: Tensor, k: Tensor, v: Tensor, blocks: Blocks[Tensor], scale: float | None
+) -> Tensor:
     attend: Any = _compiled_flex() if q.is_cuda else flex_attention
     out: Tensor = attend(q, k, v, block_mask=blocks.mask, scale=scale, enable_gqa=True)
     return out.transpose(1, 2)
@@ -125,7 +79,9 @@ def _compiled_flex() -> Callable[..., Any]:
     return compiled
 
 
-def _by_varlen(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float | None) -> Tensor:
+def _by_varlen(
+    q: Tensor, k: Tensor, v: Tensor, blocks: Blocks[Tensor], scale: float | None
+) -> Tensor:
     if not _has_varlen(q):
         raise UserError(
             f"packed_attention: varlen runs in half precision on CUDA, this is {q.dtype} on "
@@ -151,12 +107,14 @@ def _has_varlen(q: Tensor) -> bool:
     return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
 
 
-def _by_what_fits(q: Tensor, k: Tensor, v: Tensor, blocks: Blocks, scale: float | None) -> Tensor:
+def _by_what_fits(
+    q: Tensor, k: Tensor, v: Tensor, blocks: Blocks[Tensor], scale: float | None
+) -> Tensor:
     attend = _by_varlen if _has_varlen(q) else _by_blocks
     return attend(q, k, v, blocks, scale)
 
 
-BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Blocks, float | None], Tensor]] = {
+BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Blocks[Tensor], float | None], Tensor]] = {
     "auto": _by_what_fits,
     "sdpa_blocks": _by_blocks,
     "flex": _by_flex,
@@ -173,7 +131,7 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    blocks: Blocks | None = None,
+    blocks: Blocks[Tensor] | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     **kwargs: Any,

@@ -18,7 +18,7 @@ class SlowFastConfig(PreTrainedConfig):
     and end of a medium, then the pads that stand for its rows. The tokenizer has `token_count`
     tokens; rows of the decoder beyond them are kept, and never generated. `packed_attention` is
     one of train.model.attention.NAMES; `pool_before_projection` false projects every patch, then
-    pools.
+    pools; None is the projector's own order.
     """
 
     model_type = "slowfast"
@@ -34,7 +34,7 @@ class SlowFastConfig(PreTrainedConfig):
     visual_token_ids: list[int] | None = None
     token_count: int | None = None
     packed_attention: str = "sdpa_blocks"
-    pool_before_projection: bool = True
+    pool_before_projection: bool | None = None
     tie_word_embeddings: bool = False
 
     def layout_config(self) -> LayoutConfig:

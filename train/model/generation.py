@@ -20,7 +20,7 @@ from train.data.collate import Pack
 from train.model.config import SlowFastConfig
 from train.model.inputs import VISUAL_INPUTS, VisualArguments, VisualInputs, packed_row
 
-NOTHING_SHOWN = VisualArguments(None, None, None, None, None)
+NOTHING_SHOWN = VisualArguments(*[None] * len(VISUAL_INPUTS))
 REFUSED = ("prefill_chunk_size", "token_healing", "assistant_early_exit")
 """Options of generation that take the prompt apart: its rows would not follow."""
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Cache
 
-from train.data.collate import Pack
-from train.model.attention import Blocks, plan_blocks
+from train.data.attention_blocks import Blocks
+from train.data.collate import MemoryFrames, Pack
+from train.data.tower_plan import TowerPlan, plan_all
 from train.model.memory import MemoryTensors
 from train.model.projectors import SlotTensors
 
@@ -27,7 +28,7 @@ class VisualInputs:
     """Pixels of a row or a batch and where they stand, positions counted over the flattened rows.
 
     `patches` uint8 [P, 768] and `seconds` float32 [N] as packs hold them; `grids` int64 [N, 2],
-    best kept on the CPU; `memory` may be None for a model that has none.
+    kept on the CPU; `memory` may be None for a model that has none. `tower`: in which calls.
     """
 
     patches: Tensor
@@ -35,6 +36,7 @@ class VisualInputs:
     slots: SlotTensors
     seconds: Tensor
     memory: MemoryTensors | None
+    tower: TowerPlan[Tensor]
 
 
 class VisualArguments(NamedTuple):
@@ -45,6 +47,7 @@ class VisualArguments(NamedTuple):
     slots: SlotTensors | Mapping[str, Tensor] | None
     seconds: Tensor | None
     memory: MemoryTensors | Mapping[str, Tensor] | None
+    tower: TowerPlan[Tensor] | None
 
 
 VISUAL_INPUTS = VisualArguments._fields
@@ -55,13 +58,15 @@ VISUAL_INPUTS = VisualArguments._fields
 class PackedRow:
     """Whole samples back to back: `ids`, `targets` and `positions` int64 [T] as a pack has them.
 
-    `targets` are a pack's labels: what is predicted at each row. `blocks` keeps the samples apart.
+    `targets` are a pack's labels: what is predicted at each row. `blocks` keeps the samples apart;
+    `supervised` int64 [S] are the rows with a target.
     """
 
     ids: Tensor
     targets: Tensor
     positions: Tensor
-    blocks: Blocks
+    blocks: Blocks[Tensor]
+    supervised: Tensor | None
     visual: VisualInputs
 
 
@@ -106,55 +111,69 @@ class PackedArguments(TypedDict):
     input_ids: Tensor
     targets: Tensor
     position_ids: Tensor
-    blocks: Blocks
+    blocks: Blocks[Tensor]
+    supervised: Tensor | None
     patches: Tensor
     grids: Tensor
     slots: SlotTensors
     seconds: Tensor
     memory: MemoryTensors | None
+    tower: TowerPlan[Tensor]
 
 
-def packed_row(pack: Pack, device: torch.device | str = "cpu", calls: int = 1) -> PackedRow:
-    """A pack as tensors; grids and the memory's frames stay on the CPU.
+def packed_row(pack: Pack, device: torch.device | str = "cpu") -> PackedRow:
+    """A pack as tensors; only `grids` stay on the CPU.
 
-    The tower runs at least `calls` times on the memory's frames: see `MemoryTensors`.
+    On an accelerator they come through page-locked memory and are on their way when this returns.
     """
-
-    def moved(array: NDArray[np.generic]) -> Tensor:
-        return torch.from_numpy(array).to(device, non_blocking=True)
-
-    slots = pack.slots
-    memory = pack.memory
+    device = torch.device(device)
+    slots = {name: getattr(pack.slots, name) for name in SlotTensors._fields}
+    memory = {f.name: getattr(pack.memory, f.name) for f in fields(pack.memory)}
     return PackedRow(
-        ids=moved(pack.tokens),
-        targets=moved(pack.labels),
-        positions=moved(pack.positions),
-        blocks=plan_blocks(pack.cu_seqlens, device),
+        ids=moved(pack.tokens, device),
+        targets=moved(pack.labels, device),
+        positions=moved(pack.positions, device),
+        blocks=moved(pack.blocks, device),
+        supervised=moved(pack.supervised_rows, device),
         visual=VisualInputs(
-            patches=moved(pack.patches),
+            patches=moved(pack.patches, device),
             grids=torch.from_numpy(pack.grids),
-            slots=SlotTensors(*(moved(getattr(slots, name)) for name in SlotTensors._fields)),
-            seconds=moved(pack.times),
-            memory=_memory(
-                {f.name: torch.from_numpy(getattr(memory, f.name)) for f in fields(memory)}, calls
-            ),
+            slots=SlotTensors(**{name: moved(array, device) for name, array in slots.items()}),
+            seconds=moved(pack.times, device),
+            memory=_memory(memory, device),
+            tower=moved(pack.tower, device),
         ),
     )
 
 
-def pack_inputs(pack: Pack, device: torch.device | str = "cpu", calls: int = 1) -> PackedArguments:
+def moved(value: Any, device: torch.device) -> Any:
+    """Arrays, and named tuples and tuples of them, as tensors on a device; the rest as it is."""
+    if isinstance(value, np.ndarray):
+        tensor = torch.from_numpy(value)
+        return (
+            tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+        )
+    if isinstance(value, tuple):
+        parts = [moved(part, device) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
+
+
+def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> PackedArguments:
     """`packed_row` as the keyword arguments of the model's forward."""
-    row = packed_row(pack, device, calls)
+    row = packed_row(pack, device)
     return {
         "input_ids": row.ids[None],
         "targets": row.targets[None],
         "position_ids": row.positions[None],
         "blocks": row.blocks,
+        "supervised": row.supervised,
         "patches": row.visual.patches,
         "grids": row.visual.grids,
         "slots": row.visual.slots,
         "seconds": row.visual.seconds,
         "memory": row.visual.memory,
+        "tower": row.visual.tower,
     }
 
 
@@ -162,7 +181,8 @@ def row_of(
     input_ids: Tensor | None,
     targets: Tensor | None,
     position_ids: Tensor | None,
-    blocks: Blocks,
+    blocks: Blocks[Tensor],
+    supervised: Tensor | None,
     visual: VisualInputs | None,
 ) -> PackedRow:
     """Arguments of `forward`, as `pack_inputs` makes them, as one value; TypeError without any."""
@@ -176,6 +196,7 @@ def row_of(
         targets=targets[0],
         positions=position_ids[0],
         blocks=blocks,
+        supervised=supervised,
         visual=visual,
     )
 
@@ -186,7 +207,7 @@ def packed_visual(shown: VisualArguments) -> VisualInputs | None:
         return None
     if not isinstance(shown.slots, SlotTensors) or isinstance(shown.memory, Mapping):
         raise TypeError("with `blocks`, forward needs slots and memory as `pack_inputs` gives them")
-    return _visual(shown, shown.slots, shown.memory)
+    return _visual(shown, shown.slots, shown.memory, shown.patches.device)
 
 
 def padded_visual(ids: Tensor, shown: VisualArguments, pads: Sequence[int]) -> VisualInputs | None:
@@ -208,32 +229,44 @@ def padded_visual(ids: Tensor, shown: VisualArguments, pads: Sequence[int]) -> V
     places = torch.empty_like(order)
     places[order] = found.flatten().nonzero().squeeze(1).cpu()
     of_slots, of_memory = places.split([len(slots["position"]), len(memory["position"])])
-    moved = {
+    put = {
         name: (of_slots if name == "position" else slots[name]).to(ids.device)
         for name in SlotTensors._fields
     }
-    kept = None if shown.memory is None else _memory(memory | {"position": of_memory})
-    return _visual(shown, SlotTensors(**moved), kept)
+    kept = None
+    if shown.memory is not None:
+        beyond = memory | {"position": of_memory}
+        arrays = {name: beyond[name].cpu().numpy() for name in _OF_MEMORY}
+        kept = _memory(arrays, ids.device)
+    return _visual(shown, SlotTensors(**put), kept, ids.device)
 
 
 def _visual(
-    shown: VisualArguments, slots: SlotTensors, memory: MemoryTensors | None
+    shown: VisualArguments,
+    slots: SlotTensors,
+    memory: MemoryTensors | None,
+    device: torch.device,
 ) -> VisualInputs:
+    """As one value, the tower's calls planned where no pack has done so."""
     if shown.patches is None or shown.grids is None or shown.seconds is None:
         raise TypeError("with `patches`, forward needs grids, slots and seconds")
+    tower = shown.tower
+    if tower is None:
+        beyond = shown.grids[:0] if memory is None else memory.grids
+        plan = plan_all(shown.grids.cpu().numpy(), beyond.cpu().numpy())
+        tower = moved(plan, device)
     return VisualInputs(
-        patches=shown.patches,
+        patches=shown.patches.to(device),
         grids=shown.grids,
         slots=slots,
-        seconds=shown.seconds,
+        seconds=shown.seconds.to(device),
         memory=memory,
+        tower=tower,
     )
 
 
-_ENTRIES = {
-    "slots": {*SlotTensors._fields, "sample"},
-    "memory": {*MemoryTensors._fields, "sample"},
-}
+_OF_MEMORY = tuple(field.name for field in fields(MemoryFrames))
+_ENTRIES = {"slots": {*SlotTensors._fields, "sample"}, "memory": {*_OF_MEMORY, "sample"}}
 _NONE = torch.zeros(0, dtype=torch.int64)
 
 
@@ -244,20 +277,21 @@ def _entries(shown: VisualArguments, name: str) -> dict[str, Any]:
         return {"position": _NONE, "sample": _NONE}
     if not isinstance(value, Mapping):
         raise TypeError(f"with `patches`, forward needs {name} as the processor makes them")
-    unknown, missing = set(value) - _ENTRIES[name], _ENTRIES[name] - set(value) - {"calls"}
+    unknown, missing = set(value) - _ENTRIES[name], _ENTRIES[name] - set(value)
     if unknown or missing:
         raise TypeError(f"{name}: unknown {sorted(unknown)}, missing {sorted(missing)}")
     return dict(value)
 
 
-def _memory(frames: Mapping[str, Any], calls: int = 1) -> MemoryTensors:
+def _memory(frames: Mapping[str, NDArray[Any]], device: torch.device) -> MemoryTensors:
+    counts = np.bincount(frames["clip"])
+    real = np.arange(counts.max(initial=0)) < counts[:, None]
+    tensors = {name: moved(array, device) for name, array in frames.items() if name != "grids"}
     return MemoryTensors(
-        patches=frames["patches"],
-        grids=frames["grids"],
-        times=frames["times"],
-        clip=frames["clip"],
-        position=frames["position"],
-        calls=int(frames.get("calls", calls)),
+        **tensors,
+        grids=torch.from_numpy(frames["grids"]),
+        counts=tuple(counts.tolist()),
+        real=moved(real, device),
     )
 
 

@@ -16,16 +16,22 @@ CHUNK_BYTES = 256 << 20
 
 
 def supervised_loss(
-    hidden: Tensor, weight: Tensor, labels: Tensor, chunk_bytes: int = CHUNK_BYTES
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    chunk_bytes: int = CHUNK_BYTES,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """Summed cross entropy of `hidden [T, D] @ weight [V, D].T` against `labels` int64 [T].
 
-    `labels[t]` is the target at row t; rows of -100 cost nothing. With no supervised row the
-    result is 0 and still part of the graph. fp32 scalar.
+    `labels[t]` is the target at row t; rows of -100 cost nothing. `rows` int64 [S] are the others;
+    to find them here waits for the device. With none the result is 0 and still part of the graph.
+    fp32 scalar.
     """
     # rows without a target never meet the vocabulary
-    rows = torch.nonzero(labels != IGNORED).squeeze(1)
-    hidden, targets = hidden[rows], labels[rows]
+    if rows is None:
+        rows = torch.nonzero(labels != IGNORED).squeeze(1)
+    hidden, targets = hidden.index_select(0, rows), labels.index_select(0, rows)
     step = max(1, chunk_bytes // (4 * weight.shape[0]))
     chunks = zip(hidden.split(step), targets.split(step), strict=True)
     losses = [

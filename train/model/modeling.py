@@ -13,8 +13,12 @@ from transformers import AutoModelForCausalLM, Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from shards.errors import UserError
-from train.model.attention import NAMES, Blocks, register_attention, with_mask
+from train.data.attention_blocks import Blocks
+from train.data.tower_plan import TowerPlan
+from train.model.attention import NAMES, register_attention, with_mask
+from train.model.calls.keywords import refuse_others
 from train.model.config import SlowFastConfig
+from train.model.encoding import encode
 from train.model.generation import SlowFastGenerationMixin
 from train.model.inputs import (
     PackedRow,
@@ -26,12 +30,11 @@ from train.model.inputs import (
     padded_visual,
     row_of,
 )
-from train.model.keywords import refuse_others
 from train.model.loss import supervised_loss
 from train.model.memory import LongMemory, MemoryTensors, with_memory
 from train.model.pretrained import SlowFastPreTrainedModel
 from train.model.projectors import SlotTensors, build_projector
-from train.model.vision import OryxVisionTower, normalised
+from train.model.vision import OryxVisionTower
 
 register_attention()
 
@@ -55,10 +58,9 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         self.memory = None
         if layout.memory_tokens:
             self.memory = LongMemory(*widths, layout.memory_tokens, heads)
-        wanted = config.text_config._attn_implementation
-        self.language_model = AutoModelForCausalLM.from_config(
-            config.text_config, attn_implementation=self.attention_for(wanted)
-        )
+        text = config.text_config
+        attention = self.attention_for(text._attn_implementation)
+        self.language_model = AutoModelForCausalLM.from_config(text, attn_implementation=attention)
         self.post_init()
 
     def forward(
@@ -70,12 +72,14 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         targets: Tensor | None = None,
-        blocks: Blocks | None = None,
+        blocks: Blocks[Tensor] | None = None,
+        supervised: Tensor | None = None,
         patches: Tensor | None = None,
         grids: Tensor | None = None,
         slots: SlotTensors | Mapping[str, Tensor] | None = None,
         seconds: Tensor | None = None,
         memory: MemoryTensors | Mapping[str, Tensor] | None = None,
+        tower: TowerPlan[Tensor] | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
@@ -95,22 +99,24 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
             cache=past_key_values,
             embeddings=inputs_embeds,
             labels=labels,
-            shown=VisualArguments(patches, grids, slots, seconds, memory),
+            shown=VisualArguments(patches, grids, slots, seconds, memory, tower),
             use_cache=use_cache,
             logits_to_keep=logits_to_keep,
             others={name: value for name, value in kwargs.items() if value is not None},
         )
         if blocks is not None:
             refuse_others("forward with `blocks`", padded_only(batch), (), "leave it out")
-            row = row_of(input_ids, targets, position_ids, blocks, packed_visual(batch.shown))
+            visual = packed_visual(batch.shown)
+            row = row_of(input_ids, targets, position_ids, blocks, supervised, visual)
             return CausalLMOutputWithPast(loss=self.packed_loss(row))
-        refuse_others("forward", batch.others | {"targets": targets}, OTHERS, "leave it out")
+        others = batch.others | {"targets": targets, "supervised": supervised}
+        refuse_others("forward", others, OTHERS, "leave it out")
         return self.padded_logits(batch)
 
     def packed_loss(self, row: PackedRow) -> Tensor:
         """The summed cross entropy of a packed row, an fp32 scalar."""
         head: Any = self.get_output_embeddings()
-        return supervised_loss(self.hidden(row), head.weight, row.targets)
+        return supervised_loss(self.hidden(row), head.weight, row.targets, rows=row.supervised)
 
     def hidden(self, row: PackedRow) -> Tensor:
         """Last hidden states [T, D] of a packed row, its samples isolated from each other."""
@@ -136,11 +142,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
 
     def padded_logits(self, batch: PaddedBatch) -> CausalLMOutputWithPast:
         """The logits of a padded batch, its loss, and the cache for the tokens that follow."""
-        if batch.others.get("output_attentions") and self.decoder_attention != "eager":
-            raise UserError(
-                'output_attentions: only `attn_implementation="eager"` keeps attentions; load the '
-                'model with it, or call set_attn_implementation("eager")'
-            )
+        self.refuse_attentions(batch.others)
         rows = batch.embeddings
         if rows is not None and batch.shown.patches is not None:
             raise TypeError(
@@ -177,11 +179,15 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         tokens int64 [T]. With no patch at all the tower and the projector still run, on zero rows.
         """
         rows = self.get_input_embeddings()(tokens)
-        slots = visual.slots
-        features = self.vision_tower(normalised(visual.patches, rows), visual.grids)
-        shown = self.projector(features, visual.grids, slots, visual.seconds.to(rows.device))
+        memory, slots, plan = visual.memory, visual.slots, visual.tower
+        beyond = visual.patches[:0] if memory is None else memory.patches
+        # frames beyond the cap may be many: of them nothing but their averages is kept
+        made = encode(
+            self.vision_tower, visual.patches, beyond, plan, again=self.memory is not None
+        )
+        shown = self.projector(made.features, plan.frames, slots, visual.seconds)
         rows = rows.index_copy(0, slots.position, shown.to(rows.dtype))
         if self.memory is None:
             return rows
-        assert visual.memory is not None  # `pack_inputs` and the processor always give one
-        return with_memory(rows, visual.memory, self.memory, self.vision_tower)
+        assert memory is not None  # `pack_inputs` and the processor always give one
+        return with_memory(rows, memory, made.averages, self.memory)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
+from shards.errors import UserError
 from train.model.config import SlowFastConfig
 from train.model.initialisation import initialise
 
@@ -32,6 +34,14 @@ class SlowFastPreTrainedModel(PreTrainedModel):
     def decoder_attention(self) -> str:
         """The name of the attention that the decoder runs now."""
         return self.language_model.config._attn_implementation
+
+    def refuse_attentions(self, wanted: Mapping[str, Any]) -> None:
+        """UserError where attentions are asked of a decoder that keeps none."""
+        if wanted.get("output_attentions") and self.decoder_attention != "eager":
+            raise UserError(
+                'output_attentions: only `attn_implementation="eager"` keeps attentions; load the '
+                'model with it, or call set_attn_implementation("eager")'
+            )
 
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:

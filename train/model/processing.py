@@ -19,13 +19,13 @@ from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import IM_END, TextCodec
 from shards.errors import UserError
 from shards.profile import Profile
-from train.data.chat_messages import read_messages
-from train.data.prompts import read_prompts
+from train.data.asked.chat_messages import read_messages
+from train.data.asked.prompts import read_prompts
+from train.data.asked.user_samples import Scorer, UserSamples
 from train.data.render import Rules
-from train.data.user_samples import Scorer, UserSamples
-from train.model.call_options import CallOptions, call_options
-from train.model.keywords import refuse_others
-from train.model.padded_batch import SlowFastInputs, padded_inputs
+from train.model.calls.call_options import CallOptions, call_options
+from train.model.calls.keywords import refuse_others
+from train.model.calls.padded_batch import SlowFastInputs, padded_inputs
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
@@ -118,8 +118,8 @@ class SlowFastProcessor(ProcessorMixin):
         """The conversation, or a list of them, as text, or (`tokenize=True`) as model inputs.
 
         Ids are made by the manifest's rules: a template of one's own gives text only. Keywords of
-        transformers' processors (`train.model.call_options`) act with `tokenize=True`, beside the
-        others or in `processor_kwargs`; TypeError names one that nothing acts on.
+        transformers' processors (`train.model.calls.call_options`) act with `tokenize=True`, beside
+        the others or in `processor_kwargs`; TypeError names one that nothing acts on.
         """
         own = chat_template in (None, self.chat_template)
         unheard = {"load_audio_from_video": load_audio_from_video or None}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mixtures.tokens.layout_types import FRAME, LEARNED, POOLED, SEPARATOR, SLOW, LayoutConfig
 from shards.errors import UserError
+from train.data.tower_plan import FrameGroups
 from train.model.resamplers import Perceiver, QFormer, resample
 from train.model.times import TimeEmbedding
 
@@ -52,7 +53,7 @@ def highest(rows: Tensor, slots: SlotTensors) -> Tensor:
     """Maximum over each pooled token's patches: [K, ...] -> [M, ...]."""
     if not len(slots.sizes):  # the reduction refuses to reduce nothing
         return rows
-    return torch.segment_reduce(rows, "max", lengths=slots.sizes)
+    return torch.segment_reduce(rows, "max", lengths=slots.sizes, unsafe=True)  # unasked: no wait
 
 
 def attend(scores: Tensor, slots: SlotTensors) -> Tensor:
@@ -77,20 +78,21 @@ class Projector(nn.Module, ABC):
         self.layout, self.width, self.heads = layout, width, heads
 
     @abstractmethod
-    def tokens(self, features: Tensor, grids: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         """Patch features [P, C] -> pooled tokens [M, D]."""
 
     def forward(
-        self, features: Tensor, grids: Tensor, slots: SlotTensors, seconds: Tensor
+        self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors, seconds: Tensor
     ) -> Tensor:
-        """Patch features [P, C], grids [N, 2], seconds [N] -> one row per visual slot [V, D]."""
-        rows = torch.cat([self.learned, self.tokens(features, grids, slots)])[slots.feature]
+        """Patch features [P, C] of frames, seconds [N] -> one row per visual slot [V, D]."""
+        rows = torch.cat([self.learned, self.tokens(features, frames, slots)])[slots.feature]
         if self.times is None:
             return rows
         # a frame's time is added where the frame ends
-        ends = torch.isin(slots.feature, slots.feature.new_tensor(_ENDS_OF_FRAMES))
-        at = torch.nonzero(ends & (slots.frame >= 0)).squeeze(1)
-        return rows.index_add(0, at, self.times(seconds[slots.frame[at]]).to(rows.dtype))
+        ends = (slots.feature == _ENDS_OF_FRAMES[0]) | (slots.feature == _ENDS_OF_FRAMES[1])
+        ends = ends & (slots.frame >= 0)
+        times = self.times(seconds).index_select(0, slots.frame.clamp(min=0))
+        return rows + (times * ends[:, None]).to(rows.dtype)
 
 
 class AveragePool(Projector):
@@ -99,24 +101,35 @@ class AveragePool(Projector):
     Pooling comes before the projection: eight times fewer rows pass the MLP.
     """
 
-    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         return self.mlp(pool(features, slots))
 
 
 class AveragePoolLate(AveragePool):
     """The same with the projection first: every patch passes the MLP."""
 
-    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         return pool(self.mlp(features), slots)
 
 
 class TrainingFree(Projector):
-    """SlowFast-LLaVA (v1): slow rows max-pooled along themselves, fast frames averaged."""
+    """SlowFast-LLaVA (v1), pooled first: slow rows max-pooled along themselves, fast averaged."""
 
-    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
-        most = highest(features.index_select(0, slots.patch), slots)
-        slow = (slots.kind == POOLED.index(SLOW))[:, None]
-        return self.mlp(torch.where(slow, most, pool(features, slots)))
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        return self.mlp(_slow_and_fast(features, slots))
+
+
+class TrainingFreeLate(TrainingFree):
+    """Apple's own order: every patch passes the MLP, what comes out is pooled."""
+
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        return _slow_and_fast(self.mlp(features), slots)
+
+
+def _slow_and_fast(features: Tensor, slots: SlotTensors) -> Tensor:
+    most = highest(features.index_select(0, slots.patch), slots)
+    slow = (slots.kind == POOLED.index(SLOW))[:, None]
+    return torch.where(slow, most, pool(features, slots))
 
 
 class DynamicCompressor(Projector):
@@ -131,7 +144,7 @@ class DynamicCompressor(Projector):
         super().__init__(width, hidden, layout, heads)
         self.query, self.key = nn.Linear(width, self.SIZE), nn.Linear(width, self.SIZE)
 
-    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         mean, patches = pool(features, slots), features.index_select(0, slots.patch)
         query = self.query(mean).index_select(0, slots.segment)
         key = self.key(features).index_select(0, slots.patch)
@@ -147,7 +160,7 @@ class AttentionPool(Projector):
         self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
         self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
 
-    def tokens(self, features: Tensor, _: Tensor, slots: SlotTensors) -> Tensor:
+    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
         query = self._heads(self.query(pool(features, slots))).index_select(0, slots.segment)
         key = self._heads(self.key(features)).index_select(0, slots.patch)
         value = self._heads(self.value(features)).index_select(0, slots.patch)
@@ -168,10 +181,12 @@ class Resampled(Projector):
         super().__init__(width, hidden, layout, heads)
         self.resampler = self.Resampler(width, layout.queries, heads)
 
-    def tokens(self, features: Tensor, grids: Tensor, slots: SlotTensors) -> Tensor:
-        made = resample(self.resampler, features, grids).flatten(0, 1)
+    def tokens(self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        made = resample(self.resampler, features, frames).flatten(0, 1)
         if len(made) != len(slots.kind):
-            raise ValueError(f"{len(made)} queries of {len(grids)} frames, {len(slots.kind)} slots")
+            raise ValueError(
+                f"{len(made)} queries of {len(frames.frames)} frames, {len(slots.kind)} slots"
+            )
         return self.mlp(made)
 
 
@@ -185,12 +200,14 @@ PROJECTORS: dict[str, type[Projector]] = {
     "gsf": AveragePool,
     "isf": AveragePool,
     "avgpool": AveragePool,
-    "v1": TrainingFree,
+    "v1": TrainingFreeLate,
     "dynamic_compressor": DynamicCompressor,
     "attn_meanq": AttentionPool,
     "perceiver": Resampled,
     "qformer": ResampledByQFormer,
 }
+LATE = {AveragePool: AveragePoolLate, TrainingFree: TrainingFreeLate}
+"""Projectors that pool before their MLP, and the same after it."""
 ARRANGEMENTS = {
     "gsf": "gsf",
     "isf": "isf",
@@ -199,11 +216,48 @@ ARRANGEMENTS = {
     "qformer": "queries",
 }
 
+IDLE: dict[str, dict[str, tuple[str, ...]]] = {
+    "gsf": {},
+    "isf": {},
+    "v1": {"newlines": ("all", "none"), "timestamps": ("learned",)},
+    "queries": {
+        "newlines": ("all", "none"),
+        "fast_frames": ("complement",),
+        "pathways": ("slow", "fast"),
+    },
+}
+"""Arrangement -> values of the layout's keys that change nothing under it."""
+
+
+def check_idle(layout: LayoutConfig) -> None:
+    """UserError for keys of a layout that its arrangement forgets."""
+    for name, values in IDLE[layout.arrangement].items():
+        if getattr(layout, name) in values:
+            raise UserError(
+                f"layout: {name}: {getattr(layout, name)} changes nothing under `arrangement: "
+                f"{layout.arrangement}`; leave it out"
+            )
+    if layout.arrangement != "queries" and layout.queries != LayoutConfig().queries:
+        raise UserError(
+            f"layout: queries: {layout.queries} changes nothing under `arrangement: "
+            f"{layout.arrangement}`; leave it out"
+        )
+
 
 def build_projector(
-    name: str, width: int, hidden: int, layout: LayoutConfig, *, heads: int, pool_first: bool
+    name: str,
+    width: int,
+    hidden: int,
+    layout: LayoutConfig,
+    *,
+    heads: int,
+    pool_first: bool | None = None,
 ) -> Projector:
-    """The projector of this name; UserError where it is unknown or the layout is another's."""
+    """The projector of this name; UserError where it is unknown or the layout is another's.
+
+    `pool_first` says whether cells are pooled before the MLP or after it, None as its authors do.
+    UserError for those whose pooling is learned: it has one place.
+    """
     if name not in PROJECTORS:
         raise UserError(f"projector: unknown {name!r}; use one of {', '.join(PROJECTORS)}")
     wanted = ARRANGEMENTS.get(name)
@@ -212,7 +266,15 @@ def build_projector(
             f"projector: {name} does not fit a layout with `arrangement: {layout.arrangement}`; "
             f"plan a manifest with `arrangement: {wanted or 'gsf'}`, or use another projector"
         )
+    check_idle(layout)
     kind = PROJECTORS[name]
-    if kind is AveragePool and not pool_first:
-        kind = AveragePoolLate
-    return kind(width, hidden, layout, heads)
+    if pool_first is None or pool_first == (kind not in LATE.values()):
+        return kind(width, hidden, layout, heads)
+    other = {**LATE, **{late: early for early, late in LATE.items()}}.get(kind)
+    if other is None:
+        orders = ", ".join(n for n, k in PROJECTORS.items() if k in (*LATE, *LATE.values()))
+        raise UserError(
+            f"pool_before_projection: false with projector {name}, whose pooling is learned; leave "
+            f"it out, or use one of {orders}"
+        )
+    return other(width, hidden, layout, heads)

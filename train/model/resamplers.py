@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import initialization as init
 
-from train.model.vision import NORM_EPS, plan_groups
+from train.data.tower_plan import FrameGroups
+from train.model.vision import NORM_EPS
 
 DEPTH = 2
 QUERY_STD = 0.02
@@ -41,15 +42,16 @@ def places_of(grid: tuple[int, int], queries: Tensor) -> Places:
     count, width = queries.shape
     rows = next(rows for rows in range(math.isqrt(count), 0, -1) if count % rows == 0)
     return Places(
-        waves_at((rows, count // rows), width).to(queries),
-        waves_at(grid, width).to(queries),
+        waves_at((rows, count // rows), width, queries.device).to(queries),
+        waves_at(grid, width, queries.device).to(queries),
     )
 
 
-def waves_at(grid: tuple[int, int], width: int) -> Tensor:
+def waves_at(grid: tuple[int, int], width: int, device: torch.device | None = None) -> Tensor:
     """[rows * columns, width]: sines and cosines of the cells' centres along both axes."""
-    waves = torch.logspace(-1, math.log2(HIGHEST_WAVE), -(-width // 4), base=2) * math.pi
-    down, right = ((torch.arange(size) + 0.5) / size for size in grid)
+    highest = math.log2(HIGHEST_WAVE)
+    waves = torch.logspace(-1, highest, -(-width // 4), base=2, device=device) * math.pi
+    down, right = ((torch.arange(size, device=device) + 0.5) / size for size in grid)
     angles = torch.cat(
         [
             down.repeat_interleave(grid[1])[:, None] * waves,
@@ -153,28 +155,19 @@ class QFormer(Perceiver):
     Layer = QFormerLayer
 
 
-def resample(resampler: Perceiver, features: Tensor, grids: Tensor) -> Tensor:
-    """Features [P, C] of frames with these grids [N, 2] -> [N, queries, C], frame by frame.
+def resample(resampler: Perceiver, features: Tensor, frames: FrameGroups[Tensor]) -> Tensor:
+    """Features [P, C] of N frames -> [N, queries, C], frame by frame.
 
     With no frame at all the resampler still runs, on an empty batch.
     """
-    groups, order = plan_groups(grids.cpu().numpy())
-    if order is not None:
-        features = features.index_select(0, torch.from_numpy(order).to(features.device))
-    if not groups:
+    if not frames.groups:
         return resampler(features.view(0, 1, features.shape[1]))
-    parts = features.split([group.frames * group.height * group.width for group in groups])
+    features = features.index_select(0, frames.patches)
+    parts = features.split([group.frames * group.height * group.width for group in frames.groups])
     made = [
         resampler(part.unflatten(0, (group.frames, -1)), grid=(group.height, group.width))
-        for part, group in zip(parts, groups, strict=True)
+        for part, group in zip(parts, frames.groups, strict=True)
     ]
     # made group by group: back to the order in which the frames came
-    rows, back = torch.cat(made), frame_order(grids)
-    return torch.empty_like(rows).index_copy(0, back.to(rows.device), rows)
-
-
-def frame_order(grids: Tensor) -> Tensor:
-    """Which frame is the i-th in the order of `plan_groups`: int64 [N]."""
-    height, width = grids.cpu().unbind(1)
-    keys = torch.stack([height * width, height, width], 1).tolist()
-    return torch.tensor(sorted(range(len(keys)), key=keys.__getitem__), dtype=torch.int64)
+    rows = torch.cat(made)
+    return torch.empty_like(rows).index_copy(0, frames.frames, rows)

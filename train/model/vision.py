@@ -9,14 +9,15 @@ patches run as one batch, so that thousands of small frames cost one SDPA call p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, pad, scaled_dot_product_attention
 from transformers import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
+
+from train.data.tower_plan import Group, frame_groups
 
 NORM_EPS = 1e-6
 
@@ -73,31 +74,6 @@ def normalised(patches: Tensor, like: Tensor) -> Tensor:
     # moved as bytes, a quarter of floats
     channels = patches.to(like.device).unflatten(1, (-1, 3)).transpose(1, 2)
     return channels.flatten(1).to(like.dtype) / 127.5 - 1
-
-
-class Group(NamedTuple):
-    """Frames of one grid, adjacent in the tower's order: how many, rows and columns."""
-
-    frames: int
-    height: int
-    width: int
-
-
-def plan_groups(grids: np.ndarray) -> tuple[list[Group], np.ndarray | None]:
-    """Frames [N, 2] sorted by grid: the groups, and the patch order int64 [P] that makes them
-    adjacent (None where the frames already are)."""
-    sizes = grids.prod(axis=1)
-    # by patches, then rows, then columns: frames of one size share an attention call
-    order = np.lexsort((grids[:, 1], grids[:, 0], sizes))
-    kept, counts = np.unique(grids[order], axis=0, return_counts=True)
-    by_size = np.lexsort((kept[:, 1], kept[:, 0], kept.prod(axis=1)))
-    groups = [Group(int(counts[i]), int(kept[i, 0]), int(kept[i, 1])) for i in by_size]
-    if np.array_equal(order, np.arange(len(order))):
-        return groups, None
-    # a frame's patches move together: from where it starts to where its turn comes
-    starts, moved = np.cumsum(sizes) - sizes, sizes[order]
-    offsets = starts[order] - (np.cumsum(moved) - moved)
-    return groups, np.repeat(offsets, moved) + np.arange(sizes.sum())
 
 
 class Attention(nn.Module):
@@ -195,22 +171,28 @@ class OryxVisionTower(nn.Module):
         if config.final_norm:
             self.norm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
 
-    def forward(self, patches: Tensor, grids: Tensor) -> Tensor:
-        """patches [P, 3 * p * p], grids int64 [N, 2] (best kept on the CPU) -> [P, C].
+    def forward(self, patches: Tensor, frames: Tensor | Sequence[Group]) -> Tensor:
+        """patches [P, 3 * p * p] of frames with these grids int64 [N, 2], on the CPU -> [P, C].
 
-        P = 0 and N = 0 run the same layers. ValueError where the two disagree.
+        Groups in the place of grids say that frames of one grid already stand together. P = 0 and
+        N = 0 run the same layers. ValueError where the two disagree.
         """
-        groups, order = plan_groups(grids.cpu().numpy())
-        groups = groups or [Group(0, 1, 1)]
+        if isinstance(frames, Tensor):
+            return self._sorted(patches, frames)
+        groups = frames or [Group(0, 1, 1)]
         promised = sum(group.frames * group.height * group.width for group in groups)
         if promised != len(patches):
             raise ValueError(f"the grids promise {promised} patches, {len(patches)} were given")
-        if order is not None:
-            moved = torch.from_numpy(order).to(patches.device)
-            patches = patches[moved]
         x = self.embeddings(patches.to(self.embeddings.patch_embedding.weight.dtype), groups)
         runs = [(group.frames, group.height * group.width) for group in groups]
         for layer in self.layers:
             x = layer(x, runs)
-        x = x if self.norm is None else self.norm(x)
-        return x if order is None else torch.empty_like(x).index_copy(0, moved, x)
+        return x if self.norm is None else self.norm(x)
+
+    def _sorted(self, patches: Tensor, grids: Tensor) -> Tensor:
+        groups, order, _ = frame_groups(grids.cpu().numpy())
+        if len(order) != len(patches):
+            raise ValueError(f"the grids promise {len(order)} patches, {len(patches)} were given")
+        moved = torch.from_numpy(order).to(patches.device)
+        x = self.forward(patches[moved], groups)
+        return torch.empty_like(x).index_copy(0, moved, x)

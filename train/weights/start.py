@@ -112,14 +112,15 @@ def check_start(config: Config, manifest: Manifest, where: str) -> None:
     wrong = [*_wrong_decoder(config, sources, manifest, where)]
     tower = sources.get("tower")
     if tower is None or tower.stored:
-        wrong += _wrong_tower(vision_of(config, sources), tower, manifest.layout.patch, where)
+        wrong += wrong_tower(vision_of(config, sources), tower, manifest.layout.patch, where)
     if wrong:
         raise UserError(wrong[0])
 
 
-def _wrong_tower(
+def wrong_tower(
     values: Mapping[str, Any], source: Source | None, patch: int, where: str
 ) -> Iterator[str]:
+    """What is wrong with a tower of these values: its heads, or its patches."""
     of = "vision" if source is None else str(source.config_file)
     width, heads = values["hidden_size"], values["num_attention_heads"]
     if width % heads:
@@ -129,7 +130,7 @@ def _wrong_tower(
         )
     if values["patch_size"] != patch:
         yield (
-            f"{of}: patch_size: {values['patch_size']}, the manifest {where} says {patch}; name "
+            f"{of}: patch_size: {values['patch_size']}, {where} says {patch}; name "
             "another tower, or plan another manifest"
         )
 

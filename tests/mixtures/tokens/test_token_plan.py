@@ -248,6 +248,15 @@ def test_a_bare_video_halves_columns_and_has_no_learned_vector() -> None:
     assert sum(slot.n for slot in slots if slot.kind in POOLED) == 10 * 288 + 50 * 16 == 3680
 
 
+def test_a_short_bare_video_repeats_slow_frames_as_apple_does() -> None:
+    """linspace(0, frames, slow + 1) as integers, without the last: their index of slow frames."""
+    for frames in (1, 3, 7, 10, 23):
+        cfg = LayoutConfig(arrangement="v1", slow_frames=10, timestamps="none")
+        slots = laid_out((4, 4), frames, cfg)
+        slow = [slot.frame for slot in slots if slot.kind == SLOW and slot.row == 0]
+        assert slow == np.linspace(0, frames, 11).astype(int)[:-1].tolist()
+
+
 def test_queries_give_every_frame_the_same_tokens_whatever_its_size() -> None:
     cfg = LayoutConfig(arrangement="queries", queries=16)
     small, large = (laid_out(grid, 128, cfg) for grid in ((4, 4), (24, 24)))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from benchmarks.curation import look_alikes
 from pipeline.dedup.details import LEVELS, MOST_DETAILED, WAYS, nbytes, sides_of, unpacked
 from pipeline.dedup.fingerprints import fingerprint
 from pipeline.dedup.verify import duplicate_pairs, leak_matches
@@ -51,6 +52,13 @@ def filmed(number: int, what: str) -> list[Pixels]:
     return frames
 
 
+def drawn(kind: str, group: int, member: int) -> list[Pixels]:
+    """A look-alike of the benchmark, twice a second."""
+    draws = (np.random.default_rng([group, each]) for each in (0, member))
+    frames = list(look_alikes.KINDS[kind](*draws, group))
+    return [np.asarray(frame) for frame in frames[:: look_alikes.RATE // 2]]
+
+
 def judged(**clips: list[Pixels]) -> dict[tuple[str, str], str]:
     rows = [
         fingerprint(name, clip(frames, "video" if len(frames) > 1 else "image"))
@@ -78,6 +86,24 @@ def test_films_of_a_fixed_camera_are_different_and_copies_of_one_the_same(what: 
     copy = [recompressed(frame, 85) for frame in films["v5"]]
     found = judged(**films, copy=copy)
     assert [pair for pair, answer in found.items() if answer == "same"] == [("copy", "v5")]
+
+
+@pytest.mark.parametrize("kind", ["documents", "slides", "fixed_cameras", "game_screens"])
+def test_small_letters_tell_look_alikes_apart_and_copies_stay_the_same(kind: str) -> None:
+    """Digits of 6 to 10 pixels, also where the world behind them moves too little for the luma."""
+    for group in (1, 7):
+        clips = {f"m{member}": drawn(kind, group, member) for member in (1, 2, 3)}
+        copy = [recompressed(frame) for frame in clips["m2"]]
+        found = judged(**clips, copy=copy)
+        assert found["copy", "m2"] == "same"
+        members = [said for (one, _), said in found.items() if one != "copy"]
+        assert "same" not in members
+
+
+def test_two_forms_of_one_layout_on_papers_of_two_colours_are_no_copies() -> None:
+    """Most of their lines agree, and the whole luma differs: neither makes other words the same."""
+    found = judged(one=drawn("documents", 8, 1), other=drawn("documents", 11, 2))
+    assert "same" not in found.values()
 
 
 def test_a_form_that_is_too_small_to_read_is_undecided_and_a_leak_all_the_same() -> None:

@@ -52,3 +52,15 @@ def test_pictures_that_stand_still_do_not_pull_the_clocks_apart(speed: float) ->
         nowhere = np.zeros((SIDE, SIDE), np.bool_)
         laid = laid_over(seen(1.0), seen(speed), Fit(HERE, nowhere))
         assert relation(laid), (seed, speed)
+
+
+def test_a_film_that_hardly_moves_is_laid_at_the_same_moment() -> None:
+    """Every offset correlates by 0.99 and more: the one with the most votes stays ahead."""
+    ground = pan(3, 40)[0].astype(np.float32)
+    pictures = np.repeat(ground[None], 10, axis=0)
+    for at, picture in enumerate(pictures):
+        picture[20:23, 2 * at : 2 * at + 3] += 6
+    micros = np.arange(10) * 500_000
+    laid = laid_over(*[film(micros, smoothed(pictures))] * 2, Fit(HERE, ground > 999))
+    kind, line = relation(laid)
+    assert kind == "near" and abs(line.offset) < 60_000

@@ -17,13 +17,20 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from mixtures.manifest.files import load_manifest
 from tests.support.tiny_run import TINY, pool_of
-from train.config import Config, Part, Parts, Stop, TextSize
+from train.config import Config, Part, Parts, Schedule, Stop, TextSize
 from train.data.render import Rules
 from train.engine.deepspeed_engine import deepspeed_config, import_deepspeed
 from train.loop import run
 from train.model_folder import build_model
 
-SHARDED = replace(TINY, engine="deepspeed", zero_stage=3, stop=Stop(steps=1), global_batch=4)
+SHARDED = replace(
+    TINY,
+    engine="deepspeed",
+    zero_stage=3,
+    stop=Stop(steps=1),
+    schedule=Schedule(warmup=1),
+    global_batch=4,
+)
 
 
 def peak() -> int:

@@ -19,8 +19,14 @@ def save(root: Path, step: int, content: bytes = b"weights") -> Path:
         folder,
         {
             "step": step,
+            "updates": step - 1,
+            "total": 200,
             "manifest_id": "m",
             "config": "c",
+            "precision": "fp32",
+            "optimizer_state": "fp32",
+            "frozen": {"tower": {"source": "here", "sha256": "00ff"}},
+            "guard": {"losses": [(2.7).hex()], "skipped": 1},
             "data": {"step": step},
         },
     )
@@ -74,9 +80,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_version_is_named_so(tmp_path: Path) -> None:
     note = save(tmp_path, 5) / checkpoint.COMMITTED
     value = checkpoint.ENVELOPE.unseal(note.read_bytes(), "here")
-    note.write_text(json.dumps(value | {"schema": "slowfast-mix/checkpoint/2"}))
+    note.write_text(json.dumps(value | {"schema": "slowfast-mix/checkpoint/3"}))
     said = (
-        r"step-00000005/COMMITTED\.json: written by another version .*checkpoint/3.*; give another"
+        r"step-00000005/COMMITTED\.json: written by another version .*checkpoint/4.*; give another"
     )
     with pytest.raises(UserError, match=said):
         checkpoint.latest(tmp_path)

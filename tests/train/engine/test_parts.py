@@ -21,13 +21,13 @@ from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import EXACT, metrics, pool_of
 from tests.train.engine import watched
 from tests.train.engine.test_engines import rules_of
-from train.config import Config, Guard, Optimizer, Part, Parts
+from train.config import Config, Guard, Optimizer, Part, Parts, digest, load_config, said
 from train.engine import checkpoint
 from train.guard import SKIPPED
 from train.loop import run
 from train.model_folder import build_model, load_saved
 
-pytestmark = pytest.mark.timeout(600)  # whichever test comes first waits for all the runs
+pytestmark = pytest.mark.timeout(1500)  # whichever test comes first waits for all the runs
 BAD = {4, 7}
 SKIP = Guard(policy="skip")
 PARTS = Parts(
@@ -42,11 +42,14 @@ CONFIGS: dict[str, Config] = {
 """In both, steps BAD have a gradient of NaN on the last rank."""
 CHAIN = [(3, 2), (1, 4), (2, 6), (2, 6)]
 """ZeRO stage, and the last of its checkpoints that the next one finds."""
+OFFLOAD = {"bf16": {3: "weights", 1: "optimizer"}}
+"""What lies in CPU memory, by config and stage."""
 
 
 def written(config: Config, folder: Path) -> str:
     """The config as a file that every rank reads."""
     value = {k: v for k, v in asdict(config).items() if v not in ("", None)}
+    value |= {"vision": said(config.vision), "text": said(config.text)}
     value["stop"] = {"steps": config.stop.steps}
     for name, part in value["parts"].items():
         kept = ("train",) if not part["train"] else ("train", "lr", "weight_decay")
@@ -55,6 +58,7 @@ def written(config: Config, folder: Path) -> str:
     folder.mkdir()
     path = folder / "run.yaml"
     path.write_text(json.dumps(value))
+    assert digest(load_config(path)) == digest(config)
     return str(path)
 
 
@@ -72,12 +76,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = written(config, folder / name)
             run(config, manifest, pool_of(manifest), folder / name / "one")
             where = {"manifest": str(manifest), "out": str(folder / name / "many"), "config": path}
-            jobs += [
-                where | {"stage": stage, "keep": keep, "bad": sorted(BAD), "number": number}
-                for number, (stage, keep) in enumerate(CHAIN)
-            ]
+            for number, (stage, keep) in enumerate(CHAIN):
+                job = {"stage": stage, "keep": keep, "bad": sorted(BAD), "number": number}
+                job["offload"] = OFFLOAD.get(name, {}).get(stage, "none")
+                jobs.append(where | job)
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    launch(["tests.support.ranks", str(folder / "jobs.json")], 500)
+    launch(["tests.support.ranks", str(folder / "jobs.json")], 1200)
     return folder
 
 

@@ -77,6 +77,10 @@ def look(run: Training) -> None:
     assert all(b.dtype == torch.float32 for b in model.buffers() if b.is_floating_point())
     held = moments(run.engine)
     assert all(moment.dtype == torch.float32 for moment in held)
+    if run.config.offload != "none":
+        zero = run.engine.engine._config.zero_config  # type: ignore[attr-defined]
+        assert zero.offload_optimizer.device == "cpu"
+        assert (zero.offload_param is not None) == (run.config.offload == "weights")
     # padding of flat partitions: a few elements a group and rank
     assert 0 <= sum(m.numel() for m in held) * run.engine.world_size - wanted <= 6 * 64
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.support.chat.tiny_chat import (
     picture,
 )
 from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_model
-from train.data.collate import build_pack
+from train.data.collate import MemoryFrames, VisualSlots, build_pack
 from train.model.inputs import pack_inputs
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import SlowFastProcessor
@@ -160,9 +161,9 @@ def test_a_batch_and_a_pack_of_the_same_samples_have_one_loss() -> None:
     pack = build_pack(mixed_samples()[:1], LAYOUT)
     packed = pack_inputs(pack)
     given: dict[str, Any] = {name: packed[name] for name in ("patches", "grids", "seconds")}
-    for name in ("slots", "memory"):
-        part = packed[name]._asdict()
-        given[name] = part | {"sample": torch.zeros_like(part["position"])}
+    for name, kind in (("slots", VisualSlots), ("memory", MemoryFrames)):
+        parts = {field.name: getattr(packed[name], field.name) for field in fields(kind)}
+        given[name] = parts | {"sample": torch.zeros_like(parts["position"])}
     labels = torch.full_like(packed["input_ids"], -100)
     labels[:, 1:] = packed["targets"][:, :-1]
     loss = model(packed["input_ids"], labels=labels, **given).loss

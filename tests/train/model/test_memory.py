@@ -18,6 +18,7 @@ from mixtures.tokens.token_plan import frames_used, plan_clip
 from tests.support.clips import clip_of
 from tests.support.tiny_model import LAYOUT, PAD, VISION_END, VISION_START, tiny_model, tiny_sample
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
+from train.data.tower_plan import TowerRule
 from train.model.inputs import pack_inputs, packed_row
 from train.model.memory import LongMemory
 from train.model.modeling import SlowFastForConditionalGeneration
@@ -85,7 +86,7 @@ def test_with_a_frozen_tower_the_averages_of_every_frame_have_a_gradient() -> No
     torch.manual_seed(0)
     memory = LongMemory(24, 32, TOKENS, 3)
     frames = torch.randn(1024, 24, requires_grad=True)
-    rows = memory(frames, torch.arange(1024.0), torch.zeros(1024, dtype=torch.int64))
+    rows = memory(frames, torch.arange(1024.0), (1024,), torch.ones(1, 1024, dtype=torch.bool))
     assert rows.shape == (TOKENS, 32)
     (rows * torch.randn_like(rows)).sum().backward()
     assert frames.grad[0].abs().max() > 0 and frames.grad[-1].abs().max() > 0
@@ -123,7 +124,7 @@ class Live(TorchDispatchMode):
 def peak_of(frames: int) -> int:
     made = model().train()
     made.vision_tower.requires_grad_(False)
-    inputs = pack_inputs(build_pack([long_sample(frames)], MEMORY))
+    inputs = pack_inputs(build_pack([long_sample(frames)], MEMORY, TowerRule(chunk=256)))
     with Live() as live:
         made(**inputs).loss.backward()
     assert made.memory.reader.queries.grad.abs().max() > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from mixtures.tokens.layout_types import LEARNED, LayoutConfig
 from shards.errors import UserError
 from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_sample
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
-from train.model.inputs import pack_inputs
+from train.data.tower_plan import FrameGroups, frame_groups
+from train.model.inputs import moved, pack_inputs
 from train.model.projectors import PROJECTORS, Projector, build_projector, pool
 from train.model.resamplers import resample
 
@@ -22,19 +23,20 @@ ARRANGEMENTS = {"isf": "isf", "v1": "v1", "perceiver": "queries", "qformer": "qu
 
 
 def layout_for(name: str, **more: object) -> LayoutConfig:
-    values = {"arrangement": ARRANGEMENTS.get(name, "gsf"), "queries": 5} | more
-    return replace(LAYOUT, **values)
+    arrangement = ARRANGEMENTS.get(name, "gsf")
+    queries = {"queries": 5} if arrangement == "queries" else {}
+    return replace(LAYOUT, arrangement=arrangement, **queries | more)
 
 
 def projector_for(name: str, width: int = 24, hidden: int = 32, **more: object) -> Projector:
     torch.manual_seed(0)
     layout = layout_for(name, **more)
-    return build_projector(name, width, hidden, layout, heads=3, pool_first=True)
+    return build_projector(name, width, hidden, layout, heads=3)
 
 
 def project(projector: Projector, pack: Pack, features: Tensor) -> Tensor:
     inputs = pack_inputs(pack)
-    return projector(features, inputs["grids"], inputs["slots"], inputs["seconds"])
+    return projector(features, inputs["tower"].frames, inputs["slots"], inputs["seconds"])
 
 
 def mixed(layout: LayoutConfig) -> list[RenderedSample]:
@@ -46,6 +48,10 @@ def mixed(layout: LayoutConfig) -> list[RenderedSample]:
         tiny_sample("d", "image", sides=(96, 32), question=9, seed=4, layout=layout),
         tiny_sample("e", "video", sides=(128, 64), frames=2, seed=5, layout=layout),
     ]
+
+
+def frames_of(grids: np.ndarray) -> FrameGroups[Tensor]:
+    return moved(frame_groups(grids), torch.device("cpu"))
 
 
 def of_kind(rows: Tensor, pack: Pack) -> Tensor:
@@ -102,7 +108,14 @@ def test_v1_keeps_the_greatest_of_slow_columns_and_averages_fast_cells() -> None
     slow = max_pool2d(maps, (1, 2)).permute(0, 2, 3, 1).reshape(-1, 24)
     fast = avg_pool2d(maps, 2).permute(0, 2, 3, 1).reshape(-1, 24)
     expected = projector.mlp(torch.cat([slow, fast]))
-    torch.testing.assert_close(project(projector, pack, features), expected)
+    first = build_projector("v1", 24, 32, layout, heads=3, pool_first=True)
+    first.load_state_dict(projector.state_dict())
+    torch.testing.assert_close(project(first, pack, features), expected)
+    # Apple's own order: the MLP over every patch, then the same pooling of what came out
+    maps = projector.mlp(features).view(2, 4, 4, 32).permute(0, 3, 1, 2)
+    slow = max_pool2d(maps, (1, 2)).permute(0, 2, 3, 1).reshape(-1, 32)
+    fast = avg_pool2d(maps, 2).permute(0, 2, 3, 1).reshape(-1, 32)
+    torch.testing.assert_close(project(projector, pack, features), torch.cat([slow, fast]))
 
 
 def test_the_dynamic_compressor_doubles_images_and_asks_each_cell() -> None:
@@ -151,7 +164,7 @@ def test_queries_see_their_own_frame_and_no_other(name: str) -> None:
     differs = (before != after).flatten(1).any(1)
     assert differs.nonzero().flatten().tolist() == [3]
     alone = resample(
-        projector.resampler, features[start : start + int(sizes[3])], torch.tensor(pack.grids[3:4])
+        projector.resampler, features[start : start + int(sizes[3])], frames_of(pack.grids[3:4])
     )
     torch.testing.assert_close(before[3:4], projector.mlp(alone), rtol=1e-4, atol=1e-5)
 
@@ -162,7 +175,7 @@ def test_a_new_query_looks_around_its_own_place(name: str) -> None:
     for layer in projector.resampler.layers:
         layer.cross.ask_as_asked()
     features = torch.randn(64, 96, requires_grad=True)  # 8 x 8 patches, a query for each quarter
-    rows = resample(projector.resampler, features, torch.tensor([[8, 8]]))[0]
+    rows = resample(projector.resampler, features, frames_of(np.array([[8, 8]])))[0]
     for query, row in enumerate(rows):
         (felt,) = torch.autograd.grad(row.square().sum(), features, retain_graph=True)
         quarters = felt.norm(dim=1).view(2, 4, 2, 4).sum((1, 3)).flatten()
@@ -173,9 +186,10 @@ def test_a_new_query_looks_around_its_own_place(name: str) -> None:
 def test_every_projector_gives_one_row_per_visual_slot_and_every_weight_a_gradient(
     name: str,
 ) -> None:
-    layout = layout_for(name, timestamps="learned")
+    times = "none" if name == "v1" else "learned"
+    layout = layout_for(name, timestamps=times)
     pack = build_pack(mixed(layout), layout)
-    projector = projector_for(name, timestamps="learned")
+    projector = projector_for(name, timestamps=times)
     features = torch.randn(len(pack.patches), 24, requires_grad=True)
     rows = project(projector, pack, features)
     assert rows.shape == (len(pack.slots.position), 32)
@@ -216,12 +230,69 @@ def test_learned_times_move_the_ends_of_frames_alone() -> None:
     projector, features = projector_for("gsf", timestamps="learned"), torch.randn(48, 24)
     inputs = pack_inputs(pack)
     rows = [
-        projector(features, inputs["grids"], inputs["slots"], inputs["seconds"] + later)
+        projector(features, inputs["tower"].frames, inputs["slots"], inputs["seconds"] + later)
         for later in (0.0, 0.5)
     ]
     moved = (rows[0] != rows[1]).any(1)
     ends = inputs["slots"].feature == LEARNED.index("frame")
     assert torch.equal(moved, ends) and int(ends.sum()) == 5
+
+
+# what to set each key of a layout to; `patch` has one value, `arrangement` is the projector's own
+OTHER = {
+    "slow_frames": 1, "slow_stride": 1, "fast_mode": "tokens", "fast_stride": 2,
+    "timestamps": "learned", "pathways": "slow", "image_token_budget": 3, "fast_frames":
+    "complement", "newlines": "none", "queries": 7, "memory_tokens": 4,
+}  # fmt: skip
+LOOKS_AT_WHOLE_FRAMES = {
+    *("slow_frames", "slow_stride", "fast_mode", "fast_stride", "image_token_budget")
+}
+"""Keys of the pathways, which `queries` does not have though recipes may hold them; the budget of
+images bounds what is shown of them (mixtures.tokens.frame_view), before any projector."""
+
+
+def shown(name: str, pool_first: bool | None, **more: object) -> Tensor:
+    """What the decoder is given of a film of three frames and an image."""
+    layout = layout_for(name, **more)
+    torch.manual_seed(0)
+    projector = build_projector(name, 24, 32, layout, heads=3, pool_first=pool_first)
+    samples = [
+        tiny_sample("a", "video", frames=3, layout=layout),
+        tiny_sample("b", "image", layout=layout),
+    ]
+    pack = build_pack(samples, layout)
+    torch.manual_seed(1)
+    return project(projector, pack, torch.randn(len(pack.patches), 24))
+
+
+@pytest.mark.parametrize("name", PROJECTORS)
+@pytest.mark.parametrize(
+    "key", [f.name for f in fields(LayoutConfig) if f.name not in ("patch", "arrangement")]
+)
+def test_every_key_of_a_layout_acts_or_is_refused_with_each_projector(name: str, key: str) -> None:
+    if key == "memory_tokens" or (layout_for(name).arrangement == "queries"
+                                  and key in LOOKS_AT_WHOLE_FRAMES):  # fmt: skip
+        return  # the memory is another part: test_memory.py
+    try:
+        other = shown(name, None, **{key: OTHER[key]})
+    except UserError as refused:
+        assert f"layout: {key}: " in str(refused) and "leave it out" in str(refused)
+        return
+    plain = shown(name, None)
+    assert other.shape != plain.shape or not torch.allclose(other, plain)
+
+
+@pytest.mark.parametrize("name", PROJECTORS)
+def test_the_order_of_pooling_acts_or_is_refused_with_each_projector(name: str) -> None:
+    own = shown(name, None)
+    if name in ("gsf", "isf", "avgpool", "v1"):
+        early, late = shown(name, True), shown(name, False)
+        assert not torch.allclose(early, late)
+        assert torch.equal(own, late if name == "v1" else early)
+    else:
+        assert torch.equal(shown(name, True), own)
+        with pytest.raises(UserError, match=f"false with projector {name}, whose pooling is"):
+            shown(name, False)
 
 
 @pytest.mark.parametrize(

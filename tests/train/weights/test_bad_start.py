@@ -191,7 +191,7 @@ TOWERS: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "patches": (
         lambda f: siglip2_folder(f / "siglip2", patch_size=14),
-        "config.json: patch_size: 14, the manifest m.json says 16",
+        "config.json: patch_size: 14, m.json says 16",
     ),
 }
 

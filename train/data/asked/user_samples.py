@@ -8,11 +8,11 @@ from functools import partial
 
 from mixtures.tokens.frame_view import ClipView
 from shards.profile import Profile
-from train.data.chat_messages import Talk
+from train.data.asked.chat_messages import Talk
+from train.data.asked.prompts import Prompt
 from train.data.collate import RenderedSample
 from train.data.frame_relevance import wants_scores
 from train.data.jpeg_patches import Frames, open_jpegs
-from train.data.prompts import Prompt
 from train.data.render import Rules, render, render_prompt
 from train.data.user_media import Seen, UserMedium, see
 

@@ -16,7 +16,7 @@ from mixtures.tokens.text import IM_END
 from shards.errors import UserError
 from train.data.collate import MemoryFrames, Pack, RenderedSample, VisualSlots, build_pack
 from train.data.render import Rules
-from train.model.call_options import CallOptions
+from train.model.calls.call_options import CallOptions
 
 
 class SlowFastInputs(BatchFeature):

@@ -13,7 +13,7 @@ from typing import Any
 from mixtures.tokens.layout_types import View
 from shards.errors import UserError
 from shards.profile import Profile
-from train.model.keywords import refuse_others
+from train.model.calls.keywords import refuse_others
 
 NESTED = ("text_kwargs", "images_kwargs", "videos_kwargs", "audio_kwargs")
 """Dictionaries of keywords by what they are for; they may as well be given flat."""

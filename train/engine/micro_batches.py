@@ -1,0 +1,59 @@
+"""The packs of a step on their way to a device, and whose fault it is when it is full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from shards.errors import UserError
+from train.data.collate import Pack
+from train.model.inputs import PackedArguments, pack_inputs
+
+_SHOWN = 3
+"""Samples that an error names."""
+
+
+def on_device(
+    packs: Sequence[Pack], device: torch.device
+) -> Iterator[tuple[Pack, PackedArguments]]:
+    """Each pack, and the arguments of `forward`; the next one is copied while one is computed."""
+    if device.type != "cuda":
+        yield from ((pack, pack_inputs(pack, device)) for pack in packs)
+        return
+    copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    begun = _begin(packs[0], device, copying)
+    for number, pack in enumerate(packs, 1):
+        inputs, there = begun
+        if number < len(packs):
+            begun = _begin(packs[number], device, copying)
+        computing.wait_event(there)
+        for leaf in tree_leaves(list(inputs.values())):
+            if isinstance(leaf, torch.Tensor) and leaf.is_cuda:
+                leaf.record_stream(computing)  # not to be given away before it is done
+        yield pack, inputs
+
+
+def _begin(
+    pack: Pack, device: torch.device, stream: torch.cuda.Stream
+) -> tuple[PackedArguments, torch.cuda.Event]:
+    with torch.cuda.stream(stream):
+        return pack_inputs(pack, device), stream.record_event()
+
+
+@contextmanager
+def named_where_memory_ends(pack: Pack) -> Iterator[None]:
+    """UserError in the place of torch's: which pack did not fit, and what makes it fit."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        shown, more = ", ".join(pack.keys[:_SHOWN]), len(pack.keys) - _SHOWN
+        patches = len(pack.patches) + len(pack.memory.patches)
+        raise UserError(
+            f"out of memory in a pack of {len(pack.keys)} samples ({shown}"
+            f"{f' and {more} more' if more > 0 else ''}): {len(pack.tokens)} tokens, "
+            f"{patches} patches; set checkpoint: true under parts: tower and decoder, lower "
+            f"micro_batch or tower_chunk, or see python -m train run ... --dry-run ({error})"
+        ) from error
