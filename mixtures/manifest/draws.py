@@ -40,6 +40,7 @@ class Draw:
     def at(self, places: NDArray[np.int64]) -> Draw:
         """Those at some places of it, which count from 0, in that order."""
         return Draw(
+            # the same places of every column
             position=self.position[places],
             source=self.source[places],
             row=self.row[places],

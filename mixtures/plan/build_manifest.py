@@ -206,7 +206,6 @@ def _choose(
     refuse_near_duplicates(decisions, found, text_pairs(recipe, pool, sources))
     if recipe.max_samples_per_clip is not None:
         refuse_beyond(decisions, recipe.max_samples_per_clip, clips)
-    # only rows of samples that stay go on; their order by key is kept
     left = [each[own.stays] for each, own in zip(rows, decisions, strict=True)]
     _check_left(recipe, pool, sources, decisions, left)
     return _Chosen(

@@ -207,6 +207,7 @@ def _clip_tables(pool: Pool, receipts: Sequence[Receipt]) -> dict[str, pa.Table]
     tables += [_refused_rows(table) for table in _columns(pool, receipts, "refused", columns)]
     table = pa.concat_tables(tables)
     ids = ids_of(table["id"])
+    # equal ids stand beside each other
     order = sorting(ids)  # stable: of a clip that is there twice the first, a decoded one, stays
     # the first of equal ids is kept
     fresh = np.ones(len(ids), bool)

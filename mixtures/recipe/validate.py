@@ -91,6 +91,7 @@ def _bad_names(recipe: Recipe) -> Iterator[str]:
 
 def repeated(key: str, entries: Sequence[Published]) -> Iterator[str]:
     """What is wrong with names that several entries of a list have."""
+    # every repeated name once, however often it is there
     counts = Counter(entry.name for entry in entries)
     for name, count in counts.items():
         if count > 1:

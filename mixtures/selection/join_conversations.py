@@ -62,6 +62,7 @@ def join_by_clip(
     members = np.empty(len(order), MEMBER)
     members["key"] = np.repeat(found["key"], sizes)
     members["member"] = keys
+    # a conversation that stays alone is its own sample, and no member of another
     members = members[np.repeat(sizes > 1, sizes)]
     by_key = _by_key(found)
     return Joined(

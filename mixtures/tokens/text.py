@@ -160,8 +160,8 @@ class TextCodec:
                 # the clip's runs, counted from where its block begins here
                 visual.append(np.add(runs, (at, clip, 0)))
                 add(ids)
+            # the end of an answer is learned, the line break after it is not
             if not (unfinished and turn is turns[-1]):
-                # the end of an answer is learned, the line break after it is not
                 add(self._tail[:1], learn)
                 add(self._tail[1:])
         if answer:
@@ -180,10 +180,9 @@ class TextCodec:
         in number.
         """
         ids: list[int] = []
-        visual = [_NO_RUNS]
-        clips = 0
+        visual, clips = [_NO_RUNS], 0
+        # the i-th pad becomes the i-th clip's tokens, whatever special tokens stood around it
         for piece in _CONTROLS.split(text):
-            # the i-th pad becomes the i-th clip's tokens, whatever special tokens stood around it
             if _PAD.search(piece) and clips < len(layouts):
                 block, runs = _block(self, layouts[clips])
                 visual.append(np.add(runs, (len(ids), clips, 0)))

@@ -81,14 +81,14 @@ def test_filters_choose_by_columns_of_samples_and_clips(tmp_path: Path) -> None:
     rule = "weight: 1, filters: {width: {min: 65}}"
     found = refused(plan_of(tmp_path, pool, {"a": rule}))
     assert set(found) == {"which", "seven"}
-    said = r"nothing of the source 'a' is left \(3 FILTER_REFUSED, 1 ROW_NOT_JSON\)"
+    said = r"nothing of the source 'a' is left \(3 FILTER_REFUSED .*, 1 ROW_NOT_JSON"
     with pytest.raises(UserError, match=said):
         plan_of(tmp_path, pool, {"a": "weight: 1, filters: {num_turns: {max: 1}}"})
 
 
 @pytest.mark.parametrize(
     ("rows_refused", "said"),
-    [(2, r"\(2 ROW_NOT_JSON, the first is bad-0: planted\)"), (0, r"\(it has no record\)")],
+    [(2, r"\(2 ROW_NOT_JSON .*bad-0: planted\)"), (0, r"\(it has no record\)")],
 )
 def test_a_source_without_samples_says_what_became_of_its_records(
     tmp_path: Path, rows_refused: int, said: str
