@@ -201,7 +201,7 @@ def _element(window: _Window) -> Row | Problem:
     One that is longer or deeper than the bounds is passed over by its brackets, and never held.
     """
     window.sign()
-    if len(window.text) - window.at <= MAX_ROW_BYTES + _EDGE and not window.ended:
+    while len(window.text) - window.at <= MAX_ROW_BYTES + _EDGE and not window.ended:
         window.more()
     try:
         value, end = STRICT.raw_decode(window.text, window.at)

@@ -20,6 +20,7 @@ import pytest
 
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
+from shards.envelope import Envelope
 from shards.index import REFUSED, read_table
 from shards.pool import Pool
 from shards.reader import PoolReader, ShardReader
@@ -29,6 +30,8 @@ from tests.support import small_world
 from tests.support.small_world import books_of
 
 ROOT = Path(__file__).resolve().parents[2]
+
+SEALED = Envelope(schema="slowfast-mix/receipt/2", if_damaged="", if_outdated="")
 
 
 @dataclass(frozen=True)
@@ -106,10 +109,10 @@ def test_a_build_whose_count_was_tampered_with_publishes_nothing(
     other = World(tmp_path, world.recipe)
     shutil.copytree(world.pool, other.pool)
     for path in (other.pool / "receipts").iterdir():
-        receipt = json.loads(path.read_bytes())
+        receipt = SEALED.unseal(path.read_bytes(), str(path))
         if receipt["stage"] == "admit" and receipt["parameters"]["source"] == "films":
             receipt["counts"]["records"] += 1
-            path.write_text(json.dumps(receipt))
+            path.write_bytes(SEALED.seal(receipt))
     done = build(other)
     assert done.returncode == 2
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

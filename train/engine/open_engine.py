@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 from shards.errors import UserError
 from train.config import PARTS, Config
 from train.engine.interface import Engine
+from train.engine.recompute import checkpoint_parts
 from train.engine.torch_engine import TorchEngine
-from train.model.parts import checkpoint_parts
 
 
 def open_engine(config: Config, model: PreTrainedModel) -> Engine:

@@ -72,13 +72,14 @@ def test_a_file_that_may_still_change_is_read_again(
     file.write_bytes(b"first")
     assert asked(file) == asked(file)
     assert read.call_count == 2
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache/digests").exists()
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path, read: Mock) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"first")
-    (tmp_path / "cache").write_bytes(b"a file where the folder should be")
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "cache/digests").write_bytes(b"a file where the folder should be")
     assert asked(file) == asked(file) == [sha256_hex(b"first")]
     assert read.call_count == 2
 

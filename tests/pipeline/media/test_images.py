@@ -161,7 +161,7 @@ def test_an_image_that_wants_more_memory_than_the_sandbox_has_is_refused(
     (tmp_path / "large.png").write_bytes(saved(Image.new("RGBA", (6000, 6000)), "PNG"))
     (tmp_path / "small.png").write_bytes(saved(photograph(), "PNG"))
     items = [(tmp_path / name, "image", None) for name in ("large.png", "small.png")]
-    monkeypatch.setattr(sandbox, "MAX_ADDRESS_SPACE", 300_000_000)
+    monkeypatch.setattr(sandbox, "MAX_ADDRESS_SPACE", 400_000_000)
     large, small = decode.decode_all(items, Profile())
     assert isinstance(large, MediaRefusal) and large.code == "MEDIA_TOO_MUCH_MEMORY"
     assert isinstance(small, Decoded)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mixtures.manifest.files import load_manifest
-from mixtures.manifest.sampler import Order
+from mixtures.manifest.sampler import BatchSampler
 from tests.support.tiny_model import LAYOUT, mixed_samples
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import pool_of
@@ -110,7 +110,7 @@ def test_every_rank_knows_the_calls_of_the_rank_with_most(
 
 def test_the_plan_counts_the_patches_that_packs_have(path: Path) -> None:
     manifest = load_manifest(path)
-    order = Order(manifest, 4)
+    order = BatchSampler(manifest, 4)
     sampler = RankSampler(order=order, rank=0, world_size=1, global_batch=4, micro_batch=1)
     (numbers,) = order.deal(0, 1)
     drawn = sampler.micro_batches(0)

@@ -166,9 +166,9 @@ def test_a_frozen_part_of_other_weights_is_refused(runs: Path, tmp_path: Path) -
     shutil.copytree(runs / "frozen/one", tmp_path / "out")
     keep_until(tmp_path / "out", 6)
     note = tmp_path / "out/checkpoints/step-00000006" / checkpoint.COMMITTED
-    record = json.loads(note.read_text())
+    record = checkpoint.ENVELOPE.unseal(note.read_bytes(), str(note))
     record["frozen"]["tower"] = {"source": "elsewhere", "sha256": "0" * 64}
-    note.write_text(json.dumps(record))
+    note.write_bytes(checkpoint.ENVELOPE.seal(record))
     manifest = runs / "made/build/manifest.json"
     with pytest.raises(UserError, match=r"over the tower of elsewhere \(sha256 000000000000\)"):
         run(CONFIGS["frozen"], manifest, pool_of(manifest), tmp_path / "out")

@@ -31,7 +31,9 @@ FROZEN_TOWER = Config(parts=Parts(tower=Part(train=False)))
 
 def model_with(projector: str) -> PreTrainedModel:
     arrangement = ARRANGEMENTS.get(projector, "gsf")
-    layout = replace(LAYOUT, arrangement=arrangement, timestamps="learned", memory_tokens=2)
+    layout = replace(LAYOUT, arrangement=arrangement, memory_tokens=2)
+    if arrangement != "v1":  # which has neither times nor separators
+        layout = replace(layout, timestamps="learned")
     if arrangement == "queries":
         layout = replace(layout, queries=4, fast_mode="tokens", fast_stride=2)
     return tiny_model(projector=projector, layout=layout)

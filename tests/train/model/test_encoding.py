@@ -15,10 +15,11 @@ from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_model, tiny_sam
 from tests.train.model.test_memory import MEMORY, long_sample
 from train.data.collate import Pack, RenderedSample, build_pack
 from train.data.tower_plan import TowerRule
+from train.engine.recompute import checkpoint_parts
 from train.model.encoding import ScaledGradient
 from train.model.inputs import pack_inputs
 from train.model.modeling import SlowFastForConditionalGeneration
-from train.model.parts import PARTS, checkpoint_parts
+from train.model.parts import PARTS
 from train.model.projectors import PROJECTORS
 
 ARRANGEMENTS = {"isf": "isf", "v1": "v1", "perceiver": "queries", "qformer": "queries"}
@@ -175,7 +176,9 @@ def test_forward_and_backward_ask_no_tensor_for_its_values(name: str) -> None:
     """A fake tensor has none: .item(), .tolist(), nonzero and the like raise on it."""
     layout, projector = LAYOUT, name if name in PROJECTORS else "gsf"
     if name in PROJECTORS:
-        layout = replace(LAYOUT, arrangement=ARRANGEMENTS.get(name, "gsf"), queries=5)
+        arrangement = ARRANGEMENTS.get(name, "gsf")
+        number = 5 if arrangement == "queries" else LAYOUT.queries
+        layout = replace(LAYOUT, arrangement=arrangement, queries=number)
     layout = replace(layout, timestamps="learned") if name == "learned times" else layout
     layout = MEMORY if name == "beyond the cap" else layout
     samples = [

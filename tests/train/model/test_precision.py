@@ -14,10 +14,11 @@ from transformers import PreTrainedModel
 from tests.support.tiny_model import LAYOUT, tiny_model
 from tests.train.model.test_projectors import mixed
 from train.config import Config
+from train.data.attention_blocks import plan_blocks
 from train.data.collate import build_pack
 from train.engine.trained import prepare
-from train.model.attention import BACKENDS, plan_blocks
-from train.model.inputs import pack_inputs
+from train.model.attention import BACKENDS
+from train.model.inputs import moved, pack_inputs
 from train.model.projectors import ARRANGEMENTS, PROJECTORS
 from train.model.vision import Attention, OryxVisionConfig
 
@@ -67,7 +68,7 @@ def test_packed_attention_adds_up_its_softmax_in_fp32(name: str) -> None:
     total, starts = sum(LENGTHS), np.cumsum([0, *LENGTHS])
     q, k, v = (torch.randn(1, heads, total, 8).bfloat16() for heads in (2, 1, 1))
     v += 1
-    out = BACKENDS[name](q, k, v, plan_blocks(starts), None)
+    out = BACKENDS[name](q, k, v, moved(plan_blocks(starts), torch.device("cpu")), None)
     for start, stop in pairwise(starts):
         part = (x[0, :, start:stop] for x in (q, k, v))
         wanted = reference(*part, causal=True).transpose(0, 1)

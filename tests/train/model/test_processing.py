@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TextStreame
 
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
+from mixtures.tokens.frame_view import ClipView
 from mixtures.tokens.text import pieces_of
 from shards.errors import UserError
 from shards.profile import Profile
 from shards.reader import open_data
-from shards.sample import Turn
+from shards.sample import Clip, Turn
 from tests.support.chat.tiny_chat import (
     CODEC,
     LAYOUT,
@@ -35,7 +38,7 @@ from tests.support.chat.tiny_chat import (
 )
 from tests.support.tiny_pool import tiny_manifest
 from train.data.collate import build_pack
-from train.data.jpeg_patches import open_jpegs
+from train.data.jpeg_patches import Frames, open_jpegs
 from train.data.render import Rules, render
 from train.data.user_media import see_files
 from train.model import register
@@ -85,7 +88,7 @@ def test_the_tower_sees_the_same_zeros_in_training_and_of_a_user_packed_or_not(
     turns = [Turn(role="user", text="which digit is this", media=((0, 0),))]
     stored = [memoryview(one) for one in seen.jpegs]
     sample = render(
-        "v", turns, [seen.clip], lambda _, look, used: open_jpegs(stored, look, used, "v"),
+        "v", turns, [seen.clip], lambda _, look, used: open_jpegs(stored, look, used, seen.clip),
         processor.rules,
     )  # fmt: skip
     alone, packed = build_pack([sample], LAYOUT), build_pack([sample, sample], LAYOUT)
@@ -298,6 +301,12 @@ def test_lora_trains_few_weights_and_merges_into_the_same_model(
         torch.testing.assert_close(merged(**batch).logits, adapted, rtol=1e-4, atol=1e-4)
 
 
+def opened(
+    jpegs: Sequence[Sequence[bytes]], clips: Sequence[Clip], n: int, look: ClipView, used: Any
+) -> Frames:
+    return open_jpegs(jpegs[n], look, used, clips[n])
+
+
 def test_processor_and_trainer_agree_on_every_sample_of_a_manifest(tmp_path: Path) -> None:
     path = tiny_manifest(tmp_path, timestamps="per_frame_text")
     manifest = load_manifest(path)
@@ -314,7 +323,7 @@ def test_processor_and_trainer_agree_on_every_sample_of_a_manifest(tmp_path: Pat
             "s",
             sample.turns,
             sample.clips,
-            lambda n, look, used, jpegs=stored.frames: open_jpegs(jpegs[n], look, used, "s"),
+            partial(opened, stored.frames, sample.clips),
             rules,
         )
         media = [[simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs] for jpegs in stored.frames]
