@@ -28,7 +28,7 @@ from shards.pool import Pool
 from shards.receipts import Work
 from tests.support.made_pool import MadePool, MadeSample, many, name_of, write_recipe
 
-GOLDEN_ID = "a394490b5cf394295a603c1089b560b3c325ab9c0f6b06a43ccae13ab9a2393e"
+GOLDEN_ID = "b79f9796c3f08110a32b21231dc1398d6b19b50aed528cc1b440d20e584ab71d"
 RATIOS = {"a": "weight: 3", "b": "weight: 1"}
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.support.plan_made import written
 
 ROOT = Path(__file__).parents[3]
-GOLDEN = "6d7cdbabc547135e8269dd9177dbe58865cc4272f40774f8ab67714653204052"
+GOLDEN = "f8e46f58c344b3466aebf6ae8f06595f884df0f5a4ed5033a4945613a9fe1903"
 NEEDED = "import fsspec, numpy, pyarrow, tokenizers, yaml"
 
 

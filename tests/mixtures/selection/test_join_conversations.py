@@ -230,7 +230,7 @@ def test_joined_conversations_are_the_same_whatever_the_pool_was_cut_into(tmp_pa
     assert ids == {GOLDEN_ID}
 
 
-GOLDEN_ID = "6d10785953784d71112afda17c450bb58d2c4986a5522cf2bf7450d12182846b"
+GOLDEN_ID = "2fae080ff124fa2ae51a4b3c9172c45068820eb4157a9fdf25010f7315841351"
 
 
 @pytest.mark.parametrize(

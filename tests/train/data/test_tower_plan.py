@@ -112,7 +112,7 @@ def test_the_plan_counts_the_patches_that_packs_have(path: Path) -> None:
     manifest = load_manifest(path)
     order = BatchSampler(manifest, 4)
     sampler = RankSampler(order=order, rank=0, world_size=1, global_batch=4, micro_batch=1)
-    (numbers,) = order.deal(0, 1)
+    (numbers,) = order.packs_by_rank(0, 1)
     drawn = sampler.micro_batches(0)
     counted = [order.patches([number]) for number in numbers]
     assert counted == [sum(one.patches for one in pack) for pack in drawn]

@@ -29,7 +29,9 @@ LENGTHS = (1500, 1, 700)
 
 def model_of(projector: str) -> PreTrainedModel:
     arrangement = ARRANGEMENTS.get(projector, "gsf")
-    layout = replace(LAYOUT, arrangement=arrangement, timestamps="learned", memory_tokens=2)
+    layout = replace(LAYOUT, arrangement=arrangement, memory_tokens=2)
+    if arrangement != "v1":  # which has neither times nor separators
+        layout = replace(layout, timestamps="learned")
     if arrangement == "queries":
         layout = replace(layout, queries=4)
     return tiny_model(projector=projector, layout=layout)
