@@ -118,7 +118,8 @@ def test_a_build_whose_count_was_tampered_with_publishes_nothing(
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "books of 'films' do not balance" in said and "nothing was published" in said
     left = {path.name for path in other.out.rglob("*")}
-    assert left == {"books.json", "refused.parquet", "report.html"}  # what became of the records
+    # what became of the records, and no manifest
+    assert left == {"books.json", "refused.parquet", "leaks.parquet", "report.html"}
 
 
 def index_of(world: World) -> list[dict[str, object]]:
