@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Prediction:
     reply: str = ""
     read: str = ""
     cut: bool = False
+    subtitled: bool = False
     credit: float | None = None
     missing: str = ""
 
@@ -154,7 +155,8 @@ def _asked(
         asked.append((item, Asked(text=prompt(item, rules, words), seen=watched)))
     replies = answerer.answer([each for _, each in asked], pathways, rules.max_new_tokens)
     for (item, each), said in zip(asked, replies, strict=True):
-        made[item.id] = _judged(item, each.text, said, rules)
+        judged = _judged(item, each.text, said, rules)
+        made[item.id] = replace(judged, subtitled=each.text != prompt(item, rules))
     return [made[item_id(item)] for item in items]
 
 
@@ -211,6 +213,7 @@ def scores(made: Sequence[Prediction], rules: Prompts) -> dict[str, Any]:
         "missing_examples": [asdict(one) for one in made if one.missing][:3],
         "without_public_answer": sum(not one.missing and one.credit is None for one in made),
         "unread_choices": sum(not one.read for one in choices),
+        "with_subtitles": sum(one.subtitled for one in made),
         "cut": sum(one.cut for one in scored),
         "score": _row(scored, rules.mean_of),
         "majority": _majority(scored),

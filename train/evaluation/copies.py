@@ -9,7 +9,7 @@ import html
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.names import is_junk, number_order
@@ -40,9 +40,18 @@ class Copy:
     folder: Path
 
     def items(self) -> Iterator[BenchmarkItem | RowRefusal]:
-        """Every question of every annotation file, in the order of the files' names."""
-        for path in self.benchmark.files(self.folder):
-            yield from self.benchmark.items(path)
+        """Every question of every annotation file, in the order of the files' names.
+
+        Of several files each name begins with its file's: rows are counted from 0 in every one.
+        """
+        files = self.benchmark.files(self.folder)
+        for path in files:
+            before = f"{path.relative_to(self.folder)}:" if len(files) > 1 else ""
+            for item in self.benchmark.items(path):
+                if isinstance(item, RowRefusal):
+                    yield replace(item, record=f"{before}{item.record}")
+                else:
+                    yield replace(item, id=f"{before}{item.id}")
 
     def digest(self) -> str:
         """H of the annotation files: two results of one digest asked the same questions."""

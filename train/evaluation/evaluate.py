@@ -32,7 +32,9 @@ def evaluate(
     benchmarks: Sequence[Copy] = (),
     subtitles: bool = False,
 ) -> dict[str, Any]:
-    """Score a saved model on task files and on copies of benchmarks; each medium is decoded once.
+    """Score a saved model on task files and on copies of benchmarks.
+
+    Media of task files are decoded once; of a benchmark once for each of the pathways.
 
     No `pathways` means those the model was trained with. Others are masks over the same weights
     ("masked": true): a floor of this model, not of one trained that way. `relevance` is as for

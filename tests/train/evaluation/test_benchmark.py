@@ -140,6 +140,18 @@ def test_images_that_come_with_their_question(trained: Path, tmp_path: Path) -> 
     assert (found["scored"], sum(found["missing"].values())) == (1, 1)
 
 
+def test_rows_of_several_files_are_all_asked(trained: Path, tmp_path: Path) -> None:
+    """These sets have no ids, and rows are counted from 0 in every file."""
+    row = {"question": "Which?", "options": ["red", "blue"], "answer": "1"}
+    for name in ("test-0", "test-1"):
+        rows = [row | {"image": {"bytes": png("red"), "path": "a.png"}}]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+    found = score(trained, tmp_path, tmp_path / "s.json", name="ai2d")["ai2d"]["both"]
+    assert (found["questions"], found["scored"], found["with_subtitles"]) == (2, 2, 0)
+    lines = (tmp_path / "s.ai2d.both.jsonl").read_text().splitlines()[1:]
+    assert [json.loads(line)["id"] for line in lines] == ["test-0.parquet:0:", "test-1.parquet:0:"]
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [
