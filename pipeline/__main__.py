@@ -17,7 +17,7 @@ import argparse
 
 from rich.table import Column, Table
 
-from mixtures.console import Console
+from mixtures.console import Console, books_table
 from pipeline.build import Built, build
 from pipeline.jobs.job import Job
 from pipeline.jobs.leak_index import build_index
@@ -31,8 +31,6 @@ from pipeline.sources.catalogue import CATALOGUE, catalogue
 from shards.errors import UserError, run_command
 from shards.outcome import top_codes
 from shards.pool import Pool
-
-LOG_WIDTH = 160
 
 
 def main() -> None:
@@ -169,35 +167,8 @@ def run_leaks_build(arguments: argparse.Namespace) -> None:
 
 def show(built: Built, page: str) -> None:
     console = Console()
-    if not console.is_terminal:  # a log, which is not 80 columns wide: no count is cut
-        console.width = LOG_WIDTH
-    table = Table(Column("source", no_wrap=True), title="books", title_justify="left", box=None)
-    for column in (
-        "records",
-        "refused",
-        "samples",
-        "refused",
-        "not chosen",
-        "chosen",
-        "joined",
-        "drawn",
-        "repeats",
-    ):
-        table.add_column(column, justify="right", overflow="fold")
-    for books in built.books:
-        counts = (
-            books.records,
-            books.records_refused,
-            books.samples,
-            books.samples_refused,
-            books.not_chosen,
-            books.chosen,
-            books.joined,
-            books.drawn,
-            books.repeats,
-        )
-        table.add_row(books.source, *map(str, counts))
-    console.print(table)
+    console.print("books", style="bold")
+    console.print(books_table(built.books, console.width))
     for each in built.matches:
         console.print(
             f"{each.benchmark}: {each.media} samples match its media ({each.media_refused} "
