@@ -97,7 +97,8 @@ def planned(
     recipe: Recipe, exams: Sequence[Pinned], admitted: dict[str, Receipt], job: Job
 ) -> Plan:
     """Everything from admitted sources to the plan; the job's fuse watches the recipe's media."""
-    pool, unwatched = job.pool, replace(job, fuse=Fuse({}))
+    pool = job.pool
+    unwatched = replace(job, fuse=Fuse({}))
     gathered = gather(exams, "held_out", unwatched)
     held_out = admit(exams, gathered, unwatched, "held out")
     benchmark = held_out_clips(pool, held_out)
@@ -178,7 +179,8 @@ def find_twins(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> None:
     """Pairs of nearly equal conversations, if the recipe keeps one of such."""
     if recipe.near_text is None:
         return
-    url, tables = job.pool.store.url, sample_tables(admitted)
+    url = job.pool.store.url
+    tables = sample_tables(admitted)
     with job.bars.step("texts") as step:
         step.begin(len(tables))
         units = [pair_texts.TextsUnit(pool=url, table=table) for table in tables]

@@ -52,7 +52,8 @@ def unplanned(pool: Pool, admitted: Mapping[str, Receipt], out: str, error: Exce
     """The accounts as far as they go where no plan was made; removes `out`'s manifest."""
     Store(out).remove("manifest.json")
     if isinstance(error, NothingLeft):
-        books, refusals = list(error.books), error.refusals
+        books = list(error.books)
+        refusals = error.refusals
     else:
         broken = pool.table(pool.receipts("decode"), "refused", REFUSED).to_pylist()
         by_clip = {row["key"]: row for row in broken}

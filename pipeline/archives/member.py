@@ -35,7 +35,9 @@ class ArchiveProblem(Exception):
 
     def __init__(self, code: str, detail: str, *, ended: bool = False) -> None:
         super().__init__(code, detail)
-        self.code, self.detail, self.ended = code, detail, ended
+        self.code = code
+        self.detail = detail
+        self.ended = ended
 
 
 class MemberProblem(ArchiveProblem):

@@ -60,7 +60,8 @@ class _Gunzip(io.RawIOBase):
     """
 
     def __init__(self, file: Concatenated) -> None:
-        self._file, self._packed = file, b""
+        self._file = file
+        self._packed = b""
         self._stream = zlib.decompressobj(wbits=31)
 
     def readable(self) -> bool:
@@ -97,7 +98,8 @@ class _Gunzip(io.RawIOBase):
         packed += b"" if len(packed) > 1 else self._file.read(1)
         if not packed.startswith(_GZIP):
             raise BehindEndError(f"bytes behind the end, from byte {at} on, that are no archive")
-        self._packed, self._stream = packed, zlib.decompressobj(wbits=31)
+        self._packed = packed
+        self._stream = zlib.decompressobj(wbits=31)
         return True
 
 
@@ -137,7 +139,9 @@ class _Rest:
     """What is left of one member, whose padding is skipped at its end."""
 
     def __init__(self, read: Callable[[int], bytes], nbytes: int) -> None:
-        self._read, self._left, self._padding = read, nbytes, -nbytes % BLOCK
+        self._read = read
+        self._left = nbytes
+        self._padding = -nbytes % BLOCK
 
     def read(self, size: int) -> bytes:
         data = self._read(min(size, self._left))
@@ -177,7 +181,9 @@ def _header(
     refusal = ""
     if stop is not None and tell() >= stop:
         return None
-    at, block, behind = tell(), _exactly(read, BLOCK), False
+    at = tell()
+    block = _exactly(read, BLOCK)
+    behind = False
     if block == bytes(BLOCK):
         if _exactly(read, BLOCK) != bytes(BLOCK):
             raise EOFError(f"a header of zeros at byte {at}, and no end behind it")
@@ -205,7 +211,9 @@ def _header(
             name = _exactly(body.read, info.size).rstrip(b"\0")
             extra["path"] = name.decode("utf-8", "surrogateescape")
         body.skip()
-        at, block, behind = tell(), _exactly(read, BLOCK), False
+        at = tell()
+        block = _exactly(read, BLOCK)
+        behind = False
 
 
 def _behind_mark(
@@ -213,7 +221,8 @@ def _behind_mark(
 ) -> tuple[int, bytes]:
     """Place and bytes of the first block behind zeros; b"" at the end of the file or at `stop`."""
     while stop is None or tell() < stop:
-        at, block = tell(), _upto(read, BLOCK)
+        at = tell()
+        block = _upto(read, BLOCK)
         if block.strip(b"\0"):
             if len(block) < BLOCK:
                 raise BehindEndError(f"bytes behind the end mark, from byte {at} on")
@@ -245,7 +254,8 @@ def _pax(data: bytes) -> dict[str, str]:
         length, _, _ = data.partition(b" ")
         if not length.isdigit() or not len(length) < int(length[:9]) <= len(data):
             raise EOFError("a broken extended header")
-        record, data = data[len(length) + 1 : int(length) - 1], data[int(length) :]
+        record = data[len(length) + 1 : int(length) - 1]
+        data = data[int(length) :]
         key, _, value = record.partition(b"=")
         found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
     return found

@@ -38,7 +38,9 @@ class _Head(io.BufferedIOBase):
     """The first `nbytes` of a file, as a file: a zip that others follow."""
 
     def __init__(self, file: Concatenated, nbytes: int) -> None:
-        self._file, self.name, self.nbytes = file, file.name, nbytes
+        self._file = file
+        self.name = file.name
+        self.nbytes = nbytes
 
     def readable(self) -> bool:
         return True
@@ -79,7 +81,9 @@ def _ends(head: _Head) -> _Ends | None:
         at = tail.rfind(b"PK\5\6", max(0, at - (1 << 16)))
     if at < 0:
         return None
-    wide, nbytes, offset = tail[max(0, at - _ZIP64_END) : at], tail[at + 12 :], tail[at + 16 :]
+    wide = tail[max(0, at - _ZIP64_END) : at]
+    nbytes = tail[at + 12 :]
+    offset = tail[at + 16 :]
     if wide[-20:].startswith(b"PK\6\7") and wide.startswith(b"PK\6\6"):
         sizes = [int.from_bytes(wide[i : i + 8], "little") for i in (40, 48)]
         directory = begin + at - _ZIP64_END - sizes[0]
@@ -95,7 +99,8 @@ def _zips(file: Concatenated) -> tuple[list[_Head], str]:
     """The zips that lie behind each other, in order, each with all in front of it; what is wrong
     with the bytes that belong to none of them, or "".
     """
-    heads, wrong = [_Head(file, file.nbytes)], ""
+    heads = [_Head(file, file.nbytes)]
+    wrong = ""
     while len(heads) <= MAX_ZIPS:
         ends = _ends(heads[0])
         if not ends:  # of the last one this is for zipfile to say
@@ -130,7 +135,8 @@ def _no_zeros(file: Concatenated, start: int, stop: int) -> int | None:
     """The first byte in [start, stop) that is not zero."""
     file.seek(start)
     while file.tell() < stop:
-        at, data = file.tell(), file.read(min(1 << 20, stop - file.tell()))
+        at = file.tell()
+        data = file.read(min(1 << 20, stop - file.tell()))
         if left := data.lstrip(b"\0"):
             return at + len(data) - len(left)
     return None

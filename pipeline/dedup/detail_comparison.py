@@ -36,7 +36,9 @@ from pipeline.dedup.registration import (
 )
 from pipeline.dedup.static_overlays import LEAST_CHANGE, grown
 
-SAME, DIFFERENT, UNDECIDED = "same", "different", "undecided"
+SAME = "same"
+DIFFERENT = "different"
+UNDECIDED = "undecided"
 SURE, DOUBTFUL = 0.9, 1.2  # of what copies differ by at most; copies: 0.89, look-alikes: 0.98
 FITS_WELL = 0.75
 TOO_SMALL = 2  # steps of LEVELS by which one clip is smaller: the other may show what it cannot
@@ -67,7 +69,8 @@ class Shown:
 
     def tiles(self, side: int) -> Floats:
         """float32[n, tiles, tiles, 8] at one side."""
-        view, tiles = self.view, unpacked(self.details.data, self.details.sides, side)
+        view = self.view
+        tiles = unpacked(self.details.data, self.details.sides, side)
         ways = np.arange(WAYS)
         if view.turned:
             tiles = tiles.transpose(0, 2, 1, 3)[..., (WAYS // 2 - ways) % WAYS]
@@ -86,7 +89,8 @@ def judged(ours: Shown, theirs: Shown, place: Floats) -> str:
     found = _largest(ours, theirs, pairs, place)
     if not len(found):
         return UNDECIDED
-    most, moving = float(np.median(found)), _moves(ours) and _moves(theirs)
+    most = float(np.median(found))
+    moving = _moves(ours) and _moves(theirs)
     # of films that move no two moments are equal: one picture that fits well says more than others
     # that do not, and a single doubtful one as little as none
     one_fits = moving and (found.min() <= FITS_WELL or (len(found) == 1 and most <= DOUBTFUL))
@@ -161,7 +165,8 @@ def _largest(ours: Shown, theirs: Shown, pairs: Ints, place: Floats) -> Floats:
     patches = np.sqrt(smoothed(fit.off * free))
     says = np.sqrt(smoothed(fit.structure)) > _STRUCTURE
     exact = abs(ours.micros[pairs[:, 0]] - theirs.micros[pairs[:, 1]]) <= EXACT
-    moving, shares = _moves(ours) or _moves(theirs), []
+    moving = _moves(ours) or _moves(theirs)
+    shares = []
     for number, counted in enumerate(fit.within & free):
         usual = patches[number][counted & says[number]]
         if len(usual) < 4:

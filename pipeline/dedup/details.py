@@ -50,7 +50,8 @@ def _slopes(plane: Image.Image, side: int) -> Floats:
     """float32[tiles, tiles, 8]: the mean slope of each tile in each direction."""
     square = np.asarray(plane.resize((side, side), Image.Resampling.BILINEAR), np.float32)
     down, across = np.gradient(_softened(square))
-    slope, way = np.hypot(down, across), np.arctan2(down, across) * (WAYS / np.pi)
+    slope = np.hypot(down, across)
+    way = np.arctan2(down, across) * (WAYS / np.pi)
     way += WAYS * (way < 0)  # a turn by half is the same way
     tiles = _tiles(side)
     # a stripe at a time: shares of all directions then stay in a core's cache

@@ -92,7 +92,9 @@ def _detailed(row: dict[str, Any]) -> Detailed:
 def hashed_of(table: pa.Table) -> Hashed:
     """Of the columns HASHED of such rows."""
     rows = _rows(table)
-    clip, picture, good = [], [], []
+    clip = []
+    picture = []
+    good = []
     for number, row in enumerate(rows):
         says = np.array(row["quality"]) >= LEAST_QUALITY
         clip += [number] * len(row["hashed"])

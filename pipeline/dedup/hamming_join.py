@@ -54,7 +54,9 @@ def near(queries: Hashes, stored: Hashes | None, limit: int) -> Near:
     asking = np.ascontiguousarray(queries.T)
     kept = None if stored is None else np.ascontiguousarray(stored.T)
     others = queries if stored is None else stored
-    found, compared, once = [np.empty((3, 0), np.int64)], 0, 0
+    found = [np.empty((3, 0), np.int64)]
+    compared = 0
+    once = 0
     for table in range(TABLES):
         for rows, columns in _table(asking, kept, table):
             # verify: the exact distance of each candidate
@@ -137,7 +139,8 @@ def _pairs(bucket: Hashes, there: Hashes, use: Bools) -> Iterator[tuple[Ints, In
     columns = columns[_order(there[columns])]
     sizes = np.bincount(there[columns].astype(np.int64), minlength=len(use))
     asked = bucket[rows].astype(np.int64)
-    count, start = sizes[asked], (np.cumsum(sizes) - sizes)[asked]
+    count = sizes[asked]
+    start = (np.cumsum(sizes) - sizes)[asked]
     # as many rows at once as make about _PIECE pairs
     ends = np.cumsum(count)
     at = 0

@@ -77,7 +77,8 @@ def asked(texts: Sequence[str], owner: Places, questions: Questions) -> Asked:
     shared = np.stack([whose, question, grams[at].view(np.int64)], axis=1)
     shared, count = np.unique(np.unique(shared, axis=0)[:, :2], axis=0, return_counts=True)
     pairs, of = np.unique(np.concatenate([as_whole, shared]), axis=0, return_inverse=True)
-    whole, grams_shared = np.zeros(len(pairs), bool), np.zeros(len(pairs), np.int64)
+    whole = np.zeros(len(pairs), bool)
+    grams_shared = np.zeros(len(pairs), np.int64)
     whole[of.ravel()[: len(as_whole)]] = True
     grams_shared[of.ravel()[len(as_whole) :]] = count
     benchmark = questions.number[pairs[:, 1]]

@@ -111,7 +111,10 @@ def fits(pictures: Floats, others: Floats, start: Floats, pair: Ints) -> Iterato
     as_asked = _fair(abs(warped(pictures, start) - others))
     after_one = _fair(abs(warped(pictures, registered(pictures, others, start, 1)) - others))
     some = np.isin(pair, pair[np.minimum(as_asked, after_one) <= LIKELY])
-    pictures, others, start, pair = pictures[some], others[some], start[some], pair[some]
+    pictures = pictures[some]
+    others = others[some]
+    start = start[some]
+    pair = pair[some]
     # all steps for the rest
     places = registered(pictures, others, start)
     near = plausible(places, start)
@@ -138,7 +141,8 @@ def _fair(off: Floats) -> Floats:
 
 def laid_over(film: Film, other: Film, fit: Fit) -> Laid:
     """Lay the first over the second, on the coarser of their two grids."""
-    place, counted = fit.place, (~grown(fit.patch))[None].astype(np.float32)
+    place = fit.place
+    counted = (~grown(fit.patch))[None].astype(np.float32)
     # the one that is shown larger is warped: sampling less than it holds loses nothing
     if place[0, 0] * place[0, 2] < 1:
         back = inverse(place)
@@ -179,12 +183,14 @@ def _lines(laid: Laid) -> list[Line]:
     speeds = np.array(SPEEDS)[:, None]
     offsets = theirs[columns] - speeds * ours[rows]
     places = np.round(offsets / (max(laid.film.step, laid.other.step) / 2)).astype(np.int64)
-    lowest, span = places.min(), int(np.ptp(places)) + 1
+    lowest = places.min()
+    span = int(np.ptp(places)) + 1
     # bins counted: (speed, place of the offset) as one number
     names = np.arange(len(SPEEDS))[:, None] * span + places - lowest
     names, group, count = np.unique(names.ravel(), return_inverse=True, return_counts=True)
     votes = np.bincount(group, weights=np.tile(weight, len(SPEEDS)))
-    speed, place = names // span, names % span + lowest
+    speed = names // span
+    place = names % span + lowest
     # per speed the bins with the most votes, of equal ones that which shifts the clocks least
     order = np.lexsort((abs(place), -votes, speed))
     first = np.searchsorted(speed[order], speed[order])
@@ -210,7 +216,8 @@ def _scores(laid: Laid, lines: list[Line]) -> Floats:
     """Of each line the mean correlation along it, of the pictures that lie within both videos,
     times the share of the shorter one that does."""
     speed, offset = np.array([(line.speed, line.offset) for line in lines]).T[..., None]
-    at, theirs = laid.film.micros * speed + offset, laid.other.micros
+    at = laid.film.micros * speed + offset
+    theirs = laid.other.micros
     # the share of each video that lies within the other, a step of slack at both ends
     slack = np.maximum(laid.film.step * speed, laid.other.step)
     within = (at >= theirs[0] - slack) & (at <= theirs[-1] + slack)
@@ -237,7 +244,8 @@ def _fitted(laid: Laid, line: Line) -> list[Line]:
     likest = alike >= best[:, None] - TIE
     middle = (likest * laid.other.micros).sum(axis=1) / likest.sum(axis=1)
     # least squares: with the speed as it is, and, where the speed is a guess, with a free one
-    ours, theirs = laid.film.micros[good], middle[good]
+    ours = laid.film.micros[good]
+    theirs = middle[good]
     moved = Line(line.speed, float(np.mean(theirs - line.speed * ours)))
     speed, offset = np.polyfit(ours, theirs, 1)
     free = [Line(float(speed), float(offset))] if line.speed != 1 and 0.45 <= speed <= 2.2 else []
@@ -246,12 +254,14 @@ def _fitted(laid: Laid, line: Line) -> list[Line]:
 
 def _judged(laid: Laid, line: Line) -> str:
     """What the two videos are to each other if their clocks lie on this line."""
-    ours, theirs = laid.film.micros * line.speed + line.offset, laid.other.micros.astype(float)
+    ours = laid.film.micros * line.speed + line.offset
+    theirs = laid.other.micros.astype(float)
     # one must lie within the other: parts that merely overlap are not looked for
     slack = 1.01 * max(laid.film.step * line.speed, laid.other.step)
     inner = ours[0] >= theirs[0] - slack and ours[-1] <= theirs[-1] + slack
     outer = theirs[0] >= ours[0] - slack and theirs[-1] <= ours[-1] + slack
-    here, there = _brackets(ours, theirs), _brackets(theirs, ours).T
+    here = _brackets(ours, theirs)
+    there = _brackets(theirs, ours).T
     pairs = np.argwhere(here | there)
     if not (inner or outer) or not len(pairs):
         return ""
@@ -278,7 +288,10 @@ class _Side:
     def __init__(
         self, alike: Floats, grid: Bools, likest: Floats, own: Bools, other: Film, counted: Floats
     ) -> None:
-        self.alike, self.own, self.other, self.counted = alike, own, other, counted
+        self.alike = alike
+        self.own = own
+        self.other = other
+        self.counted = counted
         self.same = grid & own
         self.likest = np.where(own, likest, -1).max(axis=1)
         self.looked_for: Bools = np.asarray(own.any(axis=1))
@@ -350,7 +363,8 @@ def _compared(laid: Laid, pairs: Ints) -> tuple[Bools, Floats]:
     # at once, without the cells that differ time and again
     counted = laid.counted * _without_patch(abs(ours - theirs) * laid.counted)
     found = likeness(ours, theirs, counted)
-    same, like = _same(found), found.correlation.copy()
+    same = _same(found)
+    like = found.correlation.copy()
     # the rest after registration: a pan moves between two pictures of other moments
     rest = np.flatnonzero(~same & (like >= 0.4))
     if len(rest):
@@ -359,7 +373,8 @@ def _compared(laid: Laid, pairs: Ints) -> tuple[Bools, Floats]:
         fits = plausible(places, np.repeat(HERE, len(rest), axis=0))
         same[rest] = _same(again) & fits
         like[rest] = np.where(fits, np.maximum(like[rest], again.correlation), like[rest])
-    grid, likest = np.zeros(laid.alike.shape, np.bool_), np.full(laid.alike.shape, -1, np.float32)
+    grid = np.zeros(laid.alike.shape, np.bool_)
+    likest = np.full(laid.alike.shape, -1, np.float32)
     grid[pairs[:, 0], pairs[:, 1]] = same
     likest[pairs[:, 0], pairs[:, 1]] = like
     return grid, likest
@@ -391,9 +406,11 @@ def _distinct(film: Film, rows: Ints, counted: Floats) -> int:
     rows = np.unique(rows)
     if not len(rows):
         return 0
-    count, last = 1, film.pictures[rows[:1]]
+    count = 1
+    last = film.pictures[rows[:1]]
     for row in rows[1:].tolist():
         now = film.pictures[row : row + 1]
         if likeness(last, now, counted).correlation[0] < MOVED:
-            count, last = count + 1, now
+            count = count + 1
+            last = now
     return count

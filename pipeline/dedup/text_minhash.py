@@ -139,11 +139,13 @@ def pairs_among(read: Callable[[], Iterable[pa.Table]], part: int = 0, parts: in
 
 def _distinct(tables: Iterable[pa.Table]) -> tuple[Ids, Sketches]:
     """The digests of all conversations, ascending, and their sketches."""
-    ids, rows = [np.empty(0, "V16")], [np.empty((0, ROWS * BANDS), np.uint8)]
+    ids = [np.empty(0, "V16")]
+    rows = [np.empty((0, ROWS * BANDS), np.uint8)]
     for table in tables:
         ids.append(ids_of(table["turns_digest"]))
         for chunk in table["sketch"].chunks:
-            count, width = len(chunk), ROWS * BANDS
+            count = len(chunk)
+            width = ROWS * BANDS
             # sketches are of one width: a view of the column's bytes, no copy by rows
             data = np.frombuffer(chunk.buffers()[1], np.uint8, count * width, chunk.offset * width)
             rows.append(data.reshape(count, width))

@@ -71,7 +71,8 @@ def leak_matches(
     `benchmark` names the benchmark of each held-out clip id. A clip that stands on both sides is
     an exact match.
     """
-    ours, every = set(fingerprints["clip_id"].to_pylist()), [held_out, fingerprints]
+    ours = set(fingerprints["clip_id"].to_pylist())
+    every = [held_out, fingerprints]
     prints, hashed = prints_of(pa.concat_tables(every)), hashed_of(pa.concat_tables(every))
     return leaks(same(candidates(prints, hashed, ours, set(benchmark)), prints), ours, benchmark)
 

@@ -159,7 +159,8 @@ def _read_archives(
     what is in the pool when it begins, so receipts are compacted as they come.
     """
     receipts: dict[ArchiveUnit, Receipt] = {}
-    left, parts = list(units), 0
+    left = list(units)
+    parts = 0
     while left:
         again = []
         for result in job.workers.map(_read_archive, _due(left, job.fuse)):

@@ -100,7 +100,8 @@ class Workers:
     def each_node(self, function: Callable[[], Result]) -> dict[str, Result]:
         """What the function returns on every other machine of the cluster, by host name."""
         remote = self._remote(function, 0)
-        here, asked = platform.node(), {}
+        here = platform.node()
+        asked = {}
         for node in ray.nodes():  # type: ignore[no-untyped-call]
             if node["Alive"] and node["NodeManagerHostname"] != here:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -157,7 +158,8 @@ def _start_privately() -> int:
     """
     folder = os.environ.get("RAY_TMPDIR") or "/tmp"  # noqa: S108  paths of sockets must be short
     private = private_folder(Path(folder) / f"ray-{os.geteuid()}")
-    before, routed = os.umask(0o077), ray_constants.ENABLE_RAY_CLUSTER
+    before = os.umask(0o077)
+    routed = ray_constants.ENABLE_RAY_CLUSTER
     try:
         _check_token()
         ray_constants.ENABLE_RAY_CLUSTER = False  # as on macOS: this node's address is 127.0.0.1
@@ -182,7 +184,8 @@ def _check_token() -> None:
     path = (Path(named) if named else Path.home() / ".ray/auth_token").absolute()
     if not path.exists():
         return
-    readable, entered = path.stat().st_mode & 0o044, 0o011
+    readable = path.stat().st_mode & 0o044
+    entered = 0o011
     for folder in path.parents:
         entered &= folder.stat().st_mode & 0o011
     if readable >> 2 & entered:

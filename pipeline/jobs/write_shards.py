@@ -45,7 +45,8 @@ def cut(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
     for position, size in enumerate(sizes):
         if position > start and total + size > limit:
             yield start, position
-            start, total = position, 0
+            start = position
+            total = 0
         total += size
     if len(sizes):
         yield start, len(sizes)
@@ -58,7 +59,8 @@ def sample_sizes(manifest: Manifest, pool: Pool) -> tuple[list[int], Sizes]:
     extents = dict(zip(clips["clip_id"].to_pylist(), clips["extent"].to_pylist(), strict=True))
     pairs = zip(samples["source"].to_pylist(), samples["key"].to_pylist(), strict=True)
     clips_of = dict(zip(pairs, samples["clip_ids"].to_pylist(), strict=True))
-    sizes, packed = [], 0
+    sizes = []
+    packed = 0
     used: set[str] = set()
     for drawn in Draws(manifest).samples(0, manifest.length):
         first = manifest.members_of(drawn.source, drawn.key)[0]

@@ -93,7 +93,8 @@ def _stepped(borders: Borders, step: int) -> NDArray[np.bool_]:
     """
     moved = np.clip(borders.expected + step, 0, 255)
     tells = np.abs(moved - borders.expected) >= STEP // 2
-    off, still = np.abs(borders.lower - moved), np.abs(borders.lower - borders.expected)
+    off = np.abs(borders.lower - moved)
+    still = np.abs(borders.lower - borders.expected)
     shows = tells & (off < still) & (off < WITHIN)
     lacks = tells & (still <= off) & (still < WITHIN)
     left = np.cumsum(lacks[0]) + np.cumsum(shows[1])

@@ -117,7 +117,8 @@ def _filters() -> set[str]:
 
 def _said(*question: str) -> str:
     """What ffmpeg answers in the sandbox: it must run there, and have nothing to complain of."""
-    command, said = [sandbox.tool("ffmpeg"), "-hide_banner", *question], bytearray()
+    command = [sandbox.tool("ffmpeg"), "-hide_banner", *question]
+    said = bytearray()
     answer = sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 20)
     end = sandbox.run(command, seconds=60, outlets=[answer])
     if end.status != 0 or end.stderr:

@@ -80,7 +80,9 @@ class _Source:
     """One video of a run: its open file, and where its frames and its two logs of times go."""
 
     def __init__(self, plan: Plan, file: int, profile: Profile) -> None:
-        self.plan, self.file, self.profile = plan, file, profile
+        self.plan = plan
+        self.file = file
+        self.profile = profile
         self.jpegs: list[bytes] = []
         self.every, self.kept = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         width, height = plan.stored
@@ -158,7 +160,9 @@ def _command(sources: Sequence[_Source]) -> list[str]:
 
 def _output(source: _Source) -> Any:
     """One input, one graph, one raw output; its frames keep the stream's own times."""
-    plan, stream, window = source.plan, source.plan.stream, source.plan.window
+    plan = source.plan
+    stream = source.plan.stream
+    window = source.plan.window
     options = guards(plan.path.suffix.lower() == ".gif") | {"threads": 1}
     if window.seek:
         options["ss"] = f"{window.seek}us"
@@ -197,7 +201,8 @@ def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:
     zscale scales in integers, for an eighth of what swscale takes; matrices it would apply in
     floating point, which differs between processors, so the integers of `colorspace` do that.
     """
-    stream, matrix = plan.stream, plan.stream.matrix
+    stream = plan.stream
+    matrix = plan.stream.matrix
     full = "pc" if stream.full_range else "tv"
     if matrix == RGB:
         matrix, full = "bt470bg", "pc"
@@ -232,7 +237,8 @@ def _misread(plan: Plan) -> bool:
     There zimg 3.0.4 takes pixels from the wrong place on processors with AVX-512. A chroma plane is
     scaled half, as much or twice as much as luma.
     """
-    stream, stored = plan.stream, plan.stored[0]
+    stream = plan.stream
+    stored = plan.stored[0]
     width = stream.size[1] if stream.rotation % 180 else stream.size[0]
     scales = (Fraction(width * part, 2 * stored) for part in (1, 2, 4))
     return any(2 < scale <= Fraction(31, 15) for scale in scales)

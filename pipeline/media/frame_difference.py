@@ -13,7 +13,8 @@ Luma = npt.NDArray[np.uint8]
 
 def differences(decoded: Decoded) -> list[int]:
     """Mean absolute luma difference of each frame to the one before, 0..255; the first is 0."""
-    found, before = [0], None
+    found = [0]
+    before = None
     for jpeg in decoded.frames:
         now = luma(jpeg).astype(np.int32)
         if before is not None:

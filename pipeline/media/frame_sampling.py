@@ -50,7 +50,8 @@ def kept(pts: Sequence[int], rule: Cells, start: int | None = None) -> list[int]
     is on screen when the span begins.
     """
     chosen: list[int] = []
-    last, origin = -1, pts[0] if start is None else start
+    last = -1
+    origin = pts[0] if start is None else start
     for time in pts:
         early = start is not None and time <= start
         cell = 0 if early else ((time - origin) * rule.factor + rule.slack) // rule.size

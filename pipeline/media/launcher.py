@@ -19,9 +19,14 @@ import sys
 
 CREATE, ADD, RESTRICT = 444, 445, 446  # landlock_*: the same numbers on every architecture
 RULE_PATH = 1
-EXECUTE, READ_FILE, READ_DIR = 1 << 0, 1 << 2, 1 << 3
+EXECUTE = 1 << 0
+READ_FILE = 1 << 2
+READ_DIR = 1 << 3
 RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # ABI -> how many rights on files it knows
-PDEATHSIG, CAPBSET_DROP, NO_NEW_PRIVS, SECCOMP = 1, 24, 38, 22
+PDEATHSIG = 1
+CAPBSET_DROP = 24
+NO_NEW_PRIVS = 38
+SECCOMP = 22
 LAST_CAPABILITY = 63
 
 libc = ctypes.CDLL(None, use_errno=True)

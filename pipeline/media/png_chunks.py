@@ -11,7 +11,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 def check_chunks(data: bytes) -> None:
     """Raise Broken unless each chunk up to IEND is whole: TRUNCATED or DAMAGED."""
-    at, kind = len(_SIGNATURE), b""
+    at = len(_SIGNATURE)
+    kind = b""
     while kind != b"IEND":
         head = data[at : at + 8]
         end = at + 12 + int.from_bytes(head[:4], "big")

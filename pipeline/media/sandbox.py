@@ -109,7 +109,8 @@ class Outlet:
         with contextlib.suppress(PermissionError):  # a user's share of large pipes is bounded
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._sink, self._left = sink, max_bytes
-        self._piece, self._filled = memoryview(bytearray(piece)), 0
+        self._piece = memoryview(bytearray(piece))
+        self._filled = 0
 
     def take(self) -> bool:
         """Read once and feed the sink; False at the end. OverflowError beyond `max_bytes`."""

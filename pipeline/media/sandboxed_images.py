@@ -88,7 +88,8 @@ def _opened(paths: Sequence[Path], stack: ExitStack) -> tuple[list[int], MediaRe
 
 def _answers(said: bytes, count: int) -> list[Decoded | MediaRefusal]:
     """The whole answers in what a child said, in their order."""
-    stream, found = io.BytesIO(said), list[Decoded | MediaRefusal]()
+    stream = io.BytesIO(said)
+    found = list[Decoded | MediaRefusal]()
     while len(found) < count:
         try:
             found.append(_read(stream))

@@ -22,7 +22,10 @@ Pixels = NDArray[np.uint8]
 MAX_SCANS = 64  # each one goes over all of the picture; the usual progressive JPEG has ten
 MAX_FILL = 16  # zeros that an encoder may leave at the end of the last scan
 _COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-_SOI, _EOI, _SOS, _SOF2 = 0xD8, 0xD9, 0xDA, 0xC2
+_SOI = 0xD8
+_EOI = 0xD9
+_SOS = 0xDA
+_SOF2 = 0xC2
 _APP0, _APP14 = 0xE0, 0xEE  # JFIF and Adobe: they say what the colours are
 _TABLES = (0xDB, 0xDD, *range(0xC0, 0xD0))  # and frames
 _JFIF = b"\0\x10JFIF\0"
@@ -74,7 +77,8 @@ def scans(data: bytes) -> int:
     """How many scans the picture's segments begin, counted without decoding any."""
     count, at = 0, 2
     while (mark := _MARK.search(data, at)) and mark[1][0] != _EOI:
-        code, at = mark[1][0], mark.end()
+        code = mark[1][0]
+        at = mark.end()
         if code <= 1 or 0xD0 <= code <= _SOI:  # these stand alone
             continue
         count += code == _SOS
@@ -89,9 +93,12 @@ def tidy(data: bytes, keep: int = 0) -> bytes:
     end but for the first `keep` of them, which may be the scan's own last byte. A JFIF version is
     1.1, and the range of a sequential scan, which some cameras leave at 0, is what it must be.
     """
-    kept, at, sequential = [data[:2]], 2, True
+    kept = [data[:2]]
+    at = 2
+    sequential = True
     while (mark := _MARK.search(data, at)) and mark[1][0] != _EOI:
-        code, at = mark[1][0], mark.end()
+        code = mark[1][0]
+        at = mark.end()
         if code <= 1 or 0xD0 <= code <= _SOI:  # these stand alone
             continue
         segment = data[at : at + int.from_bytes(data[at : at + 2], "big")]

@@ -155,7 +155,8 @@ def _within(window: Window, every: Sequence[int]) -> list[int]:
 
 def _end(plan: Plan, decoded: Sequence[int], every: Sequence[int]) -> int:
     """When the last frame leaves the screen, or the window ends."""
-    stream, end = plan.stream, plan.window.end
+    stream = plan.stream
+    end = plan.window.end
     if end is not None and any(time >= end for time in decoded):
         return end
     length = frame_sampling.frame_ticks(every, round(1 / (stream.fps * stream.time_base)))
@@ -164,7 +165,9 @@ def _end(plan: Plan, decoded: Sequence[int], every: Sequence[int]) -> int:
 
 def _check_times(plan: Plan, found: Extracted, every: Sequence[int]) -> None:
     """Compare what came out with what was promised; raises Broken."""
-    stream, window, pts = plan.stream, plan.window, found.pts
+    stream = plan.stream
+    window = plan.window
+    pts = found.pts
     if not every:
         raise Broken("SHORT", f"no frame came out of {float(window.seconds):g} s")
     wanted = frame_sampling.kept(every, plan.rule, window.start)

@@ -177,7 +177,8 @@ def _check_pool(build: Build) -> None:
     for name in build.chosen:
         row = build.samples.get(name)
         if row is None or not build.clips.keys() >= set(row["clip_ids"]):
-            url, (source, key) = build.pool.store.url, name
+            url = build.pool.store.url
+            source, key = name
             raise UserError(f"{url}: lacks sample {key} of {source!r}; is --pool the right one?")
 
 
@@ -247,7 +248,8 @@ def shares(
     """
     ends = [*(start for start, _ in stages[1:]), len(at)]
     pieces = [(at[start:end], asked) for (start, asked), end in zip(stages, ends, strict=True)]
-    found, total = [], max(1, len(at))
+    found = []
+    total = max(1, len(at))
     for i, name in enumerate(names):
         wanted = sum(len(piece) * Fraction(asked[i], sum(asked)) for piece, asked in pieces)
         astray = [_astray(piece == i, asked[i], sum(asked)) for piece, asked in pieces]

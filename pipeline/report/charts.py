@@ -33,7 +33,8 @@ def nice_ticks(low: float, high: float, most: int) -> list[float]:
     raw = max(high - low, 1e-9) / most
     power = 10.0 ** floor(log10(raw))
     step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= raw * (1 - 1e-9))
-    first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
+    first = floor(low / step + 1e-9)
+    last = ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
@@ -87,7 +88,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
 
 def histogram(values: Sequence[float], label: str) -> Markup:
     """Bars of how often each value, or range of values, occurs; `values` must not be empty."""
-    found, width, height, bottom = bins(values), 320, 150, 128
+    found = bins(values)
+    width = 320
+    height = 150
+    bottom = 128
     slot = min((width - 16) / len(found.counts), _WIDEST_BAR)
     left = (width - slot * len(found.counts)) / 2
     top = max(found.counts)
@@ -124,7 +128,10 @@ def bands(
 
     `windows[w][i]` is source i's share of window w; each column and `requested` sum to 1.
     """
-    left, right, top, bottom = 48, 632, 10, 170
+    left = 48
+    right = 632
+    top = 10
+    bottom = 170
     step = (right - left) / len(windows)
     under = [0.0] * len(windows)
     parts = []
@@ -177,7 +184,10 @@ def curves(series: Mapping[str, Sequence[tuple[int, float]]], label: str) -> Mar
 
     Points that are not finite are not drawn; at least one has to be.
     """
-    left, right, top, bottom = 52, 628, 12, 236
+    left = 52
+    right = 628
+    top = 12
+    bottom = 236
     drawn = [[point for point in points if isfinite(point[1])] for points in series.values()]
     points = [point for points in drawn for point in points]
     if not points:

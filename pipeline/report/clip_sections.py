@@ -22,7 +22,10 @@ from shards.sample import Turn, turns_from_json
 
 _EXAMPLES, _EXAMPLES_IN_ALL = 3, 60
 _FRAMES_OF_EXAMPLE, _FRAMES_OF_MEMBER = 12, 3
-_CLUSTERS, _MEMBERS, _PAIRS, _LEAKS = 24, 6, 8, 24
+_CLUSTERS = 24
+_MEMBERS = 6
+_PAIRS = 8
+_LEAKS = 24
 _TURNS, _CHARACTERS = 20, 600
 _CROWDS = 8
 CROWD = 20  # clips that are all copies of each other, beyond which people should look at them
@@ -66,7 +69,8 @@ def crowds_of(pairs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     for pair in pairs:
         near[pair["clip_a"]].add(pair["clip_b"])
         near[pair["clip_b"]].add(pair["clip_a"])
-    crowds, taken = [], set[str]()
+    crowds = []
+    taken = set[str]()
     for clip in sorted(near, key=lambda each: (-len(near[each]), each)):
         crowd = [] if clip in taken else [clip]
         for other in sorted(near[clip] - taken, key=lambda each: (-len(near[each]), each)):
@@ -147,7 +151,8 @@ def _pieces(turn: Turn) -> list[tuple[str, str]]:
     pieces = []
     for text, clip in pieces_of(turn):
         pieces += [("text", text)] + ([] if clip is None else [("clip", f"clip {clip + 1}")])
-    left, shown = _CHARACTERS, []
+    left = _CHARACTERS
+    shown = []
     for kind, text in pieces:
         if kind == "text":
             text, cut = text[:left], len(text) - left
@@ -174,7 +179,8 @@ def _frame(jpeg: bytes, seconds: float, title: str, kind: str) -> Picture:
 
 
 def _facts(row: Mapping[str, Any], manifest: Manifest) -> list[str]:
-    original, stored = row["source_size"], [row["width"], row["height"]]
+    original = row["source_size"]
+    stored = [row["width"], row["height"]]
     codec, container = row["codec"], row["container"]
     facts = [row["kind"], codec if codec == container else f"{codec} in {container}"]
     facts.append(f"{original[0]} × {original[1]} px")

@@ -120,7 +120,8 @@ def books_section(
 
 
 def ratio(build: Build) -> Section:
-    found, length = _shares(build), len(build.source_at)
+    found = _shares(build)
+    length = len(build.source_at)
     requested = [float(share.requested) for share in found]
     told = "; ".join(f"{s.source} {percent(s.realised)}" for s in found)
     chart = charts.bands(

@@ -10,7 +10,10 @@ from pipeline.sources.media_lookup import Found, MediaTable
 from pipeline.sources.near_names import told
 from pipeline.sources.pin import Pinned
 
-NEAR, JUNK, FOREIGN, NUMBERED = "near", "junk", "not UTF-8", "numbered"
+NEAR = "near"
+JUNK = "junk"
+FOREIGN = "not UTF-8"
+NUMBERED = "numbered"
 TOLD = {
     NEAR: "names joined to a file whose name is near",
     JUNK: "files left out that lie beside pictures",

@@ -164,7 +164,10 @@ class _Admission:
         origins: Mapping[str, str],
         revision: str,
     ) -> None:
-        self.unit, self.pool, self.names, self.revision = unit, pool, names, revision
+        self.unit = unit
+        self.pool = pool
+        self.names = names
+        self.revision = revision
         self.origins = origins
         self.profile_id = pool.profile.profile_id
         self.samples: dict[str, dict[str, Any]] = {}

@@ -73,7 +73,8 @@ def finished(unit: CompareUnit) -> bool:
 
 def candidates(unit: CompareUnit) -> Receipt:
     """What the clips of this part ask of all clips."""
-    pool, work = Pool(unit.pool), unit.partial("candidates")
+    pool = Pool(unit.pool)
+    work = unit.partial("candidates")
     if done := pool.done(work):
         return done
     every = {*unit.clip_ids, *unit.benchmark}
@@ -86,7 +87,8 @@ def candidates(unit: CompareUnit) -> Receipt:
 
 def same(unit: CompareUnit) -> Receipt:
     """Those candidates of this part that show the same; a pair's part is its first clip's."""
-    pool, work = Pool(unit.pool), unit.partial("same")
+    pool = Pool(unit.pool)
+    work = unit.partial("same")
     if done := pool.done(work):
         return done
     found = pa.concat_tables(

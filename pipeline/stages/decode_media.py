@@ -56,7 +56,9 @@ def decode(unit: MediaUnit) -> Receipt:
     pool = Pool(unit.pool)
     if done := pool.done(_work(pool, unit)):
         return done
-    clips, prints, refused = [], [], []
+    clips = []
+    prints = []
+    refused = []
     with ExitStack() as stack:
         items = [
             (

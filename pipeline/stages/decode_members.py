@@ -44,7 +44,10 @@ class MemberDecoder:
 
     def __init__(self, pool: Pool, unit: decode_media.MediaUnit, limit: Fuse, *, alone: bool):
         """`unit` says how, its rows are left out; `alone` decodes each in a process of its own."""
-        self.pool, self.unit, self.limit, self.alone = pool, unit, limit, alone
+        self.pool = pool
+        self.unit = unit
+        self.limit = limit
+        self.alone = alone
         self.codes: dict[str, list[str]] = defaultdict(list)
         self.parts = self.media = 0
         self._known = pending.Known(pool, unit.stage)

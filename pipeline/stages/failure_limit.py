@@ -59,7 +59,8 @@ class Fuse:
         """
         if source not in self.bounds:
             return ""
-        bound, total = self.bounds[source], sum(refused.values())
+        bound = self.bounds[source]
+        total = sum(refused.values())
         lost = {code: count for code, count in refused.items() if code != "ROW_DUPLICATE"}
         worst = max(lost, key=lost.__getitem__, default="")
         if total > max(bound, MOST) * records:

@@ -37,7 +37,8 @@ def names(unit: NamesUnit) -> Receipt:
     work = Work("names", NAMES_VERSION, {"format": unit.format, "columns": columns}, inputs)
     if done := pool.done(work):
         return done
-    wanted, pieces = {}, 0
+    wanted = {}
+    pieces = 0
     for item in records(unit.format, [file.path for file in files], unit.columns):
         for ref in item.media if isinstance(item, Record) else ():
             pieces += bool(ref.sizes)

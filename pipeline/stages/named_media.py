@@ -18,7 +18,8 @@ def answers(unit: list_media.NamesUnit, table: MediaTable) -> dict[str, Found | 
     A folder of pictures has a / behind its name. Files that nobody names do not count, so they
     change no revision. Of records that name pieces of files every file counts.
     """
-    pool, listed = Pool(unit.pool), list_media.names(unit)
+    pool = Pool(unit.pool)
+    listed = list_media.names(unit)
     if listed.counts.get("pieces"):
         return table.everything()
     rows = pool.read(f"index/wanted/{listed.outputs['index/wanted'][0]}").to_pylist()

@@ -55,13 +55,15 @@ def open_address(address: str, members: Path | None = None) -> Iterator[Path | S
         with scratch(memory() if scheme != "copy" else disk()) as within:
             yield read(_plain(address), within)
         return
-    fps, home = 0, ""
+    fps = 0
+    home = ""
     if scheme == "member":
         path = _there(spooled(members or Path("/nowhere"), address).resolve())
         fps = _with_fps(place)[1]
     elif scheme in ("folder", "folder%"):
         place, fps = _with_fps(_plain(address))
-        path, home = _local(place), place.rpartition("//")[0]
+        path = _local(place)
+        home = place.rpartition("//")[0]
     elif scheme == "file":
         path = _local(place)
     else:

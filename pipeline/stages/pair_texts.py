@@ -74,7 +74,8 @@ def text_table(digests: pa.ChunkedArray, asked: Sets, said: Sets) -> pa.Table:
         pa.ListArray.from_arrays(pa.array(sets.ends, pa.int32()), pa.array(sets.values))
         for sets in (asked, said)
     ]
-    kind, data = TEXTS.field("sketch").type, pa.py_buffer(sketches(asked, said).tobytes())
+    kind = TEXTS.field("sketch").type
+    data = pa.py_buffer(sketches(asked, said).tobytes())
     drawn = pa.FixedSizeBinaryArray.from_buffers(kind, len(digests), [None, data])
     return pa.table([digests, drawn, *lists], TEXTS)
 

@@ -88,7 +88,10 @@ class PictureFolders:
         """`place` is the archive's address, `within` holds the pictures; `asked` gives the wanted
         names of a folder, `closed` takes one that passed by.
         """
-        self._place, self._within, self._asked, self._closed = place, within, asked, closed
+        self._place = place
+        self._within = within
+        self._asked = asked
+        self._closed = closed
         self._open: PictureFolder | None = None
         self._seen: set[str] = set()
         self._junk: Counter[str] = Counter()
@@ -111,7 +114,8 @@ class PictureFolders:
 
     def close(self) -> None:
         """Hand on the open folder."""
-        folder, self._open = self._open, None
+        folder = self._open
+        self._open = None
         if folder:
             folder.junk = self._junk[folder.parent]
             self._closed(folder)

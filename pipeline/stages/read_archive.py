@@ -194,15 +194,20 @@ class _Passing:
     def __init__(self, unit: ArchiveUnit, pool: Pool) -> None:
         limit = Fuse({source: share for source, _, share in unit.bounds})
         limit.blown |= dict.fromkeys(unit.stopped, "")
-        self.unit, self.pool, self.limit, self.place = unit, pool, limit, unit.parts[0]
-        self.wanted, self.found = _Wanted(unit, pool, limit), _Found()
+        self.unit = unit
+        self.pool = pool
+        self.limit = limit
+        self.place = unit.parts[0]
+        self.wanted = _Wanted(unit, pool, limit)
+        self.found = _Found()
         self.prefix = f"{PurePosixPath(unit.under)}/" if unit.under else ""
         self.taken: set[str] = set()
         self.members = self.members_refused = self.bytes_read = 0
 
     def run(self, paths: Sequence[Path], known: str) -> str:
         """Stream to the end; the sha256 of the bytes of this unit, or "" where a fuse blew."""
-        unit, kind = self.unit, kind_of(paths[0].name)
+        unit = self.unit
+        kind = kind_of(paths[0].name)
         with scratch(memory()) as self.scratch, scratch(disk()) as self.large:
             decoding = MediaUnit(
                 pool=unit.pool,
@@ -277,7 +282,8 @@ class _Passing:
         rates = sorted({int(row["fps"]) for row in rows})
         for rate in rates:
             address = f"{folder.address}@{rate}"
-            home, path = folder.home, spooled(self.scratch, address)
+            home = folder.home
+            path = spooled(self.scratch, address)
             if rate != rates[-1]:
                 home = shutil.copytree(home, spooled(self.large, address))
             path.symlink_to(home)
@@ -307,7 +313,8 @@ class _Passing:
         if member.nbytes > MAX_BYTES:  # not even written to disk
             detail = f"{address[:200]}: {member.nbytes} bytes, at most {MAX_BYTES}"
             raise MemberProblem("MEDIA_TOO_BIG", detail)
-        path, digest = spooled(self.scratch, address), hashlib.sha256()
+        path = spooled(self.scratch, address)
+        digest = hashlib.sha256()
         target = path if member.nbytes <= IN_MEMORY else spooled(self.large, address)
         if address in self.taken:
             path = target = spooled(self.large, f"{address}#again")

@@ -72,7 +72,8 @@ def _written(out: Store, name: str, drawn: Sequence[SampleReference]) -> str:
         return ""
     if write_table(part) != written:  # what no checksum of a page covers, as its footer
         return ""
-    digest, data = (part.schema.metadata or {}).get(DIGEST, b"").decode(), out.get(name)
+    digest = (part.schema.metadata or {}).get(DIGEST, b"").decode()
+    data = out.get(name)
     if sha256_hex(data) != digest or part.schema != SHARD_INDEX:
         return ""
     columns = {name: part[name].to_pylist() for name in ("position", "source", "key", "epoch")}
