@@ -126,10 +126,10 @@ def _write(
     """The index out of what its pool holds of these benchmarks."""
     shown = {name: _shown(pool, receipt) for name, receipt in sorted(admitted.items())}
     clips = pa.array(sorted({clip for one in shown.values() for clip in one}), pa.string())
-    prints = pool.table(pool.receipts("held_out"), "index/fingerprints", FINGERPRINTS)
-    prints = prints.filter(pc.is_in(prints["clip_id"], value_set=clips))
-    prints = prints.sort_by("clip_id")
-    looked_at = set(prints["clip_id"].to_pylist())
+    fingerprints = pool.table(pool.receipts("held_out"), "index/fingerprints", FINGERPRINTS)
+    fingerprints = fingerprints.filter(pc.is_in(fingerprints["clip_id"], value_set=clips))
+    fingerprints = fingerprints.sort_by("clip_id")
+    looked_at = set(fingerprints["clip_id"].to_pylist())
     media_rows = [
         {"clip_id": clip, "benchmark": name, "record": record}
         for name, one in shown.items()
@@ -137,7 +137,7 @@ def _write(
         if clip in looked_at
     ]
     tables = {
-        "fingerprints": prints,
+        "fingerprints": fingerprints,
         "media": table_of(LEAK_MEDIA, media_rows),
         "questions": pool.table([asked[name] for name in shown], "questions", LEAK_QUESTIONS),
     }

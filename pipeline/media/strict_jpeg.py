@@ -40,8 +40,8 @@ def decode_jpeg(data: bytes, mode: str) -> Pixels:
     Raises Broken: TRUNCATED, DAMAGED or UNDECODABLE.
     """
     pixels = _decoded(data, _COLOURS[mode])
-    if found := brightness_step(pixels):
-        raise Broken("DAMAGED", f"from row {found[0]} on all is off by {found[1]} levels")
+    if step := brightness_step(pixels):
+        raise Broken("DAMAGED", f"from row {step[0]} on all is off by {step[1]} levels")
     return pixels
 
 
@@ -49,10 +49,12 @@ def _decoded(data: bytes, colours: str) -> Pixels:
     try:
         return _strictly(data, colours)
     except Broken:
+        # refused as it is: perhaps for what stands beside the picture
         tidied = tidy(data)
     try:
         return _strictly(tidied, colours)
     except Broken as broken:
+        # a zero byte at the end may be the scan's own: tried once more with one kept
         if broken.refusal.code != "MEDIA_TRUNCATED":
             raise
     return _strictly(tidy(data, keep=1), colours)
@@ -67,16 +69,18 @@ def _strictly(data: bytes, colours: str) -> Pixels:
 
 
 def _broken(error: ValueError) -> Broken:
-    said = str(error)
-    if "remature end" in said:
-        return Broken("TRUNCATED", said)
-    return Broken("DAMAGED" if "Corrupt" in said else "UNDECODABLE", said)
+    # libjpeg's messages: "Premature end of JPEG file", "Corrupt JPEG data: ..."
+    message = str(error)
+    if "remature end" in message:
+        return Broken("TRUNCATED", message)
+    return Broken("DAMAGED" if "Corrupt" in message else "UNDECODABLE", message)
 
 
 def scans(data: bytes) -> int:
     """How many scans the picture's segments begin, counted without decoding any."""
     count, at = 0, 2
     while (mark := _MARK.search(data, at)) and mark[1][0] != _EOI:
+        # marker codes are found by search, segments are skipped by their lengths
         code = mark[1][0]
         at = mark.end()
         if code <= 1 or 0xD0 <= code <= _SOI:  # these stand alone
@@ -101,6 +105,7 @@ def tidy(data: bytes, keep: int = 0) -> bytes:
         at = mark.end()
         if code <= 1 or 0xD0 <= code <= _SOI:  # these stand alone
             continue
+        # a length counts itself, two bytes, but not the marker
         segment = data[at : at + int.from_bytes(data[at : at + 2], "big")]
         at += max(len(segment), 2)
         sequential &= code != _SOF2
@@ -109,8 +114,11 @@ def tidy(data: bytes, keep: int = 0) -> bytes:
         elif code == _APP0 and segment.startswith(_JFIF):
             kept += [b"\xff", mark[1], _JFIF, b"\1\1", segment[9:]]
         elif code == _SOS:
+            # entropy-coded data end at the first marker that is neither a stuffed zero nor a
+            # restart
             end = _SCAN_END.search(data, at)
             stop = end.start() if end else len(data)
+            # spectral selection 0..63, no successive approximation: what a sequential scan must say
             head = segment[:-3] + b"\x00\x3f\x00" if sequential else segment
             is_last = end is not None and end[0][-1] == _EOI
             scan = _FILL.sub(bytes(keep), data[at:stop]) if is_last else data[at:stop]

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline.dedup import verify
 from pipeline.dedup.candidates import candidates as candidates_of
-from pipeline.dedup.fingerprint_arrays import HASHED, PICTURES, hashed_of, prints_of
+from pipeline.dedup.fingerprint_arrays import HASHED, PICTURES, fingerprints_of, hashed_of
 from shards.errors import UserError
 from shards.ids import short_hash
 from shards.index import CANDIDATES, FINGERPRINTS, PAIRS
@@ -79,7 +79,7 @@ def candidates(unit: CompareUnit) -> Receipt:
         return done
     every = {*unit.clip_ids, *unit.benchmark}
     asking = {name for name in every if _falls_to(name, unit.part)}
-    asks = prints_of(_fingerprints(pool, unit, asking, PICTURES))
+    asks = fingerprints_of(_fingerprints(pool, unit, asking, PICTURES))
     stored = hashed_of(_fingerprints(pool, unit, every, HASHED))
     found = candidates_of(asks, stored, set(unit.clip_ids), every)
     return pool.commit(work, {"candidates": found})
@@ -98,8 +98,8 @@ def same(unit: CompareUnit) -> Receipt:
     ours = [_falls_to(name, unit.part) for name in first.to_pylist()]
     found = found.filter(pa.array(ours, pa.bool_()))
     names = {*found["asking"].to_pylist(), *found["stored"].to_pylist()}
-    prints = prints_of(_fingerprints(pool, unit, names))
-    return pool.commit(work, {"same": verify.same(found, prints)})
+    fingerprints = fingerprints_of(_fingerprints(pool, unit, names))
+    return pool.commit(work, {"same": verify.same(found, fingerprints)})
 
 
 def compare(unit: CompareUnit) -> Receipt:

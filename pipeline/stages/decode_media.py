@@ -57,7 +57,7 @@ def decode(unit: MediaUnit) -> Receipt:
     if done := pool.done(_work(pool, unit)):
         return done
     clips = []
-    prints = []
+    fingerprints = []
     refused = []
     with ExitStack() as stack:
         items = [
@@ -74,8 +74,8 @@ def decode(unit: MediaUnit) -> Receipt:
             refused.append(_media_refusal(row, decoded.code, decoded.detail))
         else:
             clips.append((row, decoded))
-            prints.append(fingerprint(row["clip_id"], decoded))
-    return _commit_decoded(pool, unit, clips, prints, refused)
+            fingerprints.append(fingerprint(row["clip_id"], decoded))
+    return _commit_decoded(pool, unit, clips, fingerprints, refused)
 
 
 def _span(row: dict[str, Any]) -> tuple[int, int] | None:
@@ -101,11 +101,11 @@ def _commit_decoded(
     pool: Pool,
     unit: MediaUnit,
     clips: Sequence[tuple[dict[str, Any], Decoded]],
-    prints: list[dict[str, Any]],
+    fingerprints: list[dict[str, Any]],
     refused: list[Refused],
 ) -> Receipt:
     tables = {
-        "index/fingerprints": table_of(FINGERPRINTS, prints),
+        "index/fingerprints": table_of(FINGERPRINTS, fingerprints),
         "refused": table_of(REFUSED, (asdict(refusal) for refusal in refused)),
     }
     parts = {}

@@ -352,14 +352,14 @@ def test_the_sandbox_has_no_environment_and_no_input(kind: str) -> None:
     end = sandbox.run(
         [sys.executable, "-I", "-c", script],
         seconds=20,
-        outlets=[sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 20)],
+        outlets=[sandbox.Outlet(said.extend, piece_nbytes=1 << 16, max_bytes=1 << 20)],
     )
     assert end.status == 0, end.stderr
     assert said.endswith(b"}  /\n") and b"SECRET" not in said and b"HOME" not in said
 
 
 def nothing_from() -> sandbox.Outlet:
-    return sandbox.Outlet(lambda _: None, piece=1 << 16, max_bytes=1 << 20)
+    return sandbox.Outlet(lambda _: None, piece_nbytes=1 << 16, max_bytes=1 << 20)
 
 
 def test_the_sandbox_stops_what_runs_too_long_or_says_too_much(kind: str) -> None:
