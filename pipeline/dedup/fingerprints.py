@@ -9,7 +9,8 @@ strokes, is told by the hashes of tiles of a few pictures (pipeline.dedup.detail
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +35,24 @@ _WAVES: Floats = np.cos(
 ).astype(np.float32)
 
 
-def fingerprint(clip_id: str, decoded: Decoded) -> dict[str, Any]:
+class Fingerprint(TypedDict):
+    """A row of shards.index.FINGERPRINTS; `hashed` and `detailed` are places among the pictures."""
+
+    clip_id: str
+    kind: str
+    micros: list[int]
+    quality: list[int]
+    pictures: bytes
+    hashed: list[int]
+    hashes: bytes
+    sides: list[int]
+    detailed: list[int]
+    details: bytes
+
+
+def fingerprint(clip_id: str, decoded: Decoded) -> Fingerprint:
+    """What a clip looks like: pictures evenly by time, some of them hashed, some in detail."""
     # pictures, hashed ones and detailed ones are each evenly spaced: nested subsets of the frames
-    """The row of shards.index.FINGERPRINTS: pictures evenly by time, some of them hashed."""
     frames = evenly(decoded.pts, MOST_PICTURES)
     pictures = np.stack([picture(decoded.frames[frame]) for frame in frames])
     hashed = evenly([decoded.pts[frame] for frame in frames], MOST_HASHES)
@@ -58,8 +74,8 @@ def fingerprint(clip_id: str, decoded: Decoded) -> dict[str, Any]:
 
 
 def picture(jpeg: bytes) -> Luma:
-    # scaled while it is decoded (a libjpeg DCT of fewer coefficients), then averaged per cell
     """uint8[32, 32]: the mean luma of each cell of one of our own JPEGs."""
+    # scaled while it is decoded (a libjpeg DCT of fewer coefficients), then averaged per cell
     plane = simplejpeg.decode_jpeg(
         jpeg, "GRAY", min_height=_REDUCED, min_width=_REDUCED, min_factor=1
     )[..., 0]
@@ -99,7 +115,7 @@ def quality(pictures: Luma) -> npt.NDArray[np.int64]:
     return np.asarray(np.minimum(total // _GRADIENT, 100))
 
 
-def evenly(pts: Any, most: int) -> list[int]:
+def evenly(pts: Sequence[int], most: int) -> list[int]:
     """Indexes of at most `most` frames: those nearest to evenly spaced times, ends included."""
     if len(pts) <= most:
         return list(range(len(pts)))

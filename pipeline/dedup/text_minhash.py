@@ -6,7 +6,8 @@ Mining of Massive Datasets, 3.4), and within a crowded band lie near each other 
 (the sorted neighbourhood method; Hernandez and Stolfo, 1995).
 
 A conversation is two sets of hashed 3-grams of words, of its questions and of its answers; two are
-twins if both are at least FLOOR alike. So a question with another answer is no twin, however long.
+near-duplicates if both are at least FLOOR alike. So a question with another answer is none, however
+long.
 
 A bucket is the conversations that share a band of 8 of 192 MinHash values; at similarity 0.8 a pair
 shares one with probability 0.988, at 0.85 with 0.9996. Inside a bucket, ordered by the next band,

@@ -19,6 +19,7 @@ from PIL import Image
 from pipeline.media import canary, confinement, decode, probe, sandbox
 from pipeline.media.decoded import Decoded, MediaRefusal
 from pipeline.stages import decode_media
+from pipeline.stages.media_rows import MediaRow
 from shards.errors import UserError
 from shards.pool import Pool
 from shards.profile import Profile
@@ -445,13 +446,13 @@ def test_a_worker_without_a_sandbox_refuses_unless_told(
     room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Pool(str(tmp_path / "pool"), PROFILE)
-    row = {
-        "clip_id": "0" * 32,
-        "media_digest": "0" * 64,
-        "kind": "video",
-        "address": f"file:{room / 'ok.mp4'}",
-        "span": None,
-    }
+    row = MediaRow(
+        clip_id="0" * 32,
+        media_digest="0" * 64,
+        kind="video",
+        address=f"file:{room / 'ok.mp4'}",
+        span=None,
+    )
     unit = decode_media.MediaUnit(pool=str(tmp_path / "pool"), stage="decode", rows=(row,))
     monkeypatch.setattr(canary, "found", lambda: OPEN)
     with pytest.raises(UserError, match="--no-sandbox"):
