@@ -117,12 +117,14 @@ def pair(extent: bytes | memoryview, where: str) -> tuple[memoryview, memoryview
 def _adjacent(places: Iterable[Place]) -> Iterator[list[Place]]:
     """Runs of places that follow one another in one file, of about `JOINED_BYTES` at most."""
     run: list[Place] = []
-    file, end = "", -1
+    file = ""
+    end = -1
     for place in places:
         if place.offset != end or place.file != file or end - run[0].offset >= JOINED_BYTES:
             if run:
                 yield run
-            run, file = [], place.file
+            run = []
+            file = place.file
         run.append(place)
         end = place.offset + place.extent
     if run:

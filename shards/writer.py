@@ -26,7 +26,8 @@ def tar_bytes(groups: Iterable[Sequence[tuple[str, bytes]]]) -> tuple[bytes, lis
 
     Times, owners and modes are fixed, so bytes depend on names and payloads only.
     """
-    buffer, extents = io.BytesIO(), []
+    buffer = io.BytesIO()
+    extents = []
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for group in groups:
             start = buffer.tell()
@@ -42,7 +43,9 @@ def tar_bytes(groups: Iterable[Sequence[tuple[str, bytes]]]) -> tuple[bytes, lis
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.size, info.mtime, info.mode = size, 0, 0o644
+    info.size = size
+    info.mtime = 0
+    info.mode = 0o644
     info.uid = info.gid = 0
     info.uname = info.gname = ""
     return info
