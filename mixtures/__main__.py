@@ -22,6 +22,7 @@ from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import MOST_WINDOWS
 from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import build_manifest
+from mixtures.recipe.allowed_paths import add_option
 from mixtures.recipe.load import load_recipe
 from shards.errors import run_command
 from shards.ids import canonical_json
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("recipe", help="a recipe, e.g. mixtures/demo_stage2.yaml")
     command.add_argument("--pool", required=True, help="the pool that a build made")
     command.add_argument("--out", required=True, help="where to write: FOLDER/manifest.json")
+    add_option(command)
     command.set_defaults(run=run_plan)
     command = commands.add_parser("diff", help="what two manifests share and where they part")
     command.add_argument("a", help="a manifest.json")
@@ -78,7 +80,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     # a folder is as good as the file in it
     folder = out.parent if out.name == "manifest.json" else out
-    recipe = load_recipe(Path(arguments.recipe))
+    recipe = load_recipe(Path(arguments.recipe), arguments.allowed)
     pool = Pool(arguments.pool)
     # said before minutes of planning, not after
     Store(folder).check_writable()

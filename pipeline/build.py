@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mixtures.plan.build_manifest import Plan, build_manifest
+from mixtures.recipe.allowed_paths import check_here
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Recipe
 from mixtures.selection.leak_counts import Matched, by_benchmark
@@ -54,10 +55,20 @@ class Built:
 
 
 def build(
-    recipe_path: str, out: str, pool_url: str, address: str | None = None, *, uncaged: bool = False
+    recipe_path: str,
+    out: str,
+    pool_url: str,
+    address: str | None = None,
+    *,
+    uncaged: bool = False,
+    allowed: Sequence[str] = (),
 ) -> Built:
-    """Run the recipe: everything a person can have got wrong is refused before any work."""
-    recipe = load_recipe(Path(recipe_path))
+    """Run the recipe: everything a person can have got wrong is refused before any work.
+
+    It may name files in its own folder, the current one, and the folders that are `allowed`.
+    """
+    recipe = load_recipe(Path(recipe_path), allowed)
+    check_here(recipe.allowed_paths)
     check_tools(uncaged=uncaged)
     if recipe.leaks:
         match_leaks.index_of(recipe.leaks.index)
@@ -68,7 +79,7 @@ def build(
     bounds = {source.name: source.max_refused for source in recipe.sources}
     with connect(address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
-        check_nodes(job)
+        check_nodes(job, recipe.allowed_paths)
         watched = replace(job, fuse=Fuse(bounds))
         gathered = gather(sources, "decode", watched)
         watched.fuse.check(recipe_path)
@@ -117,7 +128,8 @@ def planned(
 def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]:
     """(sources, held-out data) with every address pinned: what is not there is said before work."""
     resolve(recipe.text.tokenizer, f"{where}: text: tokenizer")
-    return [pin(one, where) for one in recipe.sources], [pin(one, where) for one in recipe.held_out]
+    pinned = partial(pin, where=where, allowed=recipe.allowed_paths)
+    return [pinned(one) for one in recipe.sources], [pinned(one) for one in recipe.held_out]
 
 
 def compare(

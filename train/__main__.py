@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mixtures.console import Console
+from mixtures.recipe.allowed_paths import add_option
 from shards.errors import UserError, run_command
 
 EPILOG = {
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--tower", required=True, help="file, folder or hf://ORG/NAME@COMMIT")
     start.add_argument("--recipe", type=Path, required=True, help="its layout, frames, tokenizer")
     start.add_argument("--out", type=Path, required=True, help="the model folder to write")
+    add_option(start)
     run = commands.add_parser("run", help="train a config on a manifest", epilog=EPILOG["run"])
     run.add_argument("config", type=Path, help="YAML over the defaults of train/config.py")
     run.add_argument("--manifest", type=Path, required=True, help="manifest.json of a build")
@@ -91,7 +93,8 @@ def assemble(arguments: argparse.Namespace) -> None:
     from train.assemble import assemble
 
     out = arguments.out
-    count = assemble(arguments.decoder, arguments.tower, arguments.recipe, out)
+    recipe, allowed = arguments.recipe, arguments.allowed
+    count = assemble(arguments.decoder, arguments.tower, recipe, out, allowed)
     sys.stdout.write(f"{out}: {count:,} parameters; start a run with --init-from {out}\n")
 
 
