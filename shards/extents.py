@@ -110,7 +110,8 @@ def tar_bytes(groups: Iterable[Sequence[tuple[str, bytes]]]) -> tuple[bytes, lis
 
     Times, owners and modes are fixed, so bytes depend on names and payloads only.
     """
-    buffer, extents = io.BytesIO(), []
+    buffer = io.BytesIO()
+    extents = []
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for group in groups:
             start = buffer.tell()
@@ -126,7 +127,9 @@ def tar_bytes(groups: Iterable[Sequence[tuple[str, bytes]]]) -> tuple[bytes, lis
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.size, info.mtime, info.mode = size, 0, 0o644
+    info.size = size
+    info.mtime = 0
+    info.mode = 0o644
     info.uid = info.gid = 0
     info.uname = info.gname = ""
     return info
@@ -158,12 +161,14 @@ def pair(extent: bytes | memoryview, where: str) -> tuple[memoryview, memoryview
 def _adjacent(places: Iterable[Place]) -> Iterator[list[Place]]:
     """Runs of places that follow one another in one file, of about `JOINED_BYTES` at most."""
     run: list[Place] = []
-    file, end = "", -1
+    file = ""
+    end = -1
     for place in places:
         if place.offset != end or place.file != file or end - run[0].offset >= JOINED_BYTES:
             if run:
                 yield run
-            run, file = [], place.file
+            run = []
+            file = place.file
         run.append(place)
         end = place.offset + place.extent
     if run:

@@ -182,7 +182,8 @@ def split_frames(clips: Sequence[Clip], payload: memoryview, where: str) -> list
     """The JPEGs of each clip, cut out of one `.mjpeg` payload."""
     if sum(sum(clip.nbytes) for clip in clips) != len(payload):
         raise DamagedData(f"{where}: {len(payload)} bytes of frames, the clips name another number")
-    frames, at = [], 0
+    frames = []
+    at = 0
     for clip in clips:
         ends = [at := at + size for size in clip.nbytes]
         frames.append(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mixtures.console import Console
 from mixtures.recipe.allowed_paths import add_option
+from shards import tool_version
 from shards.errors import UserError, run_command
 
 EPILOG = {
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m train", description="Manifest -> weights -> answers."
     )
+    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser(
         "assemble", help="a start model of published weights", epilog=EPILOG["assemble"]

@@ -482,7 +482,8 @@ def check_layout(config: Config, layout: LayoutConfig, where: str) -> None:
     """Raise UserError where the config was written for another layout than the manifest's."""
     if config.layout is None:
         return
-    own, theirs = asdict(config.layout), asdict(layout)
+    own = asdict(config.layout)
+    theirs = asdict(layout)
     for name, wanted in own.items():
         if wanted != theirs[name]:
             raise UserError(
