@@ -135,7 +135,7 @@ def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]
 def compare(
     admitted: dict[str, Receipt],
     held_out: dict[str, Receipt],
-    benchmark: dict[str, str],
+    benchmark_of: dict[str, str],
     job: Job,
 ) -> None:
     """Fingerprints of the recipe's clips -> duplicate pairs and leak matches."""
@@ -145,7 +145,7 @@ def compare(
         sources=revisions(admitted),
         held_out=revisions(held_out),
         clip_ids=clips,
-        benchmark=benchmark,
+        benchmark=benchmark_of,
     )
     with job.bars.step("compare") as step:
         if compare_clips.finished(unit):

@@ -47,11 +47,11 @@ def load_benchmarks(path: Path) -> tuple[HeldOut, ...]:
     return tuple(_benchmark(benchmark) for benchmark in listed)
 
 
-def _mistakes(listed: Sequence[Benchmark]) -> Iterator[str]:
-    if not listed:
+def _mistakes(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
+    if not benchmarks:
         yield "benchmarks: empty; name at least one"
-    yield from repeated("benchmarks", listed)
-    for i, benchmark in enumerate(listed):
+    yield from repeated("benchmarks", benchmarks)
+    for i, benchmark in enumerate(benchmarks):
         if benchmark.copy and benchmark.dataset not in catalogue():
             yield (
                 f"benchmarks[{i}] ({benchmark.name}): copy: {benchmark.dataset!r} is not in the "

@@ -91,7 +91,8 @@ def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> Source
 
 def decode(stage: str, admitted: dict[str, Receipt], job: Job) -> None:
     """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
-    pool, failure_limit = job.pool, job.failure_limit
+    pool = job.pool
+    failure_limit = job.failure_limit
     wanted = pending.wanted_media(pool, list(admitted.values()))
     users = pending.users(pool, admitted)
 

@@ -44,7 +44,8 @@ def decode_all(
     """
     outcomes: dict[int, Decoded | MediaRefusal] = {}
     # numbered, so that results come back in the order that was asked
-    images, videos = {}, {}
+    images = {}
+    videos = {}
     for number, (path, kind, span) in enumerate(items):
         try:
             _check_file(path)

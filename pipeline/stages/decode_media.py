@@ -112,7 +112,8 @@ def _commit_decoded(
     # held-out media leave no frames behind, so that nobody can train on them
     if unit.stage == "decode":
         data, index = _part(decoded_clips)
-        tables["index/clips"], parts["clips"] = index, data
+        tables["index/clips"] = index
+        parts["clips"] = data
     return pool.commit(
         _work(pool, unit),
         tables,
