@@ -31,7 +31,7 @@ test-tools:
 	@sh tests/install_tools.sh
 
 demo: setup
-	$(BIN)/python -m examples.demo --out runs/demo
+	$(BIN)/python -m examples.demo
 
 test: setup test-tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not faults' -n 2 --dist loadfile --no-loadscope-reorder --durations=10

@@ -2,11 +2,14 @@
 
 Runs the commands that a user would type, one after another, under runs/demo, and ends with a table,
 runs/demo/metrics.json and runs/demo/report.html. A demo that was stopped goes on where it was; one
-that had finished starts afresh.
+that had finished starts afresh. Its recipes name runs/demo, so it cannot be put elsewhere.
+
+Example: python -m examples.demo
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -81,6 +84,11 @@ def evaluate(model: str, scores: str) -> list[str]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m examples.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     console = Console()
     if not Path("mixtures/demo_stage1.yaml").exists():
         raise UserError("mixtures/demo_stage1.yaml: not here; run from the repository's root")

@@ -6,7 +6,6 @@ import argparse
 import gc
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -15,17 +14,17 @@ from typing import Any
 from rich.progress import Progress
 from rich.table import Table
 
-from mixtures.console import Console
+from mixtures.console import Console, books_table, fitting
 from mixtures.diff import check_place, diff, explain
-from mixtures.manifest.files import load_manifest
+from mixtures.manifest.files import MANIFEST, load_manifest, write_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import MOST_WINDOWS
 from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
+from shards import tool_version
 from shards.errors import run_command
 from shards.ids import canonical_json
-from shards.outcome import Books
 from shards.pool import Pool
 from shards.store import Store
 
@@ -34,6 +33,11 @@ EXAMPLES = """examples:
   python -m mixtures diff runs/demo/stage2/manifest.json new/manifest.json
   python -m mixtures explain new/manifest.json --step 7 --rank 0 --world-size 2 --global-batch 8
 """
+DIFFERENCES = ("source", "share\na", "share\nb", "tokens\na", "tokens\nb", "kept\na", "kept\nb")
+SAMPLE = "pack position source key epoch tokens patches licence origin record clips"
+KEY_SHOWN = 16
+"""Hex digits of keys and clip ids that are printed: enough to find one by; --json has all 32."""
+PLACED = "FOLDER, for its manifest.json, books and refusals; or FILE.json, for a manifest alone"
 PLACE = {
     "step": "any step, from 0, also beyond the length",
     "rank": "the process, from 0",
@@ -49,21 +53,22 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
         "plan", help="resolve a recipe over a pool, without any media work"
     )
     command.add_argument("recipe", help="a recipe, e.g. mixtures/demo_stage2.yaml")
     command.add_argument("--pool", required=True, help="the pool that a build made")
-    command.add_argument("--out", required=True, help="where to write: FOLDER/manifest.json")
+    command.add_argument("--out", required=True, help=PLACED)
     command.set_defaults(run=run_plan)
     command = commands.add_parser("diff", help="what two manifests share and where they part")
-    command.add_argument("a", help="a manifest.json")
-    command.add_argument("b", help="another manifest.json")
+    command.add_argument("a", help="a manifest, or a folder with one")
+    command.add_argument("b", help="another one")
     command.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     command.set_defaults(run=run_diff)
     command = commands.add_parser("explain", help="which samples a rank sees at a step")
-    command.add_argument("manifest", help="a manifest.json")
+    command.add_argument("manifest", help="a manifest, or a folder with one")
     for name, told in PLACE.items():
         command.add_argument(f"--{name}", type=int, required=True, help=told)
     command.add_argument("--global-batch", type=int, help="packs of a step (default: world size)")
@@ -77,16 +82,19 @@ def run_plan(arguments: argparse.Namespace) -> None:
     """`plan`: write a manifest, its refusals and books; print what it comes to."""
     out = Path(arguments.out)
     # a folder is as good as the file in it
-    folder = out.parent if out.name == "manifest.json" else out
+    folder, name = (out.parent, out.name) if out.suffix == ".json" else (out, MANIFEST)
     recipe = load_recipe(Path(arguments.recipe))
     pool = Pool(arguments.pool)
     # said before minutes of planning, not after
     Store(folder).check_writable()
     plan = build_manifest(recipe, pool)
-    plan.write(str(folder))
+    if name == MANIFEST:
+        plan.write(str(folder))
+    else:  # several manifests may lie in one folder; its books and refusals are of one alone
+        write_manifest(plan.manifest, str(folder), name)
     console = Console(highlight=False)
     # first what became of the records, then of the ratio, then what it comes to
-    console.print(books_table(plan.books))
+    console.print(books_table(plan.books, console.width))
     console.print(ratio_table(plan.manifest))
     totals = plan.manifest.contents.totals
     console.print(
@@ -96,18 +104,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
     )
     if recipe.canonical_clips:
         console.print(f"{len(plan.manifest.copies)} clips are shown as copies of them")
-    console.print(f"{folder}/manifest.json: {plan.manifest.manifest_id}", soft_wrap=True)
-
-
-def books_table(books: Sequence[Books]) -> Table:
-    """The accounts of each source as a table for people."""
-    columns = (
-        "records records_refused samples samples_refused not_chosen chosen joined drawn repeats"
-    )
-    table = Table("source", *(name.replace("_", " ") for name in columns.split()), box=None)
-    for one in books:
-        table.add_row(one.source, *(str(getattr(one, name)) for name in columns.split()))
-    return table
+    console.print(f"{folder / name}: {plan.manifest.manifest_id}", soft_wrap=True)
 
 
 def ratio_table(manifest: Manifest) -> Table:
@@ -134,16 +131,7 @@ def run_diff(arguments: argparse.Namespace) -> None:
         _write_json(found)
         return
     console = Console(highlight=False)
-    table = Table(
-        *("source", "share", "", "of tokens", "", "kept", "", "in both", "in order", "reused"),
-        box=None,
-    )
-    for name, one in found["sources"].items():
-        # fractions in the JSON, per cent for people
-        shares = (f"{float(Fraction(s)):.2%}" for s in (*one["share"], *one["token_share"]))
-        counts = (str(n) for n in (*one["kept"], one["in_both"], one["in_order"], one["reused"]))
-        table.add_row(name, *shares, *counts)
-    console.print(table)
+    console.print(_difference_table(found["sources"], console.width))
     for name, one in found["sources"].items():
         if one["conversations"] != one["kept"]:
             ours, theirs = one["conversations"]
@@ -157,6 +145,18 @@ def run_diff(arguments: argparse.Namespace) -> None:
         return
     console.print(f"the first {found['same_positions']} positions are the same")
     console.print(f"{found['reused'] / found['length'][1]:.1%} of positions reuse the same samples")
+
+
+def _difference_table(sources: dict[str, Any], width: int) -> Table:
+    """What becomes of each source: of a, of b, and of both."""
+    headers = [*DIFFERENCES, "in\nboth", "in\norder", "reused"]
+    rows = []
+    for name, one in sources.items():
+        # fractions in the JSON, per cent for people
+        shares = (f"{float(Fraction(s)):.2%}" for s in (*one["share"], *one["token_share"]))
+        counts = (str(n) for n in (*one["kept"], one["in_both"], one["in_order"], one["reused"]))
+        rows.append([name, *shares, *counts])
+    return fitting(headers, rows, width, spare=headers[3:5])
 
 
 def run_explain(arguments: argparse.Namespace) -> None:
@@ -175,18 +175,21 @@ def run_explain(arguments: argparse.Namespace) -> None:
     if arguments.json:
         _write_json(found)
         return
-    columns = "pack position source key epoch tokens patches licence origin record clips"
-    table = Table(*columns.split(), box=None)
-    for pack in found:
-        for one in pack:
-            cells = {**one, "clips": " ".join(map(_spelled, one["clips"], one["named"]))}
-            table.add_row(*(str(cells[name]) for name in columns.split()))
     console = Console(highlight=False)
-    console.print(table, soft_wrap=True)
+    rows = [_sample_row(one) for pack in found for one in pack]
+    spare = ("record", "origin", "licence", "clips", "epoch")
+    console.print(fitting(SAMPLE.split(), rows, console.width, spare))
     # many clips are shown alike: each way once, the most frequent first
     views = Counter(view["told"] for pack in found for one in pack for view in one["views"])
     for told, clips in views.most_common():
         console.print(f"{clips} clip{'s' * (clips > 1)}: {told}", soft_wrap=True)
+
+
+def _sample_row(sample: dict[str, Any]) -> list[str]:
+    """The cells of a sample, as SAMPLE names them."""
+    clips = " ".join(map(_spelled, sample["clips"], sample["named"]))
+    cells = {**sample, "key": sample["key"][:KEY_SHOWN], "clips": clips}
+    return [str(cells[name]) for name in SAMPLE.split()]
 
 
 def _count(order: BatchSampler, step: int) -> None:
@@ -212,7 +215,10 @@ def _count(order: BatchSampler, step: int) -> None:
 
 
 def _spelled(shown: str, named: str) -> str:
-    return shown if shown == named else f"{shown} (for {named})"
+    """The clip that is shown, and the one it stands in for."""
+    if shown == named:
+        return shown[:KEY_SHOWN]
+    return f"{shown[:KEY_SHOWN]} (for {named[:KEY_SHOWN]})"
 
 
 def _write_json(value: Any) -> None:

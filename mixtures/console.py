@@ -1,13 +1,26 @@
-"""The terminal, as every command writes to it: what strangers named is shown, not obeyed."""
+"""The terminal, as every command writes to it: what strangers named is shown, not obeyed.
+
+Tables fit the terminal: no cell and no header is cut, columns that find no room are named instead.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import rich.console
+from rich.cells import cell_len
+from rich.table import Column, Table
 from rich.text import Text
 
 from shards.errors import escaped
+from shards.outcome import Books
+
+LOG_WIDTH = 160
+"""Columns of a log or a pipe, which have no width of their own."""
+PADDING = 2
+"""Blanks around each cell."""
 
 
 class Console(rich.console.Console):
@@ -18,7 +31,74 @@ class Console(rich.console.Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
+        if not (self.is_terminal or "width" in options or "COLUMNS" in os.environ):
+            self.width = LOG_WIDTH
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The text for the terminal; our own line breaks are kept."""
         return super().render_str("\n".join(map(escaped, text.split("\n"))), **options)
+
+
+def fitting(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], width: int, spare: Sequence[str] = ()
+) -> Table:
+    """A table no wider than `width`, if the columns named in `spare` allow it.
+
+    They are left out, the first named first, until the others fit; the caption says which. A header
+    may have several lines.
+    """
+    widths = {
+        header: max(cell_len(escaped(text)) for text in (*header.split("\n"), *cells)) + PADDING
+        for header, cells in zip(headers, zip(*rows, strict=True) if rows else (), strict=False)
+    }
+    left_out: list[str] = []
+    for header in spare:
+        if sum(widths.values()) - sum(widths[name] for name in left_out) <= width:
+            break
+        left_out.append(header)
+    shown = [place for place, header in enumerate(headers) if header not in left_out]
+    named = ", ".join(header.replace("\n", " ") for header in left_out)
+    table = Table(
+        *(
+            Column(
+                headers[place], no_wrap=True, justify="right" if _counts(rows, place) else "left"
+            )
+            for place in shown
+        ),
+        box=None,
+        caption=f"not shown for want of room: {named}" if named else None,
+        caption_justify="left",
+    )
+    for row in rows:
+        table.add_row(*(row[place] for place in shown))
+    return table
+
+
+def _counts(rows: Sequence[Sequence[str]], place: int) -> bool:
+    """Whether a column holds numbers alone, which stand at the right."""
+    return all(row[place].rstrip("%").replace(".", "", 1).isdigit() for row in rows)
+
+
+ACCOUNTS = {
+    "records": "records",
+    "records_refused": "records\nrefused",
+    "samples": "samples",
+    "samples_refused": "samples\nrefused",
+    "not_chosen": "not\nchosen",
+    "chosen": "chosen",
+    "joined": "joined",
+    "drawn": "drawn",
+    "repeats": "repeats",
+}
+"""Fields of Books, and what stands above them."""
+
+
+def books_table(books: Sequence[Books], width: int) -> Table:
+    """The accounts of each source; where there is little room, first without what is 0 for all."""
+    rows = [[one.source, *(str(getattr(one, name)) for name in ACCOUNTS)] for one in books]
+    zeros = [
+        header for name, header in ACCOUNTS.items() if not any(getattr(one, name) for one in books)
+    ]
+    rest = [ACCOUNTS[name] for name in ("repeats", "joined", "not_chosen", "samples")]
+    spare = [*reversed(zeros), *(header for header in rest if header not in zeros)]
+    return fitting(["source", *ACCOUNTS.values()], rows, width, spare)

@@ -17,7 +17,7 @@ import argparse
 
 from rich.table import Column, Table
 
-from mixtures.console import Console
+from mixtures.console import Console, books_table
 from pipeline.build import Built, build
 from pipeline.jobs.job import Job
 from pipeline.jobs.leak_index import build_index
@@ -28,11 +28,10 @@ from pipeline.media import canary
 from pipeline.media.decode import check_tools
 from pipeline.report.page import write_report
 from pipeline.sources.catalogue import CATALOGUE, catalogue
+from shards import tool_version
 from shards.errors import UserError, run_command
 from shards.outcome import top_codes
 from shards.pool import Pool
-
-LOG_WIDTH = 160
 
 
 def main() -> None:
@@ -46,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     command = commands.add_parser("build", help="recipe -> pool, manifest, shards, report")
     command.add_argument("recipe", help="a recipe, e.g. mixtures/demo_stage1.yaml")
@@ -57,6 +57,11 @@ def parser() -> argparse.ArgumentParser:
         dest="uncaged",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
+    )
+    command.add_argument(
+        "--no-shards",
+        action="store_true",
+        help="manifest and report alone: `train run` reads the pool, `pack` writes shards later",
     )
     command.set_defaults(run=run_build)
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
@@ -97,7 +102,12 @@ def run_build(arguments: argparse.Namespace) -> None:
     pool = arguments.pool or f"{arguments.out}/pool"
     Console().print(f"decoding with {check_tools(uncaged=arguments.uncaged)}", highlight=False)
     built = build(
-        arguments.recipe, arguments.out, pool, arguments.address, uncaged=arguments.uncaged
+        arguments.recipe,
+        arguments.out,
+        pool,
+        arguments.address,
+        uncaged=arguments.uncaged,
+        with_shards=not arguments.no_shards,
     )
     page = write_report(arguments.out, pool)
     show(built, page)
@@ -169,42 +179,16 @@ def run_leaks_build(arguments: argparse.Namespace) -> None:
 
 def show(built: Built, page: str) -> None:
     console = Console()
-    if not console.is_terminal:  # a log, which is not 80 columns wide: no count is cut
-        console.width = LOG_WIDTH
-    table = Table(Column("source", no_wrap=True), title="books", title_justify="left", box=None)
-    for column in (
-        "records",
-        "refused",
-        "samples",
-        "refused",
-        "not chosen",
-        "chosen",
-        "joined",
-        "drawn",
-        "repeats",
-    ):
-        table.add_column(column, justify="right", overflow="fold")
-    for books in built.books:
-        counts = (
-            books.records,
-            books.records_refused,
-            books.samples,
-            books.samples_refused,
-            books.not_chosen,
-            books.chosen,
-            books.joined,
-            books.drawn,
-            books.repeats,
-        )
-        table.add_row(books.source, *map(str, counts))
-    console.print(table)
+    console.print("books", style="bold")
+    console.print(books_table(built.books, console.width))
     for each in built.matches:
         console.print(
             f"{each.benchmark}: {each.media} samples match its media ({each.media_refused} "
             f"refused), {each.text} ask its questions ({each.text_refused} refused)",
             highlight=False,
         )
-    show_sizes(console, built.sizes)
+    if built.sizes is not None:
+        show_sizes(console, built.sizes)
     console.print(f"manifest_id {built.manifest_id}\nreport      {page}", highlight=False)
     for source in (books.source for books in built.books):
         for code in top_codes(built.refusals, source):

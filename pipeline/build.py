@@ -50,11 +50,17 @@ class Built:
     books: tuple[Books, ...]
     refusals: pa.Table
     matches: tuple[Matched, ...]
-    sizes: Sizes
+    sizes: Sizes | None
 
 
 def build(
-    recipe_path: str, out: str, pool_url: str, address: str | None = None, *, uncaged: bool = False
+    recipe_path: str,
+    out: str,
+    pool_url: str,
+    address: str | None = None,
+    *,
+    uncaged: bool = False,
+    with_shards: bool = True,
 ) -> Built:
     """Run the recipe: everything a person can have got wrong is refused before any work."""
     # a mistake in the recipe costs seconds, not the hours until its step is reached
@@ -65,6 +71,8 @@ def build(
     sources, exams = pin_sources(recipe, recipe_path)
     # both places are written to now: a full or read-only disk is told before work
     Store(out).check_writable()
+    if not with_shards and Store(out).exists("shards/receipt.json"):
+        raise UserError(f"{out}/shards: of an earlier build; remove them, or leave out --no-shards")
     Store(pool_url).check_writable()
     pool = Pool(pool_url, recipe.profile)
     bounds = {source.name: source.max_refused for source in recipe.sources}
@@ -83,8 +91,10 @@ def build(
                 recipe, exams, admitted, replace(job, failure_limit=FailureLimit(bounds))
             )
             plan.write(out)
-        with accounted(recipe, out, lambda _: accounts_of(plan)):
-            sizes = pack(f"{out}/manifest.json", f"{out}/shards", job)
+        sizes = None
+        if with_shards:
+            with accounted(recipe, out, lambda _: accounts_of(plan)):
+                sizes = pack(f"{out}/manifest.json", f"{out}/shards", job)
     return Built(
         manifest_id=plan.manifest.manifest_id,
         books=tuple(plan.books),

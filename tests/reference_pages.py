@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mixtures.recipe.reference import MADE, page
 from mixtures.recipe.types import Benchmarks, Recipe
+from pipeline.report.remedies import REMEDIES
 from shards.outcome import CODES
 from train.config import Config
 
@@ -17,7 +18,7 @@ RECIPES = f"""Every key of a recipe, and of the list of benchmarks that `python 
 CONFIGS = f"""Every key of a training config; what a file leaves out has its default.
 {MISTAKES}"""
 REFUSALS = """Why a record or a sample is not kept. Every refusal is a row of `OUT/refused.parquet` with its stage, its
-code and a detail: what was seen, and where."""  # noqa: E501
+code and a detail: what was seen, and where. `OUT/report.html` shows them by source and code."""  # noqa: E501
 GROUPS = {
     "Records": ("What is judged of a row: [sources](sources.md#what-is-refused-of-a-row).",
                 ("ROW_", "TEXT_", "TURN", "SPAN_")),
@@ -37,9 +38,15 @@ def refusals() -> str:
     left, parts = dict(CODES), [f"# Refusal codes\n\n{MADE}\n\n{REFUSALS}\n"]
     for title, (text, starts) in GROUPS.items():
         own = [code for code in left if code.startswith(starts)]
-        rows = "".join(f"| `{code}` | {left.pop(code)} |\n" for code in own)
-        parts.append(f"## {title}\n\n{text}\n\n| code | means |\n|---|---|\n{rows}")
+        rows = "".join(f"| `{code}` | {left.pop(code)} | {remedy(code)} |\n" for code in own)
+        head = "| code | means | what to do | for example |\n|---|---|---|---|\n"
+        parts.append(f"## {title}\n\n{text}\n\n{head}{rows}")
     return "\n".join(parts)
+
+
+def remedy(code: str) -> str:
+    """What to do, and an example, as two cells of a table."""
+    return f"{REMEDIES[code].do} | {REMEDIES[code].example}".replace("<", "\\<")
 
 
 KINDS = {"recipe": Recipe, "list_of_benchmarks": Benchmarks}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.report.remedies import REMEDIES
 from shards.outcome import CODES
 from tests.reference_pages import DOCS, KEYS, PAGES
 
@@ -21,6 +22,11 @@ def test_every_key_has_a_row_with_five_cells(path: Path) -> None:
     rows = [line for line in path.read_text().splitlines() if line.startswith("| `")]
     assert len(rows) > 20 and all(line.replace("\\|", "").count("|") == 6 for line in rows)
     assert not [line for line in rows if "|  |" in line]
+
+
+def test_every_refusal_code_says_what_to_do_and_shows_an_example() -> None:
+    assert REMEDIES.keys() == CODES.keys()
+    assert all(remedy.do and remedy.example for remedy in REMEDIES.values())
 
 
 def test_every_refusal_code_has_one_row_and_what_pages_call_a_code_is_one() -> None:

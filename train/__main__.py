@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mixtures.console import Console
+from shards import tool_version
 from shards.errors import UserError, run_command
 
 EPILOG = {
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m train", description="Manifest -> weights -> answers."
     )
+    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser(
         "assemble", help="a start model of published weights", epilog=EPILOG["assemble"]

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mixtures.manifest.contents import Choices
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.selection.leak_counts import MatchRow
@@ -30,13 +31,10 @@ from shards.reader import clip_of
 from shards.receipts import latest
 from shards.sample import Clip, split_frames
 from shards.store import Store
-from shards.verify import read_index, read_receipt
+from shards.verify import read_receipt
 
 WINDOW = 100
-FILES = (
-    "manifest.json books.json refused.parquet leaks.parquet shards/index.parquet "
-    "shards/receipt.json"
-).split()
+FILES = "manifest.json books.json refused.parquet leaks.parquet".split()
 
 Name = tuple[str, str]
 """A sample of a build: (source, key)."""
@@ -119,10 +117,9 @@ def load_build(out: str, pool_url: str) -> Build:
     """Read a folder written by `build`; UserError names the file that is missing or astray."""
     store = Store(out)
     # a folder half built is told before the pool is read
-    manifest, receipt = _published(store)
+    manifest = _published(store)
     books, tables = read_books(store)
-    index = read_index(_shards(store), receipt["index"], ["position", "source", "key"])
-    drawn = index.sort_by("position").to_pydict()
+    drawn = Draws(manifest).samples(0, manifest.length)
     number = {name: i for i, name in enumerate(manifest.names)}
     pool = Pool(pool_url)
     revisions = manifest.revisions
@@ -138,14 +135,14 @@ def load_build(out: str, pool_url: str) -> Build:
         manifest=manifest,
         books=books,
         refused=tables["refused.parquet"].to_pylist(),
-        source_at=np.array([number[name] for name in drawn["source"]], np.int64),
+        source_at=np.array([number[sample.source] for sample in drawn], np.int64),
         # how often each conversation stands in the draw order
         drawn=Counter(
             conversation
-            for sample in zip(drawn["source"], drawn["key"], strict=True)
-            for conversation in conversations(manifest, sample)
+            for sample in drawn
+            for conversation in conversations(manifest, (sample.source, sample.key))
         ),
-        shards=len(receipt["shards"]),
+        shards=_shards(store, manifest),
         pool=pool,
         samples={(row["source"], row["key"]): row | {"at": n} for n, row in enumerate(samples)},
         turns=admitted["turns"],
@@ -163,23 +160,25 @@ def load_build(out: str, pool_url: str) -> Build:
     return build
 
 
-def _published(store: Store) -> tuple[Manifest, dict[str, Any]]:
-    """The manifest and the receipt of its shards."""
+def _published(store: Store) -> Manifest:
+    """The manifest of a folder in which a build ended."""
     for name in FILES:
         if not store.exists(name):
             remedy = f"run `python -m pipeline build RECIPE --out {store.url}` first"
             raise UserError(f"{store.path(name)}: not there; {remedy}")
-    manifest = load_manifest(f"{store.url.rstrip('/')}/manifest.json")
-    receipt = read_receipt(_shards(store))
+    return load_manifest(f"{store.url.rstrip('/')}/manifest.json")
+
+
+def _shards(store: Store, manifest: Manifest) -> int:
+    """How many shards there are, none after a build without; UserError if they are of another."""
+    if not store.exists("shards/receipt.json"):
+        return 0
+    receipt = read_receipt(Store(f"{store.url.rstrip('/')}/shards"))
     # shards may be of an earlier manifest where a build was killed between the two
     if receipt["manifest_id"] != manifest.manifest_id:
         where = store.path("shards/receipt.json")
-        raise UserError(f"{where}: shards of another manifest; run build again")
-    return manifest, receipt
-
-
-def _shards(store: Store) -> Store:
-    return Store(f"{store.url.rstrip('/')}/shards")
+        raise UserError(f"{where}: shards of another manifest; run build again, or remove them")
+    return len(receipt["shards"])
 
 
 def _admitted(pool: Pool, revisions: Mapping[str, str]) -> pa.Table:

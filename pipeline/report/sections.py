@@ -16,6 +16,7 @@ from pipeline.report.build_data import WINDOW, Build, Share, load_build, reasons
 from pipeline.report.charts import number
 from pipeline.report.clip_sections import duplicates, examples, leaks
 from pipeline.report.html import Section, percent, section, size
+from pipeline.report.remedies import REMEDIES
 from shards.outcome import CODES, Books
 
 _DETAILS = 20
@@ -120,6 +121,7 @@ def books_section(
         accounts=accounts,
         licence=licence,
         meanings=CODES,
+        remedies=REMEDIES,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +22,15 @@ from train.model.modeling import SlowFastForConditionalGeneration
 LAYOUT = LayoutConfig(
     slow_frames=2, slow_stride=2, fast_mode="stride", fast_stride=4, timestamps="none"
 )
+QUERIES = LayoutConfig(arrangement="queries", queries=5, timestamps="none")
 VISION_START, VISION_END, PAD = 1, 2, 3
 VOCABULARY = 64
+
+
+def layout_of(arrangement: str, **more: Any) -> LayoutConfig:
+    """A small layout of this arrangement."""
+    base = QUERIES if arrangement == "queries" else replace(LAYOUT, arrangement=arrangement)
+    return replace(base, **more)
 
 
 def tiny_model(
@@ -30,6 +39,8 @@ def tiny_model(
     layout: LayoutConfig = LAYOUT,
     projector: str = "gsf",
     packed_attention: str = "sdpa_blocks",
+    pool_before_projection: bool | None = None,
+    vision: Mapping[str, object] = MappingProxyType({}),
     **text: object,
 ) -> SlowFastForConditionalGeneration:
     torch.manual_seed(seed)
@@ -40,6 +51,7 @@ def tiny_model(
             "num_attention_heads": 3,
             "intermediate_size": 40,
             "position_grid": 6,
+            **vision,
         },
         text_config={
             "model_type": "qwen2",
@@ -56,6 +68,7 @@ def tiny_model(
         layout=asdict(layout),
         projector=projector,
         packed_attention=packed_attention,
+        pool_before_projection=pool_before_projection,
         visual_token_ids=[VISION_START, VISION_END, PAD],
     )
     return SlowFastForConditionalGeneration(config).eval()

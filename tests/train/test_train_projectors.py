@@ -27,7 +27,7 @@ MORE = {
     "gsf": "none",
     "isf": "per_frame_text, arrangement: isf",
     "v1": "none, arrangement: v1, fast_mode: tokens, fast_stride: 2",
-    "queries": "learned, arrangement: queries, queries: 4",
+    "queries": "sentence, arrangement: queries, queries: 4",
 }
 """Per arrangement, what stands behind `timestamps:` in the layout of the tiny recipe."""
 

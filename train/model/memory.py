@@ -62,5 +62,6 @@ def with_memory(
     rows: Tensor, memory: MemoryTensors, averages: Tensor, reader: LongMemory
 ) -> Tensor:
     """Rows [T, D] of the language model, those of the frames beyond the cap put in place."""
+    averages = averages.to(reader.reader.queries.dtype)
     made = reader(averages, memory.times, memory.counts, memory.real)
     return rows.index_copy(0, memory.position, made.to(rows.dtype))

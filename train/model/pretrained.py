@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from shards.errors import UserError
+from train.model.calls.backbone import Backbone
+from train.model.calls.loading import keeping_whole, loaded_as, typed
 from train.model.config import SlowFastConfig
 from train.model.initialisation import initialise
 
@@ -26,6 +29,33 @@ class SlowFastPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_attention_backend = True
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *args: Any,
+        dtype: Any = None,
+        quantization_config: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As transformers has it. `dtype` may differ by part: {"": torch.bfloat16, "vision_config":
+        torch.float32}; the projector is of "". Quantisation leaves out tower, projector and head
+        unless `quantization_config` names what it leaves out.
+        """
+        with typed(kwargs.pop("torch_dtype", None) if dtype is None else dtype) as main:
+            return super().from_pretrained(
+                pretrained_model_name_or_path,
+                *args,
+                dtype=main,
+                quantization_config=keeping_whole(quantization_config),
+                **kwargs,
+            )
+
+    def _get_dtype_plan(self, dtype: torch.dtype) -> dict[str, torch.dtype]:
+        """What transformers asks for types other than that of the whole."""
+        plan: dict[str, torch.dtype] = super()._get_dtype_plan(dtype)
+        return {**plan, **loaded_as()}
+
     def attention_for(self, wanted: str | None) -> str:
         """The decoder's attention: what packs need is `sdpa` where rows are not packed."""
         return self.config.packed_attention if wanted in (None, "sdpa") else wanted
@@ -34,6 +64,11 @@ class SlowFastPreTrainedModel(PreTrainedModel):
     def decoder_attention(self) -> str:
         """The name of the attention that the decoder runs now."""
         return self.language_model.config._attn_implementation
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The model without its head."""
+        return Backbone(self)
 
     def refuse_attentions(self, wanted: Mapping[str, Any]) -> None:
         """UserError where attentions are asked of a decoder that keeps none."""

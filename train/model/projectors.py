@@ -85,6 +85,7 @@ class Projector(nn.Module, ABC):
         self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors, seconds: Tensor
     ) -> Tensor:
         """Patch features [P, C] of frames, seconds [N] -> one row per visual slot [V, D]."""
+        features = features.to(self.learned.dtype)  # each part may be of another type
         rows = torch.cat([self.learned, self.tokens(features, frames, slots)])[slots.feature]
         if self.times is None:
             return rows
@@ -216,32 +217,35 @@ ARRANGEMENTS = {
     "qformer": "queries",
 }
 
-IDLE: dict[str, dict[str, tuple[str, ...]]] = {
-    "gsf": {},
-    "isf": {},
-    "v1": {"newlines": ("all", "none"), "timestamps": ("learned",)},
-    "queries": {
-        "newlines": ("all", "none"),
-        "fast_frames": ("complement",),
-        "pathways": ("slow", "fast"),
-    },
+IDLE: dict[str, tuple[str, ...]] = {
+    "gsf": ("queries",),
+    "isf": ("queries",),
+    "v1": ("queries", "newlines"),
+    "queries": (
+        *("slow_frames", "slow_stride", "fast_mode", "fast_stride", "fast_frames"),
+        *("newlines", "pathways"),
+    ),
 }
-"""Arrangement -> values of the layout's keys that change nothing under it."""
+"""Arrangement -> keys of a layout that change nothing under it: only defaults are taken."""
 
 
 def check_idle(layout: LayoutConfig) -> None:
     """UserError for keys of a layout that its arrangement forgets."""
-    for name, values in IDLE[layout.arrangement].items():
-        if getattr(layout, name) in values:
+    arrangement, default = layout.arrangement, LayoutConfig()
+    names = set(IDLE[arrangement])
+    if layout.timestamps == "sentence":
+        names.discard("slow_frames")  # the sentence tells the times of so many frames
+    if layout.pathways == "none":
+        names.discard("pathways")  # nothing is shown at all
+    if layout.timestamps == "learned" and arrangement == "v1":
+        names.add("timestamps")  # which are added where frames end: nowhere
+    for name in sorted(names):
+        value = getattr(layout, name)
+        if value != getattr(default, name):
             raise UserError(
-                f"layout: {name}: {getattr(layout, name)} changes nothing under `arrangement: "
-                f"{layout.arrangement}`; leave it out"
+                f"layout: {name}: {value} changes nothing under `arrangement: {arrangement}`; "
+                "leave it out"
             )
-    if layout.arrangement != "queries" and layout.queries != LayoutConfig().queries:
-        raise UserError(
-            f"layout: queries: {layout.queries} changes nothing under `arrangement: "
-            f"{layout.arrangement}`; leave it out"
-        )
 
 
 def build_projector(

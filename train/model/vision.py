@@ -183,7 +183,7 @@ class OryxVisionTower(nn.Module):
         promised = sum(group.frames * group.height * group.width for group in groups)
         if promised != len(patches):
             raise ValueError(f"the grids promise {promised} patches, {len(patches)} were given")
-        x = self.embeddings(patches.to(self.embeddings.patch_embedding.weight.dtype), groups)
+        x = self.embeddings(patches.to(self.embeddings.position_embedding.dtype), groups)
         runs = [(group.frames, group.height * group.width) for group in groups]
         for layer in self.layers:
             x = layer(x, runs)

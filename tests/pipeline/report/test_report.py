@@ -401,6 +401,21 @@ def test_a_missing_file_is_named(built: tuple[str, str], name: str) -> None:
         moved.rename(path)
 
 
+def test_a_build_without_shards_has_its_page(built: tuple[str, str], text: str) -> None:
+    shards = Path(built[0], "shards")
+    moved = shards.rename(shards.with_suffix(".away"))
+    try:
+        page = Path(write_report(*built)).read_text()
+    finally:
+        moved.rename(shards)
+    apart = [
+        pair
+        for pair in zip(text.splitlines(), page.splitlines(), strict=True)
+        if len(set(pair)) > 1
+    ]
+    assert len(apart) == 1 and "<dt>shards</dt><dd>0</dd>" in apart[0][1]
+
+
 def test_shards_of_another_manifest_are_named(built: tuple[str, str]) -> None:
     store, name = Store(built[0]), "shards/receipt.json"
     clean = store.get(name)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_model
+from tests.support.tiny_model import LAYOUT, layout_of, mixed_samples, tiny_model
 from train.config import Config, Part, Parts
 from train.data.collate import build_pack
 from train.engine.trained import (
@@ -31,11 +31,8 @@ FROZEN_TOWER = Config(parts=Parts(tower=Part(train=False)))
 
 def model_with(projector: str) -> PreTrainedModel:
     arrangement = ARRANGEMENTS.get(projector, "gsf")
-    layout = replace(LAYOUT, arrangement=arrangement, memory_tokens=2)
-    if arrangement != "v1":  # which has neither times nor separators
-        layout = replace(layout, timestamps="learned")
-    if arrangement == "queries":
-        layout = replace(layout, queries=4, fast_mode="tokens", fast_stride=2)
+    times = {} if arrangement == "v1" else {"timestamps": "learned"}  # v1 has no ends of frames
+    layout = layout_of(arrangement, memory_tokens=2, **times)
     return tiny_model(projector=projector, layout=layout)
 
 

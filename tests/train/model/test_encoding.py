@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_model, tiny_sample
+from tests.support.tiny_model import LAYOUT, layout_of, mixed_samples, tiny_model, tiny_sample
 from tests.train.model.test_memory import MEMORY, long_sample
 from train.data.collate import Pack, RenderedSample, build_pack
 from train.data.tower_plan import TowerRule
@@ -177,8 +177,7 @@ def test_forward_and_backward_ask_no_tensor_for_its_values(name: str) -> None:
     layout, projector = LAYOUT, name if name in PROJECTORS else "gsf"
     if name in PROJECTORS:
         arrangement = ARRANGEMENTS.get(name, "gsf")
-        number = 5 if arrangement == "queries" else LAYOUT.queries
-        layout = replace(LAYOUT, arrangement=arrangement, queries=number)
+        layout = layout_of(arrangement)
     layout = replace(layout, timestamps="learned") if name == "learned times" else layout
     layout = MEMORY if name == "beyond the cap" else layout
     samples = [

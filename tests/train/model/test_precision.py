@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tests.support.tiny_model import LAYOUT, tiny_model
+from tests.support.tiny_model import layout_of, tiny_model
 from tests.train.model.test_projectors import mixed
 from train.config import Config
 from train.data.attention_blocks import plan_blocks
@@ -29,11 +28,8 @@ LENGTHS = (1500, 1, 700)
 
 def model_of(projector: str) -> PreTrainedModel:
     arrangement = ARRANGEMENTS.get(projector, "gsf")
-    layout = replace(LAYOUT, arrangement=arrangement, memory_tokens=2)
-    if arrangement != "v1":  # which has neither times nor separators
-        layout = replace(layout, timestamps="learned")
-    if arrangement == "queries":
-        layout = replace(layout, queries=4)
+    times = {} if arrangement == "v1" else {"timestamps": "learned"}  # v1 has no ends of frames
+    layout = layout_of(arrangement, memory_tokens=2, **times)
     return tiny_model(projector=projector, layout=layout)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d, scaled_dot_product_atten
 
 from mixtures.tokens.layout_types import LEARNED, LayoutConfig
 from shards.errors import UserError
-from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_sample
+from tests.support.tiny_model import LAYOUT, layout_of, mixed_samples, tiny_sample
 from train.data.collate import Pack, RenderedSample, build_pack, empty_pack
 from train.data.tower_plan import FrameGroups, frame_groups
 from train.model.inputs import moved, pack_inputs
@@ -23,9 +23,7 @@ ARRANGEMENTS = {"isf": "isf", "v1": "v1", "perceiver": "queries", "qformer": "qu
 
 
 def layout_for(name: str, **more: object) -> LayoutConfig:
-    arrangement = ARRANGEMENTS.get(name, "gsf")
-    queries = {"queries": 5} if arrangement == "queries" else {}
-    return replace(LAYOUT, arrangement=arrangement, **queries | more)
+    return layout_of(ARRANGEMENTS.get(name, "gsf"), **more)
 
 
 def projector_for(name: str, width: int = 24, hidden: int = 32, **more: object) -> Projector:
@@ -236,63 +234,6 @@ def test_learned_times_move_the_ends_of_frames_alone() -> None:
     moved = (rows[0] != rows[1]).any(1)
     ends = inputs["slots"].feature == LEARNED.index("frame")
     assert torch.equal(moved, ends) and int(ends.sum()) == 5
-
-
-# what to set each key of a layout to; `patch` has one value, `arrangement` is the projector's own
-OTHER = {
-    "slow_frames": 1, "slow_stride": 1, "fast_mode": "tokens", "fast_stride": 2,
-    "timestamps": "learned", "pathways": "slow", "image_token_budget": 3, "fast_frames":
-    "complement", "newlines": "none", "queries": 7, "memory_tokens": 4,
-}  # fmt: skip
-LOOKS_AT_WHOLE_FRAMES = {
-    *("slow_frames", "slow_stride", "fast_mode", "fast_stride", "image_token_budget")
-}
-"""Keys of the pathways, which `queries` does not have though recipes may hold them; the budget of
-images bounds what is shown of them (mixtures.tokens.frame_view), before any projector."""
-
-
-def shown(name: str, pool_first: bool | None, **more: object) -> Tensor:
-    """What the decoder is given of a film of three frames and an image."""
-    layout = layout_for(name, **more)
-    torch.manual_seed(0)
-    projector = build_projector(name, 24, 32, layout, heads=3, pool_first=pool_first)
-    samples = [
-        tiny_sample("a", "video", frames=3, layout=layout),
-        tiny_sample("b", "image", layout=layout),
-    ]
-    pack = build_pack(samples, layout)
-    torch.manual_seed(1)
-    return project(projector, pack, torch.randn(len(pack.patches), 24))
-
-
-@pytest.mark.parametrize("name", PROJECTORS)
-@pytest.mark.parametrize(
-    "key", [f.name for f in fields(LayoutConfig) if f.name not in ("patch", "arrangement")]
-)
-def test_every_key_of_a_layout_acts_or_is_refused_with_each_projector(name: str, key: str) -> None:
-    if key == "memory_tokens" or (layout_for(name).arrangement == "queries"
-                                  and key in LOOKS_AT_WHOLE_FRAMES):  # fmt: skip
-        return  # the memory is another part: test_memory.py
-    try:
-        other = shown(name, None, **{key: OTHER[key]})
-    except UserError as refused:
-        assert f"layout: {key}: " in str(refused) and "leave it out" in str(refused)
-        return
-    plain = shown(name, None)
-    assert other.shape != plain.shape or not torch.allclose(other, plain)
-
-
-@pytest.mark.parametrize("name", PROJECTORS)
-def test_the_order_of_pooling_acts_or_is_refused_with_each_projector(name: str) -> None:
-    own = shown(name, None)
-    if name in ("gsf", "isf", "avgpool", "v1"):
-        early, late = shown(name, True), shown(name, False)
-        assert not torch.allclose(early, late)
-        assert torch.equal(own, late if name == "v1" else early)
-    else:
-        assert torch.equal(shown(name, True), own)
-        with pytest.raises(UserError, match=f"false with projector {name}, whose pooling is"):
-            shown(name, False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""Tables for people: nothing in them is cut, at any width; what finds no room is named."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from mixtures.console import ACCOUNTS, Console, books_table, fitting
+from shards.outcome import Books
+
+BOOKS = Books(
+    source="llava_video_178k",
+    records=1_500_000,
+    records_refused=12,
+    samples=1_499_988,
+    samples_refused=3_321,
+    not_chosen=0,
+    chosen=1_496_667,
+    joined=0,
+    drawn=2_000_000,
+    repeats=503_333,
+)
+
+
+def printed(width: int, *books: Books) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(books_table(books, console.width))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [64, 80, 100, 200])
+def test_books_show_names_and_numbers_whole(width: int) -> None:
+    text = printed(width, BOOKS, replace(BOOKS, source="clips"))
+    assert max(map(len, text.splitlines())) <= width
+    for whole in ("llava_video_178k", "1500000", "3321", "2000000"):
+        assert whole in text
+    assert "…" not in text
+
+
+def test_columns_of_zeros_make_room_first_and_are_named() -> None:
+    text = printed(92, BOOKS)
+    assert "not shown for want of room: joined" in text
+    assert "repeats" in text and "1499988" in text
+    assert "want of room" not in printed(120, BOOKS)
+
+
+def test_a_column_that_is_zero_for_one_source_alone_is_shown() -> None:
+    assert "\n llava_video_178k" in printed(120, BOOKS, replace(BOOKS, joined=7))
+
+
+def test_every_account_has_a_header() -> None:
+    assert set(ACCOUNTS) == {
+        name for name in Books.__slots__ if isinstance(getattr(BOOKS, name), int)
+    }
+
+
+def test_a_table_without_rows_has_its_headers() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    console.print(fitting(["source", "key"], [], console.width))
+    assert isinstance(console.file, io.StringIO)
+    assert "source" in console.file.getvalue()
+
+
+def test_without_a_terminal_lines_are_as_long_as_a_log_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert Console(file=io.StringIO()).width == 160
+    monkeypatch.setenv("COLUMNS", "72")
+    assert Console(file=io.StringIO()).width == 72
