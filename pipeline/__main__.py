@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
@@ -100,13 +100,15 @@ def parser() -> argparse.ArgumentParser:
 
 def run_build(arguments: argparse.Namespace) -> None:
     pool = arguments.pool or f"{arguments.out}/pool"
-    Console().print(f"decoding with {check_tools(uncaged=arguments.uncaged)}", highlight=False)
+    Console().print(
+        f"decoding with {check_tools(no_sandbox=arguments.no_sandbox)}", highlight=False
+    )
     built = build(
         arguments.recipe,
         arguments.out,
         pool,
         arguments.address,
-        uncaged=arguments.uncaged,
+        no_sandbox=arguments.no_sandbox,
         with_shards=not arguments.no_shards,
     )
     page = write_report(arguments.out, pool)
@@ -166,7 +168,7 @@ def run_sandbox(_: argparse.Namespace) -> None:
 
 def run_leaks_build(arguments: argparse.Namespace) -> None:
     index = build_index(
-        arguments.benchmarks, arguments.out, arguments.address, uncaged=arguments.uncaged
+        arguments.benchmarks, arguments.out, arguments.address, no_sandbox=arguments.no_sandbox
     )
     counts = "records records_refused without_media questions media media_refused".split()
     table = Table("benchmark", *(name.replace("_", " ") for name in counts), box=None)

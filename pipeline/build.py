@@ -59,13 +59,13 @@ def build(
     pool_url: str,
     address: str | None = None,
     *,
-    uncaged: bool = False,
+    no_sandbox: bool = False,
     with_shards: bool = True,
 ) -> Built:
     """Run the recipe: everything a person can have got wrong is refused before any work."""
     # a mistake in the recipe costs seconds, not the hours until its step is reached
     recipe = load_recipe(Path(recipe_path))
-    check_tools(uncaged=uncaged)
+    check_tools(no_sandbox=no_sandbox)
     if recipe.leaks:
         match_leaks.index_of(recipe.leaks.index)
     sources, exams = pin_sources(recipe, recipe_path)
@@ -77,7 +77,7 @@ def build(
     pool = Pool(pool_url, recipe.profile)
     bounds = {source.name: source.max_refused for source in recipe.sources}
     with connect(address) as workers, steps() as bars:
-        job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
+        job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
         check_nodes(job)
         # the limit watches the recipe's sources only: held-out data are not up to their author
         watched = replace(job, failure_limit=FailureLimit(bounds))

@@ -51,7 +51,9 @@ def gather(sources: Sequence[Pinned], stage: str, job: Job) -> dict[str, Gathere
     with job.bars.step("archives" if stage == "decode" else "held out archives") as step:
         # the limits travel with the unit: a worker stops reading for a source that fails
         units = [
-            replace(unit, uncaged=job.uncaged, bounds=_bounds(unit, listed, job.failure_limit))
+            replace(
+                unit, no_sandbox=job.no_sandbox, bounds=_bounds(unit, listed, job.failure_limit)
+            )
             for unit in _archive_units(needing, listed, stage, job.pool)
         ]
         link_units = list(_link_units(listed.values(), job.pool))

@@ -83,14 +83,14 @@ def _local(address: str, copy: str) -> str:
     return address.replace(_HUB, f"{copy.rstrip('/')}/")
 
 
-def build_index(path: str, out: str, address: str | None = None, *, uncaged: bool) -> LeakIndex:
+def build_index(path: str, out: str, address: str | None = None, *, no_sandbox: bool) -> LeakIndex:
     """Make or renew the index `out` of the benchmarks in the file `path`."""
-    check_tools(uncaged=uncaged)
+    check_tools(no_sandbox=no_sandbox)
     sources = [pin(source, path) for source in load_benchmarks(Path(path))]
     Store(out).check_writable()
     pool = _work_pool(f"{out.rstrip('/')}.work")
     with connect(address) as workers, steps() as bars:
-        job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
+        job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
         check_nodes(job)
         # the same steps as a build's: only the stage differs, so that frames are not kept
         admitted = admit(sources, gather(sources, "held_out", job), job, "admit")

@@ -24,7 +24,7 @@ from shards.pool import Pool, Receipt
 
 def check_nodes(job: Job) -> None:
     """Say how every other machine of the cluster decodes; UserError if its sandbox is open."""
-    there = job.workers.each_node(partial(check_tools, uncaged=job.uncaged))
+    there = job.workers.each_node(partial(check_tools, no_sandbox=job.no_sandbox))
     for node, tools in sorted(there.items()):
         job.bars.say(f"{node}: decoding with {tools}")
 
@@ -110,7 +110,9 @@ def decode(stage: str, admitted: dict[str, Receipt], job: Job) -> None:
     # what earlier runs decoded or refused is not decoded again
     rows = [row for row in wanted if row.clip_id not in finished]
     units = (
-        decode_media.MediaUnit(pool=pool.store.url, stage=stage, rows=unit, uncaged=job.uncaged)
+        decode_media.MediaUnit(
+            pool=pool.store.url, stage=stage, rows=unit, no_sandbox=job.no_sandbox
+        )
         for unit in pending.units(rows)
         if failure_limit.lets_pass({source for row in unit for source in users[row.clip_id]})
     )

@@ -57,7 +57,7 @@ class ArchiveUnit:
     bounds: tuple[tuple[str, str, Fraction], ...] = ()
     stopped: tuple[str, ...] = ()
     alone: bool = False
-    uncaged: bool = False
+    no_sandbox: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +224,7 @@ class _Passing:
                 stage=unit.stage,
                 rows=(),
                 scratch=self.scratch,
-                uncaged=unit.uncaged,
+                no_sandbox=unit.no_sandbox,
             )
             self.folders = PictureFolders(
                 self.place, self.large, self.wanted.folders_named, self._close
