@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
@@ -92,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
@@ -103,13 +103,15 @@ def parser() -> argparse.ArgumentParser:
 
 def run_build(arguments: argparse.Namespace) -> None:
     pool = arguments.pool or f"{arguments.out}/pool"
-    Console().print(f"decoding with {check_tools(uncaged=arguments.uncaged)}", highlight=False)
+    Console().print(
+        f"decoding with {check_tools(no_sandbox=arguments.no_sandbox)}", highlight=False
+    )
     built = build(
         arguments.recipe,
         arguments.out,
         pool,
         arguments.address,
-        uncaged=arguments.uncaged,
+        no_sandbox=arguments.no_sandbox,
         allowed=arguments.allowed,
         with_shards=not arguments.no_shards,
     )
@@ -173,7 +175,7 @@ def run_leaks_build(arguments: argparse.Namespace) -> None:
         arguments.benchmarks,
         arguments.out,
         arguments.address,
-        uncaged=arguments.uncaged,
+        no_sandbox=arguments.no_sandbox,
         allowed=arguments.allowed,
     )
     counts = "records records_refused without_media questions media media_refused".split()

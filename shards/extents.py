@@ -63,7 +63,8 @@ class Extents:
     def read_all(self, places: Iterable[Place]) -> Iterator[memoryview]:
         """The bytes of each place as `read` gives them, in order; adjacent ones in one read."""
         for run in _adjacent(places):
-            file, first = run[0].file, run[0].offset
+            file = run[0].file
+            first = run[0].offset
             data = memoryview(self.raw(file, first, run[-1].offset + run[-1].extent - first))
             for place in run:
                 _, offset, extent, written = place
