@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.table import Column, Table
 
 from mixtures.console import Console, books_table
+from mixtures.recipe.allowed_paths import add_option
 from pipeline.build import Built, build
 from pipeline.jobs.job import Job
 from pipeline.jobs.leak_index import build_index
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="manifest and report alone: `train run` reads the pool, `pack` writes shards later",
     )
+    add_option(command)
     command.set_defaults(run=run_build)
     _add_rebuild(commands)
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
@@ -94,10 +96,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
+    add_option(command)
     command.set_defaults(run=run_leaks_build)
     return top
 
@@ -117,22 +120,26 @@ def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
+    add_option(command)
     command.set_defaults(run=run_rebuild)
 
 
 def run_build(arguments: argparse.Namespace) -> None:
     pool = arguments.pool or f"{arguments.out}/pool"
-    Console().print(f"decoding with {check_tools(uncaged=arguments.uncaged)}", highlight=False)
+    Console().print(
+        f"decoding with {check_tools(no_sandbox=arguments.no_sandbox)}", highlight=False
+    )
     built = build(
         arguments.recipe,
         arguments.out,
         pool,
         arguments.address,
-        uncaged=arguments.uncaged,
+        no_sandbox=arguments.no_sandbox,
+        allowed=arguments.allowed,
         with_shards=not arguments.no_shards,
     )
     page = write_report(arguments.out, pool)
@@ -150,7 +157,8 @@ def run_rebuild(arguments: argparse.Namespace) -> None:
         out,
         roots,
         arguments.address,
-        uncaged=arguments.uncaged,
+        no_sandbox=arguments.no_sandbox,
+        allowed=arguments.allowed,
     )
     Console().print(
         f"{out}/manifest.json: {rebuilt.manifest_id}, as locked", highlight=False, soft_wrap=True
@@ -210,7 +218,11 @@ def run_sandbox(_: argparse.Namespace) -> None:
 
 def run_leaks_build(arguments: argparse.Namespace) -> None:
     index = build_index(
-        arguments.benchmarks, arguments.out, arguments.address, uncaged=arguments.uncaged
+        arguments.benchmarks,
+        arguments.out,
+        arguments.address,
+        no_sandbox=arguments.no_sandbox,
+        allowed=arguments.allowed,
     )
     counts = "records records_refused without_media questions media media_refused".split()
     table = Table("benchmark", *(name.replace("_", " ") for name in counts), box=None)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mixtures.plan.build_manifest import Plan, build_manifest
+from mixtures.recipe.allowed_paths import check_here
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Recipe
 from mixtures.selection.leak_counts import Matched, by_benchmark
@@ -60,13 +61,18 @@ def build(
     pool_url: str,
     address: str | None = None,
     *,
-    uncaged: bool = False,
+    no_sandbox: bool = False,
+    allowed: Sequence[str] = (),
     with_shards: bool = True,
 ) -> Built:
-    """Run the recipe: everything a person can have got wrong is refused before any work."""
+    """Run the recipe: everything a person can have got wrong is refused before any work.
+
+    It may name files in its own folder, the current one, and the folders that are `allowed`.
+    """
     # a mistake in the recipe costs seconds, not the hours until its step is reached
-    recipe = load_recipe(Path(recipe_path))
-    check_tools(uncaged=uncaged)
+    recipe = load_recipe(Path(recipe_path), allowed)
+    check_here(recipe.allowed_paths)
+    check_tools(no_sandbox=no_sandbox)
     if recipe.leaks:
         match_leaks.index_of(recipe.leaks.index)
     sources, exams = pin_sources(recipe, recipe_path)
@@ -78,8 +84,8 @@ def build(
     pool = Pool(pool_url, recipe.profile)
     bounds = {source.name: source.max_refused for source in recipe.sources}
     with connect(address) as workers, steps() as bars:
-        job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
-        check_nodes(job)
+        job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
+        check_nodes(job, recipe.allowed_paths)
         # the limit watches the recipe's sources only: held-out data are not up to their author
         watched = replace(job, failure_limit=FailureLimit(bounds))
         gathered = gather(sources, "decode", watched)
@@ -139,15 +145,14 @@ def planned(
 def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]:
     """(sources, held-out data) with every address pinned: what is not there is said before work."""
     resolve(recipe.text.tokenizer, f"{where}: text: tokenizer")
-    return [pin(source, where) for source in recipe.sources], [
-        pin(source, where) for source in recipe.held_out
-    ]
+    pinned = partial(pin, where=where, allowed=recipe.allowed_paths)
+    return [pinned(one) for one in recipe.sources], [pinned(one) for one in recipe.held_out]
 
 
 def compare(
     admitted: dict[str, Receipt],
     held_out: dict[str, Receipt],
-    benchmark: dict[str, str],
+    benchmark_of: dict[str, str],
     job: Job,
 ) -> None:
     """Fingerprints of the recipe's clips -> duplicate pairs and leak matches."""
@@ -157,7 +162,7 @@ def compare(
         sources=revisions(admitted),
         held_out=revisions(held_out),
         clip_ids=clips,
-        benchmark=benchmark,
+        benchmark=benchmark_of,
     )
     with job.bars.step("compare") as step:
         if compare_clips.finished(unit):

@@ -109,7 +109,7 @@ def read_lock(path: Path) -> Lock:
 
 def ffmpeg_build() -> str:
     """The ffmpeg of this machine: another one may decode other pixels."""
-    return check_tools(uncaged=True).partition(",")[0]
+    return check_tools(no_sandbox=True).partition(",")[0]
 
 
 def as_pinned(recipe: Recipe, pinned: Sequence[Pinned]) -> str:

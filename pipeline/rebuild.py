@@ -6,7 +6,7 @@ recipe.lock.json ─► every file as it was? ─► build ─► the same manif
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,14 @@ def rebuild(
     roots: Mapping[str, str],
     address: str | None = None,
     *,
-    uncaged: bool = False,
+    no_sandbox: bool = False,
+    allowed: Sequence[str] = (),
 ) -> Built:
     """Build what a lock says, its folders found under other `roots`; UserError names the first file
-    or source that is not what it was."""
+    or source that is not what it was.
+
+    The new roots are `allowed` as well: whoever runs this names them.
+    """
     lock = read_lock(Path(path))
     if ffmpeg_build() != lock.ffmpeg:
         sys.stderr.write(
@@ -45,8 +49,17 @@ def rebuild(
     store = Store(out)
     store.put(RECIPE, lock.recipe.encode())
     store.put(RECIPE, dumped(moved(load_yaml(recipe), roots)).encode())
-    check_files(lock, recipe)
-    built = build(str(recipe), out, pool, address, uncaged=uncaged, with_shards=False)
+    allowed = [*allowed, *(str(Path(new).absolute()) for new in roots.values())]
+    check_files(lock, recipe, allowed)
+    built = build(
+        str(recipe),
+        out,
+        pool,
+        address,
+        no_sandbox=no_sandbox,
+        allowed=allowed,
+        with_shards=False,
+    )
     if built.manifest_id != lock.manifest_id:
         why = list(differing(lock, read_lock(Path(out) / LOCK)))
         raise UserError(
@@ -68,16 +81,16 @@ def moved(tree: Any, roots: Mapping[str, str]) -> Any:
     return tree
 
 
-def check_files(lock: Lock, path: Path) -> None:
+def check_files(lock: Lock, path: Path, allowed: Sequence[str] = ()) -> None:
     """Raise UserError for the first annotation file, or tokenizer, whose bytes are not those of the
     lock: before anything is admitted."""
-    recipe = load_recipe(path)
+    recipe = load_recipe(path, allowed)
     tokenizer = local_files.resolve(recipe.text.tokenizer, f"{path}: text: tokenizer")
     digests = Digests([str(path), "rebuild"])
     _check("tokenizer", str(tokenizer), digests.of(tokenizer), lock.tokenizer)
     sources: list[Source | HeldOut] = [*recipe.sources, *recipe.held_out]
     for source, locked in zip(sources, [*lock.sources, *lock.held_out], strict=True):
-        there = pin(source, str(path)).annotations
+        there = pin(source, str(path), recipe.allowed_paths).annotations
         if len(there) != len(locked.files):
             raise UserError(
                 f"{source.name}: {len(there)} annotation files, {len(locked.files)} when it was "

@@ -238,7 +238,8 @@ class PoolReader:
 
     def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
         rows = [self._told(source, member) for member in self._made.members_of(source, key)]
-        clips, frames = [], []
+        clips = []
+        frames = []
         shown = self._made.shown(rows[0]["clip_ids"])
         for clip_id, place in zip(shown, self._clip_places(shown), strict=True):
             where = self.extents.where(place)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixtures.console import Console
+from mixtures.recipe.allowed_paths import add_option
 from shards import tool_version
 from shards.errors import UserError, run_command
 
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--tower", required=True, help="file, folder or hf://ORG/NAME@COMMIT")
     start.add_argument("--recipe", type=Path, required=True, help="its layout, frames, tokenizer")
     start.add_argument("--out", type=Path, required=True, help="the model folder to write")
+    add_option(start)
     _add_run(commands)
     _add_of_runs(commands)
     _add_evaluate(commands)
@@ -157,7 +159,8 @@ def assemble(arguments: argparse.Namespace) -> None:
     from train.assemble import assemble
 
     out = arguments.out
-    count = assemble(arguments.decoder, arguments.tower, arguments.recipe, out)
+    recipe, allowed = arguments.recipe, arguments.allowed
+    count = assemble(arguments.decoder, arguments.tower, recipe, out, allowed)
     sys.stdout.write(f"{out}: {count:,} parameters; start a run with --init-from {out}\n")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,7 +34,9 @@ from train.weights.tables import stored_of
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
-def assemble(decoder: str, tower: str, recipe_path: Path, out: Path) -> int:
+def assemble(
+    decoder: str, tower: str, recipe_path: Path, out: Path, allowed: Sequence[str] = ()
+) -> int:
     """Write the model folder `out` in one step; the number of its parameters.
 
     The recipe gives layout, frames, media profile and tokenizer, and its arrangement the projector.
@@ -41,7 +44,7 @@ def assemble(decoder: str, tower: str, recipe_path: Path, out: Path) -> int:
     """
     if out.exists():
         raise UserError(f"{out}: is there already; give another --out, or remove it")
-    recipe = load_recipe(recipe_path)
+    recipe = load_recipe(recipe_path, allowed)
     tokenizer = read_tokenizer(recipe)
     codec = TextCodec(tokenizer, recipe.text.template, recipe.text.tokenizer)
     rules = Rules(view=recipe.frames, layout=recipe.layout, codec=codec)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixtures.recipe import fields
+from mixtures.recipe.allowed_paths import allowed_paths, check_here
 from mixtures.recipe.types import Archive, Benchmark, Benchmarks, HeldOut
 from mixtures.recipe.validate import repeated
 from pipeline.jobs.collect import gather
@@ -47,11 +48,11 @@ def load_benchmarks(path: Path) -> tuple[HeldOut, ...]:
     return tuple(_benchmark(benchmark) for benchmark in listed)
 
 
-def _mistakes(listed: Sequence[Benchmark]) -> Iterator[str]:
-    if not listed:
+def _mistakes(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
+    if not benchmarks:
         yield "benchmarks: empty; name at least one"
-    yield from repeated("benchmarks", listed)
-    for i, benchmark in enumerate(listed):
+    yield from repeated("benchmarks", benchmarks)
+    for i, benchmark in enumerate(benchmarks):
         if benchmark.copy and benchmark.dataset not in catalogue():
             yield (
                 f"benchmarks[{i}] ({benchmark.name}): copy: {benchmark.dataset!r} is not in the "
@@ -83,15 +84,27 @@ def _local(address: str, copy: str) -> str:
     return address.replace(_HUB, f"{copy.rstrip('/')}/")
 
 
-def build_index(path: str, out: str, address: str | None = None, *, uncaged: bool) -> LeakIndex:
-    """Make or renew the index `out` of the benchmarks in the file `path`."""
-    check_tools(uncaged=uncaged)
-    sources = [pin(source, path) for source in load_benchmarks(Path(path))]
+def build_index(
+    path: str,
+    out: str,
+    address: str | None = None,
+    *,
+    no_sandbox: bool,
+    allowed: Sequence[str] = (),
+) -> LeakIndex:
+    """Make or renew the index `out` of the benchmarks in the file `path`.
+
+    Links among their media may lead to the folders that are `allowed`.
+    """
+    folders = allowed_paths(allowed)
+    check_here(folders)
+    check_tools(no_sandbox=no_sandbox)
+    sources = [pin(source, path, folders) for source in load_benchmarks(Path(path))]
     Store(out).check_writable()
     pool = _work_pool(f"{out.rstrip('/')}.work")
     with connect(address) as workers, steps() as bars:
-        job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
-        check_nodes(job)
+        job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
+        check_nodes(job, folders)
         # the same steps as a build's: only the stage differs, so that frames are not kept
         admitted = admit(sources, gather(sources, "held_out", job), job, "admit")
         decode("held_out", admitted, job)

@@ -33,8 +33,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Ray, from a folder that all data lie below: recipes may name no others."""
-    monkeypatch.chdir(tmp_path.parent)
+    """Without Ray, from a folder without data: what may be named is the --root that is given."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(pipeline.build, "connect", lambda _: nullcontext(Here()))
 
 
@@ -79,7 +80,8 @@ def test_another_ffmpeg_is_said_first(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(pipeline.rebuild, "ffmpeg_build", lambda: "ffmpeg 99")
-    built = rebuild(str(world / "out" / LOCK), str(world / "pool"), str(tmp_path), {})
+    words = str(world / "out" / LOCK), str(world / "pool"), str(tmp_path)
+    built = rebuild(*words, {}, allowed=[str(world)])
     assert "here is ffmpeg 99: clips that the pool lacks may come" in capsys.readouterr().err
     assert built.manifest_id == read_lock(world / "out" / LOCK).manifest_id
 

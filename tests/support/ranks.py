@@ -23,7 +23,7 @@ import torch.distributed as dist
 from tests.support.tiny_run import ONE_THREAD, TINY, pool_of
 from tests.train.engine import watched
 from train.config import Config, Part, Stochastic, Stop, load_config
-from train.engine import checkpoint
+from train.engine import checkpoint, deepspeed_engine
 from train.loop import run
 from train.run_keys import Keep
 
@@ -76,6 +76,19 @@ def of_steps(steps: int, tower: str, chunk: int = 40) -> Config:
     return replace(SHARED, stop=stop, save_every=steps, tower_chunk=chunk, **TOWERS[tower])
 
 
+def fetch_all(patch: pytest.MonkeyPatch) -> None:
+    """Under ZeRO-3 no parameter stays gathered, as DeepSpeed would have small ones: all of them are
+    fetched and let go, in tests as at full size."""
+    wanted = deepspeed_engine.deepspeed_config
+
+    def without_threshold(config: Config, parameters: int) -> dict[str, Any]:
+        made = wanted(config, parameters)
+        made["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        return made
+
+    patch.setattr(deepspeed_engine, "deepspeed_config", without_threshold)
+
+
 def train(number: int, job: dict[str, Any]) -> None:
     """Go on to the last step under one ZeRO stage; keep this job's rows, and what it saved.
 
@@ -88,6 +101,7 @@ def train(number: int, job: dict[str, Any]) -> None:
     offload = job.get("offload", "none")
     config = replace(config, engine="deepspeed", zero_stage=job["stage"], offload=offload)
     with pytest.MonkeyPatch.context() as patch:
+        fetch_all(patch)
         watched.watch(patch)
         watched.plant(patch, set(job.get("bad", ())))
         run(config, manifest, pool_of(manifest), out)

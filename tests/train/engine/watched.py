@@ -70,6 +70,7 @@ def look(run: Training) -> None:
         part = part_of(name.removeprefix("module."))
         assert parameter.requires_grad == getattr(run.config.parts, part).train, name
         assert parameter.dtype == dtype, name
+        assert not getattr(parameter, "ds_persist", False), name
         wanted += getattr(parameter, "ds_shape", parameter.shape).numel() * parameter.requires_grad
     assert all(b.dtype == torch.float32 for b in model.buffers() if b.is_floating_point())
     held = moments(run.engine)
