@@ -16,12 +16,14 @@ from rich.table import Table
 
 from mixtures.console import Console, books_table, fitting
 from mixtures.diff import check_place, diff, explain
-from mixtures.manifest.files import load_manifest
+from mixtures.manifest.files import MANIFEST, load_manifest, write_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import MOST_WINDOWS
 from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import build_manifest
+from mixtures.recipe.allowed_paths import add_option
 from mixtures.recipe.load import load_recipe
+from shards import tool_version
 from shards.errors import run_command
 from shards.ids import canonical_json
 from shards.pool import Pool
@@ -36,6 +38,7 @@ DIFFERENCES = ("source", "share\na", "share\nb", "tokens\na", "tokens\nb", "kept
 SAMPLE = "pack position source key epoch tokens patches licence origin record clips"
 KEY_SHOWN = 16
 """Hex digits of keys and clip ids that are printed: enough to find one by; --json has all 32."""
+PLACED = "FOLDER, for its manifest.json, books and refusals; or FILE.json, for a manifest alone"
 PLACE = {
     "step": "any step, from 0, also beyond the length",
     "rank": "the process, from 0",
@@ -51,21 +54,23 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
         "plan", help="resolve a recipe over a pool, without any media work"
     )
     command.add_argument("recipe", help="a recipe, e.g. mixtures/demo_stage2.yaml")
     command.add_argument("--pool", required=True, help="the pool that a build made")
-    command.add_argument("--out", required=True, help="where to write: FOLDER/manifest.json")
+    command.add_argument("--out", required=True, help=PLACED)
+    add_option(command)
     command.set_defaults(run=run_plan)
     command = commands.add_parser("diff", help="what two manifests share and where they part")
-    command.add_argument("a", help="a manifest.json")
-    command.add_argument("b", help="another manifest.json")
+    command.add_argument("a", help="a manifest, or a folder with one")
+    command.add_argument("b", help="another one")
     command.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     command.set_defaults(run=run_diff)
     command = commands.add_parser("explain", help="which samples a rank sees at a step")
-    command.add_argument("manifest", help="a manifest.json")
+    command.add_argument("manifest", help="a manifest, or a folder with one")
     for name, told in PLACE.items():
         command.add_argument(f"--{name}", type=int, required=True, help=told)
     command.add_argument("--global-batch", type=int, help="packs of a step (default: world size)")
@@ -79,13 +84,16 @@ def run_plan(arguments: argparse.Namespace) -> None:
     """`plan`: write a manifest, its refusals and books; print what it comes to."""
     out = Path(arguments.out)
     # a folder is as good as the file in it
-    folder = out.parent if out.name == "manifest.json" else out
-    recipe = load_recipe(Path(arguments.recipe))
+    folder, name = (out.parent, out.name) if out.suffix == ".json" else (out, MANIFEST)
+    recipe = load_recipe(Path(arguments.recipe), arguments.allowed)
     pool = Pool(arguments.pool)
     # said before minutes of planning, not after
     Store(folder).check_writable()
     plan = build_manifest(recipe, pool)
-    plan.write(str(folder))
+    if name == MANIFEST:
+        plan.write(str(folder))
+    else:  # several manifests may lie in one folder; its books and refusals are of one alone
+        write_manifest(plan.manifest, str(folder), name)
     console = Console(highlight=False)
     # first what became of the records, then of the ratio, then what it comes to
     console.print(books_table(plan.books, console.width))
@@ -98,7 +106,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
     )
     if recipe.canonical_clips:
         console.print(f"{len(plan.manifest.copies)} clips are shown as copies of them")
-    console.print(f"{folder}/manifest.json: {plan.manifest.manifest_id}", soft_wrap=True)
+    console.print(f"{folder / name}: {plan.manifest.manifest_id}", soft_wrap=True)
 
 
 def ratio_table(manifest: Manifest) -> Table:

@@ -18,6 +18,7 @@ import argparse
 from rich.table import Column, Table
 
 from mixtures.console import Console, books_table
+from mixtures.recipe.allowed_paths import add_option
 from pipeline.build import Built, build
 from pipeline.jobs.job import Job
 from pipeline.jobs.leak_index import build_index
@@ -28,6 +29,7 @@ from pipeline.media import canary
 from pipeline.media.decode import check_tools
 from pipeline.report.page import write_report
 from pipeline.sources.catalogue import CATALOGUE, catalogue
+from shards import tool_version
 from shards.errors import UserError, run_command
 from shards.outcome import top_codes
 from shards.pool import Pool
@@ -44,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     command = commands.add_parser("build", help="recipe -> pool, manifest, shards, report")
     command.add_argument("recipe", help="a recipe, e.g. mixtures/demo_stage1.yaml")
@@ -52,10 +55,16 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
+    command.add_argument(
+        "--no-shards",
+        action="store_true",
+        help="manifest and report alone: `train run` reads the pool, `pack` writes shards later",
+    )
+    add_option(command)
     command.set_defaults(run=run_build)
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
     command.add_argument("manifest", help="a manifest.json")
@@ -83,19 +92,28 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
+    add_option(command)
     command.set_defaults(run=run_leaks_build)
     return top
 
 
 def run_build(arguments: argparse.Namespace) -> None:
     pool = arguments.pool or f"{arguments.out}/pool"
-    Console().print(f"decoding with {check_tools(uncaged=arguments.uncaged)}", highlight=False)
+    Console().print(
+        f"decoding with {check_tools(no_sandbox=arguments.no_sandbox)}", highlight=False
+    )
     built = build(
-        arguments.recipe, arguments.out, pool, arguments.address, uncaged=arguments.uncaged
+        arguments.recipe,
+        arguments.out,
+        pool,
+        arguments.address,
+        no_sandbox=arguments.no_sandbox,
+        allowed=arguments.allowed,
+        with_shards=not arguments.no_shards,
     )
     page = write_report(arguments.out, pool)
     show(built, page)
@@ -154,7 +172,11 @@ def run_sandbox(_: argparse.Namespace) -> None:
 
 def run_leaks_build(arguments: argparse.Namespace) -> None:
     index = build_index(
-        arguments.benchmarks, arguments.out, arguments.address, uncaged=arguments.uncaged
+        arguments.benchmarks,
+        arguments.out,
+        arguments.address,
+        no_sandbox=arguments.no_sandbox,
+        allowed=arguments.allowed,
     )
     counts = "records records_refused without_media questions media media_refused".split()
     table = Table("benchmark", *(name.replace("_", " ") for name in counts), box=None)
@@ -175,7 +197,8 @@ def show(built: Built, page: str) -> None:
             f"refused), {each.text} ask its questions ({each.text_refused} refused)",
             highlight=False,
         )
-    show_sizes(console, built.sizes)
+    if built.sizes is not None:
+        show_sizes(console, built.sizes)
     console.print(f"manifest_id {built.manifest_id}\nreport      {page}", highlight=False)
     for source in (books.source for books in built.books):
         for code in top_codes(built.refusals, source):

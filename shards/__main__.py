@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from shards import tool_version
 from shards.errors import UserError, run_command
 from shards.store import Store
 from shards.verify import damage
@@ -19,6 +20,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = parser.add_subparsers(dest="command", required=True)
     verify = commands.add_parser("verify", help="check every byte, name what is damaged")
     verify.add_argument("dir", help="a folder written by `python -m pipeline pack` or `build`")

@@ -224,7 +224,8 @@ def read_books(store: Store) -> tuple[tuple[Books, ...], dict[str, pa.Table]]:
     value = _ENVELOPE.unseal(store.get(BOOKS), store.path(BOOKS))
     tables = {}
     for name, digest in value["tables"].items():
-        data, where = store.get(name), store.path(name)
+        data = store.get(name)
+        where = store.path(name)
         if sha256_hex(data) != digest:
             raise DamagedData(f"{where}: not the table that {BOOKS} names; build again")
         tables[name] = read_table(data, where)

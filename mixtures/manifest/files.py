@@ -37,18 +37,20 @@ from shards.errors import DamagedData, UserError
 from shards.ids import canonical_json, sha256_hex
 from shards.store import Store
 
+MANIFEST = "manifest.json"
+"""What a build and a plan call a manifest in its folder."""
 DIGESTED_POSITIONS = 65_536
 """Positions from the start on whose keys `order_digest` covers."""
 
 
-def write_manifest(manifest: Manifest, folder: str) -> None:
-    """Tables first, `manifest.json` last."""
+def write_manifest(manifest: Manifest, folder: str, name: str = MANIFEST) -> None:
+    """Tables first, the manifest `name` last."""
     store = Store(folder)
-    # `manifest.json` comes last: a folder without it is no manifest, whatever else is there
+    # the manifest comes last: a folder without it is no manifest, whatever else is there
     for digest, array in _arrays(manifest).items():
         store.put(npy_name(digest), npy_bytes(array))
     store.put(tokenizer_name(manifest.contents.text.tokenizer_sha256), manifest.tokenizer)
-    store.put("manifest.json", canonical_json(manifest.contents.to_json()))
+    store.put(name, canonical_json(manifest.contents.to_json()))
 
 
 def _arrays(manifest: Manifest) -> dict[str, NDArray[Any]]:
@@ -69,7 +71,12 @@ def _arrays(manifest: Manifest) -> dict[str, NDArray[Any]]:
 
 
 def load_manifest(path: str | Path) -> Manifest:
-    """Read and verify a manifest and the files beside it; the errors name what differs."""
+    """Read and verify a manifest and the files beside it; the errors name what differs.
+
+    `path` is its file, or the folder of a build with its `manifest.json`.
+    """
+    if not str(path).endswith(".json"):
+        path = f"{str(path).rstrip('/')}/{MANIFEST}"
     folder, _, name = str(path).rpartition("/")
     store = Store(folder or "/" * str(path).startswith("/") or ".")
     try:

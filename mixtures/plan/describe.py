@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +53,7 @@ from mixtures.versions import (
     SCHEDULE_ALGO,
     TEXT_VERSION,
 )
+from shards import tool_version
 from shards.ids import sha256_hex
 from shards.leak_index import LeakIndex
 
@@ -93,7 +93,7 @@ def describe(
         manifest_version=MANIFEST_VERSION,
         # named last: the id is the digest of all the rest
         manifest_id="",
-        tool=Tool(name="slowfast-mix", version=_tool_version()),
+        tool=Tool(name="slowfast-mix", version=tool_version()),
         recipe=choices,
         seed=recipe.seed,
         length=order.length,
@@ -119,13 +119,6 @@ def describe(
         join=None if join is None else JoiningRule(algo=JOIN_ALGO, **asdict(join)),
         canonical=_canonical(copies) if recipe.canonical_clips else None,
     ).named()
-
-
-def _tool_version() -> str:
-    try:
-        return version("slowfast-mix")
-    except PackageNotFoundError:
-        return "source tree"
 
 
 def _digest(table: NDArray[np.void] | NDArray[np.integer]) -> str:

@@ -122,6 +122,18 @@ def test_a_build_whose_count_was_tampered_with_publishes_nothing(
     assert left == {"books.json", "refused.parquet", "leaks.parquet", "report.html"}
 
 
+def test_without_shards_there_is_a_manifest_and_a_page(world: World, tmp_path: Path) -> None:
+    other = World(tmp_path, world.recipe)
+    shutil.copytree(world.pool, other.pool)
+    done = build(other, "--no-shards")
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in other.out.iterdir()}
+    assert "shards" not in names and {"manifest.json", "report.html"} <= names
+    assert other.manifest_id() == world.manifest_id()
+    refused = build(world, "--no-shards")
+    assert refused.returncode == 2 and "leave out --no-shards" in refused.stderr
+
+
 def index_of(world: World) -> list[dict[str, object]]:
     path = world.out / "shards/index.parquet"
     rows: list[dict[str, object]] = read_table(path.read_bytes(), str(path)).to_pylist()

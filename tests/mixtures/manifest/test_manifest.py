@@ -16,12 +16,12 @@ import pytest
 from mixtures.__main__ import main
 from mixtures.diff import diff, explain
 from mixtures.manifest.draws import Draws
-from mixtures.manifest.files import load_manifest
+from mixtures.manifest.files import load_manifest, write_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import Packs
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
-from shards.errors import DamagedData, UserError
+from shards.errors import DamagedData, MissingData, UserError
 from shards.ids import canonical_json
 from shards.index import NAMED, table_of
 from shards.pool import Pool
@@ -366,6 +366,19 @@ def test_the_command_line_plans_explains_and_diffs(
     assert "same manifest" in run("diff", out, out)
     ranks = ("--step", 0, "--rank", 0, "--world-size", 1, "--global-batch", 2)
     assert len(json.loads(run("explain", out, *ranks, "--json"))) == 2
+
+
+def test_manifests_of_other_names_share_a_folder_and_folders_stand_for_theirs(
+    tmp_path: Path,
+) -> None:
+    first = planned(tmp_path / "a", made())
+    other = planned(tmp_path / "b", made(), ratios=dict.fromkeys(RATIOS, "weight: 1"))
+    write_manifest(first, str(tmp_path / "out"))
+    write_manifest(other, str(tmp_path / "out"), "other.json")
+    assert load_manifest(tmp_path / "out").manifest_id == first.manifest_id
+    assert load_manifest(tmp_path / "out/other.json").manifest_id == other.manifest_id
+    with pytest.raises(MissingData, match=r"a/b/manifest\.json: not there"):
+        load_manifest(tmp_path / "out/a/b")
 
 
 def test_a_mistake_on_the_command_line_is_one_line_and_status_2(tmp_path: Path) -> None:

@@ -42,15 +42,15 @@ from pipeline.report.page import (
 from pipeline.stages import write_shard
 from shards import index
 from shards.errors import UserError
+from shards.extents import tar_bytes
 from shards.ids import sha256_hex, short_hash
 from shards.outcome import Refused, read_books, write_books
 from shards.pool import Pool
 from shards.reader import PoolReader
 from shards.receipts import Work
-from shards.sample import Clip, Turn, digest_turns, key_of, turns_to_json
+from shards.sample import Clip, Turn, clip_members, digest_turns, key_of, turns_to_json
 from shards.store import Store
 from shards.verify import RECEIPT, read_receipt
-from shards.writer import clip_members, tar_bytes
 
 HOSTILE = '<script>alert("x")</script> & <img src=http://example.org/x.png>'
 RECIPE = """
@@ -399,6 +399,21 @@ def test_a_missing_file_is_named(built: tuple[str, str], name: str) -> None:
             write_report(*built)
     finally:
         moved.rename(path)
+
+
+def test_a_build_without_shards_has_its_page(built: tuple[str, str], text: str) -> None:
+    shards = Path(built[0], "shards")
+    moved = shards.rename(shards.with_suffix(".away"))
+    try:
+        page = Path(write_report(*built)).read_text()
+    finally:
+        moved.rename(shards)
+    apart = [
+        pair
+        for pair in zip(text.splitlines(), page.splitlines(), strict=True)
+        if len(set(pair)) > 1
+    ]
+    assert len(apart) == 1 and "<dt>shards</dt><dd>0</dd>" in apart[0][1]
 
 
 def test_shards_of_another_manifest_are_named(built: tuple[str, str]) -> None:
