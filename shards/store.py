@@ -41,15 +41,18 @@ class Store:
         self.is_local = isinstance(filesystem, LocalFileSystem)
 
     def path(self, name: str) -> str:
+        """The name as the file system has it."""
         return f"{self.root.rstrip('/')}/{name}"
 
     def check_writable(self) -> None:
+        # the nearest folder that exists: nothing is made to find out
         """Raise UserError before any work if nothing can be written here; makes no folder."""
         store = self
         if self.is_local:
             root = Path(self.root)
             store = Store(next(path for path in (root, *root.parents) if path.exists()))
         try:
+            # object stores tell rights only when they are used
             name = f"write-test-{secrets.token_hex(4)}"
             store.put(name, b"")
             store.remove(name)
@@ -65,6 +68,8 @@ class Store:
         if self.is_local:
             return self._commit(name, data, replace=False)
         try:
+            # mode "create": If-None-Match on object stores, so that no writer replaces another's
+            # bytes
             self.filesystem.pipe_file(self.path(name), data, mode="create")
         except FileExistsError:
             return False
@@ -81,6 +86,7 @@ class Store:
         """The bytes of `name`, or `nbytes` of them from `offset`; MissingData if it is gone."""
         try:
             if self.is_local:
+                # pread of a range: no more is read than was asked for
                 with Path(self.path(name)).open("rb") as file:
                     size = os.fstat(file.fileno()).st_size - offset if nbytes is None else nbytes
                     return os.pread(file.fileno(), size, offset)
@@ -94,6 +100,8 @@ class Store:
             yield from map(self.get, names)
         else:
             with ThreadPoolExecutor(AT_A_TIME) as threads:
+                # windows of requests: results come in order, a slow consumer holds up the next
+                # window
                 for start in range(0, len(names), _AHEAD):  # a slow reader must not be overrun
                     yield from threads.map(self.get, names[start : start + _AHEAD])
 
@@ -102,6 +110,7 @@ class Store:
             try:
                 data: bytes = self.filesystem.cat_file(self.path(name), start=start, end=end)
                 return data
+            # these do not pass by waiting
             except (FileNotFoundError, PermissionError):
                 raise
             except Exception as error:  # every file system has errors of its own
@@ -111,6 +120,7 @@ class Store:
         raise AssertionError("the last attempt returns or raises")
 
     def exists(self, name: str) -> bool:
+        """Whether the name holds bytes."""
         return bool(self.filesystem.exists(self.path(name)))
 
     def remove(self, name: str) -> None:
@@ -121,6 +131,7 @@ class Store:
     def list(self, folder: str) -> list[str]:
         """Names directly under `folder`, sorted; empty if it is not there."""
         try:
+            # no details: one listing, not a request for each name
             found = self.filesystem.ls(self.path(folder), detail=False)
         except FileNotFoundError:
             return []
@@ -130,10 +141,12 @@ class Store:
     def _commit(self, name: str, data: bytes, *, replace: bool) -> bool:
         final = Path(self.path(name))
         final.parent.mkdir(parents=True, exist_ok=True)
+        # unique per process and call: two writers never share a temporary file
         temporary = final.with_name(
             f".{final.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}"
         )
         try:
+            # data to the disk before the name can be seen
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -141,6 +154,7 @@ class Store:
             if replace:
                 temporary.replace(final)
             else:
+                # a hard link fails where the name exists: the first one wins, atomically
                 final.hardlink_to(temporary)
         except FileExistsError:
             return False
@@ -152,6 +166,7 @@ class Store:
             raise
         finally:
             temporary.unlink(missing_ok=True)
+        # the name to the disk: a rename is durable only once the folder is
         _fsync_folder(final.parent)
         return True
 
@@ -174,6 +189,7 @@ def private_folder(path: Path) -> Path:
     remedy = "name a folder of your own, or remove this one"
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # opened, then judged by its descriptor: nobody can swap it in between
         held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
         raise UserError(f"{path}: no folder for you alone: {error.strerror}; {remedy}") from error

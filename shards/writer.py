@@ -28,12 +28,14 @@ def tar_bytes(groups: Iterable[Sequence[tuple[str, bytes]]]) -> tuple[bytes, lis
     """
     buffer = io.BytesIO()
     extents = []
+    # USTAR: no extended headers, whose times and ids would differ from run to run
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for group in groups:
             start = buffer.tell()
             for name, payload in group:
                 tar.addfile(_member(name, len(payload)), io.BytesIO(payload))
             extents.append((start, buffer.tell()))
+    # crc32 over headers, payloads and padding: all that a reader fetches
     data = buffer.getvalue()
     return data, [
         Extent(offset=start, extent=end - start, crc32=zlib.crc32(data[start:end]))
@@ -56,6 +58,7 @@ def sample_members(
 ) -> list[tuple[str, bytes]]:
     """The two members of a sample in a shard: `<position>_<key>.json` and `.mjpeg`."""
     if not KEY_PATTERN.fullmatch(sample.key):
+        # names sort as positions do, and stock webdataset groups by the stem
         raise AssertionError(f"not a sample key: {sample.key!r}")
     stem = f"{position:012d}_{sample.key}"
     payload = b"".join(b"".join(clip) for clip in frames)

@@ -165,6 +165,7 @@ class RandomInit:
 
 
 def _init(value: Any) -> str | RandomInit:
+    # a place is judged when it is opened; here only that it is one
     if isinstance(value, str) and value.strip() and value.isprintable():
         return value
     seed = value.get("random") if isinstance(value, dict) and len(value) == 1 else None
@@ -407,21 +408,24 @@ def load_config(path: Path) -> Config:
 def _moved(tree: Any) -> Iterator[str]:
     """A line for each key of before; it is taken out of the tree."""
     for (*outer, name), now in MOVED.items():
-        inner = tree
+        # walks down to the mapping that would hold the key
+        branch = tree
         for step in outer:
-            inner = inner.get(step) if isinstance(inner, dict) else None
-        if isinstance(inner, dict) and name in inner:
-            del inner[name]
+            branch = branch.get(step) if isinstance(branch, dict) else None
+        if isinstance(branch, dict) and name in branch:
+            del branch[name]
             yield ": ".join([*outer, f"the key {name!r} is no more; write {now}"])
 
 
 def _conflicts(config: Config) -> Iterator[str]:
     """A line for each thing that keys may not say together."""
+    # one end: two would leave open which comes first
     ends = [name for name, value in asdict(config.stop).items() if value is not None]
     if len(ends) != 1:
         yield f"stop: says {' and '.join(ends) or 'nothing'}; write one of steps, tokens, epochs"
     if not any(part.train for part in _parts(config).values()):
         yield "parts: no part is trained; write `train: true` for one"
+    # for timings only: without fp32 masters small updates are lost in rounding
     if config.optimizer_state == "bf16" and (config.engine, config.precision) != ("torch", "bf16"):
         yield "optimizer_state: bf16 is for `engine: torch` and `precision: bf16`; write fp32"
     if config.offload != "none" and config.engine != "deepspeed":
@@ -430,6 +434,7 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield "offload: weights lie on the CPU under `zero_stage: 3` only; write optimizer"
     if config.stochastic.keep != 1 and not config.parts.tower.train:
         yield "stochastic: the tower is not trained; remove the key"
+    # one of N frames: other shares would need draws of unequal runs
     if config.stochastic.keep.numerator != 1:
         yield f"stochastic: keep: {config.stochastic.keep} is not 1/N; write 1/4, or another 1/N"
     if config.parts.projector.checkpoint:
@@ -444,6 +449,7 @@ def _without_effect(tree: Any) -> Iterator[str]:
         yield f"schedule: decay: nothing decays so under `kind: {kind}`; remove it"
     if "floor" in schedule and kind == "constant":
         yield "schedule: floor: nothing falls under `kind: constant`; remove it"
+    # read from the tree, since a default that was not written is no mistake
     for name, part in tree.get("parts", {}).items():
         frozen = ("lr", "weight_decay", *(["checkpoint"] if name == "tower" else []))
         for key_ in frozen if part.get("train") is False else ():
@@ -471,8 +477,10 @@ def digest(config: Config) -> str:
     Of a part that is not trained, checkpoints hold the digest of its weights, wherever they lie.
     """
     value = {name: item for name, item in asdict(config).items() if name not in _HOW_NOT_WHAT}
+    # recomputation changes when activations are computed, not what they are
     for part in value["parts"].values():
         del part["checkpoint"]
+        # whatever place the weights came from: their digest is in the checkpoint
         if not part["train"]:
             del part["init"]
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
@@ -482,11 +490,12 @@ def check_layout(config: Config, layout: LayoutConfig, where: str) -> None:
     """Raise UserError where the config was written for another layout than the manifest's."""
     if config.layout is None:
         return
-    own = asdict(config.layout)
-    theirs = asdict(layout)
-    for name, wanted in own.items():
-        if wanted != theirs[name]:
+    # layouts are compared as written out, with their defaults
+    stated = asdict(config.layout)
+    actual = asdict(layout)
+    for name, expected in stated.items():
+        if expected != actual[name]:
             raise UserError(
-                f"layout: {name}: the config says {wanted}, the manifest {where} says "
-                f"{theirs[name]}; change the config, or plan another manifest"
+                f"layout: {name}: the config says {expected}, the manifest {where} says "
+                f"{actual[name]}; change the config, or plan another manifest"
             )

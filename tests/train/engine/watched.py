@@ -54,17 +54,17 @@ def watch(patch: pytest.MonkeyPatch) -> None:
 
     def resume(run: Training) -> None:
         started(run)
-        look(run)
+        clip_view(run)
 
     def train(run: Training) -> None:
         trained(run)
-        look(run)
+        clip_view(run)
 
     patch.setattr(loop, "resume", resume)
     patch.setattr(loop, "train", train)
 
 
-def look(run: Training) -> None:
+def clip_view(run: Training) -> None:
     """The engine trains the config's parts and no others, and holds states of those alone."""
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[run.config.precision]
     model = getattr(run.engine, "engine", run.engine.model)  # as DeepSpeed wraps it
