@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mixtures.plan.build_manifest import Plan, build_manifest
+from mixtures.recipe.allowed_paths import check_here
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Recipe
 from mixtures.selection.leak_counts import Matched, by_benchmark
@@ -60,11 +61,16 @@ def build(
     address: str | None = None,
     *,
     no_sandbox: bool = False,
+    allowed: Sequence[str] = (),
     with_shards: bool = True,
 ) -> Built:
-    """Run the recipe: everything a person can have got wrong is refused before any work."""
+    """Run the recipe: everything a person can have got wrong is refused before any work.
+
+    It may name files in its own folder, the current one, and the folders that are `allowed`.
+    """
     # a mistake in the recipe costs seconds, not the hours until its step is reached
-    recipe = load_recipe(Path(recipe_path))
+    recipe = load_recipe(Path(recipe_path), allowed)
+    check_here(recipe.allowed_paths)
     check_tools(no_sandbox=no_sandbox)
     if recipe.leaks:
         match_leaks.index_of(recipe.leaks.index)
@@ -78,7 +84,7 @@ def build(
     bounds = {source.name: source.max_refused for source in recipe.sources}
     with connect(address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
-        check_nodes(job)
+        check_nodes(job, recipe.allowed_paths)
         # the limit watches the recipe's sources only: held-out data are not up to their author
         watched = replace(job, failure_limit=FailureLimit(bounds))
         gathered = gather(sources, "decode", watched)
@@ -137,9 +143,8 @@ def planned(
 def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]:
     """(sources, held-out data) with every address pinned: what is not there is said before work."""
     resolve(recipe.text.tokenizer, f"{where}: text: tokenizer")
-    return [pin(source, where) for source in recipe.sources], [
-        pin(source, where) for source in recipe.held_out
-    ]
+    pinned = partial(pin, where=where, allowed=recipe.allowed_paths)
+    return [pinned(one) for one in recipe.sources], [pinned(one) for one in recipe.held_out]
 
 
 def compare(

@@ -68,19 +68,25 @@ ROOMS = {
     },
     "train": {
         "json_files": "",
+        "ranks": "",
         "config": "",
         "schedule": "config",
         "guard": "config",
         "data": "",
         "model": "data",
         "weights": "config data model",
-        "engine": "json_files config guard data model",
+        "engine": "json_files ranks config guard data model",
         "sizing": "config model",
         "model_folder": "json_files config data weights model engine",
         "assemble": "config data model weights model_folder",
         "evaluation": "json_files data model model_folder",
-        "loop": "json_files config schedule guard data weights engine model_folder",
-        "__main__": "config weights sizing assemble evaluation loop",
+        "run_folder": "json_files ranks config engine",
+        "export": "json_files config model weights engine model_folder",
+        "loop": "json_files ranks config schedule guard data weights engine model_folder "
+        "run_folder export",
+        "reproduce": "ranks config schedule engine run_folder loop",
+        "on_ray": "",
+        "__main__": "config weights engine sizing assemble evaluation export loop reproduce on_ray",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}

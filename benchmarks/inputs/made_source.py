@@ -10,6 +10,7 @@ from typing import Any
 import simplejpeg
 
 from mixtures.tokens.text import TextCodec
+from shards.extents import tar_bytes
 from shards.ids import canonical_json, sha256_hex, short_hash
 from shards.index import (
     CLIPS,
@@ -25,19 +26,18 @@ from shards.index import (
 )
 from shards.pool import Pool
 from shards.receipts import Work
-from shards.sample import Clip, Turn, digest_turns, key_of, turns_to_json
-from shards.writer import clip_members, tar_bytes
+from shards.sample import Clip, Turn, clip_members, digest_turns, key_of, turns_to_json
 
 REVISION = "r"
 CLIPS_PER_PART = 256
 Scene = tuple[list[bytes], list[Turn]]
-"""The JPEGs of a clip at 2 frames a second, and the conversation about it."""
+"""The JPEGs of a clip at 2 frames a second, and the conversation about it; no JPEGs: text alone."""
 
 
 def commit_source(
     pool: Pool, codec: TextCodec, source: str, scenes: Iterable[Scene], *, apart: bool = False
 ) -> None:
-    """One clip and one sample per scene: parts, clip index, samples, lengths.
+    """One clip, if it has any, and one sample per scene: parts, clip index, samples, lengths.
 
     With `apart` every question and its answer are a sample of their own, over the scene's clip.
     """
@@ -45,11 +45,12 @@ def commit_source(
     lengths: list[dict[str, Any]] = []
     numbered = enumerate(scenes)
     while group := list(islice(numbered, CLIPS_PER_PART)):
-        clips = [_clip(pool, source, number, jpegs) for number, (jpegs, _) in group]
-        _commit_part(pool, source, clips, [jpegs for _, (jpegs, _) in group])
-        for clip, (number, (_, scene)) in zip(clips, group, strict=True):
+        shown = [(number, jpegs) for number, (jpegs, _) in group if jpegs]
+        clips = {number: _clip(pool, source, number, jpegs) for number, jpegs in shown}
+        _commit_part(pool, source, list(clips.values()), [jpegs for _, jpegs in shown])
+        for number, (_, scene) in group:
             for turns in _questions(scene) if apart else [scene]:
-                row = _sample_row(source, number, turns, clip)
+                row = _sample_row(source, number, turns, clips.get(number))
                 samples.append(row)
                 counted = {"source": source, "key": row["key"], "tokens": codec.count_turns(turns)}
                 lengths.append(counted)
@@ -142,15 +143,16 @@ def _commit_samples(
     )
 
 
-def _sample_row(source: str, number: int, turns: list[Turn], clip: Clip) -> dict[str, Any]:
+def _sample_row(source: str, number: int, turns: list[Turn], clip: Clip | None) -> dict[str, Any]:
+    clip_ids = [] if clip is None else [clip.clip_id]
     return {
         "source": source,
         "revision": REVISION,
-        "key": key_of(turns, [clip.clip_id]),
+        "key": key_of(turns, clip_ids),
         "record": f"{source}-{number}",
         "turns": canonical_json(turns_to_json(turns)).decode(),
         "turns_digest": digest_turns(turns),
-        "clip_ids": [clip.clip_id],
+        "clip_ids": clip_ids,
         "dataset": "d",
         "licence": "mit",
         "num_turns": len(turns),

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixtures.recipe import fields
+from mixtures.recipe.allowed_paths import allowed_paths, check_here
 from mixtures.recipe.types import Archive, Benchmark, Benchmarks, HeldOut
 from mixtures.recipe.validate import repeated
 from pipeline.jobs.collect import gather
@@ -83,15 +84,27 @@ def _local(address: str, copy: str) -> str:
     return address.replace(_HUB, f"{copy.rstrip('/')}/")
 
 
-def build_index(path: str, out: str, address: str | None = None, *, no_sandbox: bool) -> LeakIndex:
-    """Make or renew the index `out` of the benchmarks in the file `path`."""
+def build_index(
+    path: str,
+    out: str,
+    address: str | None = None,
+    *,
+    no_sandbox: bool,
+    allowed: Sequence[str] = (),
+) -> LeakIndex:
+    """Make or renew the index `out` of the benchmarks in the file `path`.
+
+    Links among their media may lead to the folders that are `allowed`.
+    """
+    folders = allowed_paths(allowed)
+    check_here(folders)
     check_tools(no_sandbox=no_sandbox)
-    sources = [pin(source, path) for source in load_benchmarks(Path(path))]
+    sources = [pin(source, path, folders) for source in load_benchmarks(Path(path))]
     Store(out).check_writable()
     pool = _work_pool(f"{out.rstrip('/')}.work")
     with connect(address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
-        check_nodes(job)
+        check_nodes(job, folders)
         # the same steps as a build's: only the stage differs, so that frames are not kept
         admitted = admit(sources, gather(sources, "held_out", job), job, "admit")
         decode("held_out", admitted, job)

@@ -57,11 +57,12 @@ class _Attempt(Generic[Unit]):
 class Workers:
     """The processes that do the work; made by `connect`.
 
-    `umask` is that of this process, where workers were started under a narrower one.
+    `umask` is that of this process, where workers were started under a narrower one; `package` the
+    folder that a Ray job shipped to every machine, None where this is no such job.
     """
 
-    def __init__(self, umask: int | None = None) -> None:
-        self.umask = umask
+    def __init__(self, umask: int | None = None, package: Path | None = None) -> None:
+        self.umask, self.package = umask, package
 
     def _remote(self, function: Callable[..., Result], cpus: int) -> Any:
         umask = self.umask
@@ -208,6 +209,12 @@ def _check_token() -> None:
         )
 
 
+def _package() -> Path | None:
+    """The working directory of this job, if Ray unpacked it out of a package."""
+    shipped = str(ray.get_runtime_context().runtime_env.get("working_dir", ""))
+    return Path.cwd() if shipped.endswith(".zip") else None
+
+
 @contextmanager
 def connect(address: str | None) -> Iterator[Workers]:
     """Workers at `address` (or RAY_ADDRESS, which `ray job submit` sets), else started here."""
@@ -227,6 +234,6 @@ def connect(address: str | None) -> Iterator[Workers]:
     except Exception as error:  # a node that is too slow to start is a bare one
         raise UserError(_not_started(address, error)) from error
     try:
-        yield Workers(umask)
+        yield Workers(umask, _package())
     finally:
         ray.shutdown()

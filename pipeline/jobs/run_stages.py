@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from mixtures.recipe.allowed_paths import check_here
 from mixtures.recipe.types import Source
 from pipeline.jobs.collect import Gathered
 from pipeline.jobs.job import Job, each
+from pipeline.jobs.job_package import media_told
 from pipeline.jobs.ray_executor import Died, Workers
 from pipeline.media.decode import check_tools
 from pipeline.sources.name_notes import names_told
@@ -22,11 +25,21 @@ from shards.index import NAMED, REFUSED, UNREAD
 from shards.pool import Pool, Receipt
 
 
-def check_nodes(job: Job) -> None:
-    """Say how every other machine of the cluster decodes; UserError if its sandbox is open."""
-    there = job.workers.each_node(partial(check_tools, no_sandbox=job.no_sandbox))
+def check_nodes(job: Job, folders: Sequence[Path]) -> None:
+    """Say how every other machine of the cluster decodes, and whether a package carries media.
+
+    UserError if the sandbox of one is open, or if it lacks one of the folders that were allowed.
+    """
+    there = job.workers.each_node(partial(_check_node, folders, job.no_sandbox))
     for node, tools in sorted(there.items()):
         job.bars.say(f"{node}: decoding with {tools}")
+    if told := media_told(job.workers.package):
+        job.bars.say(told)
+
+
+def _check_node(folders: Sequence[Path], no_sandbox: bool) -> str:
+    check_here(folders)
+    return check_tools(no_sandbox=no_sandbox)
 
 
 def admit(

@@ -25,13 +25,13 @@ from pipeline.media.frame_difference import differences
 from pipeline.media.image_sequences import decode_all
 from pipeline.stages.media_rows import MediaRow
 from pipeline.stages.open_media import open_address
+from shards.extents import tar_bytes
 from shards.ids import sha256_hex
 from shards.index import CLIPS, FINGERPRINTS, REFUSED, table_of
 from shards.outcome import DEATHS, Refused
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
-from shards.sample import Clip
-from shards.writer import clip_members, tar_bytes
+from shards.sample import Clip, clip_members
 
 DECODE_VERSION = "4"
 

@@ -195,6 +195,13 @@ def _row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return *(row[column] for column in order), row.get("fps") or 0
 
 
+def _decoding(unit: ArchiveUnit, folder: Path) -> MediaUnit:
+    """How members are decoded, whose bytes pass through a folder."""
+    return MediaUnit(
+        pool=unit.pool, stage=unit.stage, rows=(), scratch=folder, no_sandbox=unit.no_sandbox
+    )
+
+
 class _Passing:
     """One archive while its members pass by."""
 
@@ -219,13 +226,7 @@ class _Passing:
         kind = kind_of(paths[0].name)
         # two scratch folders: members in memory, large ones and folders of pictures on disk
         with scratch(memory()) as self.scratch, scratch(disk()) as self.large:
-            decoding = MediaUnit(
-                pool=unit.pool,
-                stage=unit.stage,
-                rows=(),
-                scratch=self.scratch,
-                no_sandbox=unit.no_sandbox,
-            )
+            decoding = _decoding(unit, self.scratch)
             self.folders = PictureFolders(
                 self.place, self.large, self.wanted.folders_named, self._close
             )

@@ -17,12 +17,13 @@ from mixtures.manifest.draws import Draws, SampleReference
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from shards.errors import DamagedData
+from shards.extents import tar_bytes
 from shards.ids import sha256_hex
 from shards.index import SHARD_INDEX, read_table, table_of, write_table
 from shards.pool import Pool
 from shards.reader import PoolReader, Stored
+from shards.sample import sample_members
 from shards.store import Store
-from shards.writer import sample_members, tar_bytes
 
 DIGEST = b"shard_sha256"
 """In a part of the index: the digest of the shard that it describes."""

@@ -22,12 +22,19 @@ import torch.distributed as dist
 
 from tests.support.tiny_run import ONE_THREAD, TINY, pool_of
 from tests.train.engine import watched
-from train.config import Config, Part, Stochastic, Stop, load_config
-from train.engine import checkpoint
+from train.config import Config, Keep, Part, Stochastic, Stop, load_config
+from train.engine import checkpoint, deepspeed_engine
 from train.loop import run
 
 STEPS = 10
-SHARED = replace(TINY, stop=Stop(steps=STEPS), global_batch=5, save_every=2, tower_chunk=40)
+SHARED = replace(
+    TINY,
+    stop=Stop(steps=STEPS),
+    global_batch=5,
+    save_every=2,
+    tower_chunk=40,
+    keep=Keep(last=STEPS),
+)
 _AGAIN = Part(lr=TINY.parts.tower.lr, checkpoint=True)
 TOWERS: dict[str, dict[str, Any]] = {
     "tuned": {},
@@ -68,6 +75,19 @@ def of_steps(steps: int, tower: str, chunk: int = 40) -> Config:
     return replace(SHARED, stop=stop, save_every=steps, tower_chunk=chunk, **TOWERS[tower])
 
 
+def fetch_all(patch: pytest.MonkeyPatch) -> None:
+    """Under ZeRO-3 no parameter stays gathered, as DeepSpeed would have small ones: all of them are
+    fetched and let go, in tests as at full size."""
+    wanted = deepspeed_engine.deepspeed_config
+
+    def without_threshold(config: Config, parameters: int) -> dict[str, Any]:
+        made = wanted(config, parameters)
+        made["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+        return made
+
+    patch.setattr(deepspeed_engine, "deepspeed_config", without_threshold)
+
+
 def train(number: int, job: dict[str, Any]) -> None:
     """Go on to the last step under one ZeRO stage; keep this job's rows, and what it saved.
 
@@ -80,6 +100,7 @@ def train(number: int, job: dict[str, Any]) -> None:
     offload = job.get("offload", "none")
     config = replace(config, engine="deepspeed", zero_stage=job["stage"], offload=offload)
     with pytest.MonkeyPatch.context() as patch:
+        fetch_all(patch)
         watched.watch(patch)
         watched.plant(patch, set(job.get("bad", ())))
         run(config, manifest, pool_of(manifest), out)
@@ -90,7 +111,6 @@ def train(number: int, job: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    checkpoint.KEEP = STEPS
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     for place, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
         train(job.get("number", place), job)

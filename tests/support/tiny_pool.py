@@ -32,6 +32,7 @@ sources:
   - {{name: pictures, dataset: d, format: llava_json, annotations: a, licence: mit, {pictures}}}
   - {{name: clips, dataset: d, format: llava_json, annotations: a, licence: mit, {clips}}}
 """
+TALK = "  - {name: talk, dataset: d, format: llava_json, annotations: a, licence: mit, weight: 3}\n"
 
 
 def tiny_manifest(
@@ -41,9 +42,11 @@ def tiny_manifest(
     timestamps: str = "none",
     ratio: tuple[str, str] = ("weight: 1", "weight: 2"),
     join: str = "",
+    talk: bool = False,
 ) -> Path:
     """`folder/pool` with 12 pictures and 18 clips; returns `folder/build/manifest.json`.
 
+    `talk` adds 9 conversations without pictures, long enough for packs that hold nothing else.
     With `join` (the bounds of `join_by_clip`) every question is a sample of its own in the pool.
     """
     tokenizer = folder / "tokenizer.json"
@@ -57,6 +60,7 @@ def tiny_manifest(
         clips=ratio[1],
         length="length: 60" if ratio[0].startswith("weight") else "",
     )
+    text += TALK * talk
     text += f"join_by_clip: {{{join}}}\n" if join else ""
     path = folder / "recipe.yaml"
     path.write_text(text.replace("seed: 3", f"seed: {seed}"))
@@ -66,6 +70,8 @@ def tiny_manifest(
     apart = bool(join)
     commit_source(pool, codec, "pictures", [_scene(i, 1) for i in range(12)], apart=apart)
     commit_source(pool, codec, "clips", [_scene(i, 6) for i in range(18)], apart=apart)
+    if talk:
+        commit_source(pool, codec, "talk", [talk_scene(i, 20 + i % 3 * 24) for i in range(9)])
     return _plan(recipe, pool, folder / "build")
 
 
@@ -74,6 +80,13 @@ def _plan(recipe: Recipe, pool: Pool, out: Path) -> Path:
     plan = build_manifest(recipe, pool, revisions)
     plan.write(str(out))
     return out / "manifest.json"
+
+
+def talk_scene(number: int, words: int) -> Scene:
+    """A conversation without pictures: the colours in an order of its own."""
+    names = list(COLOURS)
+    said = " ".join(names[(number + i * (1 + number // 3)) % 3] for i in range(words))
+    return [], [Turn(role="user", text="Colours?"), Turn(role="assistant", text=said)]
 
 
 def _scene(number: int, frames: int) -> Scene:

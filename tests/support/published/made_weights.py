@@ -88,15 +88,15 @@ def save_sharded(folder: Path, tensors: Mapping[str, Tensor], shards: int) -> No
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
 
 
-def oryx_weights(seed: int = 1) -> dict[str, Tensor]:
+def oryx_weights(seed: int = 1, sizes: TowerSizes = TOWER) -> dict[str, Tensor]:
     """The 327 tensors of oryx_vit.pth."""
-    return drawn(stored_shapes(oryx_table(TOWER)), seed, torch.float32)
+    return drawn(stored_shapes(oryx_table(sizes)), seed, torch.float32)
 
 
-def oryx_file(path: Path, seed: int = 1, **more: Tensor) -> Path:
+def oryx_file(path: Path, seed: int = 1, sizes: TowerSizes = TOWER, **more: Tensor) -> Path:
     """oryx_vit.pth."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(oryx_weights(seed) | more, path)
+    torch.save(oryx_weights(seed, sizes) | more, path)
     return path
 
 

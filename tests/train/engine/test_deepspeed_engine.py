@@ -16,7 +16,6 @@ import torch
 from tests.support.ranks import SHARED, STEPS, keep_until, launch
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import exact, metrics, pool_of
-from train.engine import checkpoint
 from train.engine.interface import distinct_weights
 from train.loop import run
 from train.model_folder import load_saved
@@ -33,9 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("zero")
     plain = tiny_manifest(folder / "plain")
     beyond = tiny_manifest(folder / "beyond", timestamps="none, memory_tokens: 3")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "KEEP", STEPS)
-        run(SHARED, plain, pool_of(plain), folder / "one")
+    run(SHARED, plain, pool_of(plain), folder / "one")
     shutil.copytree(folder / "one", folder / "many")
     keep_until(folder / "many", 2)
     run(SHARED, beyond, pool_of(beyond), folder / "memory-1")

@@ -50,21 +50,18 @@ def plant(patch: pytest.MonkeyPatch, steps: set[int]) -> None:
 
 def watch(patch: pytest.MonkeyPatch) -> None:
     """Look at every engine before its first step, as it is wrapped, and after its last."""
-    started, trained = loop.resume, loop.train
+    trained = loop.train
 
-    def resume(run: Training) -> None:
-        started(run)
-        clip_view(run)
+    def train(run: Training) -> str:
+        look(run)
+        signal = trained(run)
+        look(run)
+        return signal
 
-    def train(run: Training) -> None:
-        trained(run)
-        clip_view(run)
-
-    patch.setattr(loop, "resume", resume)
     patch.setattr(loop, "train", train)
 
 
-def clip_view(run: Training) -> None:
+def look(run: Training) -> None:
     """The engine trains the config's parts and no others, and holds states of those alone."""
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[run.config.precision]
     model = getattr(run.engine, "engine", run.engine.model)  # as DeepSpeed wraps it
@@ -73,6 +70,7 @@ def clip_view(run: Training) -> None:
         part = part_of(name.removeprefix("module."))
         assert parameter.requires_grad == getattr(run.config.parts, part).train, name
         assert parameter.dtype == dtype, name
+        assert not getattr(parameter, "ds_persist", False), name
         wanted += getattr(parameter, "ds_shape", parameter.shape).numel() * parameter.requires_grad
     assert all(b.dtype == torch.float32 for b in model.buffers() if b.is_floating_point())
     held = moments(run.engine)
