@@ -164,6 +164,7 @@ class RandomInit:
 
 
 def _init(value: Any) -> str | RandomInit:
+    # a place is judged when it is opened; here only that it is one
     if isinstance(value, str) and value.strip() and value.isprintable():
         return value
     seed = value.get("random") if isinstance(value, dict) and len(value) == 1 else None
@@ -412,21 +413,24 @@ def load_config(path: Path) -> Config:
 def _moved(tree: Any) -> Iterator[str]:
     """A line for each key of before; it is taken out of the tree."""
     for (*outer, name), now in MOVED.items():
-        inner = tree
+        # walks down to the mapping that would hold the key
+        branch = tree
         for step in outer:
-            inner = inner.get(step) if isinstance(inner, dict) else None
-        if isinstance(inner, dict) and name in inner:
-            del inner[name]
+            branch = branch.get(step) if isinstance(branch, dict) else None
+        if isinstance(branch, dict) and name in branch:
+            del branch[name]
             yield ": ".join([*outer, f"the key {name!r} is no more; write {now}"])
 
 
 def _conflicts(config: Config) -> Iterator[str]:
     """A line for each thing that keys may not say together."""
+    # one end: two would leave open which comes first
     ends = [name for name, value in asdict(config.stop).items() if value is not None]
     if len(ends) != 1:
         yield f"stop: says {' and '.join(ends) or 'nothing'}; write one of steps, tokens, epochs"
     if not any(part.train for part in _parts(config).values()):
         yield "parts: no part is trained; write `train: true` for one"
+    # for timings only: without fp32 masters small updates are lost in rounding
     if config.optimizer_state == "bf16" and (config.engine, config.precision) != ("torch", "bf16"):
         yield "optimizer_state: bf16 is for `engine: torch` and `precision: bf16`; write fp32"
     if config.offload != "none" and config.engine != "deepspeed":
@@ -435,6 +439,7 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield "offload: weights lie on the CPU under `zero_stage: 3` only; write optimizer"
     if config.stochastic.keep != 1 and not config.parts.tower.train:
         yield "stochastic: the tower is not trained; remove the key"
+    # one of N frames: other shares would need draws of unequal runs
     if config.stochastic.keep.numerator != 1:
         yield f"stochastic: keep: {config.stochastic.keep} is not 1/N; write 1/4, or another 1/N"
     if config.keep.every is not None and config.keep.every % config.save_every:
@@ -481,11 +486,12 @@ def check_layout(config: Config, layout: LayoutConfig, where: str) -> None:
     """Raise UserError where the config was written for another layout than the manifest's."""
     if config.layout is None:
         return
-    own = asdict(config.layout)
-    theirs = asdict(layout)
-    for name, wanted in own.items():
-        if wanted != theirs[name]:
+    # layouts are compared as written out, with their defaults
+    stated = asdict(config.layout)
+    actual = asdict(layout)
+    for name, expected in stated.items():
+        if expected != actual[name]:
             raise UserError(
-                f"layout: {name}: the config says {wanted}, the manifest {where} says "
-                f"{theirs[name]}; change the config, or plan another manifest"
+                f"layout: {name}: the config says {expected}, the manifest {where} says "
+                f"{actual[name]}; change the config, or plan another manifest"
             )
