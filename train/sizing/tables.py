@@ -36,7 +36,8 @@ def video_placement(size: tuple[int, int], reading: str) -> Placement:
 
 def video_tokens(size: tuple[int, int], reading: str) -> tuple[int, int]:
     """(content, all) tokens of 128 frames of this size in pixels, at one frame a second."""
-    layout, shown = READINGS[reading][0], video_placement(size, reading)
+    layout = READINGS[reading][0]
+    shown = video_placement(size, reading)
     grid = grid_of(shown.width, shown.height)
     slots = plan_frames([grid] * FRAMES, range(FRAMES), "video", layout, stamp_tokens)
     return sum(s.n for s in slots if s.kind in POOLED), sum(s.n for s in slots)

@@ -27,7 +27,10 @@ from train.model.inputs import pack_inputs
 from train.model.modeling import SlowFastForConditionalGeneration
 
 SAMPLES, LENGTH = 3, 40
-HEAD, VOCABULARY, WINDOW, MLP = 8, 64, 4, 32
+HEAD = 8
+VOCABULARY = 64
+WINDOW = 4
+MLP = 32
 TOLERANCE = 1e-5
 SPREAD = 0.2
 """Of every weight: wide enough that caps, scales and biases show in the loss."""

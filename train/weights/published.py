@@ -122,7 +122,8 @@ def siglip2_names(layers: int) -> dict[str, tuple[str, ...]]:
 
 def oryx_table(sizes: TowerSizes) -> Table:
     """A tower of Oryx-ViT's layout, at any size."""
-    shapes, names = tower_shapes(sizes), oryx_names(sizes.layers)
+    shapes = tower_shapes(sizes)
+    names = oryx_names(sizes.layers)
     theirs = dict(shapes)
     theirs["embeddings.position_embedding"] = (1, sizes.side**2, sizes.width)
     theirs["embeddings.patch_embedding.weight"] = (sizes.width, 3, sizes.patch, sizes.patch)
@@ -133,7 +134,8 @@ def oryx_table(sizes: TowerSizes) -> Table:
 
 def siglip2_table(sizes: TowerSizes) -> Table:
     """A tower of transformers' `Siglip2VisionModel`, whose sizes have `final_norm`."""
-    shapes, names = tower_shapes(sizes), siglip2_names(sizes.layers)
+    shapes = tower_shapes(sizes)
+    names = siglip2_names(sizes.layers)
     table = {}
     for own, shape in shapes.items():
         count = len(names[own])

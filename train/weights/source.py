@@ -23,7 +23,11 @@ from train.model.parts import PARTS
 from train.weights.published import ORYX_PREFIX
 from train.weights.tensor_files import Stored, checked, read_json, stored_in, stored_in_folder
 
-DECODER, SIGLIP2, ORYX, TOWER, SLOWFAST = "decoder", "siglip2", "oryx", "tower", "slowfast"
+DECODER = "decoder"
+SIGLIP2 = "siglip2"
+ORYX = "oryx"
+TOWER = "tower"
+SLOWFAST = "slowfast"
 HOLDS = {
     DECODER: ("decoder",),
     SIGLIP2: ("tower",),

@@ -138,7 +138,8 @@ def wrong_tower(
 def _wrong_decoder(
     config: Config, sources: Sources, manifest: Manifest, where: str
 ) -> Iterator[str]:
-    source, codec = sources.get("decoder"), manifest.codec
+    source = sources.get("decoder")
+    codec = manifest.codec
     values = text_of(config, sources, codec.vocab_size)
     of = "text" if source is None else str(source.config_file)
     head_sizes(values, of)
@@ -169,7 +170,8 @@ def wrong_tokens(source: Source, codec: TextCodec, where: str) -> Iterator[str]:
         return
     if sha256_file(path) == codec.tokenizer_sha256:
         return
-    theirs, ours = _token_ids(read_json(path)), codec.vocabulary()
+    theirs = _token_ids(read_json(path))
+    ours = codec.vocabulary()
     for token in sorted(theirs.keys() | ours.keys()):
         if theirs.get(token) != ours.get(token):
             yield (

@@ -68,7 +68,8 @@ def vision_values(source: Source) -> dict[str, Any]:
     if source.kind == SLOWFAST:
         return _values(source.config["vision_config"])
     sizes = _sizes(source)
-    heads, switches = ORYX_HEADS, {}
+    heads = ORYX_HEADS
+    switches = {}
     if source.kind == SIGLIP2:
         heads = _siglip2(source)["num_attention_heads"]
         switches = {
@@ -131,7 +132,8 @@ def stored_of(part: str, source: Source) -> dict[str, Stored]:
 
 def check_table(part: str, source: Source, table: Table) -> None:
     """Raise UserError for the first tensor that is missing, too many, or of another shape."""
-    wanted, found = stored_shapes(table), stored_of(part, source)
+    wanted = stored_shapes(table)
+    found = stored_of(part, source)
     wrong = list(misfits(wanted, found, source.path, str(source.config_file)))
     if wrong:
         more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""

@@ -55,7 +55,8 @@ def stored_in(path: Path) -> dict[str, Stored]:
     tensors, ends = _header(path)
     found = {}
     for name, value in tensors.items():
-        shape, dtype = tuple(value["shape"]), value["dtype"]
+        shape = tuple(value["shape"])
+        dtype = value["dtype"]
         start, end = value["data_offsets"]
         if dtype not in FLOATS:
             raise UserError(

@@ -69,7 +69,8 @@ def call_options(given: Mapping[str, Any], side: str, view: View, profile: Profi
     _want("padding_side", flat.get("padding_side", side), ("left", "right"))
     tensors = flat.get("return_tensors", "pt")
     _want("return_tensors", getattr(tensors, "value", tensors), TENSORS)
-    fill, cut = padding == "max_length", cut not in (False, "do_not_truncate")
+    fill = padding == "max_length"
+    cut = cut not in (False, "do_not_truncate")
     length = flat.get("max_length")
     if (length is None) == (fill or cut):
         raise UserError("processor: max_length goes with truncation or padding='max_length'")
