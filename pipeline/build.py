@@ -29,6 +29,7 @@ from pipeline.jobs.progress import steps
 from pipeline.jobs.ray_executor import connect
 from pipeline.jobs.run_stages import admit, check_nodes, decode, revisions, sample_tables
 from pipeline.jobs.write_shards import Sizes, pack
+from pipeline.lock import lock_of, write_lock
 from pipeline.media.decode import check_tools
 from pipeline.sources.pin import Pinned, pin
 from pipeline.stages import compare_clips, count_tokens, match_leaks, pair_texts, pending
@@ -97,6 +98,7 @@ def build(
                 recipe, exams, admitted, replace(job, failure_limit=FailureLimit(bounds))
             )
             plan.write(out)
+            write_lock(out, lock_of(recipe, sources, exams, admitted, plan.manifest))
         sizes = None
         if with_shards:
             with accounted(recipe, out, lambda _: accounts_of(plan)):

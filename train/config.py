@@ -30,6 +30,7 @@ from mixtures.recipe import fields
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.tokens.layout_types import LayoutConfig
 from shards.errors import UserError
+from train.run_keys import NEWEST, HeldOutLoss, Keep
 
 ENGINES = ("torch", "deepspeed")
 
@@ -290,16 +291,6 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keep:
-    """Which checkpoints stay."""
-
-    last: Annotated[Integer, key("So many of the newest.", "3", least=1)] = 2
-    every: Annotated[
-        Integer | None, key("Besides, those whose step is a multiple of it.", "1000", least=1)
-    ] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One run."""
 
@@ -363,7 +354,10 @@ class Config:
     global_batch: Annotated[Integer, key("Packs of a step, over all processes.", "64", least=1)] = 4
     micro_batch: Annotated[Integer, key("Packs of one forward pass.", "2", least=1)] = 1
     save_every: Annotated[Integer, key("Steps between two checkpoints.", "200", least=1)] = 100
-    keep: Annotated[Keep, key("Which checkpoints stay.", "{last: 2, every: 1000}")] = Keep()
+    keep: Annotated[Keep, key("Which checkpoints stay.", "{last: 2, every: 1000}")] = NEWEST
+    held_out: Annotated[
+        HeldOutLoss | None, key("The held-out loss.", "{manifest: runs/val/manifest.json}")
+    ] = None
     engine: Annotated[
         str,
         one_of(*ENGINES),
@@ -453,6 +447,13 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"keep: every: {config.keep.every} is no multiple of `save_every: {config.save_every}`;"
             " write one"
         )
+    if config.keep.best is not None:
+        every = config.held_out.every if config.held_out else 0
+        if not every or config.save_every % every:
+            yield (
+                "keep: best: every checkpoint needs its held-out loss; write `held_out` with an "
+                f"`every` that divides `save_every: {config.save_every}`"
+            )
     if config.parts.projector.checkpoint:
         yield "parts: projector: checkpoint: it keeps next to nothing; remove the key"
 

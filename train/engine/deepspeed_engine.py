@@ -23,7 +23,7 @@ from shards.errors import UserError
 from train.config import Config
 from train.data.collate import Pack
 from train.engine.interface import whole_shape
-from train.engine.micro_batches import named_where_memory_ends, on_device
+from train.engine.micro_batches import named_where_memory_ends, on_device, scored
 from train.engine.state_files import MOMENTS, read_state, write_state
 from train.engine.trained import check_trained, make_optimizer, prepare, trained
 from train.ranks import join_group
@@ -79,6 +79,10 @@ class DeepSpeedEngine:
                 self.engine.backward(loss * (self.world_size / denominator))
             summed += loss.detach()
         return summed.item()
+
+    def score(self, pack: Pack) -> float:
+        """The summed loss, without gradients; under ZeRO-3 every rank takes part."""
+        return scored(self.engine, pack, self.device)
 
     def norm(self) -> float:
         """What DeepSpeed is about to clip by; infinite if a gradient is not finite."""

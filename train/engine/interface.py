@@ -34,6 +34,10 @@ class Engine(Protocol):
         """Add the gradients of all micro-batches of a step; this rank's summed loss."""
         ...
 
+    def score(self, pack: Pack) -> float:
+        """The summed loss of a pack on this rank, without gradients."""
+        ...
+
     def norm(self) -> float:
         """The norm of the gradients of all ranks, before clipping; not finite if one of them is
         not."""

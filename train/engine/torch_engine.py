@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from train.config import Config
 from train.data.collate import Pack
-from train.engine.micro_batches import named_where_memory_ends, on_device
+from train.engine.micro_batches import named_where_memory_ends, on_device, scored
 from train.engine.state_files import MOMENTS, read_state, write_state
 from train.engine.trained import check_trained, make_optimizer, prepare, trained
 
@@ -60,6 +60,10 @@ class TorchEngine:
                 (loss / denominator).backward()
             summed += loss.detach()
         return summed.item()
+
+    def score(self, pack: Pack) -> float:
+        """The summed loss, without gradients."""
+        return scored(self.model, pack, self.device)
 
     def norm(self) -> float:
         """The norm of all gradients before clipping."""
