@@ -111,7 +111,8 @@ def run(
             found = branched_from(branch, manifest, config, total)
         with listening() as asked:
             training = start(config, manifest, data, out, total, found)
-            training.asked, training.claim = asked, claim
+            training.asked = asked
+            training.claim = claim
             training.branch = str(branch) if is_branch else ""
             return to_the_end(training, found, manifest_path)
 
@@ -265,7 +266,8 @@ def watched(
 
 def look(run: Training, logs: Sequence[StepLog]) -> None:
     """The held-out loss, behind every step that wants it."""
-    run.held_out_loss, rule = "", run.config.held_out
+    run.held_out_loss = ""
+    rule = run.config.held_out
     if run.held_out is None or rule is None:
         return
     if run.stream.step % rule.every == 0 or run.stream.step == run.total:
@@ -363,10 +365,12 @@ def resume(run: Training, found: Checkpoint) -> None:
     else:
         check_same_rates(run.config, found.step, found.total, run.total)
         run.stream.load(found.data)
-        run.branch, run.saved = found.branch, found.step
+        run.branch = found.branch
+        run.saved = found.step
     run.engine.load(found.folder, found.updates)
     run.door.load(found.guard)
-    run.bases, run.updates = found.bases, found.updates
+    run.bases = found.bases
+    run.updates = found.updates
 
 
 def save(run: Training, logs: Sequence[StepLog]) -> None:

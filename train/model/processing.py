@@ -180,7 +180,8 @@ class SlowFastProcessor(ProcessorMixin):
         self, conversation: Any, flags: dict[str, Any], given: dict[str, Any]
     ) -> SlowFastInputs:
         """The inputs of one conversation, or of a list of them."""
-        unfinished, answer = flags["continue_final_message"], flags["add_generation_prompt"]
+        unfinished = flags["continue_final_message"]
+        answer = flags["add_generation_prompt"]
         masks = flags["return_assistant_tokens_mask"]
         # "content": transformers continues the last part of the message
         if unfinished not in (True, False, "content"):

@@ -57,7 +57,6 @@ def highest(rows: Tensor, slots: SlotTensors) -> Tensor:
     return torch.segment_reduce(rows, "max", lengths=slots.sizes, unsafe=True)  # unasked: no wait
 
 
-# softmax over ragged segments, shifted by its maximum for range
 def attend(scores: Tensor, slots: SlotTensors) -> Tensor:
     """Softmax of scores [K, H] inside the patches of each pooled token."""
     with torch.no_grad():  # any constant per token cancels out: it needs no gradient

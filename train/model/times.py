@@ -14,7 +14,8 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.waves, self.out = nn.Linear(WAVES, hidden), nn.Linear(hidden, hidden)
+        self.waves = nn.Linear(WAVES, hidden)
+        self.out = nn.Linear(hidden, hidden)
 
     def forward(self, seconds: Tensor) -> Tensor:
         """Seconds [F] -> [F, D]."""

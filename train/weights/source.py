@@ -69,6 +69,7 @@ def open_source(where: str) -> Source:
         return _file(where, path)
     if not path.is_dir():
         raise UserError(f"init: {where}: no such file or folder; correct the path, or fetch it")
+    # weights that need others below them
     if (path / "adapter_config.json").is_file():
         raise UserError(
             f"init: {where}: an adapter alone; merge it (peft's `merge_and_unload`, then "
@@ -104,9 +105,11 @@ def _local(where: str) -> Path:
 def _file(where: str, path: Path) -> Source:
     digests = _fetched_digests(where, path.parent)
     if path.suffix != ".safetensors":
+        # a pickle tells its names only when it is read, which takes seconds and torch
         return Source(where=where, path=path, kind=ORYX, digests=digests)
     stored = stored_in(path)
     names = {name.removeprefix(ORYX_PREFIX) for name in stored}
+    # one key that only this layout has tells it
     kinds = {"pos_embed": ORYX, "embeddings.position_embedding": TOWER}
     kind = next((kinds[name] for name in kinds if name in names), None)
     if kind is None:

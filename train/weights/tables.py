@@ -68,6 +68,7 @@ def vision_values(source: Source) -> dict[str, Any]:
     if source.kind == SLOWFAST:
         return _values(source.config["vision_config"])
     sizes = _sizes(source)
+    # sizes of Oryx-ViT are those of its tensors, the number of heads leaves no trace in them
     heads = ORYX_HEADS
     switches = {}
     if source.kind == SIGLIP2:
@@ -117,6 +118,7 @@ def built_table(part: str, source: Source, shapes: Mapping[str, Shape]) -> Table
         table = part_table(part, source)
         assert table is not None  # towers always have one
         return table
+    # `part_table` has no names for these: the built model has
     own = {name: shape for name, shape in shapes.items() if part_of(name) == part}
     if source.kind == SLOWFAST:
         return same_table(own)
@@ -159,6 +161,7 @@ def _in_front(source: Source, prefix: str) -> str:
 
 
 def _sizes(source: Source) -> TowerSizes:
+    # ours says the side of the position table, SigLIP 2 the number of its places
     if source.kind == SLOWFAST:
         return _sizes_of(source.config["vision_config"], "position_grid", 1)
     if source.kind == SIGLIP2:
