@@ -159,7 +159,8 @@ def assemble(arguments: argparse.Namespace) -> None:
     from train.assemble import assemble
 
     out = arguments.out
-    recipe, allowed = arguments.recipe, arguments.allowed
+    recipe = arguments.recipe
+    allowed = arguments.allowed
     count = assemble(arguments.decoder, arguments.tower, recipe, out, allowed)
     sys.stdout.write(f"{out}: {count:,} parameters; start a run with --init-from {out}\n")
 

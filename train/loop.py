@@ -88,6 +88,7 @@ def run(
     With `branch`, a checkpoint of another run, a new run goes on from there, perhaps under another
     manifest or config. The exit status: 0 if the run is complete, 143 if a signal asked it to stop.
     """
+    # all that a person can have got wrong is refused before a weight is read
     manifest = load_manifest(manifest_path)
     total = total_steps(config.stop, manifest, config.global_batch)
     check_layout(config, manifest.layout, str(manifest_path))
@@ -96,6 +97,7 @@ def run(
     check_length(manifest, total, config.global_batch, str(manifest_path))
     check_schedule(config.schedule, total)
     check_launch(config)
+    # ranks first, then the folder: one of them owns it for all
     with ranks.joined(wanted=config.engine == "deepspeed"), opened(out) as claim:
         found = last_checkpoint(out, manifest, config)
         if found is not None and ranks.by_first(partial(is_complete, out, found, total)):
@@ -109,7 +111,8 @@ def run(
             found = branched_from(branch, manifest, config, total)
         with listening() as asked:
             training = start(config, manifest, data, out, total, found)
-            training.asked, training.claim = asked, claim
+            training.asked = asked
+            training.claim = claim
             training.branch = str(branch) if is_branch else ""
             return to_the_end(training, found, manifest_path)
 
@@ -123,6 +126,7 @@ def start(
     found: Checkpoint | None,
 ) -> Training:
     """The run in memory, before it goes on from `found`."""
+    # the model may be that of the checkpoint, whose parts are then not read again
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
     held_out = held_out_of(config, manifest, data)  # what is wrong with it is said at once
     model = build_model(config, rules, None if found is None else found.folder / checkpoint.MODEL)
@@ -147,6 +151,7 @@ def to_the_end(run: Training, found: Checkpoint | None, manifest_path: Path) -> 
     """Go on from `found`, and leave a model behind the last step; the exit status."""
     try:
         if found is not None:
+            # weights, moments, guard and data state, or the start as it was drawn
             resume(run, found)
         if signal := train(run):
             tell_stopped(run, signal)
@@ -159,6 +164,7 @@ def to_the_end(run: Training, found: Checkpoint | None, manifest_path: Path) -> 
 
 def leave_model(run: Training, manifest_path: Path) -> None:
     """Export the last checkpoint, and say that the run is complete."""
+    # the model folder is made of what was committed, not of what is in memory
     last = checkpoint.latest(run.out / CHECKPOINTS)
     assert last is not None and last.step == run.total
     places = {part: str(getattr(run.config.parts, part).init) for part in last.frozen}
@@ -224,8 +230,10 @@ def train(run: Training) -> str:
     names = (METRICS, SKIPPED, HELD_OUT) if is_first else ()
     logs = [StepLog(run.out / name, stream.step) for name in names]
     with progress(run.total, stream.step, shown=is_first) as show:
+        # packs come in the order of the manifest, on every rank equally many
         batches = stream.steps()
         while stream.step < run.total:
+            # agreed on by all ranks before each step
             if signal := asked_to_stop(run):
                 if stream.step != run.saved:
                     save(run, logs)
@@ -233,6 +241,7 @@ def train(run: Training) -> str:
             started = time.perf_counter()
             packs = next(batches)
             waited = time.perf_counter()
+            # `stream.step` counts this step already
             share = rate_share(run.config.schedule, stream.step - 1, run.total)
             row = optimize(run.engine, packs, share, run.door)
             ended = time.perf_counter()
@@ -257,7 +266,8 @@ def watched(
 
 def look(run: Training, logs: Sequence[StepLog]) -> None:
     """The held-out loss, behind every step that wants it."""
-    run.held_out_loss, rule = "", run.config.held_out
+    run.held_out_loss = ""
+    rule = run.config.held_out
     if run.held_out is None or rule is None:
         return
     if run.stream.step % rule.every == 0 or run.stream.step == run.total:
@@ -286,14 +296,18 @@ def optimize(engine: Engine, packs: Sequence[Pack], share: float, door: Door) ->
     The denominator is known before the first backward pass: the supervised tokens of all ranks.
     What the door objects to is not taken: `objection` says why.
     """
+    # empty packs keep collectives in step, and count for nothing
     real = [pack for pack in packs if pack.keys]
     supervised, tokens, samples = engine.totals(
         sum(pack.supervised for pack in packs),
         sum(len(pack.tokens) for pack in real),
         sum(len(pack.keys) for pack in real),
     )
+    # gradient of (sum of losses / supervised tokens of all ranks): no batch weighs more than its
+    # tokens
     summed = engine.backward(packs, max(int(supervised), 1))
     loss = engine.totals(summed)[0] / max(supervised, 1)
+    # judged before it is taken: the same numbers on every rank
     norm = engine.norm()
     objection = door.objection(loss, norm)
     if objection:
@@ -307,7 +321,8 @@ def optimize(engine: Engine, packs: Sequence[Pack], share: float, door: Door) ->
 
 def settle(run: Training, row: dict[str, Any], logs: Sequence[StepLog]) -> None:
     """Log a step; count it as an update, or name its samples; UserError if the run ends there."""
-    why, step = row["objection"], run.stream.step
+    why = row["objection"]
+    step = run.stream.step
     run.updates += why is None
     for log in logs[:1]:
         log.write(row)
@@ -331,7 +346,9 @@ def check_length(manifest: Manifest, total: int, global_batch: int, where: str) 
     """Raise UserError before any work if a finite order ends before the last step."""
     if not manifest.is_finite:
         return
-    packs, wanted = sum(manifest.packs_per_window), total * global_batch
+    packs = sum(manifest.packs_per_window)
+    wanted = total * global_batch
+    # the last step may be short of packs, but not without any
     if packs + global_batch <= wanted:
         raise UserError(
             f"{where}: its order ends after {packs} packs, {total} steps of "
@@ -342,25 +359,30 @@ def check_length(manifest: Manifest, total: int, global_batch: int, where: str) 
 def resume(run: Training, found: Checkpoint) -> None:
     """Go on from a verified checkpoint of this run, or of the one it branches off."""
     checkpoint.check_same_frozen(found, run.frozen)
+    # another run's data state is of another order
     if run.branch:
         run.stream.step = found.step
     else:
         check_same_rates(run.config, found.step, found.total, run.total)
         run.stream.load(found.data)
-        run.branch, run.saved = found.branch, found.step
+        run.branch = found.branch
+        run.saved = found.step
     run.engine.load(found.folder, found.updates)
     run.door.load(found.guard)
-    run.bases, run.updates = found.bases, found.updates
+    run.bases = found.bases
+    run.updates = found.updates
 
 
 def save(run: Training, logs: Sequence[StepLog]) -> None:
     """Commit the state after the stream's last step; all ranks write, the first one commits."""
     engine = run.engine
     folder = checkpoint.pending(run.out / CHECKPOINTS, run.stream.step)
+    # one rank makes the folder, all write their share, one commits
     files = ranks.by_first(partial(checkpoint.begin, folder, run.description))
     files |= {
         name: d for each in ranks.by_each(partial(engine.save, folder)) for name, d in each.items()
     }
+    # logs reach the disk before the checkpoint that they describe
     for log in logs:
         log.sync()
     if engine.rank == 0:

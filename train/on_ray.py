@@ -139,7 +139,8 @@ def environments(seats: Sequence[Seat]) -> list[dict[str, str]]:
     gpus: dict[str, list[str]] = {}
     for seat in seats:
         gpus.setdefault(seat.node, []).extend(seat.gpus)
-    sizes, local = Counter(seat.node for seat in seats), Counter[str]()
+    sizes = Counter(seat.node for seat in seats)
+    local = Counter[str]()
     told = []
     for rank, seat in enumerate(seats):
         own = {
@@ -159,7 +160,8 @@ def environments(seats: Sequence[Seat]) -> list[dict[str, str]]:
 
 def _wait(hosts: Sequence[Any], waiting: list[Any], sent: list[int]) -> int:
     """The first status that is not 0; after it the others are asked to stop, and have GRACE."""
-    status, left = 0, GRACE
+    status = 0
+    left = GRACE
     while waiting and left > 0:
         while sent:
             _send(hosts, sent.pop(0))

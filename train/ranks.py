@@ -75,7 +75,8 @@ def by_each(work: Callable[[], T]) -> list[T]:
     """What `work` returns on each rank, in their order; the first UserError is every rank's."""
     told: list[Any] = [_tried(work)]
     if dist.is_initialized():
-        mine, told = told[0], [None] * world_size()
+        mine = told[0]
+        told = [None] * world_size()
         dist.all_gather_object(told, mine)
     for _, error in told:
         if error is not None:

@@ -71,6 +71,7 @@ def pending(root: Path, step: int) -> Path:
 
 def begin(temporary: Path, description: Mapping[str, bytes]) -> dict[str, str]:
     """Make the folder, with nothing in it but what describes the model; the sha256 of its files."""
+    # a killed save may have left files of this very step
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     store = Store(temporary)
@@ -84,9 +85,12 @@ def commit(temporary: Path, head: Mapping[str, Any], files: Mapping[str, str], k
 
     `files` has the sha256 of every file there, told by whoever wrote and synced it.
     """
+    # the record is written last, into the temporary folder
     Store(temporary).put(COMMITTED, ENVELOPE.seal({**head, "files": dict(files)}))
     final = temporary.parent / _name(head["step"])
+    # the same step was saved before, by a run that then lost it
     _remove(final)
+    # one rename makes the folder a checkpoint: readers see all of it or nothing
     temporary.rename(final)
     fsync(final.parent)
     prune(final.parent, keep)
@@ -115,6 +119,7 @@ def read(folder: Path) -> Checkpoint:
 
 def verify(found: Checkpoint, rank: int = 0, world_size: int = 1) -> None:
     """Hash this rank's share of the files; DamagedData names one that is not as it was saved."""
+    # the files are shared out by number: together the ranks hash each once
     for name in sorted(found.files)[rank::world_size]:
         path = found.folder / name
         if not path.is_file() or sha256_file(path) != found.files[name]:
@@ -172,6 +177,7 @@ def steps(root: Path) -> list[int]:
 def _remove(folder: Path) -> None:
     """In one step no checkpoint any more, then gone."""
     if folder.is_dir():
+        # renamed first: half a folder is never taken for a checkpoint
         doomed = folder.with_name(f".{folder.name}.old{_TEMPORARY}")
         folder.rename(doomed)
         shutil.rmtree(doomed)

@@ -40,11 +40,13 @@ class DeepSpeedEngine:
         deepspeed = import_deepspeed()
         self.device = join_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
+        # one process group for all: DeepSpeed's own start would look for MPI
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         self.model = model
         prepare(config, model)
         nn.Module.to(model, self.device)
         parameters = trained(model)
+        # shapes before DeepSpeed shards the parameters
         self.shapes = {name: whole_shape(parameter) for name, parameter in parameters.items()}
         self.zero_stage = config.zero_stage
         self.deepspeed = deepspeed
@@ -60,6 +62,7 @@ class DeepSpeedEngine:
 
     def totals(self, *values: float) -> list[float]:
         """The sums over ranks, in double precision, the same on every rank."""
+        # double precision: sums of counts and losses over many ranks lose nothing
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor)
         return tensor.tolist()
@@ -71,6 +74,8 @@ class DeepSpeedEngine:
             self.engine.set_gradient_accumulation_boundary(number == len(packs))
             with named_where_memory_ends(pack):
                 loss = self.engine(**inputs).loss
+                # DeepSpeed averages gradients over ranks, our denominator is already that of all of
+                # them
                 self.engine.backward(loss * (self.world_size / denominator))
             summed += loss.detach()
         return summed.item()
@@ -81,6 +86,7 @@ class DeepSpeedEngine:
 
     def norm(self) -> float:
         """What DeepSpeed is about to clip by; infinite if a gradient is not finite."""
+        # the norm that DeepSpeed itself clips by, so that the guard sees the same number
         zero = self.engine.optimizer
         if self.zero_stage < 3:
             return float(zero.scaled_global_norm())
@@ -88,14 +94,17 @@ class DeepSpeedEngine:
 
     def update(self, share: float) -> None:
         """DeepSpeed clips as its configuration says."""
+        # `initial_lr` is each part's highest rate; the schedule is a share of it
         for group in self.engine.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * share
         self.engine.step()
 
     def discard(self) -> None:
         """A step whose norm is infinite is one that DeepSpeed does not take."""
-        zero, name = self.engine.optimizer, _NORMS[self.zero_stage]
+        zero = self.engine.optimizer
+        name = _NORMS[self.zero_stage]
         infinite = torch.tensor(math.inf, device=self.device)
+        # only its own way of skipping a step clears all of its buffers
         setattr(zero, name, lambda: [infinite] if self.zero_stage == 3 else infinite)
         self.engine.step()
         delattr(zero, name)
@@ -107,15 +116,18 @@ class DeepSpeedEngine:
     def load(self, folder: Path, updates: int) -> None:
         """Of tensors that are mapped, not read, each rank takes its parts."""
         for state in self.moments:
+            # Adam's count is one number for all
             state["step"].fill_(updates)
         put = self._put_sharded if self.zero_stage == 3 else self._put
         for name, tensors in read_state(folder, self.shapes):
             put(self.model.get_parameter(name), *tensors)
+        # bf16 parameters follow from the fp32 masters
         if self.zero_stage < 3:
             self.engine.optimizer.update_lp_params()
 
     def _whole(self, name: str) -> list[Tensor]:
-        parameter, tools = self.model.get_parameter(name), self.deepspeed.utils
+        parameter = self.model.get_parameter(name)
+        tools = self.deepspeed.utils
         moments = [tools.safe_get_full_optimizer_state(parameter, kind) for kind in MOMENTS]
         return [tools.safe_get_full_fp32_param(parameter), *moments]
 
@@ -124,6 +136,7 @@ class DeepSpeedEngine:
         our groups of parameters only."""
         zero = self.engine.optimizer
         sharded = self.zero_stage == 3
+        # ZeRO-3 shards each parameter, ZeRO 1 and 2 one flat buffer a group
         flats = (
             zero.fp32_partitioned_groups_flat if sharded else zero.single_partition_of_fp32_groups
         )
@@ -154,9 +167,11 @@ class DeepSpeedEngine:
             tools.safe_set_local_optimizer_state(parameter, self._part(moment), kind)
 
     def _part(self, whole: Tensor) -> Tensor:
+        # equal shares, the last one padded: as DeepSpeed partitions (ZeRO, Rajbhandari et al.,
+        # 2020)
         size = -(-whole.numel() // self.world_size)
-        own = whole.flatten()[self.rank * size :][:size]
-        return pad(own, (0, size - own.numel())).to(self.device)
+        share = whole.flatten()[self.rank * size :][:size]
+        return pad(share, (0, size - share.numel())).to(self.device)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -168,6 +183,7 @@ class DeepSpeedEngine:
 
 
 def import_deepspeed() -> Any:
+    """DeepSpeed as a module, told what it need not warn of; UserError where it is missing."""
     try:
         import deepspeed
     except ImportError as error:
@@ -188,6 +204,7 @@ def deepspeed_config(config: Config, parameters: int) -> dict[str, Any]:
     A bucket is a buffer that every step clears: none is larger than what may lie in it.
     """
     bucket = min(parameters, _BUCKET)
+    # page-locked memory: copies to the device overlap with computing
     on_cpu = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     zero: dict[str, Any] = {
         "stage": config.zero_stage,
@@ -198,7 +215,7 @@ def deepspeed_config(config: Config, parameters: int) -> dict[str, Any]:
         zero["offload_optimizer"] = on_cpu
     if config.offload == "weights":
         zero["offload_param"] = on_cpu
-    made: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.optimizer.clip,
@@ -208,6 +225,7 @@ def deepspeed_config(config: Config, parameters: int) -> dict[str, Any]:
         "bf16": {"enabled": config.precision == "bf16"},
         "steps_per_print": 1 << 30,
     }
+    # gradients of many micro-batches are summed in fp32
     if config.zero_stage > 1:  # under ZeRO-1 this would be another optimizer, without our hooks
-        made["data_types"] = {"grad_accum_dtype": "fp32"}
-    return made
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
+    return settings

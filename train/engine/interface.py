@@ -71,12 +71,14 @@ class Engine(Protocol):
 
 def distinct_weights(model: nn.Module) -> dict[str, Tensor]:
     """Name -> tensor on the CPU; of tied weights the first name only."""
+    # tied weights are one tensor: saving both names would store it twice
     named = model.named_parameters(remove_duplicate=True)
     return {name: weight.detach().cpu().contiguous() for name, weight in named}
 
 
 def whole_shape(parameter: Tensor) -> torch.Size:
     """The shape of the whole parameter, of which ZeRO-3 keeps a share."""
+    # ZeRO-3 leaves an empty parameter and notes the shape
     shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
     return shape
 
@@ -87,6 +89,7 @@ def gathered(parameter: nn.Parameter) -> Iterator[Tensor]:
     if not hasattr(parameter, "ds_id"):
         yield parameter.detach()
         return
+    # only under ZeRO-3 is DeepSpeed there to be imported
     from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters([parameter]):

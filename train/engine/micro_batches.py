@@ -21,15 +21,19 @@ def on_device(
     packs: Sequence[Pack], device: torch.device
 ) -> Iterator[tuple[Pack, PackedArguments]]:
     """Each pack, and the arguments of `forward`; the next one is copied while one is computed."""
+    # without a device that computes by itself there is nothing to overlap
     if device.type != "cuda":
         yield from ((pack, pack_inputs(pack, device)) for pack in packs)
         return
+    # a stream of its own for copies (double buffering): the next pack travels while this one is
+    # computed
     copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     begun = _begin(packs[0], device, copying)
     for number, pack in enumerate(packs, 1):
         inputs, there = begun
         if number < len(packs):
             begun = _begin(packs[number], device, copying)
+        # the device waits, not this thread
         computing.wait_event(there)
         for leaf in tree_leaves(list(inputs.values())):
             if isinstance(leaf, torch.Tensor) and leaf.is_cuda:
@@ -60,7 +64,9 @@ def named_where_memory_ends(pack: Pack) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        shown, more = ", ".join(pack.keys[:_SHOWN]), len(pack.keys) - _SHOWN
+        # the first samples name the pack; all of them would fill the screen
+        shown = ", ".join(pack.keys[:_SHOWN])
+        more = len(pack.keys) - _SHOWN
         patches = len(pack.patches) + len(pack.memory.patches)
         raise UserError(
             f"out of memory in a pack of {len(pack.keys)} samples ({shown}"

@@ -27,6 +27,7 @@ def open_engine(config: Config, model: SlowFastPreTrainedModel) -> Engine:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     checkpoint_parts(model, [name for name in PARTS if getattr(config.parts, name).checkpoint])
     check_launch(config)
+    # imported only where it is asked for
     if config.engine == "deepspeed":
         from train.engine.deepspeed_engine import DeepSpeedEngine
 
@@ -46,6 +47,7 @@ def check_launch(config: Config) -> None:
 
 def is_deterministic(config: Config) -> bool:
     """What `deterministic` says; `auto` is what costs little: yes, but for bf16 on a GPU."""
+    # in bf16 on a GPU the deterministic kernels cost much, in all other cases little
     if config.deterministic == "auto":
         return not (torch.cuda.is_available() and config.precision == "bf16")
     return bool(config.deterministic)

@@ -25,9 +25,11 @@ def unfilled(config: Config) -> Iterator[None]:
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     before = torch.get_default_dtype()
     with ExitStack() as stack:
+        # transformers would draw weights that are overwritten at once
         stack.enter_context(no_init_weights())
         if config.engine == "deepspeed" and config.zero_stage == 3:
             _enter_sharded(config, stack)
+        # parameters are made where they will stay: no copy on the host
         elif torch.cuda.is_available():
             stack.enter_context(torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))))
         torch.set_default_dtype(dtype)
@@ -56,10 +58,12 @@ def _enter_sharded(config: Config, stack: ExitStack) -> None:
 def put(parameter: nn.Parameter, value: Tensor) -> None:
     """Take over a whole value, or this rank's share of it; under ZeRO-3 every rank calls."""
     with torch.no_grad():
+        # plain torch: every rank holds all of it
         if not hasattr(parameter, "ds_id"):
             parameter.copy_(value)
             return
         from deepspeed.runtime.zero import GatheredParameters
 
+        # rank 0's value is scattered to the shares of all
         with GatheredParameters([parameter], modifier_rank=0):
             parameter.data.copy_(value)

@@ -18,6 +18,8 @@ def checkpoint_parts(model: nn.Module, parts: Iterable[str]) -> None:
 
     Blocks look at it in train mode only, so the model is put there: no part of it has dropout.
     """
+    # use_reentrant=False keeps hooks and frozen inputs right; no dropout, so no random state to
+    # keep
     again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
     wanted = {module for part in parts for module in PARTS[part]}
     model.train()

@@ -43,10 +43,12 @@ def write_state(
     on every rank: all have seen it.
     """
     digests: dict[str, str] = {}
+    # the grouping is a function of the shapes: every rank finds the same files
     for number, names in enumerate(grouped(shapes, file_bytes)):
         path = folder / f"state-{number:05d}.safetensors"
         tensors = _gathered(names, whole, folder.name)
         if number % world_size != rank:
+            # gathering is collective: ranks that do not write take part too
             deque(tensors, maxlen=0)  # the others need this rank's share of each
             continue
         specs = {
@@ -67,6 +69,7 @@ def _gathered(
     """The KINDS of each name in turn, all of them finite."""
     for name in names:
         tensors = whole(name)
+        # never saved: a checkpoint with NaN could not be gone on from
         check_finite(zip(KINDS, tensors, strict=True), f"{where}: {name}")
         yield from tensors
 
@@ -78,9 +81,11 @@ def read_state(
     places = {
         name: path for path in sorted(folder.glob("state-*.safetensors")) for name in _names(path)
     }
+    # names that are on one side only: another model
     wrong = sorted(places.keys() ^ shapes.keys())
     for path, names in groupby(() if wrong else places, key=places.__getitem__):
         with safe_open(path, "pt") as file:
+            # memory-mapped: a rank reads only what it keeps
             for name in names:
                 tensors = tuple(file.get_tensor(f"{kind}/{name}") for kind in KINDS)
                 if any(tensor.shape != shapes[name] for tensor in tensors):
@@ -107,6 +112,7 @@ def grouped(shapes: Mapping[str, torch.Size], most: int) -> list[list[str]]:
     groups: list[list[str]] = []
     held = 0
     for name, shape in shapes.items():
+        # fp32 weight and two moments
         size = shape.numel() * 4 * len(KINDS)
         if not groups or held + size > most:
             groups.append([])

@@ -36,6 +36,7 @@ class TensorFile:
         self.path = path
         self._specs = list(specs.values())
         self._sha256 = hashlib.sha256()
+        # unbuffered: whole tensors are written at once
         self._file = path.open("wb", buffering=0)
         self._hashing = ThreadPoolExecutor(1)
         self._put(memoryview(header(specs)))
@@ -45,6 +46,7 @@ class TensorFile:
         dtype, shape = self._specs.pop(0)
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{self.path}: shape {tuple(tensor.shape)}, promised {shape}")
+        # to the host and into the promised type, one tensor at a time
         whole = tensor.detach().to("cpu", dtype).contiguous().flatten()
         self._put(memoryview(whole.view(torch.uint8).numpy().data))
 
@@ -58,6 +60,7 @@ class TensorFile:
         hashed = self._hashing.submit(self._sha256.update, data)
         try:
             while data:
+                # a write may take part of the bytes only
                 data = data[self._file.write(data) :]
         except OSError as error:
             raise self._full(error) from error
@@ -82,17 +85,24 @@ class TensorFile:
         if kind is None and self._specs:
             raise ValueError(f"{self.path}: {len(self._specs)} tensors are missing")
         if kind is None:
+            # digest and bytes are on the disk together
             os.fsync(self._file.fileno())
         self._file.close()
 
 
 def header(specs: Mapping[str, Spec]) -> bytes:
     """The first bytes of a file of these tensors, padded to a multiple of 8."""
-    told: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    described: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, (dtype, shape) in specs.items():
-        start, end = end, end + math.prod(shape) * dtype.itemsize
-        told[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
-    text = json.dumps(told, separators=(",", ":")).encode()
+        start = end
+        end = end + math.prod(shape) * dtype.itemsize
+        described[name] = {
+            "dtype": NAMES[dtype],
+            "shape": list(shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(described, separators=(",", ":")).encode()
+    # readers map tensors: their offsets are aligned to 8 bytes
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text

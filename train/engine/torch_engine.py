@@ -33,6 +33,8 @@ class TorchEngine:
         nn.Module.to(model, self.device)
         check_trained(config, model)
         self.parameters = trained(model)
+        # bf16 weights lose small updates in rounding: an fp32 master keeps them (Micikevicius et
+        # al., 2018)
         self.masters: dict[str, Tensor] = dict(self.parameters)
         if config.precision == "bf16" and config.optimizer_state == "fp32":
             self.masters = {name: p.detach().float() for name, p in self.parameters.items()}
@@ -40,6 +42,7 @@ class TorchEngine:
                 parameter.register_post_accumulate_grad_hook(_handing_over(self.masters[name]))
         self.optimizer = make_optimizer(config, model, self.masters)
         self.clip = config.optimizer.clip
+        # moments exist before the first step: a checkpoint of step 0 is like any other
         for master in self.masters.values():
             self._put_moments(master, *(torch.zeros_like(master) for _ in MOMENTS), updates=0)
 
@@ -49,6 +52,7 @@ class TorchEngine:
 
     def backward(self, packs: Sequence[Pack], denominator: int) -> float:
         """One forward and one backward pass per pack; the summed loss."""
+        # double precision: micro-batches are summed in order, and the sum is logged
         summed = torch.zeros((), dtype=torch.float64, device=self.device)
         for pack, inputs in on_device(packs, self.device):
             with named_where_memory_ends(pack):
@@ -63,6 +67,7 @@ class TorchEngine:
 
     def norm(self) -> float:
         """The norm of all gradients before clipping."""
+        # kept for `update`, which clips by it
         self._norm = nn.utils.get_total_norm(self._gradients())
         return self._norm.item()
 
@@ -98,6 +103,7 @@ class TorchEngine:
     def _gradients(self) -> list[Tensor]:
         return [master.grad for master in self.masters.values() if master.grad is not None]
 
+    # only bf16 copies have to follow; in fp32 they are the same tensors
     def _round(self) -> None:
         """The masters into the model, where they are not the same tensors."""
         with torch.no_grad():

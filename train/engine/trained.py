@@ -24,6 +24,7 @@ def prepare(config: Config, model: SlowFastPreTrainedModel) -> None:
     Buffers stay as they are: rotary frequencies in bf16 would be of no use from position 1,000 on.
     """
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    # frozen parameters have no gradient and no optimizer state
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(getattr(config.parts, part_of(name)).train)
         parameter.data = parameter.data.to(dtype)
@@ -53,14 +54,19 @@ def make_optimizer(
     """
     groups = []
     for part in PARTS:
-        rule = getattr(config.parts, part)
-        own = [name for name in tensors if part_of(name) == part]
+        # two groups a part at most: with decay, and without
+        part_config = getattr(config.parts, part)
+        names = [name for name in tensors if part_of(name) == part]
         for decay in (True, False):
-            members = [tensors[name] for name in own if decays(model, name) == decay]
+            members = [tensors[name] for name in names if decays(model, name) == decay]
             if members:
-                group: dict[str, Any] = {"params": members, "part": part, "lr": rule.lr}
-                group |= {"initial_lr": rule.lr, "weight_decay": rule.weight_decay * decay}
+                group: dict[str, Any] = {"params": members, "part": part, "lr": part_config.lr}
+                group |= {
+                    "initial_lr": part_config.lr,
+                    "weight_decay": part_config.weight_decay * decay,
+                }
                 groups.append(group)
+    # fused: one kernel for all parameters of a group
     return torch.optim.AdamW(groups, betas=config.optimizer.betas, fused=True)
 
 
@@ -69,6 +75,7 @@ def decays(model: SlowFastPreTrainedModel, name: str) -> bool:
 
     Norms, biases, learned vectors, position tables and queries never decay, whatever their shape.
     """
+    # decided by the module that holds the weight, not by its name alone
     at, _, leaf = name.rpartition(".")
     module = model.get_submodule(at)
     if leaf == "bias" or "norm" in type(module).__name__.lower():

@@ -37,13 +37,16 @@ def _by_blocks(
     q: Tensor, k: Tensor, v: Tensor, blocks: Blocks[Tensor], scale: float | None
 ) -> Tensor:
     parts = []
+    # [1, H, T, d] -> [T, H, d]
     rows = [x.squeeze(0).transpose(0, 1) for x in (q, k, v)]
+    # equal masks in every batch: causal alone, so that SDPA takes its fast kernels
     for index in blocks.gather:
         query, key, value = (_batched(x, index) for x in rows)
         out = scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scale, enable_gqa=True
         )
         parts.append(out.transpose(1, 2).flatten(0, 1))
+    # scattered back to the packed order
     return torch.cat(parts).index_select(0, blocks.scatter)[None]
 
 
@@ -54,13 +57,16 @@ def _batched(rows: Tensor, index: Tensor) -> Tensor:
 
 def with_mask(blocks: Blocks[Tensor]) -> Blocks[Tensor]:
     """The same with flex attention's mask; made once per forward pass, used by every layer."""
-    device, length = blocks.scatter.device, len(blocks.scatter)
+    device = blocks.scatter.device
+    length = len(blocks.scatter)
     rows = torch.arange(length, device=device)
+    # the segment of each row, from the segments' ends
     segment = torch.searchsorted(blocks.starts[1:].contiguous(), rows, right=True)
 
     def visible(_b: Tensor, _h: Tensor, row: Tensor, column: Tensor) -> Tensor:
         return (row >= column) & (segment[row] == segment[column])
 
+    # blocks of the score matrix that are all masked are skipped
     mask = create_block_mask(visible, None, None, length, length, device=str(device))
     return blocks._replace(mask=mask)
 
@@ -87,6 +93,8 @@ def _by_varlen(
             f"packed_attention: varlen runs in half precision on CUDA, this is {q.dtype} on "
             f"{q.device.type}; use sdpa_blocks"
         )
+    # flash attention for sequences of unequal length (FlashAttention-2, Dao, 2023): no padding at
+    # all
     query, key, value = (x.squeeze(0).transpose(0, 1).contiguous() for x in (q, k, v))
     out: Any = varlen_attn(
         query,
@@ -97,6 +105,7 @@ def _by_varlen(
         max_q=blocks.longest,
         max_k=blocks.longest,
         scale=scale,
+        # window (-1, 0): everything before, nothing behind: causal
         window_size=(-1, 0),
         enable_gqa=True,
     )
@@ -140,6 +149,7 @@ def _attention(
 
     ValueError for dropout in a packed row: no backend here draws it reproducibly.
     """
+    # generation attends over a cache: transformers' own SDPA
     if blocks is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
@@ -152,5 +162,6 @@ def _attention(
 def register_attention() -> None:
     """Make every name of NAMES known to transformers as an `attn_implementation`."""
     for name in NAMES:
+        # transformers builds the same masks for these names as for sdpa
         AttentionInterface.register(name, partial(_attention, name))
         AttentionMaskInterface.register(name, sdpa_mask)

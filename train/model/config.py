@@ -44,9 +44,11 @@ class SlowFastConfig(PreTrainedConfig):
     def never_generated(self) -> list[int]:
         """Ids that no answer may hold: those of media, and rows that stand for no token."""
         rows: int = self.text_config.vocab_size
+        # rows of the table beyond the tokenizer's tokens (padding of its size) stand for nothing
         count = rows if self.token_count is None else self.token_count
         return [*(self.visual_token_ids or []), *range(count, rows)]
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
+        # transformers looks for the tie at the top
         self.tie_word_embeddings = self.text_config.tie_word_embeddings

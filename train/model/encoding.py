@@ -40,6 +40,7 @@ class ScaledGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
         (scale,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        # 1 / chance: importance weighting keeps the gradient's mean
         return gradients[0] * scale.to(gradients[0].dtype), None
 
 
@@ -51,9 +52,11 @@ def encode(
     The tower runs once per call of the plan. `again`: a call keeps nothing for the backward pass
     and is computed again there. A frozen tower keeps nothing at all.
     """
+    # a tower that learns nothing builds no graph
     tuned = torch.is_grad_enabled() and any(p.requires_grad for p in tower.parameters())
     made = []
     for call in plan.calls:
+        # calls of frames that are not learned from run without a graph
         given = (tower, patches, beyond, call)
         with torch.set_grad_enabled(tuned and call.learned):
             if again and torch.is_grad_enabled():
@@ -61,6 +64,7 @@ def encode(
                     checkpoint(_encoded, *given, use_reentrant=False, preserve_rng_state=False)
                 )
             else:
+                # concatenated call by call, then back into the pack's order
                 made.append(_encoded(*given))
     # calls sort frames by size: back to where the pack has them
     features, averages = (torch.cat(parts) for parts in zip(*made, strict=True))
@@ -73,6 +77,7 @@ def encode(
 def _encoded(
     tower: nn.Module, patches: Tensor, beyond: Tensor, call: TowerCall[Tensor]
 ) -> tuple[Tensor, Tensor]:
+    # shown frames first, then those beyond the cap, as the plan counts them
     pixels = torch.cat([patches.index_select(0, call.shown), beyond.index_select(0, call.beyond)])
     like = next(tower.parameters())
     x = tower(normalised(pixels, like), (*call.shown_groups, *call.beyond_groups))
@@ -80,6 +85,7 @@ def _encoded(
         x = ScaledGradient.apply(x, call.scale)
     shown, rest = x.split([len(call.shown), len(call.beyond)])
     if len(call.beyond):
+        # uint8 on the way to the device, normalised there
         shown = shown.clone()  # a view would hold the features of the frames beyond
     return shown, _averages(rest, call.beyond_groups)
 
@@ -96,5 +102,6 @@ def _averages(x: Tensor, groups: Sequence[Group]) -> Tensor:
     )
 
 
+# index_copy: the inverse of the gather by `places`
 def _back(rows: Tensor, places: Sequence[Tensor]) -> Tensor:
     return torch.empty_like(rows).index_copy(0, torch.cat(list(places)), rows)

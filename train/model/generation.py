@@ -55,9 +55,11 @@ class SlowFastGenerationMixin(GenerationMixin):
 
         ValueError for placeholders without features, and for options that take the prompt apart.
         """
+        # keywords of media are ours; the rest is transformers'
         shown = VisualArguments(*(kwargs.pop(name, None) for name in VISUAL_INPUTS))
         ids = kwargs.get("input_ids") if inputs is None else inputs
         rows = [kwargs.get(name) for name in ("inputs_embeds", "prompt_rows")]
+        # embedded once, before the first token: later steps need no pixels
         if ids is not None and rows == [None, None]:
             # refuses placeholders without features, so nothing but text comes by without rows
             made = self.prompt_rows(ids, shown)
@@ -70,6 +72,7 @@ class SlowFastGenerationMixin(GenerationMixin):
             )
         if kwargs.get("prompt_rows") is not None:
             _refuse_options(self, generation_config, kwargs)
+        # checkpointed layers keep no cache
         if self.training and any(getattr(m, "gradient_checkpointing", 0) for m in self.modules()):
             kwargs["use_cache"] = False  # layers that are checkpointed fill none
         parent: Any = super()
@@ -98,11 +101,15 @@ class SlowFastGenerationMixin(GenerationMixin):
             is_first_iteration=is_first_iteration,
             **kwargs,
         )
+        # which ids this pass is fed decides whether rows of the prompt stand in for them
         fed = made.get("input_ids")
         if prompt_rows is None or fed is None:
             return made
-        first, prompt = input_ids.shape[1] - fed.shape[1], prompt_rows.shape[1]
+        # the place of the first fed id in the whole sequence
+        first = input_ids.shape[1] - fed.shape[1]
+        prompt = prompt_rows.shape[1]
         if first < prompt:
+            # ids behind the prompt are text alone
             beyond = self.prompt_rows(fed[:, prompt - first :], NOTHING_SHOWN)
             rows = torch.cat([prompt_rows[:, first:].to(beyond.device), beyond], dim=1)
             made |= {"input_ids": None, "inputs_embeds": rows}
@@ -127,6 +134,7 @@ class SlowFastGenerationMixin(GenerationMixin):
         The ids of `config.never_generated()` are never generated.
         """
         row = packed_row(pack, self.device)
+        # samples of a pack, left-padded to one batch
         lengths = (pack.cu_seqlens[1:] - pack.cu_seqlens[:-1]).tolist()
         rows, mask = left_padded(self.embed(row.ids, row.visual), lengths)
         ids, _ = left_padded(row.ids[:, None], lengths)
@@ -139,6 +147,7 @@ class SlowFastGenerationMixin(GenerationMixin):
             **({"pad_token_id": eos_token_id} | generation),
         )
         answers = made[:, ids.shape[1] :].tolist()
+        # up to the end token, which is no part of the answer
         return [list(takewhile(lambda id_: id_ != eos_token_id, ids)) for ids in answers]
 
 
@@ -165,6 +174,7 @@ def _refuse_options(
 def left_padded(rows: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Rows [T, D] of samples of these lengths -> [B, L, D], zeros in front; and the mask [B, L]."""
     longest = max(lengths)
+    # padding in front: the next token is the last row of every sample
     batch = torch.stack([pad(part, (0, 0, longest - len(part), 0)) for part in rows.split(lengths)])
     behind = longest - torch.tensor(lengths, device=rows.device)
     mask = torch.arange(longest, device=rows.device) >= behind[:, None]

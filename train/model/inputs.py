@@ -126,6 +126,7 @@ def packed_row(pack: Pack, device: torch.device | str = "cpu") -> PackedRow:
 
     On an accelerator they come through page-locked memory and are on their way when this returns.
     """
+    # grids are read by the host: on a device each look would wait for it
     device = torch.device(device)
     slots = {name: getattr(pack.slots, name) for name in SlotTensors._fields}
     memory = {f.name: getattr(pack.memory, f.name) for f in fields(pack.memory)}
@@ -151,6 +152,7 @@ def moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, np.ndarray):
         tensor = torch.from_numpy(value)
         return (
+            # page-locked memory and a stream: the copy runs while the host goes on
             tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
         )
     if isinstance(value, tuple):
@@ -218,14 +220,17 @@ def padded_visual(ids: Tensor, shown: VisualArguments, pads: Sequence[int]) -> V
     have been padded anew since the processor. ValueError names a sample that has more or fewer
     placeholders than features, or placeholders and nothing shown.
     """
+    # placeholders are found by id, wherever padding put them
     found = torch.isin(ids, ids.new_tensor(pads))
     if shown.patches is None:
         check_placeholders(found.sum(1), torch.zeros(len(ids), dtype=torch.int64))
         return None
     slots, memory = (_entries(shown, name) for name in ("slots", "memory"))
     sample = torch.cat([part["sample"].cpu() for part in (slots, memory)])
+    # counted per sample, so that a batch of wrong pairs is told by its sample
     check_placeholders(found.sum(1), torch.bincount(sample, minlength=len(ids)))
     # the i-th feature, counted along the batch, goes where the i-th placeholder stands
+    # features of frames and of memories in the order of their placeholders
     order = torch.cat([part["position"].cpu() for part in (slots, memory)]).argsort()
     places = torch.empty_like(order)
     places[order] = found.flatten().nonzero().squeeze(1).cpu()
@@ -254,6 +259,7 @@ def _visual(
     tower = shown.tower
     if tower is None:
         beyond = shown.grids[:0] if memory is None else memory.grids
+        # a batch from the processor has no plan of its own
         plan = plan_all(shown.grids.cpu().numpy(), beyond.cpu().numpy())
         tower = moved(plan, device)
     return VisualInputs(
@@ -278,13 +284,15 @@ def _entries(shown: VisualArguments, name: str) -> dict[str, Any]:
         return {"position": _NONE, "sample": _NONE}
     if not isinstance(value, Mapping):
         raise TypeError(f"with `patches`, forward needs {name} as the processor makes them")
-    unknown, missing = set(value) - _ENTRIES[name], _ENTRIES[name] - set(value)
+    unknown = set(value) - _ENTRIES[name]
+    missing = _ENTRIES[name] - set(value)
     if unknown or missing:
         raise TypeError(f"{name}: unknown {sorted(unknown)}, missing {sorted(missing)}")
     return dict(value)
 
 
 def _memory(frames: Mapping[str, NDArray[Any]], device: torch.device) -> MemoryTensors:
+    # frames beyond the cap by clip, padded to the longest: the mask says which are real
     counts = np.bincount(frames["clip"])
     real = np.arange(counts.max(initial=0)) < counts[:, None]
     tensors = {name: moved(array, device) for name, array in frames.items() if name != "grids"}
@@ -296,18 +304,21 @@ def _memory(frames: Mapping[str, NDArray[Any]], device: torch.device) -> MemoryT
     )
 
 
-def check_placeholders(given: Tensor, features: Tensor) -> None:
+def check_placeholders(placeholders: Tensor, features: Tensor) -> None:
     """ValueError names the first sample whose placeholders and features differ in number.
 
     The processor and the packer cannot disagree; ids that were cut or edited afterwards can, and
     so can ids that come without what they show.
     """
-    if len(features) != len(given):
+    if len(features) != len(placeholders):
         raise ValueError(
-            f"{len(given)} rows of ids, features of {len(features)} samples; give forward the "
-            "whole batch that the processor made"
+            f"{len(placeholders)} rows of ids, features of {len(features)} samples; give "
+            "forward the whole batch that the processor made"
         )
-    for sample, (pads, made) in enumerate(zip(given.tolist(), features.tolist(), strict=True)):
+    # the first sample that disagrees
+    for sample, (pads, made) in enumerate(
+        zip(placeholders.tolist(), features.tolist(), strict=True)
+    ):
         if pads != made:
             raise ValueError(
                 f"sample {sample}: {pads} placeholders, {made} features; give ids and what they "

@@ -32,9 +32,12 @@ def supervised_loss(
     if rows is None:
         rows = torch.nonzero(labels != IGNORED).squeeze(1)
     hidden, targets = hidden.index_select(0, rows), labels.index_select(0, rows)
+    # as many rows as fill a chunk of fp32 logits over the whole vocabulary
     step = max(1, chunk_bytes // (4 * weight.shape[0]))
     chunks = zip(hidden.split(step), targets.split(step), strict=True)
     losses = [
+        # recomputed in the backward pass (chunked cross entropy): logits of all rows never exist at
+        # once
         checkpoint(_summed, rows_, weight, wanted, use_reentrant=False, preserve_rng_state=False)
         for rows_, wanted in chunks
     ]
@@ -42,4 +45,5 @@ def supervised_loss(
 
 
 def _summed(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    # a sum in fp32: the caller divides by the supervised tokens of all ranks
     return cross_entropy(linear(hidden, weight).float(), targets, reduction="sum")

@@ -42,15 +42,25 @@ class LongMemory(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden))
 
     def forward(
-        self, frames: Tensor, seconds: Tensor, counts: Sequence[int], real: Tensor
+        self, averages: Tensor, seconds: Tensor, counts: Sequence[int], real: Tensor
     ) -> Tensor:
         """Frames come clip by clip, so many of each as `counts` says and `real` marks."""
+        # recomputed in the backward pass: frames beyond the cap may be thousands
         return checkpoint(
-            self._read, frames, seconds, counts, real, use_reentrant=False, preserve_rng_state=False
+            self._read,
+            averages,
+            seconds,
+            counts,
+            real,
+            use_reentrant=False,
+            preserve_rng_state=False,
         )
 
-    def _read(self, frames: Tensor, seconds: Tensor, counts: Sequence[int], real: Tensor) -> Tensor:
-        rows = frames + self.times(seconds).to(frames.dtype)
+    def _read(
+        self, averages: Tensor, seconds: Tensor, counts: Sequence[int], real: Tensor
+    ) -> Tensor:
+        # the average forgets where a frame stood in time: its seconds are added
+        rows = averages + self.times(seconds).to(averages.dtype)
         if not counts:
             return self.mlp(self.reader(rows.view(0, 1, rows.shape[1]))).flatten(0, 1)
         # [clips, most frames, C]: a mask hides what lies beyond a clip's own frames
@@ -62,6 +72,7 @@ def with_memory(
     rows: Tensor, memory: MemoryTensors, averages: Tensor, reader: LongMemory
 ) -> Tensor:
     """Rows [T, D] of the language model, those of the frames beyond the cap put in place."""
+    # each part may be of another precision
     averages = averages.to(reader.reader.queries.dtype)
     made = reader(averages, memory.times, memory.counts, memory.real)
     return rows.index_copy(0, memory.position, made.to(rows.dtype))

@@ -51,6 +51,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         layout = config.layout_config()
         widths = (vision.hidden_size, config.text_config.hidden_size)
         heads = vision.num_attention_heads
+        # native resolution, no resize to a square
         self.vision_tower = OryxVisionTower(vision)
         self.projector = build_projector(
             config.projector, *widths, layout, heads=heads, pool_first=config.pool_before_projection
@@ -120,6 +121,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
 
     def hidden(self, row: PackedRow) -> Tensor:
         """Last hidden states [T, D] of a packed row, its samples isolated from each other."""
+        # any other implementation would let samples of a pack see each other
         if self.decoder_attention not in NAMES:
             raise UserError(
                 f"packed rows need one of {', '.join(NAMES)}, the decoder attends by "
@@ -130,6 +132,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         blocks = row.blocks
         if self.config.packed_attention == "flex":
             blocks = with_mask(blocks)
+        # decoders with several kinds of layers take a mask for each kind
         kinds = getattr(self.language_model.config, "layer_types", None)
         out = self.language_model.model(
             inputs_embeds=rows[None],
@@ -167,6 +170,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         All ids of a padded batch and of `generate` come through here, so this decides alone whether
         visual inputs go in: where ids have placeholders. ValueError where the two disagree.
         """
+        # the first two ids are start and end of a medium, the pads follow
         pads = (self.config.visual_token_ids or [])[2:]
         visual = padded_visual(ids, shown, pads)
         if visual is None:
@@ -180,6 +184,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         """
         rows = self.get_input_embeddings()(tokens)
         memory, slots, plan = visual.memory, visual.slots, visual.tower
+        # frames beyond the cap pass the tower too
         beyond = visual.patches[:0] if memory is None else memory.patches
         # frames beyond the cap may be many: of them nothing but their averages is kept
         made = encode(

@@ -42,6 +42,7 @@ class SlowFastPreTrainedModel(PreTrainedModel):
         torch.float32}; the projector is of "". Quantisation leaves out tower, projector and head
         unless `quantization_config` names what it leaves out.
         """
+        # a dictionary of types by part, or one for all
         with typed(kwargs.pop("torch_dtype", None) if dtype is None else dtype) as main:
             return super().from_pretrained(
                 pretrained_model_name_or_path,
@@ -58,6 +59,7 @@ class SlowFastPreTrainedModel(PreTrainedModel):
 
     def attention_for(self, wanted: str | None) -> str:
         """The decoder's attention: what packs need is `sdpa` where rows are not packed."""
+        # sdpa is what both run where nothing is packed
         return self.config.packed_attention if wanted in (None, "sdpa") else wanted
 
     @property
@@ -88,6 +90,7 @@ class SlowFastPreTrainedModel(PreTrainedModel):
     ) -> None:
         """As transformers has it; the choice is the decoder's."""
         if isinstance(attn_implementation, str):
+            # a name alone is for the decoder: the tower has SDPA only
             attn_implementation = dict.fromkeys(("", "text_config"), attn_implementation)
         super().set_attn_implementation(attn_implementation, allow_all_kernels)
         text = self.language_model.config
@@ -98,13 +101,17 @@ class SlowFastPreTrainedModel(PreTrainedModel):
         initialise(module, self.vision_tower)
 
     def get_input_embeddings(self) -> nn.Module:
+        """The decoder's table of word vectors."""
         return self.language_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace it, as resizing the vocabulary does."""
         self.language_model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
+        """The decoder's last layer."""
         return self.language_model.get_output_embeddings()
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replace it."""
         self.language_model.set_output_embeddings(new_embeddings)

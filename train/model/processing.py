@@ -79,6 +79,7 @@ class SlowFastProcessor(ProcessorMixin):
     @cached_property
     def rules(self) -> Rules:
         """The same as dataclasses; UserError where the tokenizer lacks Qwen2.5's specials."""
+        # the tokenizer's own bytes: the codec counts as planning did
         text = self.tokenizer.backend_tokenizer.to_str().encode()
         codec = TextCodec(text, where="the processor's tokenizer")
         return Rules(view=View(**self.frames), layout=LayoutConfig(**self.layout), codec=codec)
@@ -96,6 +97,7 @@ class SlowFastProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
+        """What `forward` takes of the processor's inputs."""
         return ["input_ids", "attention_mask", "patches", "grids", "seconds", "slots", "memory"]
 
     def apply_chat_template(
@@ -121,9 +123,10 @@ class SlowFastProcessor(ProcessorMixin):
         transformers' processors (`train.model.calls.call_options`) act with `tokenize=True`, beside
         the others or in `processor_kwargs`; TypeError names one that nothing acts on.
         """
-        own = chat_template in (None, self.chat_template)
+        # the template is for people: with tokenize=True ids follow the manifest's rules
+        is_own = chat_template in (None, self.chat_template)
         unheard = {"load_audio_from_video": load_audio_from_video or None}
-        if own:
+        if is_own:
             unheard |= {"tools": tools, "documents": documents}
         why = "the model hears no audio, and its template has no tools or documents"
         refuse_others("apply_chat_template", unheard, (), why)
@@ -133,19 +136,19 @@ class SlowFastProcessor(ProcessorMixin):
             "return_assistant_tokens_mask": return_assistant_tokens_mask,
         }
         if not tokenize:
-            if own:
+            if is_own:
                 refuse_others("apply_chat_template(tokenize=False)", kwargs, (), "leave it out")
             given = {"tools": tools, "documents": documents, **flags, **kwargs}
             return super().apply_chat_template(conversation, chat_template, **given)
-        if not own:
+        if not is_own:
             raise UserError(
                 "apply_chat_template: chat_template with tokenize=True; ids follow the model's, so "
                 "render yours with tokenize=False and give that to processor(text=...)"
             )
         given = {"return_tensors": None if return_tensors == "auto" else return_tensors}
         given |= {"sanitize_control_tokens": sanitize_control_tokens}
-        found = self._talks(conversation, flags, given | (processor_kwargs or {}) | kwargs)
-        return found if return_dict else found["input_ids"]
+        inputs = self._talks(conversation, flags, given | (processor_kwargs or {}) | kwargs)
+        return inputs if return_dict else inputs["input_ids"]
 
     def __call__(
         self,
@@ -165,8 +168,9 @@ class SlowFastProcessor(ProcessorMixin):
         refuse_others("processor", {"audio": audio}, (), "the model hears no audio")
         options = self._options(kwargs)
         prompts = read_prompts(text, images, videos, options.metadata)
-        made = self._samples(options)
-        samples = [made.prompt(f"text {i}", prompt) for i, prompt in enumerate(prompts)]
+        rendering = self._samples(options)
+        # rendered as training renders stored samples
+        samples = [rendering.prompt(f"text {i}", prompt) for i, prompt in enumerate(prompts)]
         return padded_inputs(samples, options, self.rules)
 
     def _options(self, given: Mapping[str, Any]) -> CallOptions:
@@ -176,8 +180,10 @@ class SlowFastProcessor(ProcessorMixin):
         self, conversation: Any, flags: dict[str, Any], given: dict[str, Any]
     ) -> SlowFastInputs:
         """The inputs of one conversation, or of a list of them."""
-        unfinished, answer = flags["continue_final_message"], flags["add_generation_prompt"]
+        unfinished = flags["continue_final_message"]
+        answer = flags["add_generation_prompt"]
         masks = flags["return_assistant_tokens_mask"]
+        # "content": transformers continues the last part of the message
         if unfinished not in (True, False, "content"):
             raise UserError(f"continue_final_message={unfinished!r}; give True or False")
         if unfinished and (answer or masks):
@@ -186,16 +192,18 @@ class SlowFastProcessor(ProcessorMixin):
         options = self._options(given)
         if options.metadata is not None:
             raise UserError("video_metadata: give it in the video's own part of the message")
+        # one conversation, or a list of them
         single = not conversation or isinstance(conversation[0], Mapping)
-        made = self._samples(options)
+        rendering = self._samples(options)
         samples = []
         for number, messages in enumerate([conversation] if single else conversation):
             key = f"conversation {number}"
             talk = read_messages(key, messages)
-            samples.append(made.talk(key, talk, answer=answer, unfinished=bool(unfinished)))
+            samples.append(rendering.talk(key, talk, answer=answer, unfinished=bool(unfinished)))
         return padded_inputs(samples, options, self.rules, masks=masks)
 
     def _samples(self, options: CallOptions) -> UserSamples:
+        # frames per second and cap may be given for this call alone
         rules = replace(self.rules, view=options.view)
         return UserSamples(rules=rules, profile=self.media_profile, relevance=self.relevance)
 

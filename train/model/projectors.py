@@ -39,6 +39,7 @@ class SlotTensors(NamedTuple):
 
 def pool(features: Tensor, slots: SlotTensors) -> Tensor:
     """Average of each pooled token's patches: [P, C] -> [M, C]."""
+    # mean as a gather and a segmented sum: cells of any size in one call
     share = slots.sizes.reciprocal().to(features.dtype)
     return summed(features.index_select(0, slots.patch), slots) * share[:, None]
 
@@ -72,10 +73,13 @@ class Projector(nn.Module, ABC):
 
     def __init__(self, width: int, hidden: int, layout: LayoutConfig, heads: int = 1) -> None:
         super().__init__()
+        # learned vectors are drawn small, as word vectors are
         self.learned = nn.Parameter(torch.randn(len(LEARNED), hidden) * LEARNED_STD)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden))
         self.times = TimeEmbedding(hidden) if layout.timestamps == "learned" else None
-        self.layout, self.width, self.heads = layout, width, heads
+        self.layout = layout
+        self.width = width
+        self.heads = heads
 
     @abstractmethod
     def tokens(self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
@@ -86,10 +90,12 @@ class Projector(nn.Module, ABC):
     ) -> Tensor:
         """Patch features [P, C] of frames, seconds [N] -> one row per visual slot [V, D]."""
         features = features.to(self.learned.dtype)  # each part may be of another type
+        # row i of the table: learned vectors first, then the pooled tokens
         rows = torch.cat([self.learned, self.tokens(features, frames, slots)])[slots.feature]
         if self.times is None:
             return rows
         # a frame's time is added where the frame ends
+        # a frame ends with its frame mark, or with the separator
         ends = (slots.feature == _ENDS_OF_FRAMES[0]) | (slots.feature == _ENDS_OF_FRAMES[1])
         ends = ends & (slots.frame >= 0)
         times = self.times(seconds).index_select(0, slots.frame.clamp(min=0))
@@ -103,6 +109,7 @@ class AveragePool(Projector):
     """
 
     def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        """Pool, then project."""
         return self.mlp(pool(features, slots))
 
 
@@ -110,6 +117,7 @@ class AveragePoolLate(AveragePool):
     """The same with the projection first: every patch passes the MLP."""
 
     def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        """Project, then pool."""
         return pool(self.mlp(features), slots)
 
 
@@ -117,6 +125,7 @@ class TrainingFree(Projector):
     """SlowFast-LLaVA (v1), pooled first: slow rows max-pooled along themselves, fast averaged."""
 
     def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        """Pool, then project."""
         return self.mlp(_slow_and_fast(features, slots))
 
 
@@ -124,9 +133,11 @@ class TrainingFreeLate(TrainingFree):
     """Apple's own order: every patch passes the MLP, what comes out is pooled."""
 
     def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        """Project, then pool."""
         return _slow_and_fast(self.mlp(features), slots)
 
 
+# slow: maximum along a row, fast: average (SlowFast-LLaVA, arXiv 2407.15841)
 def _slow_and_fast(features: Tensor, slots: SlotTensors) -> Tensor:
     most = highest(features.index_select(0, slots.patch), slots)
     slow = (slots.kind == POOLED.index(SLOW))[:, None]
@@ -146,7 +157,10 @@ class DynamicCompressor(Projector):
         self.query, self.key = nn.Linear(width, self.SIZE), nn.Linear(width, self.SIZE)
 
     def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
-        mean, patches = pool(features, slots), features.index_select(0, slots.patch)
+        """The mean of each cell, plus what its patches answer; projected."""
+        # the cell's mean asks, its patches answer (Oryx, arXiv 2409.12961)
+        mean = pool(features, slots)
+        patches = features.index_select(0, slots.patch)
         query = self.query(mean).index_select(0, slots.segment)
         key = self.key(features).index_select(0, slots.patch)
         shares = attend((query * key).sum(1, keepdim=True) * self.SIZE**-0.5, slots)
@@ -162,6 +176,8 @@ class AttentionPool(Projector):
         self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
 
     def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        """What the patches of each cell answer to their mean, over several heads; projected."""
+        # asked by the mean, over several heads (Molmo, arXiv 2409.17146)
         query = self._heads(self.query(pool(features, slots))).index_select(0, slots.segment)
         key = self._heads(self.key(features)).index_select(0, slots.patch)
         value = self._heads(self.value(features)).index_select(0, slots.patch)
@@ -183,6 +199,8 @@ class Resampled(Projector):
         self.resampler = self.Resampler(width, layout.queries, heads)
 
     def tokens(self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+        """The queries' answers, frame by frame; projected."""
+        # frames of one grid run as one batch
         made = resample(self.resampler, features, frames).flatten(0, 1)
         if len(made) != len(slots.kind):
             raise ValueError(
@@ -231,7 +249,9 @@ IDLE: dict[str, tuple[str, ...]] = {
 
 def check_idle(layout: LayoutConfig) -> None:
     """UserError for keys of a layout that its arrangement forgets."""
-    arrangement, default = layout.arrangement, LayoutConfig()
+    arrangement = layout.arrangement
+    default = LayoutConfig()
+    # a key that its arrangement forgets would be silent
     names = set(IDLE[arrangement])
     if layout.timestamps == "sentence":
         names.discard("slow_frames")  # the sentence tells the times of so many frames
@@ -272,6 +292,7 @@ def build_projector(
         )
     check_idle(layout)
     kind = PROJECTORS[name]
+    # the same pooling before or after the MLP, where it has no weights of its own
     if pool_first is None or pool_first == (kind not in LATE.values()):
         return kind(width, hidden, layout, heads)
     other = {**LATE, **{late: early for early, late in LATE.items()}}.get(kind)

@@ -40,6 +40,7 @@ def places_of(grid: tuple[int, int], queries: Tensor) -> Places:
     """For patches of this grid (rows, columns), and queries [Q, C] that share the frame evenly."""
     # queries share the frame as a grid, as near to a square as their number allows
     count, width = queries.shape
+    # the largest divisor not above the square root
     rows = next(rows for rows in range(math.isqrt(count), 0, -1) if count % rows == 0)
     return Places(
         waves_at((rows, count // rows), width, queries.device).to(queries),
@@ -50,6 +51,7 @@ def places_of(grid: tuple[int, int], queries: Tensor) -> Places:
 def waves_at(grid: tuple[int, int], width: int, device: torch.device | None = None) -> Tensor:
     """[rows * columns, width]: sines and cosines of the cells' centres along both axes."""
     highest = math.log2(HIGHEST_WAVE)
+    # geometric frequencies, half a period to HIGHEST_WAVE half periods a frame
     waves = torch.logspace(-1, highest, -(-width // 4), base=2, device=device) * math.pi
     down, right = ((torch.arange(size, device=device) + 0.5) / size for size in grid)
     angles = torch.cat(
@@ -68,7 +70,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.query = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
     def ask_as_asked(self) -> None:
@@ -76,10 +79,12 @@ class Attention(nn.Module):
         init.copy_(self.query.weight, self.kv.weight[: len(self.query.weight)])
 
     def forward(self, rows: Tensor, context: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The answers [F, Q, C] to each row."""
+        # one product for keys and values
         k, v = self.kv(context).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q = self.query(rows).unflatten(2, (self.heads, -1)).transpose(1, 2)
-        found = scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(found.transpose(1, 2).flatten(2))
+        answers = scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(answers.transpose(1, 2).flatten(2))
 
 
 class Feed(nn.Module):
@@ -93,6 +98,7 @@ class Feed(nn.Module):
         )
 
     def forward(self, rows: Tensor) -> Tensor:
+        """Rows of the same shape."""
         return rows + self.mlp(self.norm(rows))
 
 
@@ -102,12 +108,15 @@ class PerceiverLayer(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.norm, self.about = (nn.LayerNorm(width, eps=NORM_EPS) for _ in range(2))
-        self.cross, self.feed = Attention(width, heads), Feed(width)
+        self.cross = Attention(width, heads)
+        self.feed = Feed(width)
 
     def forward(self, rows: Tensor, context: Tensor, places: Places) -> Tensor:
-        asked = self.norm(rows) + places.queries
-        seen = torch.cat([self.about(context) + places.context, asked], dim=1)
-        return self.feed(rows + self.cross(asked, seen))
+        """The queries after one look."""
+        # Perceiver (Jaegle et al., arXiv 2103.03206): queries and context in one attention
+        asking = self.norm(rows) + places.queries
+        seen = torch.cat([self.about(context) + places.context, asking], dim=1)
+        return self.feed(rows + self.cross(asking, seen))
 
 
 class QFormerLayer(nn.Module):
@@ -122,10 +131,12 @@ class QFormerLayer(nn.Module):
     def forward(
         self, rows: Tensor, context: Tensor, places: Places, mask: Tensor | None = None
     ) -> Tensor:
-        own, asked, about = self.norms
-        normed = own(rows)
+        """The queries after one look."""
+        norm_own, norm_asking, about = self.norms
+        normed = norm_own(rows)
+        # Q-Former (BLIP-2, arXiv 2301.12597): queries first attend to each other
         rows = rows + self.own(normed, normed)
-        asking, seen = asked(rows) + places.queries, about(context) + places.context
+        asking, seen = norm_asking(rows) + places.queries, about(context) + places.context
         return self.feed(rows + self.cross(asking, seen, mask))
 
 
@@ -142,6 +153,8 @@ class Perceiver(nn.Module):
     def forward(
         self, context: Tensor, *mask: Tensor, grid: tuple[int, int] | None = None
     ) -> Tensor:
+        """The queries after all looks."""
+        # the same queries for every frame
         rows = self.queries.expand(len(context), -1, -1)
         places = NOWHERE if grid is None else places_of(grid, self.queries)
         for layer in self.layers:
@@ -163,6 +176,7 @@ def resample(resampler: Perceiver, features: Tensor, frames: FrameGroups[Tensor]
     if not frames.groups:
         return resampler(features.view(0, 1, features.shape[1]))
     features = features.index_select(0, frames.patches)
+    # a batch per grid: places depend on it
     parts = features.split([group.frames * group.height * group.width for group in frames.groups])
     made = [
         resampler(part.unflatten(0, (group.frames, -1)), grid=(group.height, group.width))

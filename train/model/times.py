@@ -14,9 +14,13 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.waves, self.out = nn.Linear(WAVES, hidden), nn.Linear(hidden, hidden)
+        self.waves = nn.Linear(WAVES, hidden)
+        self.out = nn.Linear(hidden, hidden)
 
     def forward(self, seconds: Tensor) -> Tensor:
+        """Seconds [F] -> [F, D]."""
+        # geometric periods, as in Attention Is All You Need (2017), in fp32: seconds reach ten
+        # thousands
         waves = torch.logspace(1, -4, WAVES // 2, device=seconds.device)
         angles = seconds.float()[:, None] * waves
         both = torch.cat([angles.sin(), angles.cos()], dim=1)

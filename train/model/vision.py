@@ -58,7 +58,8 @@ class OryxVisionConfig(PreTrainedConfig):
 def patchify(images: Sequence[Tensor], patch_size: int = 16) -> tuple[Tensor, Tensor]:
     """Normalised images [3, H, W] -> patches float32 [P, 3 * p * p] in (c, ph, pw) order and
     grids int64 [N, 2]; sides are zero-padded right and bottom to the patch size."""
-    patches, grids = [torch.empty(0, 3 * patch_size**2)], []
+    patches = [torch.empty(0, 3 * patch_size**2)]
+    grids = []
     for image in images:
         height, width = image.shape[1:]
         image = pad(image, (0, -width % patch_size, 0, -height % patch_size))

@@ -51,6 +51,7 @@ def last_checkpoint(out: Path, manifest: Manifest, config: Config) -> Checkpoint
     found = ranks.by_first(partial(_look, out, manifest, config))
     if found is not None:
         share = partial(checkpoint.verify, found, ranks.rank(), ranks.world_size())
+        # together the ranks read each byte of the checkpoint once
         ranks.by_each(share)
     return found
 
@@ -73,6 +74,7 @@ def _fitting(branch: Path, manifest: Manifest, config: Config, total: int) -> Ch
     layout = {"layout": asdict(manifest.layout), "tokenizer": manifest.codec.tokenizer_sha256}
     now = dict(by_place(layout)) | _of_the_model(deciding(config))
     lines = list(differences(saved | _of_the_model(found.config), now))
+    # positions beyond the trained length were never seen by the saved decoder
     longest = max(int(table["tokens"].max()) for table in manifest.tables if len(table))
     if longest > (most := text["max_position_embeddings"]):
         lines.append(f"a sample of the manifest has {longest} tokens, the model {most} positions")
@@ -95,6 +97,7 @@ def _of_the_model(values: Mapping[str, str]) -> dict[str, str]:
 
 def _look(out: Path, manifest: Manifest, config: Config) -> Checkpoint | None:
     root = out / CHECKPOINTS
+    # what a save that was killed has left
     checkpoint.sweep(root)
     found = checkpoint.latest(root)
     if found is not None:

@@ -63,6 +63,7 @@ class Claim:
         with _one_at_a_time(self.path.parent) as door:
             held = self._held()
             if held is not None:
+                # both ages by the clock of the disk
                 os.utime(door)
                 age = door.stat().st_mtime - self.path.stat().st_mtime
                 self._check_gone(held, age)
@@ -77,6 +78,7 @@ class Claim:
         elif held is not None:
             self.lost = str(held)
         elif not self.store.put_once(OWNER, ENVELOPE.seal(asdict(self.owner))):
+            # another process wrote between our two looks
             self.renew()
 
     def release(self) -> None:
@@ -92,6 +94,7 @@ class Claim:
         return Owner(**ENVELOPE.unseal(data, str(self.path)))
 
     def _check_gone(self, held: Owner, age: float) -> None:
+        # pids are used again: with its start, a pid is one process
         is_dead = held.host == self.owner.host and process_start(held.pid) != held.start
         if not is_dead and age < STALE:
             raise UserError(
@@ -128,6 +131,7 @@ def process_start(pid: int) -> int | None:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    # the name in field 2 may hold blanks and brackets, so fields count from the last bracket
     state, *rest = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(rest[18])
 

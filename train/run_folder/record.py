@@ -101,6 +101,7 @@ def code_digest() -> str:
     found = hashlib.sha256()
     for room in _ROOMS:
         for path in sorted((_ROOT / room).rglob("*.py")):
+            # the path counts too: a module that moved may be imported by another one
             found.update(f"{path.relative_to(_ROOT)} {sha256_file(path)}\n".encode())
     return found.hexdigest()
 
@@ -132,6 +133,7 @@ def verdict(left: Mapping[str, str], right: Mapping[str, str]) -> str:
     steps = sorted(map(int, left.keys() & right.keys()))
     if not steps:
         return "no step in common"
+    # `float.hex` keeps every bit
     pairs = {n: (float.fromhex(left[str(n)]), float.fromhex(right[str(n)])) for n in steps}
     far = {n: abs(a - b) / max(abs(a), abs(b), 1e-30) for n, (a, b) in pairs.items()}
     worst = max(steps, key=lambda n: far[n])
@@ -154,6 +156,7 @@ ROUNDING = 1e-4
 def _losses(path: Path) -> Iterator[tuple[str, str]]:
     with path.open() as lines:
         for row in map(json.loads, lines):
+            # a step that was skipped changed nothing, so its loss says nothing of the run
             is_kept = row["step"] <= FIRST or row["step"] % EVERY == 0
             if is_kept and row["objection"] is None:
                 yield str(row["step"]), float(row["loss"]).hex()

@@ -59,9 +59,13 @@ def forward_flops(config: SlowFastConfig, work: Work) -> Flops:
 def vision_flops(vision: Any, frames: Sequence[int]) -> int:
     """The tower over frames of so many patches each."""
     width, layers = vision.hidden_size, vision.num_hidden_layers
-    patches, pairs = sum(frames), sum(n * n for n in frames)
+    patches = sum(frames)
+    pairs = sum(n * n for n in frames)
+    # q, k, v and the way back are [D, D] each, the MLP is [D, M] and [M, D]
     block = 2 * patches * (4 * width * width + 2 * width * vision.intermediate_size)
+    # a patch is 3 x P x P values, embedded by one matrix
     embedding = 2 * patches * 3 * vision.patch_size**2 * width
+    # scores and weighted values: 2 D operations each for a pair of patches
     return embedding + layers * (block + 4 * pairs * width)
 
 
@@ -75,9 +79,13 @@ def text_flops(text: Any, samples: Sequence[int]) -> int:
     """The decoder's layers over samples of so many tokens each; half of attention is masked."""
     width, heads = text.hidden_size, text.num_attention_heads
     head = getattr(text, "head_dim", None) or width // heads
-    queries, keys = heads * head, text.num_key_value_heads * head
+    queries = heads * head
+    keys = text.num_key_value_heads * head
+    # q and o, k and v, and the three matrices of a gated MLP
     weights = width * (2 * queries + 2 * keys) + 3 * width * text.intermediate_size
-    tokens, pairs = sum(samples), sum(n * (n + 1) // 2 for n in samples)
+    tokens = sum(samples)
+    # a causal mask leaves n (n + 1) / 2 pairs
+    pairs = sum(n * (n + 1) // 2 for n in samples)
     return int(text.num_hidden_layers * (2 * tokens * weights + 4 * pairs * queries))
 
 

@@ -14,7 +14,8 @@ def state_bytes(config: Config, parameters: Mapping[str, int], ranks: int = 1) -
     too. Buckets and what is gathered for a while come on top.
     """
     trained = sum(n for part, n in parameters.items() if getattr(config.parts, part).train)
-    is_half, stage = config.precision == "bf16", config.zero_stage
+    is_half = config.precision == "bf16"
+    stage = config.zero_stage
     if config.engine == "torch":
         ranks, stage = 1, 0
     copies = 4 if is_half and config.optimizer_state == "fp32" else 0

@@ -36,7 +36,8 @@ def video_placement(size: tuple[int, int], reading: str) -> Placement:
 
 def video_tokens(size: tuple[int, int], reading: str) -> tuple[int, int]:
     """(content, all) tokens of 128 frames of this size in pixels, at one frame a second."""
-    layout, shown = READINGS[reading][0], video_placement(size, reading)
+    layout = READINGS[reading][0]
+    shown = video_placement(size, reading)
     grid = grid_of(shown.width, shown.height)
     slots = plan_frames([grid] * FRAMES, range(FRAMES), "video", layout, stamp_tokens)
     return sum(s.n for s in slots if s.kind in POOLED), sum(s.n for s in slots)
@@ -66,7 +67,11 @@ def video_flops(size: str) -> Flops:
     """One square video of 128 frames and a question, under reading A."""
     content, total = video_tokens(VIDEOS["1:1"], "A")
     work = Work(
-        frames=[24 * 24] * FRAMES, samples=[total + QUESTION], pooled=content, supervised=QUESTION
+        # 384 x 384 pixels are 24 x 24 patches of 16
+        frames=[24 * 24] * FRAMES,
+        samples=[total + QUESTION],
+        pooled=content,
+        supervised=QUESTION,
     )
     return forward_flops(published_config(size), work)
 
@@ -107,6 +112,7 @@ def _memory(parts: dict[str, int]) -> Table:
     frozen = sum(parts.values()) - parts["vision_tower"]
     table = Table("state", "all trained", "tower frozen", title="GiB of states, one process")
     for name, each in STATE_BYTES.items():
+        # a frozen tower has weights, but no gradients, masters or moments
         kept = sum(parts.values()) if name == "weights" else frozen
         table.add_row(name, _gib(sum(parts.values()) * each), _gib(kept * each))
     total = sum(STATE_BYTES.values())

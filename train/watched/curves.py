@@ -84,7 +84,8 @@ def page_of(out: Path, curves: Sequence[Curve]) -> str:
 def _drawing(curve: Curve, colour: str) -> str:
     steps, values = zip(*curve.points, strict=True)
     low, high = min(values), max(values)
-    wide, tall = max(steps[-1] - steps[0], 1), (high - low) or 1.0
+    wide = max(steps[-1] - steps[0], 1)
+    tall = (high - low) or 1.0
     points = " ".join(
         f"{(step - steps[0]) / wide * _WIDTH:.1f},{_HEIGHT - (value - low) / tall * _HEIGHT:.1f}"
         for step, value in curve.points

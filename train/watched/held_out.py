@@ -51,7 +51,8 @@ class HeldOut:
 
     def _mine(self, engine: Engine) -> Iterator[tuple[str, tuple[float, int]]]:
         """Key -> (summed loss, supervised tokens) of this rank's samples."""
-        size, rule = engine.world_size, self.loader.tower
+        size = engine.world_size
+        rule = self.loader.tower
         for start in range(0, len(self.samples), size):
             dealt = self.samples[start : start + size]
             # under ZeRO-3 every rank has to call the tower equally often
@@ -96,7 +97,8 @@ def _distinct(manifest: Manifest) -> Iterator[SampleReference]:
         for n, table in zip(manifest.names, manifest.tables, strict=True)
         for row in table
     }
-    order, step = BatchSampler(manifest, 1), 0
+    order = BatchSampler(manifest, 1)
+    step = 0
     while left and order.has_step(step):
         for one in (one for pack in order.batch(step, 0, 1) for one in pack):
             if (one.source, one.key) in left:

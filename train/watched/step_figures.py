@@ -49,14 +49,18 @@ def operations(config: Config, model: SlowFastConfig, packs: Sequence[Pack]) -> 
             supervised=pack.supervised,
         )
         asked, again = billed(config, forward_flops(model, work))
-        useful, computed = useful + asked, computed + asked + again
+        useful = useful + asked
+        computed = computed + asked + again
     return useful, computed
 
 
 def billed(config: Config, forward: Flops) -> tuple[float, float]:
     """Operations of a step that is asked for, and those that are computed a second time."""
     sizes = (forward.vision, forward.projector, forward.text + forward.head)
-    asked, again, below = 0.0, float(forward.head), False  # logits are never kept
+    # logits are never kept
+    asked = 0.0
+    again = float(forward.head)
+    below = False
     for name, size in zip(PARTS, sizes, strict=True):
         part = getattr(config.parts, name)
         share = 1 / config.stochastic.keep.denominator if name == "tower" else 1.0

@@ -43,6 +43,7 @@ def from_oryx(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     _check(set(state_dict), set(names.values()), "Oryx-ViT")
     shapes = {name: tuple(tensor.shape) for name, tensor in state_dict.items()}
     table = oryx_table(oryx_sizes(shapes))
+    # q, k and v are one matrix in both layouts: their rows are joined, nothing is computed
     return {own: joined(at, [state_dict[name] for name in at.names]) for own, at in table.items()}
 
 
@@ -52,6 +53,8 @@ def to_oryx(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     _check(set(state_dict), set(names), "vision tower")
     theirs = {name: state_dict[ours] for ours, name in names.items()}
     patch = theirs["patch_embed.proj.weight"]
+    # a convolution of stride P over [3, P, P] is a linear map of a flattened patch (ViT,
+    # Dosovitskiy et al., 2020)
     side = round((patch.shape[1] // 3) ** 0.5)
     theirs["patch_embed.proj.weight"] = patch.unflatten(1, (3, side, side))
     theirs["pos_embed"] = theirs["pos_embed"].unsqueeze(0)
@@ -61,6 +64,7 @@ def to_oryx(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def from_siglip2(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of transformers' `Siglip2VisionModel` as a tower with the `SIGLIP2` switches loads
     them; its pooling head is left out. ValueError names keys that are missing or unknown."""
+    # our features are those of the patches: the head that pools an image to one vector has no use
     given = {name: tensor for name, tensor in state_dict.items() if not name.startswith("head.")}
     names = siglip2_names(depth(given, r"encoder\.layers\.(\d+)\."))
     _check(set(given), {name for parts in names.values() for name in parts}, "Siglip2VisionModel")
@@ -75,7 +79,8 @@ def joined(origin: Origin, parts: Sequence[Tensor]) -> Tensor:
 
 def _check(found: set[str], wanted: set[str], what: str) -> None:
     if found != wanted:
-        missing, unknown = sorted(wanted - found), sorted(found - wanted)
+        missing = sorted(wanted - found)
+        unknown = sorted(found - wanted)
         raise ValueError(f"not the weights of a {what}: missing {missing}, unknown {unknown}")
 
 
@@ -120,6 +125,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="the published oryx_vit.pth")
     parser.add_argument("target", type=Path, help="the safetensors file to write")
     arguments = parser.parse_args()
+    # a tensor of a memory-mapped file, and one that shares storage, cannot be written as it is
     weights = {name: t.contiguous().clone() for name, t in read_published(arguments.source).items()}
     temporary = arguments.target.with_name(f".{arguments.target.name}.tmp")
     save_file(weights, temporary)

@@ -22,6 +22,8 @@ class Family:
     head_norms: bool = False
 
 
+# biases of the projections, or a norm of each head's queries and keys (QK norm, Henry et al.,
+# 2020), are all that tells these families apart
 FAMILIES = {
     "llama": Family(),
     "mistral": Family(),
@@ -51,6 +53,7 @@ def decoder_shapes(config: Mapping[str, Any], where: str) -> dict[str, Shape] | 
 
 def _layer(family: Family, config: Mapping[str, Any], where: str) -> Iterator[tuple[str, Shape]]:
     width, mlp = size(config, "hidden_size", where), size(config, "intermediate_size", where)
+    # grouped queries: several query heads share one of keys and values (GQA, Ainslie et al., 2023)
     heads, shared, each = head_sizes(config, where)
     yield "input_layernorm.weight", (width,)
     yield "post_attention_layernorm.weight", (width,)
@@ -62,10 +65,12 @@ def _layer(family: Family, config: Mapping[str, Any], where: str) -> Iterator[tu
             yield f"self_attn.{name}_proj.bias", (count * each,)
     yield "self_attn.o_proj.weight", (width, heads * each)
     if config.get("attention_bias"):
+        # the switch of Llama biases the way back as well, the family of Qwen2 does not
         yield "self_attn.o_proj.bias", (width,)
     if family.head_norms:
         yield "self_attn.q_norm.weight", (each,)
         yield "self_attn.k_norm.weight", (each,)
+    # gated MLP: down(silu(gate(x)) * up(x)) (SwiGLU, Shazeer, 2020)
     for name, shape in (("gate", (mlp, width)), ("up", (mlp, width)), ("down", (width, mlp))):
         yield f"mlp.{name}_proj.weight", shape
         if config.get("mlp_bias"):
@@ -76,6 +81,7 @@ def head_sizes(config: Mapping[str, Any], where: str) -> tuple[int, int, int]:
     """Heads of queries, heads of keys and values, and their width; UserError if they do not fit."""
     width, heads = size(config, "hidden_size", where), size(config, "num_attention_heads", where)
     shared = config.get("num_key_value_heads") or heads
+    # the width of a head is free in newer families, so only a missing one must divide
     if not config.get("head_dim") and width % heads:
         raise UserError(
             f"{where}: num_attention_heads: {heads} does not divide hidden_size: {width}; correct "

@@ -30,11 +30,13 @@ def drawn(
     for name, module in model.named_modules():
         if not name or part_of(name) != part or (within and name.startswith(within)):
             continue
+        # a module that draws by its own rule is drawn with its children, and they are passed over
         members = [module]
         if is_whole := isinstance(module, _DRAWN_WHOLE):
             within = f"{name}."
             members = list(module.modules())
         named = {own: f"{name}.{own}" for own, _ in module.named_parameters(recurse=is_whole)}
+        # NaN marks what no rule has drawn
         fresh = {
             own: torch.full(shapes[full], torch.nan)
             for own, full in named.items()
@@ -42,6 +44,7 @@ def drawn(
         }
         if fresh:
             with _in_place(module, fresh):
+                # 60 bits of the digest of (seed, name): torch takes seeds below 2**63
                 _draw(_owner(model, name), members, int(short_hash([seed, name])[:15], 16))
         for own, value in fresh.items():
             if value.isnan().any():
@@ -50,6 +53,7 @@ def drawn(
 
 
 def _draw(owner: PreTrainedModel, modules: list[nn.Module], seed: int) -> None:
+    # the caller's random state stays as it is
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         # children first, as transformers does

@@ -30,6 +30,7 @@ def fill(
     Every rank calls this alike. UserError names the first tensor that does not fit, before any is
     read; DamagedData a file that is not what somebody vouches for.
     """
+    # every table is checked before the first tensor is read: no half-filled model
     tables = {part: _table(part, source, shapes) for part, source in sources.items()}
     for part in wanted:
         init = getattr(parts, part).init

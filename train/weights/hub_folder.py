@@ -33,6 +33,8 @@ def fetched_folder(address: str) -> Path:
     if _whole(folder):
         return folder
     with _online():
+        # pickles other than the published tower, and other formats of the same weights, are not
+        # fetched
         paths = [each for each in hub.pin(f"{address}/*") if _READ.fullmatch(hub.parse(each).path)]
         found = {hub.parse(each).path: local_files.local(each).path for each in paths}
     return _linked(folder, found)
@@ -51,6 +53,7 @@ def _linked(folder: Path, files: dict[str, Path]) -> Path:
         if _whole(folder):  # another rank was faster: its links are the same
             shutil.rmtree(temporary)
         else:
+            # links into a cache that has since been emptied
             shutil.rmtree(folder)
             temporary.rename(folder)
     return folder

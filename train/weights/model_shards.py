@@ -21,6 +21,7 @@ class Shards:
         self.folder = folder
         self.parameters = 0
         self.held: dict[str, Tensor] = {}
+        # a view would be written with its whole storage
         self.files: dict[str, Path] = {}
 
     def put(self, name: str, value: Tensor) -> None:
@@ -38,6 +39,7 @@ class Shards:
             return
         places = {name: path.name for name, path in self.files.items()}
         value = {"metadata": {"total_parameters": self.parameters}, "weight_map": places}
+        # the layout of transformers: tensors by file, under one index
         (self.folder / INDEX).write_text(json.dumps(value, indent=1))
 
     def _write(self) -> None:

@@ -27,7 +27,10 @@ from train.model.inputs import pack_inputs
 from train.model.modeling import SlowFastForConditionalGeneration
 
 SAMPLES, LENGTH = 3, 40
-HEAD, VOCABULARY, WINDOW, MLP = 8, 64, 4, 32
+HEAD = 8
+VOCABULARY = 64
+WINDOW = 4
+MLP = 32
 TOLERANCE = 1e-5
 SPREAD = 0.2
 """Of every weight: wide enough that caps, scales and biases show in the loss."""
@@ -54,10 +57,12 @@ def check_packed(text_config: Mapping[str, Any]) -> None:
         copy = small_copy(text_config)
         packed, alone = losses(copy)
     except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        # the first sentence of the first line: errors of torch go on for a page
         reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
         raise UserError(
             f"decoder: {name} cannot be packed here ({reason}); use one of Qwen2, Qwen3 or Llama"
         ) from error
+    # one in 100,000: both are fp32, and their sums run in different orders
     if not math.isclose(packed, alone, rel_tol=TOLERANCE):
         raise UserError(
             f"decoder: {name} with these values has a loss of {packed:.6f} in a pack and of "
@@ -71,11 +76,13 @@ def small_copy(text_config: Mapping[str, Any]) -> PreTrainedConfig:
     whole = AutoConfig.for_model(**text_config)
     value = whole.to_dict()
     layers = whole.num_hidden_layers
+    # lists with a value for each layer, such as `layer_types`
     per_layer = {k: v for k, v in value.items() if isinstance(v, list) and len(v) == layers}
     kept = _period(list(zip(*per_layer.values(), strict=True))) if per_layer else min(layers, 2)
     value |= {name: items[:kept] for name, items in per_layer.items()}
     value |= {name: size for name, size in _SIZES.items() if name in value}
     value |= {name: WINDOW for name in _WINDOWS if value.get(name)}
+    # ids of the real vocabulary lie beyond the small one
     value |= {name: None for name in value if name.endswith("_token_id")}
     value |= {
         "num_hidden_layers": kept,
@@ -109,6 +116,7 @@ def losses(text: PreTrainedConfig) -> tuple[float, float]:
         )
         own = AutoModelForCausalLM.from_config(text, attn_implementation="eager")
         ids = torch.randint(VOCABULARY, (SAMPLES, LENGTH))
+        # drawn as transformers draws, scores are so small that a cap on them changes nothing
         _widen(ours.language_model)
     ours.float().eval()
     own.float().eval()

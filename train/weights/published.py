@@ -86,9 +86,11 @@ def tower_shapes(sizes: TowerSizes) -> dict[str, Shape]:
         "embeddings.patch_embedding.weight": (width, 3 * sizes.patch**2),
         "embeddings.patch_embedding.bias": (width,),
     }
+    # rows of each weight: a block's q, k and v are one matrix of 3 x width
     outs = dict(zip(_BLOCK, (width, 3 * width, width, width, sizes.mlp, width), strict=True))
     ins = {"attn.qkv": width, "attn.proj": width, "mlp.fc1": width, "mlp.fc2": sizes.mlp}
     for layer in range(sizes.layers):
+        # weights are [out, in] as in torch.nn.Linear, norms are [width]
         for part, out in outs.items():
             weight = (out, ins[part]) if part in ins else (out,)
             shapes |= {
@@ -122,8 +124,10 @@ def siglip2_names(layers: int) -> dict[str, tuple[str, ...]]:
 
 def oryx_table(sizes: TowerSizes) -> Table:
     """A tower of Oryx-ViT's layout, at any size."""
-    shapes, names = tower_shapes(sizes), oryx_names(sizes.layers)
+    shapes = tower_shapes(sizes)
+    names = oryx_names(sizes.layers)
     theirs = dict(shapes)
+    # what is a leading axis of one, and a convolution kernel, over there
     theirs["embeddings.position_embedding"] = (1, sizes.side**2, sizes.width)
     theirs["embeddings.patch_embedding.weight"] = (sizes.width, 3, sizes.patch, sizes.patch)
     return {
@@ -133,10 +137,12 @@ def oryx_table(sizes: TowerSizes) -> Table:
 
 def siglip2_table(sizes: TowerSizes) -> Table:
     """A tower of transformers' `Siglip2VisionModel`, whose sizes have `final_norm`."""
-    shapes, names = tower_shapes(sizes), siglip2_names(sizes.layers)
+    shapes = tower_shapes(sizes)
+    names = siglip2_names(sizes.layers)
     table = {}
     for own, shape in shapes.items():
         count = len(names[own])
+        # q, k and v have equal shares of our rows: these encoders have no grouped queries
         each = (shape[0] // count, *shape[1:])
         table[own] = Origin(names=names[own], shapes=(each,) * count, shape=shape)
     return table
@@ -177,6 +183,7 @@ def oryx_sizes(shapes: Mapping[str, Shape]) -> TowerSizes:
         width=width,
         layers=depth(shapes, r"blocks\.(\d+)\."),
         mlp=shapes["blocks.0.mlp.fc1.weight"][0],
+        # the position table is square: side x side rows
         side=round(places**0.5),
         patch=shapes["patch_embed.proj.weight"][-1],
     )
@@ -184,5 +191,6 @@ def oryx_sizes(shapes: Mapping[str, Shape]) -> TowerSizes:
 
 def depth(names: Iterable[str], pattern: str) -> int:
     """How many blocks the names count, by the first group of the pattern."""
+    # blocks are counted from 0
     layers = [int(found[1]) for name in names if (found := re.match(pattern, name))]
     return max(layers, default=-1) + 1

@@ -23,7 +23,11 @@ from train.weights.folder_json import DESCRIPTION, read_description, read_model_
 from train.weights.published import ORYX_PREFIX
 from train.weights.tensor_files import Stored, checked, stored_in, stored_in_folder
 
-DECODER, SIGLIP2, ORYX, TOWER, SLOWFAST = "decoder", "siglip2", "oryx", "tower", "slowfast"
+DECODER = "decoder"
+SIGLIP2 = "siglip2"
+ORYX = "oryx"
+TOWER = "tower"
+SLOWFAST = "slowfast"
 HOLDS = {
     DECODER: ("decoder",),
     SIGLIP2: ("tower",),
@@ -63,6 +67,7 @@ def open_source(where: str) -> Source:
         return _file(where, path)
     if not path.is_dir():
         raise UserError(f"init: {where}: no such file or folder; correct the path, or fetch it")
+    # weights that need others below them
     if (path / "adapter_config.json").is_file():
         raise UserError(
             f"init: {where}: an adapter alone; merge it (peft's `merge_and_unload`, then "
@@ -103,9 +108,11 @@ def _file(where: str, path: Path) -> Source:
                 f"init: {where}: {path.name}: weights are read from .safetensors, and of pickles "
                 f"from {PICKLE} alone; convert it"
             )
+        # a pickle tells its names only when it is read, which takes seconds and torch
         return Source(where=where, path=path, kind=ORYX, digests=digests)
     stored = stored_in(path)
     names = {name.removeprefix(ORYX_PREFIX) for name in stored}
+    # one key that only this layout has tells it
     kinds = {"pos_embed": ORYX, "embeddings.position_embedding": TOWER}
     kind = next((kinds[name] for name in kinds if name in names), None)
     if kind is None:

@@ -43,6 +43,7 @@ def open_sources(parts: Parts, wanted: Iterable[str] = PARTS) -> Sources:
     """Look into what the `init` of each `wanted` part names, each place once."""
     inits = {name: getattr(parts, name).init for name in wanted}
     named = {name: init for name, init in inits.items() if isinstance(init, str)}
+    # one look at a folder that several parts name
     opened = {}
     for where in dict.fromkeys(named.values()):
         with opening(f"init: {where}"):
@@ -87,8 +88,10 @@ def _scaled(values: dict[str, Any], scaling: RopeScaling) -> dict[str, Any]:
     """The values with positions scaled: in transformers' layout, which once had `rope_theta`."""
     rope = dict(values.get("rope_parameters") or {})
     rope |= {"rope_type": scaling.kind, "factor": scaling.factor}
+    # older configs have `rope_theta` beside the scaling, transformers 5 inside it
     if "rope_theta" in values:
         rope["rope_theta"] = values["rope_theta"]
+    # YaRN (Peng et al., 2023) stretches frequencies by how they turned within the trained length
     if scaling.kind == "yarn":
         rope["original_max_position_embeddings"] = values["max_position_embeddings"]
     others = {name: v for name, v in values.items() if name not in ("rope_theta", "rope_scaling")}
@@ -98,6 +101,7 @@ def _scaled(values: dict[str, Any], scaling: RopeScaling) -> dict[str, Any]:
 def _check_said(
     name: str, size: VisionSize | TextSize, values: dict[str, Any], source: Source
 ) -> None:
+    # without the key there are as many heads of keys and values as of queries
     held = _LEFT_OUT | {"num_key_value_heads": values["num_attention_heads"]} | values
     for key, wanted in said(size).items():
         if key not in _CHANGES and held.get(key) != wanted:
@@ -151,7 +155,8 @@ def wrong_tower(
 def _wrong_decoder(
     config: Config, sources: Sources, manifest: Manifest, where: str
 ) -> Iterator[str]:
-    source, codec = sources.get("decoder"), manifest.codec
+    source = sources.get("decoder")
+    codec = manifest.codec
     values = text_of(config, sources, codec.vocab_size)
     of = "text" if source is None else str(source.config_file)
     head_sizes(values, of)
@@ -180,9 +185,12 @@ def wrong_tokens(source: Source, codec: TextCodec, where: str) -> Iterator[str]:
         if source.kind == DECODER:
             yield f"{path}: no such file, so nobody can say which token a row is; fetch it too"
         return
+    # the same bytes: no need to compare the vocabularies
     if sha256_file(path) == codec.tokenizer_sha256:
         return
-    theirs, ours = _token_ids(read_json(path)), codec.vocabulary()
+    theirs = _token_ids(read_json(path))
+    ours = codec.vocabulary()
+    # by token, so that the same one is named on every run
     for token in sorted(theirs.keys() | ours.keys()):
         if theirs.get(token) != ours.get(token):
             yield (

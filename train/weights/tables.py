@@ -68,7 +68,9 @@ def vision_values(source: Source) -> dict[str, Any]:
     if source.kind == SLOWFAST:
         return _values(source.config["vision_config"])
     sizes = _sizes(source)
-    heads, switches = ORYX_HEADS, {}
+    # sizes of Oryx-ViT are those of its tensors, the number of heads leaves no trace in them
+    heads = ORYX_HEADS
+    switches = {}
     if source.kind == SIGLIP2:
         heads = _siglip2(source)["num_attention_heads"]
         switches = {
@@ -116,6 +118,7 @@ def built_table(part: str, source: Source, shapes: Mapping[str, Shape]) -> Table
         table = part_table(part, source)
         assert table is not None  # towers always have one
         return table
+    # `part_table` has no names for these: the built model has
     own = {name: shape for name, shape in shapes.items() if part_of(name) == part}
     if source.kind == SLOWFAST:
         return same_table(own)
@@ -131,7 +134,8 @@ def stored_of(part: str, source: Source) -> dict[str, Stored]:
 
 def check_table(part: str, source: Source, table: Table) -> None:
     """Raise UserError for the first tensor that is missing, too many, or of another shape."""
-    wanted, found = stored_shapes(table), stored_of(part, source)
+    wanted = stored_shapes(table)
+    found = stored_of(part, source)
     wrong = list(misfits(wanted, found, source.path, str(source.config_file)))
     if wrong:
         more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
@@ -157,6 +161,7 @@ def _in_front(source: Source, prefix: str) -> str:
 
 
 def _sizes(source: Source) -> TowerSizes:
+    # ours says the side of the position table, SigLIP 2 the number of its places
     if source.kind == SLOWFAST:
         return _sizes_of(source.config["vision_config"], "position_grid", 1)
     if source.kind == SIGLIP2:

@@ -34,12 +34,15 @@ def stored_in_folder(folder: Path) -> dict[str, Stored]:
         if not (folder / SINGLE).is_file():
             raise UserError(f"{folder}: neither {SINGLE} nor {INDEX} in it; fetch it again")
         return stored_in(folder / SINGLE)
+    # an index: {"weight_map": {tensor: file}}
     places = read_json(folder / INDEX).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
         raise UserError(f"{folder / INDEX}: no `weight_map` of names to files; fetch it again")
     found: dict[str, Stored] = {}
     for name in sorted(set(places.values())):
+        # the name alone: an index cannot point out of its folder
         found |= stored_in(folder / Path(name).name)
+    # in one of the two only: the index, or the files
     for tensor in sorted(places.keys() ^ found.keys()):
         file = found[tensor].file.name if tensor in found else places[tensor]
         place = INDEX if tensor in found else file
@@ -61,6 +64,7 @@ def stored_in(path: Path) -> dict[str, Stored]:
                 f"{path}: {name} is of type {dtype}, not one of {', '.join(FLOATS)}; quantised "
                 "weights cannot be trained, name the repository of the original ones"
             )
+        # offsets count from the end of the header, and each tensor fills its span
         if not 0 <= start <= end <= ends or end - start != math.prod(shape) * FLOATS[dtype]:
             raise DamagedData(
                 f"{path}: {name} of shape {shape} at bytes {start} to {end} of {ends}; fetch it "
@@ -88,12 +92,15 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         raise UserError(f"{path}: no such file; fetch the folder again")
     size = path.stat().st_size
     with path.open("rb") as file:
+        # 8 bytes of length (little-endian), the header as JSON, then the tensors (safetensors)
         length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(size - 8, _LONGEST):
+        # the format's own limit of 100 MB keeps a damaged length from being allocated
+        if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
             raise DamagedData(f"{path}: not a safetensors file, or cut short; fetch it again")
         try:
             tensors = json.loads(file.read(length))
             tensors.pop("__metadata__", None)
+            # the last tensor ends where the file does: else it was cut short
             ends = max((value["data_offsets"][1] for value in tensors.values()), default=0)
             whole = 8 + length + ends == size
         except (

@@ -63,13 +63,15 @@ def call_options(given: Mapping[str, Any], side: str, view: View, profile: Profi
     )
     for name, (value, why) in SETTLED.items():
         _want(name, flat.get(name, value), (value,), why)
-    padding, cut = flat.get("padding", True), flat.get("truncation", False)
+    padding = flat.get("padding", True)
+    cut = flat.get("truncation", False)
     _want("padding", padding, (True, False, "longest", "max_length", "do_not_pad"))
     _want("truncation", cut, (True, False, "longest_first", "only_first", "do_not_truncate"))
     _want("padding_side", flat.get("padding_side", side), ("left", "right"))
     tensors = flat.get("return_tensors", "pt")
     _want("return_tensors", getattr(tensors, "value", tensors), TENSORS)
-    fill, cut = padding == "max_length", cut not in (False, "do_not_truncate")
+    fill = padding == "max_length"
+    cut = cut not in (False, "do_not_truncate")
     length = flat.get("max_length")
     if (length is None) == (fill or cut):
         raise UserError("processor: max_length goes with truncation or padding='max_length'")
@@ -111,7 +113,8 @@ def _want(name: str, value: Any, allowed: tuple[Any, ...], why: str = "") -> Non
 
 def _view(flat: Mapping[str, Any], view: View, profile: Profile) -> View:
     """The model's view with the rate and number of frames asked for."""
-    rate, most = flat.get("fps"), flat.get("num_frames")
+    rate = flat.get("fps")
+    most = flat.get("num_frames")
     if not flat.get("do_sample_frames", True):
         if rate is not None or most is not None:
             raise UserError(
