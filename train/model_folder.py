@@ -32,10 +32,11 @@ from train.data.render import Rules
 from train.engine.interface import whole_shape
 from train.engine.placement import put, unfilled
 from train.json_files import write_json
+from train.model.calls.loading import check_whole
 from train.model.config import SlowFastConfig
 from train.model.finite import check_finite
 from train.model.modeling import SlowFastForConditionalGeneration
-from train.model.processing import processor_of
+from train.model.processing import SlowFastProcessor, processor_of
 from train.weights.fill import fill
 from train.weights.packed_check import check_packed
 from train.weights.source import DESCRIPTION, SCHEMA, read_description
@@ -171,14 +172,16 @@ def describe(folder: Path, tokenizer: bytes, about: Description) -> None:
 
 def load_saved(folder: Path) -> Saved:
     """Everything in a model folder, each file's bytes checked; UserError if it is none, or not of
-    this version, DamagedData names a file that is not as it was written."""
+    this version, DamagedData names a file that is not as it was written, or a tensor that is
+    missing or too much."""
+    if (folder / "processor_config.json").is_file() and not (folder / DESCRIPTION).is_file():
+        return _saved_by_transformers(folder)
     about = read_description(folder)
     for name, digest in about["files"].items():
         checked(folder / name, digest)
     tokenizer = (folder / "tokenizer.json").read_bytes()
     codec = TextCodec(tokenizer, about["template"], str(folder / "tokenizer.json"))
-    model = SlowFastForConditionalGeneration.from_pretrained(folder)
-    check_finite(model.named_parameters(), str(folder))
+    model = _whole_model(folder)
     return Saved(
         model=model,
         rules=Rules(
@@ -187,3 +190,22 @@ def load_saved(folder: Path) -> Saved:
         profile=Profile.from_json(about["profile"], str(folder / DESCRIPTION)),
         manifest_id=about["manifest_id"],
     )
+
+
+def _saved_by_transformers(folder: Path) -> Saved:
+    """What `save_pretrained` of a model and of its processor leave, such as one that an adapter was
+    merged into: the processor has the rules, and nobody promises digests."""
+    processor = SlowFastProcessor.from_pretrained(folder)
+    return Saved(
+        model=_whole_model(folder),
+        rules=processor.rules,
+        profile=processor.media_profile,
+        manifest_id="",
+    )
+
+
+def _whole_model(folder: Path) -> SlowFastForConditionalGeneration:
+    model, info = SlowFastForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
+    check_whole(folder, info)
+    check_finite(model.named_parameters(), str(folder))
+    return model
