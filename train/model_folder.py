@@ -10,6 +10,7 @@ data.json                                                  manifest id, layout, 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -32,10 +33,11 @@ from train.data.render import Rules
 from train.engine.interface import whole_shape
 from train.engine.placement import put, unfilled
 from train.json_files import write_json
+from train.model.calls.loading import check_whole
 from train.model.config import SlowFastConfig
 from train.model.finite import check_finite
 from train.model.modeling import SlowFastForConditionalGeneration
-from train.model.processing import processor_of
+from train.model.processing import SlowFastProcessor, processor_of
 from train.weights.fill import fill
 from train.weights.folder_json import (
     DESCRIPTION,
@@ -186,21 +188,47 @@ def describe(folder: Path, tokenizer: bytes, about: Description) -> None:
 
 def load_saved(folder: Path) -> Saved:
     """Everything in a model folder, each file's bytes checked; UserError if it is none, or not of
-    this version, DamagedData names a file that is not as it was written."""
+    this version, DamagedData names a file that is not as it was written, or a tensor that is
+    missing or too much."""
+    if (folder / "processor_config.json").is_file() and not (folder / DESCRIPTION).is_file():
+        return _saved_by_transformers(folder)
     about = read_description(folder)
     for name, digest in about["files"].items():
         checked(folder / name, digest)
     tokenizer = (folder / "tokenizer.json").read_bytes()
     codec = TextCodec(tokenizer, about["template"], str(folder / "tokenizer.json"))
-    read_model_config(folder)
-    stored_in_folder(folder)
     with opening(str(folder)):
         view, layout = View(**about["frames"]), LayoutConfig(**about["layout"])
-        model = SlowFastForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
-    check_finite(model.named_parameters(), str(folder))
+    model = _whole_model(folder)
     return Saved(
         model=model,
         rules=Rules(view=view, layout=layout, codec=codec),
         profile=Profile.from_json(about["profile"], str(folder / DESCRIPTION)),
         manifest_id=about["manifest_id"],
     )
+
+
+def _saved_by_transformers(folder: Path) -> Saved:
+    """What `save_pretrained` of a model and of its processor leave, such as one that an adapter was
+    merged into: the processor has the rules, and nobody promises digests."""
+    sys.stderr.write(f"{folder}: no {DESCRIPTION}, so its bytes are compared with nothing\n")
+    with opening(str(folder)):
+        processor = SlowFastProcessor.from_pretrained(folder)
+    return Saved(
+        model=_whole_model(folder),
+        rules=processor.rules,
+        profile=processor.media_profile,
+        manifest_id="",
+    )
+
+
+def _whole_model(folder: Path) -> SlowFastForConditionalGeneration:
+    read_model_config(folder)
+    stored_in_folder(folder)
+    with opening(str(folder)):
+        model, info = SlowFastForConditionalGeneration.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True
+        )
+    check_whole(folder, info)
+    check_finite(model.named_parameters(), str(folder))
+    return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 
 from shards.errors import UserError
 from train.model.calls.backbone import Backbone
-from train.model.calls.loading import keeping_whole, loaded_as, typed
+from train.model.calls.loading import check_bytes, check_whole, keeping_whole, loaded_as, typed
 from train.model.config import SlowFastConfig
 from train.model.initialisation import initialise
 
@@ -36,21 +37,30 @@ class SlowFastPreTrainedModel(PreTrainedModel):
         *args: Any,
         dtype: Any = None,
         quantization_config: Any = None,
+        output_loading_info: bool = False,
+        verify: bool = False,
         **kwargs: Any,
     ) -> Any:
         """As transformers has it. `dtype` may differ by part: {"": torch.bfloat16, "vision_config":
         torch.float32}; the projector is of "". Quantisation leaves out tower, projector and head
-        unless `quantization_config` names what it leaves out.
+        unless `quantization_config` names what it leaves out. `verify`: every file of a folder has
+        the digest that its data.json promises, and no tensor is missing or too much.
         """
+        if verify:
+            check_bytes(Path(pretrained_model_name_or_path))
         # a dictionary of types by part, or one for all
         with typed(kwargs.pop("torch_dtype", None) if dtype is None else dtype) as main:
-            return super().from_pretrained(
+            found: Any = super().from_pretrained(
                 pretrained_model_name_or_path,
                 *args,
                 dtype=main,
                 quantization_config=keeping_whole(quantization_config),
+                output_loading_info=True,
                 **kwargs,
             )
+        if verify:
+            check_whole(pretrained_model_name_or_path, found[1])
+        return found if output_loading_info else found[0]
 
     def _get_dtype_plan(self, dtype: torch.dtype) -> dict[str, torch.dtype]:
         """What transformers asks for types other than that of the whole."""

@@ -72,8 +72,9 @@ def patchify(images: Sequence[Tensor], patch_size: int = 16) -> tuple[Tensor, Te
 def normalised(patches: Tensor, like: Tensor) -> Tensor:
     """Patches [P, 3 * p * p] of 0..255 in (ph, pw, c) order, as packs hold them -> what the tower
     takes: x / 127.5 - 1 in (c, ph, pw) order, on the device and in the dtype of `like`."""
-    # moved as bytes, a quarter of floats
-    channels = patches.to(like.device).unflatten(1, (-1, 3)).transpose(1, 2)
+    # moved as bytes, a quarter of floats; weights that lie on a disk are on no device yet
+    device = patches.device if like.is_meta else like.device
+    channels = patches.to(device).unflatten(1, (-1, 3)).transpose(1, 2)
     return channels.flatten(1).to(like.dtype) / 127.5 - 1
 
 

@@ -95,7 +95,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         # 8 bytes of length (little-endian), the header as JSON, then the tensors (safetensors)
         length = int.from_bytes(file.read(8), "little")
         # the format's own limit of 100 MB keeps a damaged length from being allocated
-        if not 2 <= length <= min(size - 8, _LONGEST_HEADER):
+        if not 2 <= length <= min(size - 8, _LONGEST):
             raise DamagedData(f"{path}: not a safetensors file, or cut short; fetch it again")
         try:
             tensors = json.loads(file.read(length))

@@ -11,9 +11,17 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-from tests.support.chat.tiny_chat import asked, chat_model, chat_processor, picture
+from tests.support.chat.tiny_chat import (
+    LAYOUT,
+    VIEW,
+    asked,
+    chat_model,
+    chat_processor,
+    picture,
+)
 from train.model import register
 from train.model.modeling import SlowFastForConditionalGeneration
+from train.model_folder import load_saved
 
 SHOWN = (Path(__file__).parents[3] / "docs/model.md").read_text().partition("### Fine-tuning")[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", SHOWN, re.S)[:3]
@@ -87,6 +95,10 @@ def test_a_low_rank_adapter_is_trained_merged_and_loaded(world: dict[str, Any]) 
     merged = loss_of(world["merged"], world)
     assert merged < before
     assert loss_of(loaded, world) == pytest.approx(merged, rel=1e-4)
+    ours = load_saved(Path("runs/demo/tuned"))  # as chat and evaluate do
+    pairs = zip(ours.model.parameters(), loaded.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert (ours.rules.view, ours.rules.layout) == (VIEW, LAYOUT)
 
 
 def test_an_accelerate_loop_trains_it(world: dict[str, Any]) -> None:

@@ -1,17 +1,20 @@
-"""`from_pretrained` as callers of transformers know it: types and quantisation, part by part."""
+"""`from_pretrained` as callers of transformers know it: types, quantisation, checks."""
 
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from shards.errors import UserError
+from shards.errors import DamagedData, UserError
+from shards.ids import sha256_file
 
 logger = logging.getLogger(__name__)
 OF_CONFIGS = {"vision_config": "vision_tower", "text_config": "language_model"}
@@ -68,3 +71,25 @@ def keeping_whole(quantization: Any) -> Any:
                 *(name, ", ".join(WHOLE)),
             )
     return quantization
+
+
+def check_bytes(folder: Path) -> None:
+    """DamagedData names the first file that is not as data.json promises; UserError without one."""
+    about = folder / "data.json"
+    if not about.is_file():
+        raise UserError(f"verify: {folder}: no data.json that vouches for its files; leave it out")
+    promised = json.loads(about.read_bytes())["files"]
+    for name, digest in promised.items():
+        file = folder / Path(name).name
+        if not file.is_file() or sha256_file(file) != digest:
+            raise DamagedData(f"{file}: not the bytes that data.json promises; export it again")
+    read = {path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")}
+    for name in sorted(read - set(promised)):
+        raise DamagedData(f"{folder / name}: data.json does not know it; export the folder again")
+
+
+def check_whole(where: object, info: Mapping[str, Any]) -> None:
+    """DamagedData names a tensor that a folder lacks, or has too much; `info` is transformers'."""
+    for key, said in (("missing_keys", "is missing"), ("unexpected_keys", "is of no part")):
+        for name in sorted(info[key]):
+            raise DamagedData(f"{where}: tensor {name} {said}; export it again")
