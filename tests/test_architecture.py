@@ -75,12 +75,13 @@ ROOMS = {
         "model": "data",
         "weights": "config data model",
         "engine": "json_files config guard data model",
-        "sizing": "config model",
+        "sizing": "config data model engine",
         "model_folder": "json_files config data weights model engine",
+        "dry_run": "config schedule data model weights sizing model_folder",
         "assemble": "config data model weights model_folder",
         "evaluation": "json_files data model model_folder",
         "loop": "json_files config schedule guard data weights engine model_folder",
-        "__main__": "config weights sizing assemble evaluation loop",
+        "__main__": "config weights sizing dry_run assemble evaluation loop",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}

@@ -44,9 +44,10 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--out", type=Path, required=True, help="the model folder to write")
     run = commands.add_parser("run", help="train a config on a manifest", epilog=EPILOG["run"])
     run.add_argument("config", type=Path, help="YAML over the defaults of train/config.py")
-    run.add_argument("--manifest", type=Path, required=True, help="manifest.json of a build")
+    run.add_argument("--manifest", type=Path, help="manifest.json of a build")
     run.add_argument("--data", default="", help="pool or shards (default: beside the manifest)")
-    run.add_argument("--out", type=Path, required=True, help="checkpoints, metrics.jsonl, model")
+    run.add_argument("--out", type=Path, help="checkpoints, metrics.jsonl, model")
+    run.add_argument("--dry-run", action="store_true", help="print steps, hours, memory; no step")
     run.add_argument("--init-from", default="", help="model folder that all parts start from")
     score = commands.add_parser("evaluate", help="held-out scores", epilog=EPILOG["evaluate"])
     score.add_argument("--model", type=Path, help="OUT/model of a run")
@@ -102,16 +103,25 @@ def run(arguments: argparse.Namespace) -> None:
     from train.config import all_from, load_config
     from train.weights.start import check_start
 
-    config = load_config(arguments.config)
+    config, path = load_config(arguments.config), arguments.manifest
     if arguments.init_from:
         config = replace(config, parts=all_from(config.parts, arguments.init_from))
+    if not arguments.dry_run and not (path and arguments.out):
+        raise UserError("run: give --manifest and --out, or --dry-run")
+    manifest = load_manifest(path) if path else None
     # what does not fit is said before torch is imported
-    check_start(config, load_manifest(arguments.manifest), str(arguments.manifest))
+    if manifest is not None:
+        check_start(config, manifest, str(path))
+    if arguments.dry_run:
+        from train.dry_run import dry_run
+
+        for part in dry_run(config, manifest, str(path)):
+            Console().print(part)
+        return
 
     from train.loop import run
 
-    data = arguments.data or default_data(arguments.manifest)
-    run(config, arguments.manifest, data, arguments.out)
+    run(config, path, arguments.data or default_data(path), arguments.out)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:

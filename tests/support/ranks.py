@@ -26,8 +26,8 @@ from train.config import Config, Part, Stochastic, Stop, load_config
 from train.engine import checkpoint, deepspeed_engine
 from train.loop import run
 
-STEPS = 10
-SHARED = replace(TINY, stop=Stop(steps=STEPS), global_batch=5, save_every=2, tower_chunk=40)
+STEPS = 6
+SHARED = replace(TINY, stop=Stop(steps=STEPS), global_batch=5, save_every=1, tower_chunk=40)
 _AGAIN = Part(lr=TINY.parts.tower.lr, checkpoint=True)
 TOWERS: dict[str, dict[str, Any]] = {
     "tuned": {},
