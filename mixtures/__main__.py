@@ -21,6 +21,7 @@ from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import MOST_WINDOWS
 from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import build_manifest
+from mixtures.recipe.allowed_paths import add_option
 from mixtures.recipe.load import load_recipe
 from shards import tool_version
 from shards.errors import run_command
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("recipe", help="a recipe, e.g. mixtures/demo_stage2.yaml")
     command.add_argument("--pool", required=True, help="the pool that a build made")
     command.add_argument("--out", required=True, help=PLACED)
+    add_option(command)
     command.set_defaults(run=run_plan)
     command = commands.add_parser("diff", help="what two manifests share and where they part")
     command.add_argument("a", help="a manifest, or a folder with one")
@@ -83,7 +85,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     # a folder is as good as the file in it
     folder, name = (out.parent, out.name) if out.suffix == ".json" else (out, MANIFEST)
-    recipe = load_recipe(Path(arguments.recipe))
+    recipe = load_recipe(Path(arguments.recipe), arguments.allowed)
     pool = Pool(arguments.pool)
     # said before minutes of planning, not after
     Store(folder).check_writable()

@@ -18,6 +18,7 @@ import argparse
 from rich.table import Column, Table
 
 from mixtures.console import Console, books_table
+from mixtures.recipe.allowed_paths import add_option
 from pipeline.build import Built, build
 from pipeline.jobs.job import Job
 from pipeline.jobs.leak_index import build_index
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="manifest and report alone: `train run` reads the pool, `pack` writes shards later",
     )
+    add_option(command)
     command.set_defaults(run=run_build)
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
     command.add_argument("manifest", help="a manifest.json")
@@ -94,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
+    add_option(command)
     command.set_defaults(run=run_leaks_build)
     return top
 
@@ -107,6 +110,7 @@ def run_build(arguments: argparse.Namespace) -> None:
         pool,
         arguments.address,
         uncaged=arguments.uncaged,
+        allowed=arguments.allowed,
         with_shards=not arguments.no_shards,
     )
     page = write_report(arguments.out, pool)
@@ -166,7 +170,11 @@ def run_sandbox(_: argparse.Namespace) -> None:
 
 def run_leaks_build(arguments: argparse.Namespace) -> None:
     index = build_index(
-        arguments.benchmarks, arguments.out, arguments.address, uncaged=arguments.uncaged
+        arguments.benchmarks,
+        arguments.out,
+        arguments.address,
+        uncaged=arguments.uncaged,
+        allowed=arguments.allowed,
     )
     counts = "records records_refused without_media questions media media_refused".split()
     table = Table("benchmark", *(name.replace("_", " ") for name in counts), box=None)

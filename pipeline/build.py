@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mixtures.plan.build_manifest import Plan, build_manifest
+from mixtures.recipe.allowed_paths import check_here
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Recipe
 from mixtures.selection.leak_counts import Matched, by_benchmark
@@ -31,7 +32,7 @@ from pipeline.jobs.write_shards import Sizes, pack
 from pipeline.media.decode import check_tools
 from pipeline.sources.pin import Pinned, pin
 from pipeline.stages import compare_clips, count_tokens, match_leaks, pair_texts, pending
-from pipeline.stages.failure_limit import Fuse
+from pipeline.stages.failure_limit import FailureLimit
 from shards.errors import UserError
 from shards.outcome import Books
 from shards.pool import Pool, Receipt
@@ -60,14 +61,21 @@ def build(
     address: str | None = None,
     *,
     uncaged: bool = False,
+    allowed: Sequence[str] = (),
     with_shards: bool = True,
 ) -> Built:
-    """Run the recipe: everything a person can have got wrong is refused before any work."""
-    recipe = load_recipe(Path(recipe_path))
+    """Run the recipe: everything a person can have got wrong is refused before any work.
+
+    It may name files in its own folder, the current one, and the folders that are `allowed`.
+    """
+    # a mistake in the recipe costs seconds, not the hours until its step is reached
+    recipe = load_recipe(Path(recipe_path), allowed)
+    check_here(recipe.allowed_paths)
     check_tools(uncaged=uncaged)
     if recipe.leaks:
         match_leaks.index_of(recipe.leaks.index)
     sources, exams = pin_sources(recipe, recipe_path)
+    # both places are written to now: a full or read-only disk is told before work
     Store(out).check_writable()
     if not with_shards and Store(out).exists("shards/receipt.json"):
         raise UserError(f"{out}/shards: of an earlier build; remove them, or leave out --no-shards")
@@ -76,14 +84,18 @@ def build(
     bounds = {source.name: source.max_refused for source in recipe.sources}
     with connect(address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
-        check_nodes(job)
-        watched = replace(job, fuse=Fuse(bounds))
+        check_nodes(job, recipe.allowed_paths)
+        # the limit watches the recipe's sources only: held-out data are not up to their author
+        watched = replace(job, failure_limit=FailureLimit(bounds))
         gathered = gather(sources, "decode", watched)
-        watched.fuse.check(recipe_path)
+        watched.failure_limit.check(recipe_path)
         admitted = admit(sources, gathered, watched, "admit")
+        # from here on an error leaves books and a page: there are records to account for
         with accounted(recipe, out, partial(unplanned, pool, admitted, out)):
-            watched.fuse.check(recipe_path)
-            plan = planned(recipe, exams, admitted, replace(job, fuse=Fuse(bounds)))
+            watched.failure_limit.check(recipe_path)
+            plan = planned(
+                recipe, exams, admitted, replace(job, failure_limit=FailureLimit(bounds))
+            )
             plan.write(out)
         sizes = None
         if with_shards:
@@ -106,20 +118,24 @@ def accounts_of(plan: Plan) -> Accounts:
 def planned(
     recipe: Recipe, exams: Sequence[Pinned], admitted: dict[str, Receipt], job: Job
 ) -> Plan:
-    """Everything from admitted sources to the plan; the job's fuse watches the recipe's media."""
-    pool, unwatched = job.pool, replace(job, fuse=Fuse({}))
+    """Everything from admitted sources to the plan; the job's limit watches the recipe's media."""
+    pool = job.pool
+    unwatched = replace(job, failure_limit=FailureLimit({}))
+    # held-out data first: their clips take part in the comparison
     gathered = gather(exams, "held_out", unwatched)
     held_out = admit(exams, gathered, unwatched, "held out")
     benchmark = held_out_clips(pool, held_out)
     decode("decode", admitted, job)
     decode("held_out", held_out, unwatched)
-    job.fuse.check(str(recipe.path))
+    job.failure_limit.check(str(recipe.path))
+    # loose receipts become one snapshot: planning lists them in one request
     pool.ledger.compact(MANY)
     compare(admitted, held_out, benchmark, job)
     find_leaks(recipe, admitted, job)
-    find_twins(recipe, admitted, job)
+    find_text_pairs(recipe, admitted, job)
     count_lengths(recipe, admitted, job)
     with job.bars.step("plan"):
+        # what this build read, by work id: a plan is not made from another run's admission
         read = {name: receipt.work_id for name, receipt in (admitted | held_out).items()}
         return build_manifest(recipe, pool, read)
 
@@ -127,7 +143,8 @@ def planned(
 def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]:
     """(sources, held-out data) with every address pinned: what is not there is said before work."""
     resolve(recipe.text.tokenizer, f"{where}: text: tokenizer")
-    return [pin(one, where) for one in recipe.sources], [pin(one, where) for one in recipe.held_out]
+    pinned = partial(pin, where=where, allowed=recipe.allowed_paths)
+    return [pinned(one) for one in recipe.sources], [pinned(one) for one in recipe.held_out]
 
 
 def compare(
@@ -150,16 +167,17 @@ def compare(
             return
         parts = compare_clips.parts(unit)
         step.begin(2 * len(parts) + 1)
-        asked = list(each(job, compare_clips.candidates, parts, step))
-        told = [replace(part, found=compare_clips.tables(asked)) for part in parts]
-        same = list(each(job, compare_clips.same, told, step))
-        facts = replace(unit, found=compare_clips.tables(same))
-        list(each(job, compare_clips.compare, [facts], step))
+        # three rounds, each over the tables of the one before: candidates, pairs, facts
+        nearby = list(each(job, compare_clips.candidates, parts, step))
+        judging = [replace(part, found=compare_clips.tables(nearby)) for part in parts]
+        same = list(each(job, compare_clips.same, judging, step))
+        final = replace(unit, found=compare_clips.tables(same))
+        list(each(job, compare_clips.compare, [final], step))
 
 
 def held_out_clips(pool: Pool, held_out: dict[str, Receipt]) -> dict[str, str]:
     """Clip id -> name of its held-out set; UserError for a set without media."""
-    found: dict[str, str] = {}
+    benchmark_of: dict[str, str] = {}
     for name, receipt in held_out.items():
         clips = pending.clip_ids(pool, [receipt])
         if not clips:
@@ -167,9 +185,10 @@ def held_out_clips(pool: Pool, held_out: dict[str, Receipt]) -> dict[str, str]:
                 f"held_out: {name}: none of its {receipt.counts['samples']} samples has media, and "
                 "only media are compared; make a leak index of its questions (`python -m pipeline "
                 "leaks build`) and name that one as `leaks`"
+                # one clip in several held-out sets is named by the last: any of them refuses it
             )
-        found |= dict.fromkeys(clips, name)
-    return found
+        benchmark_of |= dict.fromkeys(clips, name)
+    return benchmark_of
 
 
 def find_leaks(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> None:
@@ -184,23 +203,25 @@ def find_leaks(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> None:
         list(each(job, match_leaks.match, units, step))
 
 
-def find_twins(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> None:
-    """Pairs of nearly equal conversations, if the recipe keeps one of such."""
+def find_text_pairs(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> None:
+    """Near-duplicate conversations, if the recipe keeps one of such."""
     if recipe.near_text is None:
         return
-    url, tables = job.pool.store.url, sample_tables(admitted)
+    url = job.pool.store.url
+    tables = sample_tables(admitted)
     with job.bars.step("texts") as step:
         step.begin(len(tables))
         units = [pair_texts.TextsUnit(pool=url, table=table) for table in tables]
         texts = list(each(job, pair_texts.sketch, units, step))
-    with job.bars.step("twins") as step:
+    with job.bars.step("text pairs") as step:
         parts = pair_texts.parted(url, texts, revisions(admitted))
         step.begin(len(parts))
-        list(each(job, pair_texts.twins, parts, step))
+        list(each(job, pair_texts.pair, parts, step))
 
 
 def count_lengths(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> None:
     """Tokens per turn of every admitted sample, under the recipe's tokenizer and template."""
+    # as bytes in the unit: workers need no path to the tokenizer
     tokenizer = resolve(recipe.text.tokenizer, "text.tokenizer").read_bytes()
     units = [
         count_tokens.TextUnit(

@@ -40,38 +40,44 @@ def accounted(
         yield
     except Exception as error:
         with suppress(UserError, OSError):  # what cannot be read or written is the lesser trouble
-            found = accounts(error)
-            tables = {"refused.parquet": found.refusals, "leaks.parquet": found.matches}
-            write_books(Store(out), found.books, tables)
+            ledger = accounts(error)
+            tables = {"refused.parquet": ledger.refusals, "leaks.parquet": ledger.matches}
+            write_books(Store(out), ledger.books, tables)
             licences = {source.name: source.licence for source in recipe.sources}
-            write_failure(out, recipe.name, str(error), found.books, found.refusals, licences)
+            write_failure(out, recipe.name, str(error), ledger.books, ledger.refusals, licences)
         raise
 
 
-def unplanned(pool: Pool, admitted: Mapping[str, Receipt], out: str, error: Exception) -> Accounts:
+def unplanned(
+    pool: Pool, admissions: Mapping[str, Receipt], out: str, cause: Exception
+) -> Accounts:
     """The accounts as far as they go where no plan was made; removes `out`'s manifest."""
     Store(out).remove("manifest.json")
-    if isinstance(error, NothingLeft):
-        books, refusals = list(error.books), error.refusals
+    # the plan had its books before it found nothing left
+    if isinstance(cause, NothingLeft):
+        books = list(cause.books)
+        refusals = cause.refusals
     else:
         broken = pool.table(pool.receipts("decode"), "refused", REFUSED).to_pylist()
+        # the verdict of decoding, by clip: it refuses every sample that shows the clip
         by_clip = {row["key"]: row for row in broken}
-        found = [_so_far(pool, name, one, by_clip) for name, one in admitted.items()]
-        books = [each for each, _ in found]
-        refusals = pa.concat_tables([REFUSED.empty_table(), *(each for _, each in found)])
+        # without a plan: what admission and decoding refused so far
+        accounts = [_so_far(pool, name, receipt, by_clip) for name, receipt in admissions.items()]
+        books = [table for table, _ in accounts]
+        refusals = pa.concat_tables([REFUSED.empty_table(), *(table for _, table in accounts)])
     return Accounts(books=books, refusals=refusals, matches=MATCHES.empty_table())
 
 
 def _so_far(
-    pool: Pool, name: str, admitted: Receipt, broken: Mapping[str, dict[str, Any]]
+    pool: Pool, name: str, receipt: Receipt, broken: Mapping[str, dict[str, Any]]
 ) -> tuple[Books, pa.Table]:
     """The books of a source before any verdict, and its refusals with those of its media."""
-    samples = pool.table([admitted], "index/samples", SAMPLES).drop_columns(["turns"]).to_pylist()
+    samples = pool.table([receipt], "index/samples", SAMPLES).drop_columns(["turns"]).to_pylist()
     undecoded = list(_undecoded(samples, broken))
-    before = pool.table([admitted], "refused", REFUSED)
-    unread = pool.table([admitted], "unread", UNREAD).to_pylist()
-    named = pool.table([admitted], "named", NAMED).to_pylist()
-    counts = admitted.counts
+    before = pool.table([receipt], "refused", REFUSED)
+    unread = pool.table([receipt], "unread", UNREAD).to_pylist()
+    named = pool.table([receipt], "named", NAMED).to_pylist()
+    counts = receipt.counts
     refused = counts["samples_refused"] + len(undecoded)
     books = Books(
         source=name,
@@ -94,7 +100,7 @@ def _undecoded(
 ) -> Iterator[dict[str, Any]]:
     """A refusal for every sample that shows a clip that could not be decoded."""
     for row in samples:
-        bad = next((broken[clip] for clip in row["clip_ids"] if clip in broken), None)
-        if bad:
-            own = {name: row[name] for name in ("source", "record", "key")}
-            yield bad | own | {"origin": f"{row['dataset']}@{row['revision']}"}
+        refused_clip = next((broken[clip] for clip in row["clip_ids"] if clip in broken), None)
+        if refused_clip:
+            named = {name: row[name] for name in ("source", "record", "key")}
+            yield refused_clip | named | {"origin": f"{row['dataset']}@{row['revision']}"}

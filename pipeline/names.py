@@ -26,6 +26,7 @@ def number_order(name: str) -> tuple[tuple[bytes | tuple[int, bytes], ...], byte
     whole = name.encode("utf-8", "surrogatepass")
     pieces = _NUMBER.split(whole)
     key: list[bytes | tuple[int, bytes]] = []
+    # natural sort order: (length, digits) compares numbers of any size without converting them
     for text, digits in zip(pieces[::2], [*pieces[1::2], b""], strict=True):
         number = digits.lstrip(b"0")
         key += [text + b"0", (len(number), number)] if digits else [text]
@@ -44,6 +45,7 @@ def renumbered(names: Iterable[str]) -> tuple[str, str] | None:
     """
     alike: dict[bytes, list[str]] = defaultdict(list)
     for name in in_order(names):
+        # equal but for their digits: with every run of digits replaced by one zero
         alike[_NUMBER.sub(b"0", name.encode("utf-8", "surrogatepass"))].append(name)
     pairs = (pair for group in alike.values() for pair in pairwise(group))
     return next(((a, b) for a, b in pairs if a > b), None)

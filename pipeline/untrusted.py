@@ -24,8 +24,11 @@ class Problem:
 
 
 def text_problems(text: str, what: str, bound: int) -> Iterator[Problem]:
+    """What is wrong with a foreign text: `what` it is, and the most characters it may have."""
+    # Parquet, JSON and filters cut strings at a NUL, each in its own way
     if "\0" in text:
         yield Problem("TEXT_NUL", f"{what} holds a NUL")
+    # half a surrogate pair cannot be written as UTF-8
     if _SURROGATE.search(text):
         yield Problem("TEXT_SURROGATE", f"{what} holds half a surrogate pair")
     if len(text) > bound:
@@ -42,5 +45,6 @@ def path_problems(name: str) -> Iterator[Problem]:
         yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} is not a relative path")
     if ".." in name.replace("\\", "/").split("/"):
         yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} may leave the media folder")
+    # direction marks show a name in another order than its bytes have
     if any(unicodedata.category(c) == "Cc" or c in DIRECTION_MARKS for c in name):
         yield Problem("MEDIA_PATH_REFUSED", f"{name[:100]!r} holds control characters")

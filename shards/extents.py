@@ -1,10 +1,15 @@
-"""Extents: adjacent tar members inside a stored file, read by place and verified on every read."""
+"""Extents: adjacent tar members inside a stored file, read by place and verified on every read.
+
+The same members give the same bytes, always.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -91,6 +96,45 @@ class Extents:
         return f"{self.store.path(place.file)} at byte {place.offset}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """The bytes of one group of adjacent members: headers, payloads and padding."""
+
+    offset: int
+    extent: int
+    crc32: int
+
+
+def tar_bytes(groups: Iterable[Sequence[tuple[str, bytes]]]) -> tuple[bytes, list[Extent]]:
+    """A USTAR archive of the groups' members in order, and the extent of each group.
+
+    Times, owners and modes are fixed, so bytes depend on names and payloads only.
+    """
+    buffer = io.BytesIO()
+    extents = []
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for group in groups:
+            start = buffer.tell()
+            for name, payload in group:
+                tar.addfile(_member(name, len(payload)), io.BytesIO(payload))
+            extents.append((start, buffer.tell()))
+    data = buffer.getvalue()
+    return data, [
+        Extent(offset=start, extent=end - start, crc32=crc32(data[start:end]))
+        for start, end in extents
+    ]
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    info.mtime = 0
+    info.mode = 0o644
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    return info
+
+
 Fetch = Callable[[Place], bytes]
 """Verified bytes of a place, wherever they come from: `Extents.read`, or a node's cache."""
 
@@ -117,12 +161,14 @@ def pair(extent: bytes | memoryview, where: str) -> tuple[memoryview, memoryview
 def _adjacent(places: Iterable[Place]) -> Iterator[list[Place]]:
     """Runs of places that follow one another in one file, of about `JOINED_BYTES` at most."""
     run: list[Place] = []
-    file, end = "", -1
+    file = ""
+    end = -1
     for place in places:
         if place.offset != end or place.file != file or end - run[0].offset >= JOINED_BYTES:
             if run:
                 yield run
-            run, file = [], place.file
+            run = []
+            file = place.file
         run.append(place)
         end = place.offset + place.extent
     if run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -245,7 +245,7 @@ SHARD_INDEX = pa.schema(
 """One row per packed sample: the extent of its two tar members, and the crc32 of those bytes."""
 
 
-def table_of(schema: pa.Schema, rows: Iterable[dict[str, Any]]) -> pa.Table:
+def table_of(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """A table of exactly these columns."""
     return pa.Table.from_pylist(list(rows), schema=schema)
 

@@ -57,7 +57,8 @@ def write_index(
     tables: Mapping[str, pa.Table],
 ) -> LeakIndex:
     """Put the tables under their content's names, the card last."""
-    store, names = Store(url), {}
+    store = Store(url)
+    names = {}
     for folder, table in tables.items():
         data = write_table(table)
         names[folder] = sha256_hex(data)

@@ -197,9 +197,11 @@ class PoolReader:
     def __init__(
         self, pool: Pool, folder: Path | None = None, made: Composition | None = None
     ) -> None:
-        self.pool, self._made = pool, made or AsAdmitted()
+        self.pool = pool
+        self._made = made or AsAdmitted()
         self.extents = Extents(pool.store)
-        admitted, decoded = pool.admitted(self._made.revisions), pool.receipts("decode")
+        admitted = pool.admitted(self._made.revisions)
+        decoded = pool.receipts("decode")
         samples = self._open(folder, admitted, "index/samples", self._sample_table)
         self._samples = KeyIndex(samples)
         self._clips = _Places(self._open(folder, decoded, "index/clips", self._clip_table))

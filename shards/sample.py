@@ -8,12 +8,12 @@ always present) and `.mjpeg` (the JPEGs of all clips back to back, in clip order
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from shards.errors import DamagedData, UserError
-from shards.ids import sample_key, turns_digest
+from shards.ids import KEY_PATTERN, sample_key, turns_digest
 
 SCHEMA = "slowfast-mix/sample/2"
 ROLES = ("system", "user", "assistant")
@@ -182,10 +182,29 @@ def split_frames(clips: Sequence[Clip], payload: memoryview, where: str) -> list
     """The JPEGs of each clip, cut out of one `.mjpeg` payload."""
     if sum(sum(clip.nbytes) for clip in clips) != len(payload):
         raise DamagedData(f"{where}: {len(payload)} bytes of frames, the clips name another number")
-    frames, at = [], 0
+    frames = []
+    at = 0
     for clip in clips:
         ends = [at := at + size for size in clip.nbytes]
         frames.append(
             [payload[end - size : end] for end, size in zip(ends, clip.nbytes, strict=True)]
         )
     return frames
+
+
+def sample_members(
+    position: int, epoch: int, sample: Sample, frames: Iterable[Sequence[bytes | memoryview]]
+) -> list[tuple[str, bytes]]:
+    """The two members of a sample in a shard: `<position>_<key>.json` and `.mjpeg`."""
+    if not KEY_PATTERN.fullmatch(sample.key):
+        raise AssertionError(f"not a sample key: {sample.key!r}")
+    stem = f"{position:012d}_{sample.key}"
+    payload = b"".join(b"".join(clip) for clip in frames)
+    return [(f"{stem}.json", sample_to_json(sample, epoch)), (f"{stem}.mjpeg", payload)]
+
+
+def clip_members(
+    clip: Clip, description: bytes, frames: Sequence[bytes]
+) -> list[tuple[str, bytes]]:
+    """The two members of a clip in a part of the pool."""
+    return [(f"{clip.clip_id}.json", description), (f"{clip.clip_id}.mjpeg", b"".join(frames))]

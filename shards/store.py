@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from shards.errors import MissingData, UserError
+from shards.retry import Patience, of_store, patiently
 
 TEMPORARY = ".tmp"
-RETRY_SECONDS = (0.1, 0.4, 1.6)
-"""Pauses before a remote read is tried again."""
+PATIENCE = Patience(pause=0.1)
+"""With a store that is busy or gone for a while; short, for whoever reads has work waiting."""
 AT_A_TIME = 32
 """Remote reads under way at once."""
 _AHEAD = 8 * AT_A_TIME
@@ -65,7 +66,7 @@ class Store:
         if self.is_local:
             return self._commit(name, data, replace=False)
         try:
-            self.filesystem.pipe_file(self.path(name), data, mode="create")
+            self._ask("written", "pipe_file", name, data, mode="create")
         except FileExistsError:
             return False
         return True
@@ -75,7 +76,7 @@ class Store:
         if self.is_local:
             self._commit(name, data, replace=True)
         else:
-            self.filesystem.pipe_file(self.path(name), data)
+            self._ask("written", "pipe_file", name, data)
 
     def get(self, name: str, offset: int = 0, nbytes: int | None = None) -> bytes:
         """The bytes of `name`, or `nbytes` of them from `offset`; MissingData if it is gone."""
@@ -84,7 +85,9 @@ class Store:
                 with Path(self.path(name)).open("rb") as file:
                     size = os.fstat(file.fileno()).st_size - offset if nbytes is None else nbytes
                     return os.pread(file.fileno(), size, offset)
-            return self._get_remote(name, offset, None if nbytes is None else offset + nbytes)
+            end = None if nbytes is None else offset + nbytes
+            data: bytes = self._ask("read", "cat_file", name, start=offset, end=end)
+            return data
         except FileNotFoundError as error:
             raise MissingData(f"{self.path(name)}: not there") from error
 
@@ -97,31 +100,43 @@ class Store:
                 for start in range(0, len(names), _AHEAD):  # a slow reader must not be overrun
                     yield from threads.map(self.get, names[start : start + _AHEAD])
 
-    def _get_remote(self, name: str, start: int, end: int | None) -> bytes:
-        for pause in (*RETRY_SECONDS, None):
+    def _ask(self, done: str, method: str, name: str, *values: object, **options: object) -> Any:
+        """What a method of the file system gives for a name; one far away is waited for.
+
+        What is not there, or is already, is said at once; UserError for a store that fails.
+        """
+        call, path = partial(getattr(self.filesystem, method), self.path(name)), self.path(name)
+
+        def attempt() -> Any:
             try:
-                data: bytes = self.filesystem.cat_file(self.path(name), start=start, end=end)
-                return data
-            except (FileNotFoundError, PermissionError):
+                return call(*values, **options)
+            except (FileNotFoundError, FileExistsError, PermissionError):
                 raise
             except Exception as error:  # every file system has errors of its own
-                if pause is None:
-                    raise UserError(f"{self.path(name)}: cannot be read: {error!r}") from error
-                time.sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
+                problem = UserError(f"{path}: cannot be {done}: {error!r}")
+                raise of_store(problem, error) from error
+
+        return call(*values, **options) if self.is_local else patiently(attempt, PATIENCE)
 
     def exists(self, name: str) -> bool:
-        return bool(self.filesystem.exists(self.path(name)))
+        """Whether the name is there; a store that does not answer is no store without it."""
+        if self.is_local:
+            return Path(self.path(name)).exists()
+        try:
+            self._ask("looked up", "info", name)
+        except FileNotFoundError:
+            return False
+        return True
 
     def remove(self, name: str) -> None:
         """Remove `name` if it is there."""
         with suppress(FileNotFoundError):
-            self.filesystem.rm_file(self.path(name))
+            self._ask("removed", "rm_file", name)
 
     def list(self, folder: str) -> list[str]:
         """Names directly under `folder`, sorted; empty if it is not there."""
         try:
-            found = self.filesystem.ls(self.path(folder), detail=False)
+            found = self._ask("listed", "ls", folder, detail=False)
         except FileNotFoundError:
             return []
         names = (path.rsplit("/", 1)[-1] for path in found)

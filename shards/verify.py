@@ -95,7 +95,8 @@ def _shard(
         return
     if found != digest:
         yield f"{where}: {len(data)} bytes, not those that were written; restore it"
-    extents, damaged = Extents(store), False
+    extents = Extents(store)
+    damaged = False
     for place, key, position in rows:
         extent = memoryview(data)[place.offset : place.offset + place.extent]
         try:

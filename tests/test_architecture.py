@@ -68,20 +68,27 @@ ROOMS = {
     },
     "train": {
         "json_files": "",
+        "ranks": "",
         "config": "",
         "schedule": "config",
         "guard": "config",
         "data": "",
         "model": "data",
         "weights": "config data model",
-        "engine": "json_files config guard data model",
+        "engine": "json_files ranks config guard data model",
         "sizing": "config data model engine",
         "model_folder": "json_files config data weights model engine",
         "dry_run": "config schedule data model weights sizing model_folder",
         "assemble": "config data model weights model_folder",
         "evaluation": "json_files data model model_folder",
-        "loop": "json_files config schedule guard data weights engine model_folder",
-        "__main__": "config weights sizing dry_run assemble evaluation loop",
+        "run_folder": "json_files ranks config engine",
+        "export": "json_files config model weights engine model_folder",
+        "loop": "json_files ranks config schedule guard data weights engine model_folder "
+        "run_folder export",
+        "reproduce": "ranks config schedule engine run_folder loop",
+        "on_ray": "",
+        "__main__": "config weights engine sizing dry_run assemble evaluation export loop "
+        "reproduce on_ray",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}

@@ -1,4 +1,4 @@
-"""python -m train assemble | run | evaluate | chat | model"""
+"""python -m train assemble | run | export | reproduce | diff | evaluate | chat | model"""
 
 from __future__ import annotations
 
@@ -8,22 +8,41 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mixtures.console import Console
+from mixtures.recipe.allowed_paths import add_option
 from shards import tool_version
 from shards.errors import UserError, run_command
+
+if TYPE_CHECKING:
+    from train.config import Config
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 EPILOG = {
     "assemble": "example: python -m train assemble --decoder models/Qwen2.5-1.5B-Instruct "
     "--tower models/Oryx-ViT --recipe mixtures/sf_llava_1_5_stage1.yaml --out runs/start",
     "run": "example: python -m train run train/configs/demo_stage1.yaml "
     "--manifest runs/demo/stage1/manifest.json --out runs/demo/train1",
+    "export": "example: python -m train export runs/demo/train2/checkpoints/step-00000800 "
+    "--out exported",
+    "reproduce": "example: python -m train reproduce runs/demo/train1/run.json "
+    "--pool runs/demo/pool",
+    "diff": "example: python -m train diff runs/demo/train1 runs/demo/train2",
     "evaluate": "example: python -m train evaluate --model runs/demo/train2/model "
     "--tasks runs/demo/data/digits/test.parquet --pathways both none --out scores.json",
     "chat": "example: python -m train chat --model runs/demo/train2/model "
     '--video clip.mp4 --question "How many flashes?"',
     "model": "example: python -m train model --size 1b",
 }
+
+INIT = "where a part lies now: of a new run, or one that a checkpoint was not trained to hold"
+BRANCH = "a checkpoint of another run, from which a new one goes on"
+SOURCE = "OUT/checkpoints/step-N, or with --like a folder that transformers saved"
+LIKE = "the model folder that MERGED was made from: its tokenizer, layout and frames"
+ON_RAY = "SLOWFAST_MIX_RANK_ON_RAY"
+"""What a process is told that Ray started as a rank: it starts no others."""
 
 RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit the question"
 
@@ -42,13 +61,57 @@ def parser() -> argparse.ArgumentParser:
     start.add_argument("--tower", required=True, help="file, folder or hf://ORG/NAME@COMMIT")
     start.add_argument("--recipe", type=Path, required=True, help="its layout, frames, tokenizer")
     start.add_argument("--out", type=Path, required=True, help="the model folder to write")
+    add_option(start)
+    _add_run(commands)
+    _add_of_runs(commands)
+    _add_evaluate(commands)
+    ask = commands.add_parser("chat", help="ask about one file", epilog=EPILOG["chat"])
+    ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
+    media = ask.add_mutually_exclusive_group(required=True)
+    media.add_argument("--video", type=Path, help="the video to ask about")
+    media.add_argument("--image", type=Path, help="the image to ask about")
+    ask.add_argument("--question", required=True, help="what to ask")
+    ask.add_argument("--relevance", type=Path, help=RELEVANCE)
+    paper = commands.add_parser("model", help="a published size on paper", epilog=EPILOG["model"])
+    paper.add_argument("--size", required=True, choices=("1b", "3b", "7b"), help="which one")
+    return top
+
+
+def _add_run(commands: Commands) -> None:
+    """Training."""
     run = commands.add_parser("run", help="train a config on a manifest", epilog=EPILOG["run"])
     run.add_argument("config", type=Path, help="YAML over the defaults of train/config.py")
     run.add_argument("--manifest", type=Path, help="manifest.json of a build")
     run.add_argument("--data", default="", help="pool or shards (default: beside the manifest)")
-    run.add_argument("--out", type=Path, help="checkpoints, metrics.jsonl, model")
+    run.add_argument("--out", type=on_disk, help="checkpoints, metrics.jsonl, model")
     run.add_argument("--dry-run", action="store_true", help="print steps, hours, memory; no step")
     run.add_argument("--init-from", default="", help="model folder that all parts start from")
+    run.add_argument("--init", nargs="+", default=[], metavar="PART=FOLDER", help=INIT)
+    run.add_argument("--branch", type=Path, metavar="CHECKPOINT", help=BRANCH)
+    run.add_argument("--ray", type=int, default=0, metavar="N", help="on N ranks of a Ray cluster")
+
+
+def _add_of_runs(commands: Commands) -> None:
+    """What is done with runs that have ended."""
+    made = commands.add_parser("export", help="a model folder", epilog=EPILOG["export"])
+    made.add_argument("source", type=Path, metavar="CHECKPOINT|MERGED", help=SOURCE)
+    made.add_argument("--like", type=Path, metavar="MODEL", help=LIKE)
+    made.add_argument("--init", nargs="+", default=[], metavar="PART=FOLDER", help=INIT)
+    made.add_argument("--out", type=on_disk, required=True, help="the model folder to write")
+    again = commands.add_parser("reproduce", help="a run again", epilog=EPILOG["reproduce"])
+    again.add_argument("run", type=Path, metavar="run.json", help="of a complete run, or its OUT")
+    again.add_argument("--pool", required=True, help="the pool of its manifest, or shards")
+    again.add_argument("--manifest", type=Path, help="where it lies now (default: as recorded)")
+    again.add_argument(
+        "--from", dest="begin", type=int, default=0, metavar="STEP", help="from its checkpoint"
+    )
+    two = commands.add_parser("diff", help="what differs between two runs", epilog=EPILOG["diff"])
+    two.add_argument("left", type=Path, metavar="RUN_A", help="OUT of a complete run, or run.json")
+    two.add_argument("right", type=Path, metavar="RUN_B", help="another one")
+
+
+def _add_evaluate(commands: Commands) -> None:
+    """Held-out scores."""
     score = commands.add_parser("evaluate", help="held-out scores", epilog=EPILOG["evaluate"])
     score.add_argument("--model", type=Path, help="OUT/model of a run")
     score.add_argument("--tasks", type=Path, nargs="+", default=[], help=".json or .parquet")
@@ -70,16 +133,16 @@ def parser() -> argparse.ArgumentParser:
     )
     score.add_argument("--relevance", type=Path, help=RELEVANCE)
     score.add_argument("--out", type=Path, help="scores as JSON; predictions lie beside it")
-    ask = commands.add_parser("chat", help="ask about one file", epilog=EPILOG["chat"])
-    ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
-    media = ask.add_mutually_exclusive_group(required=True)
-    media.add_argument("--video", type=Path, help="the video to ask about")
-    media.add_argument("--image", type=Path, help="the image to ask about")
-    ask.add_argument("--question", required=True, help="what to ask")
-    ask.add_argument("--relevance", type=Path, help=RELEVANCE)
-    paper = commands.add_parser("model", help="a published size on paper", epilog=EPILOG["model"])
-    paper.add_argument("--size", required=True, choices=("1b", "3b", "7b"), help="which one")
-    return top
+
+
+def on_disk(text: str) -> Path:
+    """A folder that processes can write into together; object stores are no such thing."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text}: checkpoints are written by all processes together and renamed, which object "
+            "stores cannot; give a folder on a disk that all nodes share, and copy it there"
+        )
+    return Path(text)
 
 
 def default_data(manifest: Path) -> str:
@@ -94,34 +157,90 @@ def assemble(arguments: argparse.Namespace) -> None:
     from train.assemble import assemble
 
     out = arguments.out
-    count = assemble(arguments.decoder, arguments.tower, arguments.recipe, out)
+    recipe, allowed = arguments.recipe, arguments.allowed
+    count = assemble(arguments.decoder, arguments.tower, recipe, out, allowed)
     sys.stdout.write(f"{out}: {count:,} parameters; start a run with --init-from {out}\n")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from mixtures.manifest.files import load_manifest
-    from train.config import all_from, load_config
-    from train.weights.start import check_start
-
-    config, path = load_config(arguments.config), arguments.manifest
-    if arguments.init_from:
-        config = replace(config, parts=all_from(config.parts, arguments.init_from))
-    if not arguments.dry_run and not (path and arguments.out):
-        raise UserError("run: give --manifest and --out, or --dry-run")
-    manifest = load_manifest(path) if path else None
-    # what does not fit is said before torch is imported
-    if manifest is not None:
-        check_start(config, manifest, str(path))
     if arguments.dry_run:
-        from train.dry_run import dry_run
-
-        for part in dry_run(config, manifest, str(path)):
-            Console().print(part)
+        dry_run(arguments)
         return
+    if not (arguments.manifest and arguments.out):
+        raise UserError("run: give --manifest and --out, or --dry-run")
+    if arguments.ray and ON_RAY not in os.environ:
+        from train.on_ray import launch
+
+        check_inputs(arguments)  # once, before there are ranks
+        sys.exit(launch(sys.argv[1:], arguments.ray, {ON_RAY: "1"}))
+    config = check_inputs(arguments)
 
     from train.loop import run
 
-    run(config, path, arguments.data or default_data(path), arguments.out)
+    data = arguments.data or default_data(arguments.manifest)
+    if status := run(config, arguments.manifest, data, arguments.out, arguments.branch):
+        sys.exit(status)
+
+
+def check_inputs(arguments: argparse.Namespace) -> Config:
+    """The config of a run; UserError for what does not fit, before torch is imported."""
+    from mixtures.manifest.files import load_manifest
+    from train.engine.checkpoint import steps
+    from train.weights.start import check_start
+
+    config = chosen(arguments)
+    # what was trained needs nothing but its checkpoint
+    if arguments.branch is None and not steps(arguments.out / "checkpoints"):
+        check_start(config, load_manifest(arguments.manifest), str(arguments.manifest))
+    return config
+
+
+def dry_run(arguments: argparse.Namespace) -> None:
+    """What the run would take; its start weights need not be there without a manifest."""
+    from mixtures.manifest.files import load_manifest
+    from train.weights.start import check_start
+
+    config, path = chosen(arguments), arguments.manifest
+    manifest = load_manifest(path) if path else None
+    if manifest is not None:
+        check_start(config, manifest, str(path))
+
+    from train.dry_run import dry_run
+
+    for part in dry_run(config, manifest, str(path)):
+        Console().print(part)
+
+
+def chosen(arguments: argparse.Namespace) -> Config:
+    """The config file, with the start weights that the command line names."""
+    from train.config import all_from, load_config
+
+    config = load_config(arguments.config)
+    if arguments.init_from:
+        config = replace(config, parts=all_from(config.parts, arguments.init_from))
+    for part, where in by_part(arguments.init).items():
+        own = replace(getattr(config.parts, part), init=where)
+        config = replace(config, parts=replace(config.parts, **{part: own}))
+    return config
+
+
+def by_part(words: list[str]) -> dict[str, str]:
+    """PART=FOLDER of the command line; UserError for another part."""
+    from train.config import PARTS
+
+    found = dict(word.partition("=")[::2] for word in words)
+    for part, where in found.items():
+        if part not in PARTS or not where:
+            raise UserError(f"--init {part}={where}: write PART=FOLDER, PART one of {PARTS}")
+    return found
+
+
+def export(arguments: argparse.Namespace) -> None:
+    from train.export import export_any
+
+    out = arguments.out
+    count = export_any(arguments.source, out, arguments.like, by_part(arguments.init))
+    sys.stdout.write(f"{out}: {count:,} parameters\n")
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -170,7 +289,30 @@ def model(arguments: argparse.Namespace) -> None:
         console.print(table)
 
 
-COMMANDS = {"assemble": assemble, "run": run, "evaluate": evaluate, "chat": chat, "model": model}
+def reproduce(arguments: argparse.Namespace) -> None:
+    from train.reproduce import reproduce
+
+    for line in reproduce(arguments.run, arguments.pool, arguments.manifest, arguments.begin):
+        Console().print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def diff(arguments: argparse.Namespace) -> None:
+    from train.reproduce import diff
+
+    for line in diff(arguments.left, arguments.right):
+        Console().print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+COMMANDS = {
+    "assemble": assemble,
+    "run": run,
+    "export": export,
+    "reproduce": reproduce,
+    "diff": diff,
+    "evaluate": evaluate,
+    "chat": chat,
+    "model": model,
+}
 
 
 def main() -> None:

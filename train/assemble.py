@@ -7,14 +7,12 @@ they were published; the folder is one like those that runs leave, for `chat`, `
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 from transformers import GenerationConfig
 
 from mixtures.pool.inputs import read_tokenizer
@@ -27,18 +25,18 @@ from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.projectors import ARRANGEMENTS
 from train.model_folder import Description, describe, generation_values, model_config
 from train.weights.fill import fill
+from train.weights.model_shards import Shards
 from train.weights.packed_check import check_packed
 from train.weights.start import open_sources
 from train.weights.stream import with_names
 from train.weights.tables import stored_of
-from train.weights.tensor_files import INDEX, SINGLE
 
-SHARD_BYTES = 2 << 30
-"""Bound on a file, and on what is held at once, unless one tensor alone is larger."""
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
-def assemble(decoder: str, tower: str, recipe_path: Path, out: Path) -> int:
+def assemble(
+    decoder: str, tower: str, recipe_path: Path, out: Path, allowed: Sequence[str] = ()
+) -> int:
     """Write the model folder `out` in one step; the number of its parameters.
 
     The recipe gives layout, frames, media profile and tokenizer, and its arrangement the projector.
@@ -46,7 +44,7 @@ def assemble(decoder: str, tower: str, recipe_path: Path, out: Path) -> int:
     """
     if out.exists():
         raise UserError(f"{out}: is there already; give another --out, or remove it")
-    recipe = load_recipe(recipe_path)
+    recipe = load_recipe(recipe_path, allowed)
     tokenizer = read_tokenizer(recipe)
     codec = TextCodec(tokenizer, recipe.text.template, recipe.text.tokenizer)
     rules = Rules(view=recipe.frames, layout=recipe.layout, codec=codec)
@@ -77,37 +75,3 @@ def assemble(decoder: str, tower: str, recipe_path: Path, out: Path) -> int:
 def _projector_for(arrangement: str) -> str:
     """The first projector that fits the arrangement alone."""
     return next(name for name, fits in ARRANGEMENTS.items() if fits == arrangement)
-
-
-class Shards:
-    """Files of a model folder, written as tensors come: one at a time is held."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.parameters = 0
-        self.held: dict[str, Tensor] = {}
-        self.files: dict[str, Path] = {}
-
-    def put(self, name: str, value: Tensor) -> None:
-        """Take a tensor; where the file at hand would become too large, it is written first."""
-        if self.held and value.nbytes + sum(t.nbytes for t in self.held.values()) > SHARD_BYTES:
-            self._write()
-        self.held[name] = value.contiguous().clone()
-        self.parameters += value.numel()
-
-    def close(self) -> None:
-        """Write the last file, and the index where there are several."""
-        self._write()
-        if len(paths := set(self.files.values())) == 1:
-            paths.pop().rename(self.folder / SINGLE)
-            return
-        places = {name: path.name for name, path in self.files.items()}
-        value = {"metadata": {"total_parameters": self.parameters}, "weight_map": places}
-        (self.folder / INDEX).write_text(json.dumps(value, indent=1))
-
-    def _write(self) -> None:
-        number = len(set(self.files.values())) + 1
-        path = self.folder / f"model-{number:05d}.safetensors"
-        save_file(self.held, path, {"format": "pt"})
-        self.files |= dict.fromkeys(self.held, path)
-        self.held = {}

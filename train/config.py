@@ -6,9 +6,7 @@ written for, and `check_layout` refuses to train over another one.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as fields_of
 from fractions import Fraction
@@ -276,8 +274,10 @@ class Guard:
     """What becomes of a step whose loss or gradient is not finite, or far above its like."""
 
     spike: Annotated[
-        Rate, key("Deviations above the last 200 losses from which a step is one.", "6")
-    ] = 6.0
+        Rate,
+        key("Deviations above the last 200 losses from which a step is one: 6 where it has tens of "
+            "packs, more where it has few.", "6"),
+    ] = 50.0  # fmt: skip
     policy: Annotated[
         str,
         one_of("stop", "skip"),
@@ -286,6 +286,16 @@ class Guard:
     at_most: Annotated[
         Integer, key("Of `skip`: so many steps are skipped, the next one stops.", "3", least=1)
     ] = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Which checkpoints stay."""
+
+    last: Annotated[Integer, key("So many of the newest.", "3", least=1)] = 2
+    every: Annotated[
+        Integer | None, key("Besides, those whose step is a multiple of it.", "1000", least=1)
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,6 +362,7 @@ class Config:
     global_batch: Annotated[Integer, key("Packs of a step, over all processes.", "64", least=1)] = 4
     micro_batch: Annotated[Integer, key("Packs of one forward pass.", "2", least=1)] = 1
     save_every: Annotated[Integer, key("Steps between two checkpoints.", "200", least=1)] = 100
+    keep: Annotated[Keep, key("Which checkpoints stay.", "{last: 2, every: 1000}")] = Keep()
     engine: Annotated[
         str,
         one_of(*ENGINES),
@@ -398,7 +409,7 @@ def load_config(path: Path) -> Config:
     wrong = [*_moved(tree), *fields.mistakes(Config, tree)]
     if not wrong:
         config = fields.parse(Config, tree, str(path))
-        wrong = [*_conflicts(config), *_without_effect(tree)]
+        wrong = [*_conflicts(config), *(_idle_line(*found) for found in without_effect(tree))]
     if wrong:
         raise UserError(*(f"{path}: {line}" for line in wrong))
     return config
@@ -432,57 +443,45 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield "stochastic: the tower is not trained; remove the key"
     if config.stochastic.keep.numerator != 1:
         yield f"stochastic: keep: {config.stochastic.keep} is not 1/N; write 1/4, or another 1/N"
+    if config.keep.every is not None and config.keep.every % config.save_every:
+        yield (
+            f"keep: every: {config.keep.every} is no multiple of `save_every: {config.save_every}`;"
+            " write one"
+        )
     if config.parts.projector.checkpoint:
         yield "parts: projector: checkpoint: it keeps next to nothing; remove the key"
 
 
-def _without_effect(tree: Any) -> Iterator[str]:
-    """A line for each key that is written and, beside what else is written, does nothing."""
+def without_effect(tree: Any) -> Iterator[tuple[Sequence[str], str]]:
+    """The place of each key that is written and, beside what else is written, does nothing; and
+    why."""
     schedule = tree.get("schedule", {})
     kind = schedule.get("kind", Schedule().kind)
     if "decay" in schedule and kind != "wsd":
-        yield f"schedule: decay: nothing decays so under `kind: {kind}`; remove it"
+        yield ("schedule", "decay"), f"nothing decays so under `kind: {kind}`"
     if "floor" in schedule and kind == "constant":
-        yield "schedule: floor: nothing falls under `kind: constant`; remove it"
+        yield ("schedule", "floor"), "nothing falls under `kind: constant`"
     for name, part in tree.get("parts", {}).items():
         frozen = ("lr", "weight_decay", *(["checkpoint"] if name == "tower" else []))
         for key_ in frozen if part.get("train") is False else ():
             if key_ in part:
-                yield f"parts: {name}: {key_}: does nothing under `train: false`; remove it"
+                yield ("parts", name, key_), "does nothing under `train: false`"
+
+
+def _idle_line(place: Sequence[str], why: str) -> str:
+    return ": ".join([*place, f"{why}; remove it"])
 
 
 def _parts(config: Config) -> dict[str, Part]:
     return {name: getattr(config.parts, name) for name in PARTS}
 
 
-_HOW_NOT_WHAT = {
-    *("engine", "zero_stage", "micro_batch", "save_every", "offload"),
-    *("packed_attention", "deterministic", "tower_chunk"),
-    *("workers", "cache_mib", "node_folder", "node_mib"),
-    *("stop", "guard"),
-}
-"""Keys that spread the same computation over processes, memory and disks, and keys that may change
-while a run stands still: train.schedule.check_same_rates looks at `stop`."""
-
-
-def digest(config: Config) -> str:
-    """sha256 over every value that decides what the run computes, but for its last digits.
-
-    Of a part that is not trained, checkpoints hold the digest of its weights, wherever they lie.
-    """
-    value = {name: item for name, item in asdict(config).items() if name not in _HOW_NOT_WHAT}
-    for part in value["parts"].values():
-        del part["checkpoint"]
-        if not part["train"]:
-            del part["init"]
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
 def check_layout(config: Config, layout: LayoutConfig, where: str) -> None:
     """Raise UserError where the config was written for another layout than the manifest's."""
     if config.layout is None:
         return
-    own, theirs = asdict(config.layout), asdict(layout)
+    own = asdict(config.layout)
+    theirs = asdict(layout)
     for name, wanted in own.items():
         if wanted != theirs[name]:
             raise UserError(

@@ -27,6 +27,10 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+METRICS = "metrics.jsonl"
+"""The log of a run: a line for each step."""
+
+
 class StepLog:
     """One JSON line for each thing that happened at a step; JSON has null for what is not finite.
 
@@ -39,7 +43,9 @@ class StepLog:
         kept = [line for line in lines if _is_up_to(line, last_step)]
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text("".join(f"{line}\n" for line in kept))
+        fsync(temporary)
         temporary.replace(path)
+        fsync(path.parent)
         self.path = path
 
     def write(self, row: Mapping[str, object]) -> None:
@@ -50,6 +56,10 @@ class StepLog:
         }
         with self.path.open("a") as file:
             file.write(json.dumps(finite, allow_nan=False) + "\n")
+
+    def sync(self) -> None:
+        """What was written survives the machine: called before a checkpoint covers it."""
+        fsync(self.path)
 
 
 def _is_up_to(line: str, last_step: int) -> bool:

@@ -3,16 +3,19 @@
     manifest + config ─► packs ─► gradient steps ─► checkpoints ─► OUT/model
 
 Run again after a crash, it goes on from the last committed step as if nothing had happened.
+Asked to stop (SIGTERM, SIGUSR1), it saves behind a step that all ranks agree on.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +25,38 @@ from mixtures.console import Console
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError
-from train.config import PARTS, Config, check_layout, digest
+from train import ranks
+from train.config import PARTS, Config, check_layout
 from train.data.collate import Pack
 from train.data.node_cache import this_node
 from train.data.pack_stream import Stream
 from train.data.render import Rules
 from train.data.tower_plan import TowerRule
 from train.engine import checkpoint
+from train.engine.checkpoint import Checkpoint
 from train.engine.interface import Engine
-from train.engine.open_engine import open_engine
+from train.engine.open_engine import check_launch, open_engine
 from train.engine.trained import frozen_parts
+from train.export import export
 from train.guard import SKIPPED, Door, samples_of
-from train.json_files import StepLog
-from train.model_folder import build_model, export
+from train.json_files import METRICS, StepLog, write_json
+from train.model_folder import build_model, description_of
+from train.run_folder.opening import CHECKPOINTS, branched_from, last_checkpoint, opened
+from train.run_folder.owner import Claim
+from train.run_folder.record import RUN, read_record, record_of, write_record
+from train.run_folder.settings import deciding
+from train.run_folder.signals import STATUS, STOPPED, Asked, listening
 from train.schedule import check_same_rates, check_schedule, rate_share, total_steps
 from train.weights.start import check_start
 
-METRICS = "metrics.jsonl"
+MODEL = "model"
 
 
 @dataclass(slots=True, kw_only=True)
 class Training:
-    """One run in memory, of `total` steps; `updates` of those so far were taken."""
+    """One run in memory, of `total` steps; `updates` of those so far were taken, and the last that
+    is saved is `saved`. `description`, `bases` and `branch` are what its checkpoints say of the
+    model and of where it comes from."""
 
     config: Config
     manifest: Manifest
@@ -53,22 +66,62 @@ class Training:
     engine: Engine
     stream: Stream
     door: Door
+    description: dict[str, bytes]
+    bases: dict[str, str]
+    asked: Asked = field(default_factory=Asked)
+    claim: Claim | None = None
+    branch: str = ""
     updates: int = 0
+    saved: int = 0
 
 
-def run(config: Config, manifest_path: Path, data: str, out: Path) -> None:
-    """Train `config` on a manifest's order, its bytes found in `data`; results under `out`."""
+def run(
+    config: Config, manifest_path: Path, data: str, out: Path, branch: Path | None = None
+) -> int:
+    """Train `config` on a manifest's order, its bytes found in `data`; results under `out`.
+
+    With `branch`, a checkpoint of another run, a new run goes on from there, perhaps under another
+    manifest or config. The exit status: 0 if the run is complete, 143 if a signal asked it to stop.
+    """
     manifest = load_manifest(manifest_path)
     total = total_steps(config.stop, manifest, config.global_batch)
     check_layout(config, manifest.layout, str(manifest_path))
-    check_start(config, manifest, str(manifest_path))
+    if branch is None and not checkpoint.steps(out / CHECKPOINTS):
+        check_start(config, manifest, str(manifest_path))
     check_length(manifest, total, config.global_batch, str(manifest_path))
     check_schedule(config.schedule, total)
+    check_launch(config)
+    with ranks.joined(wanted=config.engine == "deepspeed"), opened(out) as claim:
+        found = last_checkpoint(out, manifest, config)
+        if found is not None and ranks.by_first(partial(is_complete, out, found, total)):
+            if ranks.rank() == 0:
+                sys.stdout.write(
+                    f"{out}: complete since step {total}; {out / MODEL} is the model\n"
+                )
+            return 0
+        if is_branch := found is None and branch is not None:
+            found = branched_from(branch, manifest, config, total)
+        with listening() as asked:
+            training = start(config, manifest, data, out, total, found)
+            training.asked, training.claim = asked, claim
+            training.branch = str(branch) if is_branch else ""
+            return to_the_end(training, found, manifest_path)
+
+
+def start(
+    config: Config,
+    manifest: Manifest,
+    data: str,
+    out: Path,
+    total: int,
+    found: Checkpoint | None,
+) -> Training:
+    """The run in memory, before it goes on from `found`."""
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
-    model = build_model(config, rules)
+    model = build_model(config, rules, None if found is None else found.folder / checkpoint.MODEL)
     frozen = frozen_parts(config, model)
     engine = open_engine(config, model)
-    training = Training(
+    return Training(
         config=config,
         manifest=manifest,
         out=out,
@@ -77,13 +130,52 @@ def run(config: Config, manifest_path: Path, data: str, out: Path) -> None:
         engine=engine,
         stream=open_stream(config, manifest, data, engine),
         door=Door(config.guard),
+        description=description_of(engine.model, manifest, rules) if engine.rank == 0 else {},
+        bases={part: str(getattr(config.parts, part).init) for part in PARTS},
     )
+
+
+def to_the_end(run: Training, found: Checkpoint | None, manifest_path: Path) -> int:
+    """Go on from `found`, and leave a model behind the last step; the exit status."""
     try:
-        resume(training)
-        train(training)
-        export(engine, manifest, rules, out / "model")
+        if found is not None:
+            resume(run, found)
+        if signal := train(run):
+            tell_stopped(run, signal)
+            return STATUS
+        ranks.by_first(partial(leave_model, run, manifest_path))
+        return 0
     finally:
-        engine.close()
+        run.engine.close()
+
+
+def leave_model(run: Training, manifest_path: Path) -> None:
+    """Export the last checkpoint, and say that the run is complete."""
+    last = checkpoint.latest(run.out / CHECKPOINTS)
+    assert last is not None and last.step == run.total
+    places = {part: str(getattr(run.config.parts, part).init) for part in last.frozen}
+    export(last, run.out / MODEL, places)
+    record = record_of(run.out, run.config, manifest_path, last)
+    write_record(run.out, record)
+
+
+def is_complete(out: Path, found: Checkpoint, total: int) -> bool:
+    """Whether the run ended at this very checkpoint, its model exported."""
+    if found.step != total or not ((out / RUN).is_file() and (out / MODEL).is_dir()):
+        return False
+    record = read_record(out)
+    return (record.step, record.manifest_id) == (found.step, found.manifest_id)
+
+
+def tell_stopped(run: Training, signal: str) -> None:
+    """Write why the run is not complete, and from where it goes on."""
+    if run.engine.rank == 0:
+        told = {"signal": signal, "step": run.stream.step, "total": run.total, "saved": run.saved}
+        write_json(run.out / STOPPED, told)
+        sys.stderr.write(
+            f"{run.out}: stopped by {signal} after step {run.stream.step} of {run.total}; the same "
+            "command goes on\n"
+        )
 
 
 def open_stream(config: Config, manifest: Manifest, data: str, engine: Engine) -> Stream:
@@ -108,14 +200,21 @@ def tower_rule(config: Config) -> TowerRule:
     return TowerRule(chunk=config.tower_chunk, keep=rule.keep.denominator, seed=rule.seed)
 
 
-def train(run: Training) -> None:
-    """Every step from the stream's on; a checkpoint every `save_every` steps and at the end."""
+def train(run: Training) -> str:
+    """Every step from the stream's on, with a checkpoint every `save_every` steps and at the end.
+
+    The name of the signal that asked the run to stop, if one did.
+    """
     stream, is_first = run.stream, run.engine.rank == 0
     logs = [StepLog(run.out / name, stream.step) for name in (METRICS, SKIPPED) if is_first]
     with progress(run.total, stream.step, shown=is_first) as show:
         batches = stream.steps()
-        started = time.perf_counter()
         while stream.step < run.total:
+            if signal := asked_to_stop(run):
+                if stream.step != run.saved:
+                    save(run, logs)
+                return signal
+            started = time.perf_counter()
             packs = next(batches)
             waited = time.perf_counter()
             share = rate_share(run.config.schedule, stream.step - 1, run.total)
@@ -126,8 +225,21 @@ def train(run: Training) -> None:
             settle(run, row | {"replaced": stream.replaced}, logs)
             show(row["loss"])
             if stream.step % run.config.save_every == 0 or stream.step == run.total:
-                save(run)
-            started = time.perf_counter()
+                save(run, logs)
+    return ""
+
+
+def asked_to_stop(run: Training) -> str:
+    """The signal that any rank was sent, if one was; UserError where another run took the folder
+    over: then nothing more is written there."""
+    who = run.claim.lost if run.claim else ""
+    signal, lost = run.asked.any_rank(run.engine, has_lost=bool(who))
+    if lost:
+        raise UserError(
+            f"{run.out}: was taken over by another run ({who or 'rank 0 knows it'}), this one ends;"
+            " give each its own --out"
+        )
+    return signal
 
 
 def optimize(engine: Engine, packs: Sequence[Pack], share: float, door: Door) -> dict[str, Any]:
@@ -189,32 +301,34 @@ def check_length(manifest: Manifest, total: int, global_batch: int, where: str) 
         )
 
 
-def resume(run: Training) -> None:
-    """Go on from the last committed checkpoint of this very run, if there is one."""
-    found = checkpoint.latest(run.out / "checkpoints")
-    if found is None:
-        return
-    checkpoint.check_same_run(found, run.stream.manifest_id, digest(run.config))
+def resume(run: Training, found: Checkpoint) -> None:
+    """Go on from a verified checkpoint of this run, or of the one it branches off."""
     checkpoint.check_same_frozen(found, run.frozen)
-    check_same_rates(run.config, found.step, found.total, run.total)
+    if run.branch:
+        run.stream.step = found.step
+    else:
+        check_same_rates(run.config, found.step, found.total, run.total)
+        run.stream.load(found.data)
+        run.branch, run.saved = found.branch, found.step
     run.engine.load(found.folder, found.updates)
-    run.stream.load(found.data)
     run.door.load(found.guard)
-    run.updates = found.updates
+    run.bases, run.updates = found.bases, found.updates
 
 
-def save(run: Training) -> None:
+def save(run: Training, logs: Sequence[StepLog]) -> None:
     """Commit the state after the stream's last step; all ranks write, the first one commits."""
     engine = run.engine
-    folder = checkpoint.pending(run.out / "checkpoints", run.stream.step)
+    folder = checkpoint.pending(run.out / CHECKPOINTS, run.stream.step)
+    files = ranks.by_first(partial(checkpoint.begin, folder, run.description))
+    files |= {
+        name: d for each in ranks.by_each(partial(engine.save, folder)) for name, d in each.items()
+    }
+    for log in logs:
+        log.sync()
     if engine.rank == 0:
-        checkpoint.begin(folder)
+        checkpoint.commit(folder, record(run), files, run.config.keep)
     engine.barrier()
-    engine.save(folder)
-    engine.barrier()
-    if engine.rank == 0:
-        checkpoint.commit(folder, record(run))
-    engine.barrier()
+    run.saved = run.stream.step
 
 
 def record(run: Training) -> dict[str, Any]:
@@ -224,10 +338,12 @@ def record(run: Training) -> dict[str, Any]:
         "updates": run.updates,
         "total": run.total,
         "manifest_id": run.stream.manifest_id,
-        "config": digest(run.config),
+        "config": deciding(run.config),
         "precision": run.config.precision,
         "optimizer_state": run.config.optimizer_state,
+        "bases": run.bases,
         "frozen": run.frozen,
+        "branch": run.branch,
         "guard": run.door.state(),
         "data": run.stream.state(),
     }

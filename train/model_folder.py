@@ -1,6 +1,7 @@
 """The model folder: what evaluation and chat load, and the next stage starts from.
 
-config.json, model.safetensors, generation_config.json    transformers' save_pretrained
+config.json, model.safetensors, generation_config.json    as transformers' save_pretrained has them
+manifest.json, README.md                                   what it was trained over; the model card
 processor_config.json, chat_template.jinja, ...            the processor, for transformers
 tokenizer.json                                             the manifest's tokenizer, its bytes
 data.json                                                  manifest id, layout, view, profile,
@@ -9,20 +10,26 @@ data.json                                                  manifest id, layout, 
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from torch import Tensor
+from torch.nn import Parameter
+from transformers import PreTrainedModel
 
 from mixtures.manifest.manifest import Manifest
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import IM_END, IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, TextCodec
 from shards.errors import UserError
-from shards.ids import sha256_file
+from shards.ids import canonical_json, sha256_file
 from shards.profile import Profile
-from train.config import Config
+from train.config import PARTS, Config
 from train.data.render import Rules
-from train.engine.interface import Engine, whole_shape
+from train.engine.interface import whole_shape
 from train.engine.placement import put, unfilled
 from train.json_files import write_json
 from train.model.config import SlowFastConfig
@@ -36,6 +43,7 @@ from train.weights.start import Sources, open_sources, text_of, vision_of, wrong
 from train.weights.stream import with_names
 from train.weights.tensor_files import checked
 
+MANIFEST = "manifest.json"
 NEVER_SAID = (VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
 
 
@@ -49,25 +57,38 @@ class Saved:
     manifest_id: str
 
 
-def build_model(config: Config, rules: Rules) -> SlowFastForConditionalGeneration:
+def build_model(
+    config: Config, rules: Rules, saved: Path | None = None
+) -> SlowFastForConditionalGeneration:
     """The config's model with its weights, each part's from its source or drawn anew.
 
     Every parameter lies where the config's engine keeps it, and is read by itself: no process holds
-    a second copy. UserError where the weights do not fit the config or the tokenizer, or where the
-    decoder is of a kind that packs would train wrongly.
+    a second copy. `saved` is what a checkpoint says of its model: its values are taken from there,
+    only parts that are not trained get their weights here, and nothing else is opened. UserError
+    where the weights do not fit the config or the tokenizer, or where the decoder is of a kind that
+    packs would train wrongly.
     """
-    named = open_sources(config.parts)
+    parts = [part for part in PARTS if saved is None or not getattr(config.parts, part).train]
+    named = open_sources(config.parts, parts)
     sources = {part: with_names(source) for part, source in named.items()}
-    wanted = model_config(config, rules, sources)
+    if saved is None:
+        wanted = model_config(config, rules, sources)
+    else:
+        wanted = SlowFastConfig.from_pretrained(saved, packed_attention=config.packed_attention)
     check_packed(wanted.text_config.to_dict())
     with unfilled(config):
         model = SlowFastForConditionalGeneration(wanted)
         model.tie_weights()
     parameters = dict(model.named_parameters())
     shapes = {name: tuple(whole_shape(p)) for name, p in parameters.items()}
-    fill(model, config.parts, sources, shapes, lambda name, value: put(parameters[name], value))
+    own = partial(_put_own, parameters)
+    fill(model, config.parts, sources, shapes, own, parts)
     model.generation_config.update(**generation_values(wanted, rules.codec))
     return model
+
+
+def _put_own(parameters: Mapping[str, Parameter], name: str, value: Tensor) -> None:
+    put(parameters[name], value)
 
 
 def generation_values(config: SlowFastConfig, codec: TextCodec) -> dict[str, Any]:
@@ -102,20 +123,18 @@ def model_config(config: Config, rules: Rules, sources: Sources) -> SlowFastConf
     )
 
 
-def export(engine: Engine, manifest: Manifest, rules: Rules, folder: Path) -> None:
-    """Write the model folder in one step; every rank calls, the first one writes."""
-    weights = engine.weights()
-    check_finite(weights.items(), f"{folder}: not written")
-    if engine.rank == 0:
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        engine.model.save_pretrained(temporary, state_dict=weights)
-        profile = manifest.contents.profile
-        about = Description(rules=rules, profile=profile, manifest_id=manifest.manifest_id)
-        describe(temporary, manifest.tokenizer, about)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    engine.barrier()
+def description_of(model: PreTrainedModel, manifest: Manifest, rules: Rules) -> dict[str, bytes]:
+    """The files of a model folder but for its weights, by name."""
+    profile = manifest.contents.profile
+    about = Description(rules=rules, profile=profile, manifest_id=manifest.manifest_id)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(folder)
+        model.generation_config.save_pretrained(folder)
+        (folder / MANIFEST).write_bytes(canonical_json(manifest.contents.to_json()))
+        describe(folder, manifest.tokenizer, about)
+        return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

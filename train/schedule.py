@@ -21,7 +21,8 @@ def total_steps(stop: Stop, manifest: Manifest, global_batch: int) -> int:
     """
     if stop.steps is not None:
         return stop.steps
-    packs, tokens = manifest.contents.packs, manifest.contents.totals.tokens
+    packs = manifest.contents.packs
+    tokens = manifest.contents.totals.tokens
     wanted = stop.epochs * packs if stop.epochs else Fraction((stop.tokens or 0) * packs, tokens)
     return math.ceil(wanted / global_batch)
 

@@ -25,6 +25,7 @@ from rich.console import Console
 
 from benchmarks.frame import Bar, at_most
 from pipeline.stages import decode_media, list_media, pending, read_archive
+from pipeline.stages.media_rows import MediaRow
 from shards.errors import UserError
 from shards.ids import clip_id, sha256_hex
 from shards.index import CLIPS
@@ -124,8 +125,10 @@ def decode_loose(loose: Path, out: Path) -> dict[str, int]:
     for path in sorted(loose.iterdir()):
         digest = sha256_hex(path.read_bytes())
         name = clip_id(digest, "image", None, PROFILE.profile_id)
-        row = {"clip_id": name, "media_digest": digest, "kind": "image", "span": None}
-        rows.append(row | {"address": f"file:{path}"})
+        address = f"file:{path}"
+        rows.append(
+            MediaRow(clip_id=name, media_digest=digest, kind="image", address=address, span=None)
+        )
     for unit in pending.units(rows):
         decode_media.decode(decode_media.MediaUnit(pool=str(out), stage="decode", rows=unit))
     return clip_rows(pool)

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmarks.frame import Bar, at_least, at_most
 from pipeline.dedup.fingerprints import Hashes
-from pipeline.dedup.hamming_join import RADIUS, TABLES, distinct, near
+from pipeline.dedup.hamming_join import RADIUS, TABLES, distinct, hamming_join
 
 PLANTED, BLACK = 2_000, 0.02
 SECONDS = {100_000: 4, 1_000_000: 60}
@@ -69,7 +69,7 @@ def joined(count: int) -> tuple[float, float, int]:
     hashes, planted = made(count)
     began = time.process_time()
     alone = hashes[distinct(hashes)[0]]
-    pairs = near(alone, None, RADIUS)
+    pairs = hamming_join(alone, None, RADIUS)
     cpu = time.process_time() - began
     recall = found(planted, alone[pairs.queries], alone[pairs.stored]) / PLANTED
     return cpu, recall, pairs.compared
@@ -95,7 +95,7 @@ def one_part() -> dict[str, float]:
     alone = hashes[distinct(hashes)[0]]
     del hashes
     asking = alone[: len(alone) // PARTS]
-    pairs = near(asking, alone, RADIUS)
+    pairs = hamming_join(asking, alone, RADIUS)
     cpu = time.process_time() - began
     mine = {each.tobytes() for each in asking}
     asked = np.array([any(each.tobytes() in mine for each in pair) for pair in planted])

@@ -32,7 +32,7 @@ from benchmarks.curation.copies import BASES, copies, made
 from benchmarks.curation.logos import found_by_kind
 from benchmarks.frame import Bar, at_least, equal
 from pipeline.dedup.candidates import candidates
-from pipeline.dedup.fingerprint_arrays import hashed_of, prints_of
+from pipeline.dedup.fingerprint_arrays import fingerprints_of, hashed_of
 from pipeline.dedup.fingerprints import MOST_HASHES, evenly, fingerprint
 from pipeline.dedup.verify import same
 from pipeline.media import decode
@@ -133,7 +133,7 @@ def files(folder: Path) -> list[Path]:
 def all_pairs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What `duplicate_pairs` finds, each core comparing its share of the candidates."""
     table = table_of(FINGERPRINTS, rows)
-    prints = prints_of(table)
+    prints = fingerprints_of(table)
     every = set(prints.clips)
     found = candidates(prints, hashed_of(table), every, every)
     first = pc.min_element_wise(found["asking"], found["stored"]).to_pylist()

@@ -34,6 +34,7 @@ from shards.verify import damage
 from tests.support import small_world
 from tests.support.fake_hub import COMMIT, REPO, serve
 from tests.support.in_process import Here
+from train.config import Keep
 from train.engine import checkpoint
 
 Outputs = Mapping[str, str]
@@ -88,13 +89,20 @@ class World:
 
     def _save(self, step: int) -> None:
         folder = checkpoint.pending(self.runs, step)
-        checkpoint.begin(folder)
+        checkpoint.begin(folder, {})
         (folder / "model.bin").write_bytes(bytes(range(256)) * 16)
         data = {"v": 2, "manifest_id": "m" * 64, "step": step, "window": 1, "pack": 3}
-        run = {"manifest_id": "m" * 64, "config": "c" * 64, "precision": "fp32", "total": 9}
-        state = {"optimizer_state": "fp32", "frozen": {}, "guard": {"losses": [], "skipped": 0}}
+        run = {"manifest_id": "m" * 64, "config": {"k": "v"}, "precision": "fp32", "total": 9}
+        state = {
+            "optimizer_state": "fp32",
+            "frozen": {},
+            "bases": {},
+            "branch": "",
+            "guard": {"losses": [], "skipped": 0},
+        }
         head = run | state | {"step": step, "updates": step}
-        checkpoint.commit(folder, head | {"data": data | {"global_batch": 4}})
+        files = {path.name: sha256_file(path) for path in folder.iterdir()}
+        checkpoint.commit(folder, head | {"data": data | {"global_batch": 4}}, files, Keep())
 
     def kinds(self) -> list[Kind]:
         """All of them; a folder that holds nothing is a fault of this list."""
@@ -179,7 +187,10 @@ class World:
 
     def resumed(self) -> Outputs:
         """The checkpoint that a run would go on from."""
-        return {"checkpoint": repr(checkpoint.latest(self.runs))}
+        found = checkpoint.latest(self.runs)
+        if found is not None:
+            checkpoint.verify(found)
+        return {"checkpoint": repr(found)}
 
     def leaks_read(self) -> Outputs:
         """The leak index and its tables."""

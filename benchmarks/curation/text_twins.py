@@ -45,7 +45,7 @@ def run(console: Console) -> list[Bar]:
             console, f"sketches of {TEXTS:,}", lambda: [sketch(pool, name) for name in tables]
         )
         units = pair_texts.parted(pool.store.url, texts, {"made": "1"})
-        compared, done = timed(console, "twins", lambda: [pair_texts.twins(unit) for unit in units])
+        compared, done = timed(console, "twins", lambda: [pair_texts.pair(unit) for unit in units])
         pairs = pool.table(done, "clusters/text", TEXT_PAIRS)
         index = made_index(f"{home}/index")
         matched, found = timed(

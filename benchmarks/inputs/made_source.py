@@ -10,6 +10,7 @@ from typing import Any
 import simplejpeg
 
 from mixtures.tokens.text import TextCodec
+from shards.extents import tar_bytes
 from shards.ids import canonical_json, sha256_hex, short_hash
 from shards.index import (
     CLIPS,
@@ -25,8 +26,7 @@ from shards.index import (
 )
 from shards.pool import Pool
 from shards.receipts import Work
-from shards.sample import Clip, Turn, digest_turns, key_of, turns_to_json
-from shards.writer import clip_members, tar_bytes
+from shards.sample import Clip, Turn, clip_members, digest_turns, key_of, turns_to_json
 
 REVISION = "r"
 CLIPS_PER_PART = 256

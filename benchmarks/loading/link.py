@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from shards.store import RETRY_SECONDS
+from shards.store import PATIENCE
 
 _PIECE = 16 << 10
 _RANGE = re.compile(rb"range: bytes=(\d+)-(\d*)", re.I)
@@ -72,7 +72,7 @@ class Link:
 
     def fails(self, path: str, wanted: str) -> bool:
         due = self.fail_every and self.requests % self.fail_every == 0
-        if not due or self.refused[path, wanted] == len(RETRY_SECONDS):
+        if not due or self.refused[path, wanted] == PATIENCE.attempts - 1:
             return False
         self.refused[path, wanted] += 1
         return True

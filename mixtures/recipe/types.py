@@ -329,6 +329,8 @@ class Recipe(Selection):
     """A mixture as intended: sources in a ratio, which samples are kept, and how they are shown."""
 
     path: Annotated[Path, NotAKey()] = Path()
+    # folders besides its own that whoever runs it lets it name: mixtures.recipe.allowed_paths
+    allowed_paths: Annotated[tuple[Path, ...], NotAKey()] = ()
     name: Annotated[Name, key("The name of the mixture.", "my_mixture")]
     seed: Annotated[
         Integer, key("Of every random choice of the order.", "7", least=0, most=(1 << 63) - 1)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mixtures.recipe.allowed_paths import OPTION
 from mixtures.recipe.types import Published, Recipe
 from mixtures.tokens.layout_types import View
 from shards.errors import UserError
@@ -33,9 +34,10 @@ def check(recipe: Recipe) -> None:
 
 
 def _bad_places(recipe: Recipe) -> Iterator[str]:
-    """Local files lie in the recipe's folder or in the current one: a recipe reads nothing else."""
-    # by spelling, not by what links lead to: linking data there is the way to allow it
-    homes = (Path(os.path.normpath(recipe.path.parent.absolute())), Path.cwd())
+    """Local files lie in the recipe's folder, the current one, or one that was allowed."""
+    # by spelling, not by what links lead to: these are the user's own
+    own = (Path(os.path.normpath(recipe.path.parent.absolute())), Path.cwd())
+    homes = (*own, *recipe.allowed_paths)
     for where, place in _places(recipe):
         # an address has a scheme; anything else is a path
         scheme, remote, _ = place.partition("://")
@@ -46,8 +48,8 @@ def _bad_places(recipe: Recipe) -> Iterator[str]:
         path = Path(os.path.normpath(Path(place).expanduser().absolute()))
         if not remote and not any(path.is_relative_to(home) for home in homes):
             yield (
-                f"{where}: {place!r} is outside the recipe's folder and the current one; keep the "
-                "recipe beside its data, link the data there, or give their address"
+                f"{where}: {place!r} is outside the recipe's folder and the current one; allow its "
+                f"folder with {OPTION} FOLDER, or keep the recipe beside its data"
             )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,23 @@ class Matched:
     text_refused: int = 0
 
 
-def by_benchmark(matches: Sequence[Mapping[str, Any]]) -> list[Matched]:
+class MatchRow(TypedDict):
+    """A row of shards.index.MATCHES: a sample that shows or asks what a benchmark does.
+
+    `kind` is media or text; `code` is why the sample is refused, "" where it is only flagged.
+    """
+
+    source: str
+    key: str
+    kind: str
+    benchmark: str
+    judged: str
+    held_out: str
+    relation: str
+    code: str
+
+
+def by_benchmark(matches: Sequence[MatchRow]) -> list[Matched]:
     """Samples that match each benchmark, and how many of them are refused, for whatever reason."""
     found: dict[str, dict[str, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
     for match in matches:

@@ -35,7 +35,9 @@ class ArchiveProblem(Exception):
 
     def __init__(self, code: str, detail: str, *, ended: bool = False) -> None:
         super().__init__(code, detail)
-        self.code, self.detail, self.ended = code, detail, ended
+        self.code = code
+        self.detail = detail
+        self.ended = ended
 
 
 class MemberProblem(ArchiveProblem):
@@ -57,26 +59,30 @@ class Member:
 
 
 @contextmanager
-def typed(file: Concatenated, problem: type[ArchiveProblem]) -> Iterator[None]:
+def typed(file: Concatenated, problem_type: type[ArchiveProblem]) -> Iterator[None]:
     """What the decoders raise over broken bytes, as an ArchiveProblem; faults of the disk stay."""
+    # zipfile and zlib raise whatever broken bytes lead them to
     try:
         yield
     except _BROKEN as error:
+        # an error with an errno is the machine's, not the archive's
         if isinstance(error, OSError) and error.errno is not None:
             raise
         ended = isinstance(error, BehindEndError)
-        raise problem("ARCHIVE_DAMAGED", f"{file.name}: {error}"[:200], ended=ended) from error
+        raise problem_type("ARCHIVE_DAMAGED", f"{file.name}: {error}"[:200], ended=ended) from error
 
 
 # names -----------------------------------------------------------------------------
 
 
 def plain_name(name: str) -> str:
+    """The name without a leading ./ and doubled slashes."""
     return str(PurePosixPath(name)) if name else name
 
 
 def name_refusal(name: str) -> str:
     """Why a member of this name is refused, or ""."""
+    # names that are not UTF-8 are judged as text with replacement characters
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     problem = next(path_problems(text), None)
     if problem is not None:

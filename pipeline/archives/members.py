@@ -25,14 +25,15 @@ _VOLUME = re.compile(r"\.z\d\d$")
 def kind_of(name: str) -> str:
     """ "tar", "tar.gz" or "zip" by the name of a file, or of one part of it; UserError if none."""
     lowered = name.lower()
+    # volumes of a split zip end in .z01, .z02, ...: zip itself must join them
     if _VOLUME.search(lowered):
         raise UserError(
             f"{name}: a part of a multi-volume zip; join it with `zip -s 0 NAME.zip --out ONE.zip`"
         )
-    found = KIND.search(lowered)
-    if not found:
+    match = KIND.search(lowered)
+    if not match:
         raise UserError(f"{name}: not a .tar, .tar.gz or .zip, nor a part of one")
-    return "tar.gz" if found["kind"] == "tgz" else found["kind"]
+    return "tar.gz" if match["kind"] == "tgz" else match["kind"]
 
 
 def members(
@@ -47,6 +48,7 @@ def members(
             yield from zip_members(file, start, stop)
         elif kind == "tar":
             file.seek(start)
+            # only the last range must end in an end mark
             last = stop is None or stop >= file.nbytes  # which must end with an end mark
             yield from tar_members(file, file.read, file.tell, None if last else stop)
         else:
@@ -61,11 +63,13 @@ def ranges(file: Concatenated, kind: str, nbytes: int) -> list[tuple[int, int]]:
     cuts = [0]
     if kind == "tar.gz" or file.nbytes <= nbytes:
         return [(0, file.nbytes)]
+    # damage is for the reader of the range to meet and to tell
     with suppress(ArchiveProblem), typed(file, ArchiveProblem):
         starts = zip_starts(file) if kind == "zip" else tar_starts(file)
         for number, start in enumerate(starts):
             if number == MAX_MEMBERS:  # which ends the archive, cut or not
                 return [(0, file.nbytes)]
+            # cuts where a member begins, once a range is large enough
             if start - cuts[-1] >= nbytes:
                 cuts.append(start)
     return list(pairwise([*cuts, file.nbytes]))

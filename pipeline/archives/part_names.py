@@ -45,15 +45,17 @@ def archives(names: Iterable[str]) -> list[tuple[str, ...]]:
 
     UserError names the part that is missing.
     """
-    found: dict[tuple[str, str, bool, str], list[_Part]] = defaultdict(list)
+    groups: dict[tuple[str, str, bool, str], list[_Part]] = defaultdict(list)
+    # in the order of their numbers, so that each group is in order
     for name in in_order(names):
         match = KIND.search(name.lower())
         if match is None:
             raise UserError(f"{name}: not a .tar, .tar.gz or .zip, nor a part of one")
         before, tag, of = (match[group] or "" for group in ("before", "tag", "of"))
+        # parts of one file agree in all but their tag
         style = name[: match.end("kind")], before, tag.isdigit(), of
-        found[style].append(_Part(name, tag, of))
-    return [_whole(parts) for parts in found.values()]
+        groups[style].append(_Part(name, tag, of))
+    return [_whole(parts) for parts in groups.values()]
 
 
 def _whole(parts: Sequence[_Part]) -> tuple[str, ...]:
@@ -61,14 +63,15 @@ def _whole(parts: Sequence[_Part]) -> tuple[str, ...]:
     first, last = parts[0], parts[-1]
     if first.tag in _PACKED and len(parts) == 1:
         raise UserError(f"{first.name}: packed by {_PACKED[first.tag]}; unpack it, or use gzip")
+    # the sequence must begin with its first: a, 0 or 1
     if first.tag and not _is_first(first.tag):
         begin = first.beside("".join("a" if sign.isalpha() else "0" for sign in first.tag))
         raise UserError(
             f"{begin}: missing, the parts begin with {first.name}; parts of a file are named "
             "without gaps from a, 0 or 1 on"
         )
-    for one, two in pairwise(parts):
-        _check_next(one, two)
+    for before, following in pairwise(parts):
+        _check_next(before, following)
     count = re.sub("[^0-9]", "", first.of)
     if count and len(parts) != int(count):
         raise UserError(
@@ -82,25 +85,30 @@ def _is_first(tag: str) -> bool:
     return int(tag) in (0, 1) if tag.isdigit() else set(tag) == {"a"}
 
 
-def _check_next(one: _Part, two: _Part) -> None:
-    behind = _successors(one.tag)
-    if two.tag.isdigit() and int(two.tag) == int(one.tag):
-        raise UserError(f"{one.name} and {two.name} are the same part; name one of them")
-    if two.tag.lstrip("0") not in [tag.lstrip("0") for tag in behind]:
-        missing = one.beside(behind[0]) if behind else "a part"
-        raise UserError(f"{missing}: missing between {one.name} and {two.name}; name all parts")
+def _check_next(part: _Part, following: _Part) -> None:
+    behind = _successors(part.tag)
+    if following.tag.isdigit() and int(following.tag) == int(part.tag):
+        raise UserError(f"{part.name} and {following.name} are the same part; name one of them")
+    # leading zeros do not count: part9, part10
+    if following.tag.lstrip("0") not in [tag.lstrip("0") for tag in behind]:
+        missing = part.beside(behind[0]) if behind else "a part"
+        raise UserError(
+            f"{missing}: missing between {part.name} and {following.name}; name all parts"
+        )
 
 
 def _successors(tag: str) -> list[str]:
     """What may follow: the next of its length; and what `split` goes on with where it widens its
     tags: yz, zaaa and 89, 9000.
     """
+    # the carry of `split`: the last digit that is not the highest goes up by one
     first, last = ("0", "9") if tag.isdigit() else ("a", "z")
     head = tag.rstrip(last)
-    found = [head[:-1] + chr(ord(head[-1]) + 1) + first * (len(tag) - len(head))] if head else []
+    tags = [head[:-1] + chr(ord(head[-1]) + 1) + first * (len(tag) - len(head))] if head else []
     if not head and tag.isdigit():
-        found = ["1" + first * len(tag)]
+        tags = ["1" + first * len(tag)]
     wide = len(tag) - len(tag.lstrip(last))
+    # `split` adds digits where it runs out of names: yz is followed by zaaa
     if tag == last * wide + chr(ord(last) - 1) + last * (wide + 1):
-        found.append(last * (wide + 1) + first * (wide + 3))
-    return found
+        tags.append(last * (wide + 1) + first * (wide + 3))
+    return tags

@@ -24,6 +24,7 @@ class Concatenated(io.BufferedIOBase):
         self.name = printable(paths[0].name)
         self._files = [path.open("rb") for path in paths]
         sizes = [path.stat().st_size for path in paths]
+        # prefix sums: part i holds the bytes up to ends[i]
         self._ends = list(accumulate(sizes))
         self.nbytes = self._ends[-1]
         self.bytes_read = 0
@@ -31,29 +32,36 @@ class Concatenated(io.BufferedIOBase):
         self._hash = hashlib.sha256() if hashed else None
 
     def readable(self) -> bool:
+        """As io asks: True."""
         return True
 
     def seekable(self) -> bool:
+        """As io asks: True."""
         return True
 
     def tell(self) -> int:
+        """The position in all parts together."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move in all parts together; a seek gives up the running hash."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.nbytes}[whence]
         if base + offset < 0:
             raise OSError("seek before the start")
+        # after a seek, bytes in order are no longer those of the file
         if base + offset != self._at:
             self._hash = None
         self._at = base + offset
         return self._at
 
     def read(self, size: int | None = -1) -> bytes:
+        """At most `size` bytes, across parts; EOFError where a part is shorter than it was."""
         left = self.nbytes - self._at if size is None or size < 0 else size
         pieces = []
         while left > 0 and self._at < self.nbytes:
             piece = self._piece(left)
             if not piece:
+                # a part that shrinks while it is read would end the file early
                 raise EOFError(f"{self.name}: a part lost bytes while it was read")
             pieces.append(piece)
             left -= len(piece)
@@ -79,11 +87,13 @@ class Concatenated(io.BufferedIOBase):
         With `span`, of the bytes [start, stop).
         """
         if span is not None:
+            # a range is hashed by itself: the bytes that one unit of work read
             self.seek(span[0])
             part = hashlib.sha256()
             while self._at < span[1]:
                 part.update(self.read(min(_PIECE, span[1] - self._at)))
             return part.hexdigest()
+        # sought in before: read once more from the start
         if self._hash is None:
             self.seek(0)
             self._hash = hashlib.sha256()
@@ -92,6 +102,7 @@ class Concatenated(io.BufferedIOBase):
         return self._hash.hexdigest()
 
     def close(self) -> None:
+        """Close every part."""
         for file in self._files:
             file.close()
         super().close()

@@ -42,7 +42,9 @@ def unpacked_members(file: Concatenated) -> Iterator[Member]:
     with io.BufferedReader(_Gunzip(file), _PACKED) as stream:
 
         def read(size: int) -> bytes:
+            """Unpacked bytes, counted against the bound."""
             nonlocal unpacked
+            # decompression bomb: the bound holds at every read, not once at the end
             data = stream.read(size)
             unpacked += len(data)
             if unpacked > MAX_RATIO * file.nbytes + SLACK:
@@ -60,17 +62,22 @@ class _Gunzip(io.RawIOBase):
     """
 
     def __init__(self, file: Concatenated) -> None:
-        self._file, self._packed = file, b""
+        self._file = file
+        self._packed = b""
         self._stream = zlib.decompressobj(wbits=31)
 
     def readable(self) -> bool:
+        """As io asks: True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill the buffer with unpacked bytes; 0 at the end of the last stream."""
         data = b""
+        # until there are bytes or the file ends: a stream may begin with empty blocks
         while not data:
             if self._stream.eof and not self._next():
                 return 0
+            # what the last call left undecoded comes first
             packed = self._packed or self._file.read(_PACKED)
             data = self._unpack(packed, len(buffer))
             if not packed and not data and not self._stream.eof:
@@ -89,15 +96,18 @@ class _Gunzip(io.RawIOBase):
 
     def _next(self) -> bool:
         """Begin the stream behind the one that ended, and behind zeros; False if there is none."""
+        # zeros between streams are padding of a tape or of a block device
         while not (packed := self._packed.lstrip(b"\0")):
             self._packed = self._file.read(_PACKED)
             if not self._packed:
                 return False
         at = self._file.tell() - len(packed)
+        # the magic is two bytes long, of which one may lie behind the buffer's end
         packed += b"" if len(packed) > 1 else self._file.read(1)
         if not packed.startswith(_GZIP):
             raise BehindEndError(f"bytes behind the end, from byte {at} on, that are no archive")
-        self._packed, self._stream = packed, zlib.decompressobj(wbits=31)
+        self._packed = packed
+        self._stream = zlib.decompressobj(wbits=31)
         return True
 
 
@@ -106,14 +116,18 @@ def tar_members(
 ) -> Iterator[Member]:
     """Walk the headers from here to the end of the file, or to `stop`."""
     count = 0
+    # ustar: 512-byte headers, bodies padded to blocks, extended headers before the one they
+    # describe
     while header := _header(read, tell, stop):
         info = header.info
         count += 1
         if count > MAX_MEMBERS:
             raise ArchiveProblem("ARCHIVE_TOO_BIG", f"more than {MAX_MEMBERS} members")
+        # whatever the reader leaves of a member is skipped: headers are found by counting bytes
         rest = _Rest(read, header.nbytes)
 
         def piece(size: int, rest: _Rest = rest) -> bytes:
+            """Read on in this member; broken bytes are an ArchiveProblem."""
             with typed(file, ArchiveProblem):
                 return rest.read(size)
 
@@ -137,9 +151,12 @@ class _Rest:
     """What is left of one member, whose padding is skipped at its end."""
 
     def __init__(self, read: Callable[[int], bytes], nbytes: int) -> None:
-        self._read, self._left, self._padding = read, nbytes, -nbytes % BLOCK
+        self._read = read
+        self._left = nbytes
+        self._padding = -nbytes % BLOCK
 
     def read(self, size: int) -> bytes:
+        """At most `size` bytes of the member; EOFError where it ends early."""
         data = self._read(min(size, self._left))
         self._left -= len(data)
         if not data and self._left and size:
@@ -147,6 +164,7 @@ class _Rest:
         return data
 
     def skip(self) -> None:
+        """Pass over the rest, and its padding."""
         while self._left:
             self.read(1 << 20)
         self._read(self._padding)
@@ -175,9 +193,13 @@ def _header(
     """
     extra: dict[str, str] = {}
     refusal = ""
+    # a range ends where the next one's first header begins
     if stop is not None and tell() >= stop:
         return None
-    at, block, behind = tell(), _exactly(read, BLOCK), False
+    at = tell()
+    block = _exactly(read, BLOCK)
+    behind = False
+    # an end mark is two blocks of zeros
     if block == bytes(BLOCK):
         if _exactly(read, BLOCK) != bytes(BLOCK):
             raise EOFError(f"a header of zeros at byte {at}, and no end behind it")
@@ -194,6 +216,8 @@ def _header(
             raise EOFError(f"no header at byte {at}: {error}") from error
         if info.size < 0:
             raise EOFError(f"a negative size at byte {at}")
+        # pax (x, g) and GNU (L, K) headers speak of the member behind them; K, a link's target, is
+        # not needed
         if info.type not in (b"x", b"g", b"L", b"K"):
             return _Header(start, _extended(info, extra), refusal or _sparse(extra))
         body = _Rest(read, info.size)
@@ -205,7 +229,9 @@ def _header(
             name = _exactly(body.read, info.size).rstrip(b"\0")
             extra["path"] = name.decode("utf-8", "surrogateescape")
         body.skip()
-        at, block, behind = tell(), _exactly(read, BLOCK), False
+        at = tell()
+        block = _exactly(read, BLOCK)
+        behind = False
 
 
 def _behind_mark(
@@ -213,7 +239,8 @@ def _behind_mark(
 ) -> tuple[int, bytes]:
     """Place and bytes of the first block behind zeros; b"" at the end of the file or at `stop`."""
     while stop is None or tell() < stop:
-        at, block = tell(), _upto(read, BLOCK)
+        at = tell()
+        block = _upto(read, BLOCK)
         if block.strip(b"\0"):
             if len(block) < BLOCK:
                 raise BehindEndError(f"bytes behind the end mark, from byte {at} on")
@@ -240,15 +267,17 @@ def _upto(read: Callable[[int], bytes], size: int) -> bytes:
 
 def _pax(data: bytes) -> dict[str, str]:
     """The records `<length> <key>=<value>\\n` of an extended header."""
-    found = {}
+    # the length counts the whole record, its own digits included
+    records = {}
     while data.strip(b"\0"):
         length, _, _ = data.partition(b" ")
         if not length.isdigit() or not len(length) < int(length[:9]) <= len(data):
             raise EOFError("a broken extended header")
-        record, data = data[len(length) + 1 : int(length) - 1], data[int(length) :]
+        record = data[len(length) + 1 : int(length) - 1]
+        data = data[int(length) :]
         key, _, value = record.partition(b"=")
-        found[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
-    return found
+        records[key.decode("utf-8", "replace")] = value.decode("utf-8", "surrogateescape")
+    return records
 
 
 def _extended(info: tarfile.TarInfo, extra: dict[str, str]) -> tarfile.TarInfo:
@@ -267,6 +296,7 @@ def _sparse(extra: dict[str, str]) -> str:
 
 def _type_refusal(info: tarfile.TarInfo) -> str:
     if info.type in _PLAIN:
+        # hard and symbolic links and devices are never followed
         return ""
     kinds = {b"1": "a hard link", b"2": "a symbolic link", b"S": "a sparse file"}
     return kinds.get(info.type, f"neither file nor folder (type {info.type!r})")
@@ -277,4 +307,5 @@ def tar_starts(file: Concatenated) -> Iterator[int]:
     file.seek(0)
     while header := _header(file.read, file.tell, None):
         yield header.at
+        # bodies are passed over: this reads 512 bytes a member
         file.seek(file.tell() + header.nbytes + -header.nbytes % BLOCK)

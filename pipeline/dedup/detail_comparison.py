@@ -36,7 +36,9 @@ from pipeline.dedup.registration import (
 )
 from pipeline.dedup.static_overlays import LEAST_CHANGE, grown
 
-SAME, DIFFERENT, UNDECIDED = "same", "different", "undecided"
+SAME = "same"
+DIFFERENT = "different"
+UNDECIDED = "undecided"
 SURE, DOUBTFUL = 0.9, 1.2  # of what copies differ by at most; copies: 0.89, look-alikes: 0.98
 FITS_WELL = 0.75
 TOO_SMALL = 2  # steps of LEVELS by which one clip is smaller: the other may show what it cannot
@@ -63,17 +65,20 @@ class Shown:
     micros: Floats
     pictures: Floats
     details: Detailed
-    view: transforms.View
+    transform: transforms.Transform
 
     def tiles(self, side: int) -> Floats:
         """float32[n, tiles, tiles, 8] at one side."""
-        view, tiles = self.view, unpacked(self.details.data, self.details.sides, side)
+        transform = self.transform
+        tiles = unpacked(self.details.data, self.details.sides, side)
+        # directions run over half a turn: transposing mirrors them at the diagonal, one mirror
+        # negates them; two mirrors are half a turn, under which a direction is itself
         ways = np.arange(WAYS)
-        if view.turned:
+        if transform.turned:
             tiles = tiles.transpose(0, 2, 1, 3)[..., (WAYS // 2 - ways) % WAYS]
-        if view.down != view.across:
+        if transform.down != transform.across:
             tiles = tiles[..., -ways % WAYS]
-        return tiles[:, :: -1 if view.down else 1, :: -1 if view.across else 1]
+        return tiles[:, :: -1 if transform.down else 1, :: -1 if transform.across else 1]
 
 
 def judged(ours: Shown, theirs: Shown, place: Floats) -> str:
@@ -81,17 +86,23 @@ def judged(ours: Shown, theirs: Shown, place: Floats) -> str:
     if not len(ours.micros) or not len(theirs.micros):
         return UNDECIDED
     pairs = _aligned(ours, theirs)
+    # of images there is always one; films may have no two pictures of about the same moment
     if not len(pairs):
         return SAME if _moves(ours) and _moves(theirs) else UNDECIDED
-    found = _largest(ours, theirs, pairs, place)
-    if not len(found):
+    differences = _largest(ours, theirs, pairs, place)
+    if not len(differences):
         return UNDECIDED
-    most, moving = float(np.median(found)), _moves(ours) and _moves(theirs)
+    # the median over moments: one pair of pictures may be blurred, cut into or badly registered
+    most = float(np.median(differences))
+    moving = _moves(ours) and _moves(theirs)
     # of films that move no two moments are equal: one picture that fits well says more than others
     # that do not, and a single doubtful one as little as none
-    one_fits = moving and (found.min() <= FITS_WELL or (len(found) == 1 and most <= DOUBTFUL))
+    one_fits = moving and (
+        differences.min() <= FITS_WELL or (len(differences) == 1 and most <= DOUBTFUL)
+    )
     if most > SURE and not one_fits:
         return DIFFERENT if most > DOUBTFUL else UNDECIDED
+    # the larger one may hold small print that the smaller cannot show: not to be told
     smaller = abs(len(ours.details.sides) - len(theirs.details.sides)) >= TOO_SMALL
     return UNDECIDED if smaller else SAME
 
@@ -100,6 +111,7 @@ def _moves(shown: Shown) -> bool:
     """Whether a film moves as a whole and all the time: no fixed camera, no deck of slides."""
     if len(shown.pictures) < 3:
         return False
+    # mean luma step from picture to picture, as in shot detection by frame differences
     steps = abs(np.diff(shown.pictures, axis=0)).mean(axis=(1, 2))
     return bool(np.median(shown.pictures.std(axis=0)) >= LEAST_CHANGE and np.median(steps) >= STEPS)
 
@@ -115,13 +127,13 @@ class _Fit:
     within: Bools
     score: Floats
 
-    def better(self, known: _Fit | None) -> _Fit:
+    def better(self, so_far: _Fit | None) -> _Fit:
         """Of each pair of pictures the fit that differs less."""
-        if known is None:
+        if so_far is None:
             return self
-        worse = self.score >= known.score
+        worse = self.score >= so_far.score
         for name in self.__slots__:
-            getattr(self, name)[worse] = getattr(known, name)[worse]
+            getattr(self, name)[worse] = getattr(so_far, name)[worse]
         return self
 
 
@@ -136,6 +148,7 @@ def _fit(moved: Floats, within: Bools, others: Floats) -> _Fit:
 
 def _aligned(ours: Shown, theirs: Shown) -> Ints:
     """[k, 2]: pictures that lie next to each other in time; of images their only ones."""
+    # every picture with the one nearest in time, from either side: none is left unjudged
     off = abs(ours.micros[:, None] - theirs.micros)
     nearest = (off == off.min(axis=1, keepdims=True)) | (off == off.min(axis=0, keepdims=True))
     return np.argwhere(nearest & ((off <= APART) | (not ours.video)))
@@ -144,25 +157,34 @@ def _aligned(ours: Shown, theirs: Shown) -> Ints:
 def _largest(ours: Shown, theirs: Shown, pairs: Ints, place: Floats) -> Floats:
     """Of each pair of pictures that says something, the largest difference of a patch, as a share
     of what copies differ by at most."""
+    # both are described at the largest side they share; finer tiles of one have no partner
     side = max(set(ours.details.sides) & set(theirs.details.sides))
-    one, other = ours.pictures[pairs[:, 0]], theirs.pictures[pairs[:, 1]]
-    start, asked = (
-        np.repeat(each, len(pairs), axis=0) for each in (place, transforms.start(ours.view))
+    our_pictures, their_pictures = ours.pictures[pairs[:, 0]], theirs.pictures[pairs[:, 1]]
+    start, untouched = (
+        np.repeat(origin, len(pairs), axis=0)
+        for origin in (place, transforms.start(ours.transform))
     )
-    found = registered(one, other, start, 5)
-    places = np.where(plausible(found, start)[:, None], found, start)
-    luma = warped(one, places) - other
+    refined = registered(our_pictures, their_pictures, start, 5)
+    # where registration ran away, the place it was sought from is the better guess
+    places = np.where(plausible(refined, start)[:, None], refined, start)
+    luma = warped(our_pictures, places) - their_pictures
     luma -= np.median(luma, axis=(1, 2), keepdims=True)  # a copy may be brighter as a whole
     usual_luma = np.quantile(abs(luma) * inside(places), 0.75, axis=(1, 2))
     free = ~_covered(ours, theirs, place, LEVELS[side])
+    # tiles to compare, without those under an overlay
     tiles = ours.tiles(side)[pairs[:, 0]], theirs.tiles(side)[pairs[:, 1]]
     # registration may bend a picture until other letters fit: where it was sought from counts too
-    fit = _laid(*tiles, (places, start, asked))
+    fit = _laid(*tiles, (places, start, untouched))
+    # root mean square over 3 x 3 tiles: a stroke on the border of two tiles counts as one
+    # difference
     patches = np.sqrt(smoothed(fit.off * free))
     says = np.sqrt(smoothed(fit.structure)) > _STRUCTURE
     exact = abs(ours.micros[pairs[:, 0]] - theirs.micros[pairs[:, 1]]) <= EXACT
-    moving, shares = _moves(ours) or _moves(theirs), []
+    moving = _moves(ours) or _moves(theirs)
+    shares = []
+    # each pair of pictures on its own: the largest difference over what a copy's usual one allows
     for number, counted in enumerate(fit.within & free):
+        # too few tiles with structure give no usual difference
         usual = patches[number][counted & says[number]]
         if len(usual) < 4:
             continue
@@ -170,6 +192,7 @@ def _largest(ours: Shown, theirs: Shown, pairs: Ints, place: Floats) -> Floats:
         allowed = _LEAST_EXACT if exact[number] else _LEAST
         allowed += _allowed(usual, min(usual_luma[number], _STILL_LUMA if still else _LUMA_COUNTS))
         share = patches[number][counted].max() / allowed
+        # at one moment, of what never moves, copies agree nearly everywhere
         apart = still and np.quantile(usual, 0.75) > STILL_APART
         shares.append(np.inf if apart else share)
     return np.array(shares, np.float32)
@@ -183,33 +206,35 @@ def _allowed(patches: Floats, luma: float) -> float:
     return float(usual * three_quarters + many * nine_tenths + of_luma * luma)
 
 
-def _laid(tiles: Floats, others: Floats, places: Iterable[Floats]) -> _Fit:
+def _laid(tiles: Floats, others: Floats, origins: Iterable[Floats]) -> _Fit:
     """Lay the tiles of k pictures over the others' at those of the places, and then at that shift
     of a part of a tile, at which the pictures fit best as a whole."""
-    place = np.stack([*places])
-    fits = [_fit(*next(_moved(tiles, each, (0.0,))), others) for each in place]
+    place = np.stack([*origins])
+    # which of the places explains the most, over the whole picture
+    fits = [_fit(*next(_moved(tiles, lies, (0.0,))), others) for lies in place]
     best = np.argmin([fit.score for fit in fits], axis=0)
     chosen = np.take_along_axis(place, best[None, :, None], axis=0)[0]
     fit = None
+    # then the best shift by a part of a tile, an exhaustive search: this is finer than registration
+    # saw
     for moved, within in _moved(tiles, chosen, _SHIFTS):
         fit = _fit(moved, within, others).better(fit)
     assert fit is not None
     return fit
 
 
-def _moved(
-    tiles: Floats, places: Floats, shifts: Sequence[float]
-) -> Iterator[tuple[Floats, Bools]]:
+def _moved(tiles: Floats, lies: Floats, shifts: Sequence[float]) -> Iterator[tuple[Floats, Bools]]:
     """Tiles [k, tiles, tiles, 8] as the other would show them, and which lie in the picture; at
     each of the shifts along both axes."""
     count = tiles.shape[1]
     # a picture shown larger has slopes as much less steep
     angle = np.arange(WAYS) * np.pi / WAYS
-    steeper = (places[:, :1] * np.sin(angle)) ** 2 + (places[:, 2:3] * np.cos(angle)) ** 2
+    steeper = (lies[:, :1] * np.sin(angle)) ** 2 + (lies[:, 2:3] * np.cos(angle)) ** 2
     scaled = (tiles * (steeper**0.25)[:, None, None]).astype(np.float32)
-    across = [_sampled(places[:, 2], places[:, 3], shift, count) for shift in shifts]
+    # separable: columns are sampled once per shift, rows once per shift
+    across = [_sampled(lies[:, 2], lies[:, 3], shift, count) for shift in shifts]
     for shift in shifts:
-        down, rows = _sampled(places[:, 0], places[:, 1], shift, count)
+        down, rows = _sampled(lies[:, 0], lies[:, 1], shift, count)
         lower = np.matmul(down, scaled.reshape(len(tiles), count, -1)).reshape(tiles.shape)
         for weights, columns in across:
             yield np.matmul(weights[:, None], lower), rows[:, :, None] & columns[:, None]
@@ -218,11 +243,14 @@ def _moved(
 def _sampled(scale: Floats, shift: Floats, more: float, count: int) -> tuple[Floats, Bools]:
     """Bilinear sampling [k, count, count] of an axis, and which of its tiles [k, count] lie inside;
     a scaled picture's outermost do not: they hold what is beyond its edge."""
+    # an axis in tiles; a shift of registration is in cells of 32
     middle = (count - 1) / 2
     at = middle + scale[:, None] * (np.arange(count) - middle)
     at += (shift * count / SIDE)[:, None] + more
     within = (at >= 0.25) & (at <= count - 1.25)
+    # the first and last tile mix in what lies beyond the edge once the picture is scaled
     within[abs(scale - 1) > 0.03, :: count - 1] = False
+    # triangle weights: linear interpolation between two neighbouring tiles
     weights = np.maximum(0, 1 - abs(at.clip(0, count - 1)[..., None] - np.arange(count)))
     return weights.astype(np.float32), within
 
@@ -231,11 +259,15 @@ def _covered(ours: Shown, theirs: Shown, place: Floats, count: int) -> Bools:
     """bool[count, count]: the tiles of an overlay that one of two moving films has."""
     none = np.zeros((count, count), np.bool_)
     if not (_moves(ours) and _moves(theirs)):
+        # an overlay can be told from content only where the content moves
         return none
+    # both ways, as either may carry the overlay; grown twice to take in its soft edge
     one = warped(ours.pictures, np.repeat(place, len(ours.micros), axis=0))
     cells = grown(grown(_over(one, theirs.pictures) | _over(theirs.pictures, one)))
+    # what covers much of the picture is no overlay but another scene
     if cells.mean() > _MOST_COVERED:
         return none
+    # a tile is covered if one of its cells is: cells lie 32, tiles `count` to a side
     middles = (np.arange(SIDE) + 0.5) * count / SIDE - 0.5
     touched = abs(middles - np.arange(count)[:, None]) < 1.3
     return np.asarray(touched.astype(np.int64) @ cells @ touched.T.astype(np.int64) > 0)
@@ -244,10 +276,15 @@ def _covered(ours: Shown, theirs: Shown, place: Floats, count: int) -> Bools:
 def _over(pictures: Floats, others: Floats) -> Bools:
     """bool[32, 32]: where the first film stands still and the other moves; or both stand still and
     the first is smooth."""
-    change, other = (smoothed(smoothed(each.std(axis=0)[None]))[0] for each in (pictures, others))
-    usual, others_usual = np.median(change), np.median(other)
-    stiller = (change < _STILLER * other) & (other > _STILLER * others_usual)
-    still = (change < _STANDS_STILL * usual) & (other < _STANDS_STILL * others_usual)
+    # change in time: standard deviation of each cell over the pictures, smoothed
+    change, others_change = (
+        smoothed(smoothed(each.std(axis=0)[None]))[0] for each in (pictures, others)
+    )
+    usual, others_usual = np.median(change), np.median(others_change)
+    # stiller than the other film there, though the other moves as much as it usually does
+    stiller = (change < _STILLER * others_change) & (others_change > _STILLER * others_usual)
+    still = (change < _STANDS_STILL * usual) & (others_change < _STANDS_STILL * others_usual)
+    # a blurred patch over the other's still structure: contrast within each mean picture
     contrast, against = _contrast(pictures.mean(axis=0)), _contrast(others.mean(axis=0))
     smooth = (contrast < _SMOOTHER * against) & (against > _CONTRAST)
     return np.asarray(stiller | (still & smooth))
@@ -255,5 +292,6 @@ def _over(pictures: Floats, others: Floats) -> Bools:
 
 def _contrast(picture: Floats) -> Floats:
     """The spread of luma around each cell."""
+    # variance as mean of squares less square of the mean, over a 3 x 3 binomial window
     mean, square = smoothed(np.stack([picture, picture**2]))
     return np.asarray(np.sqrt(np.maximum(square - mean**2, 0)))

@@ -31,6 +31,7 @@ _STRIPE = 96  # rows
 
 def sides_of(width: int, height: int) -> list[int]:
     """The sides at which a stored picture is described, ascending; none where it is too small."""
+    # the side of a square with as many pixels
     most = _ENLARGED * (width * height) ** 0.5
     return [side for side in LEVELS if side <= most]
 
@@ -42,15 +43,20 @@ def nbytes(sides: list[int]) -> int:
 
 def described(jpeg: bytes, sides: list[int]) -> bytes:
     """One of our own JPEGs at these sides, one behind the other, two directions a byte."""
+    # luma only, as all fingerprints: colours change with every encoder
     plane = Image.fromarray(simplejpeg.decode_jpeg(jpeg, "GRAY")[..., 0])
     return b"".join(_packed(_slopes(plane, side)) for side in sides)
 
 
 def _slopes(plane: Image.Image, side: int) -> Floats:
     """float32[tiles, tiles, 8]: the mean slope of each tile in each direction."""
+    # BILINEAR of Pillow reduces with a triangle filter: no aliasing of fine print into coarse
+    # slopes
     square = np.asarray(plane.resize((side, side), Image.Resampling.BILINEAR), np.float32)
+    # gradient magnitude and direction, in units of an eighth of half a turn
     down, across = np.gradient(_softened(square))
-    slope, way = np.hypot(down, across), np.arctan2(down, across) * (WAYS / np.pi)
+    slope = np.hypot(down, across)
+    way = np.arctan2(down, across) * (WAYS / np.pi)
     way += WAYS * (way < 0)  # a turn by half is the same way
     tiles = _tiles(side)
     # a stripe at a time: shares of all directions then stay in a core's cache
@@ -63,15 +69,17 @@ def _by_direction(way: Floats, slope: Floats) -> Floats:
     """float32[8, rows, columns]: the slope of each pixel, shared by the two directions next to its
     own, as in a histogram of oriented gradients (Dalal and Triggs, 2005)."""
     shares = np.empty((WAYS, *slope.shape), np.float32)
-    for each in range(WAYS):
-        off = abs(way - each)
-        off = np.minimum(off, WAYS - off) if each == 0 else off
-        np.multiply(np.maximum(0, 1 - off), slope, out=shares[each])
+    # direction 0 has neighbours on both sides of the wrap: 1 and 7
+    for direction in range(WAYS):
+        off = abs(way - direction)
+        off = np.minimum(off, WAYS - off) if direction == 0 else off
+        np.multiply(np.maximum(0, 1 - off), slope, out=shares[direction])
     return shares
 
 
 def _softened(square: Floats) -> Floats:
     """Each pixel with its neighbours at weights 1, 2, 1: noise of an encoder has no direction."""
+    # binomial filter, along columns, then along rows
     wide = np.pad(square, 1, mode="edge")
     tall = (wide[:-2] + 2 * wide[1:-1] + wide[2:]) / 4
     return np.asarray((tall[:, :-2] + 2 * tall[:, 1:-1] + tall[:, 2:]) / 4, np.float32)
@@ -82,6 +90,7 @@ def _tiles(side: int) -> Floats:
     """float32[tiles, side]: the weights of the pixels of each tile; they fall to its neighbours'
     middles, so that a shift by a part of a tile is a mean of tiles."""
     count = LEVELS[side]
+    # a triangle of two tiles' width around each tile's middle, of weight 1 in all
     middles = (np.arange(count) + 0.5) * side / count
     off = abs(np.arange(side) + 0.5 - middles[:, None]) * count / side
     weights = np.maximum(0, 1 - off)
@@ -89,6 +98,7 @@ def _tiles(side: int) -> Floats:
 
 
 def _packed(slopes: Floats) -> bytes:
+    # four bits each: a square root quantises small slopes finer, as gamma does luma
     steps = np.minimum(np.rint(np.sqrt(slopes) * _STEPS), _MOST).astype(np.uint8)
     return (steps[..., ::2] << 4 | steps[..., 1::2]).tobytes()
 
@@ -96,8 +106,9 @@ def _packed(slopes: Floats) -> bytes:
 def unpacked(data: bytes, sides: list[int], side: int) -> Floats:
     """float32[n, tiles, tiles, 8]: the square root of the mean slope (luma a pixel) of each tile in
     each direction, of the pictures of a clip at one of the `sides` that it is described at."""
+    # pictures lie one behind the other, each with its sides in ascending order
     before = nbytes([each for each in sides if each < side])
     pictures = np.frombuffer(data, np.uint8).reshape(-1, nbytes(sides))
-    own = pictures[:, before : before + nbytes([side])]
-    steps = np.stack([own >> 4, own & 15], axis=-1).astype(np.float32) / _STEPS
+    at_side = pictures[:, before : before + nbytes([side])]
+    steps = np.stack([at_side >> 4, at_side & 15], axis=-1).astype(np.float32) / _STEPS
     return np.asarray(steps.reshape(-1, LEVELS[side], LEVELS[side], WAYS), np.float32)

@@ -30,7 +30,7 @@ class Detailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prints:
+class Fingerprints:
     """Clips in the order of their ids; clip c has the pictures `first[c]:first[c + 1]`; `details`
     is empty where only the columns PICTURES were read."""
 
@@ -47,6 +47,7 @@ class Prints:
         return np.repeat(np.arange(len(self.clips)), np.diff(self.first))
 
     def rows(self, clip: int) -> slice:
+        """The rows of `micros` and `pictures` that are this clip's."""
         return slice(int(self.first[clip]), int(self.first[clip + 1]))
 
 
@@ -62,15 +63,19 @@ class Hashed:
     hashes: Hashes
 
 
-def prints_of(table: pa.Table) -> Prints:
+def fingerprints_of(table: pa.Table) -> Fingerprints:
     """Of rows of shards.index.FINGERPRINTS, in any order; a clip that was decoded twice once."""
+    # a clip that lies in two parts of the pool is one: its fingerprint is a function of its id
     rows = _rows(table)
+    # a table of lists becomes flat arrays: counts[c] pictures of clip c, those of poor quality left
+    # out
     good = _joined([row["quality"] for row in rows]) >= LEAST_QUALITY
     pictures = np.frombuffer(b"".join(row["pictures"] for row in rows), np.uint8)
     counts = [len(row["micros"]) for row in rows]
-    return Prints(
+    return Fingerprints(
         clips=[row["clip_id"] for row in rows],
         video=_video(rows),
+        # first[c] counts the good pictures before clip c: a prefix sum read at the clips' borders
         first=np.append(0, np.cumsum(good))[np.append(0, np.cumsum(counts, dtype=np.int64))],
         micros=_joined([row["micros"] for row in rows])[good],
         pictures=pictures.reshape(-1, SIDE, SIDE)[good],
@@ -81,21 +86,27 @@ def prints_of(table: pa.Table) -> Prints:
 def _detailed(row: dict[str, Any]) -> Detailed:
     """Of the pictures of a row that say something."""
     says = np.array(row["quality"], np.int64) >= LEAST_QUALITY
-    own = np.array(row["detailed"], np.int64)
-    one = nbytes(row["sides"])
+    places = np.array(row["detailed"], np.int64)
+    # bytes of one described picture
+    nbytes_each = nbytes(row["sides"])
     data = b"".join(
-        row["details"][one * at : one * (at + 1)] for at in np.flatnonzero(says[own]).tolist()
+        row["details"][nbytes_each * at : nbytes_each * (at + 1)]
+        for at in np.flatnonzero(says[places]).tolist()
     )
-    return Detailed((np.cumsum(says) - 1)[own[says[own]]], row["sides"], data)
+    # places among the good pictures only, as Fingerprints numbers them
+    return Detailed((np.cumsum(says) - 1)[places[says[places]]], row["sides"], data)
 
 
 def hashed_of(table: pa.Table) -> Hashed:
     """Of the columns HASHED of such rows."""
     rows = _rows(table)
-    clip, picture, good = [], [], []
+    clip = []
+    picture = []
+    good = []
     for number, row in enumerate(rows):
         says = np.array(row["quality"]) >= LEAST_QUALITY
         clip += [number] * len(row["hashed"])
+        # a hash names its picture by its place; those of poor quality are renumbered away
         picture += (np.cumsum(says) - 1)[row["hashed"]].tolist()
         good += says[row["hashed"]].tolist()
     keep = np.array(good, np.bool_)
@@ -119,4 +130,4 @@ def _video(rows: list[dict[str, Any]]) -> Bools:
 
 
 def _joined(lists: list[list[int]]) -> Ints:
-    return np.array([value for each in lists for value in each], np.int64)
+    return np.array([value for part in lists for value in part], np.int64)

@@ -9,7 +9,8 @@ strokes, is told by the hashes of tiles of a few pictures (pipeline.dedup.detail
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -28,18 +29,35 @@ _GRADIENT = 45  # PDQ's 90 of 64 x 64: half as many steps across an edge, and a 
 Floats = npt.NDArray[np.float32]
 Hashes = npt.NDArray[np.uint64]
 
+# DCT-II basis, waves [16, 32] of 1 to 16 half periods; the constant (mean luma) is left out
 _WAVES: Floats = np.cos(
     np.pi / (2 * SIDE) * np.arange(1, 17)[:, None] * (2 * np.arange(SIDE) + 1)
 ).astype(np.float32)
 
 
-def fingerprint(clip_id: str, decoded: Decoded) -> dict[str, Any]:
-    """The row of shards.index.FINGERPRINTS: pictures evenly by time, some of them hashed."""
+class Fingerprint(TypedDict):
+    """A row of shards.index.FINGERPRINTS; `hashed` and `detailed` are places among the pictures."""
+
+    clip_id: str
+    kind: str
+    micros: list[int]
+    quality: list[int]
+    pictures: bytes
+    hashed: list[int]
+    hashes: bytes
+    sides: list[int]
+    detailed: list[int]
+    details: bytes
+
+
+def fingerprint(clip_id: str, decoded: Decoded) -> Fingerprint:
+    """What a clip looks like: pictures evenly by time, some of them hashed, some in detail."""
+    # pictures, hashed ones and detailed ones are each evenly spaced: nested subsets of the frames
     frames = evenly(decoded.pts, MOST_PICTURES)
     pictures = np.stack([picture(decoded.frames[frame]) for frame in frames])
     hashed = evenly([decoded.pts[frame] for frame in frames], MOST_HASHES)
     sides = sides_of(decoded.width, decoded.height)
-    told = evenly([decoded.pts[frame] for frame in frames], MOST_DETAILED) if sides else []
+    detailed = evenly([decoded.pts[frame] for frame in frames], MOST_DETAILED) if sides else []
     numerator, denominator = decoded.time_base
     return {
         "clip_id": clip_id,
@@ -50,13 +68,14 @@ def fingerprint(clip_id: str, decoded: Decoded) -> dict[str, Any]:
         "hashed": hashed,
         "hashes": hashes_of(frequencies(pictures[hashed].astype(np.float32))).tobytes(),
         "sides": sides,
-        "detailed": told,
-        "details": b"".join(described(decoded.frames[frames[each]], sides) for each in told),
+        "detailed": detailed,
+        "details": b"".join(described(decoded.frames[frames[place]], sides) for place in detailed),
     }
 
 
 def picture(jpeg: bytes) -> Luma:
     """uint8[32, 32]: the mean luma of each cell of one of our own JPEGs."""
+    # scaled while it is decoded (a libjpeg DCT of fewer coefficients), then averaged per cell
     plane = simplejpeg.decode_jpeg(
         jpeg, "GRAY", min_height=_REDUCED, min_width=_REDUCED, min_factor=1
     )[..., 0]
@@ -71,6 +90,8 @@ def frequencies(
 
     `down` and `across` [32, 32] resample rows and columns first (a crop).
     """
+    # a separable 2-D DCT: rows from the left, columns from the right; resampling folds into the
+    # basis
     left = _WAVES if down is None else _WAVES @ down
     right = _WAVES if across is None else _WAVES @ across
     return np.asarray(left @ pictures @ right.T, np.float32)
@@ -78,6 +99,8 @@ def frequencies(
 
 def hashes_of(waves: Floats) -> Hashes:
     """uint64[n, 4]: which of the frequencies [n, 16, 16] lie above their median."""
+    # the median halves the bits: every hash has 128 ones, so that distances of strangers lie near
+    # 128
     flat = waves.reshape(-1, 256)
     bits = flat > np.median(flat, axis=1, keepdims=True)
     return np.packbits(bits, axis=1).view(np.uint64)
@@ -85,16 +108,18 @@ def hashes_of(waves: Floats) -> Hashes:
 
 def quality(pictures: Luma) -> npt.NDArray[np.int64]:
     """0 (nothing to see) to 100 of each picture [n, 32, 32]: PDQ's sum of steps between cells."""
+    # gradient sum over rows and columns, in percent of white as PDQ counts it
     cells = pictures.astype(np.int64)
     steps = [abs(np.diff(cells, axis=axis)) * 100 // 255 for axis in (1, 2)]
     total = sum(step.sum(axis=(1, 2)) for step in steps)
     return np.asarray(np.minimum(total // _GRADIENT, 100))
 
 
-def evenly(pts: Any, most: int) -> list[int]:
+def evenly(pts: Sequence[int], most: int) -> list[int]:
     """Indexes of at most `most` frames: those nearest to evenly spaced times, ends included."""
     if len(pts) <= most:
         return list(range(len(pts)))
+    # integers scaled by most - 1: no rounding decides which frame is nearest
     times = np.array(pts, np.int64) * (most - 1)
     targets = np.arange(most, dtype=np.int64) * (pts[-1] - pts[0]) + pts[0] * (most - 1)
     return sorted({int(abs(times - target).argmin()) for target in targets})

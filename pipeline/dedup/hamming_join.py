@@ -35,7 +35,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Near:
+class JoinedPairs:
     """Pairs (query, stored) and how many bits they differ by, sorted; `compared` is how many pairs
     were looked at to find them."""
 
@@ -45,7 +45,7 @@ class Near:
     compared: int
 
 
-def near(queries: Hashes, stored: Hashes | None, limit: int) -> Near:
+def hamming_join(queries: Hashes, stored: Hashes | None, limit: int) -> JoinedPairs:
     """The pairs within `limit` bits; the hashes [n, 4] of each side are distinct.
 
     Without `stored` the queries are compared with each other: pairs of query < stored.
@@ -54,26 +54,29 @@ def near(queries: Hashes, stored: Hashes | None, limit: int) -> Near:
     asking = np.ascontiguousarray(queries.T)
     kept = None if stored is None else np.ascontiguousarray(stored.T)
     others = queries if stored is None else stored
-    found, compared, once = [np.empty((3, 0), np.int64)], 0, 0
+    parts = [np.empty((3, 0), np.int64)]
+    compared = 0
+    folded = 0
     for table in range(TABLES):
         for rows, columns in _table(asking, kept, table):
             # verify: the exact distance of each candidate
             bits = np.bitwise_count(queries[rows] ^ others[columns]).sum(axis=1, dtype=np.int64)
             close = bits <= limit
-            found.append(np.stack([rows[close], columns[close], bits[close]]))
+            parts.append(np.stack([rows[close], columns[close], bits[close]]))
             compared += len(rows)
         # tables find the same pairs again: fold before they fill the memory
-        if sum(pairs.shape[1] for pairs in found) > 4 * once + _PIECE:
-            found = [_once(found, len(others))]
-            once = found[0].shape[1]
-    rows, columns, bits = _once(found, len(others))
-    return Near(rows, columns, bits, compared)
+        if sum(pairs.shape[1] for pairs in parts) > 4 * folded + _PIECE:
+            parts = [_once(parts, len(others))]
+            folded = parts[0].shape[1]
+    rows, columns, bits = _once(parts, len(others))
+    return JoinedPairs(rows, columns, bits, compared)
 
 
-def _once(found: list[Ints], stored: int) -> Ints:
+def _once(parts: list[Ints], num_stored: int) -> Ints:
     """Each of the pairs [3, n] once, sorted: equal hashes are found in every table."""
-    pairs = np.concatenate(found, axis=1)
-    _, first = np.unique(pairs[0] * max(1, stored) + pairs[1], return_index=True)
+    pairs = np.concatenate(parts, axis=1)
+    # a pair as one number, since np.unique of rows sorts slower
+    _, first = np.unique(pairs[0] * max(1, num_stored) + pairs[1], return_index=True)
     return np.asarray(pairs[:, first])
 
 
@@ -120,12 +123,14 @@ def _table(queries: Hashes, stored: Hashes | None, table: int) -> Iterator[tuple
 
 def _keys(words: Hashes, sampled: Ints, mixer: Hashes) -> Hashes:
     """uint64[n]: the sampled bits of each hash [4, n], mixed by multiplication."""
+    # one mask over 4 words; multiplying by odd numbers is a bijection modulo 2^64
     mask = np.zeros(256, np.uint8)
     mask[sampled] = 1
     odd = mixer | np.uint64(1)
     total = np.zeros(words.shape[1], np.uint64)
     for word, only, factor in zip(words, np.packbits(mask).view(np.uint64), odd, strict=True):
         mixed = (word & only) * factor
+        # xor of high bits: the low bits of a product do not see the high ones of its factor
         total += mixed ^ (mixed >> np.uint64(29))
     return np.asarray(total * odd[0])
 
@@ -137,7 +142,8 @@ def _pairs(bucket: Hashes, there: Hashes, use: Bools) -> Iterator[tuple[Ints, In
     columns = columns[_order(there[columns])]
     sizes = np.bincount(there[columns].astype(np.int64), minlength=len(use))
     asked = bucket[rows].astype(np.int64)
-    count, start = sizes[asked], (np.cumsum(sizes) - sizes)[asked]
+    count = sizes[asked]
+    start = (np.cumsum(sizes) - sizes)[asked]
     # as many rows at once as make about _PIECE pairs
     ends = np.cumsum(count)
     at = 0
@@ -152,6 +158,7 @@ def _pairs(bucket: Hashes, there: Hashes, use: Bools) -> Iterator[tuple[Ints, In
 
 def _order(bucket: Hashes) -> Ints:
     """What sorts bucket numbers of up to 32 bits: numpy sorts 16 bits in linear time."""
+    # least significant digit first: radix sort in two passes, both stable
     order = np.argsort(bucket.astype(np.uint16), kind="stable")
     high = (bucket >> np.uint64(16)).astype(np.uint16)
     return order[np.argsort(high[order], kind="stable")]

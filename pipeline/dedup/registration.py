@@ -49,6 +49,7 @@ class Likeness:
 def smoothed(pictures: Floats) -> Floats:
     """Pictures [k, 32, 32], each cell with its neighbours at weights 1, 2, 1 along both axes (a
     binomial filter); an edge goes on as it is."""
+    # separable: rows, then columns
     wide = np.pad(pictures, ((0, 0), (1, 1), (1, 1)), mode="edge")
     tall = (wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]) / 4
     return np.asarray((tall[..., :-2] + 2 * tall[..., 1:-1] + tall[..., 2:]) / 4, np.float32)
@@ -59,6 +60,7 @@ def registered(pictures: Floats, others: Floats, start: Floats, steps: int = 8) 
 
     It always answers: whether the place is one is for `plausible` and `likeness` to say.
     """
+    # image gradient of the picture, warped with it in each step
     slopes = np.gradient(pictures, axis=(1, 2))
     place: Floats = start
     for step in range(steps):
@@ -86,6 +88,7 @@ def plausible(place: Floats, start: Floats) -> Bools:
     """bool[k]: whether registration stayed near where it was sought from; what fits only far away
     is another picture, bent."""
     off = abs(place - start)
+    # scale relative to the start, shift in cells
     scaled = (off[:, ::2] / start[:, ::2] <= MAX_SCALED).all(axis=1)
     return np.asarray(scaled & (off[:, 1::2] <= MAX_SHIFTED).all(axis=1))
 
@@ -106,6 +109,7 @@ def inverse(place: Floats) -> Floats:
 
 def _axes(place: Floats) -> tuple[Floats, Floats]:
     """Sampling matrices [k, 32, 32] that stand left (rows) and right (columns) of a picture."""
+    # bilinear warp of one axis as a matrix, so that a warp is two products
     across = sampling(place[:, 2], place[:, 3])
     return sampling(place[:, 0], place[:, 1]), across.transpose(0, 2, 1)
 
@@ -118,6 +122,7 @@ def inside(place: Floats, margin: float = -0.75) -> Floats:
 
 
 def _within(scale: Floats, shift: Floats, margin: float) -> Floats:
+    # sampled positions that fall into the picture, with a margin
     places = (SIDE - 1) / 2 + scale[:, None] * _OFFSETS + shift[:, None]
     return ((places >= margin) & (places <= SIDE - 1 - margin)).astype(np.float32)
 
@@ -125,20 +130,21 @@ def _within(scale: Floats, shift: Floats, margin: float) -> Floats:
 def likeness(pictures: Floats, others: Floats, counted: Floats) -> Likeness:
     """Of pairs [k, 32, 32], over the cells that are `counted` [k or 1, 32, 32] with 1."""
     difference = abs(pictures - others) * counted
-    cells = counted.sum(axis=(1, 2))
-    centred, others_centred = (_centred(each, counted, cells) for each in (pictures, others))
+    # zero-mean normalised cross-correlation over the counted cells
+    num_cells = counted.sum(axis=(1, 2))
+    centred, others_centred = (_centred(cells, counted, num_cells) for cells in (pictures, others))
     covariance = (centred * others_centred).sum(axis=(1, 2))
     spread = (centred**2).sum(axis=(1, 2)) * (others_centred**2).sum(axis=(1, 2))
     # two pictures without structure correlate: noise of FLAT luma on both is added
-    flat = FLAT**2 * cells
+    flat = FLAT**2 * num_cells
     return Likeness(
         largest=difference.max(axis=(1, 2)),
-        mean=difference.sum(axis=(1, 2)) / cells,
+        mean=difference.sum(axis=(1, 2)) / num_cells,
         correlation=(covariance + flat) / (np.sqrt(spread) + flat),
     )
 
 
-def _centred(pictures: Floats, counted: Floats, cells: Floats) -> Floats:
+def _centred(pictures: Floats, counted: Floats, num_cells: Floats) -> Floats:
     """Pictures less their mean over the counted cells; 0 elsewhere."""
-    middle = (pictures * counted).sum(axis=(1, 2)) / cells
+    middle = (pictures * counted).sum(axis=(1, 2)) / num_cells
     return np.asarray((pictures - middle[:, None, None]) * counted)

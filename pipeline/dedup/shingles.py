@@ -40,40 +40,46 @@ def words_of(texts: Sequence[str] | pa.Array) -> Words:
     column = pa.array(texts, pa.large_string())
     lower = pc.utf8_lower(pc.utf8_normalize(column, "NFC"))
     split = pc.split_pattern_regex(lower, _BETWEEN_WORDS)
-    said, text = pc.list_flatten(split), np.asarray(pc.list_parent_indices(split), np.int64)
-    there = np.asarray(pc.not_equal(said, ""), bool)
-    known = said.filter(pa.array(there)).dictionary_encode()
-    hashes = np.array([_hash(word) for word in known.dictionary.to_pylist()], np.uint64)
+    tokens = pc.list_flatten(split)
+    text = np.asarray(pc.list_parent_indices(split), np.int64)
+    # empty strings lie before the first and behind the last separator
+    there = np.asarray(pc.not_equal(tokens, ""), bool)
+    # each distinct word is hashed once: a corpus has far fewer words than tokens
+    vocabulary = tokens.filter(pa.array(there)).dictionary_encode()
+    hashes = np.array([_hash(word) for word in vocabulary.dictionary.to_pylist()], np.uint64)
     ends = np.searchsorted(text[there], np.arange(len(column) + 1))
-    return Words(words=hashes[np.asarray(known.indices)], ends=ends.astype(np.int64))
+    return Words(words=hashes[np.asarray(vocabulary.indices)], ends=ends.astype(np.int64))
 
 
 def _hash(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
 
 
-def ngrams(of: Words, size: int) -> tuple[Hashes, Ends]:
+def ngrams(texts: Words, size: int) -> tuple[Hashes, Ends]:
     """The n-grams of each text in order, hashed; a text of fewer than `size` words has none.
 
     Text i has `grams[ends[i]:ends[i + 1]]`.
     """
-    ends = np.concatenate([[0], np.cumsum(np.maximum(of.counts - size + 1, 0))])
+    # prefix sums of max(words - size + 1, 0)
+    ends = np.concatenate([[0], np.cumsum(np.maximum(texts.counts - size + 1, 0))])
     grams = np.zeros(int(ends[-1]), np.uint64)
-    first = np.arange(len(grams)) + np.repeat(of.ends[:-1] - ends[:-1], np.diff(ends))
+    first = np.arange(len(grams)) + np.repeat(texts.ends[:-1] - ends[:-1], np.diff(ends))
+    # polynomial rolling hash (Rabin and Karp, 1987) modulo 2^64, over all positions at once
     for place in range(size):
-        grams = grams * _BASE + of.words[first + place]
+        grams = grams * _BASE + texts.words[first + place]
     return _mixed(grams), ends
 
 
-def wholes(of: Words) -> Hashes:
+def wholes(texts: Words) -> Hashes:
     """One hash per text, of all its words in order; 0 of a text without any."""
-    found = np.zeros(len(of.counts), np.uint64)
-    for size in np.unique(of.counts[of.counts > 0]).tolist():
-        rows = np.flatnonzero(of.counts == size)
-        there = of.words[of.ends[rows][:, None] + np.arange(size)]
+    hashes = np.zeros(len(texts.counts), np.uint64)
+    # texts of equal length form a matrix [texts, words], so that no loop runs over texts
+    for size in np.unique(texts.counts[texts.counts > 0]).tolist():
+        rows = np.flatnonzero(texts.counts == size)
+        there = texts.words[texts.ends[rows][:, None] + np.arange(size)]
         powers = np.cumprod(np.full(size, _BASE))[::-1]
-        found[rows] = _mixed((there * powers).sum(axis=1, dtype=np.uint64))
-    return found
+        hashes[rows] = _mixed((there * powers).sum(axis=1, dtype=np.uint64))
+    return hashes
 
 
 def _mixed(numbers: Hashes) -> Hashes:

@@ -67,6 +67,8 @@ class Film:
 
 
 def film(micros: Ints, pictures: Floats) -> Film:
+    """A film from the times [n] and the smoothed pictures [n, 32, 32] of a clip."""
+    # the median step is the frame distance, whatever a dropped frame or a cut does
     step = float(np.median(np.diff(micros))) if len(micros) > 1 else 1e6
     return Film(micros, pictures, step)
 
@@ -111,7 +113,10 @@ def fits(pictures: Floats, others: Floats, start: Floats, pair: Ints) -> Iterato
     as_asked = _fair(abs(warped(pictures, start) - others))
     after_one = _fair(abs(warped(pictures, registered(pictures, others, start, 1)) - others))
     some = np.isin(pair, pair[np.minimum(as_asked, after_one) <= LIKELY])
-    pictures, others, start, pair = pictures[some], others[some], start[some], pair[some]
+    pictures = pictures[some]
+    others = others[some]
+    start = start[some]
+    pair = pair[some]
     # all steps for the rest
     places = registered(pictures, others, start)
     near = plausible(places, start)
@@ -122,11 +127,11 @@ def fits(pictures: Floats, others: Floats, start: Floats, pair: Ints) -> Iterato
     off = abs(warped(pictures, places) - others)
     fair = np.where(near, _fair(off), np.inf)
     for number in np.unique(pair).tolist():
-        own = slice(*np.searchsorted(pair, [number, number + 1]))
-        best = own.start + int(fair[own].argmin())
+        seeds = slice(*np.searchsorted(pair, [number, number + 1]))
+        best = seeds.start + int(fair[seeds].argmin())
         if fair[best] <= FAIR:
             # cells that differ in most of the seeds are a logo's, if they are few
-            patch = (off[own][near[own]] > PATCH).mean(axis=0) > 0.5
+            patch = (off[seeds][near[seeds]] > PATCH).mean(axis=0) > 0.5
             if patch.mean() <= PATCH_SHARE:
                 yield number, Fit(places[best : best + 1], np.asarray(patch, np.bool_))
 
@@ -138,7 +143,8 @@ def _fair(off: Floats) -> Floats:
 
 def laid_over(film: Film, other: Film, fit: Fit) -> Laid:
     """Lay the first over the second, on the coarser of their two grids."""
-    place, counted = fit.place, (~grown(fit.patch))[None].astype(np.float32)
+    place = fit.place
+    counted = (~grown(fit.patch))[None].astype(np.float32)
     # the one that is shown larger is warped: sampling less than it holds loses nothing
     if place[0, 0] * place[0, 2] < 1:
         back = inverse(place)
@@ -154,6 +160,8 @@ def _correlations(pictures: Floats, others: Floats, counted: Floats) -> Floats:
     """float32[n, m]: normalised cross-correlation of each picture with each of the others."""
     sides = []
     for cells in (pictures, others):
+        # only the cells to compare, each picture centred and of unit norm: correlation is then one
+        # product
         flat = (cells * counted).reshape(len(cells), -1)[:, counted.ravel() > 0]
         flat = flat - flat.mean(axis=1, keepdims=True)
         sides.append(flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-3))
@@ -163,7 +171,7 @@ def _correlations(pictures: Floats, others: Floats, counted: Floats) -> Floats:
 def relation(laid: Laid) -> tuple[str, Line]:
     """ "near", "contained" or "": what the two videos are to each other, and on which line."""
     tried = ((_judged(laid, line), line) for line in _lines(laid))
-    return next((each for each in tried if each[0]), ("", ONE_CLOCK))
+    return next((verdict for verdict in tried if verdict[0]), ("", ONE_CLOCK))
 
 
 def _lines(laid: Laid) -> list[Line]:
@@ -179,12 +187,14 @@ def _lines(laid: Laid) -> list[Line]:
     speeds = np.array(SPEEDS)[:, None]
     offsets = theirs[columns] - speeds * ours[rows]
     places = np.round(offsets / (max(laid.film.step, laid.other.step) / 2)).astype(np.int64)
-    lowest, span = places.min(), int(np.ptp(places)) + 1
+    lowest = places.min()
+    span = int(np.ptp(places)) + 1
     # bins counted: (speed, place of the offset) as one number
     names = np.arange(len(SPEEDS))[:, None] * span + places - lowest
     names, group, count = np.unique(names.ravel(), return_inverse=True, return_counts=True)
     votes = np.bincount(group, weights=np.tile(weight, len(SPEEDS)))
-    speed, place = names // span, names % span + lowest
+    speed = names // span
+    place = names % span + lowest
     # per speed the bins with the most votes, of equal ones that which shifts the clocks least
     order = np.lexsort((abs(place), -votes, speed))
     first = np.searchsorted(speed[order], speed[order])
@@ -198,9 +208,12 @@ def _lines(laid: Laid) -> list[Line]:
         for at, offset in zip(speed[chosen].tolist(), medians.tolist(), strict=True)
     ]
     # scored by all pictures along the line, not by the likest alone
+    # mean correlation along the line times overlap, so that two pictures that agree do not win
     scores = zip(_scores(laid, tried).tolist(), tried, strict=True)
     # stable: of lines that fit as well, the one with the most votes stays ahead
-    scored = sorted(scores, key=lambda e: (-round(e[0], 2), round(abs(np.log(e[1].speed)), 9)))
+    scored = sorted(
+        scores, key=lambda entry: (-round(entry[0], 2), round(abs(np.log(entry[1].speed)), 9))
+    )
     best = [line for _, line in scored[:LINES_TRIED]]
     plain = [line for _, line in scored if line.speed == 1.0][:1]
     return [better for line in [*plain, *best] for better in _fitted(laid, line)]
@@ -210,7 +223,8 @@ def _scores(laid: Laid, lines: list[Line]) -> Floats:
     """Of each line the mean correlation along it, of the pictures that lie within both videos,
     times the share of the shorter one that does."""
     speed, offset = np.array([(line.speed, line.offset) for line in lines]).T[..., None]
-    at, theirs = laid.film.micros * speed + offset, laid.other.micros
+    at = laid.film.micros * speed + offset
+    theirs = laid.other.micros
     # the share of each video that lies within the other, a step of slack at both ends
     slack = np.maximum(laid.film.step * speed, laid.other.step)
     within = (at >= theirs[0] - slack) & (at <= theirs[-1] + slack)
@@ -234,24 +248,30 @@ def _fitted(laid: Laid, line: Line) -> list[Line]:
     good = best >= 0.9
     if good.sum() < 3:
         return [line]
+    # mean time over ties: while a film stands still, several pictures are equally like
     likest = alike >= best[:, None] - TIE
     middle = (likest * laid.other.micros).sum(axis=1) / likest.sum(axis=1)
     # least squares: with the speed as it is, and, where the speed is a guess, with a free one
-    ours, theirs = laid.film.micros[good], middle[good]
+    ours = laid.film.micros[good]
+    theirs = middle[good]
     moved = Line(line.speed, float(np.mean(theirs - line.speed * ours)))
     speed, offset = np.polyfit(ours, theirs, 1)
+    # a speed of 1 is exact by construction; others round a rate conversion such as 23.976 to 25
     free = [Line(float(speed), float(offset))] if line.speed != 1 and 0.45 <= speed <= 2.2 else []
     return [moved, *free]
 
 
 def _judged(laid: Laid, line: Line) -> str:
     """What the two videos are to each other if their clocks lie on this line."""
-    ours, theirs = laid.film.micros * line.speed + line.offset, laid.other.micros.astype(float)
+    ours = laid.film.micros * line.speed + line.offset
+    theirs = laid.other.micros.astype(float)
     # one must lie within the other: parts that merely overlap are not looked for
     slack = 1.01 * max(laid.film.step * line.speed, laid.other.step)
     inner = ours[0] >= theirs[0] - slack and ours[-1] <= theirs[-1] + slack
     outer = theirs[0] >= ours[0] - slack and theirs[-1] <= ours[-1] + slack
-    here, there = _brackets(ours, theirs), _brackets(theirs, ours).T
+    # pairs to compare: of each picture the two of the other film around its time
+    here = _brackets(ours, theirs)
+    there = _brackets(theirs, ours).T
     pairs = np.argwhere(here | there)
     if not (inner or outer) or not len(pairs):
         return ""
@@ -259,12 +279,13 @@ def _judged(laid: Laid, line: Line) -> str:
     grid, likest = _compared(laid, pairs)
     grid |= _peaks(laid.alike, np.where(here, likest, -1))
     grid |= _peaks(laid.alike.T, np.where(there, likest, -1).T).T
-    one = _Side(laid.alike, grid, likest, here, laid.other, laid.counted)
-    other = _Side(laid.alike.T, grid.T, likest.T, there.T, laid.film, laid.counted)
-    if one.contradicts(other) or other.contradicts(one):
+    first_side = _Side(laid.alike, grid, likest, here, laid.other, laid.counted)
+    second_side = _Side(laid.alike.T, grid.T, likest.T, there.T, laid.film, laid.counted)
+    if first_side.contradicts(second_side) or second_side.contradicts(first_side):
         return ""
-    found = min((one.found, other.found), key=len)
-    if len(found) and found.mean() < LEAST_SHARE:
+    # evidence from the side with fewer pictures: the other is sampled more finely
+    matched = min((first_side.found, second_side.found), key=len)
+    if len(matched) and matched.mean() < LEAST_SHARE:
         return ""
     whole = bool(inner and outer)
     if _changes_alike(laid, grid, likest):
@@ -278,7 +299,10 @@ class _Side:
     def __init__(
         self, alike: Floats, grid: Bools, likest: Floats, own: Bools, other: Film, counted: Floats
     ) -> None:
-        self.alike, self.own, self.other, self.counted = alike, own, other, counted
+        self.alike = alike
+        self.own = own
+        self.other = other
+        self.counted = counted
         self.same = grid & own
         self.likest = np.where(own, likest, -1).max(axis=1)
         self.looked_for: Bools = np.asarray(own.any(axis=1))
@@ -286,6 +310,7 @@ class _Side:
 
     def contradicts(self, across: _Side) -> bool:
         """Whether a picture is missing where the other video stands still, or is out of order."""
+        # pictures looked for in the other film and not found there
         missing = np.flatnonzero(self.looked_for & ~self.same.any(axis=1)).tolist()
         return any(self._out_of_order(row, across) or self._stands_still(row) for row in missing)
 
@@ -297,6 +322,7 @@ class _Side:
         return bool(self.likest[row] < OTHER and (~taken.any(axis=1)).any())
 
     def _stands_still(self, row: int) -> bool:
+        # the other film's pictures around its time: if these are equal, nothing moved in between
         first, last = np.flatnonzero(self.own[row])[[0, -1]]
         if first == last or self.other.micros[last] - self.other.micros[first] > MAX_STILL_GAP:
             return False
@@ -318,16 +344,18 @@ def _changes_alike(laid: Laid, grid: Bools, likest: Floats) -> bool:
     spread = float((ours**2).sum() * (theirs**2).sum())
     if (ours * theirs).sum() < CHANGES * np.sqrt(spread):
         return False
-    distinct = (
+    evidence = (
+        # greedy count of distinct pictures: a still shot is one piece of evidence, however long
         _distinct(laid.film, rows, laid.counted),
         _distinct(laid.other, columns, laid.counted),
     )
-    return min(distinct) >= MIN_DISTINCT
+    return min(evidence) >= MIN_DISTINCT
 
 
 def _beyond_doubt(laid: Laid, pairs: Ints) -> bool:
     """Whether every picture has one along the line that is the same as two images are."""
     ours, theirs = laid.film.pictures[pairs[:, 0]], laid.other.pictures[pairs[:, 1]]
+    # over all cells, an overlay's too, and at the thresholds of images
     every = np.ones((1, *ours.shape[1:]), np.float32)
     fits = pairs[likeness(ours, theirs, every).same(*FITS)]
     return all(set(fits[:, side]) == set(pairs[:, side]) for side in (0, 1))
@@ -335,12 +363,13 @@ def _beyond_doubt(laid: Laid, pairs: Ints) -> bool:
 
 def _brackets(times: Floats, others: Floats) -> Bools:
     """bool[n, m]: of each time among the others' the last one before it and the first after."""
-    found = np.zeros((len(times), len(others)), np.bool_)
+    brackets = np.zeros((len(times), len(others)), np.bool_)
+    # nearest before and after, by binary search; beyond the ends there is nothing to compare with
     within = np.flatnonzero((times >= others[0] - SAME_TIME) & (times <= others[-1] + SAME_TIME))
     after = np.searchsorted(others, times[within] + SAME_TIME, side="right")
-    found[within, (after - 1).clip(0)] = True
-    found[within, after.clip(max=len(others) - 1)] = True
-    return found
+    brackets[within, (after - 1).clip(0)] = True
+    brackets[within, after.clip(max=len(others) - 1)] = True
+    return brackets
 
 
 def _compared(laid: Laid, pairs: Ints) -> tuple[Bools, Floats]:
@@ -349,8 +378,9 @@ def _compared(laid: Laid, pairs: Ints) -> tuple[Bools, Floats]:
     ours, theirs = laid.film.pictures[pairs[:, 0]], laid.other.pictures[pairs[:, 1]]
     # at once, without the cells that differ time and again
     counted = laid.counted * _without_patch(abs(ours - theirs) * laid.counted)
-    found = likeness(ours, theirs, counted)
-    same, like = _same(found), found.correlation.copy()
+    at_once = likeness(ours, theirs, counted)
+    same = _same(at_once)
+    like = at_once.correlation.copy()
     # the rest after registration: a pan moves between two pictures of other moments
     rest = np.flatnonzero(~same & (like >= 0.4))
     if len(rest):
@@ -359,18 +389,20 @@ def _compared(laid: Laid, pairs: Ints) -> tuple[Bools, Floats]:
         fits = plausible(places, np.repeat(HERE, len(rest), axis=0))
         same[rest] = _same(again) & fits
         like[rest] = np.where(fits, np.maximum(like[rest], again.correlation), like[rest])
-    grid, likest = np.zeros(laid.alike.shape, np.bool_), np.full(laid.alike.shape, -1, np.float32)
+    grid = np.zeros(laid.alike.shape, np.bool_)
+    likest = np.full(laid.alike.shape, -1, np.float32)
     grid[pairs[:, 0], pairs[:, 1]] = same
     likest[pairs[:, 0], pairs[:, 1]] = like
     return grid, likest
 
 
-def _same(found: Likeness) -> Bools:
-    return found.same(*FRAMES[0]) | found.same(*FRAMES[1])
+def _same(measured: Likeness) -> Bools:
+    return measured.same(*FRAMES[0]) | measured.same(*FRAMES[1])
 
 
 def _without_patch(difference: Floats) -> Floats:
     """float32[1, 32, 32]: 0 for the cells that differ time and again, if they are few: a logo."""
+    # an overlay differs in many of the pictures, a moving object in few
     patch = (difference > PATCH).mean(axis=0) > PATCH_TIMES
     few = patch.mean() <= PATCH_SHARE
     return (~grown(patch) if few else np.ones_like(patch))[None].astype(np.float32)
@@ -386,14 +418,16 @@ def _peaks(alike: Floats, likest: Floats) -> Bools:
     return np.asarray(here & (likest >= PEAK) & (likest >= away + ABOVE))
 
 
-def _distinct(film: Film, rows: Ints, counted: Floats) -> int:
+def _distinct(film: Film, pictures: Ints, counted: Floats) -> int:
     """How many pictures, in order, differ from the one counted before."""
-    rows = np.unique(rows)
-    if not len(rows):
+    pictures = np.unique(pictures)
+    if not len(pictures):
         return 0
-    count, last = 1, film.pictures[rows[:1]]
-    for row in rows[1:].tolist():
+    count = 1
+    last = film.pictures[pictures[:1]]
+    for row in pictures[1:].tolist():
         now = film.pictures[row : row + 1]
         if likeness(last, now, counted).correlation[0] < MOVED:
-            count, last = count + 1, now
+            count = count + 1
+            last = now
     return count

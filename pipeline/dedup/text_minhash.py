@@ -6,7 +6,8 @@ Mining of Massive Datasets, 3.4), and within a crowded band lie near each other 
 (the sorted neighbourhood method; Hernandez and Stolfo, 1995).
 
 A conversation is two sets of hashed 3-grams of words, of its questions and of its answers; two are
-twins if both are at least FLOOR alike. So a question with another answer is no twin, however long.
+near-duplicates if both are at least FLOOR alike. So a question with another answer is none, however
+long.
 
 A bucket is the conversations that share a band of 8 of 192 MinHash values; at similarity 0.8 a pair
 shares one with probability 0.988, at 0.85 with 0.9996. Inside a bucket, ordered by the next band,
@@ -52,6 +53,7 @@ class Sets:
 
     @property
     def sizes(self) -> Ends:
+        """Members of each set."""
         return np.diff(self.ends)
 
 
@@ -72,39 +74,44 @@ def shingles(texts: Sequence[str]) -> Sets:
     row = np.repeat(np.arange(len(texts)), np.diff(ends)).astype(np.uint64)
     keys = np.sort(row << np.uint64(32) | grams >> np.uint64(32))
     keys = keys[np.append(True, keys[1:] != keys[:-1])[: len(keys)]]  # np.unique is 10 times slower
-    found = np.searchsorted(keys >> np.uint64(32), np.arange(len(texts) + 1))
-    return Sets(values=keys.astype(np.uint32), ends=found.astype(np.int64))
+    starts = np.searchsorted(keys >> np.uint64(32), np.arange(len(texts) + 1))
+    return Sets(values=keys.astype(np.uint32), ends=starts.astype(np.int64))
 
 
 def _letters(texts: Sequence[str]) -> Words:
     """Texts as sequences of their characters, for those that hardly have words: -5, +, 5 %."""
     counts = np.array([len(text) for text in texts], np.int64)
+    # counted from one: a leading zero would not count in the polynomial hash
     codes = np.frombuffer("".join(texts).encode("utf-32-le"), "<u4").astype(np.uint64)
     return Words(words=codes + np.uint64(1), ends=np.concatenate([[0], np.cumsum(counts)]))
 
 
-def sketches(asked: Sets, said: Sets) -> Sketches:
+def sketches(questions: Sets, answers: Sets) -> Sketches:
     """The least 8 bits of 192 MinHash values of each conversation: uint8[n, 192]."""
-    found = [np.empty((0, ROWS * BANDS), np.uint8)]
-    for start in range(0, len(asked.sizes), AT_ONCE):
-        rows = np.arange(start, min(start + AT_ONCE, len(asked.sizes)))
-        hashes, ends = _joined(_taken(asked, rows), _taken(said, rows))
+    digests = [np.empty((0, ROWS * BANDS), np.uint8)]
+    for start in range(0, len(questions.sizes), AT_ONCE):
+        rows = np.arange(start, min(start + AT_ONCE, len(questions.sizes)))
+        hashes, ends = _joined(_taken(questions, rows), _taken(answers, rows))
+        # 192 permutations in one call; the 8 low bits suffice, as bands and sketches are verified
+        # exactly
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(
             hashes, ends.astype(np.uint64), ROWS * BANDS, SEED
         )
-        found.append(np.array(matrix.to_rows(), np.uint32).astype(np.uint8))
-    return np.concatenate(found)
+        digests.append(np.array(matrix.to_rows(), np.uint32).astype(np.uint8))
+    return np.concatenate(digests)
 
 
-def _joined(asked: Sets, said: Sets) -> tuple[Hashes, Ends]:
+def _joined(questions: Sets, answers: Sets) -> tuple[Hashes, Ends]:
     """Both sets of each row one after the other, apart from each other."""
-    ends = asked.ends + said.ends
+    ends = questions.ends + answers.ends
     # questions and answers of a row side by side, told apart by a constant
     hashes = np.empty(int(ends[-1]), np.uint64)
-    of_said = np.repeat(asked.ends[1:], said.sizes) + np.arange(len(said.values))
-    of_asked = np.repeat(said.ends[:-1], asked.sizes) + np.arange(len(asked.values))
-    hashes[of_said] = said.values ^ _SAID
-    hashes[of_asked] = asked.values
+    answer_places = np.repeat(questions.ends[1:], answers.sizes) + np.arange(len(answers.values))
+    question_places = np.repeat(answers.ends[:-1], questions.sizes) + np.arange(
+        len(questions.values)
+    )
+    hashes[answer_places] = answers.values ^ _SAID
+    hashes[question_places] = questions.values
     return hashes, ends
 
 
@@ -117,14 +124,16 @@ def _taken(sets: Sets, rows: Rows) -> Sets:
     return Sets(values=sets.values[at], ends=ends)
 
 
-def pairs_among(read: Callable[[], Iterable[pa.Table]], part: int = 0, parts: int = 1) -> pa.Table:
+def pairs_among(
+    read: Callable[[], Iterable[pa.Table]], part: int = 0, num_parts: int = 1
+) -> pa.Table:
     """Rows of TEXT_PAIRS among all tables of TEXTS that `read` reads, twice.
 
     First for the sketches, which must fit into memory, then for the shingles of the candidates.
     """
     # candidates, by sketches alone
     ids, rows = _distinct(read())
-    pairs = candidates(rows, part, parts)
+    pairs = candidates(rows, part, num_parts)
     # the shingles of those that are in a candidate, and no others
     wanted, pairs = np.unique(pairs, return_inverse=True)
     near = pa.concat_tables([TEXTS.empty_table(), *(_only(each, ids[wanted]) for each in read())])
@@ -139,23 +148,26 @@ def pairs_among(read: Callable[[], Iterable[pa.Table]], part: int = 0, parts: in
 
 def _distinct(tables: Iterable[pa.Table]) -> tuple[Ids, Sketches]:
     """The digests of all conversations, ascending, and their sketches."""
-    ids, rows = [np.empty(0, "V16")], [np.empty((0, ROWS * BANDS), np.uint8)]
+    ids = [np.empty(0, "V16")]
+    parts = [np.empty((0, ROWS * BANDS), np.uint8)]
     for table in tables:
         ids.append(ids_of(table["turns_digest"]))
         for chunk in table["sketch"].chunks:
-            count, width = len(chunk), ROWS * BANDS
+            count = len(chunk)
+            width = ROWS * BANDS
             # sketches are of one width: a view of the column's bytes, no copy by rows
             data = np.frombuffer(chunk.buffers()[1], np.uint8, count * width, chunk.offset * width)
-            rows.append(data.reshape(count, width))
+            parts.append(data.reshape(count, width))
     every = np.concatenate(ids)
     first = first_of_each(every)
-    return every[first], np.concatenate(rows)[first]
+    return every[first], np.concatenate(parts)[first]
 
 
 def first_of_each(ids: Ids) -> Rows:
     """Places of the first of equal ids, in the order of the ids."""
     order = sorting(ids)
     first: Rows = order[np.append(True, ids[order][1:] != ids[order][:-1])[: len(ids)]]
+    # equal ids lie side by side once sorted; stable, so the first stays first
     return first
 
 
@@ -169,25 +181,26 @@ def _sets(column: pa.ChunkedArray) -> Sets:
     return Sets(values=np.asarray(lists.values), ends=np.asarray(lists.offsets, np.int64))
 
 
-def candidates(rows: Sketches, part: int = 0, parts: int = 1) -> Rows:
+def candidates(sketch_rows: Sketches, part: int = 0, num_parts: int = 1) -> Rows:
     """Pairs (lesser row above) that share a bucket of the part and whose sketches look alike: the
     share of equal values estimates the similarity of the two sets joined."""
     # a stranger that shares one band by chance is left out before its shingles are read
-    found = [np.empty((2, 0), np.int64)]
-    for pairs in _neighbours(rows, part, parts):
+    likely = [np.empty((2, 0), np.int64)]
+    for pairs in _neighbours(sketch_rows, part, num_parts):
         for start in range(0, pairs.shape[1], AT_ONCE):
             some = pairs[:, start : start + AT_ONCE]
-            same = (rows[some[0]] == rows[some[1]]).mean(axis=1)
-            found.append(some[:, same >= FLOOR / 1000 - _SLACK])
-    return np.unique(np.sort(np.concatenate(found, axis=1), axis=0), axis=1)
+            same = (sketch_rows[some[0]] == sketch_rows[some[1]]).mean(axis=1)
+            likely.append(some[:, same >= FLOOR / 1000 - _SLACK])
+    # a pair is found in several bands
+    return np.unique(np.sort(np.concatenate(likely, axis=1), axis=0), axis=1)
 
 
-def _neighbours(rows: Sketches, part: int, parts: int) -> Iterator[Rows]:
+def _neighbours(sketch_rows: Sketches, part: int, num_parts: int) -> Iterator[Rows]:
     """Pairs of rows near each other in a bucket of the part, band by band."""
-    bands = rows.view("<u8")
+    bands = sketch_rows.view("<u8")
     for band in range(BANDS):
         # a part holds whole buckets: those whose band is this number, modulo
-        mine = np.flatnonzero(bands[:, band] % np.uint64(parts) == part)
+        mine = np.flatnonzero(bands[:, band] % np.uint64(num_parts) == part)
         after = bands[mine, (band + 1) % BANDS]
         order = mine[np.lexsort((after, bands[mine, band]))]
         # each row with the WINDOW behind it; where no bucket is so long, none has a longer one
@@ -201,7 +214,7 @@ def _neighbours(rows: Sketches, part: int, parts: int) -> Iterator[Rows]:
 
 def similarity(sets: Sets, pairs: Rows) -> NDArray[np.int64]:
     """Jaccard similarity of each pair of sets, in whole per mille, rounded down."""
-    found = np.zeros(pairs.shape[1], np.int64)
+    per_mille = np.zeros(pairs.shape[1], np.int64)
     for start in range(0, pairs.shape[1], AT_ONCE):
         some = pairs[:, start : start + AT_ONCE]
         # a hash that both sets of a pair hold is there twice when the two are sorted together
@@ -210,8 +223,8 @@ def similarity(sets: Sets, pairs: Rows) -> NDArray[np.int64]:
         twice = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)
         shared = np.bincount(twice.astype(np.int64), minlength=some.shape[1])
         union = sets.sizes[some].sum(axis=0) - shared
-        found[start : start + AT_ONCE] = 1000 * shared // union
-    return found
+        per_mille[start : start + AT_ONCE] = 1000 * shared // union
+    return per_mille
 
 
 def _keyed(sets: Sets) -> Hashes:

@@ -9,7 +9,6 @@ anything but a FetchProblem of its address.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -20,9 +19,11 @@ from urllib.parse import urljoin
 
 import urllib3
 
-from pipeline.fetch.retry import Limits, TryAgainError, asked_wait, may_pass, number, patiently
+from pipeline.fetch.part_version import read_version, write_version
+from pipeline.fetch.retry import Limits
 from pipeline.fetch.url_guard import FetchProblem, Origin, connection, shown
 from pipeline.fetch.watchdog import Watchdog
+from shards.retry import TryAgainError, asked_wait, may_pass, number, patiently
 
 MAX_HOPS = 5
 PIECE = 1 << 16
@@ -60,15 +61,11 @@ class Request:
 def download(request: Request, part: Path, limits: Limits) -> None:
     """Complete `part` with the bytes of the address; raises FetchProblem.
 
-    A part left by an earlier call is continued; its ETag lies beside it, as `<part>.etag`.
+    A part left by an earlier call is continued under the ETag that pipeline.fetch.part_version has.
     """
     deadline = time.monotonic() + limits.max_seconds
     patiently(lambda: _attempt(request, part, limits, deadline), limits, deadline)
-    _tag_file(part).unlink(missing_ok=True)
-
-
-def _tag_file(part: Path) -> Path:
-    return part.with_name(part.name + ".etag")
+    write_version(part, "")
 
 
 @contextmanager
@@ -92,11 +89,11 @@ def _heard(url: str, code: str, watchdog: Watchdog) -> Iterator[None]:
 
 def _attempt(request: Request, part: Path, limits: Limits, deadline: float) -> None:
     """One request, continuing the part if its ETag is known; all of it under one timer."""
-    tag = _tag_file(part)
-    have = part.stat().st_size if part.exists() and tag.exists() else 0
+    etag = read_version(part)
+    have = part.stat().st_size if etag else 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "slowfast-mix"}
     if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": json.loads(tag.read_text())}
+        headers |= {"Range": f"bytes={have}-", "If-Range": etag}
     with Watchdog() as watchdog:
         response = _open(request, headers, limits, watchdog, deadline)
         try:
@@ -124,11 +121,9 @@ def _whole(
         raise FetchProblem("FETCH_TOO_BIG", f"{where}: {expected} bytes")
     if expected is None and not response.chunked:
         raise FetchProblem("FETCH_SHORT", f"{where}: the server never said how much there is")
-    etag, tag = response.headers.get("ETag", ""), _tag_file(part)
-    if _ETAG.fullmatch(etag):
-        tag.write_text(json.dumps(etag))
-    elif at == 0:
-        tag.unlink(missing_ok=True)
+    etag = response.headers.get("ETag", "")
+    if at == 0 or _ETAG.fullmatch(etag):
+        write_version(part, etag if _ETAG.fullmatch(etag) else "")
     return _Whole(at=at, nbytes=expected)
 
 

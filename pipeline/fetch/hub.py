@@ -4,7 +4,8 @@ A model's files are named `hf://ORGANISATION/NAME@COMMIT/PATH`: its commit is al
 
 The library finds commits, files and their digests, and keeps the user's token; the bytes come
 through pipeline.fetch.http like all others, so that one set of bounds holds. HF_ENDPOINT names the
-server, and is trusted as the user's own choice.
+server, and is trusted as the user's own choice. The library's own retries, which wait as long as a
+hub asks, and its calls without a time-out are replaced by shards.retry.
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_hf_file_metadata,
+    hf_hub_url,
+    set_client_factory,
+)
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -26,19 +34,21 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers
+from huggingface_hub.utils._http import default_client_factory
 
 from pipeline.fetch.http import Request
-from pipeline.fetch.retry import Limits, TryAgainError, asked_wait, may_pass, patiently
 from pipeline.fetch.url_guard import Origin
 from pipeline.names import in_order
 from shards.errors import UserError, escaped
+from shards.retry import Patience, TryAgainError, asked_wait, may_pass, patiently
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = r"(?!\.{1,2}(?:/|@|$))[\w.-]+"  # no part of an address leads up
 _ADDRESS = re.compile(rf"hf://datasets/({_NAME}/{_NAME})(?:@({_NAME}))?/(.+)", re.ASCII)
 _MODEL = re.compile(rf"hf://(?!datasets/|spaces/)({_NAME}/{_NAME})@([0-9a-f]{{40}})/(.+)", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-PATIENCE = Limits(max_seconds=1800)
+PATIENCE = Patience()
+STALL = 30  # seconds for connecting, and without any byte
 _COMMITS: dict[tuple[str, str, str], str] = {}
 _GLOB = re.compile(r"[*?\[]")
 Result = TypeVar("Result")
@@ -144,10 +154,45 @@ def _asked(file: HubFile, ask: Callable[[], Result]) -> Result:
     return patiently(lambda: _asked_once(file, ask), PATIENCE)
 
 
+class _BusyError(Exception):
+    """No answer, or one that may change; an error that the library's own retries do not know."""
+
+    def __init__(self, reason: str, wait: float = 0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class _Once(httpx2.Client):
+    """What the library asks with: each request once, within a time."""
+
+    def request(self, *values: Any, **options: Any) -> httpx2.Response:
+        if options.get("timeout") is None:  # which would wait without end
+            options["timeout"] = STALL
+        try:
+            answer = super().request(*values, **options)
+        except httpx2.TransportError as error:
+            raise _BusyError(str(error) or type(error).__name__) from error
+        if may_pass(answer.status_code):
+            raise _BusyError(f"it answers {answer.status_code}", asked_wait(answer.headers))
+        return answer
+
+
+@contextmanager
+def _once() -> Iterator[None]:
+    """The library asks once; outside of this it is as its other users know it."""
+    hooks = default_client_factory().event_hooks
+    set_client_factory(lambda: _Once(event_hooks=hooks, follow_redirects=True, timeout=STALL))
+    try:
+        yield
+    finally:
+        set_client_factory(default_client_factory)
+
+
 def _asked_once(file: HubFile, ask: Callable[[], Result]) -> Result:
     page = file.page
     try:
-        return ask()
+        with _once():
+            return ask()
     except GatedRepoError as error:
         raise UserError(f"{file}: gated; accept its terms at {page} and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
@@ -161,9 +206,6 @@ def _asked_once(file: HubFile, ask: Callable[[], Result]) -> Result:
     except Exception as error:  # a hub's answer leads its library into errors of every class
         reason = escaped((str(error).splitlines() or [type(error).__name__])[0][:150])
         failed = UserError(f"{file}: the hub at {endpoint()} fails: {reason}; try again")
-        response = getattr(error, "response", None)
-        if isinstance(response, httpx2.Response):
-            passes, wait = may_pass(response.status_code), asked_wait(response.headers)
-        else:
-            passes, wait = isinstance(error, (httpx2.HTTPError, OSError)), 0.0
-        raise (TryAgainError(failed, wait) if passes else failed) from error
+        if isinstance(error, _BusyError):
+            raise TryAgainError(failed, error.wait) from error
+        raise failed from error

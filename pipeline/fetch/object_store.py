@@ -8,21 +8,22 @@ spliced.
 from __future__ import annotations
 
 import errno
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from pipeline.fetch.retry import Limits, TryAgainError, asked_wait, may_pass, patiently
+from pipeline.fetch.part_version import read_version, write_version
+from pipeline.fetch.retry import Limits
 from pipeline.fetch.url_guard import FetchProblem
 from pipeline.names import in_order
 from shards.errors import UserError, escaped
+from shards.retry import Patience, of_store, patiently
 
 SCHEMES = ("s3", "gs")
 PIECE = 16 << 20
-PATIENCE = Limits(max_seconds=1800)
+PATIENCE = Patience()
 
 
 def pin(address: str) -> list[str]:
@@ -37,7 +38,7 @@ def pin(address: str) -> list[str]:
             return in_order(f"{scheme}://{name}" for name in filesystem.glob(path))
         except Exception as error:  # every file system has errors of its own
             reason = escaped((str(error).splitlines() or [repr(error)])[0][:200])
-            raise _again(
+            raise of_store(
                 UserError(
                     f"{address}: the store does not list it: {reason}; check its credentials and "
                     "endpoint"
@@ -62,19 +63,6 @@ def _open(address: str) -> tuple[Any, str]:
     return filesystem, path
 
 
-def _again(problem: Exception, error: Exception) -> Exception:
-    """The problem, to be tried again unless the store itself says that it will not help."""
-    cause = getattr(error.__cause__, "response", None)  # of botocore, under what s3fs raises
-    head = cause.get("ResponseMetadata", {}) if isinstance(cause, dict) else {}
-    status = head.get("HTTPStatusCode", getattr(error, "code", 0))  # gcsfs has a code of its own
-    if isinstance(error, (FileNotFoundError, PermissionError)):
-        return problem
-    changed = status == 416  # the object is shorter than it was
-    if isinstance(status, int) and 400 <= status < 500 and not may_pass(status) and not changed:
-        return problem
-    return TryAgainError(problem, asked_wait(head.get("HTTPHeaders", {})))
-
-
 def download(address: str, part: Path, limits: Limits) -> None:
     """Complete `part` with the bytes of the object; raises FetchProblem."""
     deadline = time.monotonic() + limits.max_seconds
@@ -91,7 +79,7 @@ def download(address: str, part: Path, limits: Limits) -> None:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 raise
             problem = FetchProblem("FETCH_UNREACHABLE", f"{address}: {error}")
-            raise _again(problem, error) from error
+            raise of_store(problem, error) from error
 
     patiently(attempt, limits, deadline)
 
@@ -100,11 +88,10 @@ def _attempt(filesystem: Any, path: str, part: Path, limits: Limits, deadline: f
     nbytes, version = _version(filesystem, path)
     if nbytes > limits.max_bytes:
         raise FetchProblem("FETCH_TOO_BIG", f"{path}: {nbytes} bytes")
-    tag = part.with_name(part.name + ".etag")
-    same = tag.exists() and json.loads(tag.read_text()) == version
+    same = read_version(part) == version
     with part.open("r+b" if part.exists() else "xb") as file:
         file.truncate(min(file.seek(0, 2), nbytes) if same else 0)
-        tag.write_text(json.dumps(version))
+        write_version(part, version)
         at = file.seek(0, 2)
         while at < nbytes:
             began = time.monotonic()
@@ -119,7 +106,7 @@ def _attempt(filesystem: Any, path: str, part: Path, limits: Limits, deadline: f
     if _version(filesystem, path) != (nbytes, version):
         part.unlink()
         raise OSError("it changed while it was read")
-    tag.unlink()
+    write_version(part, "")
 
 
 def _version(filesystem: Any, path: str) -> tuple[int, str]:

@@ -18,7 +18,7 @@ from pipeline.jobs.progress import Step
 from pipeline.jobs.ray_executor import Died
 from pipeline.sources.pin import Pinned
 from pipeline.stages import fetch_media, list_media
-from pipeline.stages.failure_limit import Fuse
+from pipeline.stages.failure_limit import FailureLimit
 from pipeline.stages.read_archive import ArchiveUnit, Passed, stream
 from shards.index import WANTED
 from shards.pool import Pool, Receipt
@@ -37,32 +37,38 @@ class Gathered:
     members: tuple[str, ...]
 
 
-def gather(pinned: Sequence[Pinned], stage: str, job: Job) -> dict[str, Gathered]:
+def gather(sources: Sequence[Pinned], stage: str, job: Job) -> dict[str, Gathered]:
     """What the archives and addresses of each source held; sources without any are left out.
 
-    Of a source whose fuse blows no further archive is begun: check the fuse before going on.
+    Of a source whose failure_limit blows no further archive is begun: check the failure_limit
+    before going on.
     """
-    needing = [one for one in pinned if one.archives or one.source.format == LINKED]
+    # embedded media and folders need nothing gathered
+    needing = [source for source in sources if source.archives or source.source.format == LINKED]
     if not needing:
         return {}
-    wanted = _wanted(needing, job)
+    listed = _wanted(needing, job)
     with job.bars.step("archives" if stage == "decode" else "held out archives") as step:
+        # the limits travel with the unit: a worker stops reading for a source that fails
         units = [
-            replace(unit, uncaged=job.uncaged, bounds=_bounds(unit, wanted, job.fuse))
-            for unit in _archive_units(needing, wanted, stage, job.pool)
+            replace(unit, uncaged=job.uncaged, bounds=_bounds(unit, listed, job.failure_limit))
+            for unit in _archive_units(needing, listed, stage, job.pool)
         ]
-        link_units = list(_link_units(wanted.values(), job.pool))
+        link_units = list(_link_units(listed.values(), job.pool))
         step.begin(len(units) + len(link_units))
         streamed = _read_archives(units, job, step)
         list(each(job, fetch_media.link, link_units, step))
+    # all receipts of the stage: addresses fetched for other sources count too
     linked = job.pool.receipts("link")
     gathered = {}
-    for one in needing:
-        own = [r for unit, r in streamed.items() if (unit.parts, unit.under) in one.archives]
-        own += linked if one.source.format == LINKED else []
-        gathered[one.source.name] = Gathered(
-            wanted=wanted[one.source.name].outputs["index/wanted"][0],
-            members=tuple(sorted({r.outputs["index/members"][0] for r in own})),
+    for source in needing:
+        receipts = [
+            r for unit, r in streamed.items() if (unit.parts, unit.under) in source.archives
+        ]
+        receipts += linked if source.source.format == LINKED else []
+        gathered[source.source.name] = Gathered(
+            wanted=listed[source.source.name].outputs["index/wanted"][0],
+            members=tuple(sorted({r.outputs["index/members"][0] for r in receipts})),
         )
     return gathered
 
@@ -70,14 +76,15 @@ def gather(pinned: Sequence[Pinned], stage: str, job: Job) -> dict[str, Gathered
 def _wanted(needing: Sequence[Pinned], job: Job) -> dict[str, Receipt]:
     """Source -> the receipt that lists its media; sources with the same annotations share one."""
     units = {
-        one.source.name: list_media.NamesUnit(
+        source.source.name: list_media.NamesUnit(
             pool=job.pool.store.url,
-            format=one.source.format,
-            annotations=one.annotations,
-            columns=one.source.columns,
+            format=source.source.format,
+            annotations=source.annotations,
+            columns=source.source.columns,
         )
-        for one in needing
+        for source in needing
     }
+    # sources over one annotation file list its media once
     distinct = list(dict.fromkeys(units.values()))
     with job.bars.step("names") as step:
         step.begin(len(distinct))
@@ -90,13 +97,14 @@ def _list_media(unit: list_media.NamesUnit) -> tuple[list_media.NamesUnit, Recei
 
 
 def _archive_units(
-    needing: Sequence[Pinned], wanted: dict[str, Receipt], stage: str, pool: Pool
+    needing: Sequence[Pinned], listed: dict[str, Receipt], stage: str, pool: Pool
 ) -> list[ArchiveUnit]:
     """One unit per archive, whatever number of sources names it; large plain ones in ranges."""
     tables: dict[tuple[tuple[str, ...], str], list[str]] = defaultdict(list)
-    for one in needing:
-        for archive in one.archives:
-            tables[archive] += wanted[one.source.name].outputs["index/wanted"]
+    for source in needing:
+        for archive in source.archives:
+            # an archive is read once, whichever sources want members of it
+            tables[archive] += listed[source.source.name].outputs["index/wanted"]
     folders = {name for name in {*chain(*tables.values())} if _has_folders(pool, name)}
     units = []
     for (parts, under), names in tables.items():
@@ -107,43 +115,47 @@ def _archive_units(
             under=under,
             wanted=tuple(sorted(set(names))),
         )
+        # a folder of pictures may lie across any two ranges
         spans = [None] if folders & set(names) else _spans(parts)
         units += [replace(whole, span=span) for span in spans]
     return units
 
 
-def _has_folders(pool: Pool, wanted: str) -> bool:
+def _has_folders(pool: Pool, table: str) -> bool:
     """Whether folders of pictures are wanted, which no range may cut in two."""
-    return bool(pc.any(pc.is_valid(pool.read(f"index/wanted/{wanted}")["fps"])).as_py())
+    return bool(pc.any(pc.is_valid(pool.read(f"index/wanted/{table}")["fps"])).as_py())
 
 
 def _bounds(
-    unit: ArchiveUnit, wanted: Mapping[str, Receipt], fuse: Fuse
+    unit: ArchiveUnit, listed: Mapping[str, Receipt], failure_limit: FailureLimit
 ) -> tuple[tuple[str, str, Fraction], ...]:
     """(source, its table of what it wants, the share that may fail) of the unit's sources."""
-    tables = {name: receipt.outputs["index/wanted"][0] for name, receipt in wanted.items()}
+    # by table, since a unit names the tables of what is wanted
+    tables = {name: receipt.outputs["index/wanted"][0] for name, receipt in listed.items()}
     return tuple(
-        (name, table, fuse.bounds[name])
+        (name, table, failure_limit.bounds[name])
         for name, table in sorted(tables.items())
-        if table in unit.wanted and name in fuse.bounds
+        if table in unit.wanted and name in failure_limit.bounds
     )
 
 
 def _spans(parts: tuple[str, ...]) -> list[tuple[int, int] | None]:
     """Byte ranges of a large local tar or zip; anything else is one unit."""
     kind = kind_of(parts[0].rpartition("/")[2])
+    # gzip cannot be entered in the middle; a fetched archive is one file on one machine
     if kind == "tar.gz" or any(local_files.is_remote(part) for part in parts):
         return [None]
     with Concatenated([local_files.local(part).path for part in parts]) as file:
-        found = ranges(file, kind, RANGE_BYTES)
-    return [*found] if len(found) > 1 else [None]
+        spans = ranges(file, kind, RANGE_BYTES)
+    return [*spans] if len(spans) > 1 else [None]
 
 
-def _link_units(wanted: Iterable[Receipt], pool: Pool) -> Iterable[fetch_media.LinkUnit]:
+def _link_units(listed: Iterable[Receipt], pool: Pool) -> Iterable[fetch_media.LinkUnit]:
     """The addresses that no receipt names yet."""
-    table = pool.table(list(wanted), "index/wanted", WANTED)
-    done = {url for receipt in pool.receipts("link") for url in receipt.inputs}
-    urls = sorted({url for url in table["url"].to_pylist() if url} - done)
+    table = pool.table(list(listed), "index/wanted", WANTED)
+    # rotten addresses are not tried again: receipts of failures count as done
+    fetched = {url for receipt in pool.receipts("link") for url in receipt.inputs}
+    urls = sorted({url for url in table["url"].to_pylist() if url} - fetched)
     for start in range(0, len(urls), URLS_PER_UNIT):
         yield fetch_media.LinkUnit(
             pool=pool.store.url, urls=tuple(urls[start : start + URLS_PER_UNIT])
@@ -155,14 +167,16 @@ def _read_archives(
 ) -> dict[ArchiveUnit, Receipt]:
     """Unit -> receipt; an archive whose worker keeps dying is read again, each medium apart.
 
-    An archive that was left early, or not begun, for a fuse that blew has none. Each archive reads
+    An archive that was left early, or not begun, for a stopped source has none. Each archive reads
     what is in the pool when it begins, so receipts are compacted as they come.
     """
     receipts: dict[ArchiveUnit, Receipt] = {}
-    left, parts = list(units), 0
+    left = list(units)
+    parts = 0
     while left:
         again = []
-        for result in job.workers.map(_read_archive, _due(left, job.fuse)):
+        # _due is lazy: sources that fail meanwhile stop further archives
+        for result in job.workers.map(_read_archive, _due(left, job.failure_limit)):
             if isinstance(result, Died):
                 if result.unit.alone:
                     raise killed(result.unit)
@@ -171,14 +185,17 @@ def _read_archives(
             unit, passed = result
             if passed.receipt:
                 receipts[unit] = passed.receipt
+            # receipts come while archives run: compacted on the way, so that later units list few
+            # files
             parts += passed.parts
             if parts >= MANY:
                 job.pool.ledger.compact()
                 parts = 0
             for source, codes in passed.codes.items():
                 for code in codes:
-                    job.fuse.note(source, code)
+                    job.failure_limit.note(source, code)
             step.advance()
+        # those whose workers died, now with each medium in a process of its own
         left = again
     return receipts
 
@@ -187,9 +204,9 @@ def _read_archive(unit: ArchiveUnit) -> tuple[ArchiveUnit, Passed]:
     return unit, stream(unit)
 
 
-def _due(units: Iterable[ArchiveUnit], fuse: Fuse) -> Iterator[ArchiveUnit]:
+def _due(units: Iterable[ArchiveUnit], failure_limit: FailureLimit) -> Iterator[ArchiveUnit]:
     """The archives without those of stopped sources; shared ones are told who is stopped."""
     for unit in units:
         sources = {source for source, _, _ in unit.bounds}
-        if fuse.lets_pass(sources):
-            yield replace(unit, stopped=tuple(sorted(sources & fuse.blown.keys())))
+        if failure_limit.lets_pass(sources):
+            yield replace(unit, stopped=tuple(sorted(sources & failure_limit.stopped.keys())))

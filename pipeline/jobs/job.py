@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pipeline.jobs.progress import Step, Steps
 from pipeline.jobs.ray_executor import Died, Workers
-from pipeline.stages.failure_limit import Fuse
+from pipeline.stages.failure_limit import FailureLimit
 from shards.errors import UserError
 from shards.pool import Pool
 
@@ -26,7 +26,7 @@ class Job:
     pool: Pool
     workers: Workers
     bars: Steps
-    fuse: Fuse = field(default_factory=lambda: Fuse({}))
+    failure_limit: FailureLimit = field(default_factory=lambda: FailureLimit({}))
     uncaged: bool = False
 
 
@@ -35,6 +35,7 @@ def each(
 ) -> Iterator[Result]:
     """function(unit) as they finish; UserError for a unit that keeps killing its worker."""
     for result in job.workers.map(function, units):
+        # a unit that kills its worker three times is not a refusal here, but a fault of the machine
         if isinstance(result, Died):
             raise killed(result.unit)
         step.advance()

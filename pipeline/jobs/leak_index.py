@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixtures.recipe import fields
+from mixtures.recipe.allowed_paths import allowed_paths, check_here
 from mixtures.recipe.types import Archive, Benchmark, Benchmarks, HeldOut
 from mixtures.recipe.validate import repeated
 from pipeline.jobs.collect import gather
@@ -44,33 +45,38 @@ def load_benchmarks(path: Path) -> tuple[HeldOut, ...]:
     listed = fields.load(Benchmarks, path).benchmarks
     if wrong := [f"{path}: {line}" for line in _mistakes(listed)]:
         raise UserError(*wrong)
-    return tuple(_benchmark(one) for one in listed)
+    return tuple(_benchmark(benchmark) for benchmark in listed)
 
 
 def _mistakes(listed: Sequence[Benchmark]) -> Iterator[str]:
     if not listed:
         yield "benchmarks: empty; name at least one"
     yield from repeated("benchmarks", listed)
-    for i, one in enumerate(listed):
-        if one.copy and one.dataset not in catalogue():
+    for i, benchmark in enumerate(listed):
+        if benchmark.copy and benchmark.dataset not in catalogue():
             yield (
-                f"benchmarks[{i}] ({one.name}): copy: {one.dataset!r} is not in the catalogue; "
-                "name its `format`, `annotations` and `media`"
+                f"benchmarks[{i}] ({benchmark.name}): copy: {benchmark.dataset!r} is not in the "
+                "catalogue; name its `format`, `annotations` and `media`"
             )
 
 
-def _benchmark(one: Benchmark) -> HeldOut:
+def _benchmark(benchmark: Benchmark) -> HeldOut:
     """An entry as it is, or with the catalogue's hub addresses turned into those of its copy."""
-    if not one.copy:
-        return one
-    entry = catalogue()[one.dataset]
-    archives = () if one.media else entry.archives
+    if not benchmark.copy:
+        return benchmark
+    # the catalogue knows the hub's layout; a copy has the same layout elsewhere
+    entry = catalogue()[benchmark.dataset]
+    archives = () if benchmark.media else entry.archives
     return replace(
-        one,
-        format=one.format or entry.format,
-        annotations=one.annotations or tuple(_local(at, one.copy) for at in entry.annotations),
-        archives=one.archives
-        or tuple(Archive(at=_local(each.at, one.copy), under=each.under) for each in archives),
+        benchmark,
+        format=benchmark.format or entry.format,
+        annotations=benchmark.annotations
+        or tuple(_local(at, benchmark.copy) for at in entry.annotations),
+        archives=benchmark.archives
+        or tuple(
+            Archive(at=_local(archive.at, benchmark.copy), under=archive.under)
+            for archive in archives
+        ),
     )
 
 
@@ -78,22 +84,35 @@ def _local(address: str, copy: str) -> str:
     return address.replace(_HUB, f"{copy.rstrip('/')}/")
 
 
-def build_index(path: str, out: str, address: str | None = None, *, uncaged: bool) -> LeakIndex:
-    """Make or renew the index `out` of the benchmarks in the file `path`."""
+def build_index(
+    path: str,
+    out: str,
+    address: str | None = None,
+    *,
+    uncaged: bool,
+    allowed: Sequence[str] = (),
+) -> LeakIndex:
+    """Make or renew the index `out` of the benchmarks in the file `path`.
+
+    Links among their media may lead to the folders that are `allowed`.
+    """
+    folders = allowed_paths(allowed)
+    check_here(folders)
     check_tools(uncaged=uncaged)
-    pinned = [pin(one, path) for one in load_benchmarks(Path(path))]
+    sources = [pin(source, path, folders) for source in load_benchmarks(Path(path))]
     Store(out).check_writable()
     pool = _work_pool(f"{out.rstrip('/')}.work")
     with connect(address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
-        check_nodes(job)
-        admitted = admit(pinned, gather(pinned, "held_out", job), job, "admit")
+        check_nodes(job, folders)
+        # the same steps as a build's: only the stage differs, so that frames are not kept
+        admitted = admit(sources, gather(sources, "held_out", job), job, "admit")
         decode("held_out", admitted, job)
         with bars.step("questions") as step:
-            step.begin(len(pinned))
-            asked = list(each(job, questions, [_unit(one, pool) for one in pinned], step))
-    by_name = {receipt.parameters["benchmark"]: receipt for receipt in asked}
-    return _write(out, pool, pinned, admitted, by_name)
+            step.begin(len(sources))
+            receipts = list(each(job, questions, [_unit(source, pool) for source in sources], step))
+    by_name = {receipt.parameters["benchmark"]: receipt for receipt in receipts}
+    return _write(out, pool, sources, admitted, by_name)
 
 
 def _work_pool(url: str) -> Pool:
@@ -121,27 +140,34 @@ def _write(
     pool: Pool,
     pinned: Sequence[Pinned],
     admitted: dict[str, Receipt],
-    asked: dict[str, Receipt],
+    question_receipts: dict[str, Receipt],
 ) -> LeakIndex:
     """The index out of what its pool holds of these benchmarks."""
     shown = {name: _shown(pool, receipt) for name, receipt in sorted(admitted.items())}
-    clips = pa.array(sorted({clip for one in shown.values() for clip in one}), pa.string())
-    prints = pool.table(pool.receipts("held_out"), "index/fingerprints", FINGERPRINTS)
-    prints = prints.filter(pc.is_in(prints["clip_id"], value_set=clips))
-    prints = prints.sort_by("clip_id")
-    looked_at = set(prints["clip_id"].to_pylist())
+    clips = pa.array(
+        sorted({clip for clips_of in shown.values() for clip in clips_of}), pa.string()
+    )
+    # held-out receipts of earlier renewals may hold clips of benchmarks that were taken out
+    fingerprints = pool.table(pool.receipts("held_out"), "index/fingerprints", FINGERPRINTS)
+    fingerprints = fingerprints.filter(pc.is_in(fingerprints["clip_id"], value_set=clips))
+    # sorted: the table's digest, and so the index's id, must not depend on the order of decoding
+    fingerprints = fingerprints.sort_by("clip_id")
+    decoded = set(fingerprints["clip_id"].to_pylist())
+    # clips that could not be decoded have no fingerprint: they are counted below
     media_rows = [
         {"clip_id": clip, "benchmark": name, "record": record}
-        for name, one in shown.items()
-        for clip, record in sorted(one.items())
-        if clip in looked_at
+        for name, clips_of in shown.items()
+        for clip, record in sorted(clips_of.items())
+        if clip in decoded
     ]
     tables = {
-        "fingerprints": prints,
+        "fingerprints": fingerprints,
         "media": table_of(LEAK_MEDIA, media_rows),
-        "questions": pool.table([asked[name] for name in shown], "questions", LEAK_QUESTIONS),
+        "questions": pool.table(
+            [question_receipts[name] for name in shown], "questions", LEAK_QUESTIONS
+        ),
     }
-    sources = {one.source.name: one.source for one in pinned}
+    sources = {clips_of.source.name: clips_of.source for clips_of in pinned}
     books = [
         {
             "name": name,
@@ -150,19 +176,20 @@ def _write(
             "records": admitted[name].counts["records"],
             "records_refused": admitted[name].counts["records_refused"],
             "without_media": admitted[name].counts["samples_refused"],
-            "questions": len(pool.table([asked[name]], "questions", LEAK_QUESTIONS)),
-            "media": len(one),
-            "media_refused": len(one.keys() - looked_at),
+            "questions": len(pool.table([question_receipts[name]], "questions", LEAK_QUESTIONS)),
+            "media": len(clips_of),
+            "media_refused": len(clips_of.keys() - decoded),
         }
-        for name, one in shown.items()
+        for name, clips_of in shown.items()
     ]
     return write_index(out, decode_media.DECODE_VERSION, books, tables)
 
 
 def _shown(pool: Pool, admitted: Receipt) -> dict[str, str]:
     """Clips of a benchmark -> the first record that shows each."""
-    found: dict[str, str] = {}
+    first_record: dict[str, str] = {}
     for row in pool.table([admitted], "index/samples", SAMPLES).to_pylist():
         for clip in row["clip_ids"]:
-            found[clip] = min(found.get(clip, row["record"]), row["record"])
-    return found
+            # of several records the least: a function of content
+            first_record[clip] = min(first_record.get(clip, row["record"]), row["record"])
+    return first_record

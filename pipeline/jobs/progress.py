@@ -18,10 +18,12 @@ class Step:
         self.task = progress.add_task(name, total=None, note="")
 
     def begin(self, total: int, note: str = "") -> None:
+        """Start the clock; `total` units are to be done, `note` says what was done before."""
         self.progress.update(self.task, total=total, note=note)
         self.progress.start_task(self.task)
 
     def advance(self, amount: int = 1) -> None:
+        """Some units more are done."""
         self.progress.advance(self.task, amount)
 
 
@@ -39,6 +41,7 @@ class Steps:
     def step(self, name: str, note: str = "") -> Iterator[Step]:
         """A bar that ends full, whatever its units were."""
         step = Step(self.progress, name)
+        # a step without units, or of one unit, is full when it ends
         step.begin(1, note)
         yield step
         task = self.progress.tasks[step.task]
@@ -48,6 +51,7 @@ class Steps:
 @contextmanager
 def steps() -> Iterator[Steps]:
     """Bars on the terminal's error stream; plain lines are left when it is not a terminal."""
+    # rich draws on stderr: stdout is for what a command prints
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(bar_width=30),

@@ -57,21 +57,24 @@ class _Attempt(Generic[Unit]):
 class Workers:
     """The processes that do the work; made by `connect`.
 
-    `umask` is that of this process, where workers were started under a narrower one.
+    `umask` is that of this process, where workers were started under a narrower one; `package` the
+    folder that a Ray job shipped to every machine, None where this is no such job.
     """
 
-    def __init__(self, umask: int | None = None) -> None:
-        self.umask = umask
+    def __init__(self, umask: int | None = None, package: Path | None = None) -> None:
+        self.umask, self.package = umask, package
 
     def _remote(self, function: Callable[..., Result], cpus: int) -> Any:
         umask = self.umask
 
         @functools.wraps(function)
         def run(*arguments: Any) -> Result:
+            """The function under the user's umask."""
             if umask is not None:
                 os.umask(umask)  # what the work leaves behind is as readable as its user wants it
             return function(*arguments)
 
+        # max_retries=0: Ray would repeat a task that killed its worker, and count nothing
         return ray.remote(max_retries=0, num_cpus=cpus)(run)
 
     def map(
@@ -83,6 +86,7 @@ class Workers:
         again: list[_Attempt[Unit]] = []
         running: dict[ray.ObjectRef[Result], _Attempt[Unit]] = {}
         while True:
+            # two per CPU keep workers busy while results travel, and bound what is in flight
             while len(running) < 2 * _cpus():
                 attempt = again.pop() if again else next(fresh, None)
                 if attempt is None:
@@ -90,24 +94,30 @@ class Workers:
                 running[remote.remote(attempt.unit)] = attempt
             if not running:
                 return
+            # as they finish, not as they began: a slow unit holds up nobody
             done, _ = ray.wait(list(running), num_returns=1)
-            found = _outcome(done[0], running.pop(done[0]))
-            if isinstance(found, _Attempt):
-                again.append(found)
+            outcome = _outcome(done[0], running.pop(done[0]))
+            if isinstance(outcome, _Attempt):
+                again.append(outcome)
             else:
-                yield found
+                yield outcome
 
     def each_node(self, function: Callable[[], Result]) -> dict[str, Result]:
         """What the function returns on every other machine of the cluster, by host name."""
+        # no CPU is asked for, since all of them may be busy
         remote = self._remote(function, 0)
-        here, asked = platform.node(), {}
+        here = platform.node()
+        # the driver's machine was checked before
+        references = {}
         for node in ray.nodes():  # type: ignore[no-untyped-call]
             if node["Alive"] and node["NodeManagerHostname"] != here:
                 there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
                 reference = remote.options(scheduling_strategy=there).remote()
-                asked[f"{node['NodeManagerHostname']} {node['NodeManagerAddress']}"] = reference
+                references[f"{node['NodeManagerHostname']} {node['NodeManagerAddress']}"] = (
+                    reference
+                )
         try:
-            return {name: ray.get(reference) for name, reference in asked.items()}
+            return {name: ray.get(reference) for name, reference in references.items()}
         except RayTaskError as error:
             raise (error.cause if isinstance(error.cause, UserError) else error) from None
 
@@ -124,8 +134,10 @@ def _outcome(
     """The result, the next attempt, or Died; a UserError of the function is raised as it was."""
     try:
         return ray.get(reference)
+    # counted by unit: what kills its worker is tried again, DEATHS times in all
     except (WorkerCrashedError, OutOfMemoryError):
         attempt = replace(attempt, deaths=attempt.deaths + 1)
+    # a machine that went away says nothing about the unit
     except (NodeDiedError, ObjectLostError):
         attempt = replace(attempt, losses=attempt.losses + 1)
     except LocalRayletDiedError as error:
@@ -157,7 +169,9 @@ def _start_privately() -> int:
     """
     folder = os.environ.get("RAY_TMPDIR") or "/tmp"  # noqa: S108  paths of sockets must be short
     private = private_folder(Path(folder) / f"ray-{os.geteuid()}")
-    before, routed = os.umask(0o077), ray_constants.ENABLE_RAY_CLUSTER
+    umask = os.umask(0o077)
+    # the flag that Ray reads when it chooses this node's address
+    routed = ray_constants.ENABLE_RAY_CLUSTER
     try:
         _check_token()
         ray_constants.ENABLE_RAY_CLUSTER = False  # as on macOS: this node's address is 127.0.0.1
@@ -171,18 +185,21 @@ def _start_privately() -> int:
             _temp_dir=str(private / "r"),  # which Ray opens to everybody
         )
     finally:
-        os.umask(before)
+        os.umask(umask)
         ray_constants.ENABLE_RAY_CLUSTER = routed
-    return before
+    return umask
 
 
 def _check_token() -> None:
     """UserError if other users of this machine can read the token with which Ray is commanded."""
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    path = (Path(named) if named else Path.home() / ".ray/auth_token").absolute()
+    configured = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    # Ray's token gives command over the cluster
+    path = (Path(configured) if configured else Path.home() / ".ray/auth_token").absolute()
     if not path.exists():
         return
-    readable, entered = path.stat().st_mode & 0o044, 0o011
+    readable = path.stat().st_mode & 0o044
+    entered = 0o011
+    # readable for others only if every folder above lets them through
     for folder in path.parents:
         entered &= folder.stat().st_mode & 0o011
     if readable >> 2 & entered:
@@ -192,24 +209,31 @@ def _check_token() -> None:
         )
 
 
+def _package() -> Path | None:
+    """The working directory of this job, if Ray unpacked it out of a package."""
+    shipped = str(ray.get_runtime_context().runtime_env.get("working_dir", ""))
+    return Path.cwd() if shipped.endswith(".zip") else None
+
+
 @contextmanager
 def connect(address: str | None) -> Iterator[Workers]:
     """Workers at `address` (or RAY_ADDRESS, which `ray job submit` sets), else started here."""
     address = address or os.environ.get("RAY_ADDRESS")
+    # Ray's own retries after memory ran out, and its hiding of GPUs from tasks that ask for none
     os.environ.setdefault("RAY_task_oom_retries", "2")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    before = None
+    umask = None
     try:
         if address:
             _check_token()
             ray.init(address=address, logging_level=logging.ERROR)
         else:
-            before = _start_privately()
+            umask = _start_privately()
     except UserError:
         raise
     except Exception as error:  # a node that is too slow to start is a bare one
         raise UserError(_not_started(address, error)) from error
     try:
-        yield Workers(before)
+        yield Workers(umask, _package())
     finally:
         ray.shutdown()

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from mixtures.recipe.allowed_paths import check_here
 from mixtures.recipe.types import Source
 from pipeline.jobs.collect import Gathered
 from pipeline.jobs.job import Job, each
+from pipeline.jobs.job_package import media_told
 from pipeline.jobs.ray_executor import Died, Workers
 from pipeline.media.decode import check_tools
 from pipeline.sources.name_notes import names_told
@@ -22,35 +25,48 @@ from shards.index import NAMED, REFUSED, UNREAD
 from shards.pool import Pool, Receipt
 
 
-def check_nodes(job: Job) -> None:
-    """Say how every other machine of the cluster decodes; UserError if its sandbox is open."""
-    there = job.workers.each_node(partial(check_tools, uncaged=job.uncaged))
+def check_nodes(job: Job, folders: Sequence[Path]) -> None:
+    """Say how every other machine of the cluster decodes, and whether a package carries media.
+
+    UserError if the sandbox of one is open, or if it lacks one of the folders that were allowed.
+    """
+    there = job.workers.each_node(partial(_check_node, folders, job.uncaged))
     for node, tools in sorted(there.items()):
         job.bars.say(f"{node}: decoding with {tools}")
+    if told := media_told(job.workers.package):
+        job.bars.say(told)
+
+
+def _check_node(folders: Sequence[Path], uncaged: bool) -> str:
+    check_here(folders)
+    return check_tools(uncaged=uncaged)
 
 
 def admit(
-    pinned: Sequence[Pinned], gathered: dict[str, Gathered], job: Job, title: str
+    sources: Sequence[Pinned], gathered: dict[str, Gathered], job: Job, title: str
 ) -> dict[str, Receipt]:
     """Published records -> samples, the media they name, and refusals: one receipt a source.
 
-    The fuse of a source blows if most of its records are refused: check it before going on.
+    A source is stopped if most of its records are refused: check the limit before going on.
     """
-    units = [source_unit(one, gathered.get(one.source.name), job.pool) for one in pinned]
+    units = [source_unit(source, gathered.get(source.source.name), job.pool) for source in sources]
     with job.bars.step(title) as step:
         step.begin(len(units))
         receipts = list(each(job, stage_admit, units, step))
+    # in the order of finishing; by name, they are in the recipe's
     by_name = {receipt.parameters["source"]: receipt for receipt in receipts}
-    for one in pinned:
-        name = one.source.name
+    for source in sources:
+        name = source.source.name
         fields = job.pool.table([by_name[name]], "unread", UNREAD).to_pylist()
-        if told := unread_told(fields):
-            job.bars.say(f"{name}: fields that nobody reads: {told}")
-        if told := names_told(one, job.pool.table([by_name[name]], "named", NAMED).to_pylist()):
-            job.bars.say(f"{name}: {told}")
+        if message := unread_told(fields):
+            job.bars.say(f"{name}: fields that nobody reads: {message}")
+        if message := names_told(
+            source, job.pool.table([by_name[name]], "named", NAMED).to_pylist()
+        ):
+            job.bars.say(f"{name}: {message}")
         codes = refused_codes(job.pool, by_name[name])
-        if told := job.fuse.weigh(name, codes, by_name[name].counts["records"]):
-            job.bars.say(told)
+        if message := job.failure_limit.weigh(name, codes, by_name[name].counts["records"]):
+            job.bars.say(message)
     return {unit.name: by_name[unit.name] for unit in units}
 
 
@@ -66,6 +82,7 @@ def unread_told(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> SourceUnit:
+    """What admission needs to know of a source, pinned and with what was gathered for it."""
     source = pinned.source
     return SourceUnit(
         pool=pool.store.url,
@@ -87,28 +104,32 @@ def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> Source
 
 def decode(stage: str, admitted: dict[str, Receipt], job: Job) -> None:
     """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
-    pool, fuse = job.pool, job.fuse
+    pool, failure_limit = job.pool, job.failure_limit
     wanted = pending.wanted_media(pool, list(admitted.values()))
     users = pending.users(pool, admitted)
 
+    # sources share clips: a failure counts for each that names it
     def note(outcomes: dict[str, str]) -> None:
+        """Count these outcomes for every source that names the clip."""
         for clip, code in outcomes.items():
             for source in users.get(clip, ()):
-                fuse.note(source, code)
+                failure_limit.note(source, code)
 
     # in the order in which they are decoded, so that a stretch of failures stays one
-    order = [row["clip_id"] for unit in pending.units(wanted) for row in unit]
+    order = [row.clip_id for unit in pending.units(wanted) for row in unit]
     finished = pending.Known(pool, stage).outcomes(order)
     note(finished)
-    rows = [row for row in wanted if row["clip_id"] not in finished]
+    # what earlier runs decoded or refused is not decoded again
+    rows = [row for row in wanted if row.clip_id not in finished]
     units = (
         decode_media.MediaUnit(pool=pool.store.url, stage=stage, rows=unit, uncaged=job.uncaged)
         for unit in pending.units(rows)
-        if fuse.lets_pass({source for row in unit for source in users[row["clip_id"]]})
+        if failure_limit.lets_pass({source for row in unit for source in users[row.clip_id]})
     )
     before = f"{len(wanted) - len(rows)} were done before" if len(wanted) > len(rows) else ""
     with job.bars.step(stage.replace("_", " ")) as step:
         step.begin(len(rows), before)
+        # units whose worker died are cut into single media, and those decoded one by one
         died = []
         for result in job.workers.map(decode_media.decode, units):
             if isinstance(result, Died):
@@ -130,12 +151,12 @@ def decode_alone(unit: decode_media.MediaUnit, workers: Workers) -> None:
     """Decode one medium; what kills its worker three times is refused for good."""
     for result in workers.map(decode_media.decode, [unit]):
         if isinstance(result, Died):
-            decode_media.refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])
+            decode_media.refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0].address)
 
 
 def sample_tables(admitted: dict[str, Receipt]) -> list[str]:
     """The tables of samples of these admissions."""
-    return [name for one in admitted.values() for name in one.outputs["index/samples"]]
+    return [name for receipt in admitted.values() for name in receipt.outputs["index/samples"]]
 
 
 def revisions(receipts: dict[str, Receipt]) -> dict[str, str]:

@@ -43,9 +43,11 @@ def cut(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of consecutive positions whose sizes sum to at most `limit`, one at least."""
     start, total = 0, 0
     for position, size in enumerate(sizes):
+        # greedy: a shard ends before the sample that would make it too large
         if position > start and total + size > limit:
             yield start, position
-            start, total = position, 0
+            start = position
+            total = 0
         total += size
     if len(sizes):
         yield start, len(sizes)
@@ -55,11 +57,14 @@ def sample_sizes(manifest: Manifest, pool: Pool) -> tuple[list[int], Sizes]:
     """Bytes of the sample at each position, and what they are beside the pool."""
     samples = pool.table(pool.admitted(manifest.revisions), "index/samples", SAMPLES)
     clips = pool.table(pool.receipts("decode"), "index/clips", CLIPS)
+    # sizes are those of the pool's extents: nothing is opened to plan
     extents = dict(zip(clips["clip_id"].to_pylist(), clips["extent"].to_pylist(), strict=True))
     pairs = zip(samples["source"].to_pylist(), samples["key"].to_pylist(), strict=True)
     clips_of = dict(zip(pairs, samples["clip_ids"].to_pylist(), strict=True))
-    sizes, packed = [], 0
+    sizes = []
+    packed = 0
     used: set[str] = set()
+    # a joined sample has the clips of its first conversation
     for drawn in Draws(manifest).samples(0, manifest.length):
         first = manifest.members_of(drawn.source, drawn.key)[0]
         names = manifest.shown(clips_of[drawn.source, first])
@@ -79,6 +84,7 @@ def plan_shards(
 ) -> tuple[list[ShardUnit], Sizes]:
     """The shards to write; UserError when they would outgrow the recipe's bound."""
     sizes, total = sample_sizes(manifest, pool)
+    # twice the clips: repeats of a clip should be the exception in a mixture
     bound = manifest.max_shard_bytes or 2 * total.pool_bytes + len(sizes) * _SAMPLE_OVERHEAD
     if total.shard_bytes > bound:
         raise UserError(
@@ -112,13 +118,14 @@ def pack(manifest_path: str, out: str, job: Job) -> Sizes:
     return sizes
 
 
-def publish(out: Store, manifest: Manifest, digests: Mapping[str, str]) -> None:
+def publish(store: Store, manifest: Manifest, digests: Mapping[str, str]) -> None:
     """index.parquet, then receipt.json; shards of other manifests in this folder are removed.
 
     `digests` are the sha256 of the shards by name.
     """
     names = [part_of(name) for name in sorted(digests)]
-    parts = map(read_table, out.get_all(names), names)
+    # the parts' order is the order of shards, and so of positions
+    parts = map(read_table, store.get_all(names), names)
     index = write_table(pa.concat_tables([SHARD_INDEX.empty_table(), *parts]))
     receipt = {
         "manifest_id": manifest.manifest_id,
@@ -126,9 +133,10 @@ def publish(out: Store, manifest: Manifest, digests: Mapping[str, str]) -> None:
         "index": sha256_hex(index),
         "shards": dict(digests),
     }
-    out.put("index.parquet", index)
-    out.put("receipt.json", RECEIPT.seal(receipt))
-    for name in out.list(""):
+    store.put("index.parquet", index)
+    # the receipt last; only then go the shards of an earlier manifest
+    store.put("receipt.json", RECEIPT.seal(receipt))
+    for name in store.list(""):
         if _SHARD_NAME.fullmatch(name) and name not in digests:
-            out.remove(name)
-            out.remove(part_of(name))
+            store.remove(name)
+            store.remove(part_of(name))

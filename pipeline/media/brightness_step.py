@@ -49,18 +49,23 @@ def brightness_step(pixels: Pixels) -> tuple[int, int] | None:
 
     `pixels` are [height, width] or [height, width, channels], as decoded, not yet scaled or turned.
     """
+    # subsampled columns, all rows: a step shows along a whole row of blocks
     planes = pixels.reshape(*pixels.shape[:2], -1)[:, :: max(1, pixels.shape[1] // COLUMNS)]
-    found = (_in_plane(planes[..., channel]) for channel in range(planes.shape[2]))
-    return next((each for each in found if each), None)
+    steps = (_in_plane(planes[..., channel]) for channel in range(planes.shape[2]))
+    return next((step for step in steps if step), None)
 
 
 def _in_plane(plane: Pixels) -> tuple[int, int] | None:
+    # the last row of every block, and its neighbours: two rows above the border, two below
     above = np.arange(BLOCK, len(plane) - 2, BLOCK) - 1
     outer, upper, lower, inner = (plane[above + n].astype(np.int16) for n in (-1, 0, 1, 2))
+    # linear extrapolation from both sides meets at the border: what the lower row should be
     expected = upper + (upper - outer + inner - lower) // 2
     inside = (np.minimum(upper, lower) > CLIPPED) & (np.maximum(upper, lower) < 255 - CLIPPED)
     excess = np.where(inside, lower - expected, 0)
+    # relative to what this picture's borders usually do, so that coarse quantisation is no step
     least = max(STEP, USUAL * np.abs(excess).mean()) if excess.size else STEP
+    # a row of MCUs is one or two blocks high (chroma subsampling)
     for high in (1, 2):
         large = np.abs(excess[:-high] + excess[high:]) >= least
         for at in np.flatnonzero(large.mean(1) >= SOME).tolist():
@@ -79,6 +84,7 @@ def _step(borders: Borders) -> int:
     tell = borders.inside.all(0)
     if tell.sum() < 2 * LEAST:
         return 0
+    # a robust estimate of the offset: the sum over both borders, each column telling on one of them
     step = int(np.median((borders.lower - borders.expected).sum(0)[tell]))
     if abs(step) < STEP:
         return 0
@@ -91,19 +97,24 @@ def _stepped(borders: Borders, step: int) -> NDArray[np.bool_]:
 
     [2, columns], all false if it lies otherwise.
     """
+    # clipping hides a part of the step near black and white
     moved = np.clip(borders.expected + step, 0, 255)
     tells = np.abs(moved - borders.expected) >= STEP // 2
-    off, still = np.abs(borders.lower - moved), np.abs(borders.lower - borders.expected)
+    off = np.abs(borders.lower - moved)
+    still = np.abs(borders.lower - borders.expected)
+    # two hypotheses per column: it shows the step, or it goes on undisturbed
     shows = tells & (off < still) & (off < WITHIN)
     lacks = tells & (still <= off) & (still < WITHIN)
     left = np.cumsum(lacks[0]) + np.cumsum(shows[1])
     right = np.cumsum(shows[0]) + np.cumsum(lacks[1])
+    # the change point: the cut with the most columns on their own side, by cumulative sums
     column = int(np.argmax(left - right)) + 1
     after = np.arange(shows.shape[1]) >= column
-    told = np.where([after, ~after], shows, lacks)
+    agreeing = np.where([after, ~after], shows, lacks)
+    # both borders, on both sides of the cut, must agree
     for border in (0, 1):
         for side in (after, ~after):
-            count = told[border, side].sum()
+            count = agreeing[border, side].sum()
             if count < max(LEAST, AGREE * tells[border, side].sum()):
                 return np.zeros_like(shows)
     where: NDArray[np.bool_] = shows & [after, ~after]
@@ -116,5 +127,6 @@ def _one_picture(borders: Borders, where: NDArray[np.bool_]) -> bool:
     if where.sum() < LEAST:
         return False
     upper, lower = borders.upper[where], borders.lower[where]
+    # normalised cross-correlation of the two rows, squared
     a, b = upper - upper.mean(), lower - lower.mean()
     return bool(a.std() >= STRUCTURE and (a @ b) ** 2 >= LIKE * (a @ a) * (b @ b))

@@ -55,15 +55,17 @@ class Found:
 @functools.cache
 def found() -> Found:
     """What is open here; found once per process."""
+    # targets that would be reached without a sandbox: each is checked to exist by its creation
     with _marks() as marks:
-        said = bytearray()
+        output = bytearray()
         end = sandbox.run(
             [sys.executable, "-I", "-S", "-c", _PROGRAM, json.dumps(marks)],
             seconds=SECONDS,
-            outlets=[sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 16)],
+            outlets=[sandbox.Outlet(output.extend, piece_nbytes=1 << 16, max_bytes=1 << 16)],
         )
     try:
-        opened = json.loads(said)
+        # one JSON object, written at the end: a canary that was killed says nothing
+        opened = json.loads(output)
     except ValueError as error:
         raise UserError(
             f"the media sandbox ({confinement.kind()}) does not start: {end.stderr[-300:]}; "
@@ -72,7 +74,9 @@ def found() -> Found:
         ) from error
     if end.status != 0:  # it was ended in the middle of an escape
         raise UserError(f"the canary of the media sandbox ended with {end.status}: {end.stderr}")
-    return Found(kind=confinement.kind(), open=tuple(each for each in ESCAPES if opened[each]))
+    return Found(
+        kind=confinement.kind(), open=tuple(escape for escape in ESCAPES if opened[escape])
+    )
 
 
 @contextlib.contextmanager
@@ -88,10 +92,12 @@ def _marks() -> Iterator[dict[str, object]]:
             (socket.AF_UNIX, str(folder / "socket")),
             (socket.AF_UNIX, f"\0canary-{os.getpid()}-{folder.name}"),
         ):
-            one = stack.enter_context(socket.socket(family))
-            one.bind(address)
-            one.listen(8)
-            sockets.append(one.getsockname())
+            # a listening server of each kind: TCP, a path, the abstract namespace
+            listener = stack.enter_context(socket.socket(family))
+            listener.bind(address)
+            listener.listen(8)
+            sockets.append(listener.getsockname())
+        # a sibling process of the same user, to be signalled and traced
         sibling = subprocess.Popen([confinement.tool("sleep"), str(2 * SECONDS)])
         stack.callback(sibling.wait)
         stack.callback(sibling.kill)

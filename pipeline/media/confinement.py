@@ -65,9 +65,11 @@ def why_no_namespaces() -> str:
     bwrap, prlimit = shutil.which("bwrap"), shutil.which("prlimit")
     if bwrap is None or prlimit is None:
         return "bubblewrap is not installed" if bwrap is None else "prlimit is not installed"
+    # the cheapest program there is, behind the real prefix: what fails here would fail for each
+    # file
     trial = [bwrap, *_NAMESPACES, *_bound(_SYSTEM), "--remount-ro", "/", tool("true")]
-    said = subprocess.run(trial, capture_output=True, check=False, text=True)
-    return said.stderr.strip().splitlines()[-1][:200] if said.returncode else ""
+    tried = subprocess.run(trial, capture_output=True, check=False, text=True)
+    return tried.stderr.strip().splitlines()[-1][:200] if tried.returncode else ""
 
 
 def input_name(descriptor: int) -> str:
@@ -84,6 +86,7 @@ def prefix(
     """
     if kind() == "landlock":
         return _launched(program, limits, inputs, filter_fd)
+    # rlimits by prlimit, before bubblewrap: they are inherited by all that follows
     resources = [
         f"--as={limits.address_space}",
         f"--fsize={limits.written}",
@@ -91,14 +94,17 @@ def prefix(
         f"--nofile={limits.open_files}",
         "--core=0",
     ]
+    # the view first: later binds lay themselves over it
     words = [tool("prlimit"), *resources, tool("bwrap"), *_NAMESPACES, *_bound(view(program))]
     for descriptor in inputs:
         words += ["--ro-bind", f"/proc/self/fd/{descriptor}", input_name(descriptor)]
+    # read-only once everything is bound; --info-fd tells which process to kill
     words += ["--remount-ro", "/", "--chdir", "/", "--info-fd", str(info_fd)]
     return [*words, *(["--seccomp", str(filter_fd)] if filter_fd >= 0 else []), "--"]
 
 
 def _launched(program: str, limits: Limits, inputs: Sequence[int], filter_fd: int) -> list[str]:
+    # resource names as Python's `resource` module has them: the launcher sets them itself
     resources = {
         "RLIMIT_AS": limits.address_space,
         "RLIMIT_FSIZE": limits.written,
@@ -121,27 +127,31 @@ def _launched(program: str, limits: Limits, inputs: Sequence[int], filter_fd: in
 def view(program: str) -> tuple[str, ...]:
     """The folders and files that a program needs to start: the system's libraries, and its own."""
     real = os.path.realpath(program)
+    # our own child: the interpreter, its virtual environment, and our sources
     if program == sys.executable:
-        own = [sys.prefix, sys.base_prefix, str(_ROOT / "pipeline"), str(_ROOT / "shards")]
+        needed = [sys.prefix, sys.base_prefix, str(_ROOT / "pipeline"), str(_ROOT / "shards")]
     elif _is_system(program) and _is_system(real):
-        own = []
+        needed = []
     else:
-        said = subprocess.run(
+        # a program from elsewhere, such as a conda ffmpeg: with the folders of the libraries it
+        # links
+        linked = subprocess.run(
             [tool("ldd"), real], capture_output=True, check=False, text=True
         ).stdout
-        own = [program, *(str(Path(each).parent) for each in _LIBRARY.findall(said))]
-    places = {place for each in own for place in (each, os.path.realpath(each))}
-    return (*_SYSTEM, *sorted(each for each in places if not _is_system(each)))
+        needed = [program, *(str(Path(path).parent) for path in _LIBRARY.findall(linked))]
+    # links and what they point to: the loader asks for either
+    places = {place for path in needed for place in (path, os.path.realpath(path))}
+    return (*_SYSTEM, *sorted(path for path in places if not _is_system(path)))
 
 
 def _is_system(path: str) -> bool:
     return path.startswith(tuple(f"{folder}/" for folder in _SYSTEM))
 
 
-def _bound(places: Sequence[str]) -> Iterator[str]:
+def _bound(paths: Sequence[str]) -> Iterator[str]:
     """bubblewrap's words for places that may be read, those that are there."""
-    for place in places:
-        yield from ("--ro-bind-try", place, place)
+    for path in paths:
+        yield from ("--ro-bind-try", path, path)
 
 
 def filter_file() -> FileIO | None:
@@ -149,6 +159,7 @@ def filter_file() -> FileIO | None:
     program = system_calls.compiled()
     if not program:
         return None
+    # memfd: an anonymous file, passed by its descriptor
     file = FileIO(os.memfd_create("filter"), "r+")
     file.write(program)
     file.seek(0)

@@ -42,36 +42,40 @@ def decode_all(
     What comes of a file does not depend on its neighbours. Broken media come back as refusals.
     Raises UserError for faults of the machine: missing ffmpeg, a file that this user may not read.
     """
-    found: dict[int, Decoded | MediaRefusal] = {}
+    outcomes: dict[int, Decoded | MediaRefusal] = {}
+    # numbered, so that results come back in the order that was asked
     images, videos = {}, {}
     for number, (path, kind, span) in enumerate(items):
         try:
             _check_file(path)
         except Broken as broken:
-            found[number] = broken.refusal
+            outcomes[number] = broken.refusal
             continue
         if kind == "image":
             images[number] = path.absolute()
         else:
             videos[number] = (path.absolute(), span)
+    # one call for all of a kind: they share child processes
     pictures = decode_images(list(images.values()), profile.jpeg_quality, image_shape(profile))
-    found |= zip(images, pictures, strict=True)
-    found |= zip(videos, decode_videos(list(videos.values()), profile), strict=True)
-    return [found[number] for number in range(len(items))]
+    outcomes |= zip(images, pictures, strict=True)
+    outcomes |= zip(videos, decode_videos(list(videos.values()), profile), strict=True)
+    return [outcomes[number] for number in range(len(items))]
 
 
 def _check_file(path: Path) -> None:
     """A regular file (not even a link to one), not empty, not huge, not a git-lfs pointer."""
     try:
-        found = path.lstat()
+        # lstat: a link is no regular file, wherever it points
+        status = path.lstat()
     except FileNotFoundError as error:
         raise Broken("MISSING", f"{path.name} is not there") from error
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise Broken("NOT_A_FILE", f"{path.name} is no regular file")
-    if found.st_size == 0:
+    if status.st_size == 0:
         raise Broken("EMPTY", f"{path.name} has no bytes")
-    if found.st_size > MAX_BYTES:
-        raise Broken("TOO_BIG", f"{found.st_size} bytes, at most {MAX_BYTES}")
+    if status.st_size > MAX_BYTES:
+        raise Broken("TOO_BIG", f"{status.st_size} bytes, at most {MAX_BYTES}")
+    # a pointer is text of about 130 bytes where git-lfs left the file out
     with sandbox.opened(path) as file:
         if os.pread(file, len(_LFS), 0) == _LFS:
             raise Broken("LFS_POINTER", f"{path.name} is a git-lfs pointer; fetch the object")
@@ -91,10 +95,12 @@ def check_tools(*, uncaged: bool = False) -> str:
             "Ubuntu: apt-get install bubblewrap libseccomp2), allow user namespaces or Landlock, "
             "or give --no-sandbox for data that you trust"
         )
-    lacking = {"zscale", "colorspace"} - _filters()
-    if lacking:
+    # colour conversion and scaling need them (pipeline.media.ffmpeg)
+    missing_filters = {"zscale", "colorspace"} - _filters()
+    if missing_filters:
         raise UserError(
-            f"{sandbox.tool('ffmpeg')}: built without the filters {', '.join(sorted(lacking))}; "
+            f"{sandbox.tool('ffmpeg')}: built without the filters "
+            f"{', '.join(sorted(missing_filters))}; "
             "install one that has them (Debian, Ubuntu: apt-get install ffmpeg)"
         )
     return f"ffmpeg {_version()}, sandbox: {confined}"
@@ -117,12 +123,13 @@ def _filters() -> set[str]:
 
 def _said(*question: str) -> str:
     """What ffmpeg answers in the sandbox: it must run there, and have nothing to complain of."""
-    command, said = [sandbox.tool("ffmpeg"), "-hide_banner", *question], bytearray()
-    answer = sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 20)
+    command = [sandbox.tool("ffmpeg"), "-hide_banner", *question]
+    output = bytearray()
+    answer = sandbox.Outlet(output.extend, piece_nbytes=1 << 16, max_bytes=1 << 20)
     end = sandbox.run(command, seconds=60, outlets=[answer])
     if end.status != 0 or end.stderr:
         raise UserError(
             f"{command[0]}: does not run in the sandbox ({confinement.kind()}): status "
             f"{end.status}: {end.stderr[:200]}; reinstall ffmpeg"
         )
-    return said.decode(errors="replace")
+    return output.decode(errors="replace")

@@ -68,7 +68,9 @@ def stored_size(width: int, height: int, area: int) -> tuple[int, int]:
     an odd side, the longer side is within one pixel of the shorter one's true shape.
     """
     short, long = sorted((width, height))
+    # a rational number: no rounding but the one to even sides
     shape = Fraction(long, short)
+    # the largest even short side whose area fits, by an integer square root
     wanted = max(min(short, isqrt(area * short // long)) // 2 * 2, 2)
     for side in (wanted, max(wanted - 2, 2)):  # rounded up, the longer side may be too long
         other = max(min(2 * round(side * shape / 2), long // 2 * 2), 2)

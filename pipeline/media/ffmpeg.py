@@ -31,6 +31,7 @@ Size = tuple[int, int]  # width, height
 Plane = np.ndarray[Any, np.dtype[np.uint8]]
 _EXACT = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 _BICUBIC = {"filter": "bicubic", "param_a": 0, "param_b": 0.5}
+# transfer and primaries are named alike on both sides, so that only matrix and range change
 _SAME = {"color_primaries": "bt709", "color_trc": "bt709"}  # on both sides: never converted
 _HARMLESS = re.compile(r"not on whitelist|Last message repeated")  # streams that are not decoded
 _TIME = re.compile(rb"^frame:(\d+) +pts:(-?\d+|NOPTS)", re.MULTILINE)
@@ -79,22 +80,30 @@ class Extracted:
 class _Source:
     """One video of a run: its open file, and where its frames and its two logs of times go."""
 
-    def __init__(self, plan: Plan, file: int, profile: Profile) -> None:
-        self.plan, self.file, self.profile = plan, file, profile
+    def __init__(self, plan: Plan, descriptor: int, profile: Profile) -> None:
+        self.plan = plan
+        self.file = descriptor
+        self.profile = profile
         self.jpegs: list[bytes] = []
         self.every, self.kept = tempfile.TemporaryFile(), tempfile.TemporaryFile()
         width, height = plan.stored
+        # 4:2:0: a luma plane, and two chroma planes of a quarter each
         self._size = width * height * 3 // 2
+        # a cap of bytes: more frames than the cap and a second's worth is a runaway stream
         self.outlet = sandbox.Outlet(
-            self._encode, piece=self._size, max_bytes=(profile.frame_cap + 1 + MAX_FPS) * self._size
+            self._encode,
+            piece_nbytes=self._size,
+            max_bytes=(profile.frame_cap + 1 + MAX_FPS) * self._size,
         )
 
     def close(self) -> None:
+        """Close its two logs and its pipe."""
         self.every.close()
         self.kept.close()
         self.outlet.close()
 
     def _encode(self, raw: memoryview) -> None:
+        # a piece shorter than a frame is the end of a broken run: the exit status tells
         if len(raw) == self._size:
             planes = _planes(raw, *self.plan.stored)
             quality = self.profile.jpeg_quality
@@ -109,6 +118,7 @@ def extract(plans: Sequence[Plan], profile: Profile) -> list[Extracted]:
             file = stack.enter_context(sandbox.opened(plan.path))
             sources.append(_Source(plan, file, profile))
             stack.callback(sources[-1].close)
+        # of each source all decoded times, then the kept ones
         logs = [log.fileno() for source in sources for log in (source.every, source.kept)]
         end = sandbox.run(
             _command(sources),
@@ -117,15 +127,17 @@ def extract(plans: Sequence[Plan], profile: Profile) -> list[Extracted]:
             pass_fds=logs,
             inputs=[source.file for source in sources],
         )
+        # one exit for all sources: a failure is not known to be any one's
         check_exit(end, "UNDECODABLE")
         errors = [line for line in end.stderr.splitlines() if not _HARMLESS.search(line)]
-        found = [
+        extracted = [
             Extracted(jpegs=source.jpegs, pts=_times(source.kept), every=_times(source.every))
             for source in sources
         ]
+    # a complaint without a picture is a refusal of its own kind (SHORT), with its own code
     if errors and any(source.jpegs for source in sources):
         raise Broken("DAMAGED", errors[0])
-    return found
+    return extracted
 
 
 def _planes(raw: memoryview, width: int, height: int) -> Iterator[Plane]:
@@ -140,16 +152,19 @@ def _planes(raw: memoryview, width: int, height: int) -> Iterator[Plane]:
 def _times(log: IO[bytes]) -> list[int]:
     """The times in a log; a counter that starts again means that the graph was rebuilt."""
     log.seek(0)
-    found = _TIME.findall(log.read())
-    if [int(number) for number, _ in found] != list(range(len(found))):
+    # ffmpeg rebuilds the graph when the size changes mid-stream, and its metadata filter counts
+    # anew
+    logged = _TIME.findall(log.read())
+    if [int(number) for number, _ in logged] != list(range(len(logged))):
         raise Broken("SIZE_CHANGES", "size or pixel format changes within the stream")
-    if any(time == b"NOPTS" for _, time in found):
+    if any(time == b"NOPTS" for _, time in logged):
         raise Broken("DAMAGED", "a frame without presentation time")
-    return [int(time) for _, time in found]
+    return [int(time) for _, time in logged]
 
 
 def _command(sources: Sequence[_Source]) -> list[str]:
     outputs = [_output(source) for source in sources]
+    # -copyts: times stay those of the stream, not shifted to begin at 0
     flags = ("-nostdin", "-copyts", "-v", "error", "-filter_complex_threads", "1")
     merged = ffmpeg.merge_outputs(*outputs).global_args(*flags)
     command: list[str] = merged.compile(sandbox.tool("ffmpeg"))
@@ -158,23 +173,30 @@ def _command(sources: Sequence[_Source]) -> list[str]:
 
 def _output(source: _Source) -> Any:
     """One input, one graph, one raw output; its frames keep the stream's own times."""
-    plan, stream, window = source.plan, source.plan.stream, source.plan.window
+    plan = source.plan
+    stream = source.plan.stream
+    window = source.plan.window
+    # one thread: units of work run side by side on the other cores
     options = guards(plan.path.suffix.lower() == ".gif") | {"threads": 1}
     if window.seek:
         options["ss"] = f"{window.seek}us"
     name = f"file:{sandbox.input_name(source.file)}"
+    # noaccurate_seek: frames before the seek point pass too, and `trim` takes what the span needs
     node = ffmpeg.input(name, noaccurate_seek=None, bitexact=None, **options)
     every = source.every.fileno()
     # the number makes the nodes of two spans of one file different: ffmpeg-python joins equal ones
     node = node[str(stream.index)].filter("metadata", "add", key="every", value=every)
+    # ticks of the stream from here on, whatever time base its decoder hands on
     node = node.filter("settb", str(stream.time_base))
     if stream.interlaced:
+        # yadif doubles the time base; set back
         node = node.filter("yadif", deint="interlaced").filter("settb", str(stream.time_base))
     node = _noted(node, "every", every)
     if window.start is not None:
         node = node.filter("trim", start_pts=window.first, end_pts=window.end)
     node = node.filter("select", frame_sampling.select_expression(plan.rule, window.start))
     node = _pictured(node, plan, source.profile)
+    # metadata marks a frame for `print`: kept ones carry both keys
     node = node.filter("metadata", "add", key="kept", value=1)
     node = _noted(node, "kept", source.kept.fileno())
     return node.output(
@@ -197,7 +219,9 @@ def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:
     zscale scales in integers, for an eighth of what swscale takes; matrices it would apply in
     floating point, which differs between processors, so the integers of `colorspace` do that.
     """
-    stream, matrix = plan.stream, plan.stream.matrix
+    stream = plan.stream
+    matrix = plan.stream.matrix
+    # ffmpeg's words: pc is full range 0..255, tv is 16..235
     full = "pc" if stream.full_range else "tv"
     if matrix == RGB:
         matrix, full = "bt470bg", "pc"
@@ -211,6 +235,7 @@ def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:
     if _misread(plan):
         node = node.filter("zscale", w=plan.stored[0] * 3 // 4 * 2, h=plan.stored[1], **_BICUBIC)
     size = {"w": plan.stored[0], "h": plan.stored[1], **_BICUBIC}
+    # PQ and HLG: to linear light, BT.709 primaries, tone curve, then the BT.709 transfer
     if stream.transfer in HDR:
         node = node.filter("zscale", **size)
         node = node.filter("zscale", transfer="linear", npl=100).filter("format", "gbrpf32le")
@@ -219,9 +244,12 @@ def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:
         node = node.filter("zscale", transfer="bt709", matrix="470bg", range="full")
         node = node.filter("format", "yuv420p")
     else:
+        # the decoder may leave the matrix unset: what players assume is written before it is
+        # converted
         node = node.filter("setparams", colorspace=matrix, range=full, **_SAME)
         node = node.filter("zscale", **size, chromal="center").filter("format", "yuv420p")
         node = node.filter("colorspace", all="bt709", space="bt470bg", range="pc")
+    # square pixels, as `displayed` already stretched them
     node = node.filter("setsar", "1")
     return node
 
@@ -232,7 +260,9 @@ def _misread(plan: Plan) -> bool:
     There zimg 3.0.4 takes pixels from the wrong place on processors with AVX-512. A chroma plane is
     scaled half, as much or twice as much as luma.
     """
-    stream, stored = plan.stream, plan.stored[0]
+    stream = plan.stream
+    stored = plan.stored[0]
+    # the planes that zimg sees: a picture to be turned by 90 degrees is turned before scaling
     width = stream.size[1] if stream.rotation % 180 else stream.size[0]
     scales = (Fraction(width * part, 2 * stored) for part in (1, 2, 4))
     return any(2 < scale <= Fraction(31, 15) for scale in scales)

@@ -13,13 +13,15 @@ Luma = npt.NDArray[np.uint8]
 
 def differences(decoded: Decoded) -> list[int]:
     """Mean absolute luma difference of each frame to the one before, 0..255; the first is 0."""
-    found, before = [0], None
+    steps = [0]
+    before = None
     for jpeg in decoded.frames:
+        # signed, since uint8 differences wrap
         now = luma(jpeg).astype(np.int32)
         if before is not None:
-            found.append(int(abs(now - before).sum()) // now.size)
+            steps.append(int(abs(now - before).sum()) // now.size)
         before = now
-    return found
+    return steps
 
 
 def luma(jpeg: bytes) -> Luma:

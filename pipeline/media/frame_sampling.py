@@ -39,6 +39,7 @@ def cells(between: Fraction, time_base: Fraction, *, capped: bool) -> Cells:
     """
     factor = time_base / between
     slack = Fraction(0) if capped else TOLERANCE / between
+    # a common denominator: cells are found in integers, the same in ffmpeg's doubles
     size = math.lcm(factor.denominator, slack.denominator)
     return Cells(factor=int(factor * size), slack=int(slack * size), size=size)
 
@@ -50,9 +51,11 @@ def kept(pts: Sequence[int], rule: Cells, start: int | None = None) -> list[int]
     is on screen when the span begins.
     """
     chosen: list[int] = []
-    last, origin = -1, pts[0] if start is None else start
+    last = -1
+    origin = pts[0] if start is None else start
     for time in pts:
         early = start is not None and time <= start
+        # cell number by floor division; frames up to a span's start belong to no cell
         cell = 0 if early else ((time - origin) * rule.factor + rule.slack) // rule.size
         if not chosen or early or cell > last:
             chosen.append(time)
@@ -62,9 +65,11 @@ def kept(pts: Sequence[int], rule: Cells, start: int | None = None) -> list[int]
 
 def select_expression(rule: Cells, start: int | None = None) -> str:
     """The same rule for ffmpeg's `select`; its doubles hold integers up to 2^53 exactly."""
+    # ffmpeg's expressions have no integers, but doubles are exact up to 2^53
     origin = "start_pts" if start is None else str(start)
 
     def cell(time: str) -> str:
+        """The number of the cell of a time, as an expression."""
         return f"floor((({time}-{origin})*{rule.factor}+{rule.slack})/{rule.size})"
 
     if start is None:
@@ -75,6 +80,7 @@ def select_expression(rule: Cells, start: int | None = None) -> str:
 
 def frame_ticks(pts: Sequence[int], otherwise: int) -> int:
     """How long a frame is shown: the median step between frames; `otherwise` for one frame."""
+    # the median, since a cut or a dropped frame makes a long step
     steps = sorted(b - a for a, b in itertools.pairwise(pts) if b > a)
     return steps[len(steps) // 2] if steps else max(1, otherwise)
 
@@ -84,5 +90,6 @@ def is_vfr(pts: Sequence[int]) -> bool:
     steps = [b - a for a, b in itertools.pairwise(pts)]
     if len(steps) < 2:
         return False
+    # 2 ticks: rounding of time stamps to the time base
     spread = max(steps) - min(steps)
     return spread > 2 and 10 * spread > frame_ticks(pts, 1)

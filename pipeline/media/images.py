@@ -45,11 +45,13 @@ def image_shape(profile: Profile) -> Shape:
 
 def decode_picture(file: IO[bytes], quality: int, shape: Shape) -> Decoded:
     """The picture as one JPEG frame: upright, RGB, in the shape; raises Broken."""
+    # by the file's own length, before anything is read
     nbytes = file.seek(0, io.SEEK_END)
     if nbytes > MAX_BYTES:
         raise Broken("TOO_BIG", f"{nbytes} bytes of image, at most {MAX_BYTES}")
     file.seek(0)
     data = file.read()
+    # Pillow only warns from its limit to twice as much: here the warning is the refusal
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.simplefilter("ignore", UserWarning)  # Pillow's remarks on odd metadata
@@ -67,6 +69,7 @@ def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
+        # leading white space before <svg and <!doctype is common; the head is enough to tell
         head = data[:512].lstrip().lower()
         if head.startswith(tuple(m.lower() for m in _REFUSED)) or b"<svg" in head:
             raise Broken("FORMAT_REFUSED", f"not one of {', '.join(FORMATS)}") from error
@@ -83,6 +86,7 @@ def _open(data: bytes) -> Image.Image:
 
 def _code_of(error: Exception) -> str:
     """The code of an error that Pillow raised while it read bytes of a listed format."""
+    # Pillow's words for bounds on text chunks and colour profiles (decompression bombs in metadata)
     text = str(error).lower()
     if "too large" in text or "text memory" in text or "decompressed data" in text:
         return "METADATA_BOMB"
@@ -98,6 +102,7 @@ def _check_header(image: Image.Image) -> None:
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise Broken("BAD_ASPECT", f"{width} x {height}, at most {MAX_ASPECT}:1")
     try:
+        # counting frames seeks through the file, so it is done under the same guards
         count = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     except (ValueError, OSError, SyntaxError, EOFError) as error:
         raise Broken(_code_of(error), str(error)) from error
@@ -109,12 +114,15 @@ def _frame(image: Image.Image, data: bytes, quality: int, shape: Shape) -> Decod
     mode = image.mode
     try:
         picture = _pixels(image, data)
+        # EXIF orientation, tag 274
         orientation = image.getexif().get(0x0112, 1)
         upright = _to_rgb(ImageOps.exif_transpose(picture))
     except (ValueError, OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise Broken(_code_of(error), str(error)) from error
+    # scaled once, in RGB, from the full picture
     stored = stored_size(*upright.size, shape.area)
     shown = upright if stored == upright.size else upright.resize(stored, Image.Resampling.BICUBIC)
+    # chroma not subsampled: red text on blue must survive
     data = simplejpeg.encode_jpeg(np.asarray(shown), quality, "RGB", shape.chroma)
     return Decoded(
         kind="image",
@@ -137,9 +145,11 @@ def _frame(image: Image.Image, data: bytes, quality: int, shape: Shape) -> Decod
 def _pixels(image: Image.Image, data: bytes) -> Image.Image:
     """The decoded picture, with its orientation."""
     if image.format not in ("JPEG", "MPO"):
+        # formats other than JPEG are decoded here, within Pillow
         image.load()
         return image
     pixels = decode_jpeg(data, image.mode)
+    # Adobe writes inverted CMYK into JPEG; Pillow undoes that, libjpeg does not
     if image.mode == "CMYK" and "adobe" in image.info:  # whose CMYK is inverted
         pixels = 255 - pixels
     picture = Image.fromarray(pixels[..., 0] if image.mode == "L" else pixels, image.mode)
@@ -150,11 +160,13 @@ def _pixels(image: Image.Image, data: bytes) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB: 16-bit values scaled down (Pillow would clip them), alpha laid on white."""
     if image.mode in _DEEP:
+        # mode I of a 16-bit PNG: the high byte, as libpng strips 16 to 8 bits
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = Image.fromarray((values >> 8).astype(np.uint8))
     elif image.mode == "F":
         raise Broken("COLOUR_REFUSED", "floating-point pixels")
     if image.has_transparency_data:
+        # palette and tRNS transparency count as alpha too
         rgba: Any = image.convert("RGBA")
         ground = Image.new("RGBA", rgba.size, ALPHA_GROUND)
         return Image.alpha_composite(ground, rgba).convert("RGB")

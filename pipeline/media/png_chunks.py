@@ -11,8 +11,10 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 def check_chunks(data: bytes) -> None:
     """Raise Broken unless each chunk up to IEND is whole: TRUNCATED or DAMAGED."""
-    at, kind = len(_SIGNATURE), b""
+    at = len(_SIGNATURE)
+    kind = b""
     while kind != b"IEND":
+        # length, type, data, CRC-32 over type and data (PNG specification, 5.3)
         head = data[at : at + 8]
         end = at + 12 + int.from_bytes(head[:4], "big")
         if len(head) < 8 or end > len(data):

@@ -33,6 +33,7 @@ PROBE_SECONDS = 15
 PACKET_SECONDS = 60
 MAX_PACKET_BYTES = 64 << 20  # of text: 4 hours at 240 packets a second
 
+# GBR and RGB pixel formats are converted to YUV before they are scaled
 RGB = "rgb"  # the matrix of a stream that has none
 _LISTS = (b"#EXTM3U", b"ffconcat ")
 _MATRICES = {"bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020c"}
@@ -81,6 +82,7 @@ class Stream:
 
 def guards(gif: bool) -> dict[str, Any]:
     """The options that stand before every input, for ffprobe and ffmpeg alike."""
+    # ffmpeg opens what a playlist names: only files, only these containers, only these decoders
     return {
         "protocol_whitelist": "file",
         "format_whitelist": ",".join([*DEMUXERS, "gif"] if gif else DEMUXERS),
@@ -97,15 +99,17 @@ def probe(path: Path) -> dict[str, Any]:
     What browsers record as WebM is such a file.
     """
     with sandbox.opened(path) as descriptor:
+        # HLS and concat playlists, told by their first bytes: ffprobe would go on to what they name
         if os.pread(descriptor, 9, 0).startswith(_LISTS):
             raise Broken("FORMAT_REFUSED", "a playlist, which names other files")
     said, end = _ask(path, ["-show_entries", _ENTRIES, "-of", "json"], PROBE_SECONDS, 1 << 20)
     check_exit(end, "UNREADABLE")
-    found: dict[str, Any] = json.loads(said)
-    video = _video_of(found)
-    if video is not None and not _promised(video, found["format"]):
-        found["packets"] = _packets(path, video["index"])
-    return found
+    probed: dict[str, Any] = json.loads(said)
+    video = _video_of(probed)
+    # Matroska written by a live recorder has no duration: its packets are counted instead
+    if video is not None and not _promised(video, probed["format"]):
+        probed["packets"] = _packets(path, video["index"])
+    return probed
 
 
 def _ask(
@@ -113,9 +117,10 @@ def _ask(
 ) -> tuple[bytearray, sandbox.Exit]:
     """What ffprobe answers, and how it ended."""
     limits = guards(path.suffix.lower() == ".gif").items()
+    # guards stand before -i: ffmpeg applies options to the input that follows
     options = [word for key, value in limits for word in (f"-{key}", str(value))]
     said = bytearray()
-    answer = sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=max_bytes)
+    answer = sandbox.Outlet(said.extend, piece_nbytes=1 << 16, max_bytes=max_bytes)
     command = [sandbox.tool("ffprobe"), "-v", "error", *options, *question]
     with sandbox.opened(path) as descriptor:
         command += ["-i", f"file:{sandbox.input_name(descriptor)}"]
@@ -130,10 +135,11 @@ def _packets(path: Path, index: int) -> list[int]:
     return sorted(int(time) for time in re.findall(rb"^-?\d+", said, re.MULTILINE))
 
 
-def check_exit(end: sandbox.Exit, failed: str) -> None:
-    """Raise for an exit that is not clean; `failed` is the code of a plain failure."""
+def check_exit(end: sandbox.Exit, code: str) -> None:
+    """Raise for an exit that is not clean; `code` is the code of a plain failure."""
+    # the last line is the reason; those before it are warnings of the demuxer
     last = end.stderr.splitlines()[-1] if end.stderr else f"exit status {end.status}"
-    if end.out_of_memory and failed != "UNREADABLE":  # a header may ask for any number of entries
+    if end.out_of_memory and code != "UNREADABLE":  # a header may ask for any number of entries
         raise Broken("TOO_MUCH_MEMORY", last)
     if end.stopped == "output":
         raise Broken("LONG", "more frames than the duration promises")
@@ -142,31 +148,35 @@ def check_exit(end: sandbox.Exit, failed: str) -> None:
     if _FORMAT.search(end.stderr):
         raise Broken("FORMAT_REFUSED", "the container is not on the list")
     if _PIXELS.search(end.stderr):
+        # ffmpeg goes on without the other streams of a file: an exit status tells whether ours is
+        # meant
         raise Broken("TOO_MANY_PIXELS", f"more than {MAX_PIXELS} pixels")
     if _CODEC.search(end.stderr) and end.status != 0:
         raise Broken("CODEC_REFUSED", "a codec is not on the list")
     if end.status != 0:
-        raise Broken(failed, last)
+        raise Broken(code, last)
 
 
-def stream_of(found: dict[str, Any], gif: bool) -> Stream:
+def stream_of(probed: dict[str, Any], gif: bool) -> Stream:
     """The video stream of a probe's answer, checked against every bound; raises Broken."""
-    streams = found.get("streams", [])
+    streams = probed.get("streams", [])
     if len(streams) > MAX_STREAMS:
         raise Broken("TOO_MANY_STREAMS", f"{len(streams)} streams, at most {MAX_STREAMS}")
-    raw = _video_of(found)
+    # cover art of a music file is a video stream of one picture
+    raw = _video_of(probed)
     if raw is None:
         raise Broken("NO_VIDEO", f"{len(streams)} streams, none of them a video")
     codec = raw.get("codec_name", "unknown")
     if codec not in CODECS or (codec == "gif") != gif:
         raise Broken("CODEC_REFUSED", f"codec {codec}")
     width, height = raw.get("width", 0), raw.get("height", 0)
+    # ffprobe finds the size in the first key frame; a stream cut before one has none
     if not width or not height:
         raise Broken("NO_KEYFRAME", "no key frame in the first 5 seconds")
     rotation = _rotation(raw)
     displayed = _displayed(width, height, raw.get("sample_aspect_ratio", ""), rotation)
     _check_size(width, height, displayed)
-    seconds, longest, fps = _timing(raw, found)
+    seconds, longest, fps = _timing(raw, probed)
     if not 0 < fps <= MAX_FPS:
         raise Broken("BAD_FPS", f"{float(fps):g} frames per second, at most {MAX_FPS}")
     return Stream(
@@ -183,26 +193,29 @@ def stream_of(found: dict[str, Any], gif: bool) -> Stream:
         transfer=raw.get("color_transfer", "unknown"),
         matrix=_matrix(raw, height),
         full_range=_full_range(raw),
+        # 4:1:1 and 4:1:0 share a chroma sample between 4 pixels, 4:2:0 and 4:2:2 between 2
         chroma_step=4 if re.match(r"yuvj?41", raw.get("pix_fmt", "")) else 2,
         codec=codec,
-        container=found["format"]["format_name"].split(",")[0],
+        container=probed["format"]["format_name"].split(",")[0],
     )
 
 
-def _video_of(found: dict[str, Any]) -> dict[str, Any] | None:
+def _video_of(probed: dict[str, Any]) -> dict[str, Any] | None:
     """The first video stream that is no cover art."""
-    videos = (s for s in found.get("streams", []) if s.get("codec_type") == "video")
+    videos = (s for s in probed.get("streams", []) if s.get("codec_type") == "video")
     return next((s for s in videos if not s.get("disposition", {}).get("attached_pic")), None)
 
 
 def _rotation(raw: dict[str, Any]) -> int:
     """Degrees clockwise that ffmpeg turns the picture for display."""
+    # a display matrix turns counter-clockwise, as MP4 and ffprobe write it
     sides = [s["rotation"] for s in raw.get("side_data_list", []) if "rotation" in s]
     return round(-sides[0]) % 360 if sides else 0
 
 
 def _displayed(width: int, height: int, ratio: str, rotation: int) -> tuple[int, int]:
     """The size as shown: pixels made square by stretching the width, then turned."""
+    # sample aspect ratio (SAR); 0:1 and N/A mean that nothing is said: square
     aspect = _fraction(ratio.replace(":", "/")) or Fraction(1)
     shown = max(1, round(width * aspect)), height
     return (shown[1], shown[0]) if rotation % 180 == 90 else shown
@@ -219,15 +232,17 @@ def _check_size(width: int, height: int, displayed: tuple[int, int]) -> None:
         )
 
 
-def _timing(raw: dict[str, Any], found: dict[str, Any]) -> tuple[Fraction, Fraction, Fraction]:
+def _timing(raw: dict[str, Any], probed: dict[str, Any]) -> tuple[Fraction, Fraction, Fraction]:
     """(the stream's duration, the longest that the file speaks of, frames per second)."""
+    # the average; r_frame_rate is the least rate that represents all time stamps, a guess
     fps = _fraction(raw.get("avg_frame_rate")) or _fraction(raw.get("r_frame_rate"))
-    if packets := found.get("packets"):
+    if packets := probed.get("packets"):
+        # the last frame is on screen for a median step
         ticks = packets[-1] - packets[0] + frame_ticks(packets, 0)
         seconds = longest = ticks * _fraction(raw["time_base"])
         fps = len(packets) / seconds
     else:
-        seconds, longest = _seconds(raw, found["format"])
+        seconds, longest = _seconds(raw, probed["format"])
     if seconds > MAX_SECONDS:
         raise Broken("BAD_DURATION", f"{float(seconds):g} seconds, at most {MAX_SECONDS}")
     if seconds <= 0:
@@ -237,8 +252,8 @@ def _timing(raw: dict[str, Any], found: dict[str, Any]) -> tuple[Fraction, Fract
 
 def _promised(raw: dict[str, Any], container: dict[str, Any]) -> Fraction:
     """The stream's own duration, else Matroska's tag, else the container's; 0 if there is none."""
-    own = _fraction(raw.get("duration")) or _clock(raw.get("tags", {}).get("DURATION", ""))
-    return own or _fraction(container.get("duration"))
+    named = _fraction(raw.get("duration")) or _clock(raw.get("tags", {}).get("DURATION", ""))
+    return named or _fraction(container.get("duration"))
 
 
 def _seconds(raw: dict[str, Any], container: dict[str, Any]) -> tuple[Fraction, Fraction]:
@@ -246,12 +261,14 @@ def _seconds(raw: dict[str, Any], container: dict[str, Any]) -> tuple[Fraction, 
 
     What Matroska names is the time at which the stream ends; some of its writers mean the length.
     """
+    # a container whose streams start late counts its duration from 0
     late = max(Fraction(0), _fraction(container.get("start_time")))
     whole = _fraction(container.get("duration")) - late
     promised = _promised(raw, container)
     if whole > MAX_SECONDS:
         raise Broken("BAD_DURATION", f"{float(whole):g} seconds, at most {MAX_SECONDS}")
     start = raw.get("start_pts", 0) * _fraction(raw["time_base"])
+    # Matroska's DURATION tag is the end of its last frame: less the start, it is a length
     is_end = not raw.get("duration") and "matroska" in container["format_name"]
     seconds = promised - start if is_end and 0 < start < promised else promised
     return seconds, max(promised, whole)
@@ -278,11 +295,13 @@ def _matrix(raw: dict[str, Any], height: int) -> str:
 
     VP8 has one matrix only, and every player uses it, whatever the container says.
     """
+    # BT.601, the only matrix of the format (RFC 6386, 9.2)
     if raw.get("codec_name") == "vp8":
         return "smpte170m"
     if re.match(r"rgb|bgr|gbr|[a0]rgb|[a0]bgr|pal8", raw.get("pix_fmt", "")):
         return RGB
     named = raw.get("color_space", "unknown")
+    # H.273 names; those left out are constant-luminance or XYZ, which swscale does not convert
     if named in _MATRICES:
         return str(named)
     return "bt709" if height >= 720 else "smpte170m"
@@ -290,6 +309,7 @@ def _matrix(raw: dict[str, Any], height: int) -> str:
 
 def _full_range(raw: dict[str, Any]) -> bool:
     """Whether black is 0; where the file does not say, ffmpeg writes only grey ones so."""
+    # J formats are ffmpeg's old names for full range
     if raw.get("color_range") in ("pc", "tv"):
         return bool(raw["color_range"] == "pc")
     return re.match(r"gray|yuvj", raw.get("pix_fmt", "")) is not None

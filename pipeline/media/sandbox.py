@@ -55,10 +55,12 @@ class Exit:
 
     @property
     def out_of_memory(self) -> bool:
+        """Whether an allocation failed under the bound of address space."""
         return "Cannot allocate memory" in self.stderr or "ENOMEM" in self.stderr
 
     @property
     def out_of_time(self) -> bool:
+        """Whether wall or CPU time ran out."""
         return self.stopped == "time" or -self.status in (
             signal.SIGXCPU,
             signal.SIGKILL,
@@ -73,6 +75,8 @@ def opened(path: Path) -> Iterator[int]:
     UserError for a file that this user may not read.
     """
     try:
+        # O_NONBLOCK: opening a FIFO would wait for its writer; O_NOFOLLOW: no link is followed,
+        # checked and opened at once
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise Broken("MISSING", f"{path.name} is not there") from error
@@ -81,10 +85,11 @@ def opened(path: Path) -> Iterator[int]:
     except OSError as error:
         raise Broken("NOT_A_FILE", f"{path.name} is no regular file") from error
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        # checked on the descriptor, not on the path: what was checked is what is read
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise Broken("NOT_A_FILE", f"{path.name} is no regular file")
-        if os.geteuid() == 0 and not (found.st_uid == 0 or found.st_mode & stat.S_IROTH):
+        if os.geteuid() == 0 and not (status.st_uid == 0 or status.st_mode & stat.S_IROTH):
             raise _unreadable(path)  # inside, root has no rights but those of the file's mode
         yield descriptor
     finally:
@@ -102,17 +107,22 @@ class Outlet:
     that holds until the sink returns; more than `max_bytes` ends the run.
     """
 
-    def __init__(self, sink: Callable[[memoryview], None], *, piece: int, max_bytes: int) -> None:
+    def __init__(
+        self, sink: Callable[[memoryview], None], *, piece_nbytes: int, max_bytes: int
+    ) -> None:
         reader, writer = os.pipe()
+        # FileIO objects own the descriptors, so that an exception closes them
         self._reader, self._writer = FileIO(reader, "r"), FileIO(writer, "w")
         self.reader, self.writer = reader, writer
         with contextlib.suppress(PermissionError):  # a user's share of large pipes is bounded
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._sink, self._left = sink, max_bytes
-        self._piece, self._filled = memoryview(bytearray(piece)), 0
+        self._piece = memoryview(bytearray(piece_nbytes))
+        self._filled = 0
 
     def take(self) -> bool:
         """Read once and feed the sink; False at the end. OverflowError beyond `max_bytes`."""
+        # read into what is left of the piece: no bytes are copied between the pipe and the sink
         count = os.readv(self.reader, [self._piece[self._filled :]])
         self._filled += count
         self._left -= count
@@ -128,6 +138,7 @@ class Outlet:
         self._writer.close()
 
     def close(self) -> None:
+        """Close both ends."""
         self._writer.close()
         self._reader.close()
 
@@ -150,9 +161,12 @@ def run(
         errors = stack.enter_context(tempfile.TemporaryFile())
         info = stack.enter_context(tempfile.TemporaryFile())
         for outlet in outlets:
+            # closed in any case: an outlet belongs to one run
             stack.callback(outlet.close)
         calls = confinement.filter_file()
         filters = [stack.enter_context(calls).fileno()] if calls else []
+        # besides rlimits, memory is bounded by pixels (pipeline.media.probe) and by the decoders'
+        # own checks
         limits = Limits(
             address_space=MAX_ADDRESS_SPACE,
             written=MAX_WRITTEN,
@@ -161,6 +175,7 @@ def run(
         )
         before = confinement.prefix(command[0], limits, inputs, (*filters, -1)[0], info.fileno())
         writers = [outlet.writer for outlet in outlets]
+        # a session of its own: the whole process group can be killed by one number
         child = subprocess.Popen(
             [*before, *command],
             stdin=subprocess.DEVNULL,
@@ -171,6 +186,7 @@ def run(
             start_new_session=True,
             pass_fds=[*writers, *pass_fds, *inputs, *filters, info.fileno()],
         )
+        # the parent's copies: an outlet ends when the child's last copy is closed
         for outlet in outlets:
             outlet.close_writer()
         deadline = time.monotonic() + seconds
@@ -186,6 +202,7 @@ def run(
 def _status(child: subprocess.Popen[bytes]) -> int:
     """The program's own exit status: bubblewrap says 128 and the signal's number."""
     status = child.returncode
+    # a shell's convention, which bubblewrap follows
     is_signal = confinement.kind() == "namespaces" and 128 < status <= 128 + signal.NSIG
     return 128 - status if is_signal else status
 
@@ -205,6 +222,8 @@ def _drain(outlets: Sequence[Outlet], deadline: float) -> str:
     for reader in running:
         poll.register(reader, select.POLLIN | select.POLLHUP)
     while running:
+        # one deadline for all reads, not a timeout per read: a trickle of bytes cannot prolong a
+        # run
         left = deadline - time.monotonic()
         ready = poll.poll(left * 1000) if left > 0 else []
         if not ready:
@@ -231,11 +250,14 @@ def _wait(child: subprocess.Popen[bytes], deadline: float) -> str:
 def _kill(child: subprocess.Popen[bytes], info: IO[bytes]) -> None:
     """End all of it: the first process of a namespace takes the others along, and is waited for."""
     if child.poll() is None:
+        # bubblewrap writes the pid of the namespace's first process; killing that one ends all
+        # inside
         info.seek(0)
         with contextlib.suppress(ValueError, KeyError, ProcessLookupError):
             os.kill(json.loads(info.read())["child-pid"], signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(5)
+    # without namespaces, or where bubblewrap wrote nothing yet: the process group
     if child.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -243,8 +265,10 @@ def _kill(child: subprocess.Popen[bytes], info: IO[bytes]) -> None:
 
 
 def _tail(errors: IO[bytes]) -> str:
+    # the last bytes: a flood of warnings stands before what ended the program
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - STDERR_KEPT))
-    said = errors.read().decode(errors="replace").strip()
-    said = _INPUT.sub("the file", _ADDRESS.sub("", said))  # the same in every run
-    return "\n".join(map(escaped, said.splitlines()))
+    message = errors.read().decode(errors="replace").strip()
+    # addresses and descriptors differ from run to run, details of refusals must not
+    message = _INPUT.sub("the file", _ADDRESS.sub("", message))  # the same in every run
+    return "\n".join(map(escaped, message.splitlines()))

@@ -40,15 +40,15 @@ def decode_images(
     paths: Sequence[Path], quality: int, shape: Shape
 ) -> list[Decoded | MediaRefusal]:
     """Each image as one JPEG frame, or why it is refused; in the order of the paths."""
-    found: list[Decoded | MediaRefusal] = []
-    while len(found) < len(paths):
-        found += _ask(paths[len(found) :][:TOGETHER], quality, shape)
-    return found
+    outcomes: list[Decoded | MediaRefusal] = []
+    while len(outcomes) < len(paths):
+        outcomes += _ask(paths[len(outcomes) :][:TOGETHER], quality, shape)
+    return outcomes
 
 
 def _ask(paths: Sequence[Path], quality: int, shape: Shape) -> list[Decoded | MediaRefusal]:
     """The answers of one child: at least one, and none that it may not have come to give."""
-    said = bytearray()
+    output = bytearray()
     with ExitStack() as stack:
         files, gone = _opened(paths, stack)
         if not files:
@@ -56,7 +56,10 @@ def _ask(paths: Sequence[Path], quality: int, shape: Shape) -> list[Decoded | Me
         request = stack.enter_context(tempfile.TemporaryFile())
         request.write(json.dumps([files, quality, asdict(shape)]).encode())
         request.flush()
-        outlet = sandbox.Outlet(said.extend, piece=1 << 20, max_bytes=MAX_ANSWER * len(files))
+        # the child answers on standard output, the outlet of the run
+        outlet = sandbox.Outlet(
+            output.extend, piece_nbytes=1 << 20, max_bytes=MAX_ANSWER * len(files)
+        )
         end = sandbox.run(
             [sys.executable, "-I", "-c", _CHILD, str(_ROOT), str(request.fileno())],
             seconds=FIRST_SECONDS + MORE_SECONDS * len(files),
@@ -65,7 +68,8 @@ def _ask(paths: Sequence[Path], quality: int, shape: Shape) -> list[Decoded | Me
         )
     if end.status == 1 and not end.stopped:  # an exception of ours: no image is to blame
         raise RuntimeError(f"the image child failed: {end.stderr}")
-    answers = _answers(bytes(said), len(files))
+    # answers up to the first that is not whole
+    answers = _answers(bytes(output), len(files))
     if end.status == 0 and not end.stopped and len(answers) == len(files):
         return answers
     if len(answers) == len(files):  # it fell after its last word: that one is not believed
@@ -75,6 +79,7 @@ def _ask(paths: Sequence[Path], quality: int, shape: Shape) -> list[Decoded | Me
     return answers
 
 
+# descriptors pass into the child by inheritance: it opens nothing by name
 def _opened(paths: Sequence[Path], stack: ExitStack) -> tuple[list[int], MediaRefusal]:
     """The files up to the first that cannot be opened, and what is to be said of that one."""
     files: list[int] = []
@@ -86,19 +91,21 @@ def _opened(paths: Sequence[Path], stack: ExitStack) -> tuple[list[int], MediaRe
     return files, MediaRefusal(code="MEDIA_MISSING", detail="")
 
 
-def _answers(said: bytes, count: int) -> list[Decoded | MediaRefusal]:
+def _answers(output: bytes, count: int) -> list[Decoded | MediaRefusal]:
     """The whole answers in what a child said, in their order."""
-    stream, found = io.BytesIO(said), list[Decoded | MediaRefusal]()
-    while len(found) < count:
+    stream = io.BytesIO(output)
+    answers = list[Decoded | MediaRefusal]()
+    while len(answers) < count:
         try:
-            found.append(_read(stream))
+            answers.append(_read(stream))
         # a child that a picture took over may say anything
         except (ValueError, KeyError, TypeError, AttributeError, AssertionError, EOFError):
             break
-    return found
+    return answers
 
 
 def _read(stream: io.BytesIO) -> Decoded | MediaRefusal:
+    # a header line, then as many bytes as it says
     value = json.loads(stream.readline())
     if "code" in value:
         return MediaRefusal(**value)
@@ -121,6 +128,7 @@ def _refused(end: sandbox.Exit) -> MediaRefusal:
 
 def serve(request: int) -> None:
     """The child's end: answer every file of the request on standard output."""
+    # the file was written through this very descriptor: back to its start
     os.lseek(request, 0, os.SEEK_SET)
     with os.fdopen(request, "rb") as file:
         files, quality, shape = json.load(file)
@@ -134,15 +142,16 @@ def serve(request: int) -> None:
 def _answer(descriptor: int, quality: int, shape: Shape) -> bytes:
     try:
         with os.fdopen(descriptor, "rb") as file:
-            found = decode_picture(file, quality, shape)
+            decoded = decode_picture(file, quality, shape)
     except Broken as broken:
         return _line(broken)
     except MemoryError:
         return _line(Broken("TOO_MUCH_MEMORY", "more than the sandbox allows"))
     except Exception as error:  # Pillow's readers raise whatever hostile bytes lead them to
         return _line(Broken("UNDECODABLE", f"{type(error).__name__}: {error}"))
-    frame = found.frames[0]
-    value = asdict(replace(found, frames=())) | {"nbytes": len(frame)}
+    frame = decoded.frames[0]
+    # the frame follows as bytes: base64 would cost a third more
+    value = asdict(replace(decoded, frames=())) | {"nbytes": len(frame)}
     return json.dumps(value).encode() + b"\n" + frame
 
 

@@ -22,7 +22,10 @@ Pixels = NDArray[np.uint8]
 MAX_SCANS = 64  # each one goes over all of the picture; the usual progressive JPEG has ten
 MAX_FILL = 16  # zeros that an encoder may leave at the end of the last scan
 _COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-_SOI, _EOI, _SOS, _SOF2 = 0xD8, 0xD9, 0xDA, 0xC2
+_SOI = 0xD8
+_EOI = 0xD9
+_SOS = 0xDA
+_SOF2 = 0xC2
 _APP0, _APP14 = 0xE0, 0xEE  # JFIF and Adobe: they say what the colours are
 _TABLES = (0xDB, 0xDD, *range(0xC0, 0xD0))  # and frames
 _JFIF = b"\0\x10JFIF\0"
@@ -37,8 +40,8 @@ def decode_jpeg(data: bytes, mode: str) -> Pixels:
     Raises Broken: TRUNCATED, DAMAGED or UNDECODABLE.
     """
     pixels = _decoded(data, _COLOURS[mode])
-    if found := brightness_step(pixels):
-        raise Broken("DAMAGED", f"from row {found[0]} on all is off by {found[1]} levels")
+    if step := brightness_step(pixels):
+        raise Broken("DAMAGED", f"from row {step[0]} on all is off by {step[1]} levels")
     return pixels
 
 
@@ -46,10 +49,12 @@ def _decoded(data: bytes, colours: str) -> Pixels:
     try:
         return _strictly(data, colours)
     except Broken:
+        # refused as it is: perhaps for what stands beside the picture
         tidied = tidy(data)
     try:
         return _strictly(tidied, colours)
     except Broken as broken:
+        # a zero byte at the end may be the scan's own: tried once more with one kept
         if broken.refusal.code != "MEDIA_TRUNCATED":
             raise
     return _strictly(tidy(data, keep=1), colours)
@@ -64,17 +69,20 @@ def _strictly(data: bytes, colours: str) -> Pixels:
 
 
 def _broken(error: ValueError) -> Broken:
-    said = str(error)
-    if "remature end" in said:
-        return Broken("TRUNCATED", said)
-    return Broken("DAMAGED" if "Corrupt" in said else "UNDECODABLE", said)
+    # libjpeg's messages: "Premature end of JPEG file", "Corrupt JPEG data: ..."
+    message = str(error)
+    if "remature end" in message:
+        return Broken("TRUNCATED", message)
+    return Broken("DAMAGED" if "Corrupt" in message else "UNDECODABLE", message)
 
 
 def scans(data: bytes) -> int:
     """How many scans the picture's segments begin, counted without decoding any."""
     count, at = 0, 2
     while (mark := _MARK.search(data, at)) and mark[1][0] != _EOI:
-        code, at = mark[1][0], mark.end()
+        # marker codes are found by search, segments are skipped by their lengths
+        code = mark[1][0]
+        at = mark.end()
         if code <= 1 or 0xD0 <= code <= _SOI:  # these stand alone
             continue
         count += code == _SOS
@@ -89,11 +97,15 @@ def tidy(data: bytes, keep: int = 0) -> bytes:
     end but for the first `keep` of them, which may be the scan's own last byte. A JFIF version is
     1.1, and the range of a sequential scan, which some cameras leave at 0, is what it must be.
     """
-    kept, at, sequential = [data[:2]], 2, True
+    kept = [data[:2]]
+    at = 2
+    sequential = True
     while (mark := _MARK.search(data, at)) and mark[1][0] != _EOI:
-        code, at = mark[1][0], mark.end()
+        code = mark[1][0]
+        at = mark.end()
         if code <= 1 or 0xD0 <= code <= _SOI:  # these stand alone
             continue
+        # a length counts itself, two bytes, but not the marker
         segment = data[at : at + int.from_bytes(data[at : at + 2], "big")]
         at += max(len(segment), 2)
         sequential &= code != _SOF2
@@ -102,8 +114,11 @@ def tidy(data: bytes, keep: int = 0) -> bytes:
         elif code == _APP0 and segment.startswith(_JFIF):
             kept += [b"\xff", mark[1], _JFIF, b"\1\1", segment[9:]]
         elif code == _SOS:
+            # entropy-coded data end at the first marker that is neither a stuffed zero nor a
+            # restart
             end = _SCAN_END.search(data, at)
             stop = end.start() if end else len(data)
+            # spectral selection 0..63, no successive approximation: what a sequential scan must say
             head = segment[:-3] + b"\x00\x3f\x00" if sequential else segment
             is_last = end is not None and end[0][-1] == _EOI
             scan = _FILL.sub(bytes(keep), data[at:stop]) if is_last else data[at:stop]

@@ -55,11 +55,14 @@ def compiled() -> bytes:
     library = _library()
     if library is None:
         return b""
+    # the default of the filter: ENOSYS, not a kill, so that C libraries fall back to older calls
     state = library.seccomp_init(_ERRNO | errno.ENOSYS)
     try:
         for name in _ALLOWED:
             _allow(library, state, name)
+        # threads may be made, processes not: clone with CLONE_THREAD set
         _allow(library, state, "clone", (0, _MASKED_EQUAL, _CLONE_THREAD, _CLONE_THREAD))
+        # terminal questions, which C libraries ask of any output
         for request in (_TERMINAL_MODE, _TERMINAL_SIZE):
             _allow(library, state, "ioctl", (1, _EQUAL, request, 0))
         for option in _PRCTL:
@@ -81,6 +84,7 @@ def _library() -> ctypes.CDLL | None:
         except OSError:
             continue
         if library:
+            # without a prototype ctypes cuts pointers to 32 bits
             library.seccomp_init.restype = ctypes.c_void_p
             library.seccomp_init.argtypes = [ctypes.c_uint32]
             library.seccomp_release.argtypes = [ctypes.c_void_p]
@@ -100,6 +104,7 @@ def _allow(
     library: ctypes.CDLL, state: int, name: str, compare: tuple[int, int, int, int] | None = None
 ) -> None:
     """Let a call pass, under a condition on an argument if one is given."""
+    # libseccomp's number for another architecture's call is negative
     number = library.seccomp_syscall_resolve_name(name.encode())
     if number < 0:  # no call of this architecture
         return

@@ -21,6 +21,7 @@ from mixtures.manifest.contents import Choices
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
+from mixtures.selection.leak_counts import MatchRow
 from shards.errors import UserError
 from shards.extents import Extents, Place, pair
 from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES
@@ -60,7 +61,7 @@ class Build:
     clips: dict[str, dict[str, Any]]
     pairs: list[dict[str, Any]]
     leaks: list[dict[str, Any]]
-    matches: list[dict[str, Any]]
+    matches: list[MatchRow]
     tools: tuple[str, ...]
 
     @property
@@ -73,7 +74,12 @@ class Build:
         """Every conversation that the plan may draw, source by source."""
         tables = zip(self.manifest.names, self.manifest.tables, strict=True)
         samples = ((name, key.tobytes().hex()) for name, table in tables for key in table["key"])
-        return [one for sample in samples for one in conversations(self.manifest, sample)]
+        # a joined sample counts as the conversations that it was joined from
+        return [
+            conversation
+            for sample in samples
+            for conversation in conversations(self.manifest, sample)
+        ]
 
     @cached_property
     def chosen_clips(self) -> list[dict[str, Any]]:
@@ -83,6 +89,7 @@ class Build:
         return [self.clips[clip_id] for clip_id in sorted(names)]
 
     @cached_property
+    # refused while planning or decoding: refusals of admission have no key
     def verdicts(self) -> dict[Name, str]:
         """Code of each admitted sample that was refused."""
         return {
@@ -94,11 +101,11 @@ class Build:
     @cached_property
     def users(self) -> dict[str, list[Name]]:
         """The samples that name a clip."""
-        found = defaultdict(list)
+        names = defaultdict(list)
         for name, row in self.samples.items():
             for clip_id in dict.fromkeys(row["clip_ids"]):
-                found[clip_id].append(name)
-        return found
+                names[clip_id].append(name)
+        return names
 
 
 def conversations(manifest: Manifest, sample: Name) -> list[Name]:
@@ -109,6 +116,7 @@ def conversations(manifest: Manifest, sample: Name) -> list[Name]:
 def load_build(out: str, pool_url: str) -> Build:
     """Read a folder written by `build`; UserError names the file that is missing or astray."""
     store = Store(out)
+    # a folder half built is told before the pool is read
     manifest = _published(store)
     books, tables = read_books(store)
     drawn = Draws(manifest).samples(0, manifest.length)
@@ -117,9 +125,10 @@ def load_build(out: str, pool_url: str) -> Build:
     revisions = manifest.revisions
     compared = _compared(pool, revisions)
     admitted = _admitted(pool, revisions)
+    # conversations stay in their column: only the few that are shown are parsed
     samples = admitted.drop_columns(["turns"]).to_pylist()
     decoded = pool.receipts("decode")
-    wanted = {clip_id for row in samples for clip_id in row["clip_ids"]}
+    clip_ids = {clip_id for row in samples for clip_id in row["clip_ids"]}
     clips = pool.table(decoded, "index/clips", CLIPS).to_pylist()
     build = Build(
         out=out,
@@ -127,18 +136,25 @@ def load_build(out: str, pool_url: str) -> Build:
         books=books,
         refused=tables["refused.parquet"].to_pylist(),
         source_at=np.array([number[sample.source] for sample in drawn], np.int64),
+        # how often each conversation stands in the draw order
         drawn=Counter(
-            one for sample in drawn for one in conversations(manifest, (sample.source, sample.key))
+            conversation
+            for sample in drawn
+            for conversation in conversations(manifest, (sample.source, sample.key))
         ),
         shards=_shards(store, manifest),
         pool=pool,
         samples={(row["source"], row["key"]): row | {"at": n} for n, row in enumerate(samples)},
         turns=admitted["turns"],
-        clips={row["clip_id"]: row for row in clips if row["clip_id"] in wanted},
-        pairs=_facts(pool.table(compared, "clusters", PAIRS), {"clip_a": wanted, "clip_b": wanted}),
-        leaks=_facts(_leaks(pool, compared, manifest.contents.recipe), {"clip_id": wanted}),
+        clips={row["clip_id"]: row for row in clips if row["clip_id"] in clip_ids},
+        pairs=_facts(
+            pool.table(compared, "clusters", PAIRS), {"clip_a": clip_ids, "clip_b": clip_ids}
+        ),
+        leaks=_facts(_leaks(pool, compared, manifest.contents.recipe), {"clip_id": clip_ids}),
         matches=tables["leaks.parquet"].to_pylist(),
-        tools=tuple(sorted({each.tools for each in decoded if wanted & set(each.inputs)})),
+        tools=tuple(
+            sorted({decoding.tools for decoding in decoded if clip_ids & set(decoding.inputs)})
+        ),
     )
     _check_pool(build)
     return build
@@ -158,6 +174,7 @@ def _shards(store: Store, manifest: Manifest) -> int:
     if not store.exists("shards/receipt.json"):
         return 0
     receipt = read_receipt(Store(f"{store.url.rstrip('/')}/shards"))
+    # shards may be of an earlier manifest where a build was killed between the two
     if receipt["manifest_id"] != manifest.manifest_id:
         where = store.path("shards/receipt.json")
         raise UserError(f"{where}: shards of another manifest; run build again, or remove them")
@@ -174,7 +191,8 @@ def _check_pool(build: Build) -> None:
     for name in build.chosen:
         row = build.samples.get(name)
         if row is None or not build.clips.keys() >= set(row["clip_ids"]):
-            url, (source, key) = build.pool.store.url, name
+            url = build.pool.store.url
+            source, key = name
             raise UserError(f"{url}: lacks sample {key} of {source!r}; is --pool the right one?")
 
 
@@ -183,6 +201,7 @@ def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:
     found = [
         receipt
         for receipt in pool.receipts("compare")
+        # a comparison over more sources holds the pairs of these too
         if revisions.items() <= receipt.parameters["sources"].items()
     ]
     if not found:
@@ -193,21 +212,23 @@ def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:
 def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Choices) -> pa.Table:
     """Matches of clips with the recipe's held-out sets, and with its leak index."""
     held_out = pa.array(recipe.held_out, pa.string())
-    own = pool.table(compared, "leaks", LEAKS)
+    matched_clips = pool.table(compared, "leaks", LEAKS)
     index = None if recipe.leaks is None else recipe.leaks.index
     by_table = defaultdict(list)
-    for one in pool.receipts("leak_media"):
-        if one.parameters["index"] == index:
-            by_table[one.inputs].append(one)
-    matched = [one for found in by_table.values() for one in latest(found)]
-    own = own.filter(pc.is_in(own["benchmark"], value_set=held_out))
-    return pa.concat_tables([own, pool.table(matched, "leaks", LEAKS)])
+    # a table that was compared with the index again, by a later version, counts once
+    for receipt in pool.receipts("leak_media"):
+        if receipt.parameters["index"] == index:
+            by_table[receipt.inputs].append(receipt)
+    matched = [receipt for receipts in by_table.values() for receipt in latest(receipts)]
+    matched_clips = matched_clips.filter(pc.is_in(matched_clips["benchmark"], value_set=held_out))
+    return pa.concat_tables([matched_clips, pool.table(matched, "leaks", LEAKS)])
 
 
-def _facts(table: pa.Table, within: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
+def _facts(table: pa.Table, allowed: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
     """The rows whose columns hold these values, each once, in the order of their values."""
-    for column, values in within.items():
+    for column, values in allowed.items():
         table = table.filter(pc.is_in(table[column], pa.array(sorted(values), pa.string())))
+    # several comparisons hold the same pair
     by_value = {tuple(row.values()): row for row in table.to_pylist()}
     return [by_value[value] for value in sorted(by_value)]
 
@@ -217,6 +238,7 @@ def frames_of(build: Build, row: Mapping[str, Any]) -> tuple[Clip, list[bytes]]:
     where = f"clips/{row['part']}"
     clip = clip_of(dict(row))
     place = Place(where, row["offset"], row["extent"], row["crc32"])
+    # the member's bytes are checked against the crc32 of the index
     _, payload = pair(Extents(build.pool.store).read(place), where)
     return clip, [bytes(frame) for frame in split_frames([clip], payload, where)[0]]
 
@@ -234,7 +256,9 @@ class Share:
 
 
 def shares(
-    names: Sequence[str], stages: Sequence[tuple[int, Sequence[int]]], at: NDArray[np.int64]
+    sources: Sequence[str],
+    stages: Sequence[tuple[int, Sequence[int]]],
+    source_at: NDArray[np.int64],
 ) -> list[Share]:
     """Requested against realised; the furthest any prefix and any window strays from its share.
 
@@ -242,14 +266,18 @@ def shares(
     shares). Ratios hold in each stage: a prefix begins with its stage, a window of WINDOW positions
     (or all) lies in one.
     """
-    ends = [*(start for start, _ in stages[1:]), len(at)]
-    pieces = [(at[start:end], asked) for (start, asked), end in zip(stages, ends, strict=True)]
-    found, total = [], max(1, len(at))
-    for i, name in enumerate(names):
-        wanted = sum(len(piece) * Fraction(asked[i], sum(asked)) for piece, asked in pieces)
-        astray = [_astray(piece == i, asked[i], sum(asked)) for piece, asked in pieces]
-        count = int(np.count_nonzero(at == i))
-        found.append(
+    ends = [*(start for start, _ in stages[1:]), len(source_at)]
+    # a schedule of ratios: each stage is held against its own shares
+    pieces = [
+        (source_at[start:end], parts) for (start, parts), end in zip(stages, ends, strict=True)
+    ]
+    rows = []
+    total = max(1, len(source_at))
+    for i, name in enumerate(sources):
+        wanted = sum(len(piece) * Fraction(parts[i], sum(parts)) for piece, parts in pieces)
+        astray = [_astray(piece == i, parts[i], sum(parts)) for piece, parts in pieces]
+        count = int(np.count_nonzero(source_at == i))
+        rows.append(
             Share(
                 source=name,
                 requested=Fraction(wanted, total),
@@ -259,25 +287,30 @@ def shares(
                 window=max(window for _, window in astray),
             )
         )
-    return found
+    return rows
 
 
 def _astray(shown: NDArray[np.bool_], share: int, whole: int) -> tuple[Fraction, Fraction]:
     """How far any prefix, and any window, of these positions strays from share / whole."""
     size = min(WINDOW, len(shown))
+    # prefix sums: counts[n] of this source among the first n positions
     counts = np.concatenate([[0], np.cumsum(shown)])
+    # deviation from n * share / whole, scaled by `whole` so that it stays an integer
     ahead = counts * whole - np.arange(len(counts), dtype=np.int64) * share
+    # a window's deviation is the difference of two prefixes' (both scaled)
     moved = ahead[size:] - ahead[: len(ahead) - size]
     return Fraction(int(abs(ahead).max()), whole), Fraction(int(abs(moved).max()), whole)
 
 
-def windowed(at: NDArray[np.int64], sources: int, most: int = 160) -> list[list[float]]:
+def windowed(source_at: NDArray[np.int64], num_sources: int, most: int = 160) -> list[list[float]]:
     """Share of each source in at most `most` windows of equal size, WINDOW positions at least."""
-    size = max(WINDOW, -(-len(at) // most))
-    pieces = [at[start : start + size] for start in range(0, len(at), size)]
+    # ceiling division: at most `most` columns in the chart
+    size = max(WINDOW, -(-len(source_at) // most))
+    pieces = [source_at[start : start + size] for start in range(0, len(source_at), size)]
+    # a short rest would look noisy: it joins the window before it
     if len(pieces) > 1 and len(pieces[-1]) < WINDOW:
         pieces[-2:] = [np.concatenate(pieces[-2:])]
-    counts = [np.bincount(piece, minlength=sources) for piece in pieces]
+    counts = [np.bincount(piece, minlength=num_sources) for piece in pieces]
     return [(count / count.sum()).tolist() for count in counts]
 
 
@@ -291,10 +324,10 @@ class Reason:
     rows: tuple[dict[str, Any], ...]
 
 
-def reasons(refused: Sequence[dict[str, Any]], source: str, most: int) -> list[Reason]:
+def reasons(refusals: Sequence[dict[str, Any]], source: str, most: int) -> list[Reason]:
     """Why this source's records and samples were refused, most frequent first."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in refused:
+    for row in refusals:
         if row["source"] == source:
             groups[row["stage"], row["code"]].append(row)
     found = [

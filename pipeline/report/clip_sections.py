@@ -22,7 +22,10 @@ from shards.sample import Turn, turns_from_json
 
 _EXAMPLES, _EXAMPLES_IN_ALL = 3, 60
 _FRAMES_OF_EXAMPLE, _FRAMES_OF_MEMBER = 12, 3
-_CLUSTERS, _MEMBERS, _PAIRS, _LEAKS = 24, 6, 8, 24
+_CLUSTERS = 24
+_MEMBERS = 6
+_PAIRS = 8
+_LEAKS = 24
 _TURNS, _CHARACTERS = 20, 600
 _CROWDS = 8
 CROWD = 20  # clips that are all copies of each other, beyond which people should look at them
@@ -37,61 +40,68 @@ class Cluster:
 
     @property
     def relations(self) -> tuple[str, ...]:
+        """The kinds of relation among its clips, each once."""
         return tuple(sorted({said(pair) for pair in self.pairs}))
 
 
-def said(pair: Mapping[str, Any]) -> str:
+def said(fact: Mapping[str, Any]) -> str:
     """How two clips are related, and where it is not certain."""
-    relation = str(pair["relation"])
-    return relation if pair["judged"] == "same" else f"{relation}, undecided"
+    relation = str(fact["relation"])
+    return relation if fact["judged"] == "same" else f"{relation}, undecided"
 
 
-def clusters_of(pairs: Sequence[dict[str, Any]]) -> list[Cluster]:
+def clusters_of(pair_rows: Sequence[dict[str, Any]]) -> list[Cluster]:
     """Connected components of the pairs, by their least clip id."""
-    least = components((pair["clip_a"], pair["clip_b"]) for pair in pairs)
+    # union-find over the pairs, by the least clip id of each component
+    least = components((pair["clip_a"], pair["clip_b"]) for pair in pair_rows)
     clips, facts = defaultdict(list), defaultdict(list)
     for clip_id, name in sorted(least.items()):
         clips[name].append(clip_id)
-    for pair in pairs:
+    for pair in pair_rows:
         facts[least[pair["clip_a"]]].append(pair)
     return [Cluster(clips=tuple(clips[name]), pairs=tuple(facts[name])) for name in sorted(clips)]
 
 
-def crowds_of(pairs: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+def crowds_of(pair_rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     """More than CROWD clips each two of which are a pair, each clip in one crowd, largest first.
 
     A copy that is published so often is rare; a template that is taken for one picture is not.
     """
     near: dict[str, set[str]] = defaultdict(set)
-    for pair in pairs:
+    for pair in pair_rows:
         near[pair["clip_a"]].add(pair["clip_b"])
         near[pair["clip_b"]].add(pair["clip_a"])
-    crowds, taken = [], set[str]()
-    for clip in sorted(near, key=lambda each: (-len(near[each]), each)):
+    crowds = []
+    taken = set[str]()
+    # greedy cliques, densest clips first: exact ones are not worth their exponential time here
+    for clip in sorted(near, key=lambda name: (-len(near[name]), name)):
         crowd = [] if clip in taken else [clip]
-        for other in sorted(near[clip] - taken, key=lambda each: (-len(near[each]), each)):
+        for other in sorted(near[clip] - taken, key=lambda name: (-len(near[name]), name)):
             if crowd and near[other].issuperset(crowd):
                 crowd.append(other)
         if len(crowd) > CROWD:
             crowds.append(tuple(sorted(crowd)))
             taken.update(crowd)
-    return sorted(crowds, key=lambda each: (-len(each), each))
+    return sorted(crowds, key=lambda name: (-len(name), name))
 
 
-def _crowd(build: Build, clips: tuple[str, ...]) -> dict[str, Any]:
+def _crowd(build: Build, clip_ids: tuple[str, ...]) -> dict[str, Any]:
     """How many clips a crowd has, and the first of them."""
     shown = [
         _clip(build, clip_id, 1, _letter(n)) | {"uses": _uses(build, clip_id)[:1]}
-        for n, clip_id in enumerate(clips[:_MEMBERS])
+        for n, clip_id in enumerate(clip_ids[:_MEMBERS])
     ]
-    return {"count": len(clips), "members": shown}
+    return {"count": len(clip_ids), "members": shown}
 
 
 def of_every_kind(clusters: Sequence[Cluster], most: int, first: set[str]) -> list[Cluster]:
     """At most `most` of them: kinds of relation take turns, clusters that hold `first` lead."""
     turn: Counter[tuple[str, ...]] = Counter()
     ranked = []
-    for cluster in sorted(clusters, key=lambda each: (first.isdisjoint(each.clips), each.clips)):
+    # so that a page shows each kind of duplicate, not forty of the most frequent kind
+    for cluster in sorted(
+        clusters, key=lambda candidate: (first.isdisjoint(candidate.clips), candidate.clips)
+    ):
         ranked.append((turn[cluster.relations], cluster.relations, cluster))
         turn[cluster.relations] += 1
     ranked.sort(key=lambda entry: entry[:2])
@@ -99,9 +109,10 @@ def of_every_kind(clusters: Sequence[Cluster], most: int, first: set[str]) -> li
 
 
 def examples(build: Build) -> Section:
-    each = max(1, min(_EXAMPLES, _EXAMPLES_IN_ALL // len(build.manifest.names)))
+    """A few samples of every source, with their frames and turns."""
+    per_source = max(1, min(_EXAMPLES, _EXAMPLES_IN_ALL // len(build.manifest.names)))
     by_source = [
-        (source, [_example(build, name) for name in _first_keys(build, source, each)])
+        (source, [_example(build, name) for name in _first_keys(build, source, per_source)])
         for source in build.manifest.names[:_EXAMPLES_IN_ALL]
     ]
     note = (
@@ -119,6 +130,7 @@ def examples(build: Build) -> Section:
 
 def _first_keys(build: Build, source: str, most: int) -> list[Name]:
     """The drawn samples with the least keys: a choice by content, the same on every machine."""
+    # least keys, not a random draw: the page of an equal build is equal
     return sorted(name for name in build.drawn if name[0] == source)[:most]
 
 
@@ -147,7 +159,8 @@ def _pieces(turn: Turn) -> list[tuple[str, str]]:
     pieces = []
     for text, clip in pieces_of(turn):
         pieces += [("text", text)] + ([] if clip is None else [("clip", f"clip {clip + 1}")])
-    left, shown = _CHARACTERS, []
+    left = _CHARACTERS
+    shown = []
     for kind, text in pieces:
         if kind == "text":
             text, cut = text[:left], len(text) - left
@@ -162,6 +175,7 @@ def _clip(build: Build, clip_id: str, most: int, title: str) -> dict[str, Any]:
     row = build.clips[clip_id]
     clip, frames = frames_of(build, row)
     seconds = clip.seconds()
+    # evenly spread over the clip, ends included
     shown = [_frame(frames[i], seconds[i], title, clip.kind) for i in spread(len(frames), most)]
     return {"title": title, "clip_id": clip_id, "pictures": shown,
             "facts": _facts(row, build.manifest), "kept": len(frames)}  # fmt: skip
@@ -174,7 +188,8 @@ def _frame(jpeg: bytes, seconds: float, title: str, kind: str) -> Picture:
 
 
 def _facts(row: Mapping[str, Any], manifest: Manifest) -> list[str]:
-    original, stored = row["source_size"], [row["width"], row["height"]]
+    original = row["source_size"]
+    stored = [row["width"], row["height"]]
     codec, container = row["codec"], row["container"]
     facts = [row["kind"], codec if codec == container else f"{codec} in {container}"]
     facts.append(f"{original[0]} × {original[1]} px")
@@ -188,13 +203,16 @@ def _facts(row: Mapping[str, Any], manifest: Manifest) -> list[str]:
         facts.append(f"{float(Fraction(*row['duration'])):.2f} s")
     if row["rotation"]:
         facts.append(f"rotated by {row['rotation']}°")
+    # facts do not break within themselves where a line of them wraps
     return [fact.replace(" ", "\N{NO-BREAK SPACE}") for fact in facts]
 
 
 def duplicates(build: Build) -> Section:
+    """Clusters of duplicate clips, of every kind of relation."""
     clusters = clusters_of(build.pairs)
-    found = Counter(said(pair) for pair in build.pairs)
+    relations = Counter(said(pair) for pair in build.pairs)
     refused = {name for name, code in build.verdicts.items() if code.startswith("DUPLICATE_")}
+    # clusters whose samples were refused are what people want to check first
     lead = {clip for name in refused if name in build.samples
             for clip in build.samples[name]["clip_ids"]}  # fmt: skip
     shown = [_cluster(build, cluster) for cluster in of_every_kind(clusters, _CLUSTERS, lead)]
@@ -211,7 +229,7 @@ def duplicates(build: Build) -> Section:
         clusters=shown,
         crowds=[_crowd(build, clips) for clips in crowds_of(build.pairs)[:_CROWDS]],
         total=len(clusters),
-        relations=[(f"{relation} pairs", count) for relation, count in sorted(found.items())],
+        relations=[(f"{relation} pairs", count) for relation, count in sorted(relations.items())],
         refused=len(refused),
     )
 
@@ -255,6 +273,7 @@ def _uses(build: Build, clip_id: str) -> list[dict[str, Any]]:
 
 
 def leaks(build: Build) -> Section:
+    """Matches with evaluation data, clip by clip, and counted by benchmark."""
     rows = [
         row | _clip(build, row["clip_id"], _FRAMES_OF_MEMBER, "training clip")
         | {"uses": _uses(build, row["clip_id"])}

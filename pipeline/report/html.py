@@ -39,6 +39,7 @@ class Section:
 
 def section(title: str, note: str, macro: str, *, group: str = "", **values: Any) -> Section:
     """The section that a macro of templates/sections.html makes of these values."""
+    # templates hold markup only; what is shown was computed before
     module = _ENVIRONMENT.get_template("sections.html").module
     return Section(title=title, note=note, body=getattr(module, macro)(**values), group=group)
 
@@ -68,6 +69,7 @@ class Picture:
 def picture(jpeg: bytes, alt: str, caption: str = "") -> Picture:
     """A thumbnail of one of our own frames, at most THUMBNAIL pixels, never enlarged."""
     with Image.open(io.BytesIO(jpeg)) as opened:
+        # draft: libjpeg decodes at an eighth, a quarter or a half, close above the thumbnail
         opened.draft("RGB", THUMBNAIL)
         image = opened.convert("RGB")
     image.thumbnail(THUMBNAIL)
@@ -79,7 +81,7 @@ def picture(jpeg: bytes, alt: str, caption: str = "") -> Picture:
 
 def runs(sections: Sequence[Section]) -> list[tuple[str, list[Section]]]:
     """Neighbouring sections of one group together."""
-    return [(name, list(found)) for name, found in groupby(sections, key=lambda one: one.group)]
+    return [(name, list(parts)) for name, parts in groupby(sections, key=lambda part: part.group)]
 
 
 def percent(share: Any) -> str:
@@ -89,6 +91,7 @@ def percent(share: Any) -> str:
 
 def size(nbytes: int) -> str:
     """Bytes in the unit that leaves one to four digits."""
+    # powers of 1024, chosen so that one to four digits stand before the unit
     step = min((max(nbytes, 1).bit_length() - 1) // 10, len(_UNITS) - 1)
     return f"{nbytes / 1024**step:.{1 if step else 0}f} {_UNITS[step]}"
 
@@ -97,6 +100,7 @@ def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).with_name("templates"))
     made = Environment(
         loader=loader,
+        # a value that a template misspells is an error, not an empty place
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -51,17 +51,17 @@ def write_report(out: str, pool_url: str) -> str:
 def write_failure(
     out: str,
     name: str,
-    error: str,
+    message: str,
     books: Sequence[Books],
-    refused: pa.Table,
+    refusals: pa.Table,
     licences: Mapping[str, str],
 ) -> None:
     """Write the page of a build that ended with an error: what it was, and the books so far."""
     note = "The counts below go as far as the build did."
-    facts = [("error", line) for line in error.split("\n")]
+    facts = [("error", line) for line in message.split("\n")]
     ended = section("The build ended with an error", note, "facts", group=name, facts=facts)
-    accounts = books_section(books, refused.to_pylist(), licences, name)
-    summary = [("refused", f"{len(refused):,}")]
+    accounts = books_section(books, refusals.to_pylist(), licences, name)
+    summary = [("refused", f"{len(refusals):,}")]
     write_page(f"{out.rstrip('/')}/report.html", name, [ended, accounts], summary)
 
 
@@ -70,6 +70,7 @@ def curves_section(
 ) -> Section:
     """Loss curves: for each name its (step, loss) points in the order of steps."""
     rows = [_curve(name, points) for name, points in series.items()]
+    # a run that diverged at once has no finite loss
     drawable = any(isfinite(loss) for points in series.values() for _, loss in points)
     told = "; ".join(f"{row['name']} ends at {row['last']}" for row in rows)
     chart = charts.curves(series, f"{title}: {told}") if drawable else Markup("")
@@ -78,6 +79,7 @@ def curves_section(
 
 def _curve(name: str, points: Sequence[tuple[int, float]]) -> dict[str, str | int]:
     """What is said of one curve beside its line; the last value is a mean of its last tenth."""
+    # the last tenth: a single step's loss says little
     tail = [loss for _, loss in points[-max(1, len(points) // 10) :]]
     return {
         "name": name,
@@ -103,9 +105,9 @@ class ScoreRow:
     floors: Mapping[str, float]
 
 
-def scores_section(title: str, rows: Sequence[ScoreRow], note: str) -> Section:
+def scores_section(title: str, scores: Sequence[ScoreRow], note: str) -> Section:
     """Accuracy by question type beside its floors, as a chart and as a table."""
-    floors = list(dict.fromkeys(chain.from_iterable(row.floors for row in rows)))
+    floors = list(dict.fromkeys(chain.from_iterable(row.floors for row in scores)))
     dots = [
         charts.Dot(
             name=row.name,
@@ -114,11 +116,11 @@ def scores_section(title: str, rows: Sequence[ScoreRow], note: str) -> Section:
             high=row.high,
             marks=tuple(row.floors.get(name) for name in floors),
         )
-        for row in rows
+        for row in scores
     ]
-    told = "; ".join(f"{row.name} {row.accuracy:.2f}" for row in rows)
+    told = "; ".join(f"{row.name} {row.accuracy:.2f}" for row in scores)
     chart = charts.dots(dots, f"{title}: {told}")
-    return section(title, note, "scores", chart=chart, rows=rows, floors=floors)
+    return section(title, note, "scores", chart=chart, rows=scores, floors=floors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,7 @@ class PlantedRow:
 
     @property
     def is_right(self) -> bool:
+        """Whether the code is the expected one, or none was expected and none came."""
         return self.expected == self.found
 
 
@@ -146,22 +149,25 @@ class Recall:
 
     @property
     def precision(self) -> float:
+        """Rightly refused among the refused."""
         return self.found / (self.found + self.false) if self.found + self.false else 1.0
 
     @property
     def recall(self) -> float:
+        """Rightly refused among those to be refused."""
         return self.found / self.expected if self.expected else 1.0
 
 
-def recall_of(rows: Sequence[PlantedRow]) -> Recall:
+def recall_of(planted: Sequence[PlantedRow]) -> Recall:
     """Count the rows; a refusal under another code than expected is a false one."""
+    # a refusal under the wrong code is neither found nor harmless
     return Recall(
-        expected=sum(bool(row.expected) for row in rows),
-        found=sum(row.is_right and bool(row.found) for row in rows),
-        false=sum(not row.is_right and bool(row.found) for row in rows),
+        expected=sum(bool(row.expected) for row in planted),
+        found=sum(row.is_right and bool(row.found) for row in planted),
+        false=sum(not row.is_right and bool(row.found) for row in planted),
     )
 
 
-def planted_section(title: str, rows: Sequence[PlantedRow], note: str) -> Section:
+def planted_section(title: str, planted: Sequence[PlantedRow], note: str) -> Section:
     """Planted trouble: the code expected, the code found, and what that adds up to."""
-    return section(title, note, "planted", rows=rows, total=recall_of(rows), meanings=CODES)
+    return section(title, note, "planted", rows=planted, total=recall_of(planted), meanings=CODES)

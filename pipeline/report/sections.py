@@ -35,24 +35,26 @@ def sections_of(build: Build) -> list[Section]:
 
 def build_summary(build: Build) -> list[tuple[str, str]]:
     """What a page about this build says first."""
+    # refused records never became samples: both are what was read
     read = sum(account.samples + account.records_refused for account in build.books)
-    found = _shares(build)
+    rows = _shares(build)
     return [
         ("samples and records read", number(read)),
         ("refused", number(len(build.refused))),
         ("chosen", number(len(build.chosen))),
         ("positions drawn", number(len(build.source_at))),
-        ("samples off the ratio, at most", f"{float(max(s.prefix for s in found)):.2f}"),
+        ("samples off the ratio, at most", f"{float(max(s.prefix for s in rows)):.2f}"),
     ]
 
 
 def _shares(build: Build) -> list[Share]:
     stages = build.manifest.contents.schedule.stages
-    asked = [(stage.start, stage.shares) for stage in stages]
-    return shares(build.manifest.names, asked, build.source_at)
+    parts = [(stage.start, stage.shares) for stage in stages]
+    return shares(build.manifest.names, parts, build.source_at)
 
 
 def identity(build: Build) -> Section:
+    """What was built, of what, and with which tools."""
     clips = build.chosen_clips
     stored = sum(row["extent"] for row in clips)
     totals = asdict(build.manifest.contents.totals)
@@ -78,30 +80,32 @@ def _listed(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def _frame_count(clips: Sequence[Mapping[str, Any]]) -> int:
-    return sum(len(row["pts"]) for row in clips)
+def _frame_count(rows: Sequence[Mapping[str, Any]]) -> int:
+    return sum(len(row["pts"]) for row in rows)
 
 
 def books(build: Build) -> Section:
+    """The accounts of every source and the reasons of its refusals."""
     licence = {source.name: source.licence for source in build.manifest.contents.sources}
     return books_section(build.books, build.refused, licence, build.name)
 
 
 def books_section(
     books: Sequence[Books],
-    refused: Sequence[dict[str, Any]],
+    refusals: Sequence[dict[str, Any]],
     licence: Mapping[str, str],
     group: str,
 ) -> Section:
     """The accounts of every source beside the refusals (rows of REFUSED) that explain them."""
-    written = Counter(row["source"] for row in refused)
+    # the refusals are counted anew from their table, and held against the books
+    written = Counter(row["source"] for row in refusals)
     accounts = [
         {
             "books": account,
             "balances": account.chosen == account.admitted - account.not_chosen
             and written[account.source]
             == account.records_refused + account.samples_refused + account.not_chosen,
-            "reasons": reasons(refused, account.source, _DETAILS),
+            "reasons": reasons(refusals, account.source, _DETAILS),
         }
         for account in books
     ]
@@ -122,14 +126,17 @@ def books_section(
 
 
 def ratio(build: Build) -> Section:
-    found, length = _shares(build), len(build.source_at)
-    requested = [float(share.requested) for share in found]
-    told = "; ".join(f"{s.source} {percent(s.realised)}" for s in found)
+    """Requested against realised shares, over the draw order."""
+    rows = _shares(build)
+    length = len(build.source_at)
+    requested = [float(share.requested) for share in rows]
+    told = "; ".join(f"{s.source} {percent(s.realised)}" for s in rows)
     chart = charts.bands(
-        windowed(build.source_at, len(found)), requested, length, f"Realised shares: {told}"
+        windowed(build.source_at, len(rows)), requested, length, f"Realised shares: {told}"
     )
     note = (
         "Shares of the manifest against the index of the shards. Deviations count samples: the "
+        # the bound of the schedule: see mixtures.order.schedule
         f"furthest that any prefix, and any window of {WINDOW} positions, strays from its exact "
         "share, in each stage of the schedule. The promise is 1 for prefixes and 2 for windows."
     )
@@ -138,18 +145,20 @@ def ratio(build: Build) -> Section:
         note,
         "ratio",
         group=build.name,
-        shares=found,
+        shares=rows,
         chart=chart,
         window=min(WINDOW, length),
     )
 
 
 def histograms(build: Build) -> Section:
+    """Distributions over the chosen samples and their clips."""
     clips = build.chosen_clips
     videos = [row for row in clips if row["kind"] == "video"]
     samples = [build.samples[name] for name in build.chosen]
     tokens = np.concatenate([table["tokens"] for table in build.manifest.tables]).tolist()
-    told: list[tuple[str, str, Sequence[float]]] = [
+    # chosen samples and clips once each, however often they are drawn
+    distributions: list[tuple[str, str, Sequence[float]]] = [
         ("Duration of videos", "s", [float(Fraction(*row["duration"])) for row in videos]),
         ("Frame rate of videos", "fps", [float(Fraction(*row["source_fps"])) for row in videos]),
         ("Longer side of originals", "px", [max(row["source_size"]) for row in clips]),
@@ -157,19 +166,22 @@ def histograms(build: Build) -> Section:
         ("Turns per sample", "", [row["num_turns"] for row in samples]),
         ("Tokens per sample", "", tokens),
     ]
-    charted = [_histogram(*one) for one in told if one[2]]
+    charted = [_histogram(*named_values) for named_values in distributions if named_values[2]]
     note = "Over the samples that were chosen, each once, and the clips they name, each once."
     return section("Distributions", note, "histograms", group=build.name, charts=charted)
 
 
-def _histogram(title: str, unit: str, values: Sequence[float]) -> dict[str, Any]:
+def _histogram(title: str, unit_name: str, values: Sequence[float]) -> dict[str, Any]:
     low, middle, high = (number(f(values)) for f in (min, median, max))
-    line = f"{number(len(values))} in all, median {middle}, from {low} to {high} {unit}".rstrip()
+    line = (
+        f"{number(len(values))} in all, median {middle}, from {low} to {high} {unit_name}".rstrip()
+    )
     rounded = [round(value, 3) for value in values]
     return {"title": title, "line": line, "chart": charts.histogram(rounded, f"{title}: {line}")}
 
 
 def licences(build: Build) -> Section:
+    """Samples by licence, and the sources that state it."""
     sources: dict[str, set[str]] = defaultdict(set)
     chosen, drawn = Counter[str](), Counter[str]()
     for name in build.chosen:

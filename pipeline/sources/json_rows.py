@@ -144,7 +144,9 @@ class _Window:
         self.path, self._file = path, file
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._bytes = self._gone = 0
-        self.text, self.at, self.ended = "", 0, False
+        self.text = ""
+        self.at = 0
+        self.ended = False
 
     def more(self) -> None:
         """Let go of what lies before `at`, and read on."""
@@ -156,7 +158,9 @@ class _Window:
             raise UserError(f"{self.path}: not UTF-8 near byte {at}; convert the file") from error
         self._bytes += len(data)
         self._gone += self.at
-        self.text, self.at, self.ended = self.text[self.at :] + grown, 0, not data
+        self.text = self.text[self.at :] + grown
+        self.at = 0
+        self.ended = not data
 
     def sign(self) -> str:
         """The next character that is no space, "" at the end."""
@@ -207,7 +211,8 @@ def _element(window: _Window) -> Row | Problem:
         value, end = STRICT.raw_decode(window.text, window.at)
         row = object_of(value)
     except (ValueError, RecursionError) as error:
-        row, end = json_problem(error, "character ", window.place(0)), _end(window)
+        row = json_problem(error, "character ", window.place(0))
+        end = _end(window)
     if end < 0 or (end > len(window.text) - _EDGE and not window.ended):
         _pass_over(window)
         return row if end == _DEEP else Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")

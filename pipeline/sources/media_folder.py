@@ -37,7 +37,9 @@ def read_folder(root: Path, digest_of: Callable[[Path], str], allowed: Iterable[
         raise UserError(f"{root}: not a folder; set the source's key 'media' to its media folder")
     root = root.resolve()
     homes = links.homes(root, allowed)
-    files, folders, irregular = {}, {"": root}, set()
+    files = {}
+    folders = {"": root}
+    irregular = set()
     for name, path in _walk(root, "", homes, linked=False):
         if path is None:
             irregular.add(name)
@@ -53,7 +55,9 @@ def _walk(
 ) -> Iterator[tuple[str, Path | None]]:
     """(name, real path) of all that lies below `folder`; None for what is never opened."""
     for entry in sorted(os.scandir(folder), key=lambda entry: number_order(entry.name)):
-        name, path, is_link = within + entry.name, Path(entry.path), entry.is_symlink()
+        name = within + entry.name
+        path = Path(entry.path)
+        is_link = entry.is_symlink()
         if is_link:
             path = links.target(path, homes) or path
         mode = path.lstat().st_mode

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypedDict
 from urllib.parse import quote_from_bytes
 
 from pipeline.fetch import links
@@ -25,6 +25,20 @@ from shards.ids import canonical_json, sha256_file, sha256_hex
 
 Asked = tuple[str, bool]
 """A name that a record gives, and whether it means a folder of pictures."""
+
+
+class MemberRow(TypedDict):
+    """A row of shards.index.MEMBERS: what became of one wanted name."""
+
+    name: str
+    fps: int | None
+    near: str
+    media_digest: str
+    address: str
+    code: str
+    detail: str
+    junk: int | None
+    numbered: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +273,7 @@ def folder_table(
     return MediaTable(folder=read_folder(root, digest_of, allowed))
 
 
-def joined(rows: Iterable[Mapping[str, Any]]) -> Members:
+def joined(rows: Iterable[MemberRow]) -> Members:
     """What archives and addresses held, out of rows of shards.index.MEMBERS.
 
     A name that leads to different bytes, in one archive or in two, answers nothing.
@@ -286,7 +300,7 @@ def joined(rows: Iterable[Mapping[str, Any]]) -> Members:
     )
 
 
-def _met(row: Mapping[str, Any]) -> Found | Problem:
+def _met(row: MemberRow) -> Found | Problem:
     if row["code"]:
         return Problem(row["code"], row["detail"])
     return Found(

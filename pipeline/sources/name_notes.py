@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TypedDict
 
 from pipeline.names import printable, renumbered
 from pipeline.sources.media_lookup import Found, MediaTable
 from pipeline.sources.near_names import told
 from pipeline.sources.pin import Pinned
 
-NEAR, JUNK, FOREIGN, NUMBERED = "near", "junk", "not UTF-8", "numbered"
+NEAR = "near"
+JUNK = "junk"
+FOREIGN = "not UTF-8"
+NUMBERED = "numbered"
 TOLD = {
     NEAR: "names joined to a file whose name is near",
     JUNK: "files left out that lie beside pictures",
@@ -19,11 +22,19 @@ TOLD = {
 }
 
 
+class NamedRow(TypedDict):
+    """A row of shards.index.NAMED: how often names made something necessary, and one example."""
+
+    what: str
+    count: int
+    example: str
+
+
 class NameNotes:
     """Collects over the media of one source, each name once."""
 
     def __init__(self, table: MediaTable) -> None:
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._rows: dict[str, NamedRow] = {}
         self._seen: set[tuple[str, str]] = set()
         for name in table.folder.files:
             if printable(name) != name:
@@ -44,12 +55,12 @@ class NameNotes:
             row = self._rows.setdefault(what, {"what": what, "count": 0, "example": example[:300]})
             row["count"] += count
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[NamedRow]:
         """Rows of shards.index.NAMED."""
         return (self._rows[what] for what in sorted(self._rows))
 
 
-def names_told(pinned: Pinned, rows: Iterable[Mapping[str, Any]]) -> str:
+def names_told(pinned: Pinned, rows: Iterable[NamedRow]) -> str:
     """One line about a source's names, or "" where there is nothing to say."""
     lines = [f"{row['count']} {TOLD[row['what']]} ({row['example']})" for row in rows]
     files = [file for parts, _ in pinned.archives for file in parts]

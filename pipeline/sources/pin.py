@@ -39,8 +39,11 @@ class Pinned:
     ids_repeat: bool = False
 
 
-def pin(source: Source | HeldOut, where: str) -> Pinned:
-    """The source with every address pinned; UserError names recipe, source and key."""
+def pin(source: Source | HeldOut, where: str, allowed: Sequence[Path] = ()) -> Pinned:
+    """The source with every address pinned; UserError names recipe, source and key.
+
+    Links among its media may end in the recipe's folder, the current one, and those `allowed`.
+    """
     full = completed(source, where)
     if full.format not in FORMATS:
         raise UserError(
@@ -54,7 +57,8 @@ def pin(source: Source | HeldOut, where: str) -> Pinned:
     for number, name in enumerate(ids):
         try:
             found = _pinned(_with_id(full, name), where)
-            homes = str(Path(where).absolute().parent), str(Path.cwd())
+            own = Path(where).absolute().parent, Path.cwd()
+            homes = tuple(str(each) for each in (*own, *allowed))
             return replace(found, homes=homes, ids_repeat=full.ids_repeat)
         except hub.HubMissingError:
             if number + 1 == len(ids):

@@ -174,7 +174,8 @@ def _content(value: Any, number: int) -> tuple[str, list[Mention]] | Problem:
         return value, [Mention(kind=kinds[place]) for place in _PLACE.findall(value)]
     if not isinstance(value, list):
         return Problem("ROW_WRONG_TYPE", f"turn {number} says a {type(value).__name__}, not text")
-    text, mentions = "", []
+    text = ""
+    mentions = []
     for part in value:
         said = _part(part, number)
         if isinstance(said, Problem):
@@ -217,7 +218,8 @@ def _mention(kind: str, part: dict[str, Any], number: int) -> Mention | Problem:
         return Mention(kind, place=index)
     if isinstance(value, list):
         return Problem("ROW_WRONG_TYPE", f"turn {number} holds a {kind} as a list of {len(value)}")
-    name, span = read_name(value), read_span([part.get("video_start"), part.get("video_end")])
+    name = read_name(value)
+    span = read_span([part.get("video_start"), part.get("video_end")])
     for problem in (name, span):
         if isinstance(problem, Problem):
             return problem
@@ -256,7 +258,8 @@ def _in_order(
 
 def _place_media(spoken: Sequence[Spoken], kinds: Sequence[str]) -> tuple[Turn, ...]:
     """Turns whose questions gave up their placeholders, as many as there are media."""
-    turns, placed = [], 0
+    turns = []
+    placed = 0
     for said in spoken:
         text = said.text
         places: list[tuple[int, int]] = []

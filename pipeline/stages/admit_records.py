@@ -59,23 +59,25 @@ class SourceUnit:
 
     def rules(self) -> dict[str, Any]:
         """How the same files are read otherwise than as they are: part of their revision."""
-        said = {
+        stated = {
             "columns": [[name, list(columns)] for name, columns in self.columns],
             "ids_repeat": int(self.ids_repeat),
             "unread_fields": "" if self.unread_fields == "keep" else self.unread_fields,
         }
-        return {name: value for name, value in said.items() if value}
+        return {name: value for name, value in stated.items() if value}
 
 
 def admit(unit: SourceUnit) -> Receipt:
     """Every published record becomes one sample or one refusal."""
     pool = Pool(unit.pool)
     hashed = Digests([unit.annotations, unit.media, unit.loose])
+    # digests of local files are cached by size and time: admission is run on every build
     files = [_hashed(local_files.local(address), hashed) for address in unit.annotations]
     table = _media_of(unit, pool, hashed)
     hashed.save()
-    origins, found = _origins(unit, files), _answers(unit, table)
-    inputs = [*(file.digest for file in files), short_hash(named_media.digests(found))]
+    origins, answers = _origins(unit, files), _answers(unit, table)
+    # what the records name decides the revision, not what else lies in the folder
+    inputs = [*(file.digest for file in files), short_hash(named_media.digests(answers))]
     rules = unit.rules()
     if names := file_names(unit.format, [file.path for file in files]):
         rules["files"] = names
@@ -88,7 +90,8 @@ def admit(unit: SourceUnit) -> Receipt:
         "revision": short_hash([*inputs, rules] if rules else inputs),
         "rules": rules,
         # of no revision: media that moved are admitted anew, for their addresses
-        "places": short_hash([list(unit.annotations), named_media.places(found, origins)]),
+        "places": short_hash([list(unit.annotations), named_media.places(answers, origins)]),
+        # places are parameters, not inputs: a moved folder is admitted again at the same revision
     }
     work = Work("admit", ADMIT_VERSION, parameters, inputs)
     if done := pool.done(work):
@@ -106,6 +109,7 @@ def wholly_read(item: Record | RowRefusal) -> Record | RowRefusal:
 
 def _printable(value: Any, most: int) -> str:
     """The beginning of a value, in signs that any terminal and any table takes."""
+    # control characters of hostile rows must not reach a terminal
     text = value[: most + 1] if isinstance(value, str) else repr(value)
     text = text if text.isprintable() else ascii(text)
     return text if len(text) <= most else f"{text[: most - 3]}..."
@@ -121,8 +125,8 @@ def _answers(unit: SourceUnit, table: MediaTable) -> dict[str, Found | Problem]:
     return named_media.answers(named, table)
 
 
-def _hashed(file: local_files.Local, hashed: Digests) -> local_files.Local:
-    return file if file.digest else replace(file, digest=hashed.of(file.path))
+def _hashed(local: local_files.Local, hashed: Digests) -> local_files.Local:
+    return local if local.digest else replace(local, digest=hashed.of(local.path))
 
 
 def _media_of(unit: SourceUnit, pool: Pool, hashed: Digests) -> MediaTable:
@@ -136,6 +140,7 @@ def _media_of(unit: SourceUnit, pool: Pool, hashed: Digests) -> MediaTable:
     )
     if not unit.members:
         return table
+    # other sources share the archive's table: only the names that this one wants
     wanted = set(pool.read(f"index/wanted/{unit.wanted}")["name"].to_pylist()) | {""}
     rows = (row for name in unit.members for row in pool.read(f"index/members/{name}").to_pylist())
     return replace(table, members=joined(row for row in rows if row["name"] in wanted))
@@ -148,9 +153,10 @@ def _origins(unit: SourceUnit, files: Sequence[local_files.Local]) -> dict[str, 
     return origins | {str(file.path): file.address for file in loose}
 
 
-def _real(file: local_files.Local, homes: Sequence[str]) -> Path:
+def _real(local: local_files.Local, homes: Sequence[str]) -> Path:
     """Where a loose file lies; a link that leads elsewhere stays one, which no door opens."""
-    return links.target(file.path, links.homes(file.path.parent.resolve(), homes)) or file.path
+    # the target is opened later, by its resolved path: what a link means is decided once
+    return links.target(local.path, links.homes(local.path.parent.resolve(), homes)) or local.path
 
 
 class _Admission:
@@ -160,26 +166,31 @@ class _Admission:
         self,
         unit: SourceUnit,
         pool: Pool,
-        names: MediaTable,
+        table: MediaTable,
         origins: Mapping[str, str],
         revision: str,
     ) -> None:
-        self.unit, self.pool, self.names, self.revision = unit, pool, names, revision
+        self.unit = unit
+        self.pool = pool
+        self.names = table
+        self.revision = revision
         self.origins = origins
         self.profile_id = pool.profile.profile_id
         self.samples: dict[str, dict[str, Any]] = {}
         self.media: dict[tuple[str, str], dict[str, Any]] = {}
         self.pieces: dict[str, Found | Problem] = {}
-        self.notes = NameNotes(names)
+        self.notes = NameNotes(table)
         self.refused: list[Refused] = []
         self.unread: dict[str, dict[str, Any]] = {}
         self.counts: Counter[str] = Counter()
 
     def run(self, files: Sequence[local_files.Local], work: Work) -> Receipt:
-        found = records(self.unit.format, [file.path for file in files], self.unit.columns)
+        """Admit the records of these files, and commit their tables under this work."""
+        # a lazy stream: annotations may be larger than memory, the tables of samples may not
+        items = records(self.unit.format, [file.path for file in files], self.unit.columns)
         if self.unit.unread_fields == "refuse":
-            found = map(wholly_read, found)
-        for item in once_each(found, ids_repeat=self.unit.ids_repeat):
+            items = map(wholly_read, items)
+        for item in once_each(items, ids_repeat=self.unit.ids_repeat):
             self.counts["records"] += 1
             if isinstance(item, RowRefusal):
                 self.counts["records_refused"] += 1
@@ -188,6 +199,8 @@ class _Admission:
                 self.counts["samples"] += 1
                 self._note_unread(item)
                 self._admit(item)
+        # tables in the order of their keys: their bytes, and so their names, are the same in every
+        # run
         tables = {
             "named": table_of(NAMED, self.notes.rows()),
             "index/samples": table_of(SAMPLES, (self.samples[key] for key in sorted(self.samples))),
@@ -206,6 +219,7 @@ class _Admission:
     def _note_unread(self, record: Record) -> None:
         for field, value in record.unread.items():
             name = _printable(field, _NAME)
+            # all names beyond the bound are counted as one
             if name not in self.unread and len(self.unread) >= MAX_UNREAD:
                 name = "..."
             if name not in self.unread:
@@ -215,6 +229,7 @@ class _Admission:
 
     def _admit(self, record: Record) -> None:
         clip_ids = []
+        # one missing medium refuses the record: a sample with fewer images is another sample
         for ref in record.media:
             place = self._find(ref)
             if isinstance(place, Problem):
@@ -222,6 +237,8 @@ class _Admission:
                 self._refuse(record.record, "", place.code, place.detail, stage="fetch")
                 return
             self.notes.note(ref.name, place)
+            # a clip is content, kind, span and profile: equal media of other sources are the same
+            # clip
             name = clip_id(place.digest, ref.kind, ref.span, self.profile_id, ref.fps)
             clip_ids.append(name)
             self.media[name, place.address] = {
@@ -245,6 +262,7 @@ class _Admission:
     def _keep(self, record: Record, clip_ids: list[str]) -> None:
         digest = digest_turns(record.turns)
         key = sample_key(digest, clip_ids)
+        # equal turns over equal clips: the first record stays, whatever its id
         if key in self.samples:
             self.counts["samples_refused"] += 1
             other = self.samples[key]["record"]

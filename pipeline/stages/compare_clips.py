@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline.dedup import verify
 from pipeline.dedup.candidates import candidates as candidates_of
-from pipeline.dedup.fingerprint_arrays import HASHED, PICTURES, hashed_of, prints_of
+from pipeline.dedup.fingerprint_arrays import HASHED, PICTURES, fingerprints_of, hashed_of
 from shards.errors import UserError
 from shards.ids import short_hash
 from shards.index import CANDIDATES, FINGERPRINTS, PAIRS
@@ -57,6 +57,7 @@ class CompareUnit:
 
 def parts(unit: CompareUnit) -> list[CompareUnit]:
     """The units of the first two stages."""
+    # ceiling division, by held-out clips too: they ask as well
     count = -(-max(1, len(unit.clip_ids) + len(unit.benchmark)) // CLIPS_PER_PART)
     return [replace(unit, part=(number, count)) for number in range(count)]
 
@@ -73,31 +74,35 @@ def finished(unit: CompareUnit) -> bool:
 
 def candidates(unit: CompareUnit) -> Receipt:
     """What the clips of this part ask of all clips."""
-    pool, work = Pool(unit.pool), unit.partial("candidates")
+    pool = Pool(unit.pool)
+    work = unit.partial("candidates")
     if done := pool.done(work):
         return done
-    every = {*unit.clip_ids, *unit.benchmark}
-    asking = {name for name in every if _falls_to(name, unit.part)}
-    asks = prints_of(_fingerprints(pool, unit, asking, PICTURES))
-    stored = hashed_of(_fingerprints(pool, unit, every, HASHED))
-    found = candidates_of(asks, stored, set(unit.clip_ids), every)
-    return pool.commit(work, {"candidates": found})
+    # a part asks of all clips: what is found does not depend on the number of parts
+    clips = {*unit.clip_ids, *unit.benchmark}
+    asking = {name for name in clips if _falls_to(name, unit.part)}
+    asks = fingerprints_of(_fingerprints(pool, unit, asking, PICTURES))
+    stored = hashed_of(_fingerprints(pool, unit, clips, HASHED))
+    nearby = candidates_of(asks, stored, set(unit.clip_ids), clips)
+    return pool.commit(work, {"candidates": nearby})
 
 
 def same(unit: CompareUnit) -> Receipt:
     """Those candidates of this part that show the same; a pair's part is its first clip's."""
-    pool, work = Pool(unit.pool), unit.partial("same")
+    pool = Pool(unit.pool)
+    work = unit.partial("same")
     if done := pool.done(work):
         return done
-    found = pa.concat_tables(
+    nearby = pa.concat_tables(
         [CANDIDATES.empty_table(), *(pool.read(f"candidates/{name}") for name in unit.found)]
     )
-    first = pc.min_element_wise(found["asking"], found["stored"])
+    # each pair falls to one part, that of its lesser clip id
+    first = pc.min_element_wise(nearby["asking"], nearby["stored"])
     ours = [_falls_to(name, unit.part) for name in first.to_pylist()]
-    found = found.filter(pa.array(ours, pa.bool_()))
-    names = {*found["asking"].to_pylist(), *found["stored"].to_pylist()}
-    prints = prints_of(_fingerprints(pool, unit, names))
-    return pool.commit(work, {"same": verify.same(found, prints)})
+    nearby = nearby.filter(pa.array(ours, pa.bool_()))
+    names = {*nearby["asking"].to_pylist(), *nearby["stored"].to_pylist()}
+    fingerprints = fingerprints_of(_fingerprints(pool, unit, names))
+    return pool.commit(work, {"same": verify.same(nearby, fingerprints)})
 
 
 def compare(unit: CompareUnit) -> Receipt:
@@ -106,32 +111,36 @@ def compare(unit: CompareUnit) -> Receipt:
     pairs = pa.concat_tables(
         [PAIRS.empty_table(), *(pool.read(f"same/{name}") for name in unit.found)]
     ).sort_by([("clip_a", "ascending"), ("clip_b", "ascending")])
-    facts = {
+    comparison = {
         "clusters": verify.duplicates(pairs, ours),
         "leaks": verify.leaks(pairs, ours, unit.benchmark),
     }
-    return pool.commit(unit.whole(), facts)
+    # no check for work done: the caller asks `finished` before it plans the parts
+    return pool.commit(unit.whole(), comparison)
 
 
-def _falls_to(name: str, part: tuple[int, int]) -> bool:
-    return zlib.crc32(name.encode()) % part[1] == part[0]
+def _falls_to(name: str, residue: tuple[int, int]) -> bool:
+    # crc32, since Python's own hash of a string differs from process to process
+    return zlib.crc32(name.encode()) % residue[1] == residue[0]
 
 
 def _fingerprints(
     pool: Pool,
     unit: CompareUnit,
-    names: Collection[str],
+    wanted_ids: Collection[str],
     columns: Sequence[str] = FINGERPRINTS.names,
 ) -> pa.Table:
     """The fingerprints of these clips: ours as they were decoded, the others as held out."""
     ours = set(unit.clip_ids)
-    sides = {"decode": ours.intersection(names), "held_out": set(names) - ours}
+    # a clip in both sets is fingerprinted by the recipe's own decoding
+    sides = {"decode": ours.intersection(wanted_ids), "held_out": set(wanted_ids) - ours}
     tables = [FINGERPRINTS.empty_table().select(columns)]
     for stage, wanted in sides.items():
         value_set = pa.array(sorted(wanted), pa.string())
         for receipt in pool.receipts(stage):
             for name in receipt.outputs["index/fingerprints"]:
                 table = pool.read(f"index/fingerprints/{name}")
+                # tables are read by name: what was written under other columns cannot be compared
                 if table.schema != FINGERPRINTS:
                     where = pool.store.path(f"index/fingerprints/{name}")
                     raise UserError(f"{where}: made by another version; build into another --pool")

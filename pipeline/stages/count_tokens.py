@@ -26,7 +26,9 @@ class TextUnit:
 
 def count_lengths(unit: TextUnit) -> Receipt:
     """Tokens per turn of every sample in the table."""
-    pool, codec = Pool(unit.pool), TextCodec(unit.tokenizer, unit.template)
+    pool = Pool(unit.pool)
+    codec = TextCodec(unit.tokenizer, unit.template)
+    # the profile is a digest of tokenizer and template: recipes that share both share the counts
     parameters = {"text_profile": codec.profile_id}
     work = Work("lengths", LENGTHS_VERSION, parameters, [unit.table])
     if done := pool.done(work):

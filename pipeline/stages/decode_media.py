@@ -17,20 +17,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.dedup.fingerprints import fingerprint
+from pipeline.dedup.fingerprints import Fingerprint, fingerprint
 from pipeline.details import sentence
 from pipeline.media.decode import check_tools
 from pipeline.media.decoded import Decoded, MediaRefusal
 from pipeline.media.frame_difference import differences
 from pipeline.media.image_sequences import decode_all
+from pipeline.stages.media_rows import MediaRow
 from pipeline.stages.open_media import open_address
+from shards.extents import tar_bytes
 from shards.ids import sha256_hex
 from shards.index import CLIPS, FINGERPRINTS, REFUSED, table_of
 from shards.outcome import DEATHS, Refused
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
-from shards.sample import Clip
-from shards.writer import clip_members, tar_bytes
+from shards.sample import Clip, clip_members
 
 DECODE_VERSION = "4"
 
@@ -45,7 +46,7 @@ class MediaUnit:
 
     pool: str
     stage: str
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[MediaRow, ...]
     scratch: Path | None = None
     uncaged: bool = False
 
@@ -56,28 +57,28 @@ def decode(unit: MediaUnit) -> Receipt:
     pool = Pool(unit.pool)
     if done := pool.done(_work(pool, unit)):
         return done
-    clips, prints, refused = [], [], []
+    clips = []
+    fingerprints = []
+    refused = []
+    # members of archives and embedded media become files for as long as they are decoded
     with ExitStack() as stack:
         items = [
             (
-                stack.enter_context(open_address(row["address"], unit.scratch)),
-                row["kind"],
-                _span(row),
+                stack.enter_context(open_address(row.address, unit.scratch)),
+                row.kind,
+                row.span,
             )
             for row in unit.rows
         ]
-        every = decode_all(items, pool.profile)
-    for row, decoded in zip(unit.rows, every, strict=True):
+        # one call: images of a unit share a sandboxed child, small videos an ffmpeg process
+        outcomes = decode_all(items, pool.profile)
+    for row, decoded in zip(unit.rows, outcomes, strict=True):
         if isinstance(decoded, MediaRefusal):
             refused.append(_media_refusal(row, decoded.code, decoded.detail))
         else:
             clips.append((row, decoded))
-            prints.append(fingerprint(row["clip_id"], decoded))
-    return _commit_decoded(pool, unit, clips, prints, refused)
-
-
-def _span(row: dict[str, Any]) -> tuple[int, int] | None:
-    return None if row["span"] is None else (row["span"][0], row["span"][1])
+            fingerprints.append(fingerprint(row.clip_id, decoded))
+    return _commit_decoded(pool, unit, clips, fingerprints, refused)
 
 
 def refuse_media(unit: MediaUnit, code: str, detail: str) -> Receipt:
@@ -88,72 +89,76 @@ def refuse_media(unit: MediaUnit, code: str, detail: str) -> Receipt:
 
 def decode_apart(unit: MediaUnit) -> Receipt:
     """Decode in a process of its own; what kills DEATHS of them is refused for good."""
+    # spawn: a forked child would inherit threads and locks of this one
     for _ in range(DEATHS):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
             with suppress(BrokenProcessPool):
                 return apart.submit(decode, unit).result()
-    return refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0]["address"])
+    return refuse_media(unit, "MEDIA_KILLED_WORKER", unit.rows[0].address)
 
 
 def _commit_decoded(
     pool: Pool,
     unit: MediaUnit,
-    clips: Sequence[tuple[dict[str, Any], Decoded]],
-    prints: list[dict[str, Any]],
-    refused: list[Refused],
+    decoded_clips: Sequence[tuple[MediaRow, Decoded]],
+    fingerprints: list[Fingerprint],
+    refusals: list[Refused],
 ) -> Receipt:
     tables = {
-        "index/fingerprints": table_of(FINGERPRINTS, prints),
-        "refused": table_of(REFUSED, (asdict(refusal) for refusal in refused)),
+        "index/fingerprints": table_of(FINGERPRINTS, fingerprints),
+        "refused": table_of(REFUSED, (asdict(refusal) for refusal in refusals)),
     }
     parts = {}
+    # held-out media leave no frames behind, so that nobody can train on them
     if unit.stage == "decode":
-        data, index = _part(clips)
+        data, index = _part(decoded_clips)
         tables["index/clips"], parts["clips"] = index, data
     return pool.commit(
         _work(pool, unit),
         tables,
         parts,
-        counts={"media": len(unit.rows), "refused": len(refused)},
+        counts={"media": len(unit.rows), "refused": len(refusals)},
         tools=check_tools(uncaged=unit.uncaged),
     )
 
 
 def _work(pool: Pool, unit: MediaUnit) -> Work:
-    clips = [row["clip_id"] for row in unit.rows]
+    clips = [row.clip_id for row in unit.rows]
+    # the inputs are the clip ids: whatever unit a clip was decoded in, its receipt names it
     return Work(unit.stage, DECODE_VERSION, {"profile": pool.profile.profile_id}, clips)
 
 
-def _part(clips: Sequence[tuple[dict[str, Any], Decoded]]) -> tuple[bytes, pa.Table]:
+def _part(decoded_clips: Sequence[tuple[MediaRow, Decoded]]) -> tuple[bytes, pa.Table]:
     """The tar of these clips and their rows of the clip index."""
-    rows = [_clip_row(row, decoded) for row, decoded in clips]
+    rows = [_clip_row(row, decoded) for row, decoded in decoded_clips]
     groups = []
-    for values, (_, decoded) in zip(rows, clips, strict=True):
+    for values, (_, decoded) in zip(rows, decoded_clips, strict=True):
         clip = Clip(**{name: values[name] for name in Clip.__slots__})
         groups.append(clip_members(clip, json.dumps(values).encode(), decoded.frames))
     data, extents = tar_bytes(groups)
+    # a part is named by its bytes: two workers that make the same one write the same file
     part = f"{sha256_hex(data)}.tar"
     places = [{"part": part, **asdict(extent)} for extent in extents]
     return data, table_of(CLIPS, (a | b for a, b in zip(rows, places, strict=True)))
 
 
-def _clip_row(row: dict[str, Any], decoded: Decoded) -> dict[str, Any]:
+def _clip_row(row: MediaRow, decoded: Decoded) -> dict[str, Any]:
     values = {name: getattr(decoded, name) for name in decoded.__slots__ if name != "frames"}
     return values | {
-        "clip_id": row["clip_id"],
-        "media_digest": row["media_digest"],
+        "clip_id": row.clip_id,
+        "media_digest": row.media_digest,
         "nbytes": tuple(len(frame) for frame in decoded.frames),
         "differences": differences(decoded),
     }
 
 
-def _media_refusal(row: dict[str, Any], code: str, detail: str) -> Refused:
+def _media_refusal(row: MediaRow, code: str, detail: str) -> Refused:
     return Refused(
         source="",
         record="",
-        key=row["clip_id"],
+        key=row.clip_id,
         stage="decode",
         code=code,
         detail=sentence(detail),
-        origin=row["address"],
+        origin=row.address,
     )

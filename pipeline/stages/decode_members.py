@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.stages import decode_media, pending
-from pipeline.stages.failure_limit import Fuse
+from pipeline.stages.failure_limit import FailureLimit
+from pipeline.stages.media_rows import MediaRow
 from pipeline.stages.open_media import drop
 from shards.ids import clip_id
 from shards.pool import Pool
@@ -31,7 +32,7 @@ class Spooled:
 class _Chunk:
     """Media that are decoded together, and their bytes in the scratch folder."""
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[MediaRow] = field(default_factory=list)
     nbytes: int = 0
 
 
@@ -42,11 +43,17 @@ class MemberDecoder:
     `parts` and `media` count what was decoded here.
     """
 
-    def __init__(self, pool: Pool, unit: decode_media.MediaUnit, limit: Fuse, *, alone: bool):
+    def __init__(
+        self, pool: Pool, unit: decode_media.MediaUnit, limit: FailureLimit, *, alone: bool
+    ):
         """`unit` says how, its rows are left out; `alone` decodes each in a process of its own."""
-        self.pool, self.unit, self.limit, self.alone = pool, unit, limit, alone
+        self.pool = pool
+        self.unit = unit
+        self.limit = limit
+        self.alone = alone
         self.codes: dict[str, list[str]] = defaultdict(list)
         self.parts = self.media = 0
+        # what receipts say of clips before, read once per archive
         self._known = pending.Known(pool, unit.stage)
         self._outcomes: dict[str, str] = {}
         self._pending: set[str] = set()
@@ -55,18 +62,21 @@ class MemberDecoder:
         self._paths: dict[str, Path] = {}
         self._uses: Counter[Path] = Counter()
 
-    def add(self, medium: Spooled, wanted: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, medium: Spooled, wants: Sequence[Mapping[str, Any]]) -> None:
         """Take a medium for these rows of what is wanted; decode it with others, if it is new."""
-        fresh = self._fresh(medium, wanted)
+        # a member may be wanted as several clips: other spans, other kinds
+        fresh = self._fresh(medium, wants)
         if not fresh:
             drop(medium.path)
         self._pending |= set(fresh)
+        # references counted: the bytes may go when the last clip of them is decoded
         self._uses[medium.path] += len(fresh)
         self._paths[medium.address] = medium.path
-        for kind in sorted({row["kind"] for row in fresh.values()}):
+        for kind in sorted({row.kind for row in fresh.values()}):
             chunk = self._chunks[kind]
-            chunk.rows += [row for row in fresh.values() if row["kind"] == kind]
+            chunk.rows += [row for row in fresh.values() if row.kind == kind]
             chunk.nbytes += medium.nbytes
+            # alone: one medium a unit, to find the one that kills its worker
             most = 1 if self.alone else pending.per_part(kind)
             if len(chunk.rows) >= most or chunk.nbytes >= CHUNK_BYTES:
                 self._decode(kind)
@@ -76,31 +86,31 @@ class MemberDecoder:
         for kind in list(self._chunks):
             self._decode(kind)
 
-    def _fresh(
-        self, medium: Spooled, wanted: Sequence[Mapping[str, Any]]
-    ) -> dict[str, dict[str, Any]]:
+    def _fresh(self, medium: Spooled, wants: Sequence[Mapping[str, Any]]) -> dict[str, MediaRow]:
         """Clip id -> its row of the media index, of those clips that are nowhere yet."""
         profile_id = self.pool.profile.profile_id
         clips = [
             clip_id(medium.media_digest, row["kind"], row["span"], profile_id, row["fps"])
-            for row in wanted
+            for row in wants
         ]
         unasked = [clip for clip in clips if clip not in self._outcomes]
+        # the pool is asked once for all clips of a member
         self._outcomes |= self._known.outcomes(unasked)
-        fresh = {}
-        for row, clip in zip(wanted, clips, strict=True):
+        fresh: dict[str, MediaRow] = {}
+        for row, clip in zip(wants, clips, strict=True):
+            # each source is told once per clip, whether it was decoded here or before
             new = row["sources"] - self._users[clip]
             self._users[clip] |= new
             if clip in self._outcomes:
                 self._note(new, self._outcomes[clip])
             elif clip not in self._pending:
-                fresh[clip] = {
-                    "clip_id": clip,
-                    "media_digest": medium.media_digest,
-                    "kind": row["kind"],
-                    "address": medium.address,
-                    "span": row["span"],
-                }
+                fresh[clip] = MediaRow(
+                    clip_id=clip,
+                    media_digest=medium.media_digest,
+                    kind=row["kind"],
+                    address=medium.address,
+                    span=None if row["span"] is None else (row["span"][0], row["span"][1]),
+                )
         return fresh
 
     def _decode(self, kind: str) -> None:
@@ -108,7 +118,8 @@ class MemberDecoder:
         if not chunk.rows:
             return
         self.media += len(chunk.rows)
-        rows = tuple(sorted(chunk.rows, key=lambda row: str(row["clip_id"])))
+        # in the order of clip ids: the part's bytes do not depend on the order in the archive
+        rows = tuple(sorted(chunk.rows, key=lambda row: row.clip_id))
         decode = decode_media.decode_apart if self.alone else decode_media.decode
         outcomes = pending.outcomes(self.pool, decode(replace(self.unit, rows=rows)))
         self.parts += 1
@@ -116,7 +127,7 @@ class MemberDecoder:
         for clip, code in outcomes.items():
             self._note(self._users[clip], code)
         for row in chunk.rows:
-            path = self._paths[row["address"]]
+            path = self._paths[row.address]
             self._uses[path] -= 1
             if not self._uses[path]:
                 drop(path)

@@ -31,11 +31,13 @@ class LinkUnit:
 
 def link(unit: LinkUnit) -> Receipt:
     """Fetch each address into the cache; what cannot be had is written down with its code."""
+    # threads, since fetching waits for the network; each has its own bounds of time and bytes
     with ThreadPoolExecutor(AT_ONCE) as threads:
         rows = list(threads.map(_linked, unit.urls))
     tables = {"index/members": table_of(MEMBERS, rows)}
     refused = sum(bool(row["code"]) for row in rows)
     return Pool(unit.pool).commit(
+        # the addresses are the inputs: no receipt, no digest could be known before
         Work("link", LINK_VERSION, {}, unit.urls),
         tables,
         counts={"urls": len(rows), "refused": refused},

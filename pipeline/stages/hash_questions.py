@@ -37,41 +37,49 @@ def questions(unit: QuestionsUnit) -> Receipt:
     """The distinct questions of a benchmark as hashes, whether or not their media are there."""
     pool = Pool(unit.pool)
     files = [local_files.local(address) for address in unit.annotations]
+    # fetched files have their digest; copies on disk are hashed now
     inputs = [file.digest or sha256_file(file.path) for file in files]
     columns = [[name, list(named)] for name, named in unit.columns]
     parameters = {"benchmark": unit.benchmark, "format": unit.format, "columns": columns}
     work = Work("questions", QUESTIONS_VERSION, parameters, inputs)
     if done := pool.done(work):
         return done
-    found = [
+    asked = [
         (item.record, turn.text)
         for item in records(unit.format, [file.path for file in files], unit.columns)
         for turn in (item.turns if isinstance(item, Record) else ())
+        # only what the user asks: answers of a benchmark may be as short as "yes"
         if turn.role == "user"
     ]
-    tables = {"questions": question_table(unit.benchmark, found)}
+    tables = {"questions": question_table(unit.benchmark, asked)}
     return pool.commit(work, tables)
 
 
-def question_table(benchmark: str, found: Sequence[tuple[str, str]]) -> pa.Table:
+def question_table(benchmark: str, asked: Sequence[tuple[str, str]]) -> pa.Table:
     """Rows of LEAK_QUESTIONS of (record, text), each distinct text and first line once."""
-    lines = [(record, text.partition("\n")[0]) for record, text in found]
-    every = [*found, *lines]
-    words = words_of([text for _, text in every])
+    # a question may be copied without its options, which follow on the next lines
+    lines = [(record, text.partition("\n")[0]) for record, text in asked]
+    texts = [*asked, *lines]
+    words = words_of([text for _, text in texts])
     whole = wholes(words)
+    # the first row of each distinct text: np.unique sorts, so equal hashes give their least index
     _, first = np.unique(whole, return_index=True)
     first = np.sort(first[words.counts[first] > 0])
     grams, ends = ngrams(words, GRAM)
-    row = np.repeat(np.arange(len(every)), np.diff(ends))
-    own = np.isin(row, first)
-    grams, row = _distinct(grams[own], row[own])
-    known, uses = np.unique(grams[row < len(found)], return_counts=True)
-    told = ~np.isin(grams, known[uses > COMMON])
-    grams, row = grams[told], row[told]
+    row = np.repeat(np.arange(len(texts)), np.diff(ends))
+    # 12-grams of the rows that stay, each once
+    kept = np.isin(row, first)
+    grams, row = _distinct(grams[kept], row[kept])
+    # counted over whole questions only: first lines repeat what stands in them
+    distinct, uses = np.unique(grams[row < len(asked)], return_counts=True)
+    # boilerplate ("answer with the option's letter") is in many questions of one benchmark
+    telling = ~np.isin(grams, distinct[uses > COMMON])
+    grams, row = grams[telling], row[telling]
+    # a list column as offsets into the flat 12-grams
     offsets = np.append(np.searchsorted(row, first), len(row))
     columns = [
         pa.array([benchmark] * len(first), pa.string()),
-        pa.array([every[i][0] for i in first], pa.string()),
+        pa.array([texts[i][0] for i in first], pa.string()),
         pa.array(words.counts[first], pa.int32()),
         pa.array(whole[first]),
         pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(grams)),

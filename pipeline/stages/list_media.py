@@ -37,14 +37,17 @@ def names(unit: NamesUnit) -> Receipt:
     work = Work("names", NAMES_VERSION, {"format": unit.format, "columns": columns}, inputs)
     if done := pool.done(work):
         return done
-    wanted, pieces = {}, 0
+    wanted = {}
+    pieces = 0
     for item in records(unit.format, [file.path for file in files], unit.columns):
         for ref in item.media if isinstance(item, Record) else ():
             pieces += bool(ref.sizes)
             if ref.data is None and not ref.sizes:
+                # an address stands for itself; a path may be published under several names
                 for name in (ref.url,) if ref.url else (ref.name, *ref.also):
                     span = None if ref.span is None else list(ref.span)
                     row = {"name": name, "kind": ref.kind, "fps": ref.fps, "span": span}
+                    # distinct by all that makes another clip: name, kind, rate, span
                     wanted[name, ref.kind, ref.fps or 0, ref.span or ()] = row | {"url": ref.url}
     rows = [wanted[key] for key in sorted(wanted)]
     tables = {"index/wanted": table_of(WANTED, rows)}

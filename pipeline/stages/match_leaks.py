@@ -72,11 +72,12 @@ def units(
         if not wanted.isdisjoint(receipt.inputs)
         for name in receipt.outputs["index/fingerprints"]
     }
+    # fingerprints are immutable tables: each is compared once with an index of one id
     known = {name for r in pool.receipts("leak_media") for name in r.inputs if _is_of(r, index)}
     left = sorted(tables - known)
     starts = range(0, len(left), TABLES_PER_UNIT)
     pieces = [tuple(left[start : start + TABLES_PER_UNIT]) for start in starts]
-    media = [MediaLeakUnit(pool=pool.store.url, index=index.url, tables=each) for each in pieces]
+    media = [MediaLeakUnit(pool=pool.store.url, index=index.url, tables=piece) for piece in pieces]
     return [
         *media,
         *(TextLeakUnit(pool=pool.store.url, index=index.url, table=name) for name in samples),
@@ -100,15 +101,22 @@ def match_media(unit: MediaLeakUnit) -> list[Receipt]:
     pool, index = Pool(unit.pool), index_of(unit.index)
     tables = {name: pool.read(f"index/fingerprints/{name}") for name in unit.tables}
     theirs, records = _held_out(unit.index, index.index_id)
-    found = leak_matches(
-        pa.concat_tables(tables.values()), theirs, {name: name for name in records}
+    pairs = leak_matches(
+        # records are named later: one comparison for all benchmarks that share a clip
+        pa.concat_tables(tables.values()),
+        theirs,
+        {name: name for name in records},
     )
-    rows = [row | about for row in found.to_pylist() for about in records[row["held_out"]]]
+    rows = [row | about for row in pairs.to_pylist() for about in records[row["held_out"]]]
     receipts = []
     for name, table in tables.items():
         clips = set(table["clip_id"].to_pylist())
-        own = sorted((row for row in rows if row["clip_id"] in clips), key=lambda r: (*r.values(),))
-        leaks = {"leaks": table_of(LEAKS, own)}
+        # each table has the rows of its own clips, sorted: its receipt names the same bytes however
+        # tables were grouped
+        matches = sorted(
+            (row for row in rows if row["clip_id"] in clips), key=lambda r: (*r.values(),)
+        )
+        leaks = {"leaks": table_of(LEAKS, matches)}
         work = Work("leak_media", MEDIA_VERSION, {"index": index.index_id}, [name])
         receipts.append(pool.commit(work, leaks))
     return receipts
@@ -117,6 +125,7 @@ def match_media(unit: MediaLeakUnit) -> list[Receipt]:
 @functools.lru_cache(maxsize=1)
 def _held_out(url: str, index_id: str) -> tuple[pa.Table, dict[str, list[dict[str, str]]]]:
     """The index's fingerprints, and per clip the benchmarks and records that show it."""
+    # kept between the units of one worker: an index is read once
     index = _same(url, index_id)
     records: dict[str, list[dict[str, str]]] = {}
     for row in index.read("media").to_pylist():
@@ -143,11 +152,11 @@ def match_text(unit: TextLeakUnit) -> Receipt:
     if done := pool.done(work):
         return done
     samples = pool.read(f"index/samples/{unit.table}").select(["key", "turns"])
-    found = [
+    matches = [
         _leaked(samples.slice(start, _TEXTS_AT_ONCE), _questions(unit.index, index.index_id))
         for start in range(0, len(samples), _TEXTS_AT_ONCE)
     ]
-    tables = {"leaks/text": pa.concat_tables([LEAKED_TEXTS.empty_table(), *found])}
+    tables = {"leaks/text": pa.concat_tables([LEAKED_TEXTS.empty_table(), *matches])}
     return pool.commit(work, tables)
 
 
@@ -159,17 +168,18 @@ def _questions(url: str, index_id: str) -> Questions:
 def _leaked(samples: pa.Table, questions: Questions) -> pa.Table:
     texts, owner = [], []
     for number, turns in enumerate(samples["turns"].to_pylist()):
-        said = [turn["text"] for turn in json.loads(turns) if turn["role"] == "user"]
-        texts += said
-        owner += [number] * len(said)
-    found = asked(texts, np.array(owner, np.int64), questions)
+        # the user's turns, of which any may be a benchmark's question
+        questions_asked = [turn["text"] for turn in json.loads(turns) if turn["role"] == "user"]
+        texts += questions_asked
+        owner += [number] * len(questions_asked)
+    matches = asked(texts, np.array(owner, np.int64), questions)
     return pa.table(
         [
-            samples["key"].take(pa.array(found.owner)).cast(pa.string()),
-            questions.benchmark.take(pa.array(found.question)),
-            questions.record.take(pa.array(found.question)),
-            pa.array(np.where(found.whole, "whole", f"{GRAM}-gram"), pa.string()),
-            pa.array(found.shared, pa.int32()),
+            samples["key"].take(pa.array(matches.owner)).cast(pa.string()),
+            questions.benchmark.take(pa.array(matches.question)),
+            questions.record.take(pa.array(matches.question)),
+            pa.array(np.where(matches.whole, "whole", f"{GRAM}-gram"), pa.string()),
+            pa.array(matches.shared, pa.int32()),
         ],
         schema=LEAKED_TEXTS,
     )

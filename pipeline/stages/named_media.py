@@ -18,28 +18,30 @@ def answers(unit: list_media.NamesUnit, table: MediaTable) -> dict[str, Found | 
     A folder of pictures has a / behind its name. Files that nobody names do not count, so they
     change no revision. Of records that name pieces of files every file counts.
     """
-    pool, listed = Pool(unit.pool), list_media.names(unit)
+    pool = Pool(unit.pool)
+    listed = list_media.names(unit)
     if listed.counts.get("pieces"):
         return table.everything()
+    # the receipt of the names is the list: no record is parsed twice
     rows = pool.read(f"index/wanted/{listed.outputs['index/wanted'][0]}").to_pylist()
     return dict(_answered(rows, table))
 
 
-def digests(found: Mapping[str, Found | Problem]) -> dict[str, str]:
+def digests(named: Mapping[str, Found | Problem]) -> dict[str, str]:
     """Behind each name the sha256 of its bytes, or the code of why there are none."""
     return {
         name: place.code if isinstance(place, Problem) else place.digest
-        for name, place in found.items()
+        for name, place in named.items()
     }
 
 
 def places(
-    found: Mapping[str, Found | Problem], origins: Mapping[str, str]
+    named: Mapping[str, Found | Problem], origins: Mapping[str, str]
 ) -> dict[str, list[str | int]]:
     """Behind each name where its bytes lie, and what admission notes of that."""
     return {
         name: [portable(place.address, origins), place.near, place.junk, place.numbered]
-        for name, place in found.items()
+        for name, place in named.items()
         if isinstance(place, Found)
     }
 
@@ -50,6 +52,7 @@ def portable(address: str, origins: Mapping[str, str]) -> str:
     `origins` says which address each copy has.
     """
     scheme, _, place = address.partition(":")
+    # only these schemes have something behind the place
     path, mark, spot = place.rpartition("#") if scheme in ("parquet", "range") else (place, "", "")
     return f"{scheme}:{origins[path]}{mark}{spot}" if path in origins else address
 
@@ -59,4 +62,5 @@ def _answered(
 ) -> Iterator[tuple[str, Found | Problem]]:
     for row in rows:
         ref = MediaRef(kind=row["kind"], name=row["name"], fps=row["fps"], url=row["url"])
+        # / tells a folder of pictures from a file of the same name
         yield f"{row['name']}/" if row["fps"] else row["name"], table.find(ref)

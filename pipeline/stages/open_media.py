@@ -50,28 +50,33 @@ def open_address(address: str, members: Path | None = None) -> Iterator[Path | S
     `members` is the scratch folder of an archive that is being streamed.
     """
     scheme, _, place = address.partition(":")
+    # these are read out of a file: into memory where there is room, copies of whole files onto disk
     if scheme in ("parquet", "range", "range%", "copy"):
         read = {"parquet": _embedded, "copy": _copied}.get(scheme, _pieces)
         with scratch(memory() if scheme != "copy" else disk()) as within:
             yield read(_plain(address), within)
         return
-    fps, home = 0, ""
+    fps = 0
+    home = ""
     if scheme == "member":
         path = _there(spooled(members or Path("/nowhere"), address).resolve())
         fps = _with_fps(place)[1]
     elif scheme in ("folder", "folder%"):
         place, fps = _with_fps(_plain(address))
-        path, home = _local(place), place.rpartition("//")[0]
+        path = _local(place)
+        home = place.rpartition("//")[0]
     elif scheme == "file":
         path = _local(place)
     else:
         raise UserError(f"{address!r}: not an address of the pool's index")
+    # a folder is a video of pictures; a link to one is not followed
     if not path.is_dir() or path.is_symlink():
         yield path
         return
     pictures = pictures_in(path, home)
-    bad = next((each for each in pictures if each.is_symlink() or not each.is_file()), None)
-    yield bad or Stills(files=pictures, fps=fps)
+    # a picture that is a link is handed on as what it is: the door refuses it by code
+    not_a_file = next((each for each in pictures if each.is_symlink() or not each.is_file()), None)
+    yield not_a_file or Stills(files=pictures, fps=fps)
 
 
 def _plain(address: str) -> str:
@@ -102,6 +107,7 @@ def pictures_in(folder: Path, home: str = "") -> tuple[Path, ...]:
     """
     within = links.homes(folder, [home] if home else [])
     entries = {entry.name: entry for entry in os.scandir(folder) if not is_junk(entry.name)}
+    # in the order of the numbers in their names, not of their bytes
     paths = (_followed(entries[name], within) for name in in_order(entries))
     return tuple(path for path in paths if path.is_symlink() or not path.is_dir())
 
@@ -114,6 +120,7 @@ def _followed(entry: os.DirEntry[str], within: Sequence[Path]) -> Path:
 def memory() -> str:
     """A folder in memory where the machine has room in one, for bytes that are decoded at once."""
     folder = Path("/dev/shm")  # noqa: S108
+    # /dev/shm is tmpfs: memory, bounded by the container
     if folder.is_dir() and shutil.disk_usage(folder).free > ROOM:
         with suppress(UserError):  # somebody else sits on the name
             return _own(folder)
@@ -130,34 +137,38 @@ def _own(folder: Path) -> str:
 
 
 @contextmanager
-def scratch(within: str) -> Iterator[Path]:
+def scratch(folder: str) -> Iterator[Path]:
     """A folder that is gone afterwards; what killed workers left behind there goes before."""
-    for left in Path(within).glob(f"{_SCRATCH}*"):
+    # killed workers leave folders behind: those whose lock nobody holds
+    for left in Path(folder).glob(f"{_SCRATCH}*"):
         _sweep(left)
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=within) as made:
-        held = os.open(made, os.O_RDONLY)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as made:
+        descriptor = os.open(made, os.O_RDONLY)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX)  # let go when this process ends, however it ends
+            # flock belongs to the open file: the kernel lets go of it when the process dies
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # let go when this process ends, however it ends
             yield Path(made)
         finally:
-            os.close(held)
+            os.close(descriptor)
 
 
 def _sweep(left: Path) -> None:
     """Remove a folder that nobody holds; a new one is given a minute to be taken hold of."""
     with suppress(OSError):
+        # between making and locking a folder there is a moment in which it looks left
         if time.time() - left.stat().st_mtime < _NEW_SECONDS:
             return
-        held = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
         finally:
-            os.close(held)
+            os.close(descriptor)
 
 
 def spooled(scratch: Path, address: str) -> Path:
     """Where a member's bytes lie in a scratch folder; a video's ending says if it is a GIF."""
+    # the sandbox tells a GIF by its suffix; nothing else of a member's name is kept
     return scratch / (short_hash(address) + (".gif" if address.lower().endswith(".gif") else ""))
 
 
@@ -166,8 +177,9 @@ def drop(path: Path) -> None:
     target = path.resolve()
     if target.is_dir():
         shutil.rmtree(target)
-    for each in (target, path):
-        each.unlink(missing_ok=True)
+    # the link and what it points to: large members lie on disk, linked from memory
+    for left in (target, path):
+        left.unlink(missing_ok=True)
 
 
 def _with_fps(place: str) -> tuple[str, int]:
@@ -203,19 +215,22 @@ def _copied(place: str, home: Path) -> Path:
 def _embedded(place: str, home: Path) -> Path:
     """The bytes of one medium in a Parquet file."""
     where, _, spot = place.rpartition("#")
+    # ROW/INDEX, or ROW/INDEX/COLUMN where the column is not one of EMBEDDED_IN
     row, index, name = (*spot.split("/", 2), "")[:3]
     try:
         path = local_files.local(where).path
     except UserError as error:
-        told = f"{place}: gone since the sources were read: {error}"
-        raise MissingData(f"{told}; run the build again") from error
+        gone = f"{place}: gone since the sources were read: {error}"
+        raise MissingData(f"{gone}; run the build again") from error
     try:
         starts = _group_starts(path)
+        # the row group whose first row is the last one not behind the row
         group = max(i for i, start in enumerate(starts) if start <= int(row))
         value = _column(path, group, name).value(int(row) - starts[group])
         medium = value[int(index)] if isinstance(value, list) else value
         data = medium["bytes"] if isinstance(medium, dict) else medium
         (home / "medium").write_bytes(data)
+    # whatever a file that changed makes arrow or the indexing raise
     except (pa.ArrowException, OSError, LookupError, TypeError) as error:
         raise MissingData(
             f"{place}: not what was read when its records were admitted: {error!r}; fetch the file "
@@ -252,12 +267,16 @@ class _Column:
         self._path, self._group = path, group
         with pq.ParquetFile(path) as file:
             self._name = name or next(c for c in EMBEDDED_IN if c in file.schema_arrow.names)
-            known = file.metadata.row_group(group)
-        self._rows = max(known.num_rows * BATCH_BYTES // max(known.total_byte_size, 1), 1)
+            group_metadata = file.metadata.row_group(group)
+        # rows a batch, by the group's mean row size: batches of about BATCH_BYTES
+        self._rows = max(
+            group_metadata.num_rows * BATCH_BYTES // max(group_metadata.total_byte_size, 1), 1
+        )
         self._begin()
 
     def value(self, row: int) -> Any:
         """The cell of a row of the group; IndexError beyond its end."""
+        # an earlier row: the batches begin anew
         if row < self._start:
             self._begin()
         while row >= self._start + len(self._batch):

@@ -1,7 +1,7 @@
 """Near-duplicate conversations, by MinHash (pipeline.dedup.text_minhash).
 
-texts    one table of samples -> its distinct conversations: sketches and shingles
-twins    all sketches of a recipe -> the pairs of one part of all buckets
+sketch   one table of samples -> its distinct conversations: sketches and shingles
+pair     all sketches of a recipe -> the pairs of one part of all buckets
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
 TEXTS_VERSION = f"1/rensa-{RMinHash.ALGORITHM_VERSION}"
-TWINS_VERSION = "1"
+PAIRS_VERSION = "1"
 
 
 # the texts of a table ----------------------------------------------------------------
@@ -50,8 +50,10 @@ def sketch(unit: TextsUnit) -> Receipt:
     if done := pool.done(work):
         return done
     samples = pool.read(f"index/samples/{unit.table}").select(["turns_digest", "turns"])
+    # a conversation that many records repeat is sketched once
     distinct = samples.take(first_of_each(ids_of(samples["turns_digest"])))
     rows = [TEXTS.empty_table()]
+    # chunks bound the memory of shingling
     for start in range(0, len(distinct), AT_ONCE):
         some = distinct.slice(start, AT_ONCE)
         talks = [_said(json.loads(turns)) for turns in some["turns"].to_pylist()]
@@ -68,13 +70,15 @@ def _said(turns: Sequence[dict[str, Any]]) -> tuple[str, str]:
     return " ".join(t["text"] for t in turns if t["role"] != "assistant"), " ".join(answers)
 
 
-def text_table(digests: pa.ChunkedArray, asked: Sets, said: Sets) -> pa.Table:
+def text_table(digests: pa.ChunkedArray, questions: Sets, answers: Sets) -> pa.Table:
     """Rows of TEXTS."""
     lists = [
         pa.ListArray.from_arrays(pa.array(sets.ends, pa.int32()), pa.array(sets.values))
-        for sets in (asked, said)
+        for sets in (questions, answers)
     ]
-    kind, data = TEXTS.field("sketch").type, pa.py_buffer(sketches(asked, said).tobytes())
+    kind = TEXTS.field("sketch").type
+    data = pa.py_buffer(sketches(questions, answers).tobytes())
+    # a fixed-size column straight from the matrix's bytes
     drawn = pa.FixedSizeBinaryArray.from_buffers(kind, len(digests), [None, data])
     return pa.table([digests, drawn, *lists], TEXTS)
 
@@ -83,7 +87,7 @@ def text_table(digests: pa.ChunkedArray, asked: Sets, said: Sets) -> pa.Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TwinsUnit:
+class TextPairsUnit:
     """One of `parts` parts of all buckets of the conversations in `tables`."""
 
     pool: str
@@ -93,24 +97,28 @@ class TwinsUnit:
     parts: int
 
 
-def parted(pool: str, texts: Sequence[Receipt], sources: dict[str, str]) -> list[TwinsUnit]:
+def parted(pool: str, texts: Sequence[Receipt], sources: dict[str, str]) -> list[TextPairsUnit]:
     """The work of comparing all these conversations, cut by how many they are."""
-    tables = tuple(sorted({name for one in texts for name in one.outputs["index/texts"]}))
-    parts = 1 + sum(one.counts["texts"] for one in texts) // ROWS_PER_PART
+    tables = tuple(sorted({name for receipt in texts for name in receipt.outputs["index/texts"]}))
+    # parts by the number of conversations: each fits a worker's memory
+    parts = 1 + sum(receipt.counts["texts"] for receipt in texts) // ROWS_PER_PART
     return [
-        TwinsUnit(pool=pool, sources=sources, tables=tables, part=part, parts=parts)
+        TextPairsUnit(pool=pool, sources=sources, tables=tables, part=part, parts=parts)
         for part in range(parts)
     ]
 
 
-def twins(unit: TwinsUnit) -> Receipt:
-    """The twins that share a bucket of this part."""
+def pair(unit: TextPairsUnit) -> Receipt:
+    """The near-duplicate conversations that share a bucket of this part."""
     pool = Pool(unit.pool)
     parameters = {"sources": unit.sources, "part": unit.part, "parts": unit.parts}
-    work = Work("twins", TWINS_VERSION, parameters, unit.tables)
+    work = Work("twins", PAIRS_VERSION, parameters, unit.tables)
     if done := pool.done(work):
         return done
     pairs = pairs_among(
-        lambda: (pool.read(f"index/texts/{name}") for name in unit.tables), unit.part, unit.parts
+        # read twice: first sketches only, then the shingles of the candidates
+        lambda: (pool.read(f"index/texts/{name}") for name in unit.tables),
+        unit.part,
+        unit.parts,
     )
     return pool.commit(work, {"clusters/text": pairs})

@@ -6,12 +6,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.stages.media_rows import MediaRow
 from shards.id_arrays import ids_of, sorting
 from shards.index import MEDIA, REFUSED
 from shards.pool import Pool, Receipt
@@ -20,34 +20,36 @@ IMAGES_PER_PART = 128
 VIDEOS_PER_PART = 16
 
 
-def wanted_media(pool: Pool, admitted: Sequence[Receipt]) -> list[dict[str, Any]]:
+def wanted_media(pool: Pool, receipts: Sequence[Receipt]) -> list[MediaRow]:
     """The media that these admissions name, each once, in the order of the clip ids."""
-    rows = pool.table(admitted, "index/media", MEDIA).to_pylist()
-    by_id = {row["clip_id"]: row for row in reversed(rows)}
+    rows = pool.table(receipts, "index/media", MEDIA).to_pylist()
+    # reversed: of several addresses of one clip the first admitted wins
+    by_id = {row["clip_id"]: MediaRow.of(row) for row in reversed(rows)}
     return [by_id[name] for name in sorted(by_id)]
 
 
-def clip_ids(pool: Pool, admitted: Sequence[Receipt]) -> list[str]:
+def clip_ids(pool: Pool, receipts: Sequence[Receipt]) -> list[str]:
     """The ids of those media."""
-    return sorted(set(pool.table(admitted, "index/media", MEDIA)["clip_id"].to_pylist()))
+    return sorted(set(pool.table(receipts, "index/media", MEDIA)["clip_id"].to_pylist()))
 
 
 def users(pool: Pool, admitted: Mapping[str, Receipt]) -> dict[str, set[str]]:
     """The sources that name each clip."""
-    found: dict[str, set[str]] = defaultdict(set)
+    sources_of: dict[str, set[str]] = defaultdict(set)
     for name, receipt in admitted.items():
         for clip in clip_ids(pool, [receipt]):
-            found[clip].add(name)
-    return found
+            sources_of[clip].add(name)
+    return sources_of
 
 
 def outcomes(pool: Pool, receipt: Receipt) -> dict[str, str]:
     """Clip id -> the code of its refusal, or "" if it was decoded, under this receipt."""
-    found = dict.fromkeys(receipt.inputs, "")
+    codes = dict.fromkeys(receipt.inputs, "")
     if receipt.counts["refused"]:
+        # refusals are few: their table is read only where the receipt counts some
         table = pool.table([receipt], "refused", REFUSED)
-        found |= zip(table["key"].to_pylist(), table["code"].to_pylist(), strict=True)
-    return found
+        codes |= zip(table["key"].to_pylist(), table["code"].to_pylist(), strict=True)
+    return codes
 
 
 class Known:
@@ -59,6 +61,7 @@ class Known:
     def __init__(self, pool: Pool, stage: str) -> None:
         rows = pool.ledger.table(stage)
         ids = ids_of(pc.list_flatten(rows["inputs"]))
+        # 16 bytes an id instead of a string: ids sorted once, looked up by binary search
         order = sorting(ids)
         self._ids = ids[order].view("S16")
         self._rows = np.asarray(pc.list_parent_indices(rows["inputs"]), np.int32)[order]
@@ -74,6 +77,7 @@ class Known:
     def outcomes(self, clips: Sequence[str]) -> dict[str, str]:
         """As `outcomes`, of those of these clips that any receipt names."""
         wanted = ids_of(pa.array(clips, pa.string())).view("S16")
+        # left and right ends of the range of equal ids; an empty range is unknown
         first, behind = (np.searchsorted(self._ids, wanted, side) for side in ("left", "right"))
         names = [self._refusals[row] for row in self._rows[first[first < behind]]]
         there = [clip for clip, known in zip(clips, first < behind, strict=True) if known]
@@ -88,10 +92,11 @@ class Known:
             self._codes[name] = dict(zip(keys, codes, strict=True))
 
 
-def units(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], ...]]:
+def units(rows: Iterable[MediaRow]) -> Iterator[tuple[MediaRow, ...]]:
     """Media in units of work: one kind each, media of one archive together, a bounded number."""
-    ordered = sorted(rows, key=lambda row: (row["kind"], row["address"], row["clip_id"]))
-    for kind, group in groupby(ordered, key=lambda row: str(row["kind"])):
+    # an archive's members lie side by side, so that it is read once and in order
+    ordered = sorted(rows, key=lambda row: (row.kind, row.address, row.clip_id))
+    for kind, group in groupby(ordered, key=lambda row: row.kind):
         while unit := tuple(islice(group, per_part(kind))):
             yield unit
 

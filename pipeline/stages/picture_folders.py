@@ -46,6 +46,7 @@ class PictureFolder:
         file = member.name.rpartition("/")[2]
         if self.problems:
             return
+        # one picture in memory at a time, and all of them bounded as one video is
         if member.nbytes > IN_MEMORY or self.nbytes > MAX_BYTES:
             detail = f"{self.address[:200]}: {self.nbytes} bytes and more"
             self.problems.append(MemberProblem("MEDIA_TOO_BIG", detail))
@@ -53,6 +54,7 @@ class PictureFolder:
             detail = f"{self.address[:200]}: two pictures {printable(file)}"
             self.problems.append(MemberProblem("ARCHIVE_MEMBER_REFUSED", detail))
         else:
+            # a picture that is also wanted by its own name was saved already
             data = saved.path.read_bytes() if saved else self._read(member)
             (self.home / file).write_bytes(data)
             self.digests[file] = hashlib.sha256(data).hexdigest()
@@ -66,6 +68,7 @@ class PictureFolder:
 
     def problem(self) -> ArchiveProblem:
         """What the folder is refused for; the same of several whatever came first."""
+        # least by (code, detail): the same refusal whatever order the archive has
         return min(self.problems, key=lambda problem: (problem.code, problem.detail))
 
     def known(self) -> dict[str, int | str]:
@@ -81,14 +84,17 @@ class PictureFolders:
     def __init__(
         self,
         place: str,
-        within: Path,
-        asked: Callable[[str], list[Ask]],
-        closed: Callable[[PictureFolder], None],
+        scratch: Path,
+        wanted_names: Callable[[str], list[Ask]],
+        on_close: Callable[[PictureFolder], None],
     ) -> None:
-        """`place` is the archive's address, `within` holds the pictures; `asked` gives the wanted
-        names of a folder, `closed` takes one that passed by.
+        """`place` is the archive's address, `scratch` holds the pictures; `wanted_names` gives the
+        wanted names of a folder, `on_close` takes one that passed by.
         """
-        self._place, self._within, self._asked, self._closed = place, within, asked, closed
+        self._place = place
+        self._within = scratch
+        self._asked = wanted_names
+        self._closed = on_close
         self._open: PictureFolder | None = None
         self._seen: set[str] = set()
         self._junk: Counter[str] = Counter()
@@ -99,6 +105,7 @@ class PictureFolders:
         if is_junk(path):
             self._junk[parent] += 1
             return None
+        # archives list a folder's files together: one folder is open at a time
         if self._open is None or self._open.parent != parent:
             self.close()
             self._begin(parent)
@@ -111,7 +118,8 @@ class PictureFolders:
 
     def close(self) -> None:
         """Hand on the open folder."""
-        folder, self._open = self._open, None
+        folder = self._open
+        self._open = None
         if folder:
             folder.junk = self._junk[folder.parent]
             self._closed(folder)
@@ -122,6 +130,7 @@ class PictureFolders:
             return
         address = f"member:{self._place}#{printable(parent)}"
         self._open = PictureFolder(asks, parent, address, spooled(self._within, address))
+        # pictures of a folder that was closed before: it was decoded without them
         if parent in self._seen:
             detail = f"the pictures of {printable(parent)} lie in several places of {self._place}"
             self.fail(MemberProblem("ARCHIVE_MEMBER_REFUSED", detail))

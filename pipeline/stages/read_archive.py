@@ -27,7 +27,7 @@ from pipeline.sources.media_lookup import folder_digest
 from pipeline.sources.near_names import folded, readings, suffixes
 from pipeline.stages.decode_media import MediaUnit
 from pipeline.stages.decode_members import MemberDecoder, Spooled
-from pipeline.stages.failure_limit import Fuse
+from pipeline.stages.failure_limit import FailureLimit
 from pipeline.stages.open_media import disk, drop, memory, scratch, spooled
 from pipeline.stages.picture_folders import IN_MEMORY, Ask, PictureFolder, PictureFolders
 from shards.index import MEMBERS, table_of
@@ -44,7 +44,7 @@ class ArchiveUnit:
 
     `parts` are pinned addresses; members lie in the folder `under` of the media's names. `bounds`
     are (source, its table in `wanted`, the share of its media that may fail:
-    pipeline.stages.failure_limit), `stopped` those whose fuse blew before. With `alone`, every
+    pipeline.stages.failure_limit), `stopped` those that were stopped before. With `alone`, every
     medium is decoded in a process of its own, to find the one that kills.
     """
 
@@ -62,9 +62,9 @@ class ArchiveUnit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passed:
-    """What a unit left behind: its receipt, or None where a fuse blew in it; what became of its
-    media, by source and in order, as pipeline.stages.failure_limit notes it; how many parts it
-    decoded.
+    """What a unit left behind: its receipt, or None where a source was stopped in it; what became
+    of its media, by source and in order, as pipeline.stages.failure_limit notes it; how many parts
+    it decoded.
     """
 
     receipt: Receipt | None
@@ -75,9 +75,10 @@ class Passed:
 def stream(unit: ArchiveUnit) -> Passed:
     """Read the archive once; decode what is wanted and not yet in the pool; name what was found.
 
-    Of a source whose fuse blows nothing more is kept; with no source left, reading ends.
+    Of a source that is stopped nothing more is kept; with no source left, reading ends.
     """
     pool = Pool(unit.pool)
+    # parts of a split archive are read as one file
     files = [local_files.local(address) for address in unit.parts]
     parameters = {
         "stage": unit.stage,
@@ -87,6 +88,7 @@ def stream(unit: ArchiveUnit) -> Passed:
         "span": None if unit.span is None else list(unit.span),
         "nbytes": sum(file.nbytes for file in files),
     }
+    # an unknown digest costs nothing more: bytes are hashed as they pass
     known = _known_digest(unit, pool, files, parameters)
     work = Work("stream", STREAM_VERSION, parameters, [known])
     if known and (done := pool.done(work)):
@@ -95,6 +97,7 @@ def stream(unit: ArchiveUnit) -> Passed:
     digest = passing.run([file.path for file in files], known)
     codes, parts = passing.decoder.codes, passing.decoder.parts
     if not digest:
+        # a source failed in it: no receipt, so that it is read again once the source is mended
         return Passed(receipt=None, parts=parts, codes=codes)
     tables = {"index/members": table_of(MEMBERS, passing.found.rows())}
     receipt = pool.commit(replace(work, inputs=[digest]), tables, counts=passing.counts())
@@ -108,6 +111,7 @@ def _known_digest(
 
     A local archive that is new is hashed while it is streamed: it is read once.
     """
+    # a fetched file has its digest already; a range of one would have another
     if len(files) == 1 and files[0].digest and unit.span is None:
         return files[0].digest
     if any(receipt.parameters == parameters for receipt in pool.receipts("stream")):
@@ -117,12 +121,13 @@ def _known_digest(
 
 
 class _Wanted:
-    """What records want of an archive, by name; a source whose fuse blew wants nothing more."""
+    """What records want of an archive, by name; a stopped source wants nothing more."""
 
-    def __init__(self, unit: ArchiveUnit, pool: Pool, limit: Fuse) -> None:
+    def __init__(self, unit: ArchiveUnit, pool: Pool, limit: FailureLimit) -> None:
         self.limit = limit
         self._rows: dict[tuple[str, bool], list[dict[str, Any]]] = defaultdict(list)
         for table in unit.wanted:
+            # a table of wanted names belongs to the sources whose annotations it lists
             sources = {source for source, of, _ in unit.bounds if of == table}
             for row in pool.read(f"index/wanted/{table}").to_pylist():
                 self._rows[row["name"], row["fps"] is not None].append(row | {"sources": sources})
@@ -142,11 +147,12 @@ class _Wanted:
         """
         if folders and not self.folders:
             return []
+        # suffixes: records name members by the end of their paths
         keys = (key for reading in readings(path) for key in suffixes(folded(reading)))
         names = {name for key in keys for name in self._near.get((key, folders), ())}
-        asked = [name for name in sorted(names) if self.rows(name, folders=folders)]
+        unmet = [name for name in sorted(names) if self.rows(name, folders=folders)]
         return [
-            Ask(name, "" if f"/{path}".endswith(f"/{name}") else printable(path)) for name in asked
+            Ask(name, "" if f"/{path}".endswith(f"/{name}") else printable(path)) for name in unmet
         ]
 
     def folders_named(self, path: str) -> list[Ask]:
@@ -154,7 +160,7 @@ class _Wanted:
         return self.match(path, folders=True)
 
     def rows(self, name: str, *, folders: bool) -> list[dict[str, Any]]:
-        """What is wanted by this name, of sources whose fuse is whole."""
+        """What is wanted by this name, of sources that are not stopped."""
         rows = self._rows.get((name, folders), ())
         return [row for row in rows if self.limit.lets_pass(row["sources"])]
 
@@ -175,8 +181,8 @@ class _Found:
         place = {"media_digest": "", "address": "", "fps": fps}
         self._add(ask, {**place, "code": problem.code, "detail": problem.detail})
 
-    def _add(self, ask: Ask, row: dict[str, Any]) -> None:
-        self._rows.append({"name": ask.name, "near": ask.near} | row)
+    def _add(self, ask: Ask, answer: dict[str, Any]) -> None:
+        self._rows.append({"name": ask.name, "near": ask.near} | answer)
 
     def rows(self) -> Iterable[dict[str, Any]]:
         """In order of the names."""
@@ -188,36 +194,46 @@ def _row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return *(row[column] for column in order), row.get("fps") or 0
 
 
+def _decoding(unit: ArchiveUnit, folder: Path) -> MediaUnit:
+    """How members are decoded, whose bytes pass through a folder."""
+    return MediaUnit(
+        pool=unit.pool, stage=unit.stage, rows=(), scratch=folder, uncaged=unit.uncaged
+    )
+
+
 class _Passing:
     """One archive while its members pass by."""
 
     def __init__(self, unit: ArchiveUnit, pool: Pool) -> None:
-        limit = Fuse({source: share for source, _, share in unit.bounds})
-        limit.blown |= dict.fromkeys(unit.stopped, "")
-        self.unit, self.pool, self.limit, self.place = unit, pool, limit, unit.parts[0]
-        self.wanted, self.found = _Wanted(unit, pool, limit), _Found()
+        limit = FailureLimit({source: share for source, _, share in unit.bounds})
+        # sources stopped by other archives are stopped here from the start
+        limit.stopped |= dict.fromkeys(unit.stopped, "")
+        self.unit = unit
+        self.pool = pool
+        self.limit = limit
+        self.place = unit.parts[0]
+        self.wanted = _Wanted(unit, pool, limit)
+        self.found = _Found()
         self.prefix = f"{PurePosixPath(unit.under)}/" if unit.under else ""
         self.taken: set[str] = set()
         self.members = self.members_refused = self.bytes_read = 0
 
     def run(self, paths: Sequence[Path], known: str) -> str:
-        """Stream to the end; the sha256 of the bytes of this unit, or "" where a fuse blew."""
-        unit, kind = self.unit, kind_of(paths[0].name)
+        """Stream to the end; the sha256 of the bytes of this unit, or "" where a source was
+        stopped."""
+        unit = self.unit
+        kind = kind_of(paths[0].name)
+        # two scratch folders: members in memory, large ones and folders of pictures on disk
         with scratch(memory()) as self.scratch, scratch(disk()) as self.large:
-            decoding = MediaUnit(
-                pool=unit.pool,
-                stage=unit.stage,
-                rows=(),
-                scratch=self.scratch,
-                uncaged=unit.uncaged,
-            )
+            decoding = _decoding(unit, self.scratch)
             self.folders = PictureFolders(
                 self.place, self.large, self.wanted.folders_named, self._close
             )
             self.decoder = MemberDecoder(self.pool, decoding, self.limit, alone=unit.alone)
             with Concatenated(paths, hashed=not known) as file:
+                # a range reads from its first member on, to the first member that begins behind it
                 self._pass(members(file, kind, *(unit.span or (0, None))))
-                digest = "" if self.limit.blown else known or file.digest(unit.span)
+                digest = "" if self.limit.stopped else known or file.digest(unit.span)
                 self.bytes_read = file.bytes_read
         return digest
 
@@ -233,10 +249,12 @@ class _Passing:
     def _pass(self, passing: Iterator[Member]) -> None:
         try:
             for member in passing:
+                # nobody left to read for
                 if not self.wanted.anything():
                     break
                 self.members += 1
                 self._meet(member)
+        # what was found before the damage stays; names behind it are refused by the archive's code
         except ArchiveProblem as problem:
             self.found.refuse(Ask(""), problem)
             if not problem.ended:
@@ -274,10 +292,13 @@ class _Passing:
             return
         digest = folder_digest(folder.digests.items())
         rows = [row for a in folder.asks for row in self.wanted.rows(a.name, folders=True)]
+        # one folder may be wanted at several rates: the same bytes, other clips
         rates = sorted({int(row["fps"]) for row in rows})
         for rate in rates:
             address = f"{folder.address}@{rate}"
-            home, path = folder.home, spooled(self.scratch, address)
+            home = folder.home
+            path = spooled(self.scratch, address)
+            # the last rate takes the folder itself, the others a copy
             if rate != rates[-1]:
                 home = shutil.copytree(home, spooled(self.large, address))
             path.symlink_to(home)
@@ -290,6 +311,7 @@ class _Passing:
         """Write down what answers to these names, and decode it as all of them want it."""
         for ask in asks:
             self.found.place(ask, medium, {})
+        # a second member of this name: its digest is noted, its bytes are not decoded
         if medium.address in self.taken:
             drop(medium.path)
             return
@@ -307,8 +329,10 @@ class _Passing:
         if member.nbytes > MAX_BYTES:  # not even written to disk
             detail = f"{address[:200]}: {member.nbytes} bytes, at most {MAX_BYTES}"
             raise MemberProblem("MEDIA_TOO_BIG", detail)
-        path, digest = spooled(self.scratch, address), hashlib.sha256()
+        path = spooled(self.scratch, address)
+        digest = hashlib.sha256()
         target = path if member.nbytes <= IN_MEMORY else spooled(self.large, address)
+        # written beside the first one's bytes, and dropped again
         if address in self.taken:
             path = target = spooled(self.large, f"{address}#again")
         try:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.jobs import collect
 from pipeline.stages import decode_media, pending
+from pipeline.stages.media_rows import MediaRow
 from shards import receipts
 from shards.errors import DamagedData
 from shards.index import REFUSED, SAMPLES, table_of
@@ -271,9 +272,9 @@ def test_a_decode_that_was_done_opens_nothing(
 ) -> None:
     pool, picture = pool_at(tmp_path / "pool"), tmp_path / "0.jpg"
     small_world.picture(picture, 0)
-    row = {"clip_id": "0" * 32, "media_digest": "", "kind": "image", "span": None}
-    rows = (row | {"address": f"file:{picture}"},)
-    unit = decode_media.MediaUnit(pool=pool.store.url, stage="decode", rows=rows)
+    address = f"file:{picture}"
+    row = MediaRow(clip_id="0" * 32, media_digest="", kind="image", address=address, span=None)
+    unit = decode_media.MediaUnit(pool=pool.store.url, stage="decode", rows=(row,))
     first = decode_media.decode(unit)
     assert first.counts == {"media": 1, "refused": 0}
     monkeypatch.setattr(decode_media, "decode_all", None)

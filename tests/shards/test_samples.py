@@ -17,7 +17,7 @@ from mixtures.manifest.draws import SampleReference
 from pipeline.jobs.write_shards import cut
 from pipeline.stages.write_shard import shard_of
 from shards.errors import DamagedData, MissingData, UserError
-from shards.extents import pair
+from shards.extents import pair, tar_bytes
 from shards.ids import sha256_hex
 from shards.index import REFUSED, read_table, table_of, write_table
 from shards.key_index import KeyIndex, entry_ids, indexed
@@ -34,7 +34,6 @@ from shards.sample import (
 )
 from shards.store import Store
 from shards.verify import RECEIPT, damage
-from shards.writer import tar_bytes
 
 
 def sample(number: int) -> Stored:

@@ -12,7 +12,7 @@ from pipeline.jobs.job import Job
 from pipeline.jobs.progress import steps
 from pipeline.jobs.ray_executor import Workers
 from pipeline.sources import pin
-from pipeline.stages.failure_limit import Fuse
+from pipeline.stages.failure_limit import FailureLimit
 from shards.pool import Pool
 from tests.support import small_world
 from tests.support.archives import asks, tarred
@@ -57,12 +57,14 @@ def archived(root: Path, each: int, shared: str) -> Path:
     return root / "recipe.yaml"
 
 
-def gathered(recipe_path: Path) -> tuple[Fuse, Pool, int]:
+def gathered(recipe_path: Path) -> tuple[FailureLimit, Pool, int]:
     """Read the archives as a build does; also how many of them were read to their end."""
     recipe = load_recipe(recipe_path)
     pool = Pool(str(recipe_path.parent / "pool"), recipe.profile)
     pinned = [pin.pin(source, str(recipe_path)) for source in recipe.sources]
-    fuse = Fuse({source.name: source.max_refused for source in recipe.sources})
+    limit = FailureLimit({source.name: source.max_refused for source in recipe.sources})
     with steps() as bars:
-        collect.gather(pinned, "decode", Job(pool=pool, workers=Here(), bars=bars, fuse=fuse))
-    return fuse, pool, len(pool.receipts("stream"))
+        collect.gather(
+            pinned, "decode", Job(pool=pool, workers=Here(), bars=bars, failure_limit=limit)
+        )
+    return limit, pool, len(pool.receipts("stream"))

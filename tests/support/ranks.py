@@ -22,12 +22,19 @@ import torch.distributed as dist
 
 from tests.support.tiny_run import ONE_THREAD, TINY, pool_of
 from tests.train.engine import watched
-from train.config import Config, Part, Stochastic, Stop, load_config
+from train.config import Config, Keep, Part, Stochastic, Stop, load_config
 from train.engine import checkpoint, deepspeed_engine
 from train.loop import run
 
 STEPS = 6
-SHARED = replace(TINY, stop=Stop(steps=STEPS), global_batch=5, save_every=1, tower_chunk=40)
+SHARED = replace(
+    TINY,
+    stop=Stop(steps=STEPS),
+    global_batch=5,
+    save_every=1,
+    tower_chunk=40,
+    keep=Keep(last=STEPS),
+)
 _AGAIN = Part(lr=TINY.parts.tower.lr, checkpoint=True)
 TOWERS: dict[str, dict[str, Any]] = {
     "tuned": {},
@@ -104,7 +111,6 @@ def train(number: int, job: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    checkpoint.KEEP = STEPS
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     for place, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
         train(job.get("number", place), job)

@@ -75,7 +75,7 @@ def test_a_start_model_is_a_model_folder_for_transformers_too(world: Path) -> No
 def test_large_weights_become_several_files(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.assemble.SHARD_BYTES", 1 << 20)
+    monkeypatch.setattr("train.weights.model_shards.SHARD_BYTES", 1 << 20)
     words = (str(world / "qwen"), str(world / "oryx"), world / "recipe.yaml")
     count = assemble(*words, tmp_path / "start")
     assert len(list((tmp_path / "start").glob("*.safetensors"))) > 2

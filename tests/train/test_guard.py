@@ -18,9 +18,11 @@ from train.data.pack_stream import Stream
 from train.guard import LEAST, MOST, Door, samples_of
 from train.json_files import StepLog
 
+STRICT = Guard(spike=6.0)
 
-def door_after(losses: int, rule: Guard | None = None) -> Door:
-    door = Door(rule or Guard())
+
+def door_after(losses: int, rule: Guard = STRICT) -> Door:
+    door = Door(rule)
     for loss in np.random.default_rng(0).normal(2, 0.1, losses):
         assert not door.objection(loss, 1.0)
         door.took(loss)
@@ -29,9 +31,9 @@ def door_after(losses: int, rule: Guard | None = None) -> Door:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_objected_to_from_the_first_step(value: float) -> None:
-    assert Door(Guard()).objection(value, 1.0) == f"its loss is {value}"
-    assert Door(Guard()).objection(1.0, value) == f"its gradient norm is {value}"
-    assert not Door(Guard()).objection(1e9, 1e9)
+    assert Door(STRICT).objection(value, 1.0) == f"its loss is {value}"
+    assert Door(STRICT).objection(1.0, value) == f"its gradient norm is {value}"
+    assert not Door(STRICT).objection(1e9, 1e9)
 
 
 def test_a_loss_far_above_its_like_is_objected_to_and_one_below_is_not() -> None:
@@ -44,7 +46,7 @@ def test_a_loss_far_above_its_like_is_objected_to_and_one_below_is_not() -> None
 
 
 def _constant() -> Door:
-    door = Door(Guard())
+    door = Door(STRICT)
     for _ in range(LEAST):
         door.took(1.0)
     return door
@@ -54,7 +56,7 @@ def test_the_last_losses_are_what_a_step_is_compared_with_also_after_a_resume() 
     door = door_after(MOST + 300)
     state = door.state()
     assert len(state["losses"]) == MOST
-    again = Door(Guard())
+    again = Door(STRICT)
     again.load(json.loads(json.dumps(state)))
     for loss in np.linspace(2.4, 2.8, 50):
         assert again.objection(loss, 1.0) == door.objection(loss, 1.0)
@@ -62,7 +64,7 @@ def test_the_last_losses_are_what_a_step_is_compared_with_also_after_a_resume() 
 
 def test_the_run_ends_at_the_first_objection_or_after_so_many() -> None:
     with pytest.raises(UserError, match=r"step 3: its loss is nan; .* S; .*at_most: 1}"):
-        Door(Guard()).refuse(3, "its loss is nan", Path("S"))
+        Door(STRICT).refuse(3, "its loss is nan", Path("S"))
     door = Door(Guard(policy="skip", at_most=2))
     door.refuse(3, "w", Path("S"))
     again = Door(door.rule)

@@ -31,7 +31,8 @@ class Blocks(NamedTuple, Generic[Array]):
 
 def plan_blocks(cu_seqlens: NDArray[np.int64]) -> Blocks[NDArray[Any]]:
     """The plan for segments that start and end at `cu_seqlens` int64 [S + 1]."""
-    starts, lengths = cu_seqlens[:-1], np.diff(cu_seqlens)
+    starts = cu_seqlens[:-1]
+    lengths = np.diff(cu_seqlens)
     gather: list[NDArray[Any]] = []
     at = 0
     scatter = np.zeros(int(cu_seqlens[-1]), np.int64)

@@ -223,8 +223,10 @@ def _clips_in(sample: RenderedSample) -> int:
 def _placed(sample: RenderedSample, number: int, start: int) -> _Placed:
     """A clip of the sample that starts at this row of the pack, checked against its layout."""
     layout, frames = sample.layouts[number], sample.frames[number]
-    times, name = sample.seconds[number], f"sample {sample.key}, clip {number}"
-    counts, visual = counts_of(layout), sample.text.visual
+    times = sample.seconds[number]
+    name = f"sample {sample.key}, clip {number}"
+    counts = counts_of(layout)
+    visual = sample.text.visual
     rows = visual[visual[:, 1] == number]
     mentions = max(np.count_nonzero(rows[:, 2] == 0), 1)
     places = counts.features[rows[:, 2]].sum()
@@ -254,7 +256,8 @@ def _stacked(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The rows of all parts: as they lie if they follow one another in one array, else a copy."""
     # the parts follow one another where each begins at the address at which the one before ends
     filled = [part for part in parts if len(part)] or [_NO_MEMORY.patches]
-    room, start = filled[0].base, filled[0].ctypes.data
+    room = filled[0].base
+    start = filled[0].ctypes.data
     at = start
     for part in filled:
         if part.base is not room or part.ctypes.data != at:
@@ -333,7 +336,8 @@ def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
 
 
 def _token_patches(clip: _Placed, rows: NDArray[np.int64], config: LayoutConfig) -> TokenPatches:
-    numbers, grid = rows[:, 2].tobytes(), clip.shown.shape[1:3]
+    numbers = rows[:, 2].tobytes()
+    grid = clip.shown.shape[1:3]
     try:
         return token_patches(clip.layout, numbers, grid, config, clip.images)
     except ValueError as error:

@@ -68,7 +68,8 @@ class Room:
     def take(self, frames: int, look: ClipView) -> Frames | None:
         """Where so many frames of this size go; None if the rows do not suffice."""
         shape = (frames, look.height // PATCH, look.width // PATCH, PATCH_VALUES)
-        start, self.taken = self.taken, self.taken + math.prod(shape[:3])
+        start = self.taken
+        self.taken = self.taken + math.prod(shape[:3])
         return (
             self.rows[start : self.taken].reshape(shape) if self.taken <= len(self.rows) else None
         )

@@ -102,12 +102,16 @@ class NodeCache:
         future: Iterator[Sequence[Place]],
     ) -> None:
         """`step()` is the step this rank is at; `future` what the node reads from there on."""
-        self.node, self.extents, self.step, self.future = node, extents, step, future
+        self.node = node
+        self.extents = extents
+        self.step = step
+        self.future = future
         self.mine = rank - node.ranks.start
         self.folder = node.folder / "extents"
         private_folder(self.folder)
         self.shared = _numbers(node.folder / "progress", len(node.ranks) + 1)
-        self.progress, self.leading = self.shared[:-1], self.shared[-1:]
+        self.progress = self.shared[:-1]
+        self.leading = self.shared[-1:]
         self.stop = Event()
         self.leader = Thread(target=self._lead, name="node-cache", daemon=True)
 

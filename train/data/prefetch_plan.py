@@ -20,7 +20,8 @@ class Forecast:
     """Items by name, sizes in bytes; `limit` bounds what is held, `held` is there already."""
 
     def __init__(self, limit: int, held: Mapping[str, int] | None = None) -> None:
-        self.limit, self.now = limit, 0
+        self.limit = limit
+        self.now = 0
         self.held = dict(held or {})
         self.bytes_held = sum(self.held.values())
         self.bytes_known = 0

@@ -42,7 +42,8 @@ class RankSampler:
         """How often the tower runs in each forward pass of a step: as often as the rank with most
         patches needs. Every rank finds the same, without asking another."""
         dealt = self.order.packs_by_rank(step, self.world_size)
-        size, patches = self.micro_batch, self.order.patches
+        size = self.micro_batch
+        patches = self.order.patches
         return [
             max(calls_for(patches(mine[at * size :][:size]), chunk) for mine in dealt)
             for at in range(self.micro_steps)

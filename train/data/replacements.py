@@ -22,7 +22,8 @@ from shards.errors import DamagedData
 
 STAND_IN_ALGO = "smaller-of-source/2"
 ATTEMPTS = 16
-MOST, MOST_PER_SAMPLE = 10, 1 / 1000
+MOST = 10
+MOST_PER_SAMPLE = 1 / 1000
 
 Read = TypeVar("Read")
 _log = logging.getLogger(__name__)

@@ -162,7 +162,8 @@ def _call(
     rule: TowerRule,
     learned: bool,
 ) -> TowerCall[NDArray[Any]]:
-    shown, beyond = members[members < frames.shown], members[members >= frames.shown]
+    shown = members[members < frames.shown]
+    beyond = members[members >= frames.shown]
     starts = np.concatenate([_before(sizes[: frames.shown]), _before(sizes[frames.shown :])])
     scale = None
     if learned and rule.keep > 1:

@@ -1,41 +1,49 @@
-"""Save, commit, verify, load: a checkpoint exists once its COMMITTED.json does.
+"""Save, commit, verify, load: a checkpoint exists once its folder has its name.
 
-    OUT/checkpoints/step-00000120/            the engine's files
+    OUT/checkpoints/.step-00000120.tmp/            while it is written, by all ranks
+    OUT/checkpoints/step-00000120/state-*          what is trained (train.engine.state_files)
+    OUT/checkpoints/step-00000120/model/           what a model folder says beside its weights
     OUT/checkpoints/step-00000120/COMMITTED.json   written last: step, ids, sha256 of each file
 
-A folder without it is a crash's leftover: never read, overwritten by the next save.
+What else lies there is a crash's leftover: never read, removed by the next run (`sweep`).
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from shards.envelope import Envelope
 from shards.errors import DamagedData, UserError
-from shards.ids import sha256_file
+from shards.ids import sha256_file, sha256_hex
 from shards.store import Store
+from train.config import Keep
 from train.data.data_state import DataState
 from train.guard import GuardState
 from train.json_files import fsync
 
 COMMITTED = "COMMITTED.json"
+MODEL = "model"
+"""The folder in a checkpoint that says of a model folder everything but its weights."""
 ENVELOPE = Envelope(
-    schema="slowfast-mix/checkpoint/4",
+    schema="slowfast-mix/checkpoint/5",
     if_damaged="delete its folder to resume from the checkpoint before it",
     if_outdated="give another --out, or delete its folder",
 )
-KEEP = 2
+_TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """A committed state after `step` steps, `updates` of them taken, of a run of `total` steps.
 
-    `data` is the stream's state and `guard` the guard's; `frozen` names source and digest of the
-    parts that are not trained, which are in no file here.
+    `data` is the stream's state and `guard` the guard's; `config` is what decides
+    (`train.run_folder.settings.deciding`); `bases` says what each part was started from, and
+    `frozen` source and digest of those that are not trained, which are in no file here. `branch` is
+    the checkpoint of another run that this one went on from, or "".
     """
 
     folder: Path
@@ -43,10 +51,12 @@ class Checkpoint:
     updates: int
     total: int
     manifest_id: str
-    config: str
+    config: dict[str, str]
     precision: str
     optimizer_state: str
+    bases: dict[str, str]
     frozen: dict[str, dict[str, str]]
+    branch: str
     guard: GuardState
     data: DataState
     files: dict[str, str]
@@ -54,54 +64,61 @@ class Checkpoint:
 
 def pending(root: Path, step: int) -> Path:
     """Where the files of this step are gathered: the same on every rank."""
-    return root / f".step-{step:08d}.tmp"
+    return root / f".{_name(step)}{_TEMPORARY}"
 
 
-def begin(temporary: Path) -> None:
-    """Empty the folder, of a crash's leftovers too."""
+def begin(temporary: Path, description: Mapping[str, bytes]) -> dict[str, str]:
+    """Make the folder, with nothing in it but what describes the model; the sha256 of its files."""
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
+    store = Store(temporary)
+    for name, data in description.items():
+        store.put(f"{MODEL}/{name}", data)
+    return {f"{MODEL}/{name}": sha256_hex(data) for name, data in description.items()}
 
 
-def commit(temporary: Path, head: dict[str, Any]) -> Path:
-    """Make what lies in `temporary` the checkpoint of head["step"]; then prune to KEEP."""
-    files = sorted(path for path in temporary.rglob("*") if path.is_file())
-    digests = {str(path.relative_to(temporary)): sha256_file(path) for path in files}
-    for path in [*files, *(p for p in temporary.rglob("*") if p.is_dir()), temporary]:
-        fsync(path)
+def commit(temporary: Path, head: Mapping[str, Any], files: Mapping[str, str], keep: Keep) -> Path:
+    """Make what lies in `temporary` the checkpoint of head["step"], then prune.
+
+    `files` has the sha256 of every file there, told by whoever wrote and synced it.
+    """
+    Store(temporary).put(COMMITTED, ENVELOPE.seal({**head, "files": dict(files)}))
     final = temporary.parent / _name(head["step"])
-    shutil.rmtree(final, ignore_errors=True)
+    _remove(final)
     temporary.rename(final)
     fsync(final.parent)
-    Store(final).put(COMMITTED, ENVELOPE.seal(head | {"files": digests}))
-    _prune(final.parent)
+    prune(final.parent, keep)
     return final
 
 
 def latest(root: Path) -> Checkpoint | None:
-    """The highest committed checkpoint, every byte verified; DamagedData names a bad file."""
+    """The record of the highest committed checkpoint; its files are still to be verified."""
     folders = _committed(root)
-    if not folders:
-        return None
-    found = _read(folders[-1])
-    for name, wanted in found.files.items():
-        path = found.folder / name
-        if not path.is_file() or sha256_file(path) != wanted:
-            raise DamagedData(
-                f"{path}: not the bytes that were saved; delete {found.folder} to resume from "
-                "the checkpoint before it"
-            )
+    return read(folders[-1]) if folders else None
+
+
+def read(folder: Path) -> Checkpoint:
+    """The record of a checkpoint; UserError if the folder is none, DamagedData if it is damaged."""
+    path = folder / COMMITTED
+    if not path.is_file():
+        raise UserError(f"{folder}: no checkpoint (no {COMMITTED}); name a folder step-N of a run")
+    found = Checkpoint(folder=folder, **ENVELOPE.unseal(path.read_bytes(), str(path)))
+    if not (folder.name == _name(found.step) and found.step == found.data["step"]):
+        raise DamagedData(
+            f"{path}: step {found.step} of the weights and {found.data['step']} of the data, in "
+            f"{folder.name}; {ENVELOPE.if_damaged}"
+        )
     return found
 
 
-def check_same_run(found: Checkpoint, manifest_id: str, config: str) -> None:
-    """Raise UserError unless this checkpoint continues this very run, on however many ranks."""
-    pairs = (("manifest", found.manifest_id, manifest_id), ("config", found.config, config))
-    for what, saved, now in pairs:
-        if saved != now:
-            raise UserError(
-                f"{found.folder}: saved with {what} {saved}, this run has {now}; "
-                "give another --out, or delete this one"
+def verify(found: Checkpoint, rank: int = 0, world_size: int = 1) -> None:
+    """Hash this rank's share of the files; DamagedData names one that is not as it was saved."""
+    for name in sorted(found.files)[rank::world_size]:
+        path = found.folder / name
+        if not path.is_file() or sha256_file(path) != found.files[name]:
+            raise DamagedData(
+                f"{path}: not the bytes that were saved; delete {found.folder} to resume from "
+                "the checkpoint before it"
             )
 
 
@@ -117,26 +134,46 @@ def check_same_frozen(found: Checkpoint, frozen: dict[str, dict[str, str]]) -> N
             )
 
 
+def sweep(root: Path) -> None:
+    """Remove what a killed save or prune left behind; only the owner of the run may."""
+    committed = set(_committed(root))
+    for path in root.glob("*step-*"):
+        if path not in committed:
+            shutil.rmtree(path)
+
+
+def prune(root: Path, keep: Keep) -> None:
+    """Remove the checkpoints that `keep` does not name."""
+    for folder in _committed(root)[: -keep.last]:
+        if keep.every is None or _step(folder) % keep.every:
+            _remove(folder)
+
+
+def folder_of(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies, or would."""
+    return root / _name(step)
+
+
+def steps(root: Path) -> list[int]:
+    """The steps whose checkpoints are there."""
+    return [_step(folder) for folder in _committed(root)]
+
+
+def _remove(folder: Path) -> None:
+    """In one step no checkpoint any more, then gone."""
+    if folder.is_dir():
+        doomed = folder.with_name(f".{folder.name}.old{_TEMPORARY}")
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
 def _name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
 def _committed(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"step-*/{COMMITTED}"))
-
-
-def _read(folder: Path) -> Checkpoint:
-    path = folder / COMMITTED
-    found = Checkpoint(folder=folder, **ENVELOPE.unseal(path.read_bytes(), str(path)))
-    if not (folder.name == _name(found.step) and found.step == found.data["step"]):
-        raise DamagedData(
-            f"{path}: step {found.step} of the weights and {found.data['step']} of the data, in "
-            f"{folder.name}; {ENVELOPE.if_damaged}"
-        )
-    return found
-
-
-def _prune(root: Path) -> None:
-    for folder in _committed(root)[:-KEEP]:
-        (folder / COMMITTED).unlink()
-        shutil.rmtree(folder)

@@ -8,10 +8,8 @@ that another number of ranks, another stage or a single process goes on from it.
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +22,12 @@ from transformers import PreTrainedModel
 from shards.errors import UserError
 from train.config import Config
 from train.data.collate import Pack
-from train.engine.interface import distinct_weights, whole_shape
+from train.engine.interface import whole_shape
 from train.engine.micro_batches import named_where_memory_ends, on_device
 from train.engine.state_files import MOMENTS, read_state, write_state
 from train.engine.trained import check_trained, make_optimizer, prepare, trained
+from train.ranks import join_group
 
-_OPENED: list[bool] = []
-"""Whether the process group is ours to close, and not that of whoever launched us."""
-_TIMEOUT = timedelta(minutes=10)
 _BUCKET = 500_000_000  # elements: DeepSpeed's default
 _NORMS = {1: "scaled_global_norm", 2: "scaled_global_norm", 3: "_get_norm_groups"}
 """The method by which a ZeRO stage learns the norm that it clips by, and refuses to step by."""
@@ -100,17 +96,17 @@ class DeepSpeedEngine:
         self.engine.step()
         delattr(zero, name)
 
-    def save(self, folder: Path) -> None:
-        """Every rank gathers each parameter; they share the files."""
-        write_state(folder, self.shapes, self._whole, self.rank, self.world_size)
+    def save(self, folder: Path) -> dict[str, str]:
+        """Every rank gathers each parameter, one at a time; they share the files."""
+        return write_state(folder, self.shapes, self._whole, self.rank, self.world_size)
 
     def load(self, folder: Path, updates: int) -> None:
-        """Every rank reads the whole state and keeps its parts."""
+        """Of tensors that are mapped, not read, each rank takes its parts."""
         for state in self.moments:
             state["step"].fill_(updates)
         put = self._put_sharded if self.zero_stage == 3 else self._put
         for name, tensors in read_state(folder, self.shapes):
-            put(self.model.get_parameter(name), *(t.to(self.device) for t in tensors))
+            put(self.model.get_parameter(name), *tensors)
         if self.zero_stage < 3:
             self.engine.optimizer.update_lp_params()
 
@@ -147,33 +143,24 @@ class DeepSpeedEngine:
         """The same for ZeRO-3, whose parts are all of one size, the last padded with zeros."""
         tools = self.deepspeed.utils
         with self.deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-            parameter.data.copy_(weight)
+            if self.rank == 0:
+                parameter.data.copy_(weight)
         tools.safe_set_local_fp32_param(parameter, self._part(weight))
         for kind, moment in zip(MOMENTS, moments, strict=True):
             tools.safe_set_local_optimizer_state(parameter, self._part(moment), kind)
 
     def _part(self, whole: Tensor) -> Tensor:
         size = -(-whole.numel() // self.world_size)
-        padded = pad(whole.flatten(), (0, size * self.world_size - whole.numel()))
-        return padded[self.rank * size :][:size]
+        own = whole.flatten()[self.rank * size :][:size]
+        return pad(own, (0, size - own.numel())).to(self.device)
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
         dist.barrier()
 
-    def weights(self) -> dict[str, Tensor]:
-        """The whole model's weights, on the CPU; ZeRO-3 gathers them on every rank."""
-        if self.zero_stage < 3:
-            return distinct_weights(self.model)
-        with self.deepspeed.zero.GatheredParameters(list(self.model.parameters())):
-            return {name: w.clone() for name, w in distinct_weights(self.model).items()}
-
     def close(self) -> None:
-        """Without this a process may abort at its exit."""
+        """Let go of DeepSpeed's hooks and buffers."""
         self.engine.destroy()
-        if _OPENED:
-            _OPENED.clear()
-            dist.destroy_process_group()
 
 
 def import_deepspeed() -> Any:
@@ -189,22 +176,6 @@ def import_deepspeed() -> Any:
     # user may not have: gloo does the same sums.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
-
-
-def join_group() -> torch.device:
-    """Join the process group that torchrun describes, alone where it does not."""
-    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
-    for name, value in alone.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("MASTER_PORT", "0" if os.environ["WORLD_SIZE"] == "1" else "29500")
-    has_gpu = torch.cuda.is_available()
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if has_gpu else "gloo", timeout=_TIMEOUT)
-        _OPENED.append(True)
-    if not has_gpu:
-        return torch.device("cpu")
-    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
 def deepspeed_config(config: Config, parameters: int) -> dict[str, Any]:

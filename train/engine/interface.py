@@ -47,9 +47,9 @@ class Engine(Protocol):
         """Clear the gradients of a step that is not taken."""
         ...
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, str]:
         """Write weights and moments of what is trained into `folder`, as train.engine.state_files
-        lays them out; UserError if one is not finite."""
+        lays them out; the sha256 of what this rank wrote. UserError if one is not finite."""
         ...
 
     def load(self, folder: Path, updates: int) -> None:
@@ -58,10 +58,6 @@ class Engine(Protocol):
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
-        ...
-
-    def weights(self) -> dict[str, Tensor]:
-        """Name -> whole tensor on the CPU; of tied weights the first name only."""
         ...
 
     def close(self) -> None:

@@ -26,17 +26,22 @@ def open_engine(config: Config, model: PreTrainedModel) -> Engine:
         # transformers imports DeepSpeed where it is installed, which warns unless it is told
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     checkpoint_parts(model, [name for name in PARTS if getattr(config.parts, name).checkpoint])
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    check_launch(config)
     if config.engine == "deepspeed":
         from train.engine.deepspeed_engine import DeepSpeedEngine
 
         return DeepSpeedEngine(config, model)
-    if world_size != 1:
+    return TorchEngine(config, model)
+
+
+def check_launch(config: Config) -> None:
+    """Raise UserError where there are more processes than the config's engine trains with."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.engine == "torch" and world_size != 1:
         raise UserError(
             f"engine: torch trains one process, this launch has {world_size}; "
             "set `engine: deepspeed` in the config"
         )
-    return TorchEngine(config, model)
 
 
 def is_deterministic(config: Config) -> bool:

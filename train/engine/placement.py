@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
 from train.config import Config
+from train.ranks import join_group
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def _enter_sharded(config: Config, stack: ExitStack) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns
     from transformers.integrations.deepspeed import prevent_arange_dtype_change
 
-    from train.engine.deepspeed_engine import deepspeed_config, import_deepspeed, join_group
+    from train.engine.deepspeed_engine import deepspeed_config, import_deepspeed
 
     deepspeed = import_deepspeed()
     join_group()

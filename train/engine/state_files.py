@@ -9,22 +9,23 @@ is Adam's count, which is one number for all: every parameter takes part in ever
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from shards.errors import UserError
+from train.engine.tensor_file import TensorFile
 from train.model.finite import check_finite
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 KINDS = ("weight", *MOMENTS)
 FILE_BYTES = 4 << 30
-"""Bound on what a rank holds of the whole state at once, unless one parameter alone is larger."""
+"""Bound on a file, unless one parameter alone is larger."""
 
 
 def write_state(
@@ -34,22 +35,40 @@ def write_state(
     rank: int = 0,
     world_size: int = 1,
     file_bytes: int = FILE_BYTES,
-) -> None:
+) -> dict[str, str]:
     """Write every parameter's KINDS; `whole(name)` gathers them, and all ranks call it alike.
 
-    The ranks share the files: the i-th is written by rank i % world_size. UserError if anything is
-    not finite, on every rank: all hold the whole tensors.
+    The ranks share the files: the i-th is written by rank i % world_size, one tensor after the
+    other. The sha256 of those that this rank wrote, by name. UserError if anything is not finite,
+    on every rank: all have seen it.
     """
+    digests: dict[str, str] = {}
     for number, names in enumerate(grouped(shapes, file_bytes)):
-        held: dict[str, Tensor] = {}
-        for name in names:
-            tensors = whole(name)
-            check_finite(zip(KINDS, tensors, strict=True), f"{folder.name}: {name}")
-            if number % world_size == rank:
-                pairs = zip(KINDS, tensors, strict=True)
-                held |= {f"{kind}/{name}": _stored(tensor) for kind, tensor in pairs}
-        if held:
-            save_file(held, folder / f"state-{number:05d}.safetensors")
+        path = folder / f"state-{number:05d}.safetensors"
+        tensors = _gathered(names, whole, folder.name)
+        if number % world_size != rank:
+            deque(tensors, maxlen=0)  # the others need this rank's share of each
+            continue
+        specs = {
+            f"{kind}/{name}": (torch.float32, tuple(shapes[name]))
+            for name in names
+            for kind in KINDS
+        }
+        with TensorFile(path, specs) as file:
+            for tensor in tensors:
+                file.add(tensor)
+        digests[path.name] = file.digest
+    return digests
+
+
+def _gathered(
+    names: Sequence[str], whole: Callable[[str], Sequence[Tensor]], where: str
+) -> Iterator[Tensor]:
+    """The KINDS of each name in turn, all of them finite."""
+    for name in names:
+        tensors = whole(name)
+        check_finite(zip(KINDS, tensors, strict=True), f"{where}: {name}")
+        yield from tensors
 
 
 def read_state(
@@ -75,6 +94,14 @@ def read_state(
         )
 
 
+def read_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Name and fp32 weight of everything that was trained, one at a time."""
+    for path in sorted(folder.glob("state-*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in _names(path):
+                yield name, file.get_tensor(f"{KINDS[0]}/{name}")
+
+
 def grouped(shapes: Mapping[str, torch.Size], most: int) -> list[list[str]]:
     """Names in order, in groups whose KINDS take at most `most` bytes; what is larger is alone."""
     groups: list[list[str]] = []
@@ -87,10 +114,6 @@ def grouped(shapes: Mapping[str, torch.Size], most: int) -> list[list[str]]:
         groups[-1].append(name)
         held += size
     return groups
-
-
-def _stored(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", torch.float32).contiguous()
 
 
 def _names(path: Path) -> list[str]:

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from train.config import Config
 from train.data.collate import Pack
-from train.engine.interface import distinct_weights
 from train.engine.micro_batches import named_where_memory_ends, on_device
 from train.engine.state_files import MOMENTS, read_state, write_state
 from train.engine.trained import check_trained, make_optimizer, prepare, trained
@@ -76,11 +75,10 @@ class TorchEngine:
         """Clear the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> dict[str, str]:
         """Weights and moments, by parameter name."""
-        write_state(
-            folder, {name: master.shape for name, master in self.masters.items()}, self._whole
-        )
+        shapes = {name: master.shape for name, master in self.masters.items()}
+        return write_state(folder, shapes, self._whole)
 
     def load(self, folder: Path, updates: int) -> None:
         """Every parameter has taken part in all updates: Adam's count is the same for all."""
@@ -115,10 +113,6 @@ class TorchEngine:
 
     def barrier(self) -> None:
         """One process waits for nobody."""
-
-    def weights(self) -> dict[str, Tensor]:
-        """Name -> tensor on the CPU."""
-        return distinct_weights(self.model)
 
     def close(self) -> None:
         """Nothing to take down."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from train.config import PARTS, Config
 from train.engine.interface import gathered, whole_shape
 from train.model.parts import part_of
+from train.model.weight_digest import WeightDigest
 
 _MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D)
 
@@ -84,13 +84,11 @@ def decays(model: PreTrainedModel, name: str) -> bool:
 
 def frozen_parts(config: Config, model: nn.Module) -> dict[str, dict[str, str]]:
     """Of each part that is not trained its source and the sha256 of names, shapes and bytes."""
-    digests = {part: hashlib.sha256() for part in PARTS if not getattr(config.parts, part).train}
-    for name, weight in sorted(model.named_parameters(remove_duplicate=True)):
+    digests = {part: WeightDigest() for part in PARTS if not getattr(config.parts, part).train}
+    for name, weight in model.named_parameters(remove_duplicate=True):
         if part_of(name) in digests:
             with gathered(weight) as whole:
-                data = whole.cpu().contiguous()
-            digests[part_of(name)].update(f"{name} {tuple(data.shape)} {data.dtype} ".encode())
-            digests[part_of(name)].update(data.flatten().view(torch.uint8).numpy().data)
+                digests[part_of(name)].add(name, whole)
     return {
         part: {"source": str(getattr(config.parts, part).init), "sha256": digest.hexdigest()}
         for part, digest in digests.items()

@@ -189,9 +189,12 @@ def batches(samples: Iterator[RenderedSample]) -> Iterator[list[RenderedSample]]
         full = len(batch) == BATCH or patches + more > BATCH_PATCHES
         if batch and (full or max(longest, length) * (len(batch) + 1) > BATCH_TOKENS):
             yield batch
-            batch, longest, patches = [], 0, 0
+            batch = []
+            longest = 0
+            patches = 0
         batch.append(sample)
-        longest, patches = max(longest, length), patches + more
+        longest = max(longest, length)
+        patches = patches + more
     if batch:
         yield batch
 

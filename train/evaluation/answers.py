@@ -142,7 +142,8 @@ def numbers_in(text: str) -> list[float]:
 
 def mmmu(reply: str, item: BenchmarkItem) -> float:
     """MMMU, open questions: an answer's number is in the reply, or its words are."""
-    said, values = normalise_answer(reply), set(numbers_in(reply))
+    said = normalise_answer(reply)
+    values = set(numbers_in(reply))
     for answer in item.answers:
         wanted = numbers_in(answer)
         is_number = len(wanted) == 1 and _NUMBER.fullmatch(answer.strip())

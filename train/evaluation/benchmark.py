@@ -117,7 +117,8 @@ def windows(
         more = set() if isinstance(item, RowRefusal) else set(item.media)
         if window and len(media | more) > VIDEOS_AT_A_TIME:
             yield window
-            window, media = [], set()
+            window = []
+            media = set()
         window.append(item)
         media |= more
     if window:

@@ -109,7 +109,8 @@ def srt(text: str) -> list[tuple[float, float, str]]:
     for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
         if times := _SRT_TIMES.search(block):
             hours = [int(part) for part in times.groups()]
-            start, end = _seconds(hours[:4], times[4]), _seconds(hours[4:], times[8])
+            start = _seconds(hours[:4], times[4])
+            end = _seconds(hours[4:], times[8])
             words = html.unescape(_TAGS.sub("", block[times.end() :])).split()
             if words:
                 cues.append((start, end, " ".join(words)))

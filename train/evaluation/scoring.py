@@ -33,7 +33,8 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a proportion; (0, 1) where nothing was counted."""
     if count == 0:
         return 0.0, 1.0
-    share, spread = right / count, _Z**2 / count
+    share = right / count
+    spread = _Z**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = _Z * sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
     return max(0.0, middle - half), min(1.0, middle + half)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from transformers import PreTrainedModel
 
@@ -17,15 +17,21 @@ from train.weights.tables import built_table, check_table
 
 
 def fill(
-    model: PreTrainedModel, parts: Parts, sources: Sources, shapes: Mapping[str, Shape], put: Put
+    model: PreTrainedModel,
+    parts: Parts,
+    sources: Sources,
+    shapes: Mapping[str, Shape],
+    put: Put,
+    wanted: Iterable[str] = PARTS,
 ) -> None:
-    """Give every parameter its value; `shapes` are those of whole parameters, by name.
+    """Give every parameter of the `wanted` parts its value; `shapes` are those of whole ones, by
+    name.
 
     Every rank calls this alike. UserError names the first tensor that does not fit, before any is
     read; DamagedData a file that is not what somebody vouches for.
     """
     tables = {part: _table(part, source, shapes) for part, source in sources.items()}
-    for part in PARTS:
+    for part in wanted:
         init = getattr(parts, part).init
         if isinstance(init, RandomInit):
             for name, value in drawn(model, part, init.seed, shapes):

@@ -9,7 +9,7 @@ Everything here is told from the config, the manifest and headers: seconds befor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mixtures.manifest.manifest import Manifest
@@ -39,9 +39,9 @@ _LEFT_OUT = {"tie_word_embeddings": False}
 """What a published config means where it does not say it."""
 
 
-def open_sources(parts: Parts) -> Sources:
-    """Look into what every part's `init` names, each place once."""
-    inits = {name: getattr(parts, name).init for name in PARTS}
+def open_sources(parts: Parts, wanted: Iterable[str] = PARTS) -> Sources:
+    """Look into what the `init` of each `wanted` part names, each place once."""
+    inits = {name: getattr(parts, name).init for name in wanted}
     named = {name: init for name, init in inits.items() if isinstance(init, str)}
     opened = {where: open_source(where) for where in dict.fromkeys(named.values())}
     for part, where in named.items():

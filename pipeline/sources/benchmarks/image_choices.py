@@ -39,7 +39,8 @@ def ai2d(name: str, row: Row) -> BenchmarkItem:
 def scienceqa(name: str, row: Row) -> BenchmarkItem:
     """One question of ScienceQA, behind its hint."""
     options = texts_of(row["choices"], "choices")
-    hint, question = row["hint"], text_of(row, "question")
+    hint = row["hint"]
+    question = text_of(row, "question")
     return BenchmarkItem(
         id=name,
         media=(image_of(row, "image"),),

@@ -22,7 +22,8 @@ from pipeline.sources.fields import Row
 def item_of(name: str, row: Row) -> BenchmarkItem:
     """One question; a unit is said behind it, as in the authors' prompts."""
     options = texts_of(row["choices"], "choices") if row["choices"] else ()
-    question, said = text_of(row, "question"), row["answer"]
+    question = text_of(row, "question")
+    said = row["answer"]
     known = row["metadata"] if isinstance(row.get("metadata"), dict) else {}
     free = () if said in (None, "") else (str(said).strip(),)
     return BenchmarkItem(

@@ -42,7 +42,8 @@ def _media(video: str, metadata: Any, cut_at: dict[str, Any]) -> MediaRef | Prob
     known = metadata if isinstance(metadata, dict) else {}
     if isinstance(media, Problem) or not (known.get("is_cup_game") or video in cut_at):
         return media
-    frame, rate = cut_at.get(video), known.get("frame_rate")
+    frame = cut_at.get(video)
+    rate = known.get("frame_rate")
     if type(frame) is not int or not isinstance(rate, (int, float)) or not 0 < rate < 1000:
         return Problem("SPAN_INVALID", "a cup game whose cut, or whose frame rate, is not known")
     return replace(media, span=(0, round(frame / Fraction(rate) * 1_000_000)))

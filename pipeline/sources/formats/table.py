@@ -47,12 +47,14 @@ MediaOf = Callable[[Cells], llava_json.Media]
 def read(annotations: Path, columns: Columns) -> Iterator[Record | RowRefusal]:
     """Records of one file, or of every `*.parquet` of a folder in order of their names."""
     needed = [name for _, names in columns for name in names]
-    missing, last = set(needed), Row()
+    missing = set(needed)
+    last = Row()
     for label, row, addressed in _rows(annotations, needed):
         if isinstance(row, Problem):
             yield refusal(label, row)
             continue
-        missing, last = missing.difference(row), row
+        missing = missing.difference(row)
+        last = row
         media_of = partial(_media, columns=dict(columns), addressed=addressed)
         yield read_row(label, row, dict(columns), media_of, CHANGES_MEANING | MEDIA_FIELDS)
     if missing and last:
@@ -138,7 +140,8 @@ def _media(
     """The media of a row, its images first, with the row's span."""
     media: list[MediaRef] = []
     for meant in ("image", "images", "video"):
-        name, value = columns.get(meant, ("",))[0], cells.get(meant, [None])[0]
+        name = columns.get(meant, ("",))[0]
+        value = cells.get(meant, [None])[0]
         values = value if isinstance(value, list) else [value]
         for index, each in enumerate([] if is_blank(value) else values):
             found = medium(meant.removesuffix("s"), each, partial(addressed, name, index))

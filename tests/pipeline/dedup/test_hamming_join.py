@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.dedup.fingerprints import Hashes
-from pipeline.dedup.hamming_join import FULL, RADIUS, distinct, near
+from pipeline.dedup.hamming_join import FULL, RADIUS, distinct, hamming_join
 
 
 def flipped(draw: np.random.Generator, hashes: Hashes, bits: int) -> Hashes:
@@ -23,7 +23,7 @@ def random_hashes(draw: np.random.Generator, count: int) -> Hashes:
 
 
 def pairs(left: Hashes, right: Hashes | None, limit: int) -> dict[tuple[int, int], int]:
-    found = near(left, right, limit)
+    found = hamming_join(left, right, limit)
     keys = zip(found.queries.tolist(), found.stored.tolist(), strict=True)
     return dict(zip(keys, found.bits.tolist(), strict=True))
 
@@ -64,7 +64,7 @@ def test_hashes_that_crowd_into_one_bucket_are_not_all_compared() -> None:
     crowd = flipped(draw, centre, 20)
     crowd[3000:] = flipped(draw, crowd[:3000], 2)
     crowd = crowd[distinct(crowd)[0]]
-    found = near(crowd, None, 2)
+    found = hamming_join(crowd, None, 2)
     assert found.compared < 110 * FULL * len(crowd) / 4  # all with all in each table: 6 times that
     assert len(found.bits) >= 2990
 
@@ -77,4 +77,8 @@ def test_equal_hashes_are_one() -> None:
     assert (shown[first][group] == shown).all()
     assert len(first) == len({row.tobytes() for row in shown})
     assert [int(np.flatnonzero(group == each)[0]) for each in range(len(first))] == first.tolist()
-    assert len(near(hashes[:0], hashes, 31).bits) == len(near(hashes, hashes[:0], 31).bits) == 0
+    assert (
+        len(hamming_join(hashes[:0], hashes, 31).bits)
+        == len(hamming_join(hashes, hashes[:0], 31).bits)
+        == 0
+    )

@@ -157,8 +157,8 @@ def test_the_stages_leave_receipts_and_cut_by_content(tmp_path: Path) -> None:
     texts = [pair_texts.sketch(pair_texts.TextsUnit(pool=str(tmp_path), table=name))]
     assert texts[0].counts == {"texts": 3}
     (unit,) = pair_texts.parted(str(tmp_path), texts, {"a": "1"})
-    done = pair_texts.twins(unit)
-    assert pair_texts.twins(unit) == done and done.parameters["sources"] == {"a": "1"}
+    done = pair_texts.pair(unit)
+    assert pair_texts.pair(unit) == done and done.parameters["sources"] == {"a": "1"}
     (pair,) = pool.table([done], "clusters/text", text_minhash.TEXT_PAIRS).to_pylist()
     assert {pair["text_a"], pair["text_b"]} == {row["turns_digest"] for row in rows[:2]}
     assert pair["permille"] == alike(answers[0], answers[1])

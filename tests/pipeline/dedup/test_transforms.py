@@ -20,7 +20,7 @@ from pipeline.dedup.registration import (
     smoothed,
     warped,
 )
-from pipeline.dedup.transforms import View, in_bars, seen, start, view_hashes
+from pipeline.dedup.transforms import Transform, in_bars, seen, start, transformed_hashes
 from pipeline.media.frame_difference import Luma
 from tests.support.pictures import PHOTOGRAPH
 
@@ -35,13 +35,13 @@ def shrunk(pixels: np.ndarray) -> Luma:
 def test_the_hash_of_a_mirrored_or_turned_view_is_that_of_the_picture_seen_so(
     side: tuple[bool, bool, bool],
 ) -> None:
-    picture, view = shrunk(PHOTOGRAPH).astype(np.float32), View((0, 1), (0, 1), *side)
-    expected = hashes_of(frequencies(np.ascontiguousarray(seen(picture, view))))
-    apart = np.bitwise_count(view_hashes(picture, view) ^ expected).sum()
+    picture, transform = shrunk(PHOTOGRAPH).astype(np.float32), Transform((0, 1), (0, 1), *side)
+    expected = hashes_of(frequencies(np.ascontiguousarray(seen(picture, transform))))
+    apart = np.bitwise_count(transformed_hashes(picture, transform) ^ expected).sum()
     assert apart <= 2  # coefficients that lie on the median
     turned = PHOTOGRAPH.transpose(1, 0, 2) if side[0] else PHOTOGRAPH
     shown = shrunk(turned[:: -1 if side[1] else 1, :: -1 if side[2] else 1])
-    assert np.allclose(seen(picture, view), shown, atol=1)  # a mean rounded the other way
+    assert np.allclose(seen(picture, transform), shown, atol=1)  # a mean rounded the other way
 
 
 def test_a_cropped_view_lies_near_the_hash_of_the_crop() -> None:
@@ -49,18 +49,18 @@ def test_a_cropped_view_lies_near_the_hash_of_the_crop() -> None:
     cut = PHOTOGRAPH[height // 20 : -height // 20, width // 20 : -width // 20]
     crop = hashes_of(frequencies(shrunk(cut).astype(np.float32)))
     picture = shrunk(PHOTOGRAPH).astype(np.float32)
-    plain, view = (
-        np.bitwise_count(view_hashes(picture, each) ^ crop).sum()
-        for each in (View(), View((0.05, 0.95), (0.05, 0.95)))
+    plain, transform = (
+        np.bitwise_count(transformed_hashes(picture, each) ^ crop).sum()
+        for each in (Transform(), Transform((0.05, 0.95), (0.05, 0.95)))
     )
-    assert view <= 20 < 50 <= plain
+    assert transform <= 20 < 50 <= plain
 
 
 def test_bars_of_equal_size_are_found_to_a_tenth_of_a_cell() -> None:
     wide = np.pad(PHOTOGRAPH, ((50, 50), (0, 0), (0, 0)))
-    (view,) = in_bars(shrunk(wide))
+    (transform,) = in_bars(shrunk(wide))
     expected = 50 / wide.shape[0], 1 - 50 / wide.shape[0]
-    assert np.allclose(view.rows, expected, atol=0.1 / 32) and view.columns == (0, 1)
+    assert np.allclose(transform.rows, expected, atol=0.1 / 32) and transform.columns == (0, 1)
     uneven = np.pad(PHOTOGRAPH, ((100, 0), (0, 0), (0, 0)))
     assert in_bars(shrunk(PHOTOGRAPH)) == in_bars(shrunk(uneven)) == []
 
@@ -88,5 +88,5 @@ def test_another_picture_is_not_alike_wherever_it_is_laid() -> None:
 
 
 def test_a_view_starts_where_its_crop_lies_as_seen() -> None:
-    view = View((0.1, 0.9), (0.0, 0.8), turned=True, down=True)
-    assert np.allclose(start(view), [[0.8, 3.2, 0.8, 0.0]], atol=1e-5)
+    transform = Transform((0.1, 0.9), (0.0, 0.8), turned=True, down=True)
+    assert np.allclose(start(transform), [[0.8, 3.2, 0.8, 0.0]], atol=1e-5)

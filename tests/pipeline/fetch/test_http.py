@@ -31,7 +31,7 @@ def server() -> Iterator[Server]:
 
 def got(server: Server, path: str, part: Path, limits: Limits = QUICK) -> bytes:
     download(Request(url=server.url + path, trusted=Origin.of(server.url)), part, limits)
-    assert not part.with_name(part.name + ".etag").exists()
+    assert not part.with_name(part.name + ".version").exists()
     return part.read_bytes()
 
 
@@ -59,6 +59,17 @@ def test_a_part_of_an_earlier_call_is_continued(server: Server, tmp_path: Path) 
     server.ranges.clear()
     assert got(server, "/good/", part) == DATA
     assert server.ranges[0].startswith("bytes=1")
+
+
+def test_a_part_whose_note_is_damaged_is_fetched_from_its_beginning(
+    server: Server, tmp_path: Path
+) -> None:
+    part = tmp_path / "part"
+    assert code(server, "/drop/150000", part, Limits(attempts=1)) == "FETCH_SHORT"
+    note = part.with_name("part.version")
+    note.write_bytes(note.read_bytes()[:-1])
+    server.ranges.clear()
+    assert got(server, "/good/", part) == DATA and server.ranges == [""]
 
 
 @pytest.mark.parametrize("way", ["ignores", "offset", "unsatisfied", "weak"])

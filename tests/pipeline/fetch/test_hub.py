@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
 from pipeline.fetch import hub, local_files
-from pipeline.fetch.retry import Limits
 from shards.errors import UserError
 from shards.ids import sha256_hex, short_hash
+from shards.retry import Patience
+from tests.support.clocks.still import Still
 from tests.support.fake_hub import COMMIT, REPO, Hub, serve
 
 TAR = bytes(i * i % 251 for i in range(300_000))
@@ -22,7 +25,7 @@ FILES = {
     "ai2d(cauldron,llava_format)/train.parquet": b"PAR1" + TAR,
 }
 
-QUICK = Limits(pause=0.01, longest_pause=0.05, attempts=3)
+QUICK = Patience(pause=0.01, longest_pause=0.05, attempts=3)
 
 
 @pytest.fixture
@@ -142,6 +145,53 @@ def test_a_hub_that_recovers_is_waited_for(server: Hub, status: int, method: str
     hub._COMMITS.clear()
     (pinned,) = local_files.pin(address("data/train.json", ""), "x")
     assert local_files.local(pinned).path.read_bytes() == b"[]" and not server.busy[method]
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Retry_After": "7"}, {"RateLimit": '"api";r=0;t=7'}],
+    ids=["Retry-After", "RateLimit"],
+)
+def test_a_listing_is_waited_for_as_long_as_the_hub_asks(
+    server: Hub, monkeypatch: pytest.MonkeyPatch, status: int, headers: dict[str, str]
+) -> None:
+    still = Still()
+    monkeypatch.setattr(hub, "PATIENCE", Patience(clock=still.clock))
+    server.busy, server.headers = {"GET": [status] * 2}, headers
+    assert len(local_files.pin(address("v/*.tar.gz"), "x")) == 2 and still.pauses == [7, 7]
+
+
+@pytest.mark.parametrize("error", [httpx2.ReadTimeout, httpx2.ConnectError, httpx2.ReadError])
+def test_no_answer_in_time_is_asked_for_again_and_every_question_has_a_time(
+    server: Hub, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    still, times, original = Still(), [], httpx2.Client.request
+    monkeypatch.setattr(hub, "PATIENCE", Patience(clock=still.clock))
+    hub._COMMITS.clear()
+
+    def slow(*values: object, **options: Any) -> httpx2.Response:
+        times.append(options.get("timeout"))
+        if len(times) % 3:
+            raise error("no answer")
+        return original(*values, **options)
+
+    monkeypatch.setattr(httpx2.Client, "request", slow)
+    (found,) = local_files.pin(address("data/*.json", ""), "x")
+    hub.request(found)
+    assert still.pauses == [1, 2] * 3  # for the commit, the listing and the head of a file
+    assert len(times) == 9 and None not in times
+
+
+def test_a_hub_that_asks_for_a_year_is_not_waited_for_so_long(
+    server: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = Still()
+    monkeypatch.setattr(hub, "PATIENCE", Patience(clock=still.clock))
+    server.busy, server.headers = {"GET": [503] * 99}, {"Retry_After": str(365 * 24 * 3600)}
+    with pytest.raises(UserError, match="it answers 503"):
+        local_files.pin(address("v/*.tar.gz"), "x")
+    assert still.pauses == [300] * 5
 
 
 @pytest.mark.parametrize(("status", "times"), [(503, 99), (429, 99), (403, 1), (418, 1)])

@@ -8,14 +8,19 @@ from pathlib import Path
 import fsspec
 import gcp_storage_emulator.server as gcs
 import pytest
+from gcsfs.retry import HttpError
 
 from pipeline.fetch import local_files, object_store
 from pipeline.fetch.retry import Limits
 from pipeline.fetch.url_guard import FetchProblem
 from shards.errors import UserError
+from shards.retry import Patience
+from tests.shards.test_retry import answered
+from tests.support.clocks.still import Still
 from tests.support.s3_server import s3_server
 
 DATA = bytes(i * i % 251 for i in range(300_000))
+BUSY = {"code": 429, "message": "slow down"}
 QUICK = Limits(pause=0.01, attempts=3)
 
 
@@ -74,21 +79,37 @@ def test_an_address_names_a_bucket_and_no_server(scheme: str, rest: str) -> None
         object_store.pin(f"{scheme}://{rest}")
 
 
-def test_a_store_that_is_busy_is_waited_for(
-    scheme: str, store: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+def busy(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, method: str, errors: list[Exception]
 ) -> None:
-    monkeypatch.setattr(object_store, "PATIENCE", QUICK)
+    """The first calls of a method of the store's file system raise these."""
     filesystem = fsspec.filesystem(scheme)
-    original, asked = filesystem.glob, []
+    original = getattr(filesystem, method)
 
-    def glob(path: str) -> list[str]:
-        asked.append(path)
-        if len(asked) < 3:
-            raise TimeoutError("slow down")
-        return list(original(path))
+    def fails(*values: object, **options: object) -> object:
+        if errors:
+            raise errors.pop(0)
+        return original(*values, **options)
 
-    monkeypatch.setattr(filesystem, "glob", glob)
-    assert len(object_store.pin(f"{scheme}://films/a/*.tar")) == 2 and len(asked) == 3
+    monkeypatch.setattr(filesystem, method, fails)
+
+
+@pytest.mark.parametrize("method", ["glob", "info", "cat_file"])
+def test_a_store_that_is_busy_is_waited_for(
+    scheme: str,
+    store: fsspec.AbstractFileSystem,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    method: str,
+) -> None:
+    still = Still()
+    monkeypatch.setattr(object_store, "PATIENCE", Patience(clock=still.clock))
+    errors = [answered(503, **{"Retry-After": "7"}), TimeoutError("slow down"), HttpError(BUSY)]
+    busy(monkeypatch, scheme, method, errors)
+    (first, _) = object_store.pin(f"{scheme}://films/a/*.tar")
+    object_store.download(first, tmp_path / "part", Limits(clock=still.clock))
+    assert (tmp_path / "part").read_bytes() == DATA + b"a/1.tar"
+    assert not errors and still.pauses == [7, 2, 4]
 
 
 def test_a_part_is_continued_while_the_object_is_the_same(
@@ -110,6 +131,16 @@ def test_a_part_is_continued_while_the_object_is_the_same(
     object_store.download(f"{scheme}://films/a/2.tar", part, QUICK)
     assert part.read_bytes() == DATA + b"a/2.tar"
     assert asked == [0, 100_000, 200_000, 200_000, 300_000]
+
+
+def test_a_part_whose_note_is_damaged_is_read_from_its_beginning(
+    scheme: str, store: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    part = tmp_path / "part"
+    part.write_bytes(DATA[:100_000][::-1])
+    part.with_name("part.version").write_bytes(b'"torn')
+    object_store.download(f"{scheme}://films/a/2.tar", part, QUICK)
+    assert part.read_bytes() == DATA + b"a/2.tar" and list(tmp_path.glob("part*")) == [part]
 
 
 def test_an_object_that_changes_is_read_again(
@@ -163,6 +194,8 @@ def test_a_store_that_does_not_answer_is_said_in_one_line(
     def locked(*_: object) -> None:
         raise Locked("Unable to locate credentials")
 
+    still = Still()
+    monkeypatch.setattr(object_store, "PATIENCE", Patience(clock=still.clock))
     monkeypatch.setattr(fsspec.filesystem(scheme), "glob", locked)
     with pytest.raises(UserError, match=r"Unable to locate credentials; check its credentials"):
         local_files.pin(f"{scheme}://films/*.tar", "x")

@@ -19,6 +19,7 @@ from PIL import Image
 from pipeline.media import canary, confinement, decode, probe, sandbox
 from pipeline.media.decoded import Decoded, MediaRefusal
 from pipeline.stages import decode_media
+from pipeline.stages.media_rows import MediaRow
 from shards.errors import UserError
 from shards.pool import Pool
 from shards.profile import Profile
@@ -352,14 +353,14 @@ def test_the_sandbox_has_no_environment_and_no_input(kind: str) -> None:
     end = sandbox.run(
         [sys.executable, "-I", "-c", script],
         seconds=20,
-        outlets=[sandbox.Outlet(said.extend, piece=1 << 16, max_bytes=1 << 20)],
+        outlets=[sandbox.Outlet(said.extend, piece_nbytes=1 << 16, max_bytes=1 << 20)],
     )
     assert end.status == 0, end.stderr
     assert said.endswith(b"}  /\n") and b"SECRET" not in said and b"HOME" not in said
 
 
 def nothing_from() -> sandbox.Outlet:
-    return sandbox.Outlet(lambda _: None, piece=1 << 16, max_bytes=1 << 20)
+    return sandbox.Outlet(lambda _: None, piece_nbytes=1 << 16, max_bytes=1 << 20)
 
 
 def test_the_sandbox_stops_what_runs_too_long_or_says_too_much(kind: str) -> None:
@@ -445,13 +446,13 @@ def test_a_worker_without_a_sandbox_refuses_unless_told(
     room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Pool(str(tmp_path / "pool"), PROFILE)
-    row = {
-        "clip_id": "0" * 32,
-        "media_digest": "0" * 64,
-        "kind": "video",
-        "address": f"file:{room / 'ok.mp4'}",
-        "span": None,
-    }
+    row = MediaRow(
+        clip_id="0" * 32,
+        media_digest="0" * 64,
+        kind="video",
+        address=f"file:{room / 'ok.mp4'}",
+        span=None,
+    )
     unit = decode_media.MediaUnit(pool=str(tmp_path / "pool"), stage="decode", rows=(row,))
     monkeypatch.setattr(canary, "found", lambda: OPEN)
     with pytest.raises(UserError, match="--no-sandbox"):

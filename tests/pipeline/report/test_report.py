@@ -42,15 +42,15 @@ from pipeline.report.page import (
 from pipeline.stages import write_shard
 from shards import index
 from shards.errors import UserError
+from shards.extents import tar_bytes
 from shards.ids import sha256_hex, short_hash
 from shards.outcome import Refused, read_books, write_books
 from shards.pool import Pool
 from shards.reader import PoolReader
 from shards.receipts import Work
-from shards.sample import Clip, Turn, digest_turns, key_of, turns_to_json
+from shards.sample import Clip, Turn, clip_members, digest_turns, key_of, turns_to_json
 from shards.store import Store
 from shards.verify import RECEIPT, read_receipt
-from shards.writer import clip_members, tar_bytes
 
 HOSTILE = '<script>alert("x")</script> & <img src=http://example.org/x.png>'
 RECIPE = """

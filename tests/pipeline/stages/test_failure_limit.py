@@ -20,7 +20,7 @@ from pipeline.jobs.job import Job
 from pipeline.jobs.progress import steps
 from pipeline.sources import pin
 from pipeline.stages import admit_records, failure_limit, pending
-from pipeline.stages.failure_limit import Fuse
+from pipeline.stages.failure_limit import FailureLimit
 from shards.errors import UserError
 from shards.index import CLIPS, REFUSED
 from shards.outcome import DEATHS
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sixteen pictures of which every other is a web page, in units of four; a fuse of eight."""
+    """Sixteen pictures of which every other is a web page, in units of four; a limit of eight."""
     recipe = small_world.make(tmp_path, pictures=16)
     for number in range(0, 16, 2):
         page = f"<!DOCTYPE html><title>{number}</title>"
@@ -44,7 +44,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return recipe
 
 
-def decoded(recipe_path: Path) -> tuple[Fuse, Pool]:
+def decoded(recipe_path: Path) -> tuple[FailureLimit, Pool]:
     """Admit and decode as a build does."""
     recipe = load_recipe(recipe_path)
     pool = Pool(str(recipe_path.parent / "pool"), recipe.profile)
@@ -53,11 +53,11 @@ def decoded(recipe_path: Path) -> tuple[Fuse, Pool]:
         each.source.name: admit_records.admit(run_stages.source_unit(each, None, pool))
         for each in pinned
     }
-    fuse = Fuse({source.name: source.max_refused for source in recipe.sources})
+    limit = FailureLimit({source.name: source.max_refused for source in recipe.sources})
     with steps() as bars:
-        job = Job(pool=pool, workers=Here(), bars=bars, fuse=fuse)
+        job = Job(pool=pool, workers=Here(), bars=bars, failure_limit=limit)
         run_stages.decode("decode", admitted, job)
-    return fuse, pool
+    return limit, pool
 
 
 def judged(pool: Pool) -> tuple[set[str], set[str]]:
@@ -68,20 +68,20 @@ def judged(pool: Pool) -> tuple[set[str], set[str]]:
 
 
 def test_a_source_that_fails_in_a_row_is_stopped_and_the_others_are_not(world: Path) -> None:
-    fuse, pool = decoded(world)
+    limit, pool = decoded(world)
     with pytest.raises(UserError, match=r"of 8 media of 'pictures' in a row \d were refused with"):
-        fuse.check("recipe.yaml")
+        limit.check("recipe.yaml")
     clips, refused = judged(pool)
     assert len(clips | refused) == 8 + 6  # two units of pictures, and all films
     again, _ = decoded(world)
-    assert again.blown == fuse.blown and judged(pool) == (clips, refused)
+    assert again.stopped == limit.stopped and judged(pool) == (clips, refused)
 
 
 def test_what_a_person_allows_is_decoded_to_its_end(world: Path) -> None:
     text = world.read_text().replace("CC0-1.0, weight: 3", "CC0-1.0, max_refused: 0.9, weight: 3")
     world.write_text(text)
-    fuse, pool = decoded(world)
-    fuse.check("recipe.yaml")
+    limit, pool = decoded(world)
+    limit.check("recipe.yaml")
     assert sum(map(len, judged(pool))) == 16 + 4 + 6
 
 
@@ -93,14 +93,14 @@ def test_a_fuse_blows_where_a_window_holds_too_many_of_one_code(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(failure_limit, "WINDOW", window)
         patch.setattr(failure_limit, "CODES", {"A": "a", "B": "b"})
-        fuse = Fuse({"s": bound})
+        limit = FailureLimit({"s": bound})
         for code in codes:
-            fuse.note("s", code)
-            fuse.note("somebody else's", "A")
+            limit.note("s", code)
+            limit.note("somebody else's", "A")
     windows = [codes[start : start + window] for start in range(len(codes) - window + 1)]
     expected = any(held.count(code) > bound * window for held in windows for code in "AB")
-    assert bool(fuse.blown) == expected
-    assert fuse.lets_pass({"s"}) != expected and fuse.lets_pass({"s", "other"})
+    assert bool(limit.stopped) == expected
+    assert limit.lets_pass({"s"}) != expected and limit.lets_pass({"s", "other"})
 
 
 @pytest.fixture
@@ -112,35 +112,35 @@ def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_window")
 def test_a_source_is_stopped_within_an_archive_and_its_neighbour_is_not(tmp_path: Path) -> None:
     recipe = archived(tmp_path, each=16, shared="0")
-    fuse, pool, whole = gathered(recipe)
-    assert list(fuse.blown) == ["bad"] and whole == 0
+    limit, pool, whole = gathered(recipe)
+    assert list(limit.stopped) == ["bad"] and whole == 0
     clips, refused = judged(pool)
     assert (len(clips), len(refused)) == (8, 4)  # of `bad` eight in a row, of `good` all
     again, _, _ = gathered(recipe)
-    assert again.blown == fuse.blown and judged(pool) == (clips, refused)
+    assert again.stopped == limit.stopped and judged(pool) == (clips, refused)
     recipe.write_text(recipe.read_text().replace("max_refused: 0.2", "max_refused: 0.5"))
     allowed, _, whole = gathered(recipe)
-    assert not allowed.blown and whole == 1 and len(set.union(*judged(pool))) == 16
+    assert not allowed.stopped and whole == 1 and len(set.union(*judged(pool))) == 16
 
 
 @pytest.mark.usefixtures("small_window")
 def test_no_further_archive_of_a_stopped_source_is_read(tmp_path: Path) -> None:
-    fuse, pool, whole = gathered(archived(tmp_path, each=4, shared="0"))
-    assert list(fuse.blown) == ["bad"] and whole == 2
+    limit, pool, whole = gathered(archived(tmp_path, each=4, shared="0"))
+    assert list(limit.stopped) == ["bad"] and whole == 2
     assert len(set.union(*judged(pool))) == 8  # the window, over two archives
 
 
 @pytest.mark.usefixtures("small_window")
 def test_a_stopped_source_gets_nothing_more_of_an_archive_that_it_shares(tmp_path: Path) -> None:
-    fuse, pool, whole = gathered(archived(tmp_path, each=4, shared="*"))
-    assert list(fuse.blown) == ["bad"] and whole == 2
+    limit, pool, whole = gathered(archived(tmp_path, each=4, shared="*"))
+    assert list(limit.stopped) == ["bad"] and whole == 2
     clips, refused = judged(pool)
     assert (len(clips), len(refused)) == (8, 4)
 
 
 @pytest.fixture
 def mostly_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A recipe eleven of whose pictures are not there, of more than a fuse of sixteen holds."""
+    """A recipe eleven of whose pictures are not there, of more than a limit of sixteen holds."""
     recipe = small_world.make(tmp_path, pictures=16)
     for number in range(10):
         (tmp_path / f"pictures/{number}.jpg").unlink()
@@ -173,15 +173,15 @@ def test_few_missing_media_are_told_and_allowed_ones_are_not(
     monkeypatch.setattr(failure_limit, "WINDOW", window)
     recipe = load_recipe(mostly_missing)
     pool = Pool(str(mostly_missing.parent / "pool"), recipe.profile)
-    fuse = Fuse({source.name: Fraction(bound) for source in recipe.sources})
+    limit = FailureLimit({source.name: Fraction(bound) for source in recipe.sources})
     with steps() as bars:
-        job = Job(pool=pool, workers=Here(), bars=bars, fuse=fuse)
+        job = Job(pool=pool, workers=Here(), bars=bars, failure_limit=limit)
         run_stages.admit([pin.pin(one, "recipe") for one in recipe.sources], {}, job, "admit")
-    assert not fuse.blown and bool(re.search(LACKING, capsys.readouterr().err)) == told
+    assert not limit.stopped and bool(re.search(LACKING, capsys.readouterr().err)) == told
 
 
 @pytest.mark.parametrize(
-    ("refused", "records", "bound", "window", "blown", "told"),
+    ("refused", "records", "bound", "window", "stopped", "told"),
     [
         ({"A": 3}, 5, "0.2", 1000, True, ""),  # more than half, however few
         ({"A": 2, "B": 1}, 5, "0.2", 1000, True, ""),
@@ -201,14 +201,16 @@ def test_the_records_that_admission_refused_are_weighed(
     records: int,
     bound: str,
     window: int,
-    blown: bool,
+    stopped: bool,
     told: str,
 ) -> None:
     monkeypatch.setattr(failure_limit, "WINDOW", window)
     monkeypatch.setattr(failure_limit, "CODES", {"A": "a", "B": "b"})
-    fuse = Fuse({"s": Fraction(bound)})
-    assert fuse.weigh("s", refused, records).startswith(told or "") and bool(fuse.blown) == blown
-    assert not fuse.weigh("somebody else's", refused, records)
+    limit = FailureLimit({"s": Fraction(bound)})
+    assert (
+        limit.weigh("s", refused, records).startswith(told or "") and bool(limit.stopped) == stopped
+    )
+    assert not limit.weigh("somebody else's", refused, records)
 
 
 KILLER = """
@@ -218,7 +220,7 @@ from pipeline.stages import decode_media
 decode, log = decode_media.decode, sys.argv.pop()
 
 def dies_of_poison(unit):
-    if any(row["address"].endswith("/3.jpg") for row in unit.rows):
+    if any(row.address.endswith("/3.jpg") for row in unit.rows):
         with open(log, "a") as file:
             file.write(f"{len(unit.rows)}\\n")
         os.kill(os.getpid(), signal.SIGKILL)

@@ -18,6 +18,7 @@ from pipeline.sources import pin
 from pipeline.stages import fetch_media, list_media
 from pipeline.stages.admit_records import SourceUnit, admit
 from pipeline.stages.decode_media import MediaUnit, decode
+from pipeline.stages.media_rows import MediaRow
 from pipeline.stages.open_media import open_address
 from shards.errors import UserError
 from shards.ids import sha256_hex
@@ -84,7 +85,7 @@ def test_addresses_are_fetched_and_refused_one_by_one(web: Server, tmp_path: Pat
     (medium,) = pool.table([admitted], "index/media", MEDIA).to_pylist()
     assert medium["address"] == f"file:{HOST}/good/"
     asked = web.calls.total()
-    decode(MediaUnit(pool=pool.store.url, stage="decode", rows=(medium,)))
+    decode(MediaUnit(pool=pool.store.url, stage="decode", rows=(MediaRow.of(medium),)))
     assert web.calls.total() == asked
     assert pool.table(pool.receipts("decode"), "index/clips", CLIPS).num_rows == 1
 

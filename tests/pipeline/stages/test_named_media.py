@@ -144,7 +144,7 @@ def opened(pool: Pool, admitted: Receipt) -> list[bytes]:
     """The bytes of every medium, as decoding opens them."""
     found = []
     for row in pending.wanted_media(pool, [admitted]):
-        with open_address(row["address"]) as path:
+        with open_address(row.address) as path:
             assert isinstance(path, Path)
             found.append(path.read_bytes())
     return found

@@ -26,6 +26,7 @@ from pipeline.sources.media_lookup import folder_digest
 from pipeline.stages import decode_media, list_media, pending, read_archive
 from pipeline.stages.admit_records import SourceUnit, admit
 from pipeline.stages.decode_media import MediaUnit, decode
+from pipeline.stages.media_rows import MediaRow
 from shards.ids import sha256_hex
 from shards.index import CLIPS, MEDIA, MEMBERS, REFUSED, SAMPLES
 from shards.pool import Pool, Receipt
@@ -272,7 +273,7 @@ def test_folders_of_pictures_are_videos_in_archives_and_on_disk(
     assert on_disk.parameters["revision"] == admitted.parameters["revision"]  # wherever they lie
     (found,) = again.pool.table([on_disk], "index/media", MEDIA).to_pylist()
     assert found["media_digest"] == digest and found["clip_id"] == clip["clip_id"]
-    decode(MediaUnit(pool=again.pool.store.url, stage="decode", rows=(found,)))
+    decode(MediaUnit(pool=again.pool.store.url, stage="decode", rows=(MediaRow.of(found),)))
     (same,) = again.clips().values()
     assert {name: same[name] for name in CLIPS.names} == {n: clip[n] for n in CLIPS.names}
 
@@ -387,7 +388,9 @@ def test_byte_ranges_of_a_patch_are_decoded(
     assert world.codes(admitted) == {"p": "MEDIA_TRUNCATED"} and world.samples(admitted) == 3
     assert hashed == ["video", "image", "video"]  # each piece once
     wanted = world.pool.table([admitted], "index/media", MEDIA).to_pylist()
-    decode(MediaUnit(pool=world.pool.store.url, stage="decode", rows=tuple(wanted)))
+    decode(
+        MediaUnit(pool=world.pool.store.url, stage="decode", rows=tuple(map(MediaRow.of, wanted)))
+    )
     clips = world.clips()
     assert len(clips[sha256_hex(b"".join(shots))]["pts"]) == 4
     assert clips[sha256_hex(shots[0])]["kind"] == "image"
@@ -412,7 +415,7 @@ def test_a_medium_that_kills_is_refused_and_its_neighbours_are_kept(
 
 
 def decode_or_die(unit: MediaUnit) -> Receipt:
-    if any(row["media_digest"] == os.environ["KILLER"] for row in unit.rows):
+    if any(row.media_digest == os.environ["KILLER"] for row in unit.rows):
         with Path(os.environ["DEATHS"]).open("ab") as deaths:
             deaths.write(b"x")
         os.abort()
@@ -473,7 +476,7 @@ def told(
 
 def commit_nothing(pool: Pool, unit: MediaUnit) -> Receipt:
     """A decoder that finds every medium good, and keeps nothing of it."""
-    clips = [row["clip_id"] for row in unit.rows]
+    clips = [row.clip_id for row in unit.rows]
     work = Work(unit.stage, "none", {}, clips)
     return pool.commit(work, {}, counts={"media": len(clips), "refused": 0})
 

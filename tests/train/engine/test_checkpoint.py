@@ -1,39 +1,48 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shards.errors import DamagedData, UserError
+from shards.ids import sha256_file
+from train.config import Keep
 from train.engine import checkpoint
 
 
-def save(root: Path, step: int, content: bytes = b"weights") -> Path:
+def save(root: Path, step: int, content: bytes = b"weights", keep: Keep = Keep()) -> Path:  # noqa: B008
     folder = checkpoint.pending(root, step)
-    checkpoint.begin(folder)
-    (folder / "inner").mkdir()
-    (folder / "model").write_bytes(content)
-    (folder / "inner" / "optimizer").write_bytes(b"moments")
-    return checkpoint.commit(
-        folder,
-        {
-            "step": step,
-            "updates": step - 1,
-            "total": 200,
-            "manifest_id": "m",
-            "config": "c",
-            "precision": "fp32",
-            "optimizer_state": "fp32",
-            "frozen": {"tower": {"source": "here", "sha256": "00ff"}},
-            "guard": {"losses": [(2.7).hex()], "skipped": 1},
-            "data": {"step": step},
-        },
-    )
+    files = checkpoint.begin(folder, {"config": b"sizes"})
+    (folder / "state").write_bytes(content)
+    files["state"] = sha256_file(folder / "state")
+    head = {
+        "step": step,
+        "updates": step - 1,
+        "total": 200,
+        "manifest_id": "m",
+        "config": {"parts: decoder: lr": "2e-05"},
+        "precision": "fp32",
+        "optimizer_state": "fp32",
+        "bases": {"tower": "here"},
+        "branch": "",
+        "frozen": {"tower": {"source": "here", "sha256": "00ff"}},
+        "guard": {"losses": [(2.7).hex()], "skipped": 1},
+        "data": {"step": step},
+    }
+    return checkpoint.commit(folder, head, files, keep)
+
+
+def names(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir())
 
 
 def test_nothing_saved_is_nothing_found(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path / "none") is None
+    with pytest.raises(UserError, match="no checkpoint"):
+        checkpoint.read(tmp_path / "none")
 
 
 def test_the_highest_committed_step_is_found_and_two_are_kept(tmp_path: Path) -> None:
@@ -44,37 +53,95 @@ def test_the_highest_committed_step_is_found_and_two_are_kept(tmp_path: Path) ->
     assert (found.step, found.data, set(found.files)) == (
         100,
         {"step": 100},
-        {"model", "inner/optimizer"},
+        {"model/config", "state"},
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000020", "step-00000100"]
+    assert names(tmp_path) == ["step-00000020", "step-00000100"]
 
 
-def test_a_save_killed_before_its_commit_is_never_read(tmp_path: Path) -> None:
-    save(tmp_path, 5)
-    (save(tmp_path, 10) / checkpoint.COMMITTED).unlink()  # killed between rename and commit
-    half = checkpoint.pending(tmp_path, 15)  # killed while writing
-    checkpoint.begin(half)
-    (half / "model").write_bytes(b"wei")
-    found = checkpoint.latest(tmp_path)
-    assert found is not None and found.step == 5
-    assert save(tmp_path, 10).name == "step-00000010"
-    assert checkpoint.latest(tmp_path).step == 10  # type: ignore[union-attr]
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [
+        (Keep(last=1), [60]),
+        (Keep(last=9), [10, 20, 30, 40, 50, 60]),
+        (Keep(last=1, every=20), [20, 40, 60]),
+        (Keep(last=2, every=30), [30, 50, 60]),
+    ],
+)
+def test_the_newest_stay_and_those_of_every_so_many_steps(
+    tmp_path: Path, keep: Keep, kept: list[int]
+) -> None:
+    for step in range(10, 70, 10):
+        save(tmp_path, step, keep=keep)
+    assert checkpoint.steps(tmp_path) == kept and len(names(tmp_path)) == len(kept)
 
 
-@pytest.mark.parametrize("name", ["model", "inner/optimizer"])
+class Killed(BaseException):
+    """The process ends at this very call."""
+
+
+def killed_at(patch: pytest.MonkeyPatch, number: int) -> None:
+    """The `number`-th change of the disk, and every one after it, does not happen."""
+    done = [0]
+
+    def guarded(change: Callable[..., object]) -> Callable[..., object]:
+        def tried(*arguments: object, **options: object) -> object:
+            done[0] += 1
+            if done[0] > number:
+                raise Killed
+            return change(*arguments, **options)
+
+        return tried
+
+    for name in ("rename", "unlink", "rmdir", "mkdir"):
+        patch.setattr(os, name, guarded(getattr(os, name)))
+    patch.setattr(Path, "replace", guarded(Path.replace))
+
+
+def test_a_kill_at_any_change_of_the_disk_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    """Save and prune, killed at each change in turn, under a step that is new and one that is not:
+    what was committed before is there, and the next run finds nothing else."""
+    for again in (False, True):
+        for number in range(100):
+            root = tmp_path / f"{again}-{number}"
+            for step in (5, 10, *([15] if again else [])):
+                save(root, step, keep=Keep(last=3))
+            with pytest.MonkeyPatch.context() as patch:
+                killed_at(patch, number)
+                try:
+                    save(root, 15, keep=Keep(last=1))
+                    whole = True
+                except Killed:
+                    whole = False
+            found = checkpoint.latest(root)
+            assert found is not None and found.step >= 10
+            checkpoint.verify(found)
+            checkpoint.sweep(root)
+            assert names(root) == [f"step-{step:08d}" for step in checkpoint.steps(root)]
+            if whole:
+                break
+        assert number > 5 and checkpoint.steps(root) == [15]
+
+
+@pytest.mark.parametrize("name", ["model/config", "state"])
 def test_a_changed_byte_is_refused_before_anything_is_loaded(tmp_path: Path, name: str) -> None:
     path = save(tmp_path, 5) / name
     data = bytearray(path.read_bytes())
     data[2] ^= 1
     path.write_bytes(data)
     with pytest.raises(DamagedData, match=f"{name}: not the bytes that were saved"):
-        checkpoint.latest(tmp_path)
+        checkpoint.verify(checkpoint.read(tmp_path / "step-00000005"))
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    (save(tmp_path, 5) / "model").unlink()
-    with pytest.raises(DamagedData, match="model"):
-        checkpoint.latest(tmp_path)
+def test_ranks_verify_a_share_each_and_all_of_it_together(tmp_path: Path) -> None:
+    found = checkpoint.read(save(tmp_path, 5))
+    (found.folder / "state").unlink()
+    refused = []
+    for rank in range(3):
+        try:
+            checkpoint.verify(found, rank, 3)
+        except DamagedData as error:
+            refused.append(str(error))
+    assert len(refused) == 1 and "state: not the bytes that were saved" in refused[0]
 
 
 def test_a_checkpoint_of_another_version_is_named_so(tmp_path: Path) -> None:
@@ -82,7 +149,7 @@ def test_a_checkpoint_of_another_version_is_named_so(tmp_path: Path) -> None:
     value = checkpoint.ENVELOPE.unseal(note.read_bytes(), "here")
     note.write_text(json.dumps(value | {"schema": "slowfast-mix/checkpoint/3"}))
     said = (
-        r"step-00000005/COMMITTED\.json: written by another version .*checkpoint/4.*; give another"
+        r"step-00000005/COMMITTED\.json: written by another version .*checkpoint/5.*; give another"
     )
     with pytest.raises(UserError, match=said):
         checkpoint.latest(tmp_path)
@@ -108,16 +175,3 @@ def test_a_folder_that_was_renamed_is_no_other_step(tmp_path: Path) -> None:
     save(tmp_path, 5).rename(tmp_path / "step-00000006")
     with pytest.raises(DamagedData, match="in step-00000006; delete its folder"):
         checkpoint.latest(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("what", "now"),
-    [("manifest", ("other", "c")), ("config", ("m", "x"))],
-)
-def test_another_run_does_not_resume_here(tmp_path: Path, what: str, now: tuple[str, str]) -> None:
-    save(tmp_path, 5)
-    found = checkpoint.latest(tmp_path)
-    assert found is not None
-    checkpoint.check_same_run(found, "m", "c")
-    with pytest.raises(UserError, match=f"saved with {what}"):
-        checkpoint.check_same_run(found, *now)

@@ -17,7 +17,6 @@ from tests.support.ranks import SHARED, STEPS, keep_until, launch
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import exact, metrics, pool_of
 from tests.train.engine.towers import ALIKE, jobs_for, mixed_manifest, worst_loss
-from train.engine import checkpoint
 from train.engine.interface import distinct_weights
 from train.loop import run
 from train.model_folder import load_saved
@@ -35,9 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     each use of the tower over frames beyond the cap and text alone, a few steps of it."""
     folder = tmp_path_factory.mktemp("zero")
     plain = tiny_manifest(folder / "plain")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "KEEP", STEPS)
-        run(SHARED, plain, pool_of(plain), folder / "one")
+    run(SHARED, plain, pool_of(plain), folder / "one")
     shutil.copytree(folder / "one", folder / "many")
     keep_until(folder / "many", 2)
     jobs = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import EXACT, metrics, pool_of
 from tests.train.engine import watched
 from tests.train.engine.test_engines import rules_of
-from train.config import Config, Guard, Optimizer, Part, Parts, digest, load_config, said
+from train.config import Config, Guard, Optimizer, Part, Parts, load_config
 from train.engine import checkpoint
 from train.guard import SKIPPED
 from train.loop import run
 from train.model_folder import build_model, load_saved
+from train.run_folder.settings import deciding, resolved
 
 pytestmark = pytest.mark.timeout(1500)  # whichever test comes first waits for all the runs
 BAD = {2, 5}
@@ -48,17 +49,10 @@ OFFLOAD = {"bf16": {3: "weights", 1: "optimizer"}}
 
 def written(config: Config, folder: Path) -> str:
     """The config as a file that every rank reads."""
-    value = {k: v for k, v in asdict(config).items() if v not in ("", None)}
-    value |= {"vision": said(config.vision), "text": said(config.text)}
-    value["stop"] = {"steps": config.stop.steps}
-    for name, part in value["parts"].items():
-        kept = ("train",) if not part["train"] else ("train", "lr", "weight_decay")
-        value["parts"][name] = {key: part[key] for key in kept}
-    del value["stochastic"], value["schedule"]["decay"]
     folder.mkdir()
     path = folder / "run.yaml"
-    path.write_text(json.dumps(value))
-    assert digest(load_config(path)) == digest(config)
+    path.write_text(resolved(config))
+    assert deciding(load_config(path)) == deciding(config)
     return str(path)
 
 
@@ -69,7 +63,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = tiny_manifest(folder / "made")
     jobs = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "KEEP", STEPS)
         watched.watch(patch)
         watched.plant(patch, BAD)
         for name, config in CONFIGS.items():

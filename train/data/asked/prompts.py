@@ -62,7 +62,8 @@ def _prompt(
             )
     media = []
     for number, kind in enumerate(kinds):
-        where, value = f"{name}, medium {number}", given[kind].pop(0)
+        where = f"{name}, medium {number}"
+        value = given[kind].pop(0)
         known = next(about, None) if kind == "video" else None
         times = None if known is None else times_of(known, len(value), where)
         media.append(UserMedium(kind=kind, value=value, name=where, times=times))

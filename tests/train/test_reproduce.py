@@ -1,0 +1,103 @@
+"""A run is made again from its run.json, and two runs are compared by theirs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from shards.errors import DamagedData, UserError
+from tests.support.tiny_pool import tiny_manifest
+from tests.support.tiny_run import TINY, metrics, pool_of
+from train.loop import run
+from train.reproduce import diff, reproduce
+from train.run_folder import record
+from train.run_folder.record import read_record, verdict
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_manifest(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run."""
+    out = tmp_path_factory.mktemp("unbroken")
+    assert run(TINY, built, pool_of(built), out) == 0
+    return out
+
+
+def test_the_record_holds_every_loss_to_the_bit(built: Path, unbroken: Path) -> None:
+    found = read_record(unbroken)
+    losses = {str(row["step"]): float(row["loss"]).hex() for row in metrics(unbroken)}
+    assert found.losses == losses and len(losses) == found.step == 12
+    assert found.manifest == str(built) and found.lock == ""
+    assert found.made_with["processes"] == "1" and found.made_with["device"].startswith("CPU")
+    assert found.bases["tower"] == "{random: 0}"
+
+
+def test_of_a_long_run_the_first_losses_are_kept_and_those_of_every_hundredth_step(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"step": n, "loss": n / 7, "objection": "bad" if n == 5 else None} for n in range(1, 451)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    kept = dict(record._losses(tmp_path / "metrics.jsonl"))
+    assert list(map(int, kept)) == [*(n for n in range(1, 101) if n != 5), 200, 300, 400]
+    assert all(float.fromhex(kept[str(n)]) == n / 7 for n in map(int, kept))
+
+
+def test_a_run_is_made_again_from_its_start_and_from_a_checkpoint(
+    built: Path, unbroken: Path
+) -> None:
+    before = sorted(path for path in unbroken.rglob("*"))
+    told = reproduce(unbroken / "run.json", pool_of(built), None, 0)
+    assert told == ["bit-equal (12 losses, steps 1 to 12)"]
+    told = reproduce(unbroken, pool_of(built), built, 10)
+    assert told == ["bit-equal (2 losses, steps 11 to 12)"]
+    assert sorted(path for path in unbroken.rglob("*")) == before
+    with pytest.raises(UserError, match=r"--from 3: no checkpoint of it .* there are: 10, 12"):
+        reproduce(unbroken, pool_of(built), None, 3)
+
+
+def test_what_differs_is_named_with_the_losses(
+    built: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "code_digest", lambda: "other")
+    told = reproduce(unbroken, pool_of(built), None, 0)
+    assert told[0].startswith("bit-equal") and told[1].startswith("code: saved with ")
+    other = tiny_manifest(tmp_path / "other", seed=9)
+    with pytest.raises(UserError, match=r"the run had .*; name that one by --manifest"):
+        reproduce(unbroken, pool_of(built), other, 0)
+    warmer = replace(TINY, schedule=replace(TINY.schedule, warmup=3))
+    run(warmer, other, pool_of(other), tmp_path / "out")
+    *lines, last = diff(unbroken, tmp_path / "out")
+    assert [line.split(":")[0] for line in lines] == ["manifest_id", "schedule", "code"]
+    assert last.startswith("different (12 losses, steps 1 to 12; from step 1 on; most at step ")
+    assert diff(unbroken, unbroken) == ["bit-equal (12 losses, steps 1 to 12)"]
+
+
+def test_a_record_that_is_damaged_or_not_there_is_named(unbroken: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run\.json: not there; a run has it when it is complete"):
+        read_record(tmp_path / "run.json")
+    shutil.copy(unbroken / "run.json", tmp_path)
+    path = tmp_path / "run.json"
+    path.write_bytes(path.read_bytes().replace(b'"step":12', b'"step":13'))
+    with pytest.raises(DamagedData, match=r"run\.json: not as it was written"):
+        read_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("far", "told"),
+    [(0.0, "bit-equal"), (1e-7, "equal to rounding"), (1e-2, "different")],
+)
+def test_how_far_losses_are_apart_has_three_names(far: float, told: str) -> None:
+    left = {str(n): (2.0).hex() for n in range(1, 5)}
+    right = left | {"3": (2.0 * (1 + far)).hex(), "9": (1.0).hex()}
+    assert verdict(left, right).startswith(f"{told} (4 losses, steps 1 to 4")
+    assert verdict({}, right) == "no step in common"

@@ -1,0 +1,164 @@
+"""A checkpoint of any engine, or weights that transformers saved -> a model folder, on a CPU.
+
+Nobody holds more than one file of it at a time. Of parts that were not trained, a checkpoint knows
+the source and the digest: they are read there, or where the caller says they lie now.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shards.errors import UserError
+from shards.ids import sha256_file
+from train.config import PARTS, Parts, RandomInit, all_from
+from train.engine import checkpoint
+from train.engine.checkpoint import Checkpoint
+from train.engine.state_files import read_weights
+from train.json_files import write_json
+from train.model.config import SlowFastConfig
+from train.model.modeling import SlowFastForConditionalGeneration
+from train.model.parts import part_of
+from train.model.weight_digest import WeightDigest
+from train.model_folder import MANIFEST
+from train.weights.fill import fill
+from train.weights.model_shards import Shards
+from train.weights.source import DESCRIPTION, read_description
+from train.weights.start import open_sources
+from train.weights.stream import with_names
+
+CARD = "README.md"
+
+
+def export_any(source: Path, out: Path, like: Path | None, places: Mapping[str, str]) -> int:
+    """What `python -m train export` does; the number of parameters in `out`."""
+    if out.exists():
+        raise UserError(f"{out}: is there already; give another --out, or remove it")
+    if like is not None:
+        return export_merged(source, like, out)
+    found = checkpoint.read(source)
+    checkpoint.verify(found)
+    return export(found, out, places)
+
+
+def export(found: Checkpoint, out: Path, places: Mapping[str, str]) -> int:
+    """Write the model of a verified checkpoint in one step; the number of its parameters.
+
+    `places` names, by part, where a part that was not trained lies now.
+    """
+    described = found.folder / checkpoint.MODEL
+    config = SlowFastConfig.from_pretrained(described)
+    model = on_paper(config)
+    with written(out, described) as folder:
+        shards = Shards(folder)
+        names = {name for name, _ in model.named_parameters()}
+        for name, weight in read_weights(found.folder):
+            shards.put(name, weight.to(config.dtype))
+        for part in found.frozen:
+            _put_frozen(part, found, places, model, shards)
+        assert shards.files.keys() | shards.held.keys() == names
+        shards.close()
+        (folder / CARD).write_text(card(described, found))
+    return shards.parameters
+
+
+def export_merged(source: Path, like: Path, out: Path) -> int:
+    """The same of a folder that transformers saved, with what `like` says beside its weights."""
+    read_description(like)
+    config = SlowFastConfig.from_pretrained(like)
+    parts = all_from(Parts(), str(source))
+    sources = {part: with_names(each) for part, each in open_sources(parts).items()}
+    model = on_paper(config)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    with written(out, like) as folder:
+        shards = Shards(folder)
+        fill(model, parts, sources, shapes, shards.put)
+        shards.close()
+    return shards.parameters
+
+
+def on_paper(config: SlowFastConfig) -> SlowFastForConditionalGeneration:
+    """The model without its weights: names, shapes, and the rules by which parts are drawn."""
+    with torch.device("meta"):
+        model = SlowFastForConditionalGeneration(config)
+    model.tie_weights()
+    return model
+
+
+@contextmanager
+def written(out: Path, described: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `out` in one step: what `described` says of a model, but for
+    its weights, is there, and the sha256 of everything at the end."""
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    about = read_description(described)
+    for name in about["files"]:
+        if not name.startswith("model") and name != CARD:
+            shutil.copy(described / name, temporary / name)
+    yield temporary
+    about["files"] = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
+    write_json(temporary / DESCRIPTION, about)
+    if out.exists():
+        shutil.rmtree(out)
+    temporary.rename(out)
+
+
+def _put_frozen(
+    part: str,
+    found: Checkpoint,
+    places: Mapping[str, str],
+    model: SlowFastForConditionalGeneration,
+    shards: Shards,
+) -> None:
+    """Read a part that was not trained, and see that it is the one that the others learned with."""
+    where = places.get(part, found.frozen[part]["source"])
+    parts = replace(Parts(), **{part: replace(Parts().tower, init=_init(where))})
+    sources = {p: with_names(s) for p, s in open_sources(parts, [part]).items()}
+    shapes = {n: tuple(p.shape) for n, p in model.named_parameters() if part_of(n) == part}
+    digest = WeightDigest()
+
+    def put(name: str, value: Tensor) -> None:
+        cast = value.to(model.config.dtype)
+        digest.add(name, cast)
+        shards.put(name, cast)
+
+    fill(model, parts, sources, shapes, put, [part])
+    if digest.hexdigest() != found.frozen[part]["sha256"]:
+        raise UserError(
+            f"{where}: not the {part} that {found.folder} was trained over (sha256 of its weights "
+            f"{digest.hexdigest()[:12]}, not {found.frozen[part]['sha256'][:12]}); name its place "
+            f"by --init {part}=FOLDER"
+        )
+
+
+def _init(where: str) -> str | RandomInit:
+    """What `str` of a part's init was made of."""
+    drawn = re.fullmatch(r"\{random: (\d+)\}", where)
+    return RandomInit(int(drawn[1])) if drawn else where
+
+
+def card(described: Path, found: Checkpoint) -> str:
+    """The model card: what it was made of, under which licences, and how to make it again."""
+    manifest: dict[str, Any] = json.loads((described / MANIFEST).read_bytes())
+    sources = "\n".join(
+        f"| {one['name']} | {one['dataset']} | {one['licence']} | {one['revision'][:12]} |"
+        for one in manifest["sources"]
+    )
+    bases = "\n".join(f"- {part}: {found.bases[part]}" for part in PARTS)
+    return (
+        "---\nlibrary_name: transformers\npipeline_tag: image-text-to-text\n---\n\n"
+        f"# SlowFast video language model, step {found.step} of {found.total}\n\n"
+        f"Base models (their licences are their authors'):\n\n{bases}\n\n"
+        f"Manifest `{found.manifest_id}`:\n\n| source | dataset | licence | revision |\n"
+        f"|---|---|---|---|\n{sources}\n"
+    )

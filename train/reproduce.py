@@ -1,0 +1,101 @@
+"""A run made again: its recorded steps over the same manifest, and whether the losses are the same.
+
+No folder is written. Under torchrun the same steps run on as many processes as it starts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from mixtures.manifest.files import load_manifest
+from mixtures.manifest.manifest import Manifest
+from shards.errors import UserError
+from train import ranks
+from train.config import Config, load_config
+from train.engine import checkpoint
+from train.engine.checkpoint import Checkpoint
+from train.engine.open_engine import check_launch
+from train.loop import Training, optimize, resume, start
+from train.run_folder.opening import CHECKPOINTS
+from train.run_folder.record import FIRST, Record, compared, made_with, read_record, verdict
+from train.schedule import rate_share
+
+
+def reproduce(path: Path, data: str, manifest_path: Path | None, begin: int) -> list[str]:
+    """Run the steps of a run.json again, from the start or behind its checkpoint of step `begin`.
+
+    What to tell, a line each: whether the losses are the same, and what else differs.
+    """
+    record = read_record(path)
+    folder = path if path.is_dir() else path.parent
+    manifest = _manifest_of(record, manifest_path)
+    config = _config_of(record)
+    check_launch(config)
+    with ranks.joined(wanted=config.engine == "deepspeed"):
+        found = _begin(folder, begin) if begin else None
+        run = start(config, manifest, data, folder, record.step, found)
+        try:
+            if found is not None:
+                resume(run, found)
+            losses = _again(run, min(begin + FIRST, record.step))
+        finally:
+            run.engine.close()
+        again = replace(record, made_with=made_with(config), losses=losses)
+    return [verdict(record.losses, losses), *compared(record, again)]
+
+
+def _again(run: Training, last: int) -> dict[str, str]:
+    """The losses of every step that is taken, up to the `last`."""
+    losses = {}
+    batches = run.stream.steps()
+    while run.stream.step < last:
+        packs = next(batches)
+        share = rate_share(run.config.schedule, run.stream.step - 1, run.total)
+        row = optimize(run.engine, packs, share, run.door)
+        if row["objection"] is None:
+            losses[str(run.stream.step)] = float(row["loss"]).hex()
+    return losses
+
+
+def _manifest_of(record: Record, given: Path | None) -> Manifest:
+    path = given or Path(record.manifest)
+    if not path.is_file():
+        raise UserError(
+            f"{path}: not there; make it again (`python -m pipeline rebuild recipe.lock.json`) and "
+            "name it by --manifest"
+        )
+    manifest = load_manifest(path)
+    if manifest.manifest_id != record.manifest_id:
+        raise UserError(
+            f"{path}: manifest {manifest.manifest_id}, the run had {record.manifest_id}; name that "
+            "one by --manifest"
+        )
+    return manifest
+
+
+def _config_of(record: Record) -> Config:
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "config.yaml"
+        path.write_text(record.config)
+        return load_config(path)
+
+
+def _begin(folder: Path, step: int) -> Checkpoint:
+    """The verified checkpoint of a step; UserError names those that are there."""
+    root = folder / CHECKPOINTS
+    if step not in (there := checkpoint.steps(root)):
+        named = ", ".join(map(str, there)) or "none"
+        raise UserError(f"--from {step}: no checkpoint of it in {root}; there are: {named}")
+    found = checkpoint.read(checkpoint.folder_of(root, step))
+    ranks.by_each(partial(checkpoint.verify, found, ranks.rank(), ranks.world_size()))
+    return found
+
+
+def diff(left: Path, right: Path) -> list[str]:
+    """What differs between two runs, a line each, and whether their losses are the same."""
+    records = read_record(left), read_record(right)
+    lines = list(compared(*records))
+    return [*lines, verdict(records[0].losses, records[1].losses)]

@@ -1,0 +1,48 @@
+"""A run that is asked to stop does so behind a step on which all ranks agree, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from train.engine.interface import Engine
+
+STOPPED = "stopped.json"
+STATUS = 143
+"""The exit status of a run that was asked to stop, whatever the signal: 128 + SIGTERM."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Asked:
+    """Which signal this process was sent, and which one any rank was."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    def any_rank(self, engine: Engine, *, has_lost: bool) -> tuple[str, bool]:
+        """The name of a signal that some rank was sent, and whether one has lost its folder: the
+        same on every rank, by one all-reduce."""
+        *counts, lost = engine.totals(*(self.signal == one for one in SIGNALS), has_lost)
+        name = next((one.name for one, n in zip(SIGNALS, counts, strict=True) if n), "")
+        return name, bool(lost)
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def listening() -> Iterator[Asked]:
+    """Inside, SIGTERM and SIGUSR1 are noted and end nothing; only a main thread can listen."""
+    asked = Asked()
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {one: signal.signal(one, asked._take) for one in SIGNALS}
+    try:
+        yield asked
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
