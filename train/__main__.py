@@ -73,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--question", required=True, help="what to ask")
     ask.add_argument("--relevance", type=Path, help=RELEVANCE)
     paper = commands.add_parser("model", help="a published size on paper", epilog=EPILOG["model"])
-    paper.add_argument("--size", required=True, choices=("1b", "3b", "7b"), help="which one")
+    what = paper.add_mutually_exclusive_group(required=True)
+    what.add_argument("--size", choices=("1b", "3b", "7b"), help="which one")
+    what.add_argument("--fits", action="store_true", help="which run fits which GPUs; minutes")
     return top
 
 
@@ -282,9 +284,14 @@ def chat(arguments: argparse.Namespace) -> None:
 
 
 def model(arguments: argparse.Namespace) -> None:
+    console = Console()
+    if arguments.fits:
+        from train.sizing.fitting import fitting_table
+
+        console.print(fitting_table())
+        return
     from train.sizing.tables import tables
 
-    console = Console()
     for table in tables(arguments.size):
         console.print(table)
 

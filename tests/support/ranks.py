@@ -26,12 +26,12 @@ from train.config import Config, Keep, Part, Stochastic, Stop, load_config
 from train.engine import checkpoint, deepspeed_engine
 from train.loop import run
 
-STEPS = 6
+STEPS = 10
 SHARED = replace(
     TINY,
     stop=Stop(steps=STEPS),
     global_batch=5,
-    save_every=1,
+    save_every=2,
     tower_chunk=40,
     keep=Keep(last=STEPS),
 )

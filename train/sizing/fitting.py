@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from rich.table import Table
+
 from mixtures.tokens.layout_types import View
 from train.config import Config, Stochastic, load_config
 from train.data.tower_plan import TowerRule
@@ -58,3 +60,14 @@ def fits() -> Iterator[Fit]:
                 step = trace_step(config, wanted, pack)
                 totals = (rank_memory(config, counts, ranks, step).total for ranks in RANKS)
                 yield Fit(size=size, stage=stage, tower=tower, bytes=tuple(totals))
+
+
+def fitting_table() -> Table:
+    """GB that each rank needs, with a `*` where it does not fit 80 GB, `**` where not 141 GB."""
+    heads = [f"GB, {ranks} GPU{'s' * (ranks > 1)}" for ranks in RANKS]
+    table = Table("size", "stage", "tower", *heads, caption="* not in 80 GB, ** not in 141 GB")
+    for fit in fits():
+        marks = ["*" * sum(size > gpu for gpu in GPUS) for size in fit.bytes]
+        cells = [f"{size / 1e9:.1f}{mark}" for size, mark in zip(fit.bytes, marks, strict=True)]
+        table.add_row(fit.size, str(fit.stage), fit.tower, *cells)
+    return table

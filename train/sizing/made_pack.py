@@ -15,7 +15,7 @@ from train.data.jpeg_patches import PATCH, PATCH_VALUES
 from train.data.tower_plan import TowerRule
 
 QUESTION = 256
-"""Tokens of text with each video or image, all of them supervised."""
+"""Tokens of text with each video or image, all of them supervised; fewer in short packs."""
 _START, _END, _TIME, _PAD = 1, 2, 5, 3
 VIDEO, IMAGE = "video", "image"
 
@@ -57,29 +57,30 @@ def _side(area: int) -> int:
 
 
 def made_pack(budget: Budget, layout: LayoutConfig, shown: Media, rule: TowerRule) -> Pack:
-    """Such a video or image as often as it fits, a question to each; then text."""
-    first = made_sample("0", shown, layout)
+    """Such a video or image as often as it fits, a short question to each; then text."""
+    question = min(QUESTION, budget.tokens // 128)
+    first = made_sample("0", shown, layout, question)
     patches = shown.frames * shown.side**2
     count = min(budget.tokens // len(first.text.ids), budget.patches // patches)
-    samples = [made_sample(str(number), shown, layout) for number in range(count)]
+    samples = [made_sample(str(number), shown, layout, question) for number in range(count)]
     left = budget.tokens - sum(len(sample.text.ids) for sample in samples)
     return build_pack([*samples, _text(left)] if left else samples, layout, rule)
 
 
-def made_sample(key: str, shown: Media, layout: LayoutConfig) -> RenderedSample:
-    """A clip of black frames, one a second, and a question; a stamp takes one token per character,
-    as Qwen2.5's tokenizer has it for digits."""
+def made_sample(key: str, shown: Media, layout: LayoutConfig, question: int) -> RenderedSample:
+    """A clip of black frames, one a second, and so many tokens of text; a stamp takes one token per
+    character, as Qwen2.5's tokenizer has it for digits."""
     side, frames = shown.side, shown.frames
     runs = plan_frames([(side, side)] * frames, range(frames), shown.kind, layout, len)
     counts = np.array([run.n for run in runs])
     special = {START: _START, END: _END, TIME: _TIME}
     block = np.repeat([special.get(run.kind, _PAD) for run in runs], counts)
     used = frames_used(runs)
-    length = len(block) + QUESTION
+    length = len(block) + question
     return RenderedSample(
         key=key,
         text=Rendered(
-            ids=np.concatenate([block, np.full(QUESTION, _TIME)]).astype(np.int32),
+            ids=np.concatenate([block, np.full(question, _TIME)]).astype(np.int32),
             supervised=np.arange(length) >= len(block),
             visual=_places(runs, counts),
         ),

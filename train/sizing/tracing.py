@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,9 +84,7 @@ def trace_whole(config: Config, wanted: SlowFastConfig, pack: Pack) -> Step:
         _mark_phases(model, tracker)
         with tracker:
             model(**given).loss.backward()
-    size = sum(
-        leaf.nbytes for leaf in tree_leaves(list(given.values())) if isinstance(leaf, Tensor)
-    )
+    size = sum(leaf.nbytes for leaf in _tensors(given.values()))
     return Step(inputs=size, phases={name: held + size for name, held in tracker.peaks.items()})
 
 
@@ -112,11 +110,12 @@ def _kept(pack: Pack, vision: OryxVisionConfig, *, train: bool, again: bool) -> 
         checkpoint_parts(model, ["tower"] if again else [])
         given = [without_data(mode, inputs[name]) for name in ("patches", "tower")]  # type: ignore[literal-required]
         tracker = Tracker()
-        tracker.track_external(model)
+        tracker.track_external(model, *_tensors(given))
         with tracker:
-            features = model(*given, again)
+            before = tracker.beside_weights()
+            features = model(*given)
             held = tracker.beside_weights()
-    return held - features.nbytes
+    return held - before - features.nbytes
 
 
 class _Encoder(nn.Module):
@@ -126,8 +125,8 @@ class _Encoder(nn.Module):
         super().__init__()
         self.vision_tower = OryxVisionTower(vision)
 
-    def forward(self, patches: Tensor, plan: TowerPlan[Tensor], again: bool) -> Tensor:
-        return encode(self.vision_tower, patches, patches[:0], plan, again=again).features
+    def forward(self, patches: Tensor, plan: TowerPlan[Tensor]) -> Tensor:
+        return encode(self.vision_tower, patches, patches[:0], plan, again=False).features
 
 
 class Tracker(MemTracker):
@@ -216,3 +215,7 @@ def without_data(mode: FakeTensorMode, value: Any) -> Any:
         parts = [without_data(mode, part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(list(values)) if isinstance(leaf, Tensor)]

@@ -29,7 +29,7 @@ from train.model_folder import build_model, load_saved
 from train.run_folder.settings import deciding, resolved
 
 pytestmark = pytest.mark.timeout(1500)  # whichever test comes first waits for all the runs
-BAD = {2, 5}
+BAD = {4, 7}
 SKIP = Guard(policy="skip")
 PARTS = Parts(
     tower=Part(train=False),
@@ -41,7 +41,7 @@ CONFIGS: dict[str, Config] = {
     "bf16": replace(SHARED, guard=SKIP, precision="bf16"),
 }
 """In both, steps BAD have a gradient of NaN on the last rank."""
-CHAIN = [(3, 1), (1, 2), (2, 3), (2, STEPS)]
+CHAIN = [(3, 2), (1, 4), (2, 6), (2, STEPS)]
 """ZeRO stage, and the last of its checkpoints that the next one finds."""
 OFFLOAD = {"bf16": {3: "weights", 1: "optimizer"}}
 """What lies in CPU memory, by config and stage."""
@@ -117,7 +117,7 @@ def test_the_same_ranks_go_on_bit_for_bit(runs: Path, name: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_one_process_goes_on_bit_for_bit(runs: Path, name: str, tmp_path: Path) -> None:
     shutil.copytree(runs / name / "one", tmp_path / "out")
-    keep_until(tmp_path / "out", 3)
+    keep_until(tmp_path / "out", 6)
     manifest = runs / "made/build/manifest.json"
     with pytest.MonkeyPatch.context() as patch:
         watched.watch(patch)
@@ -157,8 +157,8 @@ def test_each_part_has_its_own_rate(runs: Path) -> None:
 
 def test_a_frozen_part_of_other_weights_is_refused(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "frozen/one", tmp_path / "out")
-    keep_until(tmp_path / "out", 3)
-    note = tmp_path / "out/checkpoints/step-00000003" / checkpoint.COMMITTED
+    keep_until(tmp_path / "out", 6)
+    note = tmp_path / "out/checkpoints/step-00000006" / checkpoint.COMMITTED
     record = checkpoint.ENVELOPE.unseal(note.read_bytes(), str(note))
     record["frozen"]["tower"] = {"source": "elsewhere", "sha256": "0" * 64}
     note.write_bytes(checkpoint.ENVELOPE.seal(record))
@@ -179,7 +179,7 @@ def test_bf16_keeps_master_weights_and_learns_as_fp32_does(runs: Path, out: str)
         finer += not torch.equal(state[f"weight/{name}"], weight.float())
     assert finer > 10  # the masters hold more than the model's weights
     losses = [row["loss"] for row in metrics(runs / "bf16" / out)]
-    assert losses[-1] < losses[0]
+    assert losses[-1] < 0.85 * losses[0]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -208,14 +208,14 @@ def test_by_default_the_run_ends_at_a_step_that_is_not_taken(runs: Path, tmp_pat
     manifest = runs / "made/build/manifest.json"
     with pytest.MonkeyPatch.context() as patch:
         watched.plant(patch, BAD)
-        with pytest.raises(UserError, match=r"step 2: its gradient norm is nan; it was not taken"):
+        with pytest.raises(UserError, match=r"step 4: its gradient norm is nan; it was not taken"):
             run(replace(SHARED), manifest, pool_of(manifest), tmp_path)
         config = replace(SHARED, guard=Guard(policy="skip", at_most=1))
-        with pytest.raises(UserError, match=r"step 5: .*skipped.jsonl"):
+        with pytest.raises(UserError, match=r"step 7: .*skipped.jsonl"):
             run(config, manifest, pool_of(manifest), tmp_path)
     assert [row["step"] for row in rows(tmp_path / SKIPPED)] == sorted(BAD)
-    run(config, manifest, pool_of(manifest), tmp_path)  # from step 4, whatever was wrong is gone
-    assert [row["step"] for row in rows(tmp_path / SKIPPED)] == [2]
+    run(config, manifest, pool_of(manifest), tmp_path)  # from step 6, whatever was wrong is gone
+    assert [row["step"] for row in rows(tmp_path / SKIPPED)] == [4]
 
 
 def test_states_in_bf16_are_for_one_process(runs: Path, tmp_path: Path) -> None:
