@@ -3,6 +3,7 @@
 Examples:
   python -m pipeline build mixtures/demo_stage1.yaml --out runs/demo/stage1 --pool runs/demo/pool
   ray job submit --working-dir . -- python -m pipeline build RECIPE --out OUT --pool POOL
+  python -m pipeline rebuild OUT/recipe.lock.json --pool POOL --root OLD=NEW
   python -m pipeline pack OUT/manifest.json --data POOL --out SHARDS
   python -m pipeline report OUT
   python -m pipeline compact POOL
@@ -14,6 +15,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from rich.table import Column, Table
 
@@ -27,6 +29,7 @@ from pipeline.jobs.ray_executor import connect
 from pipeline.jobs.write_shards import Sizes, pack
 from pipeline.media import canary
 from pipeline.media.decode import check_tools
+from pipeline.rebuild import rebuild
 from pipeline.report.page import write_report
 from pipeline.sources.catalogue import CATALOGUE, catalogue
 from shards import tool_version
@@ -55,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
@@ -66,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_option(command)
     command.set_defaults(run=run_build)
+    _add_rebuild(commands)
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
     command.add_argument("manifest", help="a manifest.json")
     command.add_argument("--data", required=True, help="the pool")
@@ -92,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
-        dest="uncaged",
+        dest="no_sandbox",
         action="store_true",
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
@@ -101,20 +105,64 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("rebuild", help="recipe.lock.json -> the same manifest")
+    command.add_argument("lock", help="the recipe.lock.json that a build wrote")
+    command.add_argument("--pool", required=True, help="the pool: what it lacks is made")
+    command.add_argument("--out", help="folder of the manifest (default: rebuilt, beside the lock)")
+    command.add_argument(
+        "--root",
+        nargs="+",
+        default=[],
+        metavar="OLD=NEW",
+        help="folders of the lock, and where they are here",
+    )
+    command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
+    command.add_argument(
+        "--no-sandbox",
+        dest="no_sandbox",
+        action="store_true",
+        help="decode, for data that you trust, where the media sandbox does not hold",
+    )
+    add_option(command)
+    command.set_defaults(run=run_rebuild)
+
+
 def run_build(arguments: argparse.Namespace) -> None:
     pool = arguments.pool or f"{arguments.out}/pool"
-    Console().print(f"decoding with {check_tools(uncaged=arguments.uncaged)}", highlight=False)
+    Console().print(
+        f"decoding with {check_tools(no_sandbox=arguments.no_sandbox)}", highlight=False
+    )
     built = build(
         arguments.recipe,
         arguments.out,
         pool,
         arguments.address,
-        uncaged=arguments.uncaged,
+        no_sandbox=arguments.no_sandbox,
         allowed=arguments.allowed,
         with_shards=not arguments.no_shards,
     )
     page = write_report(arguments.out, pool)
     show(built, page)
+
+
+def run_rebuild(arguments: argparse.Namespace) -> None:
+    roots = dict(word.partition("=")[::2] for word in arguments.root)
+    if not all(old and new for old, new in roots.items()):
+        raise UserError(f"--root {' '.join(arguments.root)}: write OLD=NEW, two folders")
+    out = arguments.out or str(Path(arguments.lock).parent / "rebuilt")
+    rebuilt = rebuild(
+        arguments.lock,
+        arguments.pool,
+        out,
+        roots,
+        arguments.address,
+        no_sandbox=arguments.no_sandbox,
+        allowed=arguments.allowed,
+    )
+    Console().print(
+        f"{out}/manifest.json: {rebuilt.manifest_id}, as locked", highlight=False, soft_wrap=True
+    )
 
 
 def run_pack(arguments: argparse.Namespace) -> None:
@@ -173,7 +221,7 @@ def run_leaks_build(arguments: argparse.Namespace) -> None:
         arguments.benchmarks,
         arguments.out,
         arguments.address,
-        uncaged=arguments.uncaged,
+        no_sandbox=arguments.no_sandbox,
         allowed=arguments.allowed,
     )
     counts = "records records_refused without_media questions media media_refused".split()

@@ -29,6 +29,7 @@ from pipeline.jobs.progress import steps
 from pipeline.jobs.ray_executor import connect
 from pipeline.jobs.run_stages import admit, check_nodes, decode, revisions, sample_tables
 from pipeline.jobs.write_shards import Sizes, pack
+from pipeline.lock import lock_of, write_lock
 from pipeline.media.decode import check_tools
 from pipeline.sources.pin import Pinned, pin
 from pipeline.stages import compare_clips, count_tokens, match_leaks, pair_texts, pending
@@ -60,7 +61,7 @@ def build(
     pool_url: str,
     address: str | None = None,
     *,
-    uncaged: bool = False,
+    no_sandbox: bool = False,
     allowed: Sequence[str] = (),
     with_shards: bool = True,
 ) -> Built:
@@ -71,7 +72,7 @@ def build(
     # a mistake in the recipe costs seconds, not the hours until its step is reached
     recipe = load_recipe(Path(recipe_path), allowed)
     check_here(recipe.allowed_paths)
-    check_tools(uncaged=uncaged)
+    check_tools(no_sandbox=no_sandbox)
     if recipe.leaks:
         match_leaks.index_of(recipe.leaks.index)
     sources, exams = pin_sources(recipe, recipe_path)
@@ -83,7 +84,7 @@ def build(
     pool = Pool(pool_url, recipe.profile)
     bounds = {source.name: source.max_refused for source in recipe.sources}
     with connect(address) as workers, steps() as bars:
-        job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
+        job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
         check_nodes(job, recipe.allowed_paths)
         # the limit watches the recipe's sources only: held-out data are not up to their author
         watched = replace(job, failure_limit=FailureLimit(bounds))
@@ -97,6 +98,7 @@ def build(
                 recipe, exams, admitted, replace(job, failure_limit=FailureLimit(bounds))
             )
             plan.write(out)
+            write_lock(out, lock_of(recipe, sources, exams, admitted, plan.manifest))
         sizes = None
         if with_shards:
             with accounted(recipe, out, lambda _: accounts_of(plan)):
@@ -150,7 +152,7 @@ def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]
 def compare(
     admitted: dict[str, Receipt],
     held_out: dict[str, Receipt],
-    benchmark: dict[str, str],
+    benchmark_of: dict[str, str],
     job: Job,
 ) -> None:
     """Fingerprints of the recipe's clips -> duplicate pairs and leak matches."""
@@ -160,7 +162,7 @@ def compare(
         sources=revisions(admitted),
         held_out=revisions(held_out),
         clip_ids=clips,
-        benchmark=benchmark,
+        benchmark=benchmark_of,
     )
     with job.bars.step("compare") as step:
         if compare_clips.finished(unit):

@@ -15,6 +15,7 @@ from shards.verify import damage
 
 
 def main() -> None:
+    """Parse the command line and run it."""
     parser = argparse.ArgumentParser(
         prog="python -m shards",
         description=__doc__,
@@ -27,6 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not Store(arguments.dir).exists("receipt.json"):
         raise UserError(f"{arguments.dir}: no receipt.json here; give the folder of the shards")
+    # all faults are told, not the first alone
     faults = list(damage(arguments.dir))
     sys.stdout.writelines(f"{fault}\n" for fault in faults)
     sys.stdout.write(f"{arguments.dir}: {len(faults)} faults\n")

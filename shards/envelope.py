@@ -37,6 +37,7 @@ class Envelope:
         """
         if taken := [name for name in _OWN if name in value]:
             raise ValueError(f"the envelope writes {taken} itself")
+        # hashed with its schema, so that a file of one kind cannot pass for another
         named = {**value, "schema": self.schema}
         return canonical_json(named | {"sha256": sha256_hex(canonical_json(named))})
 
@@ -46,11 +47,14 @@ class Envelope:
         UserError for a file of another version, DamagedData for bytes that nobody sealed.
         """
         try:
+            # sealed again and compared to the byte: spacing, key order, duplicate keys, all of it
+            # counts
             value = json.loads(data)
             rest = {name: value[name] for name in value if name not in _OWN}
             if self.seal(rest) == data:
                 return rest
             outdated = _is_of_another_version(value, self.schema)
+        # whatever hostile or torn bytes lead the parser to
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             outdated = False
         if outdated:
@@ -63,6 +67,7 @@ class Envelope:
 
 def _is_of_another_version(value: Mapping[str, Any], schema: str) -> bool:
     """Whether these are whole under another schema, or of before the envelope, without a sha256."""
+    # whole under its own schema: written by another version, not damaged
     rest = {name: value[name] for name in value if name != "sha256"}
     digests = (None, sha256_hex(canonical_json(rest)))
     return value.get("schema") != schema and value.get("sha256") in digests

@@ -20,6 +20,7 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 
 def escaped(text: str) -> str:
     """Text of strangers as it may be shown: on one line, what a terminal would obey spelled out."""
+    # the usual case, without a look at every character
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -50,9 +51,11 @@ def run_command(main: Callable[[], None]) -> None:
     """Run a command line; a UserError or a refused folder becomes a line each and status 2."""
     try:
         main()
+    # a mistake of the person at the keyboard: its lines, no traceback
     except UserError as error:
         sys.stderr.writelines(f"error: {line}\n" for line in str(error).split("\n"))
         sys.exit(2)
+    # paths that were given wrong surface as these four
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         sys.stderr.write(
             f"error: {escaped(str(error.filename))}: {error.strerror}; check the path and rights\n"

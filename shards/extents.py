@@ -38,6 +38,7 @@ class _Descriptor:
 
     def __init__(self, path: str) -> None:
         self.number = -1
+        # the attribute first: __del__ runs also where opening fails
         self.number = os.open(path, os.O_RDONLY)
 
     def __del__(self) -> None:
@@ -50,20 +51,24 @@ class Extents:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        # least recently used descriptors are dropped, and close once no reader holds them
         self._open = lru_cache(OPEN_FILES)(lambda file: _Descriptor(store.path(file)))
 
     def read(self, place: Place) -> bytes:
         """The bytes of a place; DamagedData if they are not those that were written."""
         file, offset, extent, written = place
         data = self.raw(file, offset, extent)
+        # the checksum first: only what fails it is looked at closely
         if crc32(data) != written or len(data) != extent:
             self.check(place, data)
         return data
 
     def read_all(self, places: Iterable[Place]) -> Iterator[memoryview]:
         """The bytes of each place as `read` gives them, in order; adjacent ones in one read."""
+        # one read for places that follow each other: a run of positions in draw order
         for run in _adjacent(places):
-            file, first = run[0].file, run[0].offset
+            file = run[0].file
+            first = run[0].offset
             data = memoryview(self.raw(file, first, run[-1].offset + run[-1].extent - first))
             for place in run:
                 _, offset, extent, written = place
@@ -76,6 +81,7 @@ class Extents:
         """Unverified bytes: one `pread`, or one ranged request; short at the end of the file."""
         if not self.store.is_local:
             return self.store.get(file, offset, nbytes)
+        # pread moves no file offset, so that threads share the descriptor
         try:
             held = self._open(file)  # the name keeps it open while it is read
             return os.pread(held.number, nbytes, offset)
@@ -84,6 +90,7 @@ class Extents:
 
     def check(self, place: Place, data: bytes | memoryview) -> None:
         """Raise DamagedData unless `data` is what was written at `place`."""
+        # length before checksum: a cut file is told as cut
         if len(data) != place.extent:
             raise DamagedData(f"{self.where(place)}: {len(data)} of {place.extent} bytes are there")
         if crc32(data) != place.crc32:
@@ -112,12 +119,14 @@ def tar_bytes(groups: Iterable[Sequence[tuple[str, bytes]]]) -> tuple[bytes, lis
     """
     buffer = io.BytesIO()
     extents = []
+    # USTAR: no extended headers, whose times and ids would differ from run to run
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for group in groups:
             start = buffer.tell()
             for name, payload in group:
                 tar.addfile(_member(name, len(payload)), io.BytesIO(payload))
             extents.append((start, buffer.tell()))
+    # crc32 over headers, payloads and padding: all that a reader fetches
     data = buffer.getvalue()
     return data, [
         Extent(offset=start, extent=end - start, crc32=crc32(data[start:end]))
@@ -147,7 +156,9 @@ def pair(extent: bytes | memoryview, where: str) -> tuple[memoryview, memoryview
     """
     view = memoryview(extent)
     try:
+        # ustar: the size field, octal, at byte 124 of a header
         described = int(bytes(view[124:135]), 8)
+        # payloads are padded to whole blocks
         second = _BLOCK + (described + _BLOCK - 1 & -_BLOCK)
         start = second + _BLOCK
         end = start + int(bytes(view[second + 124 : second + 135]), 8)
@@ -164,6 +175,7 @@ def _adjacent(places: Iterable[Place]) -> Iterator[list[Place]]:
     file = ""
     end = -1
     for place in places:
+        # a gap, another file, or enough for one read
         if place.offset != end or place.file != file or end - run[0].offset >= JOINED_BYTES:
             if run:
                 yield run

@@ -14,13 +14,16 @@ Ids = NDArray[np.void]
 
 def ids_of(column: pa.ChunkedArray | pa.Array) -> Ids:
     """The raw ids of a column of 32-hex strings or of raw ids without nulls."""
+    # one chunk: buffers are read directly
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
     if not len(array):
         return np.empty(0, "V16")
+    # raw ids: a view of the column's buffer, no copy
     if pa.types.is_fixed_size_binary(array.type):
         return np.frombuffer(array.buffers()[1], "V16", len(array), array.offset * 16)
+    # variable-length strings: offsets of 4 bytes, then the characters of all rows
     offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)
     if (np.diff(offsets) != 32).any():
         raise ValueError("an id that is not 32 hex digits")
@@ -44,6 +47,7 @@ def hex_of(ids: Ids) -> pa.Array:
 
 
 def halves(ids: Ids) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    # big-endian: numbers then sort as bytes do
     """The first and the last 8 bytes of ids as numbers that sort as the ids do."""
     both = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2).astype(np.uint64)
     return both[:, 0].copy(), both[:, 1].copy()
@@ -52,6 +56,7 @@ def halves(ids: Ids) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
 def sorting(ids: Ids) -> NDArray[np.int64]:
     """The stable order that sorts ids by their bytes."""
     first, last = halves(ids)
+    # numpy cannot sort void types; lexsort of the two halves does the same
     order: NDArray[np.int64] = np.lexsort((last, first))
     return order
 
@@ -60,6 +65,7 @@ def find(ids: Ids, wanted: Ids) -> NDArray[np.int64]:
     """Where each wanted id stands among sorted ids; -1 where it does not."""
     first, last = halves(ids)
     wanted_first, wanted_last = halves(wanted)
+    # a binary search on the first halves, then a walk over those that share it
     at = np.searchsorted(first, wanted_first)
     behind = np.arange(len(wanted))
     while len(behind):

@@ -20,6 +20,7 @@ def canonical_json(value: Any) -> bytes:
 
     Raises ValueError on a float: a number that enters an id must be an integer or a string.
     """
+    # floats print differently between libraries; integers and strings do not
     _refuse_floats(value)
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode()
@@ -29,6 +30,7 @@ def _refuse_floats(value: Any) -> None:
     if isinstance(value, float):
         raise ValueError(f"a float in canonical JSON: {value!r}")
     if isinstance(value, dict):
+        # JSON would turn a key 1 into "1", and two mappings into one id
         if not all(isinstance(key, str) for key in value):
             raise ValueError(f"keys of canonical JSON must be strings: {list(value)}")
         value = list(value.values())
@@ -45,6 +47,7 @@ def sha256_hex(data: bytes) -> str:
 def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes, read in pieces."""
     digest = hashlib.sha256()
+    # in pieces: media are larger than memory may be
     with path.open("rb") as file:
         while piece := file.read(_CHUNK):
             digest.update(piece)
@@ -52,6 +55,7 @@ def sha256_file(path: Path) -> str:
 
 
 def short_hash(value: Any) -> str:
+    # 128 bits: collisions are out of reach for any number of samples
     """H: the first 32 hex of the sha256 of the canonical JSON of `value`."""
     return sha256_hex(canonical_json(value))[:32]
 
@@ -73,6 +77,7 @@ def clip_id(
     `kind` is image or video, `fps` of pictures that make up a video how many of them make a second,
     `span` is (start, end) in microseconds, or None.
     """
+    # equal bytes under one profile are one clip, whoever names them
     return short_hash([media_digest, kind, fps, None if span is None else list(span), profile_id])
 
 
@@ -82,6 +87,7 @@ def turns_digest(
     """H over (role, normalised text, clip indexes) of each turn; 0 behind an answer `unlearned`."""
     return short_hash(
         [
+            # a 0 is added only where an answer is not learned, so that ids of before hold
             [role, normalise(text), list(clips), *([0] if off else [])]
             for (role, text, clips), off in zip(turns, unlearned, strict=False)
         ]

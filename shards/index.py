@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from shards.errors import DamagedData
 from shards.ids import sha256_hex
 
+# (numerator, denominator): times are exact, no float stands in a table
 _FRACTION = pa.list_(pa.int64(), 2)
 
 SAMPLES = pa.schema(
@@ -30,6 +31,7 @@ SAMPLES = pa.schema(
 )
 """One row per admitted sample; `turns` is the JSON of shards.sample.turns_to_json."""
 
+# several rows may lead to one clip: media that moved are admitted again
 MEDIA = pa.schema(
     [
         ("clip_id", pa.string()),
@@ -52,6 +54,7 @@ WANTED = pa.schema(
 )
 """Media that the records of a source name and that lie in archives or on the web."""
 
+# nobody reads members that are not wanted; those that are have a row each
 MEMBERS = pa.schema(
     [
         ("name", pa.string()),
@@ -107,6 +110,7 @@ CLIPS = pa.schema(
 """One row per decoded clip: the tar members' place in `part` and everything known of the frames."""
 
 
+# arrays of a clip as bytes: a list of lists would cost an offset for every number
 FINGERPRINTS = pa.schema(
     [
         ("clip_id", pa.string()),
@@ -125,6 +129,7 @@ FINGERPRINTS = pa.schema(
 bits each) of at most 16 of them, and the hashes of the tiles (at most 8 KB each) of at most 8 of
 them, at these sides; one of each of an image."""
 
+# proposed by hashes, not yet compared
 CANDIDATES = pa.schema(
     [
         ("asking", pa.string()),
@@ -149,6 +154,7 @@ PAIRS = pa.schema(
 """Duplicate facts: clip_a < clip_b; relation is exact, near, mirrored or contained; judged is
 `same` or `undecided` (too small, or too far apart in time, to tell)."""
 
+# by benchmark: one clip may match several
 LEAKS = pa.schema(
     [
         ("clip_id", pa.string()),
@@ -226,6 +232,7 @@ RECEIPTS = pa.schema(
 )
 """Of snapshots: shards.receipts.Receipt; parameters, outputs and counts are JSON."""
 
+# what is refused is written down with what is needed to find it again
 REFUSED = pa.schema(
     [(name, pa.string()) for name in "source record key stage code detail origin".split()]
 )
@@ -246,12 +253,14 @@ SHARD_INDEX = pa.schema(
 
 
 def table_of(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    # rows in the order given: bytes, and so names, follow from it
     """A table of exactly these columns."""
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 
 def write_table(table: pa.Table) -> bytes:
     """Parquet bytes with page checksums; the same table gives the same bytes."""
+    # page checksums (crc32 per page), which readers verify; the footer has none
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data: bytes = sink.getvalue().to_pybytes()
@@ -260,6 +269,7 @@ def write_table(table: pa.Table) -> bytes:
 
 def read_named(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a pool's file, or these columns; DamagedData unless its name says its bytes."""
+    # content addressing: the name is the digest
     if not where.endswith(f"/{sha256_hex(data)}.parquet"):
         raise DamagedData(
             f"{where}: not the bytes that its name says; restore it, or remove it, the receipt "

@@ -33,19 +33,23 @@ _log = logging.getLogger(__name__)
 
 def entry_ids(keys: Sequence[str], sources: Sequence[int] | NDArray[Any]) -> EntryIds:
     """Ids of keys (32 hex) in the sources with these numbers, S18."""
+    # fixed width, so that numpy searches it without a Python object per entry
     rows = np.empty((len(keys), _ID.itemsize), np.uint8)
     rows[:, :16] = np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(-1, 16)
+    # big-endian source numbers: entries sort by (key, source)
     rows[:, 16:] = np.asarray(sources, ">u2").reshape(-1, 1).view(np.uint8)
     return rows.view(_ID).ravel()
 
 
 def indexed(ids: EntryIds, columns: dict[str, pa.Array]) -> pa.Table:
     """A table of `id` and these columns, sorted by id; of equal ids the first stays."""
+    # np.unique sorts and keeps the first of equal ids
     _, first = np.unique(ids, return_index=True)
     id_array = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(_ID.itemsize), len(ids), [None, pa.py_buffer(np.ascontiguousarray(ids))]
     )
     table = pa.table({"id": id_array, **columns})
+    # a view of numpy's memory, not a copy
     rows = pa.Array.from_buffers(pa.int64(), len(first), [None, pa.py_buffer(first)])
     return table.take(rows).combine_chunks()
 
@@ -74,12 +78,13 @@ class KeyIndex:
         """The row of each id, -1 where there is none."""
         if not len(self._ids):
             return np.full(len(ids), -1)
+        # binary search, clamped: an id behind the last is compared with the last, and differs
         at = np.minimum(self._ids.searchsorted(ids), len(self._ids) - 1)
         return np.where(self._ids[at] == ids, at, -1)
 
-    def numbers(self, column: str) -> NDArray[Any]:
+    def numbers(self, name: str) -> NDArray[Any]:
         """A column of numbers as an array over the table's own memory."""
-        chunks = self.table[column].chunks
+        chunks = self.table[name].chunks
         return numbers_of(chunks[0]) if chunks else np.empty(0, np.int64)
 
     def row(self, at: int) -> dict[str, Any]:
@@ -98,11 +103,13 @@ def shared(folder: Path | None, name: str, make: Callable[[], pa.Table]) -> pa.T
     if folder is None:
         return make()
     path = folder / f"{name}.arrow"
+    # outside the lock: most processes find the table there
     table = _opened(path)
     if table is None:
         with _one_at_a_time(folder):
             table = _opened(path)  # another process may have made it meanwhile
             if table is None:
+                # an index of other contents of the same thing: nobody reads it any more
                 for old in folder.glob(f"{name.rpartition('-')[0]}-*.*"):
                     old.unlink()
                 _write(path, make())
@@ -113,11 +120,13 @@ def shared(folder: Path | None, name: str, make: Callable[[], pa.Table]) -> pa.T
 
 
 def _opened(path: Path) -> pa.Table | None:
+    # flock orders the processes of a node, not threads
     """The table in a file, if its bytes are those whose sha256 lies beside it, and sound."""
     try:
         if sha256_file(path).encode() != path.with_suffix(_DIGEST).read_bytes():
             _log.warning("%s: not as it was written; it is made again", path)
             return None
+        # memory-mapped: the page cache holds one copy for all processes
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
         table.validate(full=True)
@@ -133,7 +142,9 @@ def _write(path: Path, table: pa.Table) -> None:
     """The table, and beside it the digest of its bytes, last; both are on the disk then."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        # one chunk, so that a column is one buffer
         writer.write_table(table, max_chunksize=max(1, len(table)))
+    # the digest of what was written, taken before it can be read by others
     digest = sha256_file(temporary)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())

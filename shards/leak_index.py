@@ -45,6 +45,7 @@ class LeakIndex:
         name = f"{folder}/{self.tables[folder]}.parquet"
         store = Store(self.url)
         data = store.get(name)
+        # content addressing: the name is the digest
         if sha256_hex(data) != self.tables[folder]:
             raise DamagedData(f"{store.path(name)}: not the bytes that its name says; build again")
         return read_table(data, store.path(name))
@@ -63,6 +64,7 @@ def write_index(
         data = write_table(table)
         names[folder] = sha256_hex(data)
         store.put_once(f"{folder}/{names[folder]}.parquet", data)
+    # the card is written last: an index without one does not exist
     card = {"fingerprints": fingerprints, "benchmarks": list(benchmarks), "tables": names}
     store.put(CARD, _ENVELOPE.seal(card))
     return open_index(url)
@@ -78,5 +80,6 @@ def open_index(url: str) -> LeakIndex:
             f"{store.path(CARD)}: not there; run `python -m pipeline leaks build` first"
         ) from error
     card = _ENVELOPE.unseal(data, store.path(CARD))
+    # the schema is part of the identity: another version is another index
     index_id = short_hash(card | {"schema": _ENVELOPE.schema})
     return LeakIndex(url=url, index_id=index_id, **card)

@@ -124,6 +124,7 @@ class Refused:
     def __post_init__(self) -> None:
         if self.code not in CODES or self.stage not in STAGES:
             raise AssertionError(f"unknown refusal {self.stage}/{self.code}")
+        # frozen: set once, here
         object.__setattr__(self, "detail", escaped(self.detail))  # it goes to pages and terminals
 
 
@@ -166,6 +167,7 @@ class Books:
         return self.samples - self.samples_refused
 
     def check(self, refused_records: int, refused_samples: int, verdicts: int) -> None:
+        # double-entry: every count is held against what was written down
         """Raise UserError unless the accounts equal the refusals that were written down."""
         pairs = (
             ("records refused", self.records_refused, refused_records),
@@ -180,6 +182,7 @@ class Books:
                     f"the books of {self.source!r} do not balance: {what} {counted}, "
                     f"written down {written}; nothing was published"
                 )
+        # joined conversations are drawn within another's sample
         if not 0 <= self.drawn <= self.chosen - self.joined <= self.chosen:
             raise UserError(f"the books of {self.source!r} do not balance: drawn {self.drawn}")
 
@@ -200,6 +203,7 @@ class CodeCount:
 
 def top_codes(refused: pa.Table, source: str, most: int = 3) -> list[CodeCount]:
     """The most frequent codes of a source in a table of REFUSED, most frequent first."""
+    # the table is in the order of refusal: the first row is the example
     own = refused.filter(pc.equal(refused["source"], source))
     codes = own["code"].to_pylist()
     found = []
@@ -211,6 +215,7 @@ def top_codes(refused: pa.Table, source: str, most: int = 3) -> list[CodeCount]:
 
 def write_books(store: Store, books: Sequence[Books], tables: Mapping[str, pa.Table]) -> None:
     """The accounts, and the tables behind them by file name; books.json last, with their sha256."""
+    # tables first: the books name their digests
     blobs = {name: write_table(table) for name, table in tables.items()}
     for name, data in blobs.items():
         store.put(name, data)
@@ -224,7 +229,8 @@ def read_books(store: Store) -> tuple[tuple[Books, ...], dict[str, pa.Table]]:
     value = _ENVELOPE.unseal(store.get(BOOKS), store.path(BOOKS))
     tables = {}
     for name, digest in value["tables"].items():
-        data, where = store.get(name), store.path(name)
+        data = store.get(name)
+        where = store.path(name)
         if sha256_hex(data) != digest:
             raise DamagedData(f"{where}: not the table that {BOOKS} names; build again")
         tables[name] = read_table(data, where)

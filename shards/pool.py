@@ -23,10 +23,12 @@ class Pool:
         self.store = Store(url)
         self.ledger = Receipts(self.store)
         if profile is not None:
+            # two builds that begin at once agree on the first profile
             self.store.put_once("profile.json", PROFILE.seal(profile.to_json()))
         if not self.store.exists("profile.json"):
             raise UserError(f"{url}: not a pool (no profile.json); name one that a build wrote")
         where = self.store.path("profile.json")
+        # read back, whoever wrote it: what is there decides
         value = PROFILE.unseal(self.store.get("profile.json"), where)
         self.profile = Profile.from_json(value, where)
         if profile is not None and profile != self.profile:
@@ -48,6 +50,7 @@ class Pool:
 
         Media that moved are admitted again at the same revision: of each revision the first.
         """
+        # receipts in the order of their work ids: the same first one on every machine
         found: dict[tuple[str, str], Receipt] = {}
         for one in self.receipts("admit"):
             source, revision = one.parameters["source"], one.parameters["revision"]
@@ -67,6 +70,7 @@ class Pool:
 
         `tables` and `parts` (tars) are by folder of the pool; `tools` names the programs at work.
         """
+        # folder -> (bytes, suffix): all are named by content before anything is written
         blobs = {folder: (write_table(table), "parquet") for folder, table in tables.items()}
         blobs |= {folder: (data, "tar") for folder, data in (parts or {}).items()}
         outputs = {folder: [self._put(folder, *blob)] for folder, blob in blobs.items()}
@@ -77,6 +81,7 @@ class Pool:
 
         DamagedData for a receipt that says nothing of the folder: its stage always fills it.
         """
+        # a receipt without its folder would drop its rows in silence
         for one in receipts:
             if folder not in one.outputs:
                 raise DamagedData(
@@ -87,6 +92,7 @@ class Pool:
 
     def table(self, receipts: Sequence[Receipt], folder: str, schema: pa.Schema) -> pa.Table:
         """The rows that these receipts put into `folder`, in the receipts' order."""
+        # tables stream through: one is in memory besides the result
         tables = (table for _, table in self.tables(folder, self.files(receipts, folder)))
         return pa.concat_tables([schema.empty_table(), *tables])
 

@@ -21,6 +21,7 @@ _AREA = (64 * 64, 4096 * 4096)
 
 def _key(meaning: str, example: object, **bounds: object) -> dict[str, object]:
     """What a recipe's key of that name means and may hold (mixtures.keys says it elsewhere)."""
+    # pydantic's words, which mixtures.recipe reads; shards import no pydantic
     return {"description": meaning, "examples": [str(example)], **bounds}
 
 
@@ -47,13 +48,17 @@ class Profile:
 
     @property
     def profile_id(self) -> str:
+        """H of every value: another profile is another clip id."""
         return short_hash(asdict(self))
 
     def to_json(self) -> dict[str, Any]:
+        """The profile as its file and a recipe say it."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any], where: str) -> Profile:
+        """The inverse; UserError for other keys, or for another version of the media door."""
+        # every key: one that is missing would silently take a default of this version
         known = set(cls.__dataclass_fields__)
         if set(value) != known:
             raise UserError(

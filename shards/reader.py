@@ -96,6 +96,7 @@ def open_data(url: str, folder: Path | None = None, made: Composition | None = N
     what becomes of a pool's samples (default: nothing).
     """
     store = Store(url)
+    # told apart by the file that each writes last
     if store.exists("profile.json"):
         return PoolReader(Pool(url), folder, made)
     if store.exists("receipt.json"):
@@ -112,9 +113,10 @@ class _Places:
         names = ("file", "offset", "extent", "crc32")
         self._columns = [self.index.numbers(name) for name in names]
 
-    def at(self, rows: NDArray[np.int64]) -> list[Place]:
+    def at(self, numbers: NDArray[np.int64]) -> list[Place]:
         """The places of these rows."""
-        file, *rest = (column[rows].tolist() for column in self._columns)
+        # columns of numbers are memory-mapped: only the rows asked for become Python objects
+        file, *rest = (column[numbers].tolist() for column in self._columns)
         names = [self.files[number] for number in file]
         return list(map(Place._make, zip(names, *rest, strict=True)))
 
@@ -122,6 +124,7 @@ class _Places:
 def _places_table(
     ids: EntryIds, files: pa.ChunkedArray, rows: pa.Table, **metadata: Any
 ) -> pa.Table:
+    # file names once, numbers in the rows
     coded = files.combine_chunks().dictionary_encode()
     columns = {name: rows[name].combine_chunks() for name in ("offset", "extent", "crc32")}
     table = indexed(ids, {"file": coded.indices, **columns})
@@ -138,6 +141,7 @@ class ShardReader:
         self.receipt = read_receipt(store)
         name = f"shards-{short_hash(store.url)}-{self.receipt['index'][:32]}"
         self._places = _Places(shared(folder, name, self._index))
+        # sources are numbered as the index has them
         metadata = self._places.index.table.schema.metadata
         self._number = {name: i for i, name in enumerate(json.loads(metadata[b"sources"]))}
 
@@ -162,6 +166,7 @@ class ShardReader:
 
     def places_of(self, sources: Sequence[str], keys: Sequence[str]) -> list[Place]:
         """Where these samples lie; MissingData names the first one that these shards lack."""
+        # a source that the shards lack finds nothing
         numbers = [self._number.get(source, NO_SOURCE) for source in sources]
         rows = self._places.index.find(entry_ids(keys, numbers))
         if (rows < 0).any():
@@ -177,6 +182,7 @@ class ShardReader:
 
     def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
         (place,) = self.places(source, key)
+        # what was read is held against what was asked for: an index may be of other shards
         where = self.extents.where(place)
         stored = stored_in((fetch or self.extents.read)(place), where)
         if (stored.sample.source, stored.sample.key) != (source, key):
@@ -200,6 +206,7 @@ class PoolReader:
         self.pool = pool
         self._made = made or AsAdmitted()
         self.extents = Extents(pool.store)
+        # one revision a source: that of the manifest
         admitted = pool.admitted(self._made.revisions)
         decoded = pool.receipts("decode")
         samples = self._open(folder, admitted, "index/samples", self._sample_table)
@@ -211,11 +218,12 @@ class PoolReader:
     def _open(
         self, folder: Path | None, receipts: list[Receipt], under: str, make: Any
     ) -> pa.Table:
+        # the index is named by the files that it is made of: another build's is another file
         names = self.pool.files(receipts, under)
         what = f"{under.rpartition('/')[2]}-{short_hash(self.pool.store.url)}"
         return shared(folder, f"{what}-{short_hash(names)}", lambda: make(receipts, under))
 
-    def _sample_table(self, receipts: Any, under: str) -> pa.Table:
+    def _sample_table(self, receipts: list[Receipt], under: str) -> pa.Table:
         rows = self.pool.table(receipts, under, SAMPLES)
         sources = rows["source"].combine_chunks().dictionary_encode()
         ids = entry_ids(rows["key"].to_pylist(), numbers_of(sources.indices))
@@ -226,19 +234,22 @@ class PoolReader:
             {"sources": json.dumps(sources.dictionary.to_pylist())}
         )
 
-    def _clip_table(self, receipts: Any, under: str) -> pa.Table:
+    def _clip_table(self, receipts: list[Receipt], under: str) -> pa.Table:
         rows = self.pool.table(receipts, under, CLIPS)
         return _places_table(
             entry_ids(rows["clip_id"].to_pylist(), np.zeros(len(rows))), rows["part"], rows
         )
 
     def places(self, source: str, key: str) -> list[Place]:
+        # a joined sample shows the clips of its first conversation
         first = self._made.members_of(source, key)[0]
         return self._clip_places(self._made.shown(self._row(source, first)["clip_ids"]))
 
     def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
+        # all conversations of a joined sample, the clips once
         rows = [self._told(source, member) for member in self._made.members_of(source, key)]
-        clips, frames = [], []
+        clips = []
+        frames = []
         shown = self._made.shown(rows[0]["clip_ids"])
         for clip_id, place in zip(shown, self._clip_places(shown), strict=True):
             where = self.extents.where(place)
@@ -263,6 +274,7 @@ class PoolReader:
     def _told(self, source: str, key: str) -> dict[str, Any]:
         """A row of the samples with its turns read, if what it says is what its key is made of."""
         row = self._row(source, key) | {"source": source}
+        # keys are content ids: what was read is hashed and compared
         try:
             row["turns"] = turns_from_json(json.loads(row["turns"]))
             found = key_of(row["turns"], row["clip_ids"])
@@ -276,6 +288,7 @@ class PoolReader:
         return row
 
     def _clip_places(self, clip_ids: Sequence[str]) -> list[Place]:
+        # clips have no source: the number 0 stands for it
         rows = self._clips.index.find(entry_ids(clip_ids, np.zeros(len(clip_ids))))
         if (rows < 0).any():
             clip_id = clip_ids[int(np.flatnonzero(rows < 0)[0])]

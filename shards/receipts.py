@@ -85,6 +85,7 @@ class Receipts:
     def read(self, work_id: str) -> Receipt | None:
         """The receipt of this work id, or None if the work is not done."""
         try:
+            # a receipt is small: one request, no listing
             return self._parsed(_file(work_id), self._store.get(_file(work_id)))
         except MissingData:
             return None
@@ -102,6 +103,7 @@ class Receipts:
         """
         name = _file(work.work_id)
         said = {"outputs": outputs, "counts": counts, "tools": tools}
+        # conditional put: of two workers that did the same work the first is kept
         self._store.put_once(name, _ENVELOPE.seal(asdict(work) | said))
         return self._parsed(name, self._store.get(name))
 
@@ -112,6 +114,7 @@ class Receipts:
     def table(self, stage: str) -> pa.Table:
         """The same as rows of RECEIPTS, for where they are too many to be objects."""
         there, snapshots = self._look()
+        # snapshots are copies: a receipt that is gone from receipts/ does not count
         return _once(there, [*snapshots.values(), _rows(self._loose.values())], stage)
 
     def compact(self, many: int = 1) -> int:
@@ -120,8 +123,10 @@ class Receipts:
         copied = len(self._loose)
         if copied < many:
             return 0
+        # many snapshots become one, so that listing stays cheap
         old = snapshots if len(snapshots) >= MOST_SNAPSHOTS else {}
         data = write_table(_once(there, [*old.values(), _rows(self._loose.values())]))
+        # written before the old ones go: a crash leaves copies, never a gap
         self._store.put_once(f"{SNAPSHOTS}/{sha256_hex(data)}.parquet", data)
         for name in old:
             self._store.remove(name)
@@ -132,6 +137,7 @@ class Receipts:
         files = (name for name in self._store.list("receipts") if name.endswith(".json"))
         there = {name.removesuffix(".json") for name in files}
         snapshots = dict(self._read_snapshots())
+        # only what no snapshot holds is fetched
         held = {name for table in snapshots.values() for name in table["work_id"].to_pylist()}
         loose = sorted(there - held)
         fresh = [_file(name) for name in loose if name not in self._loose]
@@ -151,6 +157,7 @@ class Receipts:
         value = _ENVELOPE.unseal(data, where)
         said = {one: value.pop(one) for one in ("outputs", "counts", "tools")}
         work = Work(**value)
+        # content addressing the other way round: the name follows from what the file says
         if name != _file(work.work_id):
             raise DamagedData(f"{where}: the receipt of other work, {work.work_id}; {_REMEDY}")
         of_work = asdict(work) | {"inputs": tuple(work.inputs)}
@@ -159,6 +166,7 @@ class Receipts:
 
 def latest(receipts: Sequence[Receipt]) -> list[Receipt]:
     """Those of the latest version: what two versions of the code found together, neither would."""
+    # "2", "1/6": numbers compared as numbers
     numbers = [tuple(map(int, re.findall(r"\d+", one.version))) for one in receipts]
     return [one for one, number in zip(receipts, numbers, strict=True) if number == max(numbers)]
 
@@ -176,6 +184,7 @@ def _once(there: set[str], tables: Sequence[pa.Table], stage: str | None = None)
     """The rows of a stage, or all, that are still there: each once, in order of the work ids."""
     table = pa.concat_tables([RECEIPTS.empty_table(), *tables])
     pairs = zip(table["work_id"].to_pylist(), table["stage"].to_pylist(), strict=True)
+    # of equal receipts the last copy, all are the same
     rows = {
         name: row
         for row, (name, its_stage) in enumerate(pairs)

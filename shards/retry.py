@@ -51,12 +51,14 @@ def patiently(
     attempt: Callable[[], Result], patience: Patience, deadline: float | None = None
 ) -> Result:
     """What an attempt returns; after the last one, or at the deadline, its problem is raised."""
-    clock, pause = patience.clock, patience.pause
+    clock = patience.clock
+    pause = patience.pause
     end = clock.now() + patience.max_seconds if deadline is None else deadline
     for left in reversed(range(patience.attempts)):
         try:
             return attempt()
         except TryAgainError as failed:
+            # exponential backoff, or what the server asked for where that is longer
             wait = min(max(pause, failed.wait), patience.longest_pause)
             if not left or clock.now() + wait > end:
                 raise failed.problem from failed
@@ -74,6 +76,7 @@ def asked_wait(headers: Mapping[str, str]) -> float:
     """Seconds that a server asks for: `Retry-After` (RFC 9110, 10.2.3: seconds or a date), or the
     reset of `RateLimit` (draft-ietf-httpapi-ratelimit-headers) where nothing is left."""
     named = {str(name).lower(): str(value)[:_HEADER] for name, value in headers.items()}
+    # remaining 0 and a reset: a limit that is not reached asks for no pause
     limit = _NOTHING_LEFT.search(named.get("ratelimit", ""))
     return max(_retry_after(named.get("retry-after", "").strip()), int(limit[1]) if limit else 0, 0)
 
@@ -99,6 +102,7 @@ def of_store(problem: Exception, error: Exception) -> Exception:
         return problem
     status, headers = _answer(error)
     changed = status == 416  # the object is shorter than it was
+    # a client error will not pass, but for a time-out, a limit and an object that was replaced
     if 400 <= status < 500 and not may_pass(status) and not changed:
         return problem
     return TryAgainError(problem, asked_wait(headers))
@@ -106,9 +110,9 @@ def of_store(problem: Exception, error: Exception) -> Exception:
 
 def _answer(error: Exception) -> tuple[int, Mapping[str, str]]:
     """(status, headers) of the answer behind an error of fsspec, (0, nothing) if there was none."""
-    said = getattr(error.__cause__, "response", None)  # of botocore, under what s3fs raises
-    if isinstance(said, dict):
-        head = said.get("ResponseMetadata", {})
+    answer = getattr(error.__cause__, "response", None)  # of botocore, under what s3fs raises
+    if isinstance(answer, dict):
+        head = answer.get("ResponseMetadata", {})
         return _status(head.get("HTTPStatusCode")), head.get("HTTPHeaders") or {}
     if hasattr(error, "status"):  # of aiohttp
         return _status(error.status), getattr(error, "headers", None) or {}

@@ -33,6 +33,7 @@ class Turn:
     loss: int = 1
 
     def __post_init__(self) -> None:
+        # only answers are ever learned
         if self.role != "assistant":
             object.__setattr__(self, "loss", 0)
 
@@ -88,6 +89,7 @@ class Sample:
 
 def digest_turns(turns: Sequence[Turn]) -> str:
     """The digest of the normalised turns, as used in keys and for exact text duplicates."""
+    # what is not learned is another sample: its digest differs
     unlearned = (t.role == "assistant" and not t.loss for t in turns)
     spoken = ((t.role, t.text, [clip for clip, _ in t.media]) for t in turns)
     return turns_digest(spoken, unlearned)
@@ -107,6 +109,7 @@ def joined(conversations: Sequence[Sample], key: str) -> Sample:
 
 
 def turns_to_json(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """Turns as JSON objects with every field present."""
     return [
         {
             "role": t.role,
@@ -173,18 +176,22 @@ def sample_from_json(data: bytes, where: str) -> Sample:
 def clip_from_json(value: dict[str, Any]) -> Clip:
     """A Clip from its JSON object or its index row (lists become tuples, other keys refused)."""
     pairs: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in value.items()
+        name: tuple(v) if isinstance(v, list) else v
+        for name, v in value.items()
+        # JSON has lists, the dataclass tuples
     }
     return Clip(**pairs)
 
 
 def split_frames(clips: Sequence[Clip], payload: memoryview, where: str) -> list[list[memoryview]]:
     """The JPEGs of each clip, cut out of one `.mjpeg` payload."""
+    # checked once in total, then cut without copying
     if sum(sum(clip.nbytes) for clip in clips) != len(payload):
         raise DamagedData(f"{where}: {len(payload)} bytes of frames, the clips name another number")
     frames = []
     at = 0
     for clip in clips:
+        # running sum of the sizes
         ends = [at := at + size for size in clip.nbytes]
         frames.append(
             [payload[end - size : end] for end, size in zip(ends, clip.nbytes, strict=True)]

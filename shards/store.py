@@ -42,15 +42,18 @@ class Store:
         self.is_local = isinstance(filesystem, LocalFileSystem)
 
     def path(self, name: str) -> str:
+        """The name as the file system has it."""
         return f"{self.root.rstrip('/')}/{name}"
 
     def check_writable(self) -> None:
         """Raise UserError before any work if nothing can be written here; makes no folder."""
+        # the nearest folder that exists: nothing is made to find out
         store = self
         if self.is_local:
             root = Path(self.root)
             store = Store(next(path for path in (root, *root.parents) if path.exists()))
         try:
+            # object stores tell rights only when they are used
             name = f"write-test-{secrets.token_hex(4)}"
             store.put(name, b"")
             store.remove(name)
@@ -66,6 +69,7 @@ class Store:
         if self.is_local:
             return self._commit(name, data, replace=False)
         try:
+            # mode "create": a conditional put, so that no writer replaces another's bytes
             self._ask("written", "pipe_file", name, data, mode="create")
         except FileExistsError:
             return False
@@ -82,6 +86,7 @@ class Store:
         """The bytes of `name`, or `nbytes` of them from `offset`; MissingData if it is gone."""
         try:
             if self.is_local:
+                # pread of a range: no more is read than was asked for
                 with Path(self.path(name)).open("rb") as file:
                     size = os.fstat(file.fileno()).st_size - offset if nbytes is None else nbytes
                     return os.pread(file.fileno(), size, offset)
@@ -108,8 +113,10 @@ class Store:
         call, path = partial(getattr(self.filesystem, method), self.path(name)), self.path(name)
 
         def attempt() -> Any:
+            """One request, whose failure is told as the store's or as somebody's mistake."""
             try:
                 return call(*values, **options)
+            # these do not pass by waiting
             except (FileNotFoundError, FileExistsError, PermissionError):
                 raise
             except Exception as error:  # every file system has errors of its own
@@ -136,6 +143,7 @@ class Store:
     def list(self, folder: str) -> list[str]:
         """Names directly under `folder`, sorted; empty if it is not there."""
         try:
+            # no details: one listing, not a request for each name
             found = self._ask("listed", "ls", folder, detail=False)
         except FileNotFoundError:
             return []
@@ -145,10 +153,12 @@ class Store:
     def _commit(self, name: str, data: bytes, *, replace: bool) -> bool:
         final = Path(self.path(name))
         final.parent.mkdir(parents=True, exist_ok=True)
+        # unique per process and call: two writers never share a temporary file
         temporary = final.with_name(
             f".{final.name}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}"
         )
         try:
+            # data to the disk before the name can be seen
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
@@ -156,6 +166,7 @@ class Store:
             if replace:
                 temporary.replace(final)
             else:
+                # a hard link fails where the name exists: the first one wins, atomically
                 final.hardlink_to(temporary)
         except FileExistsError:
             return False
@@ -167,6 +178,7 @@ class Store:
             raise
         finally:
             temporary.unlink(missing_ok=True)
+        # the name to the disk: a rename is durable only once the folder is
         _fsync_folder(final.parent)
         return True
 
@@ -188,6 +200,7 @@ def private_folder(path: Path) -> Path:
     """
     remedy = "name a folder of your own, or remove this one"
     try:
+        # opened, then judged by its descriptor: nobody can swap it in between
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:

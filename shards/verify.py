@@ -46,6 +46,7 @@ def damage(url: str) -> Iterator[str]:
     UserError for shards of another version, which are whole and yet read by nobody.
     """
     store = Store(url)
+    # a receipt that cannot be read leaves nothing to check against
     try:
         receipt = read_receipt(store)
     except DamagedData as error:
@@ -55,6 +56,7 @@ def damage(url: str) -> Iterator[str]:
     yield from faults
     present = {name for name in store.list("") if name.endswith(".tar")}
     named: dict[str, str] = receipt["shards"]
+    # by digest: bytes under a wrong name are told as swapped
     owner = {digest: name for name, digest in named.items()}
     for name in sorted(present - set(named)):
         yield f"{store.path(name)}: an extra shard that receipt.json does not name; remove it"
@@ -79,6 +81,7 @@ def _index(store: Store, digest: str) -> tuple[dict[str, list[Row]], list[str]]:
     except DamagedData as error:
         return rows, [str(error)]
     for row in table.to_pylist():
+        # by shard, in the order of the index
         place = Place(row["shard"], row["offset"], row["extent"], row["crc32"])
         rows.setdefault(place.file, []).append((place, row["key"], row["position"]))
     return rows, []
@@ -101,11 +104,14 @@ def _shard(
         extent = memoryview(data)[place.offset : place.offset + place.extent]
         try:
             extents.check(place, extent)
+            # one sample a shard is parsed: checksums say that bytes are right, this that they are
+            # samples
             if place == rows[0][0]:
                 sample_from_json(bytes(pair(extent, where)[0]), where)
         except DamagedData as error:
             damaged = True
             yield f"{error} (sample {key} at position {position})"
+    # every sample is whole: what differs are the two zero blocks at the end
     if rows and not damaged and found != digest:
         end = max(place.offset + place.extent for place, _, _ in rows)
         yield f"{where} from byte {end} on: the end of the archive differs; every sample is whole"

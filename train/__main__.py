@@ -1,4 +1,4 @@
-"""python -m train assemble | run | export | reproduce | diff | evaluate | chat | model"""
+"""python -m train assemble | run | export | watch | reproduce | diff | evaluate | chat | model"""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ EPILOG = {
     "--manifest runs/demo/stage1/manifest.json --out runs/demo/train1",
     "export": "example: python -m train export runs/demo/train2/checkpoints/step-00000800 "
     "--out exported",
+    "watch": "example: python -m train watch runs/demo/train1",
     "reproduce": "example: python -m train reproduce runs/demo/train1/run.json "
     "--pool runs/demo/pool",
     "diff": "example: python -m train diff runs/demo/train1 runs/demo/train2",
@@ -100,6 +101,8 @@ def _add_of_runs(commands: Commands) -> None:
     made.add_argument("--like", type=Path, metavar="MODEL", help=LIKE)
     made.add_argument("--init", nargs="+", default=[], metavar="PART=FOLDER", help=INIT)
     made.add_argument("--out", type=on_disk, required=True, help="the model folder to write")
+    seen = commands.add_parser("watch", help="curves of a run", epilog=EPILOG["watch"])
+    seen.add_argument("out", type=Path, metavar="OUT", help="the --out of a run, which may go on")
     again = commands.add_parser("reproduce", help="a run again", epilog=EPILOG["reproduce"])
     again.add_argument("run", type=Path, metavar="run.json", help="of a complete run, or its OUT")
     again.add_argument("--pool", required=True, help="the pool of its manifest, or shards")
@@ -296,6 +299,14 @@ def model(arguments: argparse.Namespace) -> None:
         console.print(table)
 
 
+def watch(arguments: argparse.Namespace) -> None:
+    from train.watched.curves import watch
+
+    console = Console()
+    told = watch(arguments.out, console.width)
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
+
+
 def reproduce(arguments: argparse.Namespace) -> None:
     from train.reproduce import reproduce
 
@@ -314,6 +325,7 @@ COMMANDS = {
     "assemble": assemble,
     "run": run,
     "export": export,
+    "watch": watch,
     "reproduce": reproduce,
     "diff": diff,
     "evaluate": evaluate,

@@ -30,6 +30,7 @@ from mixtures.recipe import fields
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.tokens.layout_types import LayoutConfig
 from shards.errors import UserError
+from train.run_keys import NEWEST, HeldOutLoss, Keep
 
 ENGINES = ("torch", "deepspeed")
 
@@ -163,6 +164,7 @@ class RandomInit:
 
 
 def _init(value: Any) -> str | RandomInit:
+    # a place is judged when it is opened; here only that it is one
     if isinstance(value, str) and value.strip() and value.isprintable():
         return value
     seed = value.get("random") if isinstance(value, dict) and len(value) == 1 else None
@@ -289,16 +291,6 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keep:
-    """Which checkpoints stay."""
-
-    last: Annotated[Integer, key("So many of the newest.", "3", least=1)] = 2
-    every: Annotated[
-        Integer | None, key("Besides, those whose step is a multiple of it.", "1000", least=1)
-    ] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One run."""
 
@@ -362,7 +354,10 @@ class Config:
     global_batch: Annotated[Integer, key("Packs of a step, over all processes.", "64", least=1)] = 4
     micro_batch: Annotated[Integer, key("Packs of one forward pass.", "2", least=1)] = 1
     save_every: Annotated[Integer, key("Steps between two checkpoints.", "200", least=1)] = 100
-    keep: Annotated[Keep, key("Which checkpoints stay.", "{last: 2, every: 1000}")] = Keep()
+    keep: Annotated[Keep, key("Which checkpoints stay.", "{last: 2, every: 1000}")] = NEWEST
+    held_out: Annotated[
+        HeldOutLoss | None, key("The held-out loss.", "{manifest: runs/val/manifest.json}")
+    ] = None
     engine: Annotated[
         str,
         one_of(*ENGINES),
@@ -418,21 +413,24 @@ def load_config(path: Path) -> Config:
 def _moved(tree: Any) -> Iterator[str]:
     """A line for each key of before; it is taken out of the tree."""
     for (*outer, name), now in MOVED.items():
-        inner = tree
+        # walks down to the mapping that would hold the key
+        branch = tree
         for step in outer:
-            inner = inner.get(step) if isinstance(inner, dict) else None
-        if isinstance(inner, dict) and name in inner:
-            del inner[name]
+            branch = branch.get(step) if isinstance(branch, dict) else None
+        if isinstance(branch, dict) and name in branch:
+            del branch[name]
             yield ": ".join([*outer, f"the key {name!r} is no more; write {now}"])
 
 
 def _conflicts(config: Config) -> Iterator[str]:
     """A line for each thing that keys may not say together."""
+    # one end: two would leave open which comes first
     ends = [name for name, value in asdict(config.stop).items() if value is not None]
     if len(ends) != 1:
         yield f"stop: says {' and '.join(ends) or 'nothing'}; write one of steps, tokens, epochs"
     if not any(part.train for part in _parts(config).values()):
         yield "parts: no part is trained; write `train: true` for one"
+    # for timings only: without fp32 masters small updates are lost in rounding
     if config.optimizer_state == "bf16" and (config.engine, config.precision) != ("torch", "bf16"):
         yield "optimizer_state: bf16 is for `engine: torch` and `precision: bf16`; write fp32"
     if config.offload != "none" and config.engine != "deepspeed":
@@ -441,6 +439,7 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield "offload: weights lie on the CPU under `zero_stage: 3` only; write optimizer"
     if config.stochastic.keep != 1 and not config.parts.tower.train:
         yield "stochastic: the tower is not trained; remove the key"
+    # one of N frames: other shares would need draws of unequal runs
     if config.stochastic.keep.numerator != 1:
         yield f"stochastic: keep: {config.stochastic.keep} is not 1/N; write 1/4, or another 1/N"
     if config.keep.every is not None and config.keep.every % config.save_every:
@@ -448,6 +447,13 @@ def _conflicts(config: Config) -> Iterator[str]:
             f"keep: every: {config.keep.every} is no multiple of `save_every: {config.save_every}`;"
             " write one"
         )
+    if config.keep.best is not None:
+        every = config.held_out.every if config.held_out else 0
+        if not every or config.save_every % every:
+            yield (
+                "keep: best: every checkpoint needs its held-out loss; write `held_out` with an "
+                f"`every` that divides `save_every: {config.save_every}`"
+            )
     if config.parts.projector.checkpoint:
         yield "parts: projector: checkpoint: it keeps next to nothing; remove the key"
 
@@ -480,11 +486,12 @@ def check_layout(config: Config, layout: LayoutConfig, where: str) -> None:
     """Raise UserError where the config was written for another layout than the manifest's."""
     if config.layout is None:
         return
-    own = asdict(config.layout)
-    theirs = asdict(layout)
-    for name, wanted in own.items():
-        if wanted != theirs[name]:
+    # layouts are compared as written out, with their defaults
+    stated = asdict(config.layout)
+    actual = asdict(layout)
+    for name, expected in stated.items():
+        if expected != actual[name]:
             raise UserError(
-                f"layout: {name}: the config says {wanted}, the manifest {where} says "
-                f"{theirs[name]}; change the config, or plan another manifest"
+                f"layout: {name}: the config says {expected}, the manifest {where} says "
+                f"{actual[name]}; change the config, or plan another manifest"
             )

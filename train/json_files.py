@@ -29,6 +29,8 @@ def fsync(path: Path) -> None:
 
 METRICS = "metrics.jsonl"
 """The log of a run: a line for each step."""
+HELD_OUT = "held_out.jsonl"
+"""The held-out losses: a line for each look."""
 
 
 class StepLog:

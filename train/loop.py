@@ -8,11 +8,10 @@ Asked to stop (SIGTERM, SIGUSR1), it saves behind a step that all ranks agree on
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from mixtures.console import Console
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError
+from shards.store import Store
 from train import ranks
 from train.config import PARTS, Config, check_layout
 from train.data.collate import Pack
@@ -39,7 +40,7 @@ from train.engine.open_engine import check_launch, open_engine
 from train.engine.trained import frozen_parts
 from train.export import export
 from train.guard import SKIPPED, Door, samples_of
-from train.json_files import METRICS, StepLog, write_json
+from train.json_files import HELD_OUT, METRICS, StepLog, write_json
 from train.model_folder import build_model, description_of
 from train.run_folder.opening import CHECKPOINTS, branched_from, last_checkpoint, opened
 from train.run_folder.owner import Claim
@@ -47,6 +48,8 @@ from train.run_folder.record import RUN, read_record, record_of, write_record
 from train.run_folder.settings import deciding
 from train.run_folder.signals import STATUS, STOPPED, Asked, listening
 from train.schedule import check_same_rates, check_schedule, rate_share, total_steps
+from train.watched.held_out import HeldOut, open_held_out
+from train.watched.step_figures import figures, operations
 from train.weights.start import check_start
 
 MODEL = "model"
@@ -70,6 +73,8 @@ class Training:
     bases: dict[str, str]
     asked: Asked = field(default_factory=Asked)
     claim: Claim | None = None
+    held_out: HeldOut | None = None
+    held_out_loss: str = ""
     branch: str = ""
     updates: int = 0
     saved: int = 0
@@ -99,6 +104,7 @@ def run(
                     f"{out}: complete since step {total}; {out / MODEL} is the model\n"
                 )
             return 0
+        ranks.by_first(partial(Store(out).remove, RUN))
         if is_branch := found is None and branch is not None:
             found = branched_from(branch, manifest, config, total)
         with listening() as asked:
@@ -118,6 +124,7 @@ def start(
 ) -> Training:
     """The run in memory, before it goes on from `found`."""
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
+    held_out = held_out_of(config, manifest, data)  # what is wrong with it is said at once
     model = build_model(config, rules, None if found is None else found.folder / checkpoint.MODEL)
     frozen = frozen_parts(config, model)
     engine = open_engine(config, model)
@@ -130,6 +137,7 @@ def start(
         engine=engine,
         stream=open_stream(config, manifest, data, engine),
         door=Door(config.guard),
+        held_out=held_out,
         description=description_of(engine.model, manifest, rules) if engine.rank == 0 else {},
         bases={part: str(getattr(config.parts, part).init) for part in PARTS},
     )
@@ -178,6 +186,13 @@ def tell_stopped(run: Training, signal: str) -> None:
         )
 
 
+def held_out_of(config: Config, manifest: Manifest, data: str) -> HeldOut | None:
+    """What the held-out loss is taken on, if the config asks for it."""
+    if config.held_out is None:
+        return None
+    return open_held_out(config.held_out, manifest, data, config.tower_chunk, "config")
+
+
 def open_stream(config: Config, manifest: Manifest, data: str, engine: Engine) -> Stream:
     """The packs of this rank."""
     return Stream(
@@ -206,7 +221,8 @@ def train(run: Training) -> str:
     The name of the signal that asked the run to stop, if one did.
     """
     stream, is_first = run.stream, run.engine.rank == 0
-    logs = [StepLog(run.out / name, stream.step) for name in (METRICS, SKIPPED) if is_first]
+    names = (METRICS, SKIPPED, HELD_OUT) if is_first else ()
+    logs = [StepLog(run.out / name, stream.step) for name in names]
     with progress(run.total, stream.step, shown=is_first) as show:
         batches = stream.steps()
         while stream.step < run.total:
@@ -222,11 +238,33 @@ def train(run: Training) -> str:
             ended = time.perf_counter()
             seconds = {"data_seconds": waited - started, "compute_seconds": ended - waited}
             row |= {"step": stream.step, **rates(run.config, share), **seconds}
+            row |= watched(run, packs, row["tokens"], ended - started)
             settle(run, row | {"replaced": stream.replaced}, logs)
-            show(row["loss"])
+            look(run, logs)
+            show(row)
             if stream.step % run.config.save_every == 0 or stream.step == run.total:
                 save(run, logs)
     return ""
+
+
+def watched(
+    run: Training, packs: Sequence[Pack], tokens: int, seconds: float
+) -> dict[str, float | None]:
+    """How fast the step was, as this rank sees it, and how full."""
+    flops = operations(run.config, run.engine.model.config, packs)
+    return figures(run.config, run.manifest.pack.tokens, tokens, seconds, flops)
+
+
+def look(run: Training, logs: Sequence[StepLog]) -> None:
+    """The held-out loss, behind every step that wants it."""
+    run.held_out_loss, rule = "", run.config.held_out
+    if run.held_out is None or rule is None:
+        return
+    if run.stream.step % rule.every == 0 or run.stream.step == run.total:
+        told = run.held_out.look(run.engine)
+        run.held_out_loss = told["loss"].hex()
+        for log in logs[2:]:
+            log.write({"step": run.stream.step, **told})
 
 
 def asked_to_stop(run: Training) -> str:
@@ -275,7 +313,7 @@ def settle(run: Training, row: dict[str, Any], logs: Sequence[StepLog]) -> None:
         log.write(row)
     if why is None:
         return
-    for log in logs[1:]:
+    for log in logs[1:2]:
         place = run.stream.sampler.order.place_of(step - 1)
         samples = samples_of(run.manifest, step - 1, place, run.config.global_batch)
         told = {name: row[name] for name in ("step", "objection", "loss", "grad_norm")}
@@ -344,22 +382,35 @@ def record(run: Training) -> dict[str, Any]:
         "bases": run.bases,
         "frozen": run.frozen,
         "branch": run.branch,
+        "held_out": run.held_out_loss,
         "guard": run.door.state(),
         "data": run.stream.state(),
     }
 
 
 @contextmanager
-def progress(total: int, done: int, *, shown: bool) -> Iterator[Callable[[float], None]]:
-    """A bar with the latest loss; yields the function to call after each step."""
+def progress(
+    total: int, done: int, *, shown: bool
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A bar with what the last step was like; yields the function to call with each step's row."""
     columns = (
         TextColumn("train"),
-        BarColumn(),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
     )
     bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
     with bar:
-        task = bar.add_task("train", total=total, completed=done, loss=math.nan)
-        yield lambda loss: bar.update(task, advance=1, loss=loss)
+        task = bar.add_task("train", total=total, completed=done, told="")
+        yield lambda row: bar.update(task, advance=1, told=line(row))
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """A step in a line: loss, speed, use of the device, wait for data, fill, memory."""
+    share = row["data_seconds"] / (row["data_seconds"] + row["compute_seconds"])
+    use = "" if row["mfu"] is None else f"MFU {row['mfu']:.0%} HFU {row['hfu']:.0%} "
+    return (
+        f"loss {row['loss']:.3f} {row['tokens_per_second']:,.0f} tokens/s {use}"
+        f"wait {share:.0%} fill {row['fill']:.0%} {row['memory_bytes'] / 2**30:.1f} GiB"
+    )

@@ -80,7 +80,7 @@ def _config_of(record: Record) -> Config:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "config.yaml"
         path.write_text(record.config)
-        return load_config(path)
+        return replace(load_config(path), held_out=None)
 
 
 def _begin(folder: Path, step: int) -> Checkpoint:

@@ -22,29 +22,32 @@ def total_steps(stop: Stop, manifest: Manifest, global_batch: int) -> int:
     if stop.steps is not None:
         return stop.steps
     packs = manifest.contents.packs
+    # exact rationals: a step more or less would move every rate
     tokens = manifest.contents.totals.tokens
     wanted = stop.epochs * packs if stop.epochs else Fraction((stop.tokens or 0) * packs, tokens)
     return math.ceil(wanted / global_batch)
 
 
-def rate_share(rule: Schedule, step: int, total: int) -> float:
+def rate_share(schedule: Schedule, step: int, total: int) -> float:
     """The share of every part's `lr` at a step, counted from 0, of a run of `total` steps."""
-    warmup = _steps(rule.warmup, total)
+    # counted from 1, so that the first step has a rate
+    warmup = _steps(schedule.warmup, total)
     if step < warmup:
         return (step + 1) / warmup
-    if rule.kind == "constant":
+    if schedule.kind == "constant":
+        # cosine annealing (Loshchilov and Hutter, SGDR, 2017), down to `floor`, without restarts
         return 1.0
     # WSD (MiniCPM, arXiv 2404.06395): constant until the last steps, then linear
-    start = total - _steps(rule.decay, total) if rule.kind == "wsd" else warmup
+    start = total - _steps(schedule.decay, total) if schedule.kind == "wsd" else warmup
     done = min(max(step - start, 0) / max(total - start, 1), 1.0)
-    left = (1 + math.cos(math.pi * done)) / 2 if rule.kind == "cosine" else 1 - done
-    return rule.floor + (1 - rule.floor) * left
+    left = (1 + math.cos(math.pi * done)) / 2 if schedule.kind == "cosine" else 1 - done
+    return schedule.floor + (1 - schedule.floor) * left
 
 
-def check_schedule(rule: Schedule, total: int) -> None:
+def check_schedule(schedule: Schedule, total: int) -> None:
     """Raise UserError where warm-up and decay do not fit into `total` steps."""
-    warmup = _steps(rule.warmup, total)
-    decay = _steps(rule.decay, total) if rule.kind == "wsd" else 0
+    warmup = _steps(schedule.warmup, total)
+    decay = _steps(schedule.decay, total) if schedule.kind == "wsd" else 0
     if warmup + decay > total:
         raise UserError(
             f"schedule: {warmup} steps of warmup and {decay} of decay do not fit into {total} "
@@ -55,17 +58,19 @@ def check_schedule(rule: Schedule, total: int) -> None:
 def check_same_rates(config: Config, taken: int, before: int, now: int) -> None:
     """Raise UserError unless the `taken` steps of a run of `before` steps had the same rates in
     one of `now` steps: then its stop may be moved."""
-    rule = config.schedule
+    schedule = config.schedule
+    # bit for bit: the same function at the same steps
     same = taken <= now and all(
-        rate_share(rule, step, before) == rate_share(rule, step, now) for step in range(taken)
+        rate_share(schedule, step, before) == rate_share(schedule, step, now)
+        for step in range(taken)
     )
     if not same:
         raise UserError(
             f"stop: the run was to end after {before} steps, now after {now}: under "
-            f"`schedule: {{kind: {rule.kind}}}` its first {taken} steps would have been others; "
-            "set the stop of before, or give another --out"
+            f"`schedule: {{kind: {schedule.kind}}}` its first {taken} steps would have been "
+            "others; set the stop of before, or give another --out"
         )
 
 
-def _steps(given: int | Fraction, total: int) -> int:
-    return given if isinstance(given, int) else math.ceil(given * total)
+def _steps(amount: int | Fraction, total: int) -> int:
+    return amount if isinstance(amount, int) else math.ceil(amount * total)

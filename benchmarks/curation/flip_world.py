@@ -34,8 +34,8 @@ from shards.verify import damage
 from tests.support import small_world
 from tests.support.fake_hub import COMMIT, REPO, serve
 from tests.support.in_process import Here
-from train.config import Keep
 from train.engine import checkpoint
+from train.run_keys import Keep
 
 Outputs = Mapping[str, str]
 """What comes out of reading a file: the sha256 of every later output by its name."""
@@ -98,6 +98,7 @@ class World:
             "frozen": {},
             "bases": {},
             "branch": "",
+            "held_out": "",
             "guard": {"losses": [], "skipped": 0},
         }
         head = run | state | {"step": step, "updates": step}

@@ -1,6 +1,6 @@
 """Token costs: tokens, patches and frames of all samples under a recipe's view, layout and text.
 
-A clip costs what its frames cost, which kind, size and number of frames decide: each distinct look
+A clip costs what its frames cost, which kind, size and number of frames decide: each distinct view
 is laid out once. Timestamps come on top; which frames carry one depends on their number alone.
 """
 
@@ -28,7 +28,7 @@ from shards.sample import Clip
 Cost = tuple[int, int, int]
 """(tokens, patches, frames) of one clip, timestamps left out."""
 _BITS = (2, 17, 17, 26)
-"""Kind, width, height and look of a clip in one number."""
+"""Kind, width, height and view of a clip in one number."""
 
 
 class SampleCosts:
@@ -43,12 +43,12 @@ class SampleCosts:
         shown = at_rates(clips.bases, clips.pts, clips.ends, recipe.frames.fps)
         self._frames = np.flatnonzero(shown)
         self._ends = np.concatenate([[0], np.cumsum(shown)])[clips.ends]
-        self._views, look = self._distinct_views()
+        self._views, clip_view = self._distinct_views()
         self._stamps = self._stamp_tokens(pool)
-        # a clip's cost hangs on kind, sides and look alone: packed into one integer, `unique`
+        # a clip's cost hangs on kind, sides and view alone: packed into one integer, `unique`
         # leaves some thousands of forms of millions of clips
         packed = np.zeros(len(clips.ids), np.int64)
-        number = look[clips.timing] if len(look) else clips.timing
+        number = clip_view[clips.timing] if len(clip_view) else clips.timing
         columns: tuple[NDArray[np.integer], ...] = (clips.kind, clips.width, clips.height, number)
         for column, bits in zip(columns, _BITS, strict=True):
             packed = packed << bits | np.maximum(column, 0).astype(np.int64)
@@ -65,11 +65,13 @@ class SampleCosts:
         known: dict[ClipView, int] = {}
         found = []
         for timing in first.tolist():
-            look = view_clip(self._square(timing), view, self._recipe.layout)
-            shown = len(look.frames)
+            clip_view = view_clip(self._square(timing), view, self._recipe.layout)
+            shown = len(clip_view.frames)
             # views that differ in times only cost the same
-            look = replace(look, frames=tuple(range(shown)), pts=(0,) * shown, time_base=(1, 1))
-            found.append(known.setdefault(look, len(known)))
+            clip_view = replace(
+                clip_view, frames=tuple(range(shown)), pts=(0,) * shown, time_base=(1, 1)
+            )
+            found.append(known.setdefault(clip_view, len(known)))
         return list(known), np.array(found, np.int64)[group]
 
     def _stamp_tokens(self, pool: Pool) -> NDArray[np.int64]:
@@ -107,11 +109,11 @@ class SampleCosts:
     def _stamps_of_alike(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Tokens of the timestamps of timings with `count` frames at the view's rate."""
         first = self._square(int(timings[0]))
-        look = view_clip(first, self._recipe.frames, self._recipe.layout)
+        clip_view = view_clip(first, self._recipe.frames, self._recipe.layout)
         stamped = [run.frame for run in self._layout(first) if run.kind == TIME]
         of_first = self._frames[self._ends[timings[0]] :][:count] - self._clips.ends[timings[0]]
         # which of the frames at the view's rate carry a stamp, by number
-        chosen = np.searchsorted(of_first, np.array(look.frames, np.int64)[stamped])
+        chosen = np.searchsorted(of_first, np.array(clip_view.frames, np.int64)[stamped])
         frames = self._frames[self._ends[timings][:, None] + chosen]
         # presentation times in seconds are fractions: exact tenths by integer arithmetic
         numerators, denominators = self._clips.bases[timings].T[..., None]
@@ -126,8 +128,8 @@ class SampleCosts:
 
     def _layout(self, clip: Clip) -> TokenPlan:
         layout = self._recipe.layout
-        look = view_clip(clip, self._recipe.frames, layout)
-        return plan_clip(look, clip.kind, layout, self._codec.count)
+        clip_view = view_clip(clip, self._recipe.frames, layout)
+        return plan_clip(clip_view, clip.kind, layout, self._codec.count)
 
     def _square(self, timing: int) -> Clip:
         """A small video with these times."""
@@ -143,14 +145,14 @@ class SampleCosts:
         images = np.where(is_image, np.repeat(segment_sums(is_image, ends), np.diff(ends)), 0)
         span = int(images.max(initial=0)) + 1
         # form and number of images in one number, so that each pair of them is costed once
-        look = self._form[used] * span + images
+        clip_view = self._form[used] * span + images
         is_used = np.zeros(len(self._forms) * span, bool)
-        is_used[look] = True
+        is_used[clip_view] = True
         costs = np.zeros((3, len(is_used)), np.int64)
         for number in np.flatnonzero(is_used).tolist():
             costs[:, number] = self._cost(*divmod(number, span))
         # gather the costs of all used clips, then sum them up by sample
-        tokens, patches, frames = costs[:, look]
+        tokens, patches, frames = costs[:, clip_view]
         found = np.empty(len(samples.key), ROW)
         found["key"] = samples.key
         found["clips"] = np.diff(ends)
@@ -202,7 +204,7 @@ def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
     )
 
 
-def _cost_of(look: ClipView, kind: str, layout: LayoutConfig, images: int) -> Cost:
-    runs = plan_clip(look, kind, layout, lambda _: 0, max(images, 1))
+def _cost_of(clip_view: ClipView, kind: str, layout: LayoutConfig, images: int) -> Cost:
+    runs = plan_clip(clip_view, kind, layout, lambda _: 0, max(images, 1))
     frames = len(frames_used(runs))
-    return sum(run.n for run in runs), frames * look.grid[0] * look.grid[1], frames
+    return sum(run.n for run in runs), frames * clip_view.grid[0] * clip_view.grid[1], frames

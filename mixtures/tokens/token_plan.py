@@ -246,13 +246,17 @@ def pool_cells(
 
 
 def plan_clip(
-    look: ClipView, kind: str, cfg: LayoutConfig, count_text: Callable[[str], int], images: int = 1
+    clip_view: ClipView,
+    kind: str,
+    cfg: LayoutConfig,
+    count_text: Callable[[str], int],
+    images: int = 1,
 ) -> TokenPlan:
     """`plan_frames` of a clip as it is looked at; the memory comes first."""
-    shown = len(look.frames) - look.memory
-    beyond = look.memory
-    seconds = look.seconds[:shown]
-    runs = plan_frames([look.grid] * shown, seconds, kind, cfg, count_text, images)
+    shown = len(clip_view.frames) - clip_view.memory
+    beyond = clip_view.memory
+    seconds = clip_view.seconds[:shown]
+    runs = plan_frames([clip_view.grid] * shown, seconds, kind, cfg, count_text, images)
     # the frames beyond the view's cap stand for themselves in one run right after the start
     memory = [TokenRun(kind=MEMORY, n=cfg.memory_tokens, frame=shown, frames=beyond)] * (beyond > 0)
     start = [run.kind for run in runs].index(START) + 1 if beyond else 0

@@ -85,15 +85,15 @@ def _is_first(tag: str) -> bool:
     return int(tag) in (0, 1) if tag.isdigit() else set(tag) == {"a"}
 
 
-def _check_next(part: _Part, following: _Part) -> None:
-    behind = _successors(part.tag)
-    if following.tag.isdigit() and int(following.tag) == int(part.tag):
-        raise UserError(f"{part.name} and {following.name} are the same part; name one of them")
+def _check_next(before: _Part, following: _Part) -> None:
+    behind = _successors(before.tag)
+    if following.tag.isdigit() and int(following.tag) == int(before.tag):
+        raise UserError(f"{before.name} and {following.name} are the same part; name one of them")
     # leading zeros do not count: part9, part10
     if following.tag.lstrip("0") not in [tag.lstrip("0") for tag in behind]:
-        missing = part.beside(behind[0]) if behind else "a part"
+        missing = before.beside(behind[0]) if behind else "a part"
         raise UserError(
-            f"{missing}: missing between {part.name} and {following.name}; name all parts"
+            f"{missing}: missing between {before.name} and {following.name}; name all parts"
         )
 
 

@@ -125,10 +125,10 @@ def _table(
     return pa.table(dict(zip(CANDIDATES.names, values, strict=True)), schema=CANDIDATES)
 
 
-def _nearest(table: Ints, group: int, most: int) -> Ints:
+def _nearest(rows: Ints, group: int, most: int) -> Ints:
     """Of rows [k, n] that agree in the first `group` values the least `most`, sorted."""
     # the place of a row in its group is how far it is behind the group's start
-    table = table[:, np.lexsort(table[::-1])]
-    new = np.append(True, (table[:group, 1:] != table[:group, :-1]).any(axis=0))[: table.shape[1]]
+    rows = rows[:, np.lexsort(rows[::-1])]
+    new = np.append(True, (rows[:group, 1:] != rows[:group, :-1]).any(axis=0))[: rows.shape[1]]
     start = np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
-    return table[:, np.arange(len(new)) - start < most]
+    return rows[:, np.arange(len(new)) - start < most]

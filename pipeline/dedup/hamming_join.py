@@ -72,9 +72,9 @@ def hamming_join(queries: Hashes, stored: Hashes | None, limit: int) -> JoinedPa
     return JoinedPairs(rows, columns, bits, compared)
 
 
-def _once(parts: list[Ints], num_stored: int) -> Ints:
+def _once(found_pairs: list[Ints], num_stored: int) -> Ints:
     """Each of the pairs [3, n] once, sorted: equal hashes are found in every table."""
-    pairs = np.concatenate(parts, axis=1)
+    pairs = np.concatenate(found_pairs, axis=1)
     # a pair as one number, since np.unique of rows sorts slower
     _, first = np.unique(pairs[0] * max(1, num_stored) + pairs[1], return_index=True)
     return np.asarray(pairs[:, first])
@@ -94,10 +94,10 @@ def distinct(hashes: Hashes) -> tuple[Ints, Ints]:
     return first, group
 
 
-def _table(queries: Hashes, stored: Hashes | None, table: int) -> Iterator[tuple[Ints, Ints]]:
+def _table(queries: Hashes, stored: Hashes | None, number: int) -> Iterator[tuple[Ints, Ints]]:
     """(query, stored) of all pairs that agree on one table's bits; hashes are [4, n]."""
     # the table's own order of bits, and its mixer: both by its number alone
-    draw = np.random.Generator(np.random.Philox(key=table))
+    draw = np.random.Generator(np.random.Philox(key=number))
     order = np.argsort(draw.exponential(size=256) / _WEIGHTS)  # weighted, without replacement
     mixer = draw.integers(1 << 63, size=4, dtype=np.uint64)
     others = queries if stored is None else stored

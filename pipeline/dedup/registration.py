@@ -21,7 +21,8 @@ from pipeline.dedup.fingerprints import SIDE, Floats
 from pipeline.dedup.transforms import sampling
 
 HERE: Floats = np.array([[1, 0, 1, 0]], np.float32)
-MAX_SCALED, MAX_SHIFTED = 0.12, 3.0  # a place further off is another picture, bent until it fits
+MAX_SCALED = 0.12  # a place further off is another picture, bent until it fits
+MAX_SHIFTED = 3.0  # the same, in cells
 FITS = (36.0, 8.0, 0.9)  # Likeness.same of copied images; different digit scans: 40 and more
 FLAT = 2.0  # luma; what varies less has no shape of its own
 _DAMPING = 1e-3

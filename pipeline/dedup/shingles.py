@@ -55,28 +55,28 @@ def _hash(word: str) -> int:
     return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
 
 
-def ngrams(texts: Words, size: int) -> tuple[Hashes, Ends]:
+def ngrams(words: Words, size: int) -> tuple[Hashes, Ends]:
     """The n-grams of each text in order, hashed; a text of fewer than `size` words has none.
 
     Text i has `grams[ends[i]:ends[i + 1]]`.
     """
     # prefix sums of max(words - size + 1, 0)
-    ends = np.concatenate([[0], np.cumsum(np.maximum(texts.counts - size + 1, 0))])
+    ends = np.concatenate([[0], np.cumsum(np.maximum(words.counts - size + 1, 0))])
     grams = np.zeros(int(ends[-1]), np.uint64)
-    first = np.arange(len(grams)) + np.repeat(texts.ends[:-1] - ends[:-1], np.diff(ends))
+    first = np.arange(len(grams)) + np.repeat(words.ends[:-1] - ends[:-1], np.diff(ends))
     # polynomial rolling hash (Rabin and Karp, 1987) modulo 2^64, over all positions at once
     for place in range(size):
-        grams = grams * _BASE + texts.words[first + place]
+        grams = grams * _BASE + words.words[first + place]
     return _mixed(grams), ends
 
 
-def wholes(texts: Words) -> Hashes:
+def wholes(words: Words) -> Hashes:
     """One hash per text, of all its words in order; 0 of a text without any."""
-    hashes = np.zeros(len(texts.counts), np.uint64)
+    hashes = np.zeros(len(words.counts), np.uint64)
     # texts of equal length form a matrix [texts, words], so that no loop runs over texts
-    for size in np.unique(texts.counts[texts.counts > 0]).tolist():
-        rows = np.flatnonzero(texts.counts == size)
-        there = texts.words[texts.ends[rows][:, None] + np.arange(size)]
+    for size in np.unique(words.counts[words.counts > 0]).tolist():
+        rows = np.flatnonzero(words.counts == size)
+        there = words.words[words.ends[rows][:, None] + np.arange(size)]
         powers = np.cumprod(np.full(size, _BASE))[::-1]
         hashes[rows] = _mixed((there * powers).sum(axis=1, dtype=np.uint64))
     return hashes

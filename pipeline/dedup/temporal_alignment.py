@@ -43,11 +43,13 @@ MOVED = 0.95  # correlation below which a picture is another piece of evidence
 MIN_DISTINCT = 3  # different pictures in a row; a still picture is no evidence of a shared origin
 CHANGES = 0.35  # correlation of what changes; copies: at least 0.5
 LEAST_SHARE = 0.6  # of the pictures along the line
-PATCH, PATCH_SHARE = 24.0, 0.16  # luma and share of cells: a logo that stays where it is
+PATCH = 24.0  # luma; cells that differ more may be a logo's
+PATCH_SHARE = 0.16  # of the cells; a larger one is no logo
 FAIR = 8.0  # mean luma difference, at most PATCH a cell; copies: at most 5.7
 LIKELY = 12.0  # the same after one step of registration; what ends below FAIR: at most 9.6
 PATCH_TIMES = 0.25  # share of the pictures in which a logo shows
-PEAK, ABOVE = 0.75, 0.2  # correlation of a picture, and by how much it exceeds all others'
+PEAK = 0.75  # correlation of a picture that is the likest along the line
+ABOVE = 0.2  # by how much it exceeds all others'
 MAX_STILL_GAP = 1_100_000  # µs; between pictures further apart, a still clip may have moved
 SAME_TIME = 60_000  # µs; encoders shift by a frame of 25 fps
 TIE = 0.01  # of correlations; while a video stands still, noise says which picture is the likest
@@ -176,7 +178,8 @@ def relation(laid: Laid) -> tuple[str, Line]:
 
 def _lines(laid: Laid) -> list[Line]:
     """The lines on which the likest pictures lie, best first: the peaks of a Hough transform."""
-    ours, theirs = laid.film.micros, laid.other.micros
+    ours = laid.film.micros
+    theirs = laid.other.micros
     # each picture has one vote, shared by those of the other video that are about the likest
     best = laid.alike.max(axis=1, keepdims=True)
     rows, columns = np.nonzero((laid.alike >= best - 0.03) & (laid.alike >= 0.6))
@@ -418,14 +421,14 @@ def _peaks(alike: Floats, likest: Floats) -> Bools:
     return np.asarray(here & (likest >= PEAK) & (likest >= away + ABOVE))
 
 
-def _distinct(film: Film, pictures: Ints, counted: Floats) -> int:
+def _distinct(film: Film, numbers: Ints, counted: Floats) -> int:
     """How many pictures, in order, differ from the one counted before."""
-    pictures = np.unique(pictures)
-    if not len(pictures):
+    numbers = np.unique(numbers)
+    if not len(numbers):
         return 0
     count = 1
-    last = film.pictures[pictures[:1]]
-    for row in pictures[1:].tolist():
+    last = film.pictures[numbers[:1]]
+    for row in numbers[1:].tolist():
         now = film.pictures[row : row + 1]
         if likeness(last, now, counted).correlation[0] < MOVED:
             count = count + 1

@@ -31,7 +31,8 @@ from shards.ids import normalise
 from shards.index import TEXT_PAIRS, TEXTS
 
 SHINGLE = 3  # words; a change of one word in thirty leaves 0.8
-ROWS, BANDS = 8, 24
+ROWS = 8
+BANDS = 24
 SEED = 20250319
 FLOOR = 800  # per mille; recipes ask for as much or more
 WINDOW = 16
@@ -115,12 +116,12 @@ def _joined(questions: Sets, answers: Sets) -> tuple[Hashes, Ends]:
     return hashes, ends
 
 
-def _taken(sets: Sets, rows: Rows) -> Sets:
+def _taken(sets: Sets, wanted: Rows) -> Sets:
     """The sets of these rows, in this order."""
     # a range of values for each row, laid one behind the other
-    sizes = sets.sizes[rows]
+    sizes = sets.sizes[wanted]
     ends = np.concatenate([[0], np.cumsum(sizes)])
-    at = np.repeat(sets.ends[rows] - ends[:-1], sizes) + np.arange(ends[-1])
+    at = np.repeat(sets.ends[wanted] - ends[:-1], sizes) + np.arange(ends[-1])
     return Sets(values=sets.values[at], ends=ends)
 
 

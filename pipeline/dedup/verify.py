@@ -72,26 +72,24 @@ def leak_matches(table: pa.Table, held_out: pa.Table, benchmark: Mapping[str, st
     ours = set(table["clip_id"].to_pylist())
     # one comparison over both tables: a clip on either side is fingerprinted once
     both = [held_out, table]
-    fingerprints, hashed = (
-        fingerprints_of(pa.concat_tables(both)),
-        hashed_of(pa.concat_tables(both)),
-    )
+    fingerprints = fingerprints_of(pa.concat_tables(both))
+    hashed = hashed_of(pa.concat_tables(both))
     return leaks(
         same(candidates(fingerprints, hashed, ours, set(benchmark)), fingerprints), ours, benchmark
     )
 
 
-def duplicates(pairs: pa.Table, ours: Collection[str]) -> pa.Table:
+def duplicates(pair_table: pa.Table, ours: Collection[str]) -> pa.Table:
     """Those of the pairs whose clips are both among `ours`."""
-    inside = [row["clip_a"] in ours and row["clip_b"] in ours for row in pairs.to_pylist()]
-    return pairs.filter(pa.array(inside, pa.bool_()))
+    inside = [row["clip_a"] in ours and row["clip_b"] in ours for row in pair_table.to_pylist()]
+    return pair_table.filter(pa.array(inside, pa.bool_()))
 
 
-def leaks(pairs: pa.Table, ours: Collection[str], benchmark: Mapping[str, str]) -> pa.Table:
+def leaks(pair_table: pa.Table, ours: Collection[str], benchmark: Mapping[str, str]) -> pa.Table:
     """Rows of shards.index.LEAKS: clips of `ours` and the held-out clips that show the same."""
     # a clip that lies on both sides matches itself
     matches = [(name, name, "exact", 0, SAME) for name in ours if name in benchmark]
-    for row in pairs.to_pylist():
+    for row in pair_table.to_pylist():
         # a pair may leak either way round, as ids order it
         for clip, other in ((row["clip_a"], row["clip_b"]), (row["clip_b"], row["clip_a"])):
             if clip in ours and other in benchmark:
@@ -159,12 +157,12 @@ class _Tried:
     """Two clips, `a` under a transform, and the pairs of pictures that look alike."""
 
     def __init__(
-        self, place: Mapping[str, int], fingerprints: Fingerprints, rows: list[Row]
+        self, number_of: Mapping[str, int], fingerprints: Fingerprints, rows: list[Row]
     ) -> None:
         names = rows[0]["asking"], rows[0]["stored"]
         # black bars are found anew from the stored pictures: only their number is in the table
         self.pair = min(names), max(names)
-        self.a, self.b = (place[name] for name in names)
+        self.a, self.b = (number_of[name] for name in names)
         number = rows[0]["view"]
         self.order = (names, number)
         bars = (
@@ -223,7 +221,8 @@ class Alike:
 
 
 def _shown(fingerprints: Fingerprints, clip: int) -> Shown:
-    details, first = fingerprints.details[clip], fingerprints.first[clip]
+    details = fingerprints.details[clip]
+    first = fingerprints.first[clip]
     rows = first + details.pictures
     return Shown(
         video=bool(fingerprints.video[clip]),

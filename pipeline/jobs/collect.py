@@ -51,7 +51,9 @@ def gather(sources: Sequence[Pinned], stage: str, job: Job) -> dict[str, Gathere
     with job.bars.step("archives" if stage == "decode" else "held out archives") as step:
         # the limits travel with the unit: a worker stops reading for a source that fails
         units = [
-            replace(unit, uncaged=job.uncaged, bounds=_bounds(unit, listed, job.failure_limit))
+            replace(
+                unit, no_sandbox=job.no_sandbox, bounds=_bounds(unit, listed, job.failure_limit)
+            )
             for unit in _archive_units(needing, listed, stage, job.pool)
         ]
         link_units = list(_link_units(listed.values(), job.pool))
@@ -121,9 +123,9 @@ def _archive_units(
     return units
 
 
-def _has_folders(pool: Pool, table: str) -> bool:
+def _has_folders(pool: Pool, name: str) -> bool:
     """Whether folders of pictures are wanted, which no range may cut in two."""
-    return bool(pc.any(pc.is_valid(pool.read(f"index/wanted/{table}")["fps"])).as_py())
+    return bool(pc.any(pc.is_valid(pool.read(f"index/wanted/{name}")["fps"])).as_py())
 
 
 def _bounds(
@@ -139,13 +141,13 @@ def _bounds(
     )
 
 
-def _spans(parts: tuple[str, ...]) -> list[tuple[int, int] | None]:
+def _spans(addresses: tuple[str, ...]) -> list[tuple[int, int] | None]:
     """Byte ranges of a large local tar or zip; anything else is one unit."""
-    kind = kind_of(parts[0].rpartition("/")[2])
+    kind = kind_of(addresses[0].rpartition("/")[2])
     # gzip cannot be entered in the middle; a fetched archive is one file on one machine
-    if kind == "tar.gz" or any(local_files.is_remote(part) for part in parts):
+    if kind == "tar.gz" or any(local_files.is_remote(part) for part in addresses):
         return [None]
-    with Concatenated([local_files.local(part).path for part in parts]) as file:
+    with Concatenated([local_files.local(part).path for part in addresses]) as file:
         spans = ranges(file, kind, RANGE_BYTES)
     return [*spans] if len(spans) > 1 else [None]
 

@@ -20,14 +20,14 @@ Result = TypeVar("Result")
 class Job:
     """Where the work is put, who does it, what people see of it, and when a source is given up.
 
-    `uncaged` allows machines on which the media sandbox does not hold (--no-sandbox).
+    `no_sandbox` allows machines on which the media sandbox does not hold (--no-sandbox).
     """
 
     pool: Pool
     workers: Workers
     bars: Steps
     failure_limit: FailureLimit = field(default_factory=lambda: FailureLimit({}))
-    uncaged: bool = False
+    no_sandbox: bool = False
 
 
 def each(

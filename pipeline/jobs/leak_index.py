@@ -48,11 +48,11 @@ def load_benchmarks(path: Path) -> tuple[HeldOut, ...]:
     return tuple(_benchmark(benchmark) for benchmark in listed)
 
 
-def _mistakes(listed: Sequence[Benchmark]) -> Iterator[str]:
-    if not listed:
+def _mistakes(benchmarks: Sequence[Benchmark]) -> Iterator[str]:
+    if not benchmarks:
         yield "benchmarks: empty; name at least one"
-    yield from repeated("benchmarks", listed)
-    for i, benchmark in enumerate(listed):
+    yield from repeated("benchmarks", benchmarks)
+    for i, benchmark in enumerate(benchmarks):
         if benchmark.copy and benchmark.dataset not in catalogue():
             yield (
                 f"benchmarks[{i}] ({benchmark.name}): copy: {benchmark.dataset!r} is not in the "
@@ -89,7 +89,7 @@ def build_index(
     out: str,
     address: str | None = None,
     *,
-    uncaged: bool,
+    no_sandbox: bool,
     allowed: Sequence[str] = (),
 ) -> LeakIndex:
     """Make or renew the index `out` of the benchmarks in the file `path`.
@@ -98,12 +98,12 @@ def build_index(
     """
     folders = allowed_paths(allowed)
     check_here(folders)
-    check_tools(uncaged=uncaged)
+    check_tools(no_sandbox=no_sandbox)
     sources = [pin(source, path, folders) for source in load_benchmarks(Path(path))]
     Store(out).check_writable()
     pool = _work_pool(f"{out.rstrip('/')}.work")
     with connect(address) as workers, steps() as bars:
-        job = Job(pool=pool, workers=workers, bars=bars, uncaged=uncaged)
+        job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
         check_nodes(job, folders)
         # the same steps as a build's: only the stage differs, so that frames are not kept
         admitted = admit(sources, gather(sources, "held_out", job), job, "admit")

@@ -30,16 +30,16 @@ def check_nodes(job: Job, folders: Sequence[Path]) -> None:
 
     UserError if the sandbox of one is open, or if it lacks one of the folders that were allowed.
     """
-    there = job.workers.each_node(partial(_check_node, folders, job.uncaged))
+    there = job.workers.each_node(partial(_check_node, folders, job.no_sandbox))
     for node, tools in sorted(there.items()):
         job.bars.say(f"{node}: decoding with {tools}")
     if told := media_told(job.workers.package):
         job.bars.say(told)
 
 
-def _check_node(folders: Sequence[Path], uncaged: bool) -> str:
+def _check_node(folders: Sequence[Path], no_sandbox: bool) -> str:
     check_here(folders)
-    return check_tools(uncaged=uncaged)
+    return check_tools(no_sandbox=no_sandbox)
 
 
 def admit(
@@ -104,7 +104,8 @@ def source_unit(pinned: Pinned, gathered: Gathered | None, pool: Pool) -> Source
 
 def decode(stage: str, admitted: dict[str, Receipt], job: Job) -> None:
     """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
-    pool, failure_limit = job.pool, job.failure_limit
+    pool = job.pool
+    failure_limit = job.failure_limit
     wanted = pending.wanted_media(pool, list(admitted.values()))
     users = pending.users(pool, admitted)
 
@@ -122,7 +123,9 @@ def decode(stage: str, admitted: dict[str, Receipt], job: Job) -> None:
     # what earlier runs decoded or refused is not decoded again
     rows = [row for row in wanted if row.clip_id not in finished]
     units = (
-        decode_media.MediaUnit(pool=pool.store.url, stage=stage, rows=unit, uncaged=job.uncaged)
+        decode_media.MediaUnit(
+            pool=pool.store.url, stage=stage, rows=unit, no_sandbox=job.no_sandbox
+        )
         for unit in pending.units(rows)
         if failure_limit.lets_pass({source for row in unit for source in users[row.clip_id]})
     )

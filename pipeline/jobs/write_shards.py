@@ -41,7 +41,8 @@ class Sizes:
 
 def cut(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of consecutive positions whose sizes sum to at most `limit`, one at least."""
-    start, total = 0, 0
+    start = 0
+    total = 0
     for position, size in enumerate(sizes):
         # greedy: a shard ends before the sample that would make it too large
         if position > start and total + size > limit:

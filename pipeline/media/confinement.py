@@ -62,7 +62,8 @@ def kind() -> str:
 @functools.cache
 def why_no_namespaces() -> str:
     """What keeps this machine from them; "" if nothing does."""
-    bwrap, prlimit = shutil.which("bwrap"), shutil.which("prlimit")
+    bwrap = shutil.which("bwrap")
+    prlimit = shutil.which("prlimit")
     if bwrap is None or prlimit is None:
         return "bubblewrap is not installed" if bwrap is None else "prlimit is not installed"
     # the cheapest program there is, behind the real prefix: what fails here would fail for each

@@ -44,7 +44,8 @@ def decode_all(
     """
     outcomes: dict[int, Decoded | MediaRefusal] = {}
     # numbered, so that results come back in the order that was asked
-    images, videos = {}, {}
+    images = {}
+    videos = {}
     for number, (path, kind, span) in enumerate(items):
         try:
             _check_file(path)
@@ -81,14 +82,14 @@ def _check_file(path: Path) -> None:
             raise Broken("LFS_POINTER", f"{path.name} is a git-lfs pointer; fetch the object")
 
 
-def check_tools(*, uncaged: bool = False) -> str:
+def check_tools(*, no_sandbox: bool = False) -> str:
     """One line on ffmpeg and the sandbox; UserError if a tool is missing, or an escape is open.
 
-    `uncaged` allows a machine where one is.
+    `no_sandbox` allows a machine where one is.
     """
     sandbox.tool("ffprobe")
     confined = canary.found()
-    if confined.open and not uncaged:
+    if confined.open and not no_sandbox:
         raise UserError(
             f"the media sandbox on {platform.node()} does not hold: {confined}; "
             f"{confinement.why_no_namespaces()}. Install bubblewrap and libseccomp (Debian, "

@@ -162,8 +162,8 @@ def _times(log: IO[bytes]) -> list[int]:
     return [int(time) for _, time in logged]
 
 
-def _command(sources: Sequence[_Source]) -> list[str]:
-    outputs = [_output(source) for source in sources]
+def _command(inputs: Sequence[_Source]) -> list[str]:
+    outputs = [_output(source) for source in inputs]
     # -copyts: times stay those of the stream, not shifted to begin at 0
     flags = ("-nostdin", "-copyts", "-v", "error", "-filter_complex_threads", "1")
     merged = ffmpeg.merge_outputs(*outputs).global_args(*flags)
@@ -224,7 +224,8 @@ def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:
     # ffmpeg's words: pc is full range 0..255, tv is 16..235
     full = "pc" if stream.full_range else "tv"
     if matrix == RGB:
-        matrix, full = "bt470bg", "pc"
+        matrix = "bt470bg"
+        full = "pc"
         node = node.filter("scale", flags=_EXACT, out_color_matrix=matrix, out_range=full)
         node = node.filter("format", "yuv444p")
     elif any(

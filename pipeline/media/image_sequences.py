@@ -30,15 +30,15 @@ class Stills:
 
 
 def decode_all(
-    media: Sequence[tuple[Path | Stills, str, Span]], profile: Profile
+    items: Sequence[tuple[Path | Stills, str, Span]], profile: Profile
 ) -> list[Decoded | MediaRefusal]:
     """As pipeline.media.decode.decode_all, with pictures that make up a video among the files."""
     # files of their own go through one call, in their order among the items
-    files = [(place, kind, span) for place, kind, span in media if isinstance(place, Path)]
+    files = [(place, kind, span) for place, kind, span in items if isinstance(place, Path)]
     decoded = iter(decode.decode_all(files, profile))
     return [
         next(decoded) if isinstance(place, Path) else decode_stills(place, profile, span)
-        for place, _, span in media
+        for place, _, span in items
     ]
 
 
@@ -85,15 +85,15 @@ def _within(count: int, fps: int, span: Span) -> list[int]:
 
 
 def _joined(
-    pictures: Sequence[Decoded], ticks: Sequence[int], unit: Fraction, seconds: Fraction, fps: int
+    decoded: Sequence[Decoded], ticks: Sequence[int], unit: Fraction, seconds: Fraction, fps: int
 ) -> Decoded | MediaRefusal:
-    first = pictures[0]
+    first = decoded[0]
     # a video has one size; an album of pictures does not
-    if any(picture.source_size != first.source_size for picture in pictures):
+    if any(picture.source_size != first.source_size for picture in decoded):
         return MediaRefusal(code="MEDIA_SIZE_CHANGES", detail="the pictures differ in size")
     return Decoded(
         kind="video",
-        frames=tuple(picture.frames[0] for picture in pictures),
+        frames=tuple(picture.frames[0] for picture in decoded),
         pts=tuple(ticks),
         time_base=unit.as_integer_ratio(),
         duration=seconds.as_integer_ratio(),

@@ -17,7 +17,9 @@ import stat
 import struct
 import sys
 
-CREATE, ADD, RESTRICT = 444, 445, 446  # landlock_*: the same numbers on every architecture
+CREATE = 444  # landlock_*: the same numbers on every architecture
+ADD = 445
+RESTRICT = 446
 RULE_PATH = 1
 EXECUTE = 1 << 0
 READ_FILE = 1 << 2
@@ -41,7 +43,8 @@ def restrict_files(readable: list[str], inputs: list[int]) -> None:
     # every right this ABI knows is handled, and so denied unless a rule gives it
     handled = (1 << RIGHTS.get(abi, 16)) - 1
     # ABI 4 adds TCP bind and connect, ABI 6 abstract sockets and signals
-    network, scopes = (3 if abi >= 4 else 0), (3 if abi >= 6 else 0)
+    network = 3 if abi >= 4 else 0
+    scopes = 3 if abi >= 6 else 0
     known = 24 if abi >= 6 else 16 if abi >= 4 else 8
     # struct landlock_ruleset_attr, as long as this ABI knows it
     ruleset = libc.syscall(CREATE, struct.pack("QQQ", handled, network, scopes)[:known], known, 0)

@@ -116,7 +116,8 @@ class Outlet:
         self.reader, self.writer = reader, writer
         with contextlib.suppress(PermissionError):  # a user's share of large pipes is bounded
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        self._sink, self._left = sink, max_bytes
+        self._sink = sink
+        self._left = max_bytes
         self._piece = memoryview(bytearray(piece_nbytes))
         self._filled = 0
 

@@ -25,7 +25,8 @@ from pipeline.media.images import Shape, decode_picture
 from pipeline.media.probe import check_exit
 
 PICTURE_SECONDS = 20  # of CPU, for one image
-FIRST_SECONDS, MORE_SECONDS = 40, 2  # of wall time, for one image; for each one more
+FIRST_SECONDS = 40  # of wall time, for one image
+MORE_SECONDS = 2  # for each one more
 MAX_ANSWER = 16 << 20  # the JPEG of an image of the profile's area, and more
 TOGETHER = 128  # images to one child: all are open at once
 _ROOT = Path(__file__).resolve().parents[2]
@@ -104,13 +105,13 @@ def _answers(output: bytes, count: int) -> list[Decoded | MediaRefusal]:
     return answers
 
 
-def _read(stream: io.BytesIO) -> Decoded | MediaRefusal:
+def _read(output: io.BytesIO) -> Decoded | MediaRefusal:
     # a header line, then as many bytes as it says
-    value = json.loads(stream.readline())
+    value = json.loads(output.readline())
     if "code" in value:
         return MediaRefusal(**value)
     nbytes = value.pop("nbytes")
-    frame = stream.read(nbytes)
+    frame = output.read(nbytes)
     if len(frame) != nbytes:
         raise EOFError(_TRUNCATED)
     lists = {name: tuple(part) for name, part in value.items() if isinstance(part, list)}

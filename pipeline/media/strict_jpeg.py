@@ -26,7 +26,8 @@ _SOI = 0xD8
 _EOI = 0xD9
 _SOS = 0xDA
 _SOF2 = 0xC2
-_APP0, _APP14 = 0xE0, 0xEE  # JFIF and Adobe: they say what the colours are
+_APP0 = 0xE0  # JFIF; this and Adobe's say what the colours are
+_APP14 = 0xEE
 _TABLES = (0xDB, 0xDD, *range(0xC0, 0xD0))  # and frames
 _JFIF = b"\0\x10JFIF\0"
 _MARK = re.compile(rb"\xff+([^\x00\xff])")
@@ -78,7 +79,8 @@ def _broken(error: ValueError) -> Broken:
 
 def scans(data: bytes) -> int:
     """How many scans the picture's segments begin, counted without decoding any."""
-    count, at = 0, 2
+    count = 0
+    at = 2
     while (mark := _MARK.search(data, at)) and mark[1][0] != _EOI:
         # marker codes are found by search, segments are skipped by their lengths
         code = mark[1][0]

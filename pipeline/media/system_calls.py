@@ -34,7 +34,8 @@ execve exit exit_group wait4 waitid riscv_flush_icache cacheflush
 _TERMINAL_SIZE, _TERMINAL_MODE = 0x5413, 0x5401  # what isatty and curses ask of a descriptor
 _CLONE_THREAD = 0x10000
 _PRCTL = (1, 3, 15, 21, 0x53564D41)  # die with parent, dumpable?, name, seccomp?, name of memory
-_ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_ALLOW = 0x7FFF0000
+_ERRNO = 0x00050000
 _EQUAL, _MASKED_EQUAL = 4, 7
 
 

@@ -108,7 +108,8 @@ def _wider(window: Window, every: Sequence[int]) -> Window | None:
 
 def _decoded(plan: Plan, extracted: Extracted, profile: Profile) -> Decoded:
     """What came out, checked against what was promised; raises Broken."""
-    stream, window = plan.stream, plan.window
+    stream = plan.stream
+    window = plan.window
     # of what was decoded, what `trim` let through
     every = _within(window, extracted.every)
     _check_times(plan, extracted, every)

@@ -256,7 +256,7 @@ class Share:
 
 
 def shares(
-    sources: Sequence[str],
+    names: Sequence[str],
     stages: Sequence[tuple[int, Sequence[int]]],
     source_at: NDArray[np.int64],
 ) -> list[Share]:
@@ -273,7 +273,7 @@ def shares(
     ]
     rows = []
     total = max(1, len(source_at))
-    for i, name in enumerate(sources):
+    for i, name in enumerate(names):
         wanted = sum(len(piece) * Fraction(parts[i], sum(parts)) for piece, parts in pieces)
         astray = [_astray(piece == i, parts[i], sum(parts)) for piece, parts in pieces]
         count = int(np.count_nonzero(source_at == i))

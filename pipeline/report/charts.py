@@ -18,7 +18,8 @@ COLOURS = 8
 _MOST_BARS = 12
 _WIDEST_BAR = 56
 _CHARACTER = 6.4
-_MEANS, _RAW_POINTS = 60, 600
+_MEANS = 60
+_RAW_POINTS = 600
 
 
 def number(value: float) -> str:
@@ -244,7 +245,8 @@ class Dot:
 def dots(scores: Sequence[Dot], label: str) -> Markup:
     """Shares from 0 to 1, one row each: a dot on its interval, ticks for what it has to beat."""
     left = 24 + ceil(7.2 * max(len(score.name) for score in scores))
-    right, row_height = 624, 34
+    right = 624
+    row_height = 34
     bottom = 8 + row_height * len(scores)
 
     def at(value: float) -> float:

@@ -26,7 +26,8 @@ _CLUSTERS = 24
 _MEMBERS = 6
 _PAIRS = 8
 _LEAKS = 24
-_TURNS, _CHARACTERS = 20, 600
+_TURNS = 20
+_CHARACTERS = 600
 _CROWDS = 8
 CROWD = 20  # clips that are all copies of each other, beyond which people should look at them
 
@@ -190,7 +191,8 @@ def _frame(jpeg: bytes, seconds: float, title: str, kind: str) -> Picture:
 def _facts(row: Mapping[str, Any], manifest: Manifest) -> list[str]:
     original = row["source_size"]
     stored = [row["width"], row["height"]]
-    codec, container = row["codec"], row["container"]
+    codec = row["codec"]
+    container = row["container"]
     facts = [row["kind"], codec if codec == container else f"{codec} in {container}"]
     facts.append(f"{original[0]} × {original[1]} px")
     if stored != original:

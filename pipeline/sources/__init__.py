@@ -71,6 +71,7 @@ def records(
     if not names:
         yield from read(*paths)
         return
+    # files of one source repeat ids from 0: the file's name keeps them apart
     for path, name in zip(paths, names, strict=True):
         for item in read(path):
             yield replace(item, record=f"{name}:{item.record}")

@@ -50,15 +50,16 @@ def catalogue() -> dict[str, Dataset]:
     return {name: _dataset(name, entry) for name, entry in load_yaml(CATALOGUE).items()}
 
 
-def _dataset(name: str, entry: dict[str, Any]) -> Dataset:
+def _dataset(name: str, fields_of: dict[str, Any]) -> Dataset:
     known = {field.name for field in fields(Dataset)} - {"name"}
     lists = ("ids", "annotations", "archives")
-    if not set(entry) <= known or entry.get("format", "") not in ("", *FORMATS):
-        raise UserError(f"{CATALOGUE}: {name}: {sorted(set(entry) - known)}, or its format")
-    values = entry | {key: tuple(entry.get(key, ())) for key in lists}
+    # the catalogue is ours, but a person edits it: a key that nothing reads would be silent
+    if not set(fields_of) <= known or fields_of.get("format", "") not in ("", *FORMATS):
+        raise UserError(f"{CATALOGUE}: {name}: {sorted(set(fields_of) - known)}, or its format")
+    values = fields_of | {key: tuple(fields_of.get(key, ())) for key in lists}
     values["archives"] = tuple(
-        Archive(at=each) if isinstance(each, str) else Archive(**each)
-        for each in values["archives"]
+        Archive(at=archive) if isinstance(archive, str) else Archive(**archive)
+        for archive in values["archives"]
     )
     return Dataset(name=name, **values)
 
@@ -68,6 +69,7 @@ def _check_columns(source: Source | HeldOut, form: str, where: str) -> None:
     named = {name for name, _ in source.columns}
     if named and form not in MAPPED:
         raise UserError(f"{where}: {source.name}: columns: only of formats {', '.join(MAPPED)}")
+    # exactly one of the two says what is learned
     if form == "table" and ("answer" in named) == ("messages" in named):
         raise UserError(
             f"{where}: {source.name}: columns: a table needs `answer` (and `question`), or "
@@ -91,11 +93,13 @@ def completed(source: Source | HeldOut, where: str) -> Source | HeldOut:
                 f"{hint}; else give it `format` and `annotations`"
             )
         return source
+    # a licence is stated by the recipe too, so that nobody overlooks it: both must agree
     if isinstance(source, Source) and source.licence != entry.licence:
         raise UserError(
             f"{where}: {source.name}: licence: {source.licence!r}, the catalogue says "
             f"{entry.licence!r} of {source.dataset}; write that"
         )
+    # the user's copy replaces the catalogue's archives as a whole
     given = source.media or source.archives
     full = replace(
         source,

@@ -40,20 +40,22 @@ def unread(
 
     A field of the objects in a list is called `list[].field`; empty ones are not told.
     """
-    left: dict[str, Any] = {}
+    left_behind: dict[str, Any] = {}
     for name, value in row.items():
+        # a field that is read as text needs no further look
         if name in reads:
             if isinstance(value, str):
                 continue
             if _holds_not_finite(value):
                 return Problem("ROW_NOT_FINITE", f"{name} holds NaN or an infinite number")
-        for path, key, each in _others(name, value, reads):
-            problem = _problem(path, key, each, meaning)
+        # what is not read is either harmless and counted, or changes the meaning and refuses
+        for path, key, field_value in _others(name, value, reads):
+            problem = _problem(path, key, field_value, meaning)
             if problem:
                 return problem
-            if not is_empty(each):
-                left.setdefault(path, each)
-    return left
+            if not is_empty(field_value):
+                left_behind.setdefault(path, field_value)
+    return left_behind
 
 
 def _others(name: str, value: Any, reads: Reads) -> Iterator[tuple[str, str, Any]]:
@@ -62,6 +64,7 @@ def _others(name: str, value: Any, reads: Reads) -> Iterator[tuple[str, str, Any
         yield name, name, value
         return
     known = reads[name]
+    # of lists of objects each object's fields are looked at by themselves
     for part in value if known and isinstance(value, list) else ():
         for key in part if isinstance(part, dict) else ():
             if key not in known:
@@ -69,6 +72,7 @@ def _others(name: str, value: Any, reads: Reads) -> Iterator[tuple[str, str, Any
 
 
 def _problem(path: str, key: str, value: Any, meaning: Collection[str]) -> Problem | None:
+    # a label of false stands for an answer to avoid, whatever else the row holds
     if key in _VERDICTS and str(value).lower() == "false":
         return Problem("ROW_PREFERENCE", f"{path} is false: the answer is one to avoid")
     if is_empty(value) or (key in _WEIGHTS and value in (1, "1", "1.0")):
@@ -85,7 +89,8 @@ def is_empty(value: Any) -> bool:
     if isinstance(value, str):
         return value.strip() in _BLANK
     if isinstance(value, dict):
-        return all(is_empty(each) for each in value.values())
+        return all(is_empty(member) for member in value.values())
+    # pandas and pyarrow write NaN for a missing number
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or value is False or value in ([], b"")
@@ -93,8 +98,8 @@ def is_empty(value: Any) -> bool:
 
 def _holds_not_finite(value: Any) -> bool:
     if isinstance(value, (dict, list)):
-        for each in value.values() if isinstance(value, dict) else value:
-            if not isinstance(each, str) and _holds_not_finite(each):
+        for member in value.values() if isinstance(value, dict) else value:
+            if not isinstance(member, str) and _holds_not_finite(member):
                 return True
         return False
     return isinstance(value, NotFinite)

@@ -29,34 +29,36 @@ class _DuplicateKeyError(ValueError):
     pass
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _DuplicateKeyError(", ".join(sorted({k for k, _ in pairs})))
-    return found
+def _unique_keys(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(members)
+    # RFC 8259 leaves duplicate keys open; parsers differ in which one wins
+    if len(mapping) != len(members):
+        raise _DuplicateKeyError(", ".join(sorted({k for k, _ in members})))
+    return mapping
 
 
 STRICT = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=NotFinite)
 
 
-def json_problem(error: ValueError | RecursionError, place: str, before: int = 0) -> Problem:
+def json_problem(cause: ValueError | RecursionError, place: str, before: int = 0) -> Problem:
     """The refusal for an error that the strict decoder raised.
 
     `place` comes before the number of a character, `before` are those that the decoder did not see.
     """
-    match error:
+    match cause:
         case RecursionError():
             return Problem("ROW_TOO_DEEP", "nested beyond the interpreter's bound")
         case _DuplicateKeyError():
-            return Problem("ROW_DUPLICATE_KEY", f"a key repeats among {error}"[:200])
+            return Problem("ROW_DUPLICATE_KEY", f"a key repeats among {cause}"[:200])
         case json.JSONDecodeError():
-            return Problem("ROW_NOT_JSON", f"{error.msg} at {place}{before + error.pos}")
-    return Problem("ROW_NOT_JSON", str(error)[:200])
+            return Problem("ROW_NOT_JSON", f"{cause.msg} at {place}{before + cause.pos}")
+    return Problem("ROW_NOT_JSON", str(cause)[:200])
 
 
 def parse_row(line: bytes, number: int | None = None) -> Row | Problem:
     """The object of line `number` (from 0), parsed strictly; a byte order mark is allowed."""
     place = "" if number is None else f"line {number + 1}, "
+    # bounded before it is decoded
     if len(line) > MAX_ROW_BYTES:
         return Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
     try:
@@ -80,6 +82,7 @@ def object_of(value: Any) -> Row | Problem:
 
 
 # Finds where a row ends that the strict decoder refused for its values, not for its syntax.
+# ints are measured only: Python converts a long number in quadratic time
 _LENIENT = json.JSONDecoder(strict=False, parse_int=len)
 _SPACE = " \t\r\n"
 _EDGE = 16  # a decoder that fails this near to the end of a window may have needed more
@@ -117,12 +120,12 @@ def whole(path: Path) -> Row:
     """A file that is one object, parsed as strictly as a row."""
     text = _text(path)
     try:
-        found = object_of(STRICT.decode(text))
+        value = object_of(STRICT.decode(text))
     except (ValueError, RecursionError) as error:
-        found = json_problem(error, "character ")
-    if isinstance(found, Problem):
-        raise UserError(f"{path}: {found.detail}; one JSON object is expected, fetch it again")
-    return found
+        value = json_problem(error, "character ")
+    if isinstance(value, Problem):
+        raise UserError(f"{path}: {value.detail}; one JSON object is expected, fetch it again")
+    return value
 
 
 def _lines(path: Path) -> Iterator[Row | Problem]:
@@ -131,6 +134,7 @@ def _lines(path: Path) -> Iterator[Row | Problem]:
         number = 0
         while line := file.readline(MAX_ROW_BYTES + 1):
             rest = line
+            # an endless line is read on in pieces, and let go
             while len(rest) > MAX_ROW_BYTES and not rest.endswith(b"\n"):
                 rest = file.readline(MAX_ROW_BYTES + 1)
             yield parse_row(line, number)
@@ -140,8 +144,9 @@ def _lines(path: Path) -> Iterator[Row | Problem]:
 class _Window:
     """The part of a long text file that is being parsed; what was parsed is let go."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
-        self.path, self._file = path, file
+    def __init__(self, path: Path, opened_file: IO[bytes]) -> None:
+        self.path = path
+        self._file = opened_file
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self._bytes = self._gone = 0
         self.text = ""
@@ -151,6 +156,7 @@ class _Window:
     def more(self) -> None:
         """Let go of what lies before `at`, and read on."""
         data = self._file.read(WINDOW)
+        # incremental: a window may end within a character
         try:
             grown = self._decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
@@ -205,6 +211,7 @@ def _element(window: _Window) -> Row | Problem:
     One that is longer or deeper than the bounds is passed over by its brackets, and never held.
     """
     window.sign()
+    # an element is decoded only with the whole bound behind it: what fails then is no cut
     while len(window.text) - window.at <= MAX_ROW_BYTES + _EDGE and not window.ended:
         window.more()
     try:
@@ -213,6 +220,7 @@ def _element(window: _Window) -> Row | Problem:
     except (ValueError, RecursionError) as error:
         row = json_problem(error, "character ", window.place(0))
         end = _end(window)
+    # a decoder that stops at the edge may have read half a number
     if end < 0 or (end > len(window.text) - _EDGE and not window.ended):
         _pass_over(window)
         return row if end == _DEEP else Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
@@ -229,6 +237,7 @@ def _end(window: _Window) -> int:
     except RecursionError:
         return _DEEP
     except ValueError as error:
+        # these two errors are what a cut looks like; any other is no JSON
         cut = isinstance(error, json.JSONDecodeError) and (
             error.msg.startswith("Unterminated string") or error.pos > len(window.text) - _EDGE
         )
@@ -244,6 +253,7 @@ def _pass_over(window: _Window) -> None:
     """Go behind an element by its brackets and strings alone, a window at a time."""
     depth = 0
     while True:
+        # brackets within strings do not count: strings are passed as a whole
         sign = _seek(window, _INSIDE if depth else _BRACKET)
         if sign in ",]}" and not depth:  # of the list: the element was no list and no object
             window.at -= 1
@@ -256,17 +266,17 @@ def _pass_over(window: _Window) -> None:
             return
 
 
-def _seek(window: _Window, wanted: re.Pattern[str]) -> str:
+def _seek(window: _Window, signs: re.Pattern[str]) -> str:
     """Go behind the next of the wanted signs, and say which it is."""
-    while not (found := wanted.search(window.text, window.at)):
+    while not (match := signs.search(window.text, window.at)):
         if window.ended:
             raise UserError(f"{window.path}: not JSON: it breaks off; download the file again")
-        past = max(0, window.at - len(window.text))
+        beyond = max(0, window.at - len(window.text))
         window.at = len(window.text)
         window.more()
-        window.at = past
-    window.at = found.end()
-    return found[0]
+        window.at = beyond
+    window.at = match.end()
+    return match[0]
 
 
 def _text(path: Path) -> str:

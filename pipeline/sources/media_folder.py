@@ -51,16 +51,19 @@ def read_folder(root: Path, digest_of: Callable[[Path], str], allowed: Iterable[
 
 
 def _walk(
-    folder: Path, within: str, homes: tuple[Path, ...], *, linked: bool
+    folder: Path, prefix: str, homes: tuple[Path, ...], *, linked: bool
 ) -> Iterator[tuple[str, Path | None]]:
     """(name, real path) of all that lies below `folder`; None for what is never opened."""
+    # in the order of names: digests and refusals are the same on every machine
     for entry in sorted(os.scandir(folder), key=lambda entry: number_order(entry.name)):
-        name = within + entry.name
+        name = prefix + entry.name
         path = Path(entry.path)
         is_link = entry.is_symlink()
         if is_link:
             path = links.target(path, homes) or path
         mode = path.lstat().st_mode
+        # a folder is entered through at most one link, and never one that contains this one: no
+        # circles
         enters = stat.S_ISDIR(mode) and not (is_link and (linked or folder.is_relative_to(path)))
         yield name, path if stat.S_ISREG(mode) or enters else None
         if enters:

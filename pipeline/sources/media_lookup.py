@@ -83,6 +83,7 @@ class MediaTable:
 
         A name that misses is joined to the one file whose name is near, if there is just one.
         """
+        # exact names first, near ones only where none is exact
         if ref.data is not None:
             return Found(sha256_hex(ref.data), ref.address)
         if ref.url:
@@ -94,12 +95,13 @@ class MediaTable:
 
     def _missed(self, names: Sequence[str], ref: MediaRef) -> Found | Problem:
         near = {printable(other): place for name in names for other, place in self._near(name, ref)}
+        # one near file is taken, several are refused: no guess between them
         if len(near) == 1:
             ((other, place),) = near.items()
             return place if isinstance(place, Problem) else replace(place, near=other)
         if near:
-            said = ", ".join(told(other, ref.name) for other in in_order(near))
-            return Problem("MEDIA_MISSING", f"no file {ref.name}; near are {said[:500]}")
+            listed = ", ".join(told(other, ref.name) for other in in_order(near))
+            return Problem("MEDIA_MISSING", f"no file {ref.name}; near are {listed[:500]}")
         if any(self._is_irregular(name) for name in names):
             detail = f"{ref.name} is a pipe, a device, or a link that leads elsewhere"
             return Problem("MEDIA_NOT_A_FILE", detail)
@@ -111,6 +113,7 @@ class MediaTable:
         """What has exactly this name."""
         if ref.sizes:
             place = self._place(name)
+            # pieces name bytes of a file, whatever else has that name
             return _pieces(*place[1:], ref) if place else None
         asked = name, ref.fps is not None
         if asked in self.members.exact:
@@ -132,6 +135,7 @@ class MediaTable:
 
     def _near(self, name: str, ref: MediaRef) -> Iterator[tuple[str, Found | Problem]]:
         """What has a name that is near this one."""
+        # folders and files of one name are different media
         pictures = ref.fps is not None and not ref.sizes
         if not ref.sizes:
             yield from self.members.near.get((name, pictures), {}).items()
@@ -152,13 +156,14 @@ class MediaTable:
     @functools.cached_property
     def _folders(self) -> Mapping[str, list[str]]:
         """The names of what lies in each folder, but folders; irregular ones too."""
-        found: dict[str, list[str]] = defaultdict(list)
+        names: dict[str, list[str]] = defaultdict(list)
         for name in [*self.folder.files, *self.folder.irregular]:
-            found[name.rpartition("/")[0]].append(name)
-        return found
+            names[name.rpartition("/")[0]].append(name)
+        return names
 
     def _pictures(self, name: str, fps: int) -> Found | Problem | None:
         """A folder of pictures: its digest is that of their names and digests."""
+        # irregular names count: a folder with a pipe in it is refused, not read without it
         everything = self._folders.get(name, [])
         inside = in_order(file for file in everything if not is_junk(file))
         if not inside:
@@ -184,12 +189,15 @@ class MediaTable:
             ends = links.homes(place, [str(home)])
             if place.is_relative_to(home) and all(
                 file in self.folder.files
+                # every picture must end within the same home
                 and any(self.folder.files[file][1].is_relative_to(end) for end in ends)
                 for file in inside
             ):
                 return links.spelled(place, [home])
-        bad = next((file for file in inside if file in self.folder.irregular), inside[0])
-        return Problem("MEDIA_NOT_A_FILE", f"{printable(bad)} is no file, or a link elsewhere")
+        irregular = next((file for file in inside if file in self.folder.irregular), inside[0])
+        return Problem(
+            "MEDIA_NOT_A_FILE", f"{printable(irregular)} is no file, or a link elsewhere"
+        )
 
     def _linked(self, url: str) -> Found | Problem:
         try:
@@ -201,28 +209,31 @@ class MediaTable:
 
     def _is_irregular(self, name: str) -> bool:
         """Whether the name, or a folder on its way, is something that is never opened."""
+        # a name below an irregular folder is irregular too
         parts = (name, *PurePosixPath(name).parents)
         return any(str(part) in self.folder.irregular for part in parts)
 
     def everything(self) -> dict[str, Found | Problem]:
         """What is behind every name, whoever names it."""
-        found: dict[str, Found | Problem] = {
+        places: dict[str, Found | Problem] = {
             printable(name): _file(name, *at)
             for name in (*self.folder.files, *self.loose)
+            # every file of a source counts where records name pieces of files
             if (at := self._place(name))
         }
         for (name, pictures), place in self.members.exact.items():
-            found[f"{name}/" if pictures else name] = place
+            places[f"{name}/" if pictures else name] = place
         for (name, pictures), near in self.members.near.items():
             for other, place in near.items():
-                found[f"{name}/{pictures}/{other}"] = place
-        return found
+                places[f"{name}/{pictures}/{other}"] = place
+        return places
 
 
 def _file(name: str, digest: str, path: Path, place: str) -> Found:
     """One file; where its name tells a GIF and its path does not, as in the hub's cache, or is no
     text, it is opened as a copy.
     """
+    # ffmpeg tells a GIF by its suffix; the hub's cache names files by their digest
     gif = ".gif" if name.lower().endswith(".gif") and path.suffix.lower() != ".gif" else ""
     if gif or printable(place) != place:
         return Found(digest, f"copy:{_quoted(place)}#{gif}")
@@ -241,6 +252,7 @@ def _quoted(place: str) -> str:
 
 def folder_digest(pairs: Iterable[tuple[str, str]]) -> str:
     """sha256 over the (name, digest) of the pictures of a folder, in the order of their numbers."""
+    # the name and the digest of each picture: a renamed picture is another video
     ordered = sorted(pairs, key=lambda pair: number_order(pair[0]))
     return sha256_hex(canonical_json([[printable(name), digest] for name, digest in ordered]))
 
@@ -249,14 +261,15 @@ def _pieces(path: Path, place: str, ref: MediaRef) -> Found | Problem:
     """Pieces of a file that follow each other: the digest is that of their bytes."""
     if path.stat().st_size < ref.start + sum(ref.sizes):
         return Problem("MEDIA_TRUNCATED", f"{ref.name} ends before byte {ref.start}+")
-    found = hashlib.sha256()
+    # one digest over pieces that follow each other, as if they were a file
+    digest = hashlib.sha256()
     with path.open("rb") as opened:
         opened.seek(ref.start)
         for size in ref.sizes:
-            found.update(opened.read(size))
+            digest.update(opened.read(size))
     rate = "" if ref.fps is None else f"@{ref.fps}"
     sizes = ",".join(map(str, ref.sizes))
-    return Found(found.hexdigest(), f"{_address('range', place)}#{ref.start}:{sizes}{rate}")
+    return Found(digest.hexdigest(), f"{_address('range', place)}#{ref.start}:{sizes}{rate}")
 
 
 def folder_table(
@@ -273,7 +286,7 @@ def folder_table(
     return MediaTable(folder=read_folder(root, digest_of, allowed))
 
 
-def joined(rows: Iterable[MemberRow]) -> Members:
+def joined(members: Iterable[MemberRow]) -> Members:
     """What archives and addresses held, out of rows of shards.index.MEMBERS.
 
     A name that leads to different bytes, in one archive or in two, answers nothing.
@@ -281,20 +294,21 @@ def joined(rows: Iterable[MemberRow]) -> Members:
     exact: dict[Asked, list[Found | Problem]] = defaultdict(list)
     near: dict[Asked, dict[str, list[Found | Problem]]] = defaultdict(lambda: defaultdict(list))
     broken: list[Problem] = []
-    for row in rows:
+    for row in members:
         place = _met(row)
-        asked = row["name"], row["fps"] is not None
+        # (name, is a folder of pictures): both may be wanted
+        name = row["name"], row["fps"] is not None
         if not row["name"]:
             broken += [place] if isinstance(place, Problem) else []
         elif row["near"]:
-            near[asked][row["near"]].append(place)
+            near[name][row["near"]].append(place)
         else:
-            exact[asked].append(place)
+            exact[name].append(place)
     return Members(
-        exact={asked: _one(asked[0], places) for asked, places in exact.items()},
+        exact={name: _one(name[0], places) for name, places in exact.items()},
         near={
-            asked: {other: _one(other, places) for other, places in others.items()}
-            for asked, others in near.items()
+            name: {other: _one(other, places) for other, places in others.items()}
+            for name, others in near.items()
         },
         broken=min(broken, key=_first) if broken else None,
     )
@@ -315,11 +329,13 @@ def _first(problem: Problem) -> tuple[str, str]:
     return problem.code, problem.detail
 
 
-def _one(name: str, places: list[Found | Problem]) -> Found | Problem:
-    problems = [place for place in places if isinstance(place, Problem)]
+def _one(name: str, candidates: list[Found | Problem]) -> Found | Problem:
+    # a problem with any of them is a problem with the name
+    problems = [place for place in candidates if isinstance(place, Problem)]
     if problems:
         return min(problems, key=_first)
-    found = [place for place in places if isinstance(place, Found)]
-    if len({place.digest for place in found}) > 1:
+    places = [place for place in candidates if isinstance(place, Found)]
+    # the same bytes in several archives are one answer
+    if len({place.digest for place in places}) > 1:
         return Problem("MEDIA_AMBIGUOUS", f"{name} stands for different media")
-    return min(found, key=lambda place: place.address)
+    return min(places, key=lambda place: place.address)

@@ -37,19 +37,21 @@ class NameNotes:
         self._rows: dict[str, NamedRow] = {}
         self._seen: set[tuple[str, str]] = set()
         for name in table.folder.files:
+            # bytes that are not UTF-8 were escaped when the folder was listed
             if printable(name) != name:
                 self._add(FOREIGN, name, 1, printable(name))
 
-    def note(self, name: str, found: Found) -> None:
+    def note(self, name: str, place: Found) -> None:
         """What was found under a name that a record gives."""
-        if found.near:
-            self._add(NEAR, name, 1, f"{told(name, found.near)} is {told(found.near, name)}")
-        if found.junk:
-            self._add(JUNK, found.address, found.junk, name)
-        if found.numbered:
-            self._add(NUMBERED, found.address, 1, found.numbered)
+        if place.near:
+            self._add(NEAR, name, 1, f"{told(name, place.near)} is {told(place.near, name)}")
+        if place.junk:
+            self._add(JUNK, place.address, place.junk, name)
+        if place.numbered:
+            self._add(NUMBERED, place.address, 1, place.numbered)
 
     def _add(self, what: str, once: str, count: int, example: str) -> None:
+        # the same name in many records is told once
         if (what, once) not in self._seen:
             self._seen.add((what, once))
             row = self._rows.setdefault(what, {"what": what, "count": 0, "example": example[:300]})
@@ -60,11 +62,11 @@ class NameNotes:
         return (self._rows[what] for what in sorted(self._rows))
 
 
-def names_told(pinned: Pinned, rows: Iterable[NamedRow]) -> str:
+def names_told(pinned: Pinned, notes: Iterable[NamedRow]) -> str:
     """One line about a source's names, or "" where there is nothing to say."""
-    lines = [f"{row['count']} {TOLD[row['what']]} ({row['example']})" for row in rows]
+    lines = [f"{row['count']} {TOLD[row['what']]} ({row['example']})" for row in notes]
     files = [file for parts, _ in pinned.archives for file in parts]
     loose = [name for name, _ in pinned.loose]
-    pairs = [pair for each in (pinned.annotations, files, loose) if (pair := renumbered(each))]
+    pairs = [pair for names in (pinned.annotations, files, loose) if (pair := renumbered(names))]
     lines += (f"files in the order of their numbers ({a} before {b})" for a, b in pairs)
     return "; ".join(lines)

@@ -19,6 +19,7 @@ def folded(name: str) -> str:
     text = "/".join(parts)
     if text.isascii():
         return text.lower()
+    # NFD, casefold, NFD again: canonical caseless matching (Unicode standard, D145)
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
 
 
@@ -32,6 +33,7 @@ def readings(name: str) -> Iterator[str]:
         return
     try:
         data = name.encode("utf-8", "surrogateescape")
+        # zipfile decodes names as cp437 where their flag does not say UTF-8: back to the bytes
         data = data if _is_foreign(name) else name.encode("cp437")
     except UnicodeEncodeError:
         return
@@ -46,11 +48,12 @@ def _is_foreign(name: str) -> bool:
 
 def near_index(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     """The names by every folded reading of theirs; small, for a source may have millions."""
-    found: dict[str, tuple[str, ...]] = {}
+    index: dict[str, tuple[str, ...]] = {}
     for name in names:
+        # a name may be read in several code pages: it is near under each
         for key in {folded(reading) for reading in readings(name)}:
-            found[key] = (*found.get(key, ()), name)
-    return found
+            index[key] = (*index.get(key, ()), name)
+    return index
 
 
 def told(name: str, beside: str) -> str:

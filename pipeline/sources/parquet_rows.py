@@ -45,19 +45,32 @@ def rows(
         try:
             with pq.ParquetFile(path) as file:
                 groups = range(file.num_row_groups)
+                # sizes that the footer states, before anything is unpacked
                 _bound(path, sum(file.metadata.row_group(i).total_byte_size for i in groups))
                 form = _form(file.schema_arrow.names, forms, path)
                 read = {*form, *(f.name for f in file.schema_arrow if besides(f))}
+                # columns that are read, and of the others those whose values are small enough to be
+                # told
                 rest = [f for f in file.schema_arrow if others and f.name not in read]
-                told = {f.name for f in rest if f.name in CHANGES_MEANING or not has_bytes(f.type)}
-                untold = dict.fromkeys((f.name for f in rest if f.name not in told), NOT_READ)
-                columns = [name for name in file.schema_arrow.names if name in read | told]
+                named_columns = {
+                    f.name for f in rest if f.name in CHANGES_MEANING or not has_bytes(f.type)
+                }
+                unread_columns = dict.fromkeys(
+                    (f.name for f in rest if f.name not in named_columns), NOT_READ
+                )
+                columns = [name for name in file.schema_arrow.names if name in read | named_columns]
+                # few rows at a time: a dictionary-encoded value is repeated in memory for each of
+                # them
                 for batch in file.iter_batches(batch_size=min(at_a_time, AT_ONCE), columns=columns):
                     unpacked += batch.nbytes
                     _bound(path, unpacked)
                     for i in range(batch.num_rows):
                         row = _row(batch.slice(i, 1), read)
-                        yield path, number, row if isinstance(row, Problem) else row | untold
+                        yield (
+                            path,
+                            number,
+                            row if isinstance(row, Problem) else row | unread_columns,
+                        )
                         number += 1
         except (pa.ArrowException, OSError) as error:
             raise UserError(
@@ -74,13 +87,13 @@ def _bound(path: Path, unpacked: int) -> None:
         )
 
 
-def _form(found: list[str], forms: Sequence[tuple[str, ...]], path: Path) -> tuple[str, ...]:
+def _form(names: list[str], forms: Sequence[tuple[str, ...]], path: Path) -> tuple[str, ...]:
     for columns in forms:
-        if set(columns) <= set(found):
+        if set(columns) <= set(names):
             return columns
     needed = " or ".join(map(str, forms))
     raise UserError(
-        f"{path}: columns {found}; this format needs {needed}, "
+        f"{path}: columns {names}; this format needs {needed}, "
         "choose another 'format' in the recipe"
     )
 
@@ -102,6 +115,7 @@ def has_bytes(kind: pa.DataType) -> bool:
 def _row(batch: pa.RecordBatch, read: Collection[str]) -> Row | Problem:
     """The one row; what cannot be read of a column that nobody reads is no fault of its row."""
     plain = (field.name for field in batch.schema if not has_bytes(field.type))
+    # text columns are bounded as rows of JSON are; bytes have their own bounds
     text = sum(batch.column(name).nbytes for name in plain)
     if text > MAX_ROW_BYTES:
         return Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
@@ -110,6 +124,7 @@ def _row(batch: pa.RecordBatch, read: Collection[str]) -> Row | Problem:
         try:
             row[name] = batch.column(name)[0].as_py()
         except (ValueError, OverflowError) as error:
+            # a value that nobody reads may be broken
             if name not in read:
                 row[name] = NO_VALUE
                 continue

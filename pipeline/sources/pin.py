@@ -54,12 +54,14 @@ def pin(source: Source | HeldOut, where: str, allowed: Sequence[Path] = ()) -> P
         local_files.resolve(full.media, f"{where}: media of {full.name}")
     entry = catalogue().get(full.dataset)
     ids = entry.ids if entry else ("",)
+    # the ids of a dataset are mirrors: the first that the hub has
     for number, name in enumerate(ids):
         try:
-            found = _pinned(_with_id(full, name), where)
+            pinned = _pinned(_with_id(full, name), where)
             own = Path(where).absolute().parent, Path.cwd()
-            homes = tuple(str(each) for each in (*own, *allowed))
-            return replace(found, homes=homes, ids_repeat=full.ids_repeat)
+            homes = tuple(str(folder) for folder in (*own, *allowed))
+            return replace(pinned, homes=homes, ids_repeat=full.ids_repeat)
+        # only the last one's absence is an error
         except hub.HubMissingError:
             if number + 1 == len(ids):
                 raise
@@ -78,11 +80,14 @@ def _with_id(source: Source | HeldOut, name: str) -> Source | HeldOut:
 
 
 def _pinned(source: Source | HeldOut, where: str) -> Pinned:
-    key = f"{where}: annotations of {source.name}"
-    annotations = [file for each in source.annotations for file in local_files.pin(each, key)]
+    named_by = f"{where}: annotations of {source.name}"
+    annotations = [file for each in source.annotations for file in local_files.pin(each, named_by)]
     for file in annotations:
         if not local_files.is_remote(file) and Path(file).is_dir():
-            raise UserError(f"{file}: a folder, named by {key}; name the files in it: {file}/*")
+            raise UserError(
+                f"{file}: a folder, named by {named_by}; name the files in it: {file}/*"
+            )
+    # archives of one folder belong together: parts of one file are found among them
     packed: dict[str, list[str]] = defaultdict(list)
     loose = []
     for archive in source.archives:
@@ -103,12 +108,12 @@ def _pinned(source: Source | HeldOut, where: str) -> Pinned:
     )
 
 
-def _archives(addresses: Sequence[str], key: str) -> list[tuple[str, ...]]:
-    """The archives that these files make up; UserError names a missing part and the `key`."""
+def _archives(addresses: Sequence[str], named_by: str) -> list[tuple[str, ...]]:
+    """The archives that these files make up; UserError names a missing part and the `named_by`."""
     try:
         return part_names.archives(addresses)
     except UserError as error:
-        raise UserError(f"{error}, named by {key}") from error
+        raise UserError(f"{error}, named by {named_by}") from error
 
 
 def _is_archive(address: str) -> bool:
@@ -126,6 +131,7 @@ def _loose_name(archive: Archive, address: str) -> str:
         hub.parse(each).path if each.startswith("hf://") else each for each in (archive.at, address)
     )
     fixed = _FIXED.match(pattern)
+    # the pattern's folder up to its first wildcard is no part of the names
     inside = path.removeprefix(fixed[0]) if fixed else path
     inside = inside if inside != path else path.rpartition("/")[2]
     return f"{archive.under}/{inside}" if archive.under else inside

@@ -89,7 +89,7 @@ class RowRefusal:
 # The parts of a row ------------------------------------------------------------
 
 
-def field_problem(row: dict[str, Any], names: Sequence[str]) -> Problem | None:
+def field_problem(row: Row, names: Sequence[str]) -> Problem | None:
     """The first of these fields that the row lacks."""
     missing = [name for name in names if name not in row]
     return Problem("ROW_MISSING_FIELD", f"no {', '.join(missing)}") if missing else None
@@ -99,6 +99,7 @@ def read_id(value: Any) -> str | Problem:
     """A published id as text: whole numbers are allowed, Unicode is put into form NFC."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return Problem("ROW_WRONG_TYPE", f"id is a {type(value).__name__}")
+    # one spelling of an id: publishers mix Unicode forms between files
     return unicodedata.normalize("NFC", str(value))
 
 
@@ -106,6 +107,7 @@ def read_name(value: Any) -> str | Problem:
     """A media path as published, without "." and empty parts; `check` judges it."""
     if not isinstance(value, str):
         return Problem("ROW_WRONG_TYPE", f"a media path is a {type(value).__name__}")
+    # PurePosixPath folds "a//b" and "./a", and leaves ".." for `check` to refuse
     return str(PurePosixPath(value)) if value else value
 
 
@@ -116,12 +118,12 @@ def spoken_text(value: Any, what: str) -> str | Problem:
     return value.replace(NOISE, "").strip()
 
 
-def embedded(path: Path, row: int, index: int, column: str = "") -> str:
-    """The address of the bytes in row `row` of a Parquet file, the `index`-th of a list.
+def embedded(path: Path, row_number: int, index: int, column: str = "") -> str:
+    """The address of the bytes in row `row_number` of a Parquet file, the `index`-th of a list.
 
     `column` names theirs where it is not one that every publisher uses.
     """
-    return f"parquet:{path.resolve()}#{row:09d}/{index}" + (f"/{column}" if column else "")
+    return f"parquet:{path.resolve()}#{row_number:09d}/{index}" + (f"/{column}" if column else "")
 
 
 def read_span(value: Any) -> tuple[int, int] | Problem | None:
@@ -132,8 +134,10 @@ def read_span(value: Any) -> tuple[int, int] | Problem | None:
         return Problem("SPAN_WRONG_TYPE", "the span is not [start, end]")
     if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in value):
         return Problem("SPAN_WRONG_TYPE", "start and end must be numbers of seconds")
+    # NaN compares unequal to itself
     if any(v != v or abs(v) > 1e9 for v in value):
         return Problem("SPAN_INVALID", "the span is not finite")
+    # by way of a fraction: the float's own value, rounded once
     start, end = (round(Fraction(v) * 1_000_000) for v in value)
     return start, end
 
@@ -150,6 +154,7 @@ def check(record: Record) -> Record | RowRefusal:
 
 def refusal(name: str, problem: Problem) -> RowRefusal:
     """The refusal of the record called `name`, whatever characters that name holds."""
+    # an id that could harm a terminal is spelled out
     label = name if next(_id_problems(name), None) is None else ascii(name[:64])
     return RowRefusal(record=label, code=problem.code, detail=problem.detail)
 
@@ -159,10 +164,12 @@ def _problems(record: Record) -> Iterator[Problem]:
     yield from _turn_problems(record.turns)
     for number, turn in enumerate(record.turns):
         yield from text_problems(turn.text, f"turn {number}", MAX_TEXT)
-        if found := SPECIAL.search(turn.text):
-            yield Problem("TEXT_SPECIAL_TOKEN", f"turn {number} spells {found[0]}")
+        # a special token in a text would become one in training
+        if token := SPECIAL.search(turn.text):
+            yield Problem("TEXT_SPECIAL_TOKEN", f"turn {number} spells {token[0]}")
     for ref in record.media:
         yield from _media_problems(ref)
+    # each medium stands exactly once, in order
     places = [clip for turn in record.turns for clip, _ in turn.media]
     if places != list(range(len(record.media))):
         yield Problem("MEDIA_PLACEHOLDER_COUNT", f"places {places}, {len(record.media)} media")
@@ -187,6 +194,7 @@ def _turn_problems(turns: Sequence[Turn]) -> Iterator[Problem]:
     roles = [turn.role for turn in turns]
     if roles[:1] == ["system"]:
         roles = roles[1:]
+    # one optional system turn, then user and assistant in turn
     if roles != [("user", "assistant")[i % 2] for i in range(len(roles))]:
         yield Problem("TURNS_OUT_OF_ORDER", " ".join(roles)[:100])
     if roles[-1:] != ["assistant"]:
@@ -225,16 +233,20 @@ def kept(
     meaning: Collection[str] = CHANGES_MEANING,
 ) -> Record | RowRefusal:
     """The record of a row called `name`, with the fields that its format leaves behind."""
-    left = unread(row, reads, meaning)
-    if isinstance(left, Problem):
-        return refusal(name, left)
-    found = record_of(name, row)
-    if isinstance(found, Record):
-        return replace(found, unread=left)
-    if found.code == "TEXT_SPECIAL_TOKEN" and left and not _names_media(row, reads):
-        told = f"{found.detail}, and names no medium in a field that is read; not read: "
-        return replace(found, code="ROW_MISSING_FIELD", detail=(told + ", ".join(left))[:300])
-    return found
+    # fields that change the meaning refuse the row before it is read
+    left_behind = unread(row, reads, meaning)
+    if isinstance(left_behind, Problem):
+        return refusal(name, left_behind)
+    item = record_of(name, row)
+    if isinstance(item, Record):
+        return replace(item, unread=left_behind)
+    # a placeholder without a medium: most likely the medium is in a field that nobody reads
+    if item.code == "TEXT_SPECIAL_TOKEN" and left_behind and not _names_media(row, reads):
+        reason = f"{item.detail}, and names no medium in a field that is read; not read: "
+        return replace(
+            item, code="ROW_MISSING_FIELD", detail=(reason + ", ".join(left_behind))[:300]
+        )
+    return item
 
 
 def _names_media(row: Row, reads: Reads) -> bool:
@@ -259,7 +271,7 @@ def content_id(record: Record) -> str:
 
 
 def once_each(
-    items: Iterable[Record | RowRefusal], *, ids_repeat: bool = False
+    published: Iterable[Record | RowRefusal], *, ids_repeat: bool = False
 ) -> Iterator[Record | RowRefusal]:
     """The same stream, one item per item; later records that repeat an id or a content refused.
 
@@ -268,21 +280,23 @@ def once_each(
     contents: dict[str, str] = {}
     first_name: dict[str, str] = {}
     seen: Counter[str] = Counter()
-    for item in items:
+    for item in published:
         if isinstance(item, RowRefusal):
             yield item
             continue
         content = content_id(item)
-        twin = first_name.get(content)
+        # the first record of a content stays, whatever its id
+        first = first_name.get(content)
         seen[item.record] += 1
         differs = contents.get(item.record, content) != content
-        if differs and ids_repeat and twin is None:
+        # different records under one id: numbered where the publisher lets ids repeat
+        if differs and ids_repeat and first is None:
             item = replace(item, record=f"{item.record}#{seen[item.record]}")
         if differs and not ids_repeat:
-            told = "an earlier record differs; `ids_repeat: true` numbers them"
-            yield refusal(item.record, Problem("ROW_ID_CONFLICT", told))
-        elif twin is not None:
-            yield refusal(item.record, Problem("ROW_DUPLICATE", f"says what {twin} says"))
+            reason = "an earlier record differs; `ids_repeat: true` numbers them"
+            yield refusal(item.record, Problem("ROW_ID_CONFLICT", reason))
+        elif first is not None:
+            yield refusal(item.record, Problem("ROW_DUPLICATE", f"says what {first} says"))
         else:
             contents[item.record], first_name[content] = content, item.record
             yield item

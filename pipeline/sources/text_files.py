@@ -29,6 +29,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
             yield plain
         return
     with pa.OSFile(str(path)) as packed:
+        # arrow's codecs: the standard library has no zstd
         stream = pa.CompressedInputStream(packed, COMPRESSED[path.suffix])
         with io.BufferedReader(_Unpacked(path, stream), 1 << 20) as file:
             yield file
@@ -38,17 +39,21 @@ class _Unpacked(io.RawIOBase):
     """What a compressed file unpacks to, up to the bound of archives."""
 
     def __init__(self, path: Path, stream: pa.CompressedInputStream) -> None:
-        self._path, self._stream = path, stream
+        self._path = path
+        self._stream = stream
         self._left = MAX_RATIO * path.stat().st_size + SLACK
 
     def readable(self) -> bool:
+        """As io asks: True."""
         return True
 
     def readinto(self, room: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Fill the buffer with unpacked bytes; 0 at the end."""
         try:
             data = self._stream.read(len(room))
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{self._path}: cannot be unpacked: {error}; fetch it again") from error
+        # a decompression bomb ends at the bound, not when memory does
         self._left -= len(data)
         if self._left < 0:
             raise UserError(

@@ -75,11 +75,13 @@ def read_talk(
     spoken = _spoken(value, system)
     if isinstance(spoken, Problem):
         return spoken
-    ordered = _in_order([m for said in spoken for m in said.mentions], media)
+    # media in the order of their mentions: clip n of a record is the n-th that is shown
+    ordered = _in_order([mention for said in spoken for mention in said.mentions], media)
     if isinstance(ordered, Problem):
         return ordered
     turns = _place_media(spoken, [ref.kind for ref in ordered])
     placed = sum(len(turn.media) for turn in turns)
+    # where placeholders are missing: one image, or contents that never have any
     loose = [ref.kind for ref in ordered] == ["image"] or not any(said.tagged for said in spoken)
     if placed == 0 and loose:
         return before_first_question(turns, len(ordered)), ordered
@@ -100,10 +102,11 @@ def _spoken(value: Any, system: Any) -> list[Spoken] | Problem:
         return Problem("TURNS_TOO_MANY", f"{len(value)} turns")
     spoken: list[Spoken] = []
     for number, turn in enumerate(value):
-        said = _read_turn(turn, number)
-        if isinstance(said, Problem):
-            return said
-        spoken.append(said)
+        turn_said = _read_turn(turn, number)
+        if isinstance(turn_said, Problem):
+            return turn_said
+        spoken.append(turn_said)
+    # an empty system turn is a default of some templates
     if spoken[0].role == "system" and not spoken[0].text.strip():
         del spoken[0]
     return _with_system(spoken, system)
@@ -124,6 +127,7 @@ def _with_system(spoken: list[Spoken], system: Any) -> list[Spoken] | Problem:
 
 def _read_turn(turn: Any, number: int) -> Spoken | Problem:
     row = turn if isinstance(turn, dict) else {}
+    # {from, value} is ShareGPT's and LLaVA's form, {role, content} OpenAI's
     tagged = row.get("from") is not None and row.get("value") is not None
     role, content = row.get("from" if tagged else "role"), row.get("value" if tagged else "content")
     if role is None or content is None:
@@ -136,28 +140,30 @@ def _read_turn(turn: Any, number: int) -> Spoken | Problem:
     loss = _loss(turn, known, number)
     if isinstance(loss, Problem):
         return loss
-    found = _content(content, number)
-    if isinstance(found, Problem):
-        return found
-    text, mentions = found
+    contents = _content(content, number)
+    if isinstance(contents, Problem):
+        return contents
+    text, mentions = contents
     if len(text) > MAX_TEXT:
         return Problem("TEXT_TOO_LONG", f"turn {number} has {len(text)} characters")
-    asked = tuple(mentions) if known == "user" else ()
+    # an answer that spells a placeholder does not show a medium
+    mentioned = tuple(mentions) if known == "user" else ()
     text = text.replace(NOISE, "")
-    return Spoken(role=known, text=text, loss=loss, mentions=asked, tagged=tagged)
+    return Spoken(role=known, text=text, loss=loss, mentions=mentioned, tagged=tagged)
 
 
 def _loss(turn: dict[str, Any], role: str, number: int) -> int | Problem:
     """1 of an answer that is learned; only answers can be, and only whole."""
     if LOSSES.keys().isdisjoint(turn):
         return int(role == "assistant")
-    said = {name: turn[name] for name in LOSSES if turn.get(name) is not None}
-    for name, value in said.items():
+    stated = {name: turn[name] for name in LOSSES if turn.get(name) is not None}
+    for name, value in stated.items():
         if not isinstance(value, (int, float)) or value not in (0, 1):
             return Problem("TURN_WEIGHT", f"turn {number} has {name} {str(value)[:40]}, not 0 or 1")
-    losses = {int(value == LOSSES[name]) for name, value in said.items()}
+    # several fields may say it; they must agree
+    losses = {int(value == LOSSES[name]) for name, value in stated.items()}
     if len(losses) > 1:
-        return Problem("TURN_WEIGHT", f"turn {number}: {', '.join(said)} contradict one another")
+        return Problem("TURN_WEIGHT", f"turn {number}: {', '.join(stated)} contradict one another")
     loss = losses.pop() if losses else int(role == "assistant")
     if loss and role != "assistant":
         return Problem("TURN_WEIGHT", f"turn {number} of the {role} has a loss; answers alone have")
@@ -170,6 +176,7 @@ def _loss(turn: dict[str, Any], role: str, number: int) -> int | Problem:
 def _content(value: Any, number: int) -> tuple[str, list[Mention]] | Problem:
     """(text with placeholders, what it mentions) of a text or of a list of parts."""
     if isinstance(value, str):
+        # each placeholder is the next medium of its kind
         kinds = {_IMAGE: "image", _VIDEO: "video"}
         return value, [Mention(kind=kinds[place]) for place in _PLACE.findall(value)]
     if not isinstance(value, list):
@@ -177,29 +184,30 @@ def _content(value: Any, number: int) -> tuple[str, list[Mention]] | Problem:
     text = ""
     mentions = []
     for part in value:
-        said = _part(part, number)
-        if isinstance(said, Problem):
-            return said
-        if isinstance(said, Mention):
-            mentions.append(said)
-            text += f"<{said.kind}>"
+        piece = _part(part, number)
+        if isinstance(piece, Problem):
+            return piece
+        if isinstance(piece, Mention):
+            mentions.append(piece)
+            text += f"<{piece.kind}>"
         else:
-            text += said
+            text += piece
     return text, mentions
 
 
-def _part(part: Any, number: int) -> str | Mention | Problem:
+def _part(content: Any, number: int) -> str | Mention | Problem:
     """The text or the medium of one part of a content list; null fields are as good as absent."""
-    if isinstance(part, str):
-        part = {"type": "text", "text": part}
-    if not isinstance(part, dict):
-        return Problem("ROW_WRONG_TYPE", f"turn {number} holds a {type(part).__name__}")
-    filled = {name: value for name, value in part.items() if value is not None}
+    if isinstance(content, str):
+        content = {"type": "text", "text": content}
+    if not isinstance(content, dict):
+        return Problem("ROW_WRONG_TYPE", f"turn {number} holds a {type(content).__name__}")
+    filled = {name: value for name, value in content.items() if value is not None}
     kind = filled.get("type", next((k for k in ("image", "video", "text") if k in filled), ""))
     if kind == "text":
         text = filled.get("text")
         if not isinstance(text, str):
             return Problem("ROW_WRONG_TYPE", f"turn {number} holds text that is none")
+        # within a list of parts, text that spells a placeholder is no medium
         if _PLACE.search(text):
             return Problem("TEXT_SPECIAL_TOKEN", f"turn {number} spells {_PLACE.findall(text)[0]}")
         return text
@@ -208,18 +216,18 @@ def _part(part: Any, number: int) -> str | Mention | Problem:
     return _mention(kind, filled, number)
 
 
-def _mention(kind: str, part: dict[str, Any], number: int) -> Mention | Problem:
+def _mention(kind: str, fields: dict[str, Any], number: int) -> Mention | Problem:
     """A medium of a content list: with its path, with its number, or the next one of its kind."""
-    value = next((part[name] for name in (kind, "path", "url") if name in part), None)
+    value = next((fields[name] for name in (kind, "path", "url") if name in fields), None)
     if value is None:
-        index = part.get("index")
+        index = fields.get("index")
         if index is not None and (type(index) is not int or index < 0):
             return Problem("ROW_WRONG_TYPE", f"turn {number} holds an index that is no number")
         return Mention(kind, place=index)
     if isinstance(value, list):
         return Problem("ROW_WRONG_TYPE", f"turn {number} holds a {kind} as a list of {len(value)}")
     name = read_name(value)
-    span = read_span([part.get("video_start"), part.get("video_end")])
+    span = read_span([fields.get("video_start"), fields.get("video_end")])
     for problem in (name, span):
         if isinstance(problem, Problem):
             return problem
@@ -237,20 +245,21 @@ def _in_order(
     mentions: Sequence[Mention], media: Sequence[MediaRef]
 ) -> tuple[MediaRef, ...] | Problem:
     """The media in the order in which they are mentioned; those that are not stand last."""
+    # `left` shrinks as media are mentioned; `by_kind` keeps their numbers
     left = {kind: [ref for ref in media if ref.kind == kind] for kind in ("image", "video")}
-    every = {kind: [*refs] for kind, refs in left.items()}
+    by_kind = {kind: [*refs] for kind, refs in left.items()}
     ordered = []
     for mention in mentions:
         waiting = left[mention.kind]
         if mention.ref:
             ordered.append(mention.ref)
         elif mention.place is not None:
-            known = every[mention.kind]
-            if mention.place >= len(known) or known[mention.place] not in waiting:
-                told = f"{mention.kind} {mention.place} of {len(known)} is mentioned, or twice"
-                return Problem("MEDIA_PLACEHOLDER_COUNT", told)
-            waiting.remove(known[mention.place])
-            ordered.append(known[mention.place])
+            of_kind = by_kind[mention.kind]
+            if mention.place >= len(of_kind) or of_kind[mention.place] not in waiting:
+                reason = f"{mention.kind} {mention.place} of {len(of_kind)} is mentioned, or twice"
+                return Problem("MEDIA_PLACEHOLDER_COUNT", reason)
+            waiting.remove(of_kind[mention.place])
+            ordered.append(of_kind[mention.place])
         elif waiting:
             ordered.append(waiting.pop(0))
     return (*ordered, *left["image"], *left["video"])
@@ -260,26 +269,28 @@ def _place_media(spoken: Sequence[Spoken], kinds: Sequence[str]) -> tuple[Turn, 
     """Turns whose questions gave up their placeholders, as many as there are media."""
     turns = []
     placed = 0
-    for said in spoken:
-        text = said.text
+    for turn in spoken:
+        text = turn.text
         places: list[tuple[int, int]] = []
-        while said.role == "user" and placed < len(kinds):
-            found = _PLACEHOLDERS[kinds[placed]].search(text, places[-1][1] if places else 0)
-            if not found:
+        # only questions show media, and only as many as there are
+        while turn.role == "user" and placed < len(kinds):
+            match = _PLACEHOLDERS[kinds[placed]].search(text, places[-1][1] if places else 0)
+            if not match:
                 break
-            text = text[: found.start()] + text[found.end() :]
-            places.append((placed, found.start()))
+            text = text[: match.start()] + text[match.end() :]
+            places.append((placed, match.start()))
             placed += 1
-        turns.append(_stripped(said, text, places))
+        turns.append(_stripped(turn, text, places))
     return tuple(turns)
 
 
-def _stripped(said: Spoken, text: str, places: Sequence[tuple[int, int]]) -> Turn:
+def _stripped(spoken: Spoken, text: str, positions: Sequence[tuple[int, int]]) -> Turn:
     """A turn without white space at its ends; places move with the text."""
+    # offsets count from the stripped text's start
     lead = len(text) - len(text.lstrip())
     text = text.strip()
-    media = tuple((clip, min(max(at - lead, 0), len(text))) for clip, at in places)
-    return Turn(role=said.role, text=text, media=media, loss=said.loss)
+    media = tuple((clip, min(max(at - lead, 0), len(text))) for clip, at in positions)
+    return Turn(role=spoken.role, text=text, media=media, loss=spoken.loss)
 
 
 def before_first_question(turns: Sequence[Turn], count: int) -> tuple[Turn, ...]:

@@ -28,7 +28,8 @@ from shards.sample import digest_turns, turns_to_json
 
 ADMIT_VERSION = "2"
 MAX_UNREAD = 200  # names of fields that are told apart; hostile rows have no end of them
-_NAME, _EXAMPLE = 64, 80  # characters that are kept of a name, and of a value
+_NAME = 64  # characters that are kept of a name
+_EXAMPLE = 80  # and of a value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,8 @@ def admit(unit: SourceUnit) -> Receipt:
     files = [_hashed(local_files.local(address), hashed) for address in unit.annotations]
     table = _media_of(unit, pool, hashed)
     hashed.save()
-    origins, answers = _origins(unit, files), _answers(unit, table)
+    origins = _origins(unit, files)
+    answers = _answers(unit, table)
     # what the records name decides the revision, not what else lies in the folder
     inputs = [*(file.digest for file in files), short_hash(named_media.digests(answers))]
     rules = unit.rules()

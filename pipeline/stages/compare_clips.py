@@ -107,7 +107,8 @@ def same(unit: CompareUnit) -> Receipt:
 
 def compare(unit: CompareUnit) -> Receipt:
     """Duplicate pairs among the recipe's clips, and their matches with held-out clips."""
-    pool, ours = Pool(unit.pool), set(unit.clip_ids)
+    pool = Pool(unit.pool)
+    ours = set(unit.clip_ids)
     pairs = pa.concat_tables(
         [PAIRS.empty_table(), *(pool.read(f"same/{name}") for name in unit.found)]
     ).sort_by([("clip_a", "ascending"), ("clip_b", "ascending")])

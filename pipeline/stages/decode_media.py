@@ -40,7 +40,7 @@ DECODE_VERSION = "4"
 class MediaUnit:
     """Media to decode in one go: rows of the media index. Held-out media leave no frames behind.
 
-    `scratch` holds the members of an archive that is being streamed; `uncaged` allows workers
+    `scratch` holds the members of an archive that is being streamed; `no_sandbox` allows workers
     where the media sandbox does not hold.
     """
 
@@ -48,12 +48,12 @@ class MediaUnit:
     stage: str
     rows: tuple[MediaRow, ...]
     scratch: Path | None = None
-    uncaged: bool = False
+    no_sandbox: bool = False
 
 
 def decode(unit: MediaUnit) -> Receipt:
     """Open each medium at the one door; one part, one index table, one table of fingerprints."""
-    check_tools(uncaged=unit.uncaged)  # a worker's machine is not the driver's
+    check_tools(no_sandbox=unit.no_sandbox)  # a worker's machine is not the driver's
     pool = Pool(unit.pool)
     if done := pool.done(_work(pool, unit)):
         return done
@@ -112,13 +112,14 @@ def _commit_decoded(
     # held-out media leave no frames behind, so that nobody can train on them
     if unit.stage == "decode":
         data, index = _part(decoded_clips)
-        tables["index/clips"], parts["clips"] = index, data
+        tables["index/clips"] = index
+        parts["clips"] = data
     return pool.commit(
         _work(pool, unit),
         tables,
         parts,
         counts={"media": len(unit.rows), "refused": len(refusals)},
-        tools=check_tools(uncaged=unit.uncaged),
+        tools=check_tools(no_sandbox=unit.no_sandbox),
     )
 
 

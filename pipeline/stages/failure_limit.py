@@ -35,7 +35,8 @@ class FailureLimit:
         """What became of one medium: the code of its refusal, or "" if it was decoded."""
         if source not in self.bounds:
             return
-        last, counts = self.last[source], self.counts[source]
+        last = self.last[source]
+        counts = self.counts[source]
         # a sliding window: the oldest outcome leaves as the newest comes
         if len(last) == WINDOW:
             counts[last.popleft()] -= 1

@@ -55,7 +55,7 @@ def questions(unit: QuestionsUnit) -> Receipt:
     return pool.commit(work, tables)
 
 
-def question_table(benchmark: str, asked: Sequence[tuple[str, str]]) -> pa.Table:
+def question_table(name: str, asked: Sequence[tuple[str, str]]) -> pa.Table:
     """Rows of LEAK_QUESTIONS of (record, text), each distinct text and first line once."""
     # a question may be copied without its options, which follow on the next lines
     lines = [(record, text.partition("\n")[0]) for record, text in asked]
@@ -78,7 +78,7 @@ def question_table(benchmark: str, asked: Sequence[tuple[str, str]]) -> pa.Table
     # a list column as offsets into the flat 12-grams
     offsets = np.append(np.searchsorted(row, first), len(row))
     columns = [
-        pa.array([benchmark] * len(first), pa.string()),
+        pa.array([name] * len(first), pa.string()),
         pa.array([texts[i][0] for i in first], pa.string()),
         pa.array(words.counts[first], pa.int32()),
         pa.array(whole[first]),

@@ -62,7 +62,7 @@ def index_of(url: str) -> LeakIndex:
 
 
 def units(
-    pool: Pool, index: LeakIndex, clip_ids: Iterable[str], samples: Sequence[str]
+    pool: Pool, index: LeakIndex, clip_ids: Iterable[str], sample_tables: Sequence[str]
 ) -> list[MediaLeakUnit | TextLeakUnit]:
     """What to compare so that these clips and these tables of samples are."""
     wanted = set(clip_ids)
@@ -80,7 +80,7 @@ def units(
     media = [MediaLeakUnit(pool=pool.store.url, index=index.url, tables=piece) for piece in pieces]
     return [
         *media,
-        *(TextLeakUnit(pool=pool.store.url, index=index.url, table=name) for name in samples),
+        *(TextLeakUnit(pool=pool.store.url, index=index.url, table=name) for name in sample_tables),
     ]
 
 
@@ -98,7 +98,8 @@ def match(unit: MediaLeakUnit | TextLeakUnit) -> Receipt:
 
 def match_media(unit: MediaLeakUnit) -> list[Receipt]:
     """Clips that show what a clip of the index shows, table by table."""
-    pool, index = Pool(unit.pool), index_of(unit.index)
+    pool = Pool(unit.pool)
+    index = index_of(unit.index)
     tables = {name: pool.read(f"index/fingerprints/{name}") for name in unit.tables}
     theirs, records = _held_out(unit.index, index.index_id)
     pairs = leak_matches(
@@ -147,7 +148,8 @@ def _same(url: str, index_id: str) -> LeakIndex:
 
 def match_text(unit: TextLeakUnit) -> Receipt:
     """Samples whose user asks what a question of the index asks."""
-    pool, index = Pool(unit.pool), index_of(unit.index)
+    pool = Pool(unit.pool)
+    index = index_of(unit.index)
     work = Work("leak_text", TEXT_VERSION, {"index": index.index_id}, [unit.table])
     if done := pool.done(work):
         return done
@@ -166,7 +168,8 @@ def _questions(url: str, index_id: str) -> Questions:
 
 
 def _leaked(samples: pa.Table, questions: Questions) -> pa.Table:
-    texts, owner = [], []
+    texts = []
+    owner = []
     for number, turns in enumerate(samples["turns"].to_pylist()):
         # the user's turns, of which any may be a benchmark's question
         questions_asked = [turn["text"] for turn in json.loads(turns) if turn["role"] == "user"]

@@ -58,9 +58,9 @@ def portable(address: str, origins: Mapping[str, str]) -> str:
 
 
 def _answered(
-    rows: list[Mapping[str, Any]], table: MediaTable
+    wanted: list[Mapping[str, Any]], table: MediaTable
 ) -> Iterator[tuple[str, Found | Problem]]:
-    for row in rows:
+    for row in wanted:
         ref = MediaRef(kind=row["kind"], name=row["name"], fps=row["fps"], url=row["url"])
         # / tells a folder of pictures from a file of the same name
         yield f"{row['name']}/" if row["fps"] else row["name"], table.find(ref)

@@ -137,12 +137,12 @@ def _own(folder: Path) -> str:
 
 
 @contextmanager
-def scratch(folder: str) -> Iterator[Path]:
+def scratch(root: str) -> Iterator[Path]:
     """A folder that is gone afterwards; what killed workers left behind there goes before."""
     # killed workers leave folders behind: those whose lock nobody holds
-    for left in Path(folder).glob(f"{_SCRATCH}*"):
+    for left in Path(root).glob(f"{_SCRATCH}*"):
         _sweep(left)
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as made:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=root) as made:
         descriptor = os.open(made, os.O_RDONLY)
         try:
             # flock belongs to the open file: the kernel lets go of it when the process dies
@@ -264,7 +264,8 @@ class _Column:
     _start: int
 
     def __init__(self, path: Path, group: int, name: str) -> None:
-        self._path, self._group = path, group
+        self._path = path
+        self._group = group
         with pq.ParquetFile(path) as file:
             self._name = name or next(c for c in EMBEDDED_IN if c in file.schema_arrow.names)
             group_metadata = file.metadata.row_group(group)

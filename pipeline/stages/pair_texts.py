@@ -97,13 +97,17 @@ class TextPairsUnit:
     parts: int
 
 
-def parted(pool: str, texts: Sequence[Receipt], sources: dict[str, str]) -> list[TextPairsUnit]:
+def parted(
+    pool: str, receipts: Sequence[Receipt], revisions: dict[str, str]
+) -> list[TextPairsUnit]:
     """The work of comparing all these conversations, cut by how many they are."""
-    tables = tuple(sorted({name for receipt in texts for name in receipt.outputs["index/texts"]}))
+    tables = tuple(
+        sorted({name for receipt in receipts for name in receipt.outputs["index/texts"]})
+    )
     # parts by the number of conversations: each fits a worker's memory
-    parts = 1 + sum(receipt.counts["texts"] for receipt in texts) // ROWS_PER_PART
+    parts = 1 + sum(receipt.counts["texts"] for receipt in receipts) // ROWS_PER_PART
     return [
-        TextPairsUnit(pool=pool, sources=sources, tables=tables, part=part, parts=parts)
+        TextPairsUnit(pool=pool, sources=revisions, tables=tables, part=part, parts=parts)
         for part in range(parts)
     ]
 

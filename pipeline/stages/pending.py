@@ -92,10 +92,10 @@ class Known:
             self._codes[name] = dict(zip(keys, codes, strict=True))
 
 
-def units(rows: Iterable[MediaRow]) -> Iterator[tuple[MediaRow, ...]]:
+def units(clips: Iterable[MediaRow]) -> Iterator[tuple[MediaRow, ...]]:
     """Media in units of work: one kind each, media of one archive together, a bounded number."""
     # an archive's members lie side by side, so that it is read once and in order
-    ordered = sorted(rows, key=lambda row: (row.kind, row.address, row.clip_id))
+    ordered = sorted(clips, key=lambda row: (row.kind, row.address, row.clip_id))
     for kind, group in groupby(ordered, key=lambda row: row.kind):
         while unit := tuple(islice(group, per_part(kind))):
             yield unit

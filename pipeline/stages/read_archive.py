@@ -57,7 +57,7 @@ class ArchiveUnit:
     bounds: tuple[tuple[str, str, Fraction], ...] = ()
     stopped: tuple[str, ...] = ()
     alone: bool = False
-    uncaged: bool = False
+    no_sandbox: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,8 @@ def stream(unit: ArchiveUnit) -> Passed:
         return Passed(receipt=done)
     passing = _Passing(unit, pool)
     digest = passing.run([file.path for file in files], known)
-    codes, parts = passing.decoder.codes, passing.decoder.parts
+    codes = passing.decoder.codes
+    parts = passing.decoder.parts
     if not digest:
         # a source failed in it: no receipt, so that it is read again once the source is mended
         return Passed(receipt=None, parts=parts, codes=codes)
@@ -171,10 +172,10 @@ class _Found:
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
 
-    def place(self, ask: Ask, medium: Spooled, folder: Mapping[str, Any]) -> None:
-        """The bytes that answer; `folder` is what is known of a folder of pictures, else empty."""
+    def place(self, ask: Ask, medium: Spooled, known: Mapping[str, Any]) -> None:
+        """The bytes that answer; `known` is what is known of a folder of pictures, else empty."""
         place = {"media_digest": medium.media_digest, "address": medium.address}
-        self._add(ask, {**place, "code": "", "detail": "", **folder})
+        self._add(ask, {**place, "code": "", "detail": "", **known})
 
     def refuse(self, ask: Ask, problem: ArchiveProblem, fps: int | None = None) -> None:
         """Why nothing answers. An empty name speaks of all that lie further on."""
@@ -197,7 +198,7 @@ def _row_order(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def _decoding(unit: ArchiveUnit, folder: Path) -> MediaUnit:
     """How members are decoded, whose bytes pass through a folder."""
     return MediaUnit(
-        pool=unit.pool, stage=unit.stage, rows=(), scratch=folder, uncaged=unit.uncaged
+        pool=unit.pool, stage=unit.stage, rows=(), scratch=folder, no_sandbox=unit.no_sandbox
     )
 
 
@@ -330,21 +331,25 @@ class _Passing:
             detail = f"{address[:200]}: {member.nbytes} bytes, at most {MAX_BYTES}"
             raise MemberProblem("MEDIA_TOO_BIG", detail)
         path = spooled(self.scratch, address)
-        digest = hashlib.sha256()
         target = path if member.nbytes <= IN_MEMORY else spooled(self.large, address)
         # written beside the first one's bytes, and dropped again
         if address in self.taken:
             path = target = spooled(self.large, f"{address}#again")
-        try:
-            with target.open("wb") as file:
-                while data := member.read(_PIECE):
-                    digest.update(data)
-                    file.write(data)
-        except MemberProblem:
-            target.unlink()
-            raise
+        digest = _write(member, target)
         if target != path:
             path.symlink_to(target)
-        return Spooled(
-            address=address, media_digest=digest.hexdigest(), path=path, nbytes=member.nbytes
-        )
+        return Spooled(address=address, media_digest=digest, path=path, nbytes=member.nbytes)
+
+
+def _write(member: Member, target: Path) -> str:
+    """Write the member's bytes, hashed as they pass; its sha256. What breaks off is removed."""
+    digest = hashlib.sha256()
+    try:
+        with target.open("wb") as file:
+            while data := member.read(_PIECE):
+                digest.update(data)
+                file.write(data)
+    except MemberProblem:
+        target.unlink()
+        raise
+    return digest.hexdigest()

@@ -86,20 +86,22 @@ def _written(out: Store, name: str, drawn: Sequence[SampleReference]) -> str:
     return digest if list(columns.values()) == listed and _crc32s_hold(index, data) else ""
 
 
-def _crc32s_hold(index: pa.Table, data: bytes) -> bool:
+def _crc32s_hold(shard_index: pa.Table, data: bytes) -> bool:
     """Whether the shard's bytes are at every extent those that its part of the index says."""
     view = memoryview(data)
-    rows = zip(*(index[name].to_pylist() for name in ("offset", "extent", "crc32")), strict=True)
+    rows = zip(
+        *(shard_index[name].to_pylist() for name in ("offset", "extent", "crc32")), strict=True
+    )
     return all(zlib.crc32(view[at : at + size]) == crc for at, size, crc in rows)
 
 
 def shard_of(
-    name: str, drawn: Sequence[SampleReference], samples: Sequence[Stored]
+    name: str, drawn: Sequence[SampleReference], stored: Sequence[Stored]
 ) -> tuple[bytes, pa.Table]:
     """The tar of these samples in draw order, and one index row for each."""
     data, extents = tar_bytes(
         sample_members(reference.position, reference.epoch, sample.sample, sample.frames)
-        for reference, sample in zip(drawn, samples, strict=True)
+        for reference, sample in zip(drawn, stored, strict=True)
     )
     rows = (
         {

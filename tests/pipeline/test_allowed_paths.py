@@ -134,7 +134,7 @@ def test_every_machine_must_have_the_folder(data: Path, tmp_path: Path) -> None:
             pool=Pool(str(tmp_path / "pool"), Profile()),
             workers=Elsewhere(),
             bars=bars,
-            uncaged=True,
+            no_sandbox=True,
         )
         check_nodes(job, [data])
         with pytest.raises(UserError, match="--allow-path /nowhere: no such folder on "):

@@ -71,7 +71,7 @@ def test_a_layer_that_is_missing_is_told(missing: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(canary, "found", lambda: found)
     with pytest.raises(UserError, match=r"does not hold: landlock.*--no-sandbox"):
         decode.check_tools()
-    assert "open: " in decode.check_tools(uncaged=True)
+    assert "open: " in decode.check_tools(no_sandbox=True)
 
 
 def checked(

@@ -22,9 +22,10 @@ import torch.distributed as dist
 
 from tests.support.tiny_run import ONE_THREAD, TINY, pool_of
 from tests.train.engine import watched
-from train.config import Config, Keep, Part, Stochastic, Stop, load_config
+from train.config import Config, Part, Stochastic, Stop, load_config
 from train.engine import checkpoint, deepspeed_engine
 from train.loop import run
+from train.run_keys import Keep
 
 STEPS = 10
 SHARED = replace(

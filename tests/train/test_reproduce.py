@@ -11,11 +11,17 @@ import pytest
 
 from shards.errors import DamagedData, UserError
 from tests.support.tiny_pool import tiny_manifest
-from tests.support.tiny_run import TINY, metrics, pool_of
+from tests.support.tiny_run import TINY as SHORT
+from tests.support.tiny_run import metrics, pool_of
+from train.config import Stop
 from train.loop import run
 from train.reproduce import diff, reproduce
 from train.run_folder import record
 from train.run_folder.record import read_record, verdict
+
+TINY = replace(SHORT, stop=Stop(steps=20))
+LOSSES = Path(__file__).with_name("tiny_losses.json")
+"""The losses of TINY over the tiny pool; a commit that changes them says why."""
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +40,15 @@ def unbroken(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_record_holds_every_loss_to_the_bit(built: Path, unbroken: Path) -> None:
     found = read_record(unbroken)
     losses = {str(row["step"]): float(row["loss"]).hex() for row in metrics(unbroken)}
-    assert found.losses == losses and len(losses) == found.step == 12
+    assert found.losses == losses and len(losses) == found.step == 20
     assert found.manifest == str(built) and found.lock == ""
     assert found.made_with["processes"] == "1" and found.made_with["device"].startswith("CPU")
     assert found.bases["tower"] == "{random: 0}"
+
+
+def test_the_losses_are_those_that_are_on_record(unbroken: Path) -> None:
+    recorded = json.loads(LOSSES.read_text())
+    assert [row["loss"] for row in metrics(unbroken)] == pytest.approx(recorded, rel=1e-4)
 
 
 def test_of_a_long_run_the_first_losses_are_kept_and_those_of_every_hundredth_step(
@@ -57,11 +68,11 @@ def test_a_run_is_made_again_from_its_start_and_from_a_checkpoint(
 ) -> None:
     before = sorted(path for path in unbroken.rglob("*"))
     told = reproduce(unbroken / "run.json", pool_of(built), None, 0)
-    assert told == ["bit-equal (12 losses, steps 1 to 12)"]
-    told = reproduce(unbroken, pool_of(built), built, 10)
-    assert told == ["bit-equal (2 losses, steps 11 to 12)"]
+    assert told == ["bit-equal (20 losses, steps 1 to 20)"]
+    told = reproduce(unbroken, pool_of(built), built, 15)
+    assert told == ["bit-equal (5 losses, steps 16 to 20)"]
     assert sorted(path for path in unbroken.rglob("*")) == before
-    with pytest.raises(UserError, match=r"--from 3: no checkpoint of it .* there are: 10, 12"):
+    with pytest.raises(UserError, match=r"--from 3: no checkpoint of it .* there are: 15, 20"):
         reproduce(unbroken, pool_of(built), None, 3)
 
 
@@ -78,8 +89,8 @@ def test_what_differs_is_named_with_the_losses(
     run(warmer, other, pool_of(other), tmp_path / "out")
     *lines, last = diff(unbroken, tmp_path / "out")
     assert [line.split(":")[0] for line in lines] == ["manifest_id", "schedule", "code"]
-    assert last.startswith("different (12 losses, steps 1 to 12; from step 1 on; most at step ")
-    assert diff(unbroken, unbroken) == ["bit-equal (12 losses, steps 1 to 12)"]
+    assert last.startswith("different (20 losses, steps 1 to 20; from step 1 on; most at step ")
+    assert diff(unbroken, unbroken) == ["bit-equal (20 losses, steps 1 to 20)"]
 
 
 def test_a_record_that_is_damaged_or_not_there_is_named(unbroken: Path, tmp_path: Path) -> None:
@@ -87,7 +98,7 @@ def test_a_record_that_is_damaged_or_not_there_is_named(unbroken: Path, tmp_path
         read_record(tmp_path / "run.json")
     shutil.copy(unbroken / "run.json", tmp_path)
     path = tmp_path / "run.json"
-    path.write_bytes(path.read_bytes().replace(b'"step":12', b'"step":13'))
+    path.write_bytes(path.read_bytes().replace(b'"step":20', b'"step":21'))
     with pytest.raises(DamagedData, match=r"run\.json: not as it was written"):
         read_record(tmp_path)
 

@@ -31,6 +31,7 @@ class Blocks(NamedTuple, Generic[Array]):
 
 def plan_blocks(cu_seqlens: NDArray[np.int64]) -> Blocks[NDArray[Any]]:
     """The plan for segments that start and end at `cu_seqlens` int64 [S + 1]."""
+    # offsets as FlashAttention's varlen kernels take them
     starts = cu_seqlens[:-1]
     lengths = np.diff(cu_seqlens)
     gather: list[NDArray[Any]] = []
@@ -51,6 +52,7 @@ def plan_blocks(cu_seqlens: NDArray[np.int64]) -> Blocks[NDArray[Any]]:
 
 def _batches(lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Segment numbers grouped by similar length, longest first; empty segments take no part."""
+    # sorted by length: batches then hold little padding, as bucketing by length does
     order = np.argsort(-lengths, kind="stable")
     order = order[: np.count_nonzero(lengths)]
     while len(order):

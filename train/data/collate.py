@@ -128,8 +128,10 @@ def build_pack(
     layout, disagree.
     """
     if not samples:
+        # a rank without samples still runs its collectives
         return empty_pack(rule, calls)
     lengths = np.array([len(sample.text.ids) for sample in samples], np.int64)
+    # where each sample begins in the row
     starts = _before(lengths)
     clips = [
         _placed(sample, number, start)
@@ -138,16 +140,19 @@ def build_pack(
     ]
     tokens = np.concatenate([sample.text.ids for sample in samples], dtype=np.int64)
     # row t predicts token t + 1, but the last row of a sample must not predict the next one's first
-    wanted = np.concatenate([sample.text.supervised for sample in samples])
+    supervised = np.concatenate([sample.text.supervised for sample in samples])
     labels = np.full(len(tokens), IGNORED, np.int64)
-    labels[:-1] = np.where(wanted[1:], tokens[1:], IGNORED)
+    labels[:-1] = np.where(supervised[1:], tokens[1:], IGNORED)
     labels[(starts + lengths - 1)[lengths > 0]] = IGNORED
+    # cumulative lengths, which keep attention within a sample
     cu_seqlens = np.append(starts, len(tokens))
     return Pack(
         tokens=tokens,
         labels=labels,
+        # position ids restart with each sample, so that packing changes no rotary phase
         positions=runs(np.zeros_like(starts), lengths),
         cu_seqlens=cu_seqlens,
+        # patches lie in the pack's buffer already where every sample fitted
         patches=_stacked([clip.shown.reshape(-1, PATCH_VALUES) for clip in clips]),
         grids=_grids([clip.shown for clip in clips]),
         slots=_slots(clips, config),
@@ -220,14 +225,16 @@ def _clips_in(sample: RenderedSample) -> int:
     return len(sample.layouts)
 
 
-def _placed(sample: RenderedSample, number: int, start: int) -> _Placed:
+def _placed(sample: RenderedSample, number: int, first_row: int) -> _Placed:
     """A clip of the sample that starts at this row of the pack, checked against its layout."""
     layout, frames = sample.layouts[number], sample.frames[number]
     times = sample.seconds[number]
     name = f"sample {sample.key}, clip {number}"
     counts = counts_of(layout)
     visual = sample.text.visual
+    # rows of Rendered.visual: (row of the text, clip, run of the token plan)
     rows = visual[visual[:, 1] == number]
+    # a clip that is mentioned twice stands in the text twice
     mentions = max(np.count_nonzero(rows[:, 2] == 0), 1)
     places = counts.features[rows[:, 2]].sum()
     _agree(name, "placeholders", places, "features", counts.features.sum() * mentions)
@@ -238,8 +245,8 @@ def _placed(sample: RenderedSample, number: int, start: int) -> _Placed:
         name=name,
         place=(sample.key, sample.position, number),
         layout=layout,
-        rows=np.add(rows, (start, 0, 0)),
-        images=sum(counts_of(one).is_image for one in sample.layouts),
+        rows=np.add(rows, (first_row, 0, 0)),
+        images=sum(counts_of(each_layout).is_image for each_layout in sample.layouts),
         shown=frames[:shown],
         times=times[:shown],
         beyond=frames[shown:],
@@ -247,18 +254,20 @@ def _placed(sample: RenderedSample, number: int, start: int) -> _Placed:
     )
 
 
+# placeholders in the text, runs of the plan and decoded frames are three counts of one thing
 def _agree(name: str, what: str, a: int, other: str, b: int) -> None:
     if a != b:
         raise ValueError(f"{name}: {a} {what}, {b} {other}")
 
 
-def _stacked(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _stacked(patches_of: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """The rows of all parts: as they lie if they follow one another in one array, else a copy."""
     # the parts follow one another where each begins at the address at which the one before ends
-    filled = [part for part in parts if len(part)] or [_NO_MEMORY.patches]
+    filled = [part for part in patches_of if len(part)] or [_NO_MEMORY.patches]
     room = filled[0].base
     start = filled[0].ctypes.data
     at = start
+    # an empty part has no address to compare
     for part in filled:
         if part.base is not room or part.ctypes.data != at:
             return np.concatenate(filled)
@@ -277,6 +286,7 @@ def _before(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _grids(clips: Sequence[Frames]) -> NDArray[np.int64]:
     """[N, 2]: the grid of each frame."""
+    # one grid per clip: all frames of a clip are shown at one size
     grids = np.array([frames.shape[1:3] for frames in clips], np.int64).reshape(-1, 2)
     return np.repeat(grids, [len(frames) for frames in clips], axis=0)
 
@@ -285,13 +295,14 @@ def _frames(clips: Sequence[_Placed], rule: TowerRule) -> FrameTable:
     """Every frame of the pack; of each video, those that the tower is to learn from."""
     learned = [_learned(clip, rule) for clip in clips]
     counts = [len(clip.shown) for clip in clips]
+    # the table has all shown frames first, then all beyond the cap, each in order of clips
     shown = [part[:count] for part, count in zip(learned, counts, strict=True)]
     beyond = [part[count:] for part, count in zip(learned, counts, strict=True)]
-    found = np.concatenate([np.zeros((0, 2), np.float32), *shown, *beyond])
+    learned_and_scale = np.concatenate([np.zeros((0, 2), np.float32), *shown, *beyond])
     return FrameTable(
         grids=np.concatenate([_grids([c.shown for c in clips]), _grids([c.beyond for c in clips])]),
-        learned=found[:, 0] > 0,
-        scale=found[:, 1],
+        learned=learned_and_scale[:, 0] > 0,
+        scale=learned_and_scale[:, 1],
         shown=sum(counts),
     )
 
@@ -301,6 +312,7 @@ def _learned(clip: _Placed, rule: TowerRule) -> NDArray[np.float32]:
     count = len(clip.shown) + len(clip.beyond)
     if rule.keep == 1 or counts_of(clip.layout).is_image:
         return np.ones((count, 2), np.float32)
+    # the inverse chance makes the gradient's expectation that of the whole tower
     drawn = learned_frames(rule, count, *clip.place)
     return np.stack([drawn, np.full(count, rule.keep)], axis=1, dtype=np.float32)
 
@@ -308,6 +320,7 @@ def _learned(clip: _Placed, rule: TowerRule) -> NDArray[np.float32]:
 def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
     if not clips:
         return _NO_SLOTS
+    # rows that the projector fills; special tokens and stamps have embeddings of the text
     projected = [clip.rows[counts_of(clip.layout).projected[clip.rows[:, 2]]] for clip in clips]
     parts = [
         _token_patches(clip, rows, config) for clip, rows in zip(clips, projected, strict=True)
@@ -325,6 +338,7 @@ def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
     feature = np.concatenate([part.feature for part in parts])
     frame = np.concatenate([part.frame for part in parts])
     return VisualSlots(
+        # each run of the plan covers consecutive rows of the pack
         position=runs(np.concatenate(projected)[:, 0], np.concatenate(tokens)),
         feature=feature + np.where(feature < len(LEARNED), 0, np.repeat(pooled, rows_of)),
         patch=np.concatenate([p.patch + at for p, at in zip(parts, patches, strict=True)]),
@@ -345,6 +359,7 @@ def _token_patches(clip: _Placed, rows: NDArray[np.int64], config: LayoutConfig)
 
 
 def _memory(clips: Sequence[_Placed]) -> MemoryFrames:
+    # frames that a long video has beyond the cap go into a memory of fixed size
     """The frames beyond the cap of these clips, and where they stand."""
     if not clips:
         return _NO_MEMORY
@@ -361,8 +376,9 @@ def _memory(clips: Sequence[_Placed]) -> MemoryFrames:
 def _memory_rows(clip: _Placed) -> NDArray[np.int64]:
     """The rows of the pack that stand for the frames beyond the cap."""
     counts = counts_of(clip.layout)
-    found = clip.rows[counts.memory[clip.rows[:, 2]]]
-    if len(found) != 1:
-        raise ValueError(f"{clip.name}: a memory that is mentioned {len(found)} times")
-    ((start, _, slot),) = found.tolist()
+    # exactly one run of rows stands for the memory
+    mentions = clip.rows[counts.memory[clip.rows[:, 2]]]
+    if len(mentions) != 1:
+        raise ValueError(f"{clip.name}: a memory that is mentioned {len(mentions)} times")
+    ((start, _, slot),) = mentions.tolist()
     return np.arange(start, start + counts.tokens[slot])

@@ -28,9 +28,10 @@ class DataState(TypedDict):
 
 def check_same_order(saved: Mapping[str, object], own: Mapping[str, object]) -> None:
     """Raise UserError unless two states differ in nothing but where they stand."""
-    for name, now in own.items():
-        if name not in _WHERE and saved.get(name) != now:
+    # where it stands may differ, that is what a state is for; what it counts may not
+    for name, value in own.items():
+        if name not in _WHERE and saved.get(name) != value:
             raise UserError(
-                f"data state: {name} was {saved.get(name)}, this run has {now}; "
+                f"data state: {name} was {saved.get(name)}, this run has {value}; "
                 "resume with the same one, or start in another --out"
             )

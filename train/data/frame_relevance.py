@@ -39,6 +39,7 @@ class Relevance:
         if kind not in KINDS:
             raise UserError(f"{folder}: a model of type {kind!r}; use one of {', '.join(KINDS)}")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # no gradients, no dropout: scores decide which frames are shown
         self.model: Any = AutoModel.from_pretrained(folder).eval().to(self.device)
         self.processor: Any = AutoProcessor.from_pretrained(folder)
         self._frames = lru_cache(_CLIPS)(self._encode)
@@ -47,6 +48,7 @@ class Relevance:
     def __call__(self, jpegs: Sequence[bytes], question: str) -> list[int]:
         """One score per frame, higher where it fits better."""
         inputs = self.processor.tokenizer(
+            # SigLIP was trained on texts padded to full length, in lower case
             question.lower(),
             padding="max_length",
             max_length=self.model.config.text_config.max_position_embeddings,
@@ -54,7 +56,9 @@ class Relevance:
             return_tensors="pt",
         )
         text = self.model.get_text_features(inputs["input_ids"].to(self.device)).pooler_output
+        # cosine similarity: both sides of unit length
         cosines = self._frames(tuple(jpegs)) @ normalize(text.float(), dim=-1)[0].cpu()
+        # rounded integers, so that ties fall the same way on every device
         return (cosines * STEPS).round().long().tolist()
 
     @torch.no_grad()

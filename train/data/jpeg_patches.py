@@ -44,9 +44,11 @@ class Rooms:
 
     def empty(self, patches: int) -> NDArray[np.uint8]:
         """[P, 768], filled with anything."""
+        # two references: the list's and getrefcount's own argument; any more and somebody holds it
         free = [i for i in range(len(self._arrays)) if sys.getrefcount(self._arrays[i]) == _UNUSED]
         fit = [i for i in free if len(self._arrays[i]) >= patches]
         if not fit:
+            # none is large enough: free ones go before a larger one comes
             for i in reversed(free):
                 del self._arrays[i]
             self._arrays.append(np.empty((patches, PATCH_VALUES), np.uint8))
@@ -65,9 +67,9 @@ class Room:
     rows: NDArray[np.uint8]
     taken: int = 0
 
-    def take(self, frames: int, look: ClipView) -> Frames | None:
+    def take(self, num_frames: int, clip_view: ClipView) -> Frames | None:
         """Where so many frames of this size go; None if the rows do not suffice."""
-        shape = (frames, look.height // PATCH, look.width // PATCH, PATCH_VALUES)
+        shape = (num_frames, clip_view.height // PATCH, clip_view.width // PATCH, PATCH_VALUES)
         start = self.taken
         self.taken = self.taken + math.prod(shape[:3])
         return (
@@ -77,7 +79,7 @@ class Room:
 
 def open_jpegs(
     jpegs: Sequence[bytes | memoryview],
-    look: ClipView,
+    clip_view: ClipView,
     used: Sequence[int],
     clip: Clip,
     out: Frames | None = None,
@@ -86,32 +88,36 @@ def open_jpegs(
 
     Decoding gives the interpreter free, so threads decode side by side.
     """
-    shape = (len(used), look.height // PATCH, look.width // PATCH, PATCH_VALUES)
+    shape = (len(used), clip_view.height // PATCH, clip_view.width // PATCH, PATCH_VALUES)
     frames = np.empty(shape, np.uint8) if out is None else out
-    pixels = decoded(jpegs, look, used, clip)
+    pixels = decoded(jpegs, clip_view, used, clip)
     for patches, shown in zip(frames.view(_RUN), pixels, strict=True):
+        # patchify without a copy of pixels: only whole runs of sixteen move
         # [gh, 16, gw] runs of sixteen pixels -> [gh, gw, 16]
         patches[:] = shown.reshape(len(patches), PATCH, -1).view(_RUN).swapaxes(1, 2)
     return frames
 
 
 def decoded(
-    jpegs: Sequence[bytes | memoryview], look: ClipView, used: Sequence[int], clip: Clip
+    jpegs: Sequence[bytes | memoryview], clip_view: ClipView, used: Sequence[int], clip: Clip
 ) -> Iterator[Pixels]:
     """The used frames of one clip on their grid, each in the memory of the one before.
 
     DamagedData names what is no JPEG of the clip's size.
     """
-    pixels = _scratch.take(3 * look.height * look.width).reshape(look.height, look.width, 3)
-    (left, top), (width, height) = look.offset, look.picture
-    if look.picture != (look.width, look.height):
+    # one buffer per thread for all frames of all clips
+    pixels = _scratch.take(3 * clip_view.height * clip_view.width).reshape(
+        clip_view.height, clip_view.width, 3
+    )
+    (left, top), (width, height) = clip_view.offset, clip_view.picture
+    if clip_view.picture != (clip_view.width, clip_view.height):
         pixels[:] = 0  # around the picture: what the tower takes for black, -1 when normalised
     picture = pixels[top : top + height, left : left + width]
     for frame in used:
         try:
-            decode(jpegs[look.frames[frame]], picture, (clip.width, clip.height))
+            decode(jpegs[clip_view.frames[frame]], picture, (clip.width, clip.height))
         except ValueError as error:
-            where = f"clip {clip.clip_id}: frame {look.frames[frame]}"
+            where = f"clip {clip.clip_id}: frame {clip_view.frames[frame]}"
             raise DamagedData(f"{where} is no JPEG of its size ({error})") from error
         yield pixels
 
@@ -122,12 +128,15 @@ def decode(jpeg: bytes | memoryview, pixels: Pixels, size: tuple[int, int]) -> N
     ValueError if it is no JPEG of this size, (width, height): what a header promises beyond it
     costs memory, so it is looked at before.
     """
+    # the header is cheap, what it promises is not
     height, width = simplejpeg.decode_jpeg_header(jpeg)[:2]
     if (width, height) != size:
         raise ValueError(f"{width} x {height} pixels, {size[0]} x {size[1]} were stored")
+    # scaled already: no copy between the decoder and the buffer
     if (height, width) == pixels.shape[:2] and pixels.flags.c_contiguous:
         simplejpeg.decode_jpeg(jpeg, buffer=pixels)
         return
+    # bicubic as the pool itself scales
     stored = Image.fromarray(simplejpeg.decode_jpeg(jpeg))  # resized only where the sizes differ
     pixels[:] = np.asarray(stored.resize(pixels.shape[1::-1], Image.Resampling.BICUBIC))
 
@@ -168,24 +177,29 @@ class ClipCache:
     _lock: Lock = field(default_factory=Lock)
 
     def get(self, key: tuple[Any, ...]) -> Frames | None:
+        """The frames of a clip, or None; what was asked for last is dropped last."""
         with self._lock:
             if key in self._items:
                 self._items.move_to_end(key)
             return self._items.get(key)
 
     def put(self, key: tuple[Any, ...], frames: Frames) -> None:
+        """Keep a clip that comes a second time, and drop the least recently used beyond the
+        limit."""
+        # a clip larger than the cache would push out all others
         if frames.nbytes > self.limit or not self._again(hash(key)):
             return
-        own = frames if frames.base is None else frames.copy()  # not its pack too
+        copied = frames if frames.base is None else frames.copy()  # not its pack too
         with self._lock:
             if key in self._items:
                 return
-            self._items[key] = own
-            self.held += own.nbytes
+            self._items[key] = copied
+            self.held += copied.nbytes
             while self.held > self.limit:
                 self.held -= self._items.popitem(last=False)[1].nbytes
 
     def _again(self, number: int) -> bool:
+        # a hash, not the key: a false match keeps a clip one time too early
         with self._lock:
             again = number in self._seen
             if len(self._seen) >= MOST_SEEN:

@@ -53,6 +53,7 @@ class Node:
 
 def this_node(folder: str, limit: int, rank: int, environment: Mapping[str, str]) -> Node:
     """The node that `rank` runs on; launchers say in the environment which of its ranks it is."""
+    # torchrun and DeepSpeed's launcher have their own names for it
     local = int(environment.get("LOCAL_RANK", 0))
     size = environment.get("LOCAL_WORLD_SIZE") or environment.get("LOCAL_SIZE") or local + 1
     own = Path(tempfile.gettempdir()) / f"slowfast-mix-{os.getuid()}"
@@ -76,18 +77,21 @@ def coalesce(places: Sequence[Place]) -> list[Request]:
     """Ranges over places of one step or few: near ones share a request, in order of first need."""
     first = {place: number for number, place in enumerate(places)}
     requests: list[Request] = []
+    # by file and offset, so that neighbours meet
     for place in sorted(first):
         stop = place.offset + place.extent
         if requests:
             last = requests[-1]
-            asked = sum(one.extent for one in last.places) + place.extent
+            useful = sum(brought.extent for brought in last.places) + place.extent
             span = stop - last.start
-            if last.file == place.file and span <= RANGE_BYTES and span - asked <= asked // WASTE:
+            # near enough: few bytes that nobody asked for, and not too long a range
+            if last.file == place.file and span <= RANGE_BYTES and span - useful <= useful // WASTE:
                 last.places.append(place)
                 requests[-1] = last._replace(stop=max(stop, last.stop))
                 continue
         requests.append(Request(place.file, place.offset, stop, [place]))
-    return sorted(requests, key=lambda each: min(first[place] for place in each.places))
+    # first needed first, whatever the order of their offsets
+    return sorted(requests, key=lambda request: min(first[place] for place in request.places))
 
 
 class NodeCache:
@@ -110,6 +114,7 @@ class NodeCache:
         self.folder = node.folder / "extents"
         private_folder(self.folder)
         self.shared = _numbers(node.folder / "progress", len(node.ranks) + 1)
+        # one integer a rank, and the leader's state, in a file that all map into memory
         self.progress = self.shared[:-1]
         self.leading = self.shared[-1:]
         self.stop = Event()
@@ -117,6 +122,7 @@ class NodeCache:
 
     def __enter__(self) -> NodeCache:
         start = self.step()
+        # the first rank leads: it fetches, the others wait for files
         if self.mine == 0:
             self.progress[:] = start
             self.leader.start()
@@ -149,8 +155,10 @@ class NodeCache:
                 self.extents.check(place, data)
                 return data
             except DamagedData:
+                # written wrong, or of another store: read past the cache
                 return self.extents.read(place)
             except FileNotFoundError:
+                # nobody fetches for this rank any more
                 alone = self.stop.is_set() or self.leading == GONE
                 if alone or time.monotonic() > patience:
                     return self.extents.read(place)
@@ -183,7 +191,9 @@ class Leader:
         self.allowed = 4
 
     def run(self) -> None:
+        """Plan, fetch and drop until the cache is left."""
         while not self.cache.stop.is_set():
+            # told anew in every round: a leader of a killed run may have left GONE
             self.cache.leading[:] = LEADING
             self.forecast.pass_to(int(self.cache.progress.min()))
             learned = self._learn()
@@ -194,35 +204,40 @@ class Leader:
 
     def _learn(self) -> bool:
         """One more step, unless enough is known or the order has ended."""
-        known = self.forecast
-        far = len(known) >= HORIZON_USES or known.bytes_known >= HORIZON_BYTES * known.limit
-        if far and self.next_step > known.now + 1:
+        plan = self.forecast
+        # a bounded look ahead: uses enough to choose what to drop by Belady's rule
+        far = len(plan) >= HORIZON_USES or plan.bytes_known >= HORIZON_BYTES * plan.limit
+        if far and self.next_step > plan.now + 1:
             return False
         coming = next(self.cache.future, None)
         if coming is None:
             return False
         named = {name_of(self.cache.extents, place): place for place in coming}
         self.places |= named
+        # names of places are kept as long as a use is known
         if len(self.places) > 2 * HORIZON_USES:
-            self.places = {n: place for n, place in self.places.items() if known.expects(n)}
-        known.learn(self.next_step, [(name, place.extent) for name, place in named.items()])
+            self.places = {n: place for n, place in self.places.items() if plan.expects(n)}
+        plan.learn(self.next_step, [(name, place.extent) for name, place in named.items()])
         self.next_step += 1
         return True
 
+    # requests wait until a place in flight is free
     def _take(self) -> None:
         if len(self.waiting) >= IN_FLIGHT:
             return
-        wanted, dropped = self.forecast.take(IN_FLIGHT * RANGE_BYTES // 4)
+        fetched, dropped = self.forecast.take(IN_FLIGHT * RANGE_BYTES // 4)
         for name in dropped:
             (self.cache.folder / name).unlink(missing_ok=True)
-        self.waiting += coalesce([self.places[name] for name in wanted])
+        self.waiting += coalesce([self.places[name] for name in fetched])
 
     def _submit(self) -> None:
         """More requests at once as they succeed, so that the first ones have the link alone."""
+        # failures surface here: what a worker raised ends the leader
         done = {future for future in self.running if future.done()}
         for future in done:
             future.result()
         self.running -= done
+        # more as they succeed, as in TCP's slow start: no burst at the first step
         self.allowed = min(IN_FLIGHT, self.allowed + len(done))
         while self.waiting and len(self.running) < self.allowed:
             self.running.add(self.threads.submit(self._fetch, self.waiting.popleft()))
@@ -238,6 +253,7 @@ class Leader:
         for place in request.places:
             start = place.offset - request.start
             piece = memoryview(data)[start : start + place.extent]
+            # checked before it is published: a reader that finds a file need not wait
             try:
                 self.cache.extents.check(place, piece)
             except DamagedData:
@@ -251,6 +267,7 @@ def name_of(extents: Extents, place: Place) -> str:
 
 
 def _commit(path: Path, data: memoryview) -> None:
+    # written beside, then renamed: a reader finds whole files only
     temporary = path.parent.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     temporary.write_bytes(data)
     temporary.replace(path)

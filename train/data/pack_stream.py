@@ -61,10 +61,12 @@ class Stream:
             global_batch=global_batch,
             micro_batch=micro_batch,
         )
+        # the reader first: it checks that the data are those of the manifest
         self.reader = open_data(data, None if node is None else node.folder, manifest)
         rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
         self.loader = SampleLoader(self.reader, rules, StandIns(manifest), cache_bytes, tower)
         self._manifest = manifest
+        # a local store needs no cache: its files are the cache
         self._node = None if node is None or self.reader.extents.store.is_local else node
 
     @property
@@ -91,6 +93,7 @@ class Stream:
 
     def load(self, state: DataState) -> None:
         """Go on where `state` was taken; UserError if it is of another manifest or batch size."""
+        # position is the state: no reader, no thread, no random generator has any
         check_same_order(state, self.state())
         self.sampler.order.go_on(state["step"], state["window"], state["pack"])
         self.step = state["step"]
@@ -114,8 +117,11 @@ class Stream:
         self, cache: NodeCache | None, packs_of: Callable[[int], list[Pack]]
     ) -> Iterator[list[Pack]]:
         try:
+            # no collective decides the end: every rank counts the same steps
             while self.sampler.order.has_step(self.step):
                 packs = packs_of(self.step)
+                # counted before it is yielded: whoever takes a checkpoint meanwhile has the next
+                # step
                 self.step += 1
                 if cache is not None:
                     cache.publish()
@@ -148,8 +154,13 @@ class Stream:
     def _future(self, node: Node) -> Iterator[list[Place]]:
         """What this node's ranks will read, step by step from the current one."""
         order = BatchSampler(self._manifest, self.sampler.global_batch)
+        # a sampler of its own: the leader's place in the order is ahead of the consumer's
         order.go_on(self.step, *self.sampler.order.place_of(self.step))
         for step in takewhile(order.has_step, count(self.step)):
             ranks = [order.batch(step, rank, self.sampler.world_size) for rank in node.ranks]
-            drawn = [one for packs in ranks for pack in packs for one in pack]
-            yield [place for one in drawn for place in self.reader.places(one.source, one.key)]
+            drawn = [reference for packs in ranks for pack in packs for reference in pack]
+            yield [
+                place
+                for reference in drawn
+                for place in self.reader.places(reference.source, reference.key)
+            ]

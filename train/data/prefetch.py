@@ -35,6 +35,7 @@ class Prefetcher:
 
     def packs(self, step: int) -> list[Pack]:
         """The packs of a step, waited for; steps are asked for in order, none is left out."""
+        # as many steps as are missing between what was begun and STEPS_AHEAD
         for ahead in range(step + len(self.begun), step + STEPS_AHEAD + 1):
             self.begun.append(self._begin(ahead))
         return [future.result() for future in self.begun.popleft()]
@@ -45,8 +46,11 @@ class Prefetcher:
         calls = self.sampler.tower_calls(step, self.loader.tower.chunk)
         for drawn, wanted_calls in zip(self.sampler.micro_batches(step), calls, strict=True):
             wanted = self.loader.with_rows(drawn)
-            each = max(1, -(-len(wanted) // self.workers))
-            runs = [wanted[start : start + each] for start in range(0, len(wanted), each)]
+            # ceiling division: one run of samples per thread
+            run_length = max(1, -(-len(wanted) // self.workers))
+            runs = [
+                wanted[start : start + run_length] for start in range(0, len(wanted), run_length)
+            ]
             loading = [self.threads.submit(self.loader.load, run, self.fetch) for run in runs]
             begun.append(self._joined(loading, wanted_calls))
         return begun
@@ -56,13 +60,15 @@ class Prefetcher:
         pack: Future[Pack] = Future()
         if not runs:
             pack.set_result(self.loader.packed([], calls))
+        # counts down: the callback that draws 0 is the last
         unfinished = iter(range(len(runs))[::-1])
 
         def ended(_: Future[list[RenderedSample]]) -> None:
+            """One run has ended; the last of them joins the pack."""
             if next(unfinished, 0):
                 return
             try:
-                samples = [one for run in runs for one in run.result()]
+                samples = [sample for run in runs for sample in run.result()]
                 pack.set_result(self.loader.packed(samples, calls))
             except BaseException as error:  # also a panic of a library: whoever waits must know
                 pack.set_exception(error)

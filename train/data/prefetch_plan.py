@@ -42,6 +42,7 @@ class Forecast:
     def learn(self, step: int, items: Sequence[tuple[str, int]]) -> None:
         """`step`, the one after the last known, will use these (name, size)."""
         for name, size in items:
+            # a use per step and name, in the order of steps
             self._coming.append((step, name, size))
             self._uses.setdefault(name, deque()).append(step)
             self.bytes_known += size
@@ -50,6 +51,7 @@ class Forecast:
     def pass_to(self, now: int) -> None:
         """Steps before `now` are over."""
         self.now = now
+        # uses that were taken and uses that were not are both over
         for uses in (self._taken, self._coming):
             while uses and uses[0][0] < now:
                 _, name, size = uses.popleft()
@@ -69,8 +71,11 @@ class Forecast:
         dropped: list[str] = []
         self._make_room(0, self.now, dropped)
         while self._coming and most > 0:
+            # the next use in order of need
             step, name, size = self._coming[0]
             urgent = step <= self.now
+            # what recurs keeps a share of the limit, so that reading ahead cannot push all of it
+            # out
             full = self._bytes_taken + size > self.limit - self.limit // RESERVE
             if not urgent and (full or name in dropped):
                 break
@@ -90,8 +95,11 @@ class Forecast:
         while self.bytes_held + size > self.limit:
             if not self._latest:
                 return False
+            # a heap of negated next uses: the latest first
             minus_use, name = self._latest[0]
+            # entries whose use has passed are stale, and only popped
             if name in self.held and -minus_use == self._next_use(name):
+                # Belady: what is needed sooner than the newcomer stays
                 if -minus_use <= step:
                     return False
                 self.bytes_held -= self.held.pop(name)
@@ -107,6 +115,7 @@ class Forecast:
         if name not in self.held:
             return
         heapq.heappush(self._latest, (-self._next_use(name), name))
+        # compacted when most entries are stale: the heap stays linear in what is held
         if len(self._latest) > 4 * len(self.held) + 1024:
             self._latest = [(-self._next_use(name), name) for name in self.held]
             heapq.heapify(self._latest)

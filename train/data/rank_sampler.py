@@ -27,6 +27,7 @@ class RankSampler:
     @property
     def micro_steps(self) -> int:
         """Forward passes per step, equally many on every rank."""
+        # ceiling division: the last forward pass may be short
         return -(-self.global_batch // (self.world_size * self.micro_batch))
 
     def micro_batches(self, step: int) -> list[list[SampleReference]]:
@@ -41,10 +42,12 @@ class RankSampler:
     def tower_calls(self, step: int, chunk: int) -> list[int]:
         """How often the tower runs in each forward pass of a step: as often as the rank with most
         patches needs. Every rank finds the same, without asking another."""
-        dealt = self.order.packs_by_rank(step, self.world_size)
+        # packs of all ranks: arithmetic, not communication
+        packs_of_ranks = self.order.packs_by_rank(step, self.world_size)
         size = self.micro_batch
         patches = self.order.patches
         return [
-            max(calls_for(patches(mine[at * size :][:size]), chunk) for mine in dealt)
+            # every rank runs the tower equally often, or collectives inside it would wait for ever
+            max(calls_for(patches(mine[at * size :][:size]), chunk) for mine in packs_of_ranks)
             for at in range(self.micro_steps)
         ]

@@ -20,7 +20,7 @@ from train.data.collate import RenderedSample
 from train.data.jpeg_patches import Frames
 
 Opener = Callable[[int, ClipView, Sequence[int]], Frames]
-"""(clip number, its look, which frames of the view) -> the frames as patches."""
+"""(clip number, its view, which frames of the view) -> the frames as patches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,49 +69,57 @@ def render_prompt(
 
 def _rendered(
     key: str,
-    text: Callable[[Sequence[TokenPlan]], Rendered],
+    render_text: Callable[[Sequence[TokenPlan]], Rendered],
     clips: Sequence[Clip],
     open_frames: Opener,
     rules: Rules,
     scores: Mapping[int, Sequence[int]],
 ) -> RenderedSample:
+    # an image's area depends on how many stand beside it
     images = sum(clip.kind == "image" for clip in clips)
-    looks = [
+    clip_views = [
         view_clip(clip, rules.view, rules.layout, images, scores.get(number, ()))
         for number, clip in enumerate(clips)
     ]
+    # layouts are cached by what they depend on: most clips of a source share theirs
     layouts = [
-        _laid_out(_without_times(look, rules.layout), clip.kind, rules.layout, rules.codec, images)
-        for look, clip in zip(looks, clips, strict=True)
+        _laid_out(
+            _without_times(clip_view, rules.layout), clip.kind, rules.layout, rules.codec, images
+        )
+        for clip_view, clip in zip(clip_views, clips, strict=True)
     ]
     used = [frames_used(slots) for slots in layouts]
     return RenderedSample(
         key=key,
-        text=text(layouts),
+        text=render_text(layouts),
         layouts=layouts,
-        frames=[open_frames(i, look, used[i]) for i, look in enumerate(looks)],
-        seconds=[seconds_of(look, slots) for look, slots in zip(looks, layouts, strict=True)],
+        frames=[open_frames(i, clip_view, used[i]) for i, clip_view in enumerate(clip_views)],
+        seconds=[
+            seconds_of(clip_view, slots)
+            for clip_view, slots in zip(clip_views, layouts, strict=True)
+        ],
     )
 
 
-def _without_times(look: ClipView, layout: LayoutConfig) -> ClipView:
-    """The look, but for what its layout does not depend on: clips of one size share that."""
-    count = len(look.frames)
+def _without_times(clip_view: ClipView, layout: LayoutConfig) -> ClipView:
+    """The view, but for what its layout does not depend on: clips of one size share that."""
+    count = len(clip_view.frames)
+    # stamps spell the times, so that these layouts depend on them
     if layout.timestamps in ("sentence", "per_frame_text"):
-        return replace(look, frames=tuple(range(count)), picture=(0, 0))
+        return replace(clip_view, frames=tuple(range(count)), picture=(0, 0))
     return replace(
-        look, frames=tuple(range(count)), pts=(0,) * count, time_base=(1, 1), picture=(0, 0)
+        clip_view, frames=tuple(range(count)), pts=(0,) * count, time_base=(1, 1), picture=(0, 0)
     )
 
 
 @lru_cache(maxsize=256)
 def _laid_out(
-    look: ClipView, kind: str, layout: LayoutConfig, codec: TextCodec, images: int
+    clip_view: ClipView, kind: str, layout: LayoutConfig, codec: TextCodec, images: int
 ) -> TokenPlan:
-    return plan_clip(look, kind, layout, codec.count, images)
+    return plan_clip(clip_view, kind, layout, codec.count, images)
 
 
-def seconds_of(look: ClipView, slots: TokenPlan) -> list[float]:
+def seconds_of(clip_view: ClipView, slots: TokenPlan) -> list[float]:
     """Presentation times of the frames that the layout uses."""
-    numerator, denominator = look.time_base
-    return [look.pts[frame] * numerator / denominator for frame in frames_used(slots)]
+    numerator, denominator = clip_view.time_base
+    return [clip_view.pts[frame] * numerator / denominator for frame in frames_used(slots)]

@@ -47,6 +47,7 @@ class StandIns:
         self, drawn: SampleReference, damage: DamagedData, read: Callable[[SampleReference], Read]
     ) -> Read:
         """`read` of the first stand-in that is whole; DamagedData past the limit, or if none is."""
+        # every replacement counts against the limit, also one that is damaged itself
         self._charge(damage)
         for other in self.candidates(drawn):
             try:
@@ -65,10 +66,12 @@ class StandIns:
         """
         number = self.manifest.names.index(drawn.source)
         table = self.manifest.tables[number]
+        # no larger in tokens or patches: the pack that was planned still holds
         rows = np.flatnonzero(
             (table["tokens"] <= drawn.tokens) & (table["patches"] <= drawn.patches)
         )
         salt = key_of(self.manifest.seed, drawn.source, STAND_IN_ALGO, drawn.key)
+        # ranked by a keyed hash, as draws are: the same candidates on every rank
         (hashes,) = hashed(table["key"][rows], salt, np.array([drawn.epoch]))
         for row in rows[np.argsort(hashes, kind="stable")[:ATTEMPTS]].tolist():
             record = table[row]
@@ -83,6 +86,7 @@ class StandIns:
     def _charge(self, damage: DamagedData) -> None:
         with self._lock:
             self.replaced += 1
+            # an absolute floor, so that short runs are not stopped by one bad sample
             if self.replaced > MOST + self.read * MOST_PER_SAMPLE:
                 raise DamagedData(
                     f"{self.replaced} of {self.read} samples are damaged, the last: {damage}; "

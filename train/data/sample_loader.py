@@ -55,13 +55,15 @@ class SampleLoader:
 
     def with_rows(self, drawn: Sequence[SampleReference]) -> list[Wanted]:
         """The samples of one pack, each with its part of one array; for one thread only."""
-        rows = self._rooms.empty(sum(one.patches for one in drawn))
+        # one buffer per pack: patches of its samples lie one behind the other, as the pack wants
+        # them
+        rows = self._rooms.empty(sum(reference.patches for reference in drawn))
         start = 0
-        wanted = []
-        for one in drawn:
-            wanted.append(Wanted(one, rows[start : start + one.patches]))
-            start += one.patches
-        return wanted
+        loads = []
+        for reference in drawn:
+            loads.append(Wanted(reference, rows[start : start + reference.patches]))
+            start += reference.patches
+        return loads
 
     def load(self, wanted: Iterable[Wanted], fetch: Fetch | None = None) -> list[RenderedSample]:
         """Each sample, in order; `fetch` brings verified bytes from elsewhere than the store."""
@@ -78,6 +80,7 @@ class SampleLoader:
         try:
             return self._read(fetch, rows, drawn)
         except DamagedData as error:
+            # the replacement is read past the cache: nobody fetched it ahead
             return self.stand_ins.replace(drawn, error, partial(self._read, None, rows))
 
     def _read(
@@ -87,24 +90,31 @@ class SampleLoader:
         sample = stored.sample
         frames = partial(self._frames, stored, Room(rows))
         rendered = render(drawn.key, sample.turns, sample.clips, frames, self.rules)
-        found = len(rendered.text.ids), sum(prod(shown.shape[:3]) for shown in rendered.frames)
-        if found != (drawn.tokens, drawn.patches):
+        # counted again: what was decoded must be what was planned
+        counted = len(rendered.text.ids), sum(prod(shown.shape[:3]) for shown in rendered.frames)
+        if counted != (drawn.tokens, drawn.patches):
             raise DamagedData(
-                f"sample {drawn.key} of {drawn.source!r}: {found} tokens and patches, the plan "
+                f"sample {drawn.key} of {drawn.source!r}: {counted} tokens and patches, the plan "
                 f"counted {(drawn.tokens, drawn.patches)}; its data are not those that were planned"
             )
         return replace(rendered, position=drawn.position)
 
     def _frames(
-        self, stored: Stored, room: Room, number: int, look: ClipView, used: Sequence[int]
+        self, stored: Stored, room: Room, number: int, clip_view: ClipView, used: Sequence[int]
     ) -> Frames:
         """The frames of a clip, in its rows of the pack where they suffice."""
         clip = stored.sample.clips[number]
-        key = (clip.clip_id, look.grid, look.picture, tuple(look.frames[i] for i in used))
-        out = room.take(len(used), look)
+        # what decides a clip's pixels: which frames, at which size, on which grid
+        key = (
+            clip.clip_id,
+            clip_view.grid,
+            clip_view.picture,
+            tuple(clip_view.frames[i] for i in used),
+        )
+        out = room.take(len(used), clip_view)
         kept = self._clips.get(key)
         if kept is None:
-            frames = open_jpegs(stored.frames[number], look, used, clip, out)
+            frames = open_jpegs(stored.frames[number], clip_view, used, clip, out)
             self._clips.put(key, frames)
             return frames
         if out is None:  # the pack will be joined by a copy

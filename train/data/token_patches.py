@@ -72,15 +72,19 @@ def token_patches(
 
     Frames are numbered as encoded.
     """
+    # the runs of the plan that the text mentions, in the order of mention
     slots = [layout[number] for number in np.frombuffer(numbers, np.int64)]
+    # a frame's number among those that are encoded
     place = {frame: i for i, frame in enumerate(frames_used(layout))}
     pooled = [slot for slot in slots if slot.kind not in LEARNED]
     rows = [_cells(grid, slot, config, images) for slot in pooled]
+    # the first patch of each run's frame
     starts = [place[slot.frame] * grid[0] * grid[1] for slot in pooled]
     sizes = np.concatenate([_NOTHING, *(sizes for _, sizes in rows)])
     tokens = [slot.n for slot in slots]
     # every row that shows no learned vector shows the next pooled token
     feature = _repeated([_learned(slot.kind) for slot in slots], tokens)
+    # pooled tokens are numbered in reading order, behind the learned vectors
     feature[feature < 0] = len(LEARNED) + np.arange(len(sizes))
     return TokenPatches(
         feature=feature,
@@ -101,8 +105,8 @@ def _learned(kind: str) -> int:
     return LEARNED.index(kind) if kind in LEARNED else -1
 
 
-def _repeated(values: list[int], times: list[int]) -> NDArray[np.int64]:
-    return np.repeat(np.array(values, np.int64), times)
+def _repeated(numbers: list[int], times: list[int]) -> NDArray[np.int64]:
+    return np.repeat(np.array(numbers, np.int64), times)
 
 
 def _cells(
@@ -110,6 +114,7 @@ def _cells(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The patches behind a row of pooled tokens, and how many each token pools."""
     patches, sizes = _cells_of(grid, slot.kind, slot.row, config, images)
+    # the plan counts a row's tokens without patches: both counts must agree
     if len(sizes) != slot.n:
         raise ValueError(f"a {slot.kind} row of {slot.n} tokens over {len(sizes)} pooled cells")
     return patches, sizes
@@ -120,5 +125,6 @@ def _cells_of(
     grid: tuple[int, int], kind: str, row: int, config: LayoutConfig, images: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Kept, as clips of other times have the same rows."""
+    # pooling windows of one row of tokens, by patch number within the frame
     cells = pool_cells(grid, kind, row, config, images)
     return np.concatenate(cells), np.array([len(cell) for cell in cells], np.int64)

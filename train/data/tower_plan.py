@@ -92,6 +92,7 @@ class FrameTable:
 
 def calls_for(patches: int, chunk: int) -> int:
     """Calls of the tower over so many patches, however they are cut into frames; at least one."""
+    # ceiling division
     return max(1, -(-patches // chunk))
 
 
@@ -102,10 +103,12 @@ def learned_frames(rule: TowerRule, count: int, *place: str | int) -> NDArray[np
     Of a last run that is cut short none may be drawn: each frame's chance is 1 / keep exactly.
     """
     runs = np.arange(-(-count // rule.keep))
+    # counter-based: the run's number hashed with the key (SplitMix64), no generator's state
     drawn = splitmix(np.uint64(key_of(rule.seed, "learned frames", *place)) ^ splitmix(_u64(runs)))
-    found = np.zeros(len(runs) * rule.keep, bool)
-    found[runs * rule.keep + (drawn % np.uint64(rule.keep)).astype(np.int64)] = True
-    return found[:count]
+    learned = np.zeros(len(runs) * rule.keep, bool)
+    # one frame of each run of `keep`, at a jittered place
+    learned[runs * rule.keep + (drawn % np.uint64(rule.keep)).astype(np.int64)] = True
+    return learned[:count]
 
 
 def plan_tower(frames: FrameTable, rule: TowerRule, calls: int = 1) -> TowerPlan[NDArray[Any]]:
@@ -113,17 +116,21 @@ def plan_tower(frames: FrameTable, rule: TowerRule, calls: int = 1) -> TowerPlan
     frames are drawn at all; those that find nothing to do run on no rows."""
     sizes = frames.grids.prod(axis=1)
     # shown ones first; then frames of one size, and of one grid, stand together
+    # lexsort: the last key sorts first
     height, width = frames.grids.T
     beyond = np.arange(len(sizes)) >= frames.shown
     order = np.lexsort((width, height, sizes, beyond))
-    wanted = max(calls, calls_for(int(sizes.sum()), rule.chunk))
-    made = []
+    num_calls = max(calls, calls_for(int(sizes.sum()), rule.chunk))
+    planned = []
+    # frames without a backward pass have calls of their own, run without a graph
     for learned in (True, False)[: 1 + (rule.keep > 1)]:
-        mine = order[frames.learned[order] == learned]
-        call_of = _before(sizes[mine]) // rule.chunk
-        parts = np.split(mine, np.searchsorted(call_of, np.arange(1, wanted)))
-        made += [_call(part, frames, sizes, rule, learned) for part in parts]
-    return TowerPlan(tuple(made), frame_groups(frames.grids[: frames.shown]))
+        frame_numbers = order[frames.learned[order] == learned]
+        # by the patches before it: a frame belongs to the call in which it begins
+        call_of = _before(sizes[frame_numbers]) // rule.chunk
+        # searchsorted cuts where the call's number grows; calls without frames stay empty
+        parts = np.split(frame_numbers, np.searchsorted(call_of, np.arange(1, num_calls)))
+        planned += [_call(part, frames, sizes, rule, learned) for part in parts]
+    return TowerPlan(tuple(planned), frame_groups(frames.grids[: frames.shown]))
 
 
 def plan_all(grids: NDArray[np.int64], beyond: NDArray[np.int64]) -> TowerPlan[NDArray[Any]]:
@@ -145,6 +152,7 @@ def frame_groups(grids: NDArray[np.int64]) -> FrameGroups[NDArray[Any]]:
 
 def groups_of(grids: NDArray[np.int64]) -> tuple[Group, ...]:
     """Runs of equal grids [N, 2]."""
+    # run-length encoding of the grids
     changes = np.flatnonzero((grids[1:] != grids[:-1]).any(axis=1)) + 1
     parts = [part for part in np.split(grids, changes) if len(part)]
     return tuple(Group(len(part), int(part[0, 0]), int(part[0, 1])) for part in parts)
@@ -152,6 +160,7 @@ def groups_of(grids: NDArray[np.int64]) -> tuple[Group, ...]:
 
 def runs(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     """start, start + 1, ... of each run, one after the other."""
+    # the standard trick: repeat each run's offset, add one global counter
     return np.repeat(starts - _before(lengths), lengths) + np.arange(lengths.sum())
 
 
@@ -164,6 +173,7 @@ def _call(
 ) -> TowerCall[NDArray[Any]]:
     shown = members[members < frames.shown]
     beyond = members[members >= frames.shown]
+    # rows among the shown patches and rows among those beyond count from 0 each
     starts = np.concatenate([_before(sizes[: frames.shown]), _before(sizes[frames.shown :])])
     scale = None
     if learned and rule.keep > 1:
@@ -184,5 +194,5 @@ def _before(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(sizes) - sizes
 
 
-def _u64(values: NDArray[np.int64]) -> NDArray[np.uint64]:
-    return values.astype(np.uint64)
+def _u64(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    return numbers.astype(np.uint64)

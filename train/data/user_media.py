@@ -60,6 +60,7 @@ class UserMedium:
 def see(medium: UserMedium, profile: Profile) -> Seen:
     """The medium as the pool would hold it; UserError says by its name what is wrong with it."""
     value, name = medium.value, medium.name
+    # a place, or a picture's bytes
     if isinstance(value, str | Path) or (medium.kind == "image" and isinstance(value, bytes)):
         if medium.times is not None:
             raise UserError(
@@ -78,18 +79,19 @@ def see(medium: UserMedium, profile: Profile) -> Seen:
     return see_frames(frames, list(medium.times), profile, name)
 
 
-def times_of(metadata: Any, frames: int, name: str) -> list[float]:
+def times_of(metadata: Any, num_frames: int, name: str) -> list[float]:
     """Seconds of so many frames by transformers' VideoMetadata, or a dictionary of its fields.
 
     UserError without `fps`, or where its `frames_indices` are of another number of frames.
     """
     value = dict(metadata) if isinstance(metadata, Mapping) else {}
     fps, indices = value.get("fps"), value.get("frames_indices")
-    shown = list(range(frames)) if indices is None else [int(index) for index in indices]
-    if not fps or len(shown) != frames:
+    # without indices the frames are consecutive
+    shown = list(range(num_frames)) if indices is None else [int(index) for index in indices]
+    if not fps or len(shown) != num_frames:
         raise UserError(
-            f"{name}: video_metadata with fps {fps!r} and {len(shown)} frames_indices for {frames} "
-            "frames; give the fps, and one index for each frame"
+            f"{name}: video_metadata with fps {fps!r} and {len(shown)} frames_indices for "
+            f"{num_frames} frames; give the fps, and one index for each frame"
         )
     return [index / fps for index in shown]
 
@@ -103,9 +105,11 @@ def _see_place(place: str | Path | bytes, kind: str, name: str, profile: Profile
         except binascii.Error as error:
             raise UserError(f"{name}: no base64 ({error}); give a data: URI, or a path") from error
     if data is None:
+        # fetched under the address guard of the pipeline, into its cache
         address = str(place)
         path = local(address).path if "://" in address else Path(address).absolute()
         return see_files([(path, kind, name)], profile)[0]
+    # a file of their own: bytes of a user pass the same door as a dataset's
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
@@ -116,7 +120,7 @@ def _frames(value: Any, name: str, profile: Profile) -> NDArray[np.uint8]:
     """Frames uint8 [N, H, W, 3] of a list of pictures or places, or of one array of them."""
     if not isinstance(value, list | tuple):
         return _array(value, name, 4)
-    frames = [_picture(one, f"{name}, frame {i}", profile) for i, one in enumerate(value)]
+    frames = [_picture(item, f"{name}, frame {i}", profile) for i, item in enumerate(value)]
     if len({frame.shape for frame in frames}) > 1:
         raise UserError(f"{name}: frames of several sizes; give all in one size")
     return np.stack(frames) if frames else np.zeros((0, 1, 1, 3), np.uint8)
@@ -134,6 +138,7 @@ def _picture(value: Any, name: str, profile: Profile) -> NDArray[np.uint8]:
 def _array(value: Any, name: str, axes: int = 3) -> NDArray[np.uint8]:
     """An array or tensor of pixels, channels first or last -> uint8, channels last."""
     array = np.asarray(value.cpu() if hasattr(value, "cpu") else value)
+    # channels first, as torch has pictures
     if array.ndim == axes and array.shape[-1] != 3 and array.shape[axes - 3] == 3:
         array = np.moveaxis(array, axes - 3, -1)
     if array.dtype != np.uint8 or array.ndim != axes or array.shape[-1] != 3:
@@ -148,30 +153,32 @@ def _array(value: Any, name: str, axes: int = 3) -> NDArray[np.uint8]:
 def see_files(files: Sequence[tuple[Path, str, str]], profile: Profile) -> list[Seen]:
     """(path, "image" or "video", name) of each file, decoded together; UserError names the first
     that pipeline.media refuses."""
-    every = see_each([(path, kind, None, name) for path, kind, name in files], profile)
-    for (_, _, name), seen in zip(files, every, strict=True):
+    outcomes = see_each([(path, kind, None, name) for path, kind, name in files], profile)
+    for (_, _, name), seen in zip(files, outcomes, strict=True):
         if isinstance(seen, MediaRefusal):
             raise UserError(f"{name}: {seen.code}: {seen.detail}; give another file")
-    return [seen for seen in every if isinstance(seen, Seen)]
+    return [seen for seen in outcomes if isinstance(seen, Seen)]
 
 
 def see_each(
-    media: Sequence[tuple[Path | Stills, str, Span, str]], profile: Profile
+    items: Sequence[tuple[Path | Stills, str, Span, str]], profile: Profile
 ) -> list[Seen | MediaRefusal]:
     """(place, "image" or "video", span, name) of each medium, decoded or refused.
 
     A span is [start, end) of a video in microseconds; `Stills` are pictures that make up a video.
     """
-    every = decode_all([(place, kind, span) for place, kind, span, _ in media], profile)
+    # one call: several files share the sandbox's child processes
+    decoded = decode_all([(place, kind, span) for place, kind, span, _ in items], profile)
     return [
-        found
-        if isinstance(found, MediaRefusal)
-        else _seen(found, short_hash([kind, name, str(place), list(span or ())]))
-        for found, (place, kind, span, name) in zip(every, media, strict=True)
+        outcome
+        if isinstance(outcome, MediaRefusal)
+        else _seen(outcome, short_hash([kind, name, str(place), list(span or ())]))
+        for outcome, (place, kind, span, name) in zip(decoded, items, strict=True)
     ]
 
 
 def see_image(image: Image.Image, profile: Profile, name: str) -> Seen:
+    # PNG: lossless, so that its only lossy step is the pool's own JPEG
     """A picture in memory, by way of a lossless file: it is opened as every other."""
     with tempfile.NamedTemporaryFile(suffix=".png") as file:
         image.save(file, "PNG")
@@ -191,10 +198,12 @@ def see_frames(
             f"{name}: {len(frames)} frames and {len(seconds)} times; give at least one frame and "
             "one time for each"
         )
+    # relative to the first frame, as the decoder's times are
     pts = tuple(round((time - seconds[0]) * MICROSECONDS) for time in seconds)
     if any(b <= a for a, b in itertools.pairwise(pts)):
         raise UserError(f"{name}: times do not ascend; sort the frames by time")
     height, width = frames.shape[1:3]
+    # stored as the pool stores videos: at most the profile's area
     stored = stored_size(width, height, profile.video_area)
     jpegs = tuple(_jpeg(frame, stored, profile.jpeg_quality) for frame in frames)
     decoded = Decoded(
@@ -223,6 +232,7 @@ def _jpeg(frame: NDArray[np.uint8], stored: tuple[int, int], quality: int) -> by
 
 
 def _seen(decoded: Decoded, clip_id: str) -> Seen:
+    # fields that a stored clip and a decoded medium have in common
     shared = set(Clip.__slots__) & set(Decoded.__slots__)
     values: dict[str, Any] = {name: getattr(decoded, name) for name in shared}
     clip = Clip(

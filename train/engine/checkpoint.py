@@ -20,10 +20,10 @@ from shards.envelope import Envelope
 from shards.errors import DamagedData, UserError
 from shards.ids import sha256_file, sha256_hex
 from shards.store import Store
-from train.config import Keep
 from train.data.data_state import DataState
 from train.guard import GuardState
 from train.json_files import fsync
+from train.run_keys import Keep
 
 COMMITTED = "COMMITTED.json"
 MODEL = "model"
@@ -43,7 +43,8 @@ class Checkpoint:
     `data` is the stream's state and `guard` the guard's; `config` is what decides
     (`train.run_folder.settings.deciding`); `bases` says what each part was started from, and
     `frozen` source and digest of those that are not trained, which are in no file here. `branch` is
-    the checkpoint of another run that this one went on from, or "".
+    the checkpoint of another run that this one went on from, or ""; `held_out` is the held-out loss
+    by `float.hex`, or "".
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class Checkpoint:
     bases: dict[str, str]
     frozen: dict[str, dict[str, str]]
     branch: str
+    held_out: str
     guard: GuardState
     data: DataState
     files: dict[str, str]
@@ -144,8 +146,16 @@ def sweep(root: Path) -> None:
 
 def prune(root: Path, keep: Keep) -> None:
     """Remove the checkpoints that `keep` does not name."""
-    for folder in _committed(root)[: -keep.last]:
-        if keep.every is None or _step(folder) % keep.every:
+    folders = _committed(root)
+    kept = set(folders[-keep.last :])
+    if keep.every is not None:
+        kept |= {folder for folder in folders if _step(folder) % keep.every == 0}
+    if keep.best is not None:
+        losses = {folder: read(folder).held_out for folder in folders}
+        judged = [folder for folder in folders if losses[folder]]
+        kept |= set(sorted(judged, key=lambda one: float.fromhex(losses[one]))[: keep.best])
+    for folder in folders:
+        if folder not in kept:
             _remove(folder)
 
 

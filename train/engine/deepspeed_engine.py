@@ -17,15 +17,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from transformers import PreTrainedModel
 
 from shards.errors import UserError
 from train.config import Config
 from train.data.collate import Pack
 from train.engine.interface import whole_shape
-from train.engine.micro_batches import named_where_memory_ends, on_device
+from train.engine.micro_batches import named_where_memory_ends, on_device, scored
 from train.engine.state_files import MOMENTS, read_state, write_state
 from train.engine.trained import check_trained, make_optimizer, prepare, trained
+from train.model.pretrained import SlowFastPreTrainedModel
 from train.ranks import join_group
 
 _BUCKET = 500_000_000  # elements: DeepSpeed's default
@@ -36,7 +36,7 @@ _NORMS = {1: "scaled_global_norm", 2: "scaled_global_norm", 3: "_get_norm_groups
 class DeepSpeedEngine:
     """Ranks started by torchrun (or one process alone); gloo on CPU, NCCL on GPUs."""
 
-    def __init__(self, config: Config, model: PreTrainedModel) -> None:
+    def __init__(self, config: Config, model: SlowFastPreTrainedModel) -> None:
         deepspeed = import_deepspeed()
         self.device = join_group()
         deepspeed.init_distributed(dist_init_required=False, auto_mpi_discovery=False)
@@ -74,6 +74,10 @@ class DeepSpeedEngine:
                 self.engine.backward(loss * (self.world_size / denominator))
             summed += loss.detach()
         return summed.item()
+
+    def score(self, pack: Pack) -> float:
+        """The summed loss, without gradients; under ZeRO-3 every rank takes part."""
+        return scored(self.engine, pack, self.device)
 
     def norm(self) -> float:
         """What DeepSpeed is about to clip by; infinite if a gradient is not finite."""

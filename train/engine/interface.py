@@ -14,9 +14,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from train.data.collate import Pack
+from train.model.pretrained import SlowFastPreTrainedModel
 
 
 class Engine(Protocol):
@@ -24,7 +24,7 @@ class Engine(Protocol):
 
     rank: int
     world_size: int
-    model: PreTrainedModel
+    model: SlowFastPreTrainedModel
 
     def totals(self, *values: float) -> list[float]:
         """The sum of each value over ranks, in double precision, the same on every rank."""
@@ -32,6 +32,10 @@ class Engine(Protocol):
 
     def backward(self, packs: Sequence[Pack], denominator: int) -> float:
         """Add the gradients of all micro-batches of a step; this rank's summed loss."""
+        ...
+
+    def score(self, pack: Pack) -> float:
+        """The summed loss of a pack on this rank, without gradients."""
         ...
 
     def norm(self) -> float:

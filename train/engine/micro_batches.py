@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from shards.errors import UserError
@@ -34,6 +35,16 @@ def on_device(
             if isinstance(leaf, torch.Tensor) and leaf.is_cuda:
                 leaf.record_stream(computing)  # not to be given away before it is done
         yield pack, inputs
+
+
+def scored(model: nn.Module, pack: Pack, device: torch.device) -> float:
+    """The summed loss of a pack, without gradients."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), named_where_memory_ends(pack):
+        loss: float = model(**pack_inputs(pack, device)).loss.item()
+    model.train(was_training)
+    return loss
 
 
 def _begin(

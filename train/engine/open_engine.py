@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 
 import torch
-from transformers import PreTrainedModel
 
 from shards.errors import UserError
 from train.config import PARTS, Config
 from train.engine.interface import Engine
 from train.engine.recompute import checkpoint_parts
 from train.engine.torch_engine import TorchEngine
+from train.model.pretrained import SlowFastPreTrainedModel
 
 
-def open_engine(config: Config, model: PreTrainedModel) -> Engine:
+def open_engine(config: Config, model: SlowFastPreTrainedModel) -> Engine:
     """The engine the config asks for; UserError if the launch does not fit it."""
     # scattered sums (index_add, index_put) otherwise add in the order their threads arrive
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

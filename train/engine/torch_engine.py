@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from train.config import Config
 from train.data.collate import Pack
-from train.engine.micro_batches import named_where_memory_ends, on_device
+from train.engine.micro_batches import named_where_memory_ends, on_device, scored
 from train.engine.state_files import MOMENTS, read_state, write_state
 from train.engine.trained import check_trained, make_optimizer, prepare, trained
+from train.model.pretrained import SlowFastPreTrainedModel
 
 
 class TorchEngine:
@@ -26,7 +26,7 @@ class TorchEngine:
 
     rank, world_size = 0, 1
 
-    def __init__(self, config: Config, model: PreTrainedModel) -> None:
+    def __init__(self, config: Config, model: SlowFastPreTrainedModel) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model
         prepare(config, model)
@@ -56,6 +56,10 @@ class TorchEngine:
                 (loss / denominator).backward()
             summed += loss.detach()
         return summed.item()
+
+    def score(self, pack: Pack) -> float:
+        """The summed loss, without gradients."""
+        return scored(self.model, pack, self.device)
 
     def norm(self) -> float:
         """The norm of all gradients before clipping."""

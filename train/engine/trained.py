@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from train.config import PARTS, Config
 from train.engine.interface import gathered, whole_shape
 from train.model.parts import part_of
+from train.model.pretrained import SlowFastPreTrainedModel
 from train.model.weight_digest import WeightDigest
 
 _MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D)
 
 
-def prepare(config: Config, model: PreTrainedModel) -> None:
+def prepare(config: Config, model: SlowFastPreTrainedModel) -> None:
     """Freeze the parts that are not trained, and cast weights to the config's precision.
 
     Buffers stay as they are: rotary frequencies in bf16 would be of no use from position 1,000 on.
@@ -45,7 +45,7 @@ def check_trained(config: Config, model: nn.Module) -> None:
 
 
 def make_optimizer(
-    config: Config, model: PreTrainedModel, tensors: Mapping[str, Tensor]
+    config: Config, model: SlowFastPreTrainedModel, tensors: Mapping[str, Tensor]
 ) -> torch.optim.AdamW:
     """AdamW over `tensors`, one for each trained parameter: at most two groups for each part.
 
@@ -64,7 +64,7 @@ def make_optimizer(
     return torch.optim.AdamW(groups, betas=config.optimizer.betas, fused=True)
 
 
-def decays(model: PreTrainedModel, name: str) -> bool:
+def decays(model: SlowFastPreTrainedModel, name: str) -> bool:
     """Whether weight decay applies: to matrices of products and to the table of word vectors.
 
     Norms, biases, learned vectors, position tables and queries never decay, whatever their shape.

@@ -63,6 +63,7 @@ class Answerer:
     def __init__(self, folder: Path, relevance: Path | None = None) -> None:
         saved = load_saved(folder)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # no dropout: greedy answers are then a function of the weights and the question
         self.model: SlowFastForConditionalGeneration = saved.model.eval().to(device)
         self.rules: Rules = saved.rules
         self.relevance = None if relevance is None else Relevance(relevance)
@@ -79,6 +80,7 @@ class Answerer:
         """What replies depend on besides the questions: weights, frames shown, precision."""
         weights = sorted(self.folder.glob("*.safetensors"))
         return {
+            # by content: a folder that was moved is the same model
             "model": short_hash([sha256_file(path) for path in weights]),
             "manifest_id": self.manifest_id,
             "frames": asdict(self.rules.view),
@@ -87,6 +89,7 @@ class Answerer:
 
     def see(self, media: Sequence[Medium]) -> dict[Medium, Seen]:
         """Each medium decoded once; UserError names one that is refused."""
+        # many questions share a video: it is decoded once
         distinct = list(dict.fromkeys(media))
         starts = range(0, len(distinct), DECODE_GROUP)
         groups = [distinct[start : start + DECODE_GROUP] for start in starts]
@@ -94,7 +97,7 @@ class Answerer:
             seen = threads.map(partial(see_group, profile=self.profile), groups)
             return dict(zip(distinct, itertools.chain.from_iterable(seen), strict=True))
 
-    def look(self, seen: Seen, question: str) -> ClipView:
+    def clip_view(self, seen: Seen, question: str) -> ClipView:
         """What the model is shown of a medium for this question: frames, times, size."""
         scores = self.scores(seen, question)
         return view_clip(seen.clip, self.rules.view, self.rules.layout, scores=scores)
@@ -105,30 +108,34 @@ class Answerer:
             return ()
         return self.relevance(seen.jpegs, question)
 
-    def answer(self, asked: Sequence[Asked], pathways: str, max_new_tokens: int = 16) -> list[Said]:
+    def answer(
+        self, questions: Sequence[Asked], pathways: str, max_new_tokens: int = 16
+    ) -> list[Said]:
         """Greedy answers, in order; `pathways` says which visual blocks the model is given."""
+        # pathways are masked in the layout: the same weights, with fewer tokens
         rules = replace(self.rules, layout=replace(self.rules.layout, pathways=pathways))
-        samples = (self._rendered(one, rules) for one in asked)
+        samples = (self._rendered(each_question, rules) for each_question in questions)
         answers: list[Said] = []
         for batch in batches(samples):
             answers += self._answer_batch(batch, rules, max_new_tokens)
         return answers
 
-    def _rendered(self, asked: Asked, rules: Rules) -> RenderedSample:
-        turn, seen = placed(asked)
+    def _rendered(self, question: Asked, rules: Rules) -> RenderedSample:
+        turn, seen = placed(question)
         return render(
             "",
             [turn],
-            [one.clip for one in seen],
+            [medium.clip for medium in seen],
             partial(self._frames, seen),
             rules,
             answer=True,
-            scores={i: self.scores(one, asked.text) for i, one in enumerate(seen)},
+            scores={i: self.scores(medium, question.text) for i, medium in enumerate(seen)},
         )
 
     def _answer_batch(
         self, samples: Sequence[RenderedSample], rules: Rules, max_new_tokens: int
     ) -> list[Said]:
+        # the turn's end mark ends a reply; rows that ended are padded with it
         end = rules.codec.token_id(IM_END)
         ids = self.model.answer(
             build_pack(samples, rules.layout),
@@ -143,18 +150,23 @@ class Answerer:
         ]
 
     def _frames(
-        self, seen: Sequence[Seen], number: int, look: ClipView, used: Sequence[int]
+        self, seen: Sequence[Seen], number: int, clip_view: ClipView, used: Sequence[int]
     ) -> Frames:
         clip, jpegs = seen[number].clip, seen[number].jpegs
-        key = (clip.clip_id, look.grid, look.picture, tuple(look.frames[i] for i in used))
+        key = (
+            clip.clip_id,
+            clip_view.grid,
+            clip_view.picture,
+            tuple(clip_view.frames[i] for i in used),
+        )
         frames = self.cache.get(key)
         if frames is None:
-            frames = open_jpegs(jpegs, look, used, clip)
+            frames = open_jpegs(jpegs, clip_view, used, clip)
             self.cache.put(key, frames)
         return frames
 
 
-def placed(asked: Asked) -> tuple[Turn, tuple[Seen, ...]]:
+def placed(question: Asked) -> tuple[Turn, tuple[Seen, ...]]:
     """The user's turn, and its media in the order in which the turn shows them.
 
     A medium whose mark `<image N>` stands in the text is shown there, where it is first named; the
@@ -162,17 +174,20 @@ def placed(asked: Asked) -> tuple[Turn, tuple[Seen, ...]]:
     """
     marks: dict[int, int] = {}
     text = ""
-    for part in re.split(r"(<image \d>)", asked.text):
+    # split keeps the marks: texts and marks alternate
+    for part in re.split(r"(<image \d>)", question.text):
+        # a mark is shown where it stands first; further ones are read as text
         mark = _MARK.fullmatch(part)
         number = int(mark[1]) - 1 if mark else -1
-        if 0 <= number < len(asked.seen) and number not in marks:
+        if 0 <= number < len(question.seen) and number not in marks:
             marks[number] = len(text)
         else:
             text += part
-    before = [number for number in range(len(asked.seen)) if number not in marks]
+    # media that no mark names stand before the text
+    before = [number for number in range(len(question.seen)) if number not in marks]
     order = [*before, *marks]
     places = tuple((i, marks.get(number, 0)) for i, number in enumerate(order))
-    seen = tuple(asked.seen[number] for number in order)
+    seen = tuple(question.seen[number] for number in order)
     return Turn(role="user", text=text, media=places), seen
 
 
@@ -185,7 +200,9 @@ def batches(samples: Iterator[RenderedSample]) -> Iterator[list[RenderedSample]]
     longest = patches = 0
     for sample in samples:
         length = len(sample.text.ids)
+        # patches of all frames of all clips: what the tower will run over
         more = sum(clip.shape[0] * clip.shape[1] * clip.shape[2] for clip in sample.frames)
+        # padding counts: every row is as long as the longest
         full = len(batch) == BATCH or patches + more > BATCH_PATCHES
         if batch and (full or max(longest, length) * (len(batch) + 1) > BATCH_TOKENS):
             yield batch

@@ -31,6 +31,7 @@ def normalise_answer(text: str) -> str:
     Numbers keep signs, points and colons, and a word that is nothing but marks stays as it is, so
     that nothing becomes equal by becoming empty.
     """
+    # compatibility forms first: full-width letters and ligatures become plain ones
     words = unicodedata.normalize("NFKC", text).casefold().split()
     return " ".join(_bare_word(word) for word in words)
 
@@ -38,6 +39,7 @@ def normalise_answer(text: str) -> str:
 def _bare_word(word: str) -> str:
     right = word.rstrip(_MARKS)
     left = right.lstrip(_MARKS)
+    # ".5" is a number whose point is no mark
     point = right[: len(right) - len(left)].endswith(".") and left[:1].isdigit()
     return f".{left}" if point else left or word
 
@@ -49,6 +51,8 @@ def read_letter(reply: str, options: Sequence[str]) -> str:
     or as the one capital that stands alone. Else by its text.
     """
     letters = ascii_uppercase[: len(options)]
+    # from the surest sign to the least: a lone letter, a letter in front, a letter that is
+    # announced
     if (lone := _LONE.fullmatch(reply)) and lone[1].upper() in letters:
         return lone[1].upper()
     if (first := _FIRST.match(reply)) and first[1] in letters:
@@ -56,12 +60,15 @@ def read_letter(reply: str, options: Sequence[str]) -> str:
     for pattern in (_SAID, _BRACKETED):
         named = [letter for letter in pattern.findall(reply) if letter in letters]
         if named:
+            # the last announcement counts: replies think aloud before they answer
             return named[-1] if len(set(named)) == 1 or pattern is _SAID else ""
+    # no letter: an option whose text is the reply
     said = normalise_answer(reply)
     same = [letter for letter, text in zip(letters, options, strict=True)
             if normalise_answer(text) == said]  # fmt: skip
     if len(same) == 1:
         return same[0]
+    # one capital that stands alone, and no article
     bare = {letter for letter in _BARE.findall(reply) if letter in letters}
     return bare.pop() if len(bare) == 1 else ""
 
@@ -74,13 +81,14 @@ def exact(reply: str, item: BenchmarkItem) -> float:
 
 def yes_or_no(reply: str, item: BenchmarkItem) -> float:
     """TempCompass: the word that the reply begins with, or exact match where it is neither."""
-    said = normalise_answer(reply).split()[:1]
-    word = [each for each in said if each in ("yes", "no")]
+    first_word = normalise_answer(reply).split()[:1]
+    word = [candidate for candidate in first_word if candidate in ("yes", "no")]
     return exact(word[0] if word else reply, item)
 
 
 def contains(reply: str, item: BenchmarkItem) -> float:
     """OCRBench: any answer stands in the reply, in lower case; formulas without white space."""
+    # formulas of HME100k differ in spaces only
     formula = item.groups.get("dataset") == ("HME100k",)
     clean = _without_spaces if formula else _on_one_line
     return float(any(clean(answer) in clean(reply) for answer in item.answers))
@@ -109,6 +117,7 @@ def vqa(reply: str, item: BenchmarkItem) -> float:
     Texts are compared without articles and marks, number words as digits, and apostrophes left
     out where the published rule puts missing ones in.
     """
+    # leave-one-out, as the authors score: each person's answer is judged by the other nine
     said = _vqa_text(reply)
     others = [_vqa_text(answer) for answer in item.answers]
     agreeing = [sum(text == said for text in others) - (own == said) for own in others]
@@ -116,6 +125,7 @@ def vqa(reply: str, item: BenchmarkItem) -> float:
 
 
 def _vqa_text(text: str) -> str:
+    # points and commas within numbers stay
     clean = re.sub(r"(?<!\d)\.|\.(?!\d)", "", text.lower().replace("\n", " ").strip())
     clean = _VQA_MARKS.sub("" if re.search(r"\d,\d", clean) else " ", clean).replace("'", "")
     words = [_DIGITS.get(word, word) for word in clean.split()]
@@ -129,6 +139,7 @@ def number(reply: str, item: BenchmarkItem) -> float:
     said = numbers_in(reply)
     if not said:
         return 0.0
+    # rounded as precisely as the answer is published
     places = 0 if item.number == "integer" else item.precision
     return float(any(round(said[-1], places) == value
                      for answer in item.answers for value in numbers_in(answer)))  # fmt: skip
@@ -136,8 +147,9 @@ def number(reply: str, item: BenchmarkItem) -> float:
 
 def numbers_in(text: str) -> list[float]:
     """Every number of a text, with its sign; thousands may be parted by commas."""
-    found = [match[0] for match in _NUMBER.finditer(text)]
-    return [float(each.replace(",", "")) for each in found if each.strip("+-eE.")]
+    numbers = [match[0] for match in _NUMBER.finditer(text)]
+    # signs and exponents without digits are no numbers
+    return [float(number.replace(",", "")) for number in numbers if number.strip("+-eE.")]
 
 
 def mmmu(reply: str, item: BenchmarkItem) -> float:
@@ -147,6 +159,7 @@ def mmmu(reply: str, item: BenchmarkItem) -> float:
     for answer in item.answers:
         wanted = numbers_in(answer)
         is_number = len(wanted) == 1 and _NUMBER.fullmatch(answer.strip())
+        # whole words only: "no" is not in "snow"
         words = re.compile(rf"(?<!\w){re.escape(normalise_answer(answer))}(?!\w)")
         if (wanted[0] in values) if is_number else words.search(said):
             return 1.0
@@ -164,8 +177,8 @@ RULES: Mapping[str, Callable[[str, BenchmarkItem], float]] = {
 """How a reply of free text is compared with the published answers."""
 
 
-def credit(reply: str, item: BenchmarkItem, rule: str) -> float:
+def credit(reply: str, item: BenchmarkItem, rule_name: str) -> float:
     """0 to 1 for a reply: of a choice by its letter, of free text by the rule."""
     if item.options:
         return float(read_letter(reply, item.options) in item.answers)
-    return RULES[rule](reply, item)
+    return RULES[rule_name](reply, item)

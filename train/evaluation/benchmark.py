@@ -59,6 +59,7 @@ def run_benchmark(
 ) -> dict[str, Any]:
     """Ask what the file does not hold yet; the scores of all."""
     rules = prompts(copy.benchmark.name)
+    # what makes predictions comparable: questions, prompts, model, precision
     head = {
         "schema": SCHEMA,
         "benchmark": copy.benchmark.name,
@@ -69,13 +70,15 @@ def run_benchmark(
         "subtitles": subtitles,
         **answerer.identity,
     }
+    # the file is the state: ids that it holds are not asked again
     done = begin(file, head)
     with file.open("a", encoding="utf-8") as lines:
         for window in windows(item for item in copy.items() if item_id(item) not in done):
-            for made in _asked(answerer, copy, window, pathways, rules, subtitles=subtitles):
-                done[made.id] = made
-                lines.write(json.dumps(asdict(made), ensure_ascii=False) + "\n")
+            for prediction in _asked(answerer, copy, window, pathways, rules, subtitles=subtitles):
+                done[prediction.id] = prediction
+                lines.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
             lines.flush()
+            # on disk before the next videos are opened
             os.fsync(lines.fileno())
     return {**head, **scores(list(done.values()), rules)}
 
@@ -91,17 +94,20 @@ def begin(file: Path, head: dict[str, Any]) -> dict[str, Prediction]:
     A line that a kill cut short is cut off. UserError where the file is another run's.
     """
     text = file.read_bytes() if file.exists() else b""
+    # up to the last whole line
     whole = text[: text.rfind(b"\n") + 1].decode("utf-8")
     rows = [json.loads(line) for line in whole.splitlines()]
     if rows and rows[0] != head:
-        other = [key for key in head if rows[0].get(key) != head[key]]
+        differing = [key for key in head if rows[0].get(key) != head[key]]
         raise UserError(
-            f"{file}: predictions of another run ({other[0]}: {rows[0].get(other[0])!r}, now "
-            f"{head[other[0]]!r}); give another --out, or remove it"
+            f"{file}: predictions of another run ({differing[0]}: "
+            f"{rows[0].get(differing[0])!r}, now {head[differing[0]]!r}); give "
+            "another --out, or remove it"
         )
     kept = whole if rows else json.dumps(head) + "\n"
     temporary = file.with_name(f".{file.name}.tmp")
     file.parent.mkdir(parents=True, exist_ok=True)
+    # rewritten as a whole, then renamed: never half a head
     temporary.write_text(kept, encoding="utf-8")
     temporary.replace(file)
     return {row["id"]: Prediction(**row) for row in rows[1:]}
@@ -115,6 +121,7 @@ def windows(
     media: set[MediaRef] = set()
     for item in items:
         more = set() if isinstance(item, RowRefusal) else set(item.media)
+        # a bound on decoded frames in memory, not on questions
         if window and len(media | more) > VIDEOS_AT_A_TIME:
             yield window
             window = []
@@ -135,40 +142,46 @@ def _asked(
     subtitles: bool,
 ) -> list[Prediction]:
     """A prediction for each of these items."""
-    wanted = [ref for item in items if isinstance(item, BenchmarkItem) for ref in item.media]
-    shown = see_references(answerer, copy, wanted) if pathways != "none" else {}
-    made: dict[str, Prediction] = {}
-    asked: list[tuple[BenchmarkItem, Asked]] = []
+    # media of the window, each decoded once for all of its questions
+    references = [ref for item in items if isinstance(item, BenchmarkItem) for ref in item.media]
+    shown = see_references(answerer, copy, references) if pathways != "none" else {}
+    predictions: dict[str, Prediction] = {}
+    questions: list[tuple[BenchmarkItem, Asked]] = []
     for item in items:
         if isinstance(item, RowRefusal):
-            made[item.record] = _unread(item)
+            predictions[item.record] = _unread(item)
             continue
         seen = [shown[ref] for ref in item.media] if pathways != "none" else []
-        missing = [each for each in seen if not isinstance(each, Watched)]
+        missing = [question for question in seen if not isinstance(question, Watched)]
         if missing:
-            made[item.id] = _about(item, missing=missing[0].reason)
+            predictions[item.id] = _about(item, missing=missing[0].reason)
             continue
-        watched = tuple(each.seen for each in seen if isinstance(each, Watched))
+        watched = tuple(question.seen for question in seen if isinstance(question, Watched))
         words = ""
         if subtitles and watched:
-            times = [float(at) for at in answerer.look(watched[0], item.question).seconds]
+            # subtitles are cut to what is on screen while the shown frames are
+            times = [float(at) for at in answerer.clip_view(watched[0], item.question).seconds]
             words = on_screen(copy.subtitles(item), times)
-        asked.append((item, Asked(text=prompt(item, rules, words), seen=watched)))
-    replies = answerer.answer([each for _, each in asked], pathways, rules.max_new_tokens)
-    for (item, each), said in zip(asked, replies, strict=True):
-        judged = _judged(item, each.text, said, rules)
-        made[item.id] = replace(judged, subtitled=each.text != prompt(item, rules))
-    return [made[item_id(item)] for item in items]
+        questions.append((item, Asked(text=prompt(item, rules, words), seen=watched)))
+    # one call: questions are batched by their lengths
+    replies = answerer.answer(
+        [question for _, question in questions], pathways, rules.max_new_tokens
+    )
+    for (item, question), reply in zip(questions, replies, strict=True):
+        judged = _judged(item, question.text, reply, rules)
+        predictions[item.id] = replace(judged, subtitled=question.text != prompt(item, rules))
+    return [predictions[item_id(item)] for item in items]
 
 
-def _judged(item: BenchmarkItem, asked: str, said: Said, rules: Prompts) -> Prediction:
+def _judged(item: BenchmarkItem, prompt_text: str, said: Said, rules: Prompts) -> Prediction:
     task = item.groups.get("task", ("",))[0]
+    # sets without public answers are answered, for a submission or a judge
     scored = bool(item.answers) and task not in rules.unscored
     reply = said.text
     read = read_letter(reply, item.options) if item.options else normalise_answer(reply)
     return _about(
         item,
-        prompt=asked,
+        prompt=prompt_text,
         reply=reply,
         read=read,
         cut=said.cut,
@@ -201,53 +214,66 @@ def _unread(refused: RowRefusal) -> Prediction:
 # Scores ------------------------------------------------------------------------
 
 
-def scores(made: Sequence[Prediction], rules: Prompts) -> dict[str, Any]:
+def scores(predictions: Sequence[Prediction], rules: Prompts) -> dict[str, Any]:
     """The score as the authors define it, tables by axis, and what is not in it."""
-    scored = [one for one in made if one.credit is not None]
-    missing = Counter(one.missing.partition(":")[0] for one in made if one.missing)
-    choices = [one for one in scored if one.options]
+    scored = [prediction for prediction in predictions if prediction.credit is not None]
+    missing = Counter(
+        prediction.missing.partition(":")[0] for prediction in predictions if prediction.missing
+    )
+    choices = [prediction for prediction in scored if prediction.options]
     return {
         "complete": not missing,
-        "questions": len(made),
+        "questions": len(predictions),
         "scored": len(scored),
         "missing": dict(missing),
-        "missing_examples": [asdict(one) for one in made if one.missing][:3],
-        "without_public_answer": sum(not one.missing and one.credit is None for one in made),
-        "unread_choices": sum(not one.read for one in choices),
-        "with_subtitles": sum(one.subtitled for one in made),
-        "cut": sum(one.cut for one in scored),
+        "missing_examples": [
+            asdict(prediction) for prediction in predictions if prediction.missing
+        ][:3],
+        "without_public_answer": sum(
+            not prediction.missing and prediction.credit is None for prediction in predictions
+        ),
+        "unread_choices": sum(not prediction.read for prediction in choices),
+        "with_subtitles": sum(prediction.subtitled for prediction in predictions),
+        "cut": sum(prediction.cut for prediction in scored),
         "score": _row(scored, rules.mean_of),
         "majority": _majority(scored),
         "tables": {axis: _by(scored, axis) for axis in rules.tables},
     }
 
 
-def _row(made: Sequence[Prediction], mean_of: str = "") -> dict[str, Any]:
-    groups = [one.groups.get(mean_of, [""])[0] for one in made] if mean_of else None
-    found: Estimate = estimate(
-        [one.credit or 0.0 for one in made], [one.video for one in made], groups
+def _row(predictions: Sequence[Prediction], mean_of: str = "") -> dict[str, Any]:
+    # the mean over an axis's values, where the authors average so
+    groups = (
+        [prediction.groups.get(mean_of, [""])[0] for prediction in predictions] if mean_of else None
     )
-    error = found.error if found.clusters > 1 else None
-    return {"mean": found.mean, "error": error, "count": found.count, "videos": found.clusters}
+    mean: Estimate = estimate(
+        [prediction.credit or 0.0 for prediction in predictions],
+        [prediction.video for prediction in predictions],
+        groups,
+    )
+    error = mean.error if mean.clusters > 1 else None
+    return {"mean": mean.mean, "error": error, "count": mean.count, "videos": mean.clusters}
 
 
-def _by(made: Sequence[Prediction], axis: str) -> dict[str, dict[str, Any]]:
+def _by(predictions: Sequence[Prediction], axis: str) -> dict[str, dict[str, Any]]:
     """A row for each value of an axis; a question of several values counts in each."""
     rows: dict[str, list[Prediction]] = defaultdict(list)
-    for one in made:
-        for value in one.groups.get(axis, []):
-            rows[value].append(one)
+    for prediction in predictions:
+        for value in prediction.groups.get(axis, []):
+            rows[value].append(prediction)
     return {value: _row(rows[value]) for value in sorted(rows)}
 
 
-def _majority(made: Sequence[Prediction]) -> dict[str, Any]:
+def _majority(predictions: Sequence[Prediction]) -> dict[str, Any]:
     """The most frequent answer of the scored questions, and how often it is right: a floor."""
     known = Counter(
-        answer if one.options else normalise_answer(answer)
-        for one in made
-        for answer in set(one.answers)
+        answer if prediction.options else normalise_answer(answer)
+        for prediction in predictions
+        # an item with several right answers counts for each
+        for answer in set(prediction.answers)
     )
     if not known:
         return {"answer": "", "mean": 0.0}
+    # ties fall to the greatest text: the same on every machine
     answer, often = max(known.items(), key=lambda pair: (pair[1], pair[0]))
-    return {"answer": answer, "mean": often / len(made)}
+    return {"answer": answer, "mean": often / len(predictions)}

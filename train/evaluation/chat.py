@@ -25,11 +25,12 @@ def chat(model: Path, kind: str, path: Path, question: str, relevance: Path | No
     if not path.is_file():
         raise UserError(f"{path}: no such file; give --{kind} FILE")
     answerer = Answerer(model, relevance)
+    # the same path as an evaluation's: what is seen here is what is scored there
     medium = Medium(kind=kind, name=path.name, path=path.resolve())
     seen = answerer.see([medium])[medium]
-    look = answerer.look(seen, question)
-    said = answerer.answer(
+    clip_view = answerer.clip_view(seen, question)
+    reply = answerer.answer(
         [Asked(text=question, seen=(seen,))], answerer.rules.layout.pathways, 64
     )[0]
-    times = tuple(time_text(second) for second in look.seconds)
-    return Reply(answer=said.text, times=times, size=(look.width, look.height))
+    times = tuple(time_text(second) for second in clip_view.seconds)
+    return Reply(answer=reply.text, times=times, size=(clip_view.width, clip_view.height))

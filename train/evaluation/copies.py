@@ -59,7 +59,9 @@ class Copy:
 
     def find(self, ref: MediaRef) -> Path | Stills | Missing:
         """The file of a medium, in the first of the benchmark's folders that has it."""
+        # an annotation file alone: media lie beside it
         root = self.folder if self.folder.is_dir() else self.folder.parent
+        # names may have no ending: all that a reader proposed are tried
         for name in (ref.name, *ref.also):
             if problem := next(path_problems(name), None):
                 return Missing(f"{problem.code}: {problem.detail}")
@@ -67,6 +69,7 @@ class Copy:
                 place = root / folder / name
                 if ref.fps and place.is_dir():
                     pictures = [path for path in place.iterdir() if not is_junk(path.name)]
+                    # frames of a folder in the order of their numbers
                     pictures.sort(key=lambda path: number_order(path.name))
                     return Stills(files=tuple(pictures), fps=ref.fps)
                 if place.is_file() and not ref.fps:
@@ -89,36 +92,38 @@ class Copy:
 
 def copies(named: Sequence[str]) -> list[Copy]:
     """`NAME=FOLDER` each; UserError names what is unknown, missing or named twice."""
-    found: list[Copy] = []
+    named_copies: list[Copy] = []
     for text in named:
         name, mark, place = text.partition("=")
         if name not in BENCHMARKS:
             raise UserError(f"--benchmark {text}: {name!r} is none of {', '.join(BENCHMARKS)}")
         if not mark or not Path(place).exists():
             raise UserError(f"--benchmark {text}: no such folder; write {name}=FOLDER of your copy")
-        if any(one.benchmark.name == name for one in found):
+        if any(copy.benchmark.name == name for copy in named_copies):
             raise UserError(f"--benchmark {text}: {name} is named twice; score one copy at a time")
-        found.append(Copy(benchmark=BENCHMARKS[name], folder=Path(place)))
-        found[-1].benchmark.files(found[-1].folder)
-    return found
+        named_copies.append(Copy(benchmark=BENCHMARKS[name], folder=Path(place)))
+        named_copies[-1].benchmark.files(named_copies[-1].folder)
+    return named_copies
 
 
 def srt(text: str) -> list[tuple[float, float, str]]:
     """The cues of an SRT file without their tags; blocks that are no cue are passed over."""
     cues = []
+    # blocks are parted by blank lines; numbers and styles of cues are not needed
     for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
         if times := _SRT_TIMES.search(block):
             hours = [int(part) for part in times.groups()]
             start = _seconds(hours[:4], times[4])
             end = _seconds(hours[4:], times[8])
+            # entities and tags of players' styling
             words = html.unescape(_TAGS.sub("", block[times.end() :])).split()
             if words:
                 cues.append((start, end, " ".join(words)))
     return cues
 
 
-def _seconds(parts: Sequence[int], fraction: str) -> float:
-    hours, minutes, seconds, part = parts
+def _seconds(clock: Sequence[int], fraction: str) -> float:
+    hours, minutes, seconds, part = clock
     return hours * 3600 + minutes * 60 + seconds + part / 10 ** len(fraction)
 
 
@@ -132,6 +137,7 @@ def json_subtitles(text: str) -> list[tuple[float, float, str]]:
     for row in rows if isinstance(rows, list) else []:
         try:
             if "timestamp" in row:
+                # two spellings of one benchmark's subtitles
                 start, end = (float(at) for at in row["timestamp"])
                 words = str(row["text"])
             else:
@@ -150,5 +156,6 @@ def _clock(text: str) -> float:
 
 def on_screen(cues: Sequence[tuple[float, float, str]], seconds: Sequence[float]) -> str:
     """The words of the cues that are on screen at one of these times, a line each, once."""
+    # half-open: a cue that ends as the next begins is not shown with it
     shown = [words for start, end, words in cues if any(start <= at < end for at in seconds)]
     return "\n".join(dict.fromkeys(shown))

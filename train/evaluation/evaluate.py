@@ -43,6 +43,7 @@ def evaluate(
     questions = {name: read_tasks(path) for name, path in named_tasks(tasks).items()}
     answerer = Answerer(model, relevance)
     trained = answerer.rules.layout.pathways
+    # without a choice those that it was trained with
     wanted = list(dict.fromkeys(pathways)) or [trained]
     result: dict[str, Any] = {
         "model": str(model),
@@ -73,6 +74,7 @@ def evaluate(
 
 def named_tasks(paths: Sequence[Path]) -> dict[str, Path]:
     """Task files by folder and name, or by their whole path where two share these."""
+    # short names, unless two files share one
     short = Counter(f"{path.parent.name}/{path.stem}" for path in paths)
     names = [f"{path.parent.name}/{path.stem}" for path in paths]
     return {
@@ -85,34 +87,54 @@ def _on_tasks(
     answerer: Answerer, questions: Mapping[str, Sequence[Question]], pathways: Sequence[str]
 ) -> dict[str, Any]:
     """Scores of task files by pathways; what nobody is shown is not opened."""
-    every = [question for asked in questions.values() for question in asked]
+    all_questions = [
+        question for shown_questions in questions.values() for question in shown_questions
+    ]
     sighted = set(pathways) != {"none"}
-    seen = answerer.see([q.medium for q in every if q.medium is not None and sighted])
-    asked = [Asked(text=q.text, seen=(seen[q.medium],) if q.medium in seen else ()) for q in every]
+    # pathways none: media are not even opened
+    seen = answerer.see([q.medium for q in all_questions if q.medium is not None and sighted])
+    shown_questions = [
+        Asked(text=q.text, seen=(seen[q.medium],) if q.medium in seen else ())
+        for q in all_questions
+    ]
     result = {}
     for shown in pathways:
-        replies = answerer.answer(asked, shown)
-        said = {id(q): reply.text for q, reply in zip(every, replies, strict=True)}
+        replies = answerer.answer(shown_questions, shown)
+        # by identity: two equal questions of two tasks have answers of their own
+        reply_of = {id(q): reply.text for q, reply in zip(all_questions, replies, strict=True)}
         result[shown] = {
             "masked": shown != answerer.rules.layout.pathways,
             "tasks": {
-                name: _scores(rows, [said[id(q)] for q in rows]) for name, rows in questions.items()
+                name: _scores(rows, [reply_of[id(q)] for q in rows])
+                for name, rows in questions.items()
             },
         }
     return result
 
 
 def _scores(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, Any]:
-    types, truths = [q.type for q in questions], [q.answer for q in questions]
+    types, truths = (
+        [question.type for question in questions],
+        [question.answer for question in questions],
+    )
     by_type = score_types(types, answers, truths)
-    guessed = sum(s.majority_accuracy * s.count for s in by_type.values()) / len(questions)
+    # a floor that knows the type: the most frequent answer of each type
+    guessed = sum(scored.majority_accuracy * scored.count for scored in by_type.values()) / len(
+        questions
+    )
     return {
         "all": asdict(score(answers, truths)),
         "majority_per_type": guessed,
-        "types": {name: asdict(each) for name, each in by_type.items()},
+        "types": {name: asdict(type_score) for name, type_score in by_type.items()},
         "answers": [
-            {"record": q.record, "type": q.type, "question": q.text, "truth": q.answer, "said": a}
-            for q, a in zip(questions, answers, strict=True)
+            {
+                "record": question.record,
+                "type": question.type,
+                "question": question.text,
+                "truth": question.answer,
+                "said": a,
+            }
+            for question, a in zip(questions, answers, strict=True)
         ],
     }
 
@@ -120,7 +142,9 @@ def _scores(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, 
 def tables_of(result: dict[str, Any]) -> list[Table]:
     """What people look at: the task files together, and a table for each benchmark."""
     tables = [_task_table(result["pathways"])] if result["pathways"] else []
-    return tables + [benchmark_table(name, one) for name, one in result["benchmarks"].items()]
+    return tables + [
+        benchmark_table(name, by_pathways) for name, by_pathways in result["benchmarks"].items()
+    ]
 
 
 def _task_table(pathways: dict[str, Any]) -> Table:
@@ -128,18 +152,23 @@ def _task_table(pathways: dict[str, Any]) -> Table:
     table = Table(title="held-out accuracy (exact match, Wilson 95 % interval)")
     for name in ("task", "type", "pathways", "right", "accuracy", "interval", "majority answer"):
         table.add_column(name, justify="left" if name in ("task", "type", "pathways") else "right")
-    for shown, each in pathways.items():
-        label = f"{shown} (masked)" if each["masked"] else shown
-        for task, scores in each["tasks"].items():
-            for kind, one in {**scores["types"], "all": scores["all"]}.items():
-                floor = scores["majority_per_type"] if kind == "all" else one["majority_accuracy"]
+    # one table for all task files: models are compared over all of them
+    for shown, result in pathways.items():
+        label = f"{shown} (masked)" if result["masked"] else shown
+        for task, scores in result["tasks"].items():
+            for kind, type_score in {**scores["types"], "all": scores["all"]}.items():
+                floor = (
+                    scores["majority_per_type"]
+                    if kind == "all"
+                    else type_score["majority_accuracy"]
+                )
                 table.add_row(
                     task,
                     kind,
                     label,
-                    f"{one['right']}/{one['count']}",
-                    f"{one['accuracy']:.3f}",
-                    f"{one['low']:.2f}..{one['high']:.2f}",
+                    f"{type_score['right']}/{type_score['count']}",
+                    f"{type_score['accuracy']:.3f}",
+                    f"{type_score['low']:.2f}..{type_score['high']:.2f}",
                     f"{floor:.3f}",
                 )
     return table
@@ -153,23 +182,24 @@ def benchmark_table(name: str, by_pathways: dict[str, dict[str, Any]]) -> Table:
         table.add_column(title)
     for title in ("questions", "videos", "score", "95 %"):
         table.add_column(title, justify="right")
-    for shown, found in by_pathways.items():
-        if not found["scored"]:
+    for shown, result in by_pathways.items():
+        if not result["scored"]:
             table.add_row("all", "no public answers: predictions only", shown)
             continue
-        table.add_row("all", "", shown, *_cells(found["score"]))
-        floor = found["majority"]
+        table.add_row("all", "", shown, *_cells(result["score"]))
+        floor = result["majority"]
         table.add_row("floor", f"always {floor['answer']!r}", "", "", "", f"{floor['mean']:.3f}")
-        for axis, rows in found["tables"].items():
+        for axis, rows in result["tables"].items():
             for value, row in rows.items():
                 table.add_row(axis, value, shown, *_cells(row))
-        if not found["complete"]:
-            counts = ", ".join(f"{code} {count}" for code, count in found["missing"].items())
+        if not result["complete"]:
+            counts = ", ".join(f"{code} {count}" for code, count in result["missing"].items())
             table.add_row("INCOMPLETE", f"not asked: {counts}", shown)
     return table
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    error, mean = row["error"], row["mean"]
+def _cells(estimate: dict[str, Any]) -> list[str]:
+    error, mean = estimate["error"], estimate["mean"]
+    # clustered by video: see train.evaluation.statistics
     spread = "" if error is None else f"{mean - Z95 * error:.3f}..{mean + Z95 * error:.3f}"
-    return [str(row["count"]), str(row["videos"]), f"{mean:.3f}", spread]
+    return [str(estimate["count"]), str(estimate["videos"]), f"{mean:.3f}", spread]

@@ -51,12 +51,17 @@ def prompts(name: str) -> Prompts:
     return Prompts(**tree | lists)
 
 
-def prompt(item: BenchmarkItem, rules: Prompts, subtitles: str = "") -> str:
+def prompt(item: BenchmarkItem, wording: Prompts, subtitles: str = "") -> str:
     """What the model is asked: the question, its options, and how to answer."""
     lines = [
-        rules.option.replace("{letter}", letter).replace("{text}", text)
+        wording.option.replace("{letter}", letter).replace("{text}", text)
         for letter, text in zip(ascii_uppercase, item.options, strict=False)
     ]
-    form = rules.choice if item.options else rules.text
-    asked = form.replace("{options}", "\n".join(lines)).replace("{question}", item.question)
-    return rules.subtitles.replace("{subtitles}", subtitles) + asked if subtitles else asked
+    form = wording.choice if item.options else wording.text
+    # replaced by name, not by str.format: questions hold braces
+    text_asked = form.replace("{options}", "\n".join(lines)).replace("{question}", item.question)
+    return (
+        wording.subtitles.replace("{subtitles}", subtitles) + text_asked
+        if subtitles
+        else text_asked
+    )

@@ -33,6 +33,7 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a proportion; (0, 1) where nothing was counted."""
     if count == 0:
         return 0.0, 1.0
+    # the interval is asymmetric near 0 and 1, where the normal one would leave them
     share = right / count
     spread = _Z**2 / count
     middle = (share + spread / 2) / (1 + spread)
@@ -42,10 +43,12 @@ def wilson(right: int, count: int) -> tuple[float, float]:
 
 def score(answers: Sequence[str], truths: Sequence[str]) -> Score:
     """One question type, or all of them as one."""
-    said, true = ([normalise_answer(text) for text in texts] for texts in (answers, truths))
-    right = sum(a == b for a, b in zip(said, true, strict=True))
-    known = Counter(true)
-    majority, often = max(known.items(), key=lambda item: (item[1], item[0]))
+    # normalised alike, so that marks and case decide nothing
+    replies, true = ([normalise_answer(text) for text in texts] for texts in (answers, truths))
+    right = sum(a == b for a, b in zip(replies, true, strict=True))
+    frequencies = Counter(true)
+    # ties fall to the greatest text
+    majority, often = max(frequencies.items(), key=lambda item: (item[1], item[0]))
     low, high = wilson(right, len(true))
     return Score(
         count=len(true),
@@ -55,7 +58,7 @@ def score(answers: Sequence[str], truths: Sequence[str]) -> Score:
         high=high,
         majority=majority,
         majority_accuracy=often / len(true),
-        answers=len(known),
+        answers=len(frequencies),
     )
 
 

@@ -44,25 +44,28 @@ def estimate(
     values = np.asarray(credits_, np.float64)
     weights, centre = _weights(values, groups)
     mean = float(np.sum(weights * values))
+    # clusters numbered in the order of their first question
     number = {name: i for i, name in enumerate(dict.fromkeys(clusters))}
     # each question's pull on the mean, summed by video: the variance is that of these sums
     pulls = np.zeros(len(number))
     np.add.at(pulls, [number[name] for name in clusters], weights * (values - centre))
+    # degrees of freedom: one cluster says nothing of the spread
     few = len(number)
     error = sqrt(float(np.sum(pulls**2)) * few / (few - 1)) if few > 1 else float("nan")
     return Estimate(mean=mean, error=error, count=len(values), clusters=few)
 
 
 def _weights(
-    values: NDArray[np.float64], groups: Sequence[Hashable] | None
+    credits_: NDArray[np.float64], groups: Sequence[Hashable] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(weight of each question in the mean, mean of its group)."""
-    if not len(values):
+    if not len(credits_):
         return np.zeros(0), np.zeros(0)
     number = {name: i for i, name in enumerate(dict.fromkeys(groups or [0]))}
-    group = np.array([number[name] for name in groups] if groups else [0] * len(values))
+    group = np.array([number[name] for name in groups] if groups else [0] * len(credits_))
+    # each group weighs the same, each question the same within its group
     sizes = np.bincount(group)
-    means = np.bincount(group, values) / sizes
+    means = np.bincount(group, credits_) / sizes
     return 1 / (len(sizes) * sizes[group]), means[group]
 
 

@@ -47,7 +47,9 @@ class Question:
 def read_tasks(path: Path) -> list[Question]:
     """Every question of a task file; UserError names file, row and what is wrong with it."""
     rows = _parquet_rows(path) if path.suffix == ".parquet" else _json_rows(path)
-    questions = [q for number, row in enumerate(rows) for q in _questions(row, path, number)]
+    questions = [
+        question for number, row in enumerate(rows) for question in _questions(row, path, number)
+    ]
     if not questions:
         raise UserError(f"{path}: holds no question; give another task file")
     return questions
@@ -65,16 +67,18 @@ def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _named_medium(row: dict[str, Any], path: Path) -> Medium | None:
+    # exactly one medium a row, by name
     named = [(kind, row[kind]) for kind in MEDIA_FOLDERS if row.get(kind) is not None]
     if not named:
         return None
     (kind, name), *more = named
     if more or not isinstance(name, str):
         raise UserError(f"{path}: row {row.get('id')!r}: needs one image or one video by name")
+    # a name that climbs out of the folder is not looked for
     for folder in MEDIA_FOLDERS[kind] if ".." not in Path(name).parts else ():
-        found = path.parent / folder / name
-        if found.is_file() and not Path(name).is_absolute():
-            return Medium(kind=kind, name=name, path=found)
+        place = path.parent / folder / name
+        if place.is_file() and not Path(name).is_absolute():
+            return Medium(kind=kind, name=name, path=place)
     raise UserError(
         f"{path}: row {row.get('id')!r}: {kind} {name!r} is neither beside the file nor in "
         f"{MEDIA_FOLDERS[kind][1]}/; put it there"
@@ -99,10 +103,11 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _questions(row: dict[str, Any], path: Path, number: int) -> Iterator[Question]:
     where = f"{path}: row {number} ({row.get('id')!r})"
-    said = row.get("conversations")
-    if not isinstance(said, list) or not said or len(said) % 2:
+    turns = row.get("conversations")
+    if not isinstance(turns, list) or not turns or len(turns) % 2:
         raise UserError(f"{where}: conversations must be pairs of human and gpt turns")
-    pairs = [_pair(said[i], said[i + 1], where) for i in range(0, len(said), 2)]
+    # turns in pairs: a question, its answer
+    pairs = [_pair(turns[i], turns[i + 1], where) for i in range(0, len(turns), 2)]
     kinds = row.get("type") or path.stem
     kinds = kinds if isinstance(kinds, list) else [kinds] * len(pairs)
     if len(kinds) != len(pairs) or not all(isinstance(kind, str) for kind in kinds):
@@ -120,14 +125,15 @@ def _questions(row: dict[str, Any], path: Path, number: int) -> Iterator[Questio
         )
 
 
-def _pair(asked: Any, replied: Any, where: str) -> tuple[str, str]:
+def _pair(question: Any, reply: Any, where: str) -> tuple[str, str]:
     texts = []
-    for turn, role in ((asked, "human"), (replied, "gpt")):
+    for turn, role in ((question, "human"), (reply, "gpt")):
         if not isinstance(turn, dict) or turn.get("from") != role:
             raise UserError(f"{where}: expected a turn from {role!r}, not {turn!r}")
         text = turn.get("value")
         if not isinstance(text, str):
             raise UserError(f"{where}: the {role} turn says nothing")
+        # placeholders stand for media that are given beside the text
         for placeholder in PLACEHOLDERS if role == "human" else ():
             text = text.replace(placeholder, "")
         if not text.strip():

@@ -210,6 +210,7 @@ def packed_visual(shown: VisualArguments) -> VisualInputs | None:
     return _visual(shown, shown.slots, shown.memory, shown.patches.device)
 
 
+@torch.compiler.disable  # positions and plans are made on the host, from values
 def padded_visual(ids: Tensor, shown: VisualArguments, pads: Sequence[int]) -> VisualInputs | None:
     """What ids [B, T] show, None where they have no placeholder and nothing is shown.
 

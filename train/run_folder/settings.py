@@ -49,7 +49,7 @@ def _tree(value: Any) -> Any:
 
 
 _HOW_NOT_WHAT = {
-    *("engine", "zero_stage", "micro_batch", "save_every", "keep", "offload"),
+    *("engine", "zero_stage", "micro_batch", "save_every", "keep", "held_out", "offload"),
     *("packed_attention", "deterministic", "tower_chunk"),
     *("workers", "cache_mib", "node_folder", "node_mib"),
     *("stop", "guard", "layout"),

@@ -21,8 +21,8 @@ from pipeline.sources.benchmarks import (
 from pipeline.sources.benchmarks.item import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
-    one.name: one
-    for one in (
+    benchmark.name: benchmark
+    for benchmark in (
         video_mme.BENCHMARK,
         longvideobench.BENCHMARK,
         mlvu.BENCHMARK,

@@ -18,12 +18,12 @@ from pipeline.sources.fields import Row
 
 def item_of(name: str, row: Row) -> BenchmarkItem:
     """One question; published without a question mark."""
-    said = row["answer"]
+    answer = row["answer"]
     return BenchmarkItem(
         id=name,
         media=(stem_video(f"v_{row['video_name']}"),),
         question=f"{text_of(row, 'question').rstrip('?').rstrip()}?",
-        answers=() if said is None else (str(said).strip(),),
+        answers=() if answer is None else (str(answer).strip(),),
         groups=axes(type=row["type"]),
     )
 

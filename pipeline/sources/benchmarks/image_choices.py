@@ -55,14 +55,14 @@ def realworldqa(name: str, row: Row) -> BenchmarkItem:
     """One question of RealWorldQA, without the line that says how to answer."""
     lines = text_of(row, "question").split("\n")
     question, options = split_options("\n".join(x for x in lines if not x.startswith(_ASKS)))
-    said = row["answer"]
-    free = () if said is None else (str(said).strip(),)
+    answer = row["answer"]
+    free = () if answer is None else (str(answer).strip(),)
     return BenchmarkItem(
         id=name,
         media=(image_of(row, "image"),),
         question=question,
         options=options,
-        answers=letter_given(said, len(options)) if options else free,
+        answers=letter_given(answer, len(options)) if options else free,
     )
 
 

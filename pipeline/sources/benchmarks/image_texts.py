@@ -34,12 +34,13 @@ def textvqa(name: str, row: Row) -> BenchmarkItem:
         media=(image_of(row, "image"),),
         question=text_of(row, "question").capitalize(),
         answers=_texts(row["answers"]),
+        # as lmms-eval asks it
     )
 
 
 def _texts(value: object) -> tuple[str, ...]:
     several = value if isinstance(value, (list, tuple)) else [value]
-    return tuple(str(each) for each in several if each is not None)
+    return tuple(str(text) for text in several if text is not None)
 
 
 OCRBENCH = Benchmark(

@@ -105,14 +105,17 @@ class Benchmark:
         raise UserError(f"{copy}: no {wanted} of {self.name}; name the folder of your copy")
 
     def items(self, path: Path) -> Iterator[BenchmarkItem | RowRefusal]:
+        # ids repeat between the files and videos of many sets: the row's number makes them unique
         """Every question of one annotation file, named `<row>:<id>`; a bad row is a refusal."""
         for number, row in enumerate(self._rows(path)):
             label = f"#{number}"
             if isinstance(row, Problem):
                 yield refusal(label, row)
                 continue
-            own = next((row[key] for key in self.id_columns if row.get(key) is not None), "")
-            name = read_id(own)
+            published_id = next(
+                (row[key] for key in self.id_columns if row.get(key) is not None), ""
+            )
+            name = read_id(published_id)
             if isinstance(name, Problem):
                 yield refusal(label, name)
                 continue
@@ -132,16 +135,18 @@ class Benchmark:
 
 def record_of(item: BenchmarkItem) -> Record | RowRefusal:
     """An item as a record: its media, then its question with lettered options."""
-    said = (item.question, UNREAD)
+    question_and_answer = (item.question, UNREAD)
+    # a hidden answer (test splits) is read as the first option: the record only has to be well
+    # formed
     if item.options:
         index = ascii_uppercase.find(item.answers[0]) if item.answers else 0
         choice = lettered(item.question, item.options, index)
         if isinstance(choice, Problem):
             return refusal(item.id, choice)
-        said = choice
+        question_and_answer = choice
     turns = [
-        Turn(role="user", text=said[0].strip()),
-        Turn(role="assistant", text=said[1]),
+        Turn(role="user", text=question_and_answer[0].strip()),
+        Turn(role="assistant", text=question_and_answer[1]),
     ]
     placed = before_first_question(turns, len(item.media))
     return check(Record(record=item.id, turns=placed, media=item.media))
@@ -158,7 +163,12 @@ def rows_of(path: Path, columns: Sequence[str]) -> Iterator[Row | Problem]:
     suffix = suffix_of(path)
     if suffix == ".parquet":
         for file, number, row in parquet_rows.rows(
-            path, [tuple(columns)], _BATCH, lambda _: True, others=False
+            path,
+            [tuple(columns)],
+            _BATCH,
+            lambda _: True,
+            others=False,
+            # every column, since bytes in any of them become media
         ):
             yield row if isinstance(row, Problem) else _with_media(file, number, row)
     elif suffix in csv_rows.SUFFIXES:
@@ -207,11 +217,11 @@ def sound(value: T | Problem) -> T:
 
 def texts_of(value: object, what: str) -> tuple[str, ...]:
     """Options as published: texts, none of them blank."""
-    if not isinstance(value, (list, tuple)) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, (list, tuple)) or not all(isinstance(text, str) for text in value):
         raise BadRow("ROW_WRONG_TYPE", f"{what} are not a list of texts")
-    if not value or not all(each.strip() for each in value):
+    if not value or not all(text.strip() for text in value):
         raise BadRow("ROW_MISSING_FIELD", f"{what} are blank, or one of them is")
-    return tuple(each.strip() for each in value)
+    return tuple(text.strip() for text in value)
 
 
 def image_of(row: Row, column: str) -> MediaRef:
@@ -237,13 +247,14 @@ def stem_video(stem: object) -> MediaRef:
     return sound(video_file(stem))
 
 
-def letter_of(index: object, count: int) -> tuple[str, ...]:
+# None and "" stand where a split is published without its answers
+def letter_of(number: object, count: int) -> tuple[str, ...]:
     """The letter of an option's number from 0, given as a number or its digits; () for None."""
-    if index in (None, ""):
+    if number in (None, ""):
         return ()
-    digits = str(index).strip()
-    if isinstance(index, bool) or not (digits.isascii() and digits.isdigit() and len(digits) < 3):
-        raise BadRow("ROW_BAD_ANSWER", f"answer {str(index)[:40]!r} is no number of an option")
+    digits = str(number).strip()
+    if isinstance(number, bool) or not (digits.isascii() and digits.isdigit() and len(digits) < 3):
+        raise BadRow("ROW_BAD_ANSWER", f"answer {str(number)[:40]!r} is no number of an option")
     if int(digits) >= count:
         raise BadRow("ROW_BAD_ANSWER", f"answer {digits}, {count} options")
     return (ascii_uppercase[int(digits)],)
@@ -274,7 +285,7 @@ def axes(**values: object) -> dict[str, tuple[str, ...]]:
     groups = {}
     for name, value in values.items():
         several = value if isinstance(value, (list, tuple)) else [value]
-        if texts := tuple(str(each) for each in several if each not in (None, "")):
+        if texts := tuple(str(one_value) for one_value in several if one_value not in (None, "")):
             groups[name] = texts
     return groups
 
@@ -285,6 +296,7 @@ def split_options(text: str) -> tuple[str, tuple[str, ...]]:
     Without two such lines the options are empty and the text stays whole.
     """
     lines = text.strip().split("\n")
+    # the first line from which on all lines are options
     for first in range(1, len(lines) - 1):
         options = bare_options(lines[first:])
         if options:
@@ -297,6 +309,7 @@ def bare_options(texts: Sequence[str]) -> tuple[str, ...]:
     bare = []
     for letter, text in zip(ascii_uppercase, texts, strict=False):
         marked = _OPTION.match(text.strip())
+        # an option must bear its own letter: "A." before "B.", no gap
         if marked is None or marked[1] != letter:
             return ()
         bare.append(marked[2].strip())

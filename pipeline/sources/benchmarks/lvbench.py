@@ -39,10 +39,10 @@ def rows(path: Path) -> Iterator[Row | Problem]:
         elif not isinstance(line.get("qa"), list):
             yield Problem("ROW_MISSING_FIELD", "no list qa of the video")
         else:
-            for asked in line["qa"]:
-                whole = isinstance(asked, dict)
+            for question in line["qa"]:
+                whole = isinstance(question, dict)
                 yield (
-                    asked | {"key": line.get("key")}
+                    question | {"key": line.get("key")}
                     if whole
                     else Problem("ROW_WRONG_TYPE", "an entry of qa is no object")
                 )

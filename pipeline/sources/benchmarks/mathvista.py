@@ -23,17 +23,17 @@ def item_of(name: str, row: Row) -> BenchmarkItem:
     """One question; a unit is said behind it, as in the authors' prompts."""
     options = texts_of(row["choices"], "choices") if row["choices"] else ()
     question = text_of(row, "question")
-    said = row["answer"]
-    known = row["metadata"] if isinstance(row.get("metadata"), dict) else {}
-    free = () if said in (None, "") else (str(said).strip(),)
+    answer = row["answer"]
+    metadata = row["metadata"] if isinstance(row.get("metadata"), dict) else {}
+    free = () if answer in (None, "") else (str(answer).strip(),)
     return BenchmarkItem(
         id=name,
         media=(image_of(row, "decoded_image"),),
         question=f"{question} (Unit: {row['unit']})" if row.get("unit") else question,
         options=options,
-        answers=letter_of_text(said, options) if options else free,
+        answers=letter_of_text(answer, options) if options else free,
         groups=axes(
-            **{key: known.get(key) for key in ("task", "category", "context", "grade", "skills")}
+            **{key: metadata.get(key) for key in ("task", "category", "context", "grade", "skills")}
         ),
         number="" if options else str(row["answer_type"]),
         precision=int(row.get("precision") or 0),

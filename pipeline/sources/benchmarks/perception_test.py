@@ -35,13 +35,13 @@ def rows(path: Path) -> Iterator[Row | Problem]:
         yield from rows_of(path, _COLUMNS)
         return
     for video, entry in whole(path).items():
-        asked = entry.get("mc_question") if isinstance(entry, dict) else None
-        if not isinstance(asked, list):
+        questions = entry.get("mc_question") if isinstance(entry, dict) else None
+        if not isinstance(questions, list):
             yield Problem("ROW_MISSING_FIELD", f"{video}: no list mc_question")
             continue
-        for each in asked:
-            known = each if isinstance(each, dict) else {}
-            yield {"video_name": video, "question_id": known.get("id"), **known}
+        for question in questions:
+            fields = question if isinstance(question, dict) else {}
+            yield {"video_name": video, "question_id": fields.get("id"), **fields}
 
 
 def item_of(name: str, row: Row) -> BenchmarkItem:

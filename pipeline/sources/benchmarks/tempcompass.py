@@ -36,13 +36,13 @@ def rows(path: Path) -> Iterator[Row | Problem]:
 def item_of(name: str, row: Row) -> BenchmarkItem:
     """One question; captions to match are named `Caption A: ...`, `Option 1: ...`."""
     question, options = _matching(text_of(row, "question"))
-    said = row["answer"]
+    answer = row["answer"]
     if not options:
-        answers: tuple[str, ...] = () if said is None else (str(said).strip(),)
-    elif isinstance(said, str) and said.startswith(_CAPTIONS):
-        answers = letter_of_text(said.partition(": ")[2], options)
+        answers: tuple[str, ...] = () if answer is None else (str(answer).strip(),)
+    elif isinstance(answer, str) and answer.startswith(_CAPTIONS):
+        answers = letter_of_text(answer.partition(": ")[2], options)
     else:
-        answers = letter_given(said, len(options))
+        answers = letter_given(answer, len(options))
     return BenchmarkItem(
         id=f"{row['task']}:{name}",
         media=(stem_video(row["video_id"]),),

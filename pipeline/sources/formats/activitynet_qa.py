@@ -26,21 +26,22 @@ def read(questions: Path, answers: Path | None = None) -> Iterator[Record | RowR
     """Records of a pair of files; a question without an answer is refused."""
     if answers is None:
         raise UserError(f"{questions}: ActivityNet-QA is two files; name questions and answers")
-    said = _answers(answers)
+    answer_of = _answers(answers)
     for number, row in enumerate(rows(questions)):
-        yield row_record(row, number, partial(_record, answers=said), READS, "question_id")
+        yield row_record(row, number, partial(_record, answers=answer_of), READS, "question_id")
 
 
 def _answers(path: Path) -> dict[str, Any]:
     """question_id -> answer; one that stands twice answers nothing."""
-    said: dict[str, Any] = {}
+    answer_of: dict[str, Any] = {}
     for row in rows(path):
         if isinstance(row, dict) and isinstance(row.get("question_id"), str):
             name = row["question_id"]
-            said[name] = None if name in said else row.get("answer")
-    if not said:
+            # two answers to one question contradict each other
+            answer_of[name] = None if name in answer_of else row.get("answer")
+    if not answer_of:
         raise UserError(f"{path}: no answers with a question_id; is this the file of answers?")
-    return said
+    return answer_of
 
 
 def _record(name: str, row: Row, answers: dict[str, Any]) -> Record | RowRefusal:
@@ -48,7 +49,8 @@ def _record(name: str, row: Row, answers: dict[str, Any]) -> Record | RowRefusal
         return refusal(name, problem)
     if answers.get(name) is None:
         return refusal(name, Problem("ROW_MISSING_FIELD", "no single answer has this question_id"))
-    video, question = row["video_name"], row["question"]
+    video = row["video_name"]
+    question = row["question"]
     media = video_file(f"v_{video}" if isinstance(video, str) and video.strip() else None)
     text = question
     if isinstance(question, str) and question.strip():

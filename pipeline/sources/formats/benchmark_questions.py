@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from pipeline.sources import json_rows, parquet_rows
+from pipeline.sources.fields import Row
 from pipeline.sources.questions import CONTAINERS
 from pipeline.sources.records import (
     MediaRef,
@@ -59,11 +59,12 @@ def _is_image(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
 
 
-def _record(path: Path, number: int, row: dict[str, Any] | Problem) -> Record | RowRefusal:
+def _record(path: Path, number: int, row: Row | Problem) -> Record | RowRefusal:
     if isinstance(row, Problem):
         return refusal(f"#{number}", row)
-    own = next((row[key] for key in IDS if row.get(key) is not None), "")
-    name = read_id(own)
+    published_id = next((row[key] for key in IDS if row.get(key) is not None), "")
+    name = read_id(published_id)
+    # a row's number leads its name: ids repeat from video to video
     if isinstance(name, Problem):
         return refusal(f"#{number}", name)
     name = f"{number}:{name}"
@@ -73,24 +74,24 @@ def _record(path: Path, number: int, row: dict[str, Any] | Problem) -> Record | 
     media = _images(path, number, row) or _video(row)
     if isinstance(media, Problem):
         return refusal(name, media)
-    said = (("user", _MARKERS.sub("", question).strip()), ("assistant", UNREAD))
-    turns = before_first_question([Turn(role=r, text=text) for r, text in said], len(media))
+    spoken = (("user", _MARKERS.sub("", question).strip()), ("assistant", UNREAD))
+    turns = before_first_question([Turn(role=role, text=text) for role, text in spoken], len(media))
     return check(Record(record=name, turns=turns, media=media))
 
 
-def _images(path: Path, number: int, row: dict[str, Any]) -> tuple[MediaRef, ...]:
+def _images(path: Path, number: int, row: Row) -> tuple[MediaRef, ...]:
     """The images embedded in a row, column by column."""
     found = []
     for column in sorted(row):
         value = row[column]
-        for i, one in enumerate(value if isinstance(value, list) else [value]):
-            if isinstance(one, dict) and isinstance(one.get("bytes"), bytes):
+        for i, cell in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):
                 address = embedded(path, number, i, column)
-                found.append(MediaRef(kind="image", data=one["bytes"], address=address))
+                found.append(MediaRef(kind="image", data=cell["bytes"], address=address))
     return tuple(found)
 
 
-def _video(row: dict[str, Any]) -> tuple[MediaRef, ...] | Problem:
+def _video(row: Row) -> tuple[MediaRef, ...] | Problem:
     """The video a row names, whatever ending its file has; ActivityNet's start with `v_`."""
     value = next((row[key] for key in VIDEOS if row.get(key) is not None), None)
     if value is None:
@@ -99,6 +100,7 @@ def _video(row: dict[str, Any]) -> tuple[MediaRef, ...] | Problem:
     name = name if isinstance(name, Problem) else read_name(name)
     if isinstance(name, Problem):
         return name
+    # publishers leave endings out, and ActivityNet's prefix
     endings = ("",) if name.endswith(CONTAINERS) else CONTAINERS
     first, *also = [f"{prefix}{name}{ending}" for prefix in ("", "v_") for ending in endings]
     return (MediaRef(kind="video", name=first, also=tuple(also)),)

@@ -34,5 +34,9 @@ def _record(name: str, row: Row) -> Record | RowRefusal:
         return refusal(name, Problem("ROW_WRONG_TYPE", "question, choices or answer_key_position"))
     video = parse_qs(urlsplit(link).query).get("v") if isinstance(link, str) else None
     media = video_file(video[0] if video else None, link_only=True)
-    said = lettered(question, choices, index)
-    return refusal(name, said) if isinstance(said, Problem) else asked(name, media, *said)
+    question_and_answer = lettered(question, choices, index)
+    return (
+        refusal(name, question_and_answer)
+        if isinstance(question_and_answer, Problem)
+        else asked(name, media, *question_and_answer)
+    )

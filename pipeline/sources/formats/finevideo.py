@@ -49,17 +49,18 @@ def _record(name: str, row: Row, address: str) -> Record | RowRefusal:
     return check(Record(record=name, turns=turns, media=(media,)))
 
 
-def _turns(known: dict[str, Any]) -> tuple[Turn, ...] | Problem:
-    pairs = known.get("qAndA") or []
+def _turns(metadata: dict[str, Any]) -> tuple[Turn, ...] | Problem:
+    pairs = metadata.get("qAndA") or []
     if not isinstance(pairs, list) or not all(isinstance(pair, dict) for pair in pairs):
         return Problem("ROW_WRONG_TYPE", "qAndA is not a list of objects")
     if 2 * len(pairs) > MAX_TURNS:
         return Problem("TURNS_TOO_MANY", f"{2 * len(pairs)} turns")
-    about = known.get("content_metadata")
+    # a video without questions is described
+    about = metadata.get("content_metadata")
     description = about.get("description") if isinstance(about, dict) else None
-    said = [(pair.get("question"), pair.get("answer")) for pair in pairs]
+    spoken = [(pair.get("question"), pair.get("answer")) for pair in pairs]
     turns = []
-    for number, pair in enumerate(said or [(DESCRIBE, description)]):
+    for number, pair in enumerate(spoken or [(DESCRIBE, description)]):
         texts = [spoken_text(value, f"qAndA[{number}]") for value in pair]
         for text in texts:
             if isinstance(text, Problem):

@@ -48,7 +48,7 @@ def _record(name: str, row: Row) -> Record | RowRefusal:
     return asked(name, media, row["question"], row["answer"])
 
 
-def _counted(name: str, media: MediaRef, label: object, count: object) -> Record | RowRefusal:
+def _counted(name: str, medium: MediaRef, label: object, count: object) -> Record | RowRefusal:
     if not isinstance(label, str) or not label.strip() or type(count) is not int:
         return refusal(name, Problem("ROW_WRONG_TYPE", "label is no text, or count no number"))
-    return asked(name, media, f'How many of "{label.strip()}" are there?\n{BRIEFLY}', str(count))
+    return asked(name, medium, f'How many of "{label.strip()}" are there?\n{BRIEFLY}', str(count))

@@ -9,7 +9,7 @@ n-th `<video>` for the n-th video. A row with one video may carry its span in se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,21 +52,22 @@ def record(
     media = (read_media or named_media)(row)
     if isinstance(media, Problem):
         return refusal(name, media)
-    said = read_talk(talk, media, row.get("system"))
-    if isinstance(said, Problem):
-        return refusal(name, said)
-    turns, ordered = said
+    talk_and_media = read_talk(talk, media, row.get("system"))
+    if isinstance(talk_and_media, Problem):
+        return refusal(name, talk_and_media)
+    turns, ordered = talk_and_media
     licence = row.get("licence", row.get("license"))
-    own = licence if isinstance(licence, str) else ""
-    return check(Record(record=name, turns=turns, media=ordered, licence=own))
+    stated = licence if isinstance(licence, str) else ""
+    return check(Record(record=name, turns=turns, media=ordered, licence=stated))
 
 
 def talk_of(row: Row) -> Any | Problem:
     """The published turns of a row, under whatever name they stand."""
-    found = [name for name in TALKS if not is_empty(row.get(name))]
-    if len(found) > 1:
+    # two lists of turns in one row may differ: neither is preferred
+    present = [name for name in TALKS if not is_empty(row.get(name))]
+    if len(present) > 1:
         return Problem("ROW_WRONG_TYPE", "holds both conversations and messages")
-    name = next((name for name in (*found, *TALKS) if name in row), None)
+    name = next((name for name in (*present, *TALKS) if name in row), None)
     return Problem("ROW_MISSING_FIELD", "no conversations") if name is None else row[name]
 
 
@@ -80,6 +81,7 @@ def completed(row: Row | Problem) -> Row | Problem:
         completion = [{"role": "assistant", "content": completion}]
     if not isinstance(prompt, list) or not isinstance(completion, list):
         return Problem("ROW_WRONG_TYPE", "prompt and completion are neither texts nor turns")
+    # nothing of a prompt is learned (TRL's completion-only loss)
     unlearned = [turn | {"loss": 0} if isinstance(turn, dict) else turn for turn in prompt]
     rest = {name: value for name, value in row.items() if name not in COMPLETED}
     return rest | {"messages": [*unlearned, *completion]}
@@ -89,13 +91,14 @@ def named_media(row: Row) -> Media:
     """The media a row names, its images first; none of a row of text only."""
     media: list[MediaRef] = []
     for kind in ("image", "video"):
+        # singular and plural are both in use; a row with both is ambiguous
         named = [name for name in (kind, f"{kind}s") if not is_empty(row.get(name))]
         if len(named) > 1:
             return Problem("ROW_WRONG_TYPE", f"names both {' and '.join(named)}")
-        found = _named(kind, named[0], row[named[0]]) if named else ()
-        if isinstance(found, Problem):
-            return found
-        media += found
+        items = _named(kind, named[0], row[named[0]]) if named else ()
+        if isinstance(items, Problem):
+            return items
+        media += items
     return spanned(media, row_span(row))
 
 
@@ -104,10 +107,10 @@ def _named(kind: str, field: str, value: Any) -> Media:
     if field == "video" and len(values) != 1:
         return Problem("ROW_WRONG_TYPE", f"video is a list of {len(values)}")
     media = []
-    for number, each in enumerate(values):
-        if is_empty(each):
+    for number, item in enumerate(values):
+        if is_empty(item):
             return Problem("MEDIA_EMPTY", f"{kind} {number} of {field} names nothing")
-        path = each.get("path") if isinstance(each, dict) and is_empty(each.get("bytes")) else each
+        path = item.get("path") if isinstance(item, dict) and is_empty(item.get("bytes")) else item
         name = read_name(path)
         if isinstance(name, Problem):
             return name
@@ -115,14 +118,15 @@ def _named(kind: str, field: str, value: Any) -> Media:
     return tuple(media)
 
 
-def spanned(media: list[MediaRef], span: tuple[int, int] | Problem | None) -> Media:
+def spanned(media: Sequence[MediaRef], span: tuple[int, int] | Problem | None) -> Media:
     """The media with the span of their row, which is that of its only medium or video."""
     if span is None or isinstance(span, Problem):
         return span or tuple(media)
-    own = [ref for ref in media if ref.kind == "video"] or media
-    if len(own) != 1:
-        return Problem("SPAN_INVALID", f"one span, {len(own)} media")
-    return tuple(replace(ref, span=span) if ref is own[0] else ref for ref in media)
+    # the span is the video's; without a video that of the only medium
+    candidates = [ref for ref in media if ref.kind == "video"] or media
+    if len(candidates) != 1:
+        return Problem("SPAN_INVALID", f"one span, {len(candidates)} media")
+    return tuple(replace(ref, span=span) if ref is candidates[0] else ref for ref in media)
 
 
 def row_span(row: Row) -> tuple[int, int] | Problem | None:

@@ -33,13 +33,15 @@ def _record(label: str, row: Row) -> Record | RowRefusal:
     if not row["video"].strip() or not row["qid"].strip():
         return refusal(label, Problem("ROW_EMPTY_ID", "video or qid is blank"))
     name = f"{row['video']}/{row['qid']}"
-    said = _choice(row) if set(OPTIONS) <= set(row) else (row["question"], row["answer"])
-    if isinstance(said, Problem):
-        return refusal(name, said)
+    question_and_answer = (
+        _choice(row) if set(OPTIONS) <= set(row) else (row["question"], row["answer"])
+    )
+    if isinstance(question_and_answer, Problem):
+        return refusal(name, question_and_answer)
     media = read_name(f"{row['video']}.mp4")
     if isinstance(media, Problem):
         return refusal(name, media)
-    return asked(name, MediaRef(kind="video", name=media), *said)
+    return asked(name, MediaRef(kind="video", name=media), *question_and_answer)
 
 
 def _choice(row: Row) -> tuple[str, str] | Problem:
@@ -47,6 +49,7 @@ def _choice(row: Row) -> tuple[str, str] | Problem:
     options = [row[name].strip() for name in OPTIONS]
     while options and not options[-1]:
         options.pop()
+    # an answer of many digits is not converted
     index = row["answer"].strip()
     if not (index.isascii() and index.isdigit() and int(index[:4]) < len(options)):
         return Problem("ROW_BAD_ANSWER", f"answer {index[:40]!r}, {len(options)} options")

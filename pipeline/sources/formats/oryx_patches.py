@@ -28,10 +28,10 @@ def read(annotations: Path) -> Iterator[Record | RowRefusal]:
 
 
 def _pieces(row: Row) -> Media:
-    found = [(kind, row[kind]) for kind in ("image", "video") if isinstance(row.get(kind), dict)]
-    if len(found) != 1:
+    patches = [(kind, row[kind]) for kind in ("image", "video") if isinstance(row.get(kind), dict)]
+    if len(patches) != 1:
         return named_media(row)
-    kind, value = found[0]
+    kind, value = patches[0]
     if not {"patch", "start_num", "size"} <= set(value):
         return Problem("ROW_MISSING_FIELD", f"{kind} has no patch, start_num and size")
     sizes = value["size"] if isinstance(value["size"], list) else [value["size"]]
@@ -48,7 +48,7 @@ def _pieces(row: Row) -> Media:
     return (MediaRef(kind=kind, name=name, start=value["start_num"], sizes=tuple(sizes), fps=fps),)
 
 
-def _are_sizes(values: list[Any]) -> bool:
-    return 1 < len(values) <= MAX_PICTURES and all(
-        type(value) is int and 0 < value < 1 << 48 for value in values
+def _are_sizes(sizes: list[Any]) -> bool:
+    return 1 < len(sizes) <= MAX_PICTURES and all(
+        type(value) is int and 0 < value < 1 << 48 for value in sizes
     )

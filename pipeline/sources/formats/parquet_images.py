@@ -84,10 +84,10 @@ def _media(row: Row, path: Path, number: int) -> tuple[MediaRef, ...] | Problem:
         for column in named:
             values = row[column] if isinstance(row[column], list) else [row[column]]
             for i, value in enumerate(values):
-                found = medium(kind, value, partial(embedded, path, number, i, column))
-                if isinstance(found, Problem):
-                    return found
-                media.append(found)
+                item = medium(kind, value, partial(embedded, path, number, i, column))
+                if isinstance(item, Problem):
+                    return item
+                media.append(item)
     return llava_json.spanned(media, llava_json.row_span(row))
 
 
@@ -111,8 +111,8 @@ def _pairs(value: Any, images: int) -> tuple[Turn, ...] | Problem:
         return Problem("TURNS_TOO_MANY", f"{2 * len(pairs)} turns")
     turns = []
     for i, pair in enumerate(pairs):
-        said = {role: pair.get(role) for role in ("user", "assistant")}
-        for role, text in said.items():
+        texts = {role: pair.get(role) for role in ("user", "assistant")}
+        for role, text in texts.items():
             if not isinstance(text, str):
                 return Problem("TURN_WRONG_SHAPE", f"pair {i} has no text for {role}")
             turns.append(Turn(role=role, text=_STRAY.sub("", text).strip()))

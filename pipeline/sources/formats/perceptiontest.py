@@ -31,34 +31,37 @@ def read(annotations: Path, cuts: Path | None = None) -> Iterator[Record | RowRe
         if not isinstance(questions, list):
             yield refusal(video, Problem("ROW_MISSING_FIELD", "no list mc_question"))
             continue
-        media = _media(video, entry.get("metadata"), cut_at)
+        medium = _media(video, entry.get("metadata"), cut_at)
         for number, row in enumerate(questions):
-            yield _question(f"{video}/{number}", media, row)
+            yield _question(f"{video}/{number}", medium, row)
 
 
 def _media(video: str, metadata: Any, cut_at: dict[str, Any]) -> MediaRef | Problem:
     """The video, up to its cut if it is a cup game."""
     media = video_file(video)
     known = metadata if isinstance(metadata, dict) else {}
+    # a cup game without its cut would show its answer
     if isinstance(media, Problem) or not (known.get("is_cup_game") or video in cut_at):
         return media
     frame = cut_at.get(video)
     rate = known.get("frame_rate")
     if type(frame) is not int or not isinstance(rate, (int, float)) or not 0 < rate < 1000:
         return Problem("SPAN_INVALID", "a cup game whose cut, or whose frame rate, is not known")
+    # a frame number at the file's constant rate, as its authors count
     return replace(media, span=(0, round(frame / Fraction(rate) * 1_000_000)))
 
 
-def _question(name: str, media: MediaRef | Problem, row: Any) -> Record | RowRefusal:
+def _question(name: str, medium: MediaRef | Problem, row: Any) -> Record | RowRefusal:
     if not isinstance(row, dict) or not {"question", "options", "answer_id"} <= set(row):
         return refusal(name, Problem("ROW_MISSING_FIELD", "no question, options and answer_id"))
-    return kept(name, row, READS, partial(_record, media=media))
+    return kept(name, row, READS, partial(_record, medium=medium))
 
 
-def _record(name: str, row: Row, media: MediaRef | Problem) -> Record | RowRefusal:
-    options, index = row["options"], row["answer_id"]
+def _record(name: str, row: Row, medium: MediaRef | Problem) -> Record | RowRefusal:
+    options = row["options"]
+    index = row["answer_id"]
     texts = isinstance(options, list) and all(isinstance(option, str) for option in options)
     if not texts or not isinstance(row["question"], str) or type(index) is not int:
         return refusal(name, Problem("ROW_WRONG_TYPE", "question, options or answer_id"))
     said = lettered(row["question"], options, index)
-    return refusal(name, said) if isinstance(said, Problem) else asked(name, media, *said)
+    return refusal(name, said) if isinstance(said, Problem) else asked(name, medium, *said)

@@ -30,7 +30,9 @@ def _record(name: str, row: Row) -> Record | RowRefusal:
     captions = row["captions"]
     if not isinstance(captions, list):
         return refusal(name, Problem("ROW_WRONG_TYPE", "captions is not a list"))
-    whole = [each for each in captions if isinstance(each, dict) and each.get("idx") == WHOLE]
+    whole = [
+        caption for caption in captions if isinstance(caption, dict) and caption.get("idx") == WHOLE
+    ]
     if len(whole) != 1:
         found = f"{len(whole)} captions of the whole video"
         return refusal(name, Problem("ROW_MISSING_FIELD", found))

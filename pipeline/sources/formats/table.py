@@ -17,6 +17,8 @@ from pipeline.sources import csv_rows, json_rows, parquet_rows
 from pipeline.sources.fields import CHANGES_MEANING, MEDIA_FIELDS, Row, is_empty
 from pipeline.sources.formats import llava_json
 from pipeline.sources.formats.parquet_images import medium
+
+# a header, a mistake in `columns` and a file without rows are told apart by what rows hold
 from pipeline.sources.questions import DESCRIBE, DESCRIBE_IMAGE, chosen
 from pipeline.sources.records import (
     Columns,
@@ -45,6 +47,7 @@ MediaOf = Callable[[Cells], llava_json.Media]
 
 
 def read(annotations: Path, columns: Columns) -> Iterator[Record | RowRefusal]:
+    # the names of all columns that the recipe maps, several of which may mean one thing
     """Records of one file, or of every `*.parquet` of a folder in order of their names."""
     needed = [name for _, names in columns for name in names]
     missing = set(needed)
@@ -55,6 +58,7 @@ def read(annotations: Path, columns: Columns) -> Iterator[Record | RowRefusal]:
             continue
         missing = missing.difference(row)
         last = row
+        # media_of is bound to the row's file and number: embedded bytes are found again there
         media_of = partial(_media, columns=dict(columns), addressed=addressed)
         yield read_row(label, row, dict(columns), media_of, CHANGES_MEANING | MEDIA_FIELDS)
     if missing and last:
@@ -68,8 +72,8 @@ def _rows(path: Path, needed: list[str]) -> Iterator[tuple[str, Row | Problem, A
     """(what names the row, the row, where its embedded bytes are) of any kind of table."""
     kind = suffix_of(path)
     if kind in csv_rows.SUFFIXES or kind in (".json", *json_rows.LINES):
-        found = csv_rows.rows(path, needed) if kind in csv_rows.SUFFIXES else json_rows.rows(path)
-        for number, row in enumerate(found):
+        rows = csv_rows.rows(path, needed) if kind in csv_rows.SUFFIXES else json_rows.rows(path)
+        for number, row in enumerate(rows):
             yield f"#{number}", row, _nowhere
         return
     if kind != ".parquet" and not path.is_dir():
@@ -83,8 +87,8 @@ def _nowhere(column: str, index: int) -> str:
     raise AssertionError(f"bytes in a cell of text: {column}/{index}")
 
 
-def _embedded(file: Path, number: int, column: str, index: int) -> str:
-    return embedded(file, number, index, column)
+def _embedded(path: Path, number: int, column: str, index: int) -> str:
+    return embedded(path, number, index, column)
 
 
 def read_row(
@@ -97,9 +101,10 @@ def read_row(
     """The record of a row whose columns mean what `columns` says; `meaning` refuses it."""
     names = [name for named in columns.values() for name in named]
     reads = {name: TURN_FIELDS if name in columns.get("messages", ()) else () for name in names}
+    # Alpaca's `input` continues the instruction: left unread it would change the meaning
     meaning |= {"input"} if "instruction" in names else set()
-    own = row.get(columns.get("id", ("",))[0])
-    name = label if is_empty(own) else read_id(own)
+    published_id = row.get(columns.get("id", ("",))[0])
+    name = label if is_empty(published_id) else read_id(published_id)
     if isinstance(name, Problem):
         return refusal(label, name)
     return kept(name, row, reads, partial(_record, columns=columns, media_of=media_of), meaning)
@@ -118,8 +123,14 @@ def _cell(meant: str, value: Any) -> Any:
 def _record(
     name: str, row: Row, columns: Mapping[str, tuple[str, ...]], media_of: MediaOf
 ) -> Record | RowRefusal:
+    # lists in cells of CSV and TSV are JSON
     cells = {meant: [_cell(meant, row.get(name)) for name in columns[meant]] for meant in columns}
-    broken = [cell for each in cells.values() for cell in each if isinstance(cell, Problem)]
+    broken = [
+        cell
+        for column_cells in cells.values()
+        for cell in column_cells
+        if isinstance(cell, Problem)
+    ]
     if broken:
         return refusal(name, broken[0])
     media = media_of(cells)
@@ -128,10 +139,10 @@ def _record(
     talk = cells["messages"][0] if "messages" in cells else _asked(cells, media)
     if isinstance(talk, Problem):
         return refusal(name, talk)
-    said = read_talk(talk, media, cells.get("system", [None])[0])
-    if isinstance(said, Problem):
-        return refusal(name, said)
-    return check(Record(record=name, turns=said[0], media=said[1]))
+    talk_and_media = read_talk(talk, media, cells.get("system", [None])[0])
+    if isinstance(talk_and_media, Problem):
+        return refusal(name, talk_and_media)
+    return check(Record(record=name, turns=talk_and_media[0], media=talk_and_media[1]))
 
 
 def _media(
@@ -143,11 +154,11 @@ def _media(
         name = columns.get(meant, ("",))[0]
         value = cells.get(meant, [None])[0]
         values = value if isinstance(value, list) else [value]
-        for index, each in enumerate([] if is_blank(value) else values):
-            found = medium(meant.removesuffix("s"), each, partial(addressed, name, index))
-            if isinstance(found, Problem):
-                return found
-            media.append(found)
+        for index, cell in enumerate([] if is_blank(value) else values):
+            item = medium(meant.removesuffix("s"), cell, partial(addressed, name, index))
+            if isinstance(item, Problem):
+                return item
+            media.append(item)
     return llava_json.spanned(media, span_of(cells))
 
 
@@ -158,9 +169,10 @@ def is_blank(value: Any) -> bool:
 
 def span_of(cells: Cells) -> tuple[int, int] | Problem | None:
     """The span of a row in microseconds, out of one cell or two."""
-    found = cells.get("span", [None])
-    value = found[0] if len(found) == 1 else found
+    bounds = cells.get("span", [None])
+    value = bounds[0] if len(bounds) == 1 else bounds
     ends = value if isinstance(value, list) else [value]
+    # blank cells for both ends stand for the whole video
     if all(is_empty(end) for end in ends):
         return None
     return read_span([_seconds(end) for end in ends])
@@ -181,10 +193,10 @@ def _asked(cells: Cells, media: tuple[MediaRef, ...]) -> Any | Problem:
     if "options" in cells and not isinstance(question, Problem):
         options = cells["options"]
         options = options[0] if len(options) == 1 else options
-        said = chosen(question, options, cells["answer"][0])
-        if isinstance(said, Problem):
-            return said
-        question, answer = said
+        choice = chosen(question, options, cells["answer"][0])
+        if isinstance(choice, Problem):
+            return choice
+        question, answer = choice
     for text in (question, answer):
         if isinstance(text, Problem):
             return text
@@ -192,13 +204,13 @@ def _asked(cells: Cells, media: tuple[MediaRef, ...]) -> Any | Problem:
     return [{"role": role, "content": text} for role, text in turns]
 
 
-def _question(cells: list[Any], media: tuple[MediaRef, ...]) -> str | Problem:
+def _question(question_cells: list[Any], media: tuple[MediaRef, ...]) -> str | Problem:
     """The texts of the question's columns, one below the other; of none, a description's."""
-    texts = [_text(cell, "the question") for cell in cells if not is_empty(cell)]
+    texts = [_text(cell, "the question") for cell in question_cells if not is_empty(cell)]
     for text in texts:
         if isinstance(text, Problem):
             return text
-    if not cells and media:
+    if not question_cells and media:
         return DESCRIBE if media[0].kind == "video" else DESCRIBE_IMAGE
     return "\n".join(map(str, texts))
 

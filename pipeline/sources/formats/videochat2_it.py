@@ -37,6 +37,7 @@ def read(annotations: Path) -> Iterator[Record | RowRefusal]:
 
 def _record(label: str, row: Row) -> Record | RowRefusal:
     named = row.get("video", row.get("image"))
+    # rows have no ids: the medium and the row's number name them
     name = f"{named}{label}" if isinstance(named, str) else label
     if problem := field_problem(row, ["QA"]):
         return refusal(name, problem)
@@ -49,20 +50,21 @@ def _record(label: str, row: Row) -> Record | RowRefusal:
     return check(Record(record=name, turns=turns, media=media))
 
 
-def _turns(value: Any, media: int) -> tuple[Turn, ...] | Problem:
+def _turns(value: Any, num_media: int) -> tuple[Turn, ...] | Problem:
     if not isinstance(value, list) or not all(isinstance(pair, dict) for pair in value):
         return Problem("ROW_WRONG_TYPE", "QA is not a list of objects")
     if 2 * len(value) > MAX_TURNS:
         return Problem("TURNS_TOO_MANY", f"{2 * len(value)} turns")
     turns = []
     for number, pair in enumerate(value):
+        # the authors train with the first instruction only
         parts = [(pair.get("i") or "") if number == 0 else "", pair.get("q") or ""]
         texts = [spoken_text(part, f"QA[{number}]") for part in (*parts, pair.get("a"))]
         for text in texts:
             if isinstance(text, Problem):
                 return text
         question = "\n".join(str(text) for text in texts[:2] if text)
-        places = tuple((i, 0) for i in range(media)) if number == 0 else ()
+        places = tuple((i, 0) for i in range(num_media)) if number == 0 else ()
         turns += [
             Turn(role="user", text=question, media=places),
             Turn(role="assistant", text=str(texts[2])),

@@ -46,6 +46,7 @@ class Part:
 
     @property
     def ending(self) -> str:
+        """The kind of the member: what follows the last dot."""
         return self.field.rpartition(".")[2]
 
 
@@ -56,14 +57,16 @@ def read(annotations: Path, columns: Columns = ()) -> Iterator[Record | RowRefus
     seen: set[str] = set()
     with Concatenated([annotations]) as file:
         try:
+            # webdataset itself groups adjacent members only: a name that comes again is another
+            # sample there
             for name, parts in groupby(_parts(file), key=lambda pair: pair[0]):
-                found = [part for _, part in parts]
+                parts_of_sample = [part for _, part in parts]
                 if name in seen:
-                    told = "members of this name do not lie together"
-                    yield refusal(name, Problem("ROW_ID_CONFLICT", told))
+                    reason = "members of this name do not lie together"
+                    yield refusal(name, Problem("ROW_ID_CONFLICT", reason))
                     continue
                 seen.add(name)
-                yield _sample(name, found, annotations, columns)
+                yield _sample(name, parts_of_sample, annotations, columns)
         except ArchiveProblem as problem:
             raise UserError(f"{annotations}: {problem.detail}; fetch it again") from problem
 
@@ -72,6 +75,7 @@ def _parts(file: Concatenated) -> Iterator[tuple[str, Part]]:
     """(name of its sample, member) of a tar, each in memory by itself."""
     for member in members(file, "tar"):
         folder, mark, base = member.name.rpartition("/")
+        # where a member's bytes begin: media are read again from there
         stem, _, field = base.partition(".")
         start = file.tell()
         data, problem = _bytes(member, field.lower())
@@ -84,6 +88,7 @@ def _bytes(member: Member, field: str) -> tuple[bytes, Problem | None]:
     ending = field.rpartition(".")[2]
     if member.refusal:
         return b"", Problem("ARCHIVE_MEMBER_REFUSED", member.refusal)
+    # members that nobody reads cost no memory
     if ending not in _KINDS and ending not in _TEXTS and ending != "json":
         return b"", None
     most = MAX_MEMBER if ending in _KINDS else json_rows.MAX_ROW_BYTES
@@ -103,6 +108,7 @@ def _sample(name: str, parts: Sequence[Part], path: Path, columns: Columns) -> R
     row = _row(parts)
     if isinstance(row, Problem):
         return refusal(name, row)
+    # in order of their endings, so that media have one order whatever the tar's
     media = tuple(
         MediaRef(
             kind=_KINDS[part.ending],
@@ -123,10 +129,10 @@ def _row(parts: Sequence[Part]) -> Row | Problem:
         if part.ending in _KINDS:
             continue
         if part.ending == "json":
-            found = json_rows.parse_row(part.data)
-            if isinstance(found, Problem):
-                return found
-            row |= found
+            fields = json_rows.parse_row(part.data)
+            if isinstance(fields, Problem):
+                return fields
+            row |= fields
             continue
         if part.ending in _TEXTS:
             try:
@@ -145,13 +151,17 @@ def _record(
     if not columns and any(talk in row for talk in llava_json.TALKS):
         if not media:
             return kept(name, row, llava_json.READS, llava_json.record)
-        reads: Reads = {f: each for f, each in llava_json.READS.items() if f not in MEDIA_FIELDS}
+        # media are the tar's: fields that name media are then not read
+        reads: Reads = {
+            f: turn_fields for f, turn_fields in llava_json.READS.items() if f not in MEDIA_FIELDS
+        }
         return kept(name, row, reads, partial(llava_json.record, read_media=partial(_own, media)))
     if not columns and not caption:
-        told = "neither conversations nor messages nor a caption; name `columns`"
-        return refusal(name, Problem("ROW_MISSING_FIELD", told))
+        reason = "neither conversations nor messages nor a caption; name `columns`"
+        return refusal(name, Problem("ROW_MISSING_FIELD", reason))
 
     def media_of(cells: table.Cells) -> llava_json.Media:
+        """The members of the tar, whatever the cells say."""
         return llava_json.spanned([*media], table.span_of(cells))
 
     meaning = CHANGES_MEANING if media else CHANGES_MEANING | MEDIA_FIELDS

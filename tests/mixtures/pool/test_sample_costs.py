@@ -81,11 +81,11 @@ def laid_out(recipe: Recipe, clips: Clips, own: list[int]) -> tuple[int, int, in
         base, pts = clips.times(i)
         kind = "image" if clips.kind[i] == IMAGE else "video"
         clip = clip_of(list(pts), base, kind, (int(clips.width[i]), int(clips.height[i])))
-        look = view_clip(clip, recipe.frames, recipe.layout, images)
-        slots = plan_clip(look, kind, recipe.layout, CODEC.count, images)
+        clip_view = view_clip(clip, recipe.frames, recipe.layout, images)
+        slots = plan_clip(clip_view, kind, recipe.layout, CODEC.count, images)
         tokens += sum(slot.n for slot in slots)
         shown += len(frames_used(slots))
-        patches += len(frames_used(slots)) * look.grid[0] * look.grid[1]
+        patches += len(frames_used(slots)) * clip_view.grid[0] * clip_view.grid[1]
     return tokens, patches, shown
 
 

@@ -73,8 +73,8 @@ def test_scores_that_are_missing_are_named() -> None:
 def test_the_chosen_times_are_returned() -> None:
     clip = replace(clip_of(list(range(40)), (1, 2)), differences=(0,) * 31 + (200,) + (0,) * 8)
     view = View(fps=1, cap=2, selection="difference")
-    look = view_clip(clip, view, LayoutConfig())
-    assert look.frames == (0, 32) and [float(s) for s in look.seconds] == [0.0, 16.0]
+    clip_view = view_clip(clip, view, LayoutConfig())
+    assert clip_view.frames == (0, 32) and [float(s) for s in clip_view.seconds] == [0.0, 16.0]
     asked = view_clip(
         clip, View(fps=1, cap=2, selection="query"), LayoutConfig(), scores=[*range(40)]
     )

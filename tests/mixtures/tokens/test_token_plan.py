@@ -219,11 +219,11 @@ def test_cells_cover_every_patch_of_a_frame(rows: int, columns: int, kind: str, 
 
 def test_a_look_is_what_the_layout_is_of() -> None:
     clip = clip_of(list(range(8)), (1, 2), size=(128, 64))
-    look = view_clip(clip, View(fps=1, cap=3, min_area=64 * 64), STAMPED)
-    assert look.grid == (4, 8) and look.frames == (0, 2, 4)
-    slots = plan_clip(look, clip.kind, STAMPED, count)
+    clip_view = view_clip(clip, View(fps=1, cap=3, min_area=64 * 64), STAMPED)
+    assert clip_view.grid == (4, 8) and clip_view.frames == (0, 2, 4)
+    slots = plan_clip(clip_view, clip.kind, STAMPED, count)
     assert frames_used(slots) == (0, 1, 2)
-    assert slots[2].text == time_text(look.seconds[0])
+    assert slots[2].text == time_text(clip_view.seconds[0])
 
 
 def kinds_of(slots: list) -> list[str]:
@@ -314,10 +314,10 @@ def test_a_video_without_frames_is_refused() -> None:
 def test_frames_beyond_the_cap_stand_behind_one_memory_slot() -> None:
     cfg = LayoutConfig(slow_frames=2, memory_tokens=8)
     clip = clip_of(list(range(40)), (1, 2))
-    look = view_clip(clip, View(fps=1, cap=4, memory=6), cfg)
-    assert (len(look.frames), look.memory) == (10, 6)
-    assert not set(look.frames[:4]) & set(look.frames[4:])
-    slots = plan_clip(look, "video", cfg, count)
+    clip_view = view_clip(clip, View(fps=1, cap=4, memory=6), cfg)
+    assert (len(clip_view.frames), clip_view.memory) == (10, 6)
+    assert not set(clip_view.frames[:4]) & set(clip_view.frames[4:])
+    slots = plan_clip(clip_view, "video", cfg, count)
     assert [(s.n, s.frame, s.frames) for s in slots if s.kind == MEMORY] == [(8, 4, 6)]
     assert frames_used(slots) == tuple(range(10))
     short = view_clip(clip, View(fps=1, cap=64), cfg)

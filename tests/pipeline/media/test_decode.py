@@ -415,7 +415,7 @@ def test_missing_tools_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(canary, "found", lambda: OPEN)
     with pytest.raises(UserError, match=r"open: network\b.*--no-sandbox"):
         decode.check_tools()
-    assert "open: network" in decode.check_tools(uncaged=True)
+    assert "open: network" in decode.check_tools(no_sandbox=True)
     sandbox.tool.cache_clear()
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match="apt-get install ffmpeg"):
@@ -457,5 +457,5 @@ def test_a_worker_without_a_sandbox_refuses_unless_told(
     monkeypatch.setattr(canary, "found", lambda: OPEN)
     with pytest.raises(UserError, match="--no-sandbox"):
         decode_media.decode(unit)
-    receipt = decode_media.decode(replace(unit, uncaged=True))
+    receipt = decode_media.decode(replace(unit, no_sandbox=True))
     assert receipt.tools.endswith("open: network") and receipt.counts == {"media": 1, "refused": 0}

@@ -45,44 +45,46 @@ def look_of(width: int, height: int, frames: int, area: int) -> ClipView:
 def test_patches_hold_what_pillow_decodes_and_scales_on_zeros(
     size: tuple[int, int], area: int, picture: tuple[int, int]
 ) -> None:
-    look, jpegs = look_of(*size, 3, area), [jpeg(i, *size) for i in range(3)]
-    assert look.picture == picture
+    clip_view, jpegs = look_of(*size, 3, area), [jpeg(i, *size) for i in range(3)]
+    assert clip_view.picture == picture
     shown = []
     for one in jpegs:
-        box = Image.new("RGB", (look.width, look.height))
+        box = Image.new("RGB", (clip_view.width, clip_view.height))
         true = Image.open(io.BytesIO(one)).convert("RGB")
-        box.paste(true.resize(picture, Image.Resampling.BICUBIC), look.offset)
+        box.paste(true.resize(picture, Image.Resampling.BICUBIC), clip_view.offset)
         shown.append(np.asarray(box))
     expected = patches_of(np.stack(shown))
-    found = open_jpegs(jpegs, look, [0, 1, 2], clip_at(*size))
+    found = open_jpegs(jpegs, clip_view, [0, 1, 2], clip_at(*size))
     assert np.array_equal(found, expected)
-    assert np.array_equal(open_jpegs(jpegs, look, [2, 0], clip_at(*size)), expected[[2, 0]])
+    assert np.array_equal(open_jpegs(jpegs, clip_view, [2, 0], clip_at(*size)), expected[[2, 0]])
 
 
 def test_nothing_of_the_clip_before_is_left_around_a_picture() -> None:
     open_jpegs([jpeg(0, 128, 64)], look_of(128, 64, 1, 128 * 64), [0], clip_at(128, 64))
-    look = look_of(32, 32, 1, 64 * 64)
-    assert look_of(96, 64, 1, 128 * 64).picture == (96, 64) and look.picture == (64, 64)
+    clip_view = look_of(32, 32, 1, 64 * 64)
+    assert look_of(96, 64, 1, 128 * 64).picture == (96, 64) and clip_view.picture == (64, 64)
     (shown,) = decoded([jpeg(0, 96, 64)], look_of(96, 64, 1, 128 * 64), [0], clip_at(96, 64))
     assert not shown[:, :16].any() and not shown[:, 112:].any() and shown[:, 16:112].any()
 
 
 def test_clips_take_the_rows_of_their_room_in_turn() -> None:
-    look, rows = look_of(64, 64, 2, 64 * 64), np.zeros((40, 768), np.uint8)
+    clip_view, rows = look_of(64, 64, 2, 64 * 64), np.zeros((40, 768), np.uint8)
     room, jpegs = Room(rows), [jpeg(i, 64, 64) for i in range(2)]
-    first, second = room.take(2, look), room.take(1, look)
+    first, second = room.take(2, clip_view), room.take(1, clip_view)
     assert second is None  # 32 of 40 rows are taken
-    assert first is not None and open_jpegs(jpegs, look, [0, 1], clip_at(64, 64), first) is first
+    assert (
+        first is not None and open_jpegs(jpegs, clip_view, [0, 1], clip_at(64, 64), first) is first
+    )
     assert np.array_equal(
-        rows[:32].reshape(first.shape), open_jpegs(jpegs, look, [0, 1], clip_at(64, 64))
+        rows[:32].reshape(first.shape), open_jpegs(jpegs, clip_view, [0, 1], clip_at(64, 64))
     )
     assert not rows[32:].any()
 
 
 def test_what_is_no_jpeg_is_damage_and_says_which_frame() -> None:
-    look = look_of(64, 64, 2, 64 * 64)
+    clip_view = look_of(64, 64, 2, 64 * 64)
     with pytest.raises(DamagedData, match=f"clip {clip_at(64, 64).clip_id}: frame 1 is no JPEG"):
-        open_jpegs([jpeg(0, 64, 64), b"no"], look, [0, 1], clip_at(64, 64))
+        open_jpegs([jpeg(0, 64, 64), b"no"], clip_view, [0, 1], clip_at(64, 64))
 
 
 def test_frames_are_decoded_where_the_decoder_writes_through_the_cache() -> None:

@@ -9,14 +9,16 @@ import pytest
 
 from shards.errors import DamagedData, UserError
 from shards.ids import sha256_file
-from train.config import Keep
 from train.engine import checkpoint
+from train.run_keys import Keep
+
+NEWEST = Keep()
 
 
-def save(root: Path, step: int, content: bytes = b"weights", keep: Keep = Keep()) -> Path:  # noqa: B008
+def save(root: Path, step: int, keep: Keep = NEWEST, held_out: str = "") -> Path:
     folder = checkpoint.pending(root, step)
     files = checkpoint.begin(folder, {"config": b"sizes"})
-    (folder / "state").write_bytes(content)
+    (folder / "state").write_bytes(b"weights")
     files["state"] = sha256_file(folder / "state")
     head = {
         "step": step,
@@ -28,6 +30,7 @@ def save(root: Path, step: int, content: bytes = b"weights", keep: Keep = Keep()
         "optimizer_state": "fp32",
         "bases": {"tower": "here"},
         "branch": "",
+        "held_out": held_out,
         "frozen": {"tower": {"source": "here", "sha256": "00ff"}},
         "guard": {"losses": [(2.7).hex()], "skipped": 1},
         "data": {"step": step},
@@ -73,6 +76,14 @@ def test_the_newest_stay_and_those_of_every_so_many_steps(
     for step in range(10, 70, 10):
         save(tmp_path, step, keep=keep)
     assert checkpoint.steps(tmp_path) == kept and len(names(tmp_path)) == len(kept)
+
+
+def test_those_with_the_lowest_held_out_loss_stay(tmp_path: Path) -> None:
+    losses = {10: 0.5, 20: 0.25, 30: 0.75, 40: None, 50: 0.3, 60: 0.9}
+    for step, loss in losses.items():
+        told = "" if loss is None else loss.hex()
+        save(tmp_path, step, keep=Keep(last=1, best=2), held_out=told)
+    assert checkpoint.steps(tmp_path) == [20, 50, 60]
 
 
 class Killed(BaseException):

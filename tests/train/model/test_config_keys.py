@@ -53,9 +53,9 @@ CLIPS = [
 ]
 
 
-def noise(number: int, look: ClipView, used: Sequence[int]) -> Frames:
+def noise(number: int, clip_view: ClipView, used: Sequence[int]) -> Frames:
     random = np.random.default_rng(number)
-    return random.integers(0, 256, (len(used), *look.grid, 768), np.uint8)
+    return random.integers(0, 256, (len(used), *clip_view.grid, 768), np.uint8)
 
 
 @torch.no_grad()

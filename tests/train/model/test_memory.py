@@ -30,8 +30,8 @@ MEMORY = replace(LAYOUT, memory_tokens=TOKENS)
 def long_sample(frames: int, layout: LayoutConfig = MEMORY, key: str = "long") -> RenderedSample:
     """A clip of so many stored frames, at one a second, of which a view shows 8."""
     clip = clip_of(list(range(frames)), (1, 1), size=(64, 64))
-    look = view_clip(clip, View(fps=1, cap=CAP, area=64 * 64, memory=4096), layout)
-    slots = plan_clip(look, "video", layout, len)
+    clip_view = view_clip(clip, View(fps=1, cap=CAP, area=64 * 64, memory=4096), layout)
+    slots = plan_clip(clip_view, "video", layout, len)
     ids, visual = [5, 6], []
     for index, slot in enumerate(slots):
         visual.append((len(ids), 0, index))
@@ -47,7 +47,7 @@ def long_sample(frames: int, layout: LayoutConfig = MEMORY, key: str = "long") -
         ),
         layouts=[slots],
         frames=[random.integers(0, 256, (len(frames_used(slots)), 4, 4, 768), np.uint8)],
-        seconds=[[float(look.seconds[i]) for i in frames_used(slots)]],
+        seconds=[[float(clip_view.seconds[i]) for i in frames_used(slots)]],
     )
 
 

@@ -65,7 +65,7 @@ def test_a_video_file_is_laid_out_as_in_training(processor: SlowFastProcessor, v
         "v",
         turns,
         [seen.clip],
-        lambda _, look, used: open_jpegs(seen.jpegs, look, used, seen.clip),
+        lambda _, clip_view, used: open_jpegs(seen.jpegs, clip_view, used, seen.clip),
         processor.rules,
         answer=True,
     )
@@ -88,7 +88,8 @@ def test_the_tower_sees_the_same_zeros_in_training_and_of_a_user_packed_or_not(
     turns = [Turn(role="user", text="which digit is this", media=((0, 0),))]
     stored = [memoryview(one) for one in seen.jpegs]
     sample = render(
-        "v", turns, [seen.clip], lambda _, look, used: open_jpegs(stored, look, used, seen.clip),
+        "v", turns, [seen.clip],
+        lambda _, clip_view, used: open_jpegs(stored, clip_view, used, seen.clip),
         processor.rules,
     )  # fmt: skip
     alone, packed = build_pack([sample], LAYOUT), build_pack([sample, sample], LAYOUT)
@@ -302,9 +303,9 @@ def test_lora_trains_few_weights_and_merges_into_the_same_model(
 
 
 def opened(
-    jpegs: Sequence[Sequence[bytes]], clips: Sequence[Clip], n: int, look: ClipView, used: Any
+    jpegs: Sequence[Sequence[bytes]], clips: Sequence[Clip], n: int, clip_view: ClipView, used: Any
 ) -> Frames:
-    return open_jpegs(jpegs[n], look, used, clips[n])
+    return open_jpegs(jpegs[n], clip_view, used, clips[n])
 
 
 def test_processor_and_trainer_agree_on_every_sample_of_a_manifest(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.tiny_run import TINY
-from train.config import Config, Keep, Part, Parts, Schedule, Stochastic, Stop, load_config
+from train.config import Config, Part, Parts, Schedule, Stochastic, Stop, load_config
 from train.run_folder.settings import by_place, deciding, differences, resolved
+from train.run_keys import Keep
 
 CONFIGS = sorted((Path(__file__).parents[3] / "train/configs").glob("*.yaml"))
 EXACT = {

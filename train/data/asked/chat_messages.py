@@ -43,17 +43,19 @@ def _turn(
     key: str, message: Message, media: list[UserMedium], scores: dict[int, Sequence[int]]
 ) -> Turn:
     """One message; its media join `media`."""
-    given = _keys(key, message, ("role", "content"))
-    role, content = given.get("role"), given.get("content")
+    fields = _keys(key, message, ("role", "content"))
+    role, content = fields.get("role"), fields.get("content")
     if role not in ROLES:
         raise UserError(f"{key}: role {role!r}; use one of {', '.join(ROLES)}")
     text = ""
     places = []
+    # a plain text is a content list of one part
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     for part in parts or []:
         if part.get("type") == "text":
             text += _keys(key, part, ("type", "text")).get("text", "")
             continue
+        # media are numbered over the whole conversation, placed by character
         places.append((len(media), len(text)))
         name = f"{key}, medium {len(media)}"
         fit: Any = part.get("scores")
@@ -63,9 +65,9 @@ def _turn(
     return Turn(role=role, text=text, media=tuple(places))
 
 
-def _keys(where: str, given: Message, known: Sequence[str]) -> dict[str, Any]:
+def _keys(where: str, message: Message, known: Sequence[str]) -> dict[str, Any]:
     """What is given; UserError for keys that would be forgotten."""
-    value = {name: item for name, item in given.items() if item is not None}
+    value = {name: item for name, item in message.items() if item is not None}
     unknown = sorted(set(value) - set(known))
     if unknown:
         raise UserError(f"{where}: nothing here reads {unknown}; use {', '.join(known)}")
@@ -81,14 +83,17 @@ def _medium(name: str, part: Message) -> UserMedium:
         return UserMedium(kind="image", value=place, name=name)
     if kind not in KINDS:
         raise UserError(f"{name}: a part of type {kind!r}; give text, image, or video")
-    given = _keys(name, part, ("type", kind, *PLACES, *(ABOUT if kind == "video" else ())))
-    places = [given[key] for key in (kind, *PLACES) if key in given]
+    fields = _keys(name, part, ("type", kind, *PLACES, *(ABOUT if kind == "video" else ())))
+    # exactly one place: two may name different media
+    places = [fields[key] for key in (kind, *PLACES) if key in fields]
     if len(places) != 1:
         raise UserError(f"{name}: {len(places)} media in one part; give one, as {kind!r}")
     value = places[0]
-    if "base64" in given:
+    if "base64" in fields:
+        # OpenAI's clients send base64 with the prefix, transformers' without
         value = value if value.startswith("data:") else f"data:;base64,{value}"
-    times = given.get("seconds")
-    if times is None and "video_metadata" in given:
-        times = times_of(given["video_metadata"], len(value), name)
+    times = fields.get("seconds")
+    if times is None and "video_metadata" in fields:
+        # frames in memory know no times of their own
+        times = times_of(fields["video_metadata"], len(value), name)
     return UserMedium(kind=kind, value=value, name=name, times=times)

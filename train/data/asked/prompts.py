@@ -35,26 +35,30 @@ def read_prompts(
     UserError names a text whose pads and media differ in number.
     """
     texts = [text] if isinstance(text, str) else list(text or [])
-    if not texts or not all(isinstance(one, str) for one in texts):
+    if not texts or not all(isinstance(each_text, str) for each_text in texts):
         raise UserError("processor: give text, a string or a list of them (text=...)")
     images_of = _per_text(images, _is_image, texts, "image")
     videos_of = _per_text(videos, _is_video, texts, "video")
     about = iter(_about(metadata))
     return [
-        _prompt(f"text {number}", one, shown, filmed, about)
-        for number, (one, shown, filmed) in enumerate(zip(texts, images_of, videos_of, strict=True))
+        _prompt(f"text {number}", each_text, shown, filmed, about)
+        for number, (each_text, shown, filmed) in enumerate(
+            zip(texts, images_of, videos_of, strict=True)
+        )
     ]
 
 
 def _prompt(
-    name: str, text: str, images: Sequence[Any], videos: Sequence[Any], about: Iterator[Any]
+    name: str, text: str, pictures: Sequence[Any], films: Sequence[Any], about: Iterator[Any]
 ) -> Prompt:
     kinds = [PADS[pad] for pad in pads_of(text)]
+    # pipelines of transformers give a bare question: media stand before it
     if not kinds and IM_START not in text:
-        kinds = ["image"] * len(images) + ["video"] * len(videos)
+        kinds = ["image"] * len(pictures) + ["video"] * len(films)
         text = "".join(f"<|{kind}_pad|>" for kind in kinds) + text
-    given = {"image": list(images), "video": list(videos)}
-    for kind, media in given.items():
+    media_of = {"image": list(pictures), "video": list(films)}
+    for kind, media in media_of.items():
+        # pads and media are counted per kind, so that the message says which is missing
         if kinds.count(kind) != len(media):
             raise UserError(
                 f"{name}: {kinds.count(kind)} {kind} pads, {len(media)} {kind}s; give one for each "
@@ -63,9 +67,9 @@ def _prompt(
     media = []
     for number, kind in enumerate(kinds):
         where = f"{name}, medium {number}"
-        value = given[kind].pop(0)
-        known = next(about, None) if kind == "video" else None
-        times = None if known is None else times_of(known, len(value), where)
+        value = media_of[kind].pop(0)
+        metadata = next(about, None) if kind == "video" else None
+        times = None if metadata is None else times_of(metadata, len(value), where)
         media.append(UserMedium(kind=kind, value=value, name=where, times=times))
     return Prompt(text=text, media=tuple(media))
 
@@ -77,28 +81,30 @@ def _per_text(
     if media is None:
         return [[] for _ in texts]
     if is_one(media):
+        # one medium, a list of them, or a list for each text: told by what the items are
         media = [media]
-    if all(is_one(one) for one in media):
+    if all(is_one(item) for item in media):
         return _in_order(list(media), texts, kind)
-    if len(media) != len(texts) or not all(isinstance(one, list | tuple) for one in media):
+    if len(media) != len(texts) or not all(isinstance(item, list | tuple) for item in media):
         raise UserError(
             f"processor: {kind}s of {type(media[0]).__name__}; give one, a list, or one list for "
             f"each of {len(texts)} texts"
         )
-    return [list(one) for one in media]
+    return [list(item) for item in media]
 
 
-def _in_order(media: list[Any], texts: Sequence[str], kind: str) -> list[list[Any]]:
+def _in_order(items: list[Any], texts: Sequence[str], kind: str) -> list[list[Any]]:
     """A flat list dealt out by pads; without pads, one for each text, or all for the only one."""
     counts = [sum(PADS[pad] == kind for pad in pads_of(text)) for text in texts]
     if not any(counts):
-        counts = [len(media)] if len(texts) == 1 else [1] * len(texts)
-    if sum(counts) != len(media):
+        counts = [len(items)] if len(texts) == 1 else [1] * len(texts)
+    # no guess at which text a missing medium belongs to
+    if sum(counts) != len(items):
         raise UserError(
-            f"processor: {sum(counts)} {kind} pads in the texts, {len(media)} {kind}s; give one "
+            f"processor: {sum(counts)} {kind} pads in the texts, {len(items)} {kind}s; give one "
             f"for each <|{kind}_pad|>"
         )
-    rest = iter(media)
+    rest = iter(items)
     return [[next(rest) for _ in range(count)] for count in counts]
 
 
@@ -108,7 +114,7 @@ def _about(metadata: Any) -> list[Any]:
         return []
     if isinstance(metadata, Mapping):
         return [metadata]
-    return [one for part in metadata for one in _about(part)]
+    return [entry for part in metadata for entry in _about(part)]
 
 
 def _is_image(value: Any) -> bool:

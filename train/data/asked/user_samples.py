@@ -30,6 +30,7 @@ class UserSamples:
 
     def talk(self, key: str, talk: Talk, *, answer: bool, unfinished: bool) -> RenderedSample:
         """A conversation; it ends where a reply begins, or where its last turn would end."""
+        # the turn that shows a medium is what its frames are scored against
         texts = {medium: turn.text for turn in talk.turns for medium, _ in turn.media}
         made = partial(render, key, talk.turns, answer=answer, unfinished=unfinished)
         return self._over(key, talk.media, texts, made, talk.scores)
@@ -42,18 +43,20 @@ class UserSamples:
     def _over(
         self,
         key: str,
-        media: Sequence[UserMedium],
+        shown_media: Sequence[UserMedium],
         texts: Mapping[int, str],
         made: Callable[..., RenderedSample],
-        given: Mapping[int, Sequence[int]],
+        own_scores: Mapping[int, Sequence[int]],
     ) -> RenderedSample:
         """What `made` renders over these media; ValueError names it by `key`."""
-        seen = [see(medium, self.profile) for medium in media]
-        scores = {**self._scores(seen, texts), **given}
-        clips = [one.clip for one in seen]
+        # scores that the user gives win over those of a model
+        seen = [see(medium, self.profile) for medium in shown_media]
+        scores = {**self._scores(seen, texts), **own_scores}
+        clips = [medium_seen.clip for medium_seen in seen]
 
-        def opened(number: int, look: ClipView, used: Sequence[int]) -> Frames:
-            return open_jpegs(seen[number].jpegs, look, used, clips[number])
+        def opened(number: int, clip_view: ClipView, used: Sequence[int]) -> Frames:
+            """The frames of a medium, decoded at the size that its view asks for."""
+            return open_jpegs(seen[number].jpegs, clip_view, used, clips[number])
 
         try:
             return made(clips=clips, open_frames=opened, rules=self.rules, scores=scores)
@@ -64,7 +67,7 @@ class UserSamples:
         if self.relevance is None:
             return {}
         return {
-            number: self.relevance(one.jpegs, texts[number])
-            for number, one in enumerate(seen)
-            if wants_scores(one.clip, self.rules.view)
+            number: self.relevance(medium_seen.jpegs, texts[number])
+            for number, medium_seen in enumerate(seen)
+            if wants_scores(medium_seen.clip, self.rules.view)
         }

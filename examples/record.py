@@ -1,0 +1,129 @@
+"""python -m examples.record: README's blocks of output, from the demo that lies in runs/demo.
+
+Each stands between `<!-- recorded: NAME -->` and `<!-- /recorded -->`, and is what a command
+prints: run again after a demo, only what changed changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from examples.demo import OUT, POOL
+from shards.errors import UserError, run_command
+
+README = Path("README.md")
+METRICS = OUT / "metrics.json"
+COLUMNS = "100"
+BLOCK = re.compile(r"(<!-- recorded: (\w+) -->\n).*?(<!-- /recorded -->)", re.S)
+MANIFEST = str(OUT / "stage2")
+CHAT = "How many seconds lie between the digits?"
+
+
+def printed(*command: str) -> str:
+    """Standard output of `python -m command` in a pipe of 100 columns."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        env={**os.environ, "COLUMNS": COLUMNS},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise UserError(f"python -m {' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def fenced(text: str) -> str:
+    """Output as a code block, without blanks at the ends of its lines."""
+    lines = (line.rstrip() for line in text.strip("\n").split("\n"))
+    return "\n```\n" + "\n".join(lines) + "\n```\n\n"
+
+
+def metrics() -> str:
+    """The figures that the demo ends with."""
+    found = json.loads(METRICS.read_text())
+    rows = ((name, value) for name, value in found.items() if not isinstance(value, dict))
+    return fenced("\n".join(f"{name:<28}{_spelled(value)}" for name, value in rows))
+
+
+def _spelled(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def bars() -> str:
+    """The demo's figures against their bars, as a table."""
+    said = json.loads(printed("benchmarks", "demo").splitlines()[-1])
+    rows = "".join(
+        f"| {bar['what']} | {bar['value']:g} | {bar['bar']} | {'yes' if bar['holds'] else 'no'} |\n"
+        for bar in said["bars"]
+    )
+    return f"\n| what | found | bar | holds |\n|---|---|---|---|\n{rows}\n"
+
+
+def kinds() -> str:
+    """Accuracy by kind of question."""
+    scores = json.loads((OUT / "scores.json").read_text())
+    told = scores["pathways"]["both"]["tasks"]["scenes/test"]["types"]
+    by_kind = ", ".join(f"{kind} {score['accuracy']:.2f}" for kind, score in told.items())
+    return f"\nBy kind of question: {by_kind}.\n\n"
+
+
+def books() -> str:
+    """The books and the ratio of the demo's second stage, planned again over its pool."""
+    with tempfile.TemporaryDirectory() as folder:
+        # the last line says where it was written
+        said, _, manifest_id = _planned("demo_stage2", folder).rstrip("\n").rpartition(": ")
+        return fenced(said.rpartition("\n")[0] + f"\n{MANIFEST}/manifest.json: {manifest_id}")
+
+
+def diff() -> str:
+    """What the ablation without vision shares with the demo's second stage."""
+    with tempfile.TemporaryDirectory() as folder:
+        _planned("demo_stage2_no_vision", folder)
+        return fenced(printed("mixtures", "diff", MANIFEST, folder))
+
+
+def _planned(recipe: str, folder: str) -> str:
+    return printed(
+        "mixtures", "plan", f"mixtures/{recipe}.yaml", "--pool", str(POOL), "--out", folder
+    )
+
+
+def explain() -> str:
+    """The samples of one rank at one step."""
+    place = "--step 12 --rank 0 --world-size 2 --global-batch 4".split()
+    return fenced(printed("mixtures", "explain", MANIFEST, *place, "--pool", str(POOL)))
+
+
+def chat() -> str:
+    """An answer of the demo's model."""
+    video = str(OUT / "data/scenes/videos/test-0000.mp4")
+    model = str(OUT / "model")
+    return fenced(printed("train", "chat", "--model", model, "--video", video, "--question", CHAT))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    made.__name__: made for made in (metrics, bars, kinds, books, diff, explain, chat)
+}
+
+
+def main() -> None:
+    if not METRICS.exists():
+        raise UserError(f"{METRICS}: not there; run `make demo` first")
+    text = README.read_text()
+    names = {name for _, name, _ in BLOCK.findall(text)}
+    if names != BLOCKS.keys():
+        raise UserError(f"{README}: blocks {sorted(names)}, there must be {sorted(BLOCKS)}")
+    README.write_text(BLOCK.sub(lambda block: block[1] + BLOCKS[block[2]]() + block[3], text))
+    sys.stdout.write(f"{README}: recorded from {OUT}\n")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""Figures, held-out loss and curves of runs."""

@@ -1,0 +1,111 @@
+"""The loss on a second manifest: each sample by itself, so that no rank and no pack changes it.
+
+OUT/held_out.jsonl    a line for each look: step, loss, by_source; means over supervised tokens
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypedDict
+
+from mixtures.manifest.draws import SampleReference
+from mixtures.manifest.files import load_manifest
+from mixtures.manifest.manifest import Manifest
+from mixtures.manifest.sampler import BatchSampler
+from shards.errors import UserError
+from train import ranks
+from train.data.collate import empty_pack
+from train.data.pack_stream import Stream
+from train.data.sample_loader import SampleLoader
+from train.data.tower_plan import TowerRule, calls_for
+from train.engine.interface import Engine
+from train.run_keys import HeldOutLoss
+
+
+class Look(TypedDict):
+    """The loss per supervised token, of all samples and by source."""
+
+    loss: float
+    by_source: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Samples to look at from time to time."""
+
+    samples: tuple[SampleReference, ...]
+    loader: SampleLoader
+
+    def look(self, engine: Engine) -> Look:
+        """The loss per supervised token, of all and by source: on every rank, for all call."""
+        mine = dict(self._mine(engine))
+        found = {key: told for each in ranks.by_each(lambda: mine) for key, told in each.items()}
+        named = [(one.source, *found[one.key]) for one in self.samples]
+        sources = sorted({source for source, *_ in named})
+        by_source = {s: _mean([told for told in named if told[0] == s]) for s in sources}
+        return {"loss": _mean(named), "by_source": by_source}
+
+    def _mine(self, engine: Engine) -> Iterator[tuple[str, tuple[float, int]]]:
+        """Key -> (summed loss, supervised tokens) of this rank's samples."""
+        size, rule = engine.world_size, self.loader.tower
+        for start in range(0, len(self.samples), size):
+            dealt = self.samples[start : start + size]
+            # under ZeRO-3 every rank has to call the tower equally often
+            calls = max(calls_for(one.patches, rule.chunk) for one in dealt)
+            own = dealt[engine.rank : engine.rank + 1]
+            if own:
+                rendered = self.loader.load(self.loader.with_rows(own))
+                pack = self.loader.packed(rendered, calls)
+                yield own[0].key, (engine.score(pack), pack.supervised)
+            else:
+                engine.score(empty_pack(rule, calls))
+
+
+def open_held_out(
+    rule: HeldOutLoss, trained: Manifest, data: str, chunk: int, where: str
+) -> HeldOut:
+    """The samples that `rule` names; UserError where the model would see them in another way.
+
+    `data` is where the run itself finds its bytes, `where` names the config.
+    """
+    manifest = load_manifest(Path(rule.manifest))
+    left, right = manifest.contents, trained.contents
+    for name, ours, theirs in (
+        ("layout", left.layout, right.layout),
+        ("frames", left.frames, right.frames),
+        ("text", left.text, right.text),
+    ):
+        if ours != theirs:
+            raise UserError(
+                f"{where}: held_out: {rule.manifest}: its {name} is not that of the manifest that "
+                "is trained on; plan it with the same"
+            )
+    stream = Stream(manifest, rule.data or data, tower=TowerRule(chunk=chunk))
+    samples = tuple(islice(_distinct(manifest), rule.samples))
+    return HeldOut(samples=samples, loader=stream.loader)
+
+
+def _distinct(manifest: Manifest) -> Iterator[SampleReference]:
+    """Every sample of a manifest, as its order draws it first."""
+    left = {
+        (n, row["key"].tobytes().hex())
+        for n, table in zip(manifest.names, manifest.tables, strict=True)
+        for row in table
+    }
+    order, step = BatchSampler(manifest, 1), 0
+    while left and order.has_step(step):
+        for one in (one for pack in order.batch(step, 0, 1) for one in pack):
+            if (one.source, one.key) in left:
+                left.remove((one.source, one.key))
+                yield one
+        step += 1
+
+
+def _mean(told: list[tuple[str, float, int]]) -> float:
+    """The loss per token, exactly rounded: no order of addition changes it."""
+    tokens = sum(count for *_, count in told)
+    return math.fsum(loss for _, loss, _ in told) / max(tokens, 1)

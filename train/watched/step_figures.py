@@ -1,0 +1,91 @@
+"""What a person watches of a step: how fast, how full, how much of the device was put to use.
+
+MFU counts the operations that the model asks for: the tower billed per patch and attention per
+frame or sample (train.sizing.flops), a part that is not trained once for its forward pass and once
+more where gradients pass through it. HFU counts what is computed again as well.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from train.config import PARTS, Config
+from train.data.collate import Pack
+from train.model.config import SlowFastConfig
+from train.sizing.flops import Flops, Work, forward_flops
+
+PEAKS = {
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "H800": 989e12,
+    "A100": 312e12,
+    "A800": 312e12,
+    "L40S": 362e12,
+    "RTX 4090": 165e12,
+}
+"""Dense bf16 operations per second by device name, as the makers publish them."""
+
+
+def peak_of(device: str) -> float | None:
+    """The peak of a device, if its name is known."""
+    return next((peak for name, peak in PEAKS.items() if name in device), None)
+
+
+def operations(config: Config, model: SlowFastConfig, packs: Sequence[Pack]) -> tuple[float, float]:
+    """(asked for, computed) in one step over these packs, forward and backward."""
+    useful, computed = 0.0, 0.0
+    for pack in packs:
+        grids = np.concatenate([pack.grids, pack.memory.grids])
+        work = Work(
+            frames=(grids[:, 0] * grids[:, 1]).tolist(),
+            samples=np.diff(pack.cu_seqlens).tolist(),
+            pooled=len(pack.slots.sizes),
+            supervised=pack.supervised,
+        )
+        asked, again = billed(config, forward_flops(model, work))
+        useful, computed = useful + asked, computed + asked + again
+    return useful, computed
+
+
+def billed(config: Config, forward: Flops) -> tuple[float, float]:
+    """Operations of a step that is asked for, and those that are computed a second time."""
+    sizes = (forward.vision, forward.projector, forward.text + forward.head)
+    asked, again, below = 0.0, float(forward.head), False  # logits are never kept
+    for name, size in zip(PARTS, sizes, strict=True):
+        part = getattr(config.parts, name)
+        share = 1 / config.stochastic.keep.denominator if name == "tower" else 1.0
+        # a pass for the weights' gradients, and one for those of what lies below
+        asked += size * (1 + share * (part.train + (part.train or below)))
+        again += size * share * part.checkpoint
+        below = below or part.train
+    return asked, again
+
+
+def figures(
+    config: Config, pack_tokens: int, tokens: int, seconds: float, flops: tuple[float, float]
+) -> dict[str, float | None]:
+    """What a line says of a step of all ranks that took so many seconds; `flops` are per rank."""
+    told: dict[str, float | None] = {
+        "tokens_per_second": tokens / seconds,
+        "fill": tokens / (config.global_batch * pack_tokens),
+        "memory_bytes": float(memory_bytes()),
+        "mfu": None,
+        "hfu": None,
+    }
+    cuda = torch.cuda.is_available() and config.precision == "bf16"
+    if cuda and (peak := peak_of(torch.cuda.get_device_name())):
+        told |= {"mfu": flops[0] / (seconds * peak), "hfu": flops[1] / (seconds * peak)}
+    return told
+
+
+def memory_bytes() -> int:
+    """The most that this process has held so far: of the GPU, or where there is none, of memory."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
