@@ -79,8 +79,9 @@ ROOMS = {
         "model": "data",
         "weights": "config data model",
         "engine": "json_files ranks run_keys config guard data model",
-        "sizing": "config model",
+        "sizing": "config data model engine",
         "model_folder": "json_files config data weights model engine",
+        "dry_run": "config schedule data model weights sizing model_folder",
         "assemble": "config data model weights model_folder",
         "evaluation": "json_files data model model_folder",
         "run_folder": "json_files ranks config engine",
@@ -90,7 +91,7 @@ ROOMS = {
         "run_folder watched export",
         "reproduce": "ranks config schedule engine run_folder loop",
         "on_ray": "",
-        "__main__": "config weights engine sizing assemble evaluation watched export loop "
+        "__main__": "config weights engine sizing dry_run assemble evaluation watched export loop "
         "reproduce on_ray",
     },
 }

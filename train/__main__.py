@@ -74,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
     ask.add_argument("--question", required=True, help="what to ask")
     ask.add_argument("--relevance", type=Path, help=RELEVANCE)
     paper = commands.add_parser("model", help="a published size on paper", epilog=EPILOG["model"])
-    paper.add_argument("--size", required=True, choices=("1b", "3b", "7b"), help="which one")
+    what = paper.add_mutually_exclusive_group(required=True)
+    what.add_argument("--size", choices=("1b", "3b", "7b"), help="which one")
+    what.add_argument("--fits", action="store_true", help="which run fits which GPUs; minutes")
     return top
 
 
@@ -82,9 +84,10 @@ def _add_run(commands: Commands) -> None:
     """Training."""
     run = commands.add_parser("run", help="train a config on a manifest", epilog=EPILOG["run"])
     run.add_argument("config", type=Path, help="YAML over the defaults of train/config.py")
-    run.add_argument("--manifest", type=Path, required=True, help="manifest.json of a build")
+    run.add_argument("--manifest", type=Path, help="manifest.json of a build")
     run.add_argument("--data", default="", help="pool or shards (default: beside the manifest)")
-    run.add_argument("--out", type=on_disk, required=True, help="checkpoints, metrics.jsonl, model")
+    run.add_argument("--out", type=on_disk, help="checkpoints, metrics.jsonl, model")
+    run.add_argument("--dry-run", action="store_true", help="print steps, hours, memory; no step")
     run.add_argument("--init-from", default="", help="model folder that all parts start from")
     run.add_argument("--init", nargs="+", default=[], metavar="PART=FOLDER", help=INIT)
     run.add_argument("--branch", type=Path, metavar="CHECKPOINT", help=BRANCH)
@@ -166,6 +169,11 @@ def assemble(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if arguments.dry_run:
+        dry_run(arguments)
+        return
+    if not (arguments.manifest and arguments.out):
+        raise UserError("run: give --manifest and --out, or --dry-run")
     if arguments.ray and ON_RAY not in os.environ:
         from train.on_ray import launch
 
@@ -183,9 +191,35 @@ def run(arguments: argparse.Namespace) -> None:
 def check_inputs(arguments: argparse.Namespace) -> Config:
     """The config of a run; UserError for what does not fit, before torch is imported."""
     from mixtures.manifest.files import load_manifest
-    from train.config import all_from, load_config
     from train.engine.checkpoint import steps
     from train.weights.start import check_start
+
+    config = chosen(arguments)
+    # what was trained needs nothing but its checkpoint
+    if arguments.branch is None and not steps(arguments.out / "checkpoints"):
+        check_start(config, load_manifest(arguments.manifest), str(arguments.manifest))
+    return config
+
+
+def dry_run(arguments: argparse.Namespace) -> None:
+    """What the run would take; its start weights need not be there without a manifest."""
+    from mixtures.manifest.files import load_manifest
+    from train.weights.start import check_start
+
+    config, path = chosen(arguments), arguments.manifest
+    manifest = load_manifest(path) if path else None
+    if manifest is not None:
+        check_start(config, manifest, str(path))
+
+    from train.dry_run import dry_run
+
+    for part in dry_run(config, manifest, str(path)):
+        Console().print(part)
+
+
+def chosen(arguments: argparse.Namespace) -> Config:
+    """The config file, with the start weights that the command line names."""
+    from train.config import all_from, load_config
 
     config = load_config(arguments.config)
     if arguments.init_from:
@@ -193,9 +227,6 @@ def check_inputs(arguments: argparse.Namespace) -> Config:
     for part, where in by_part(arguments.init).items():
         own = replace(getattr(config.parts, part), init=where)
         config = replace(config, parts=replace(config.parts, **{part: own}))
-    # what was trained needs nothing but its checkpoint
-    if arguments.branch is None and not steps(arguments.out / "checkpoints"):
-        check_start(config, load_manifest(arguments.manifest), str(arguments.manifest))
     return config
 
 
@@ -257,9 +288,14 @@ def chat(arguments: argparse.Namespace) -> None:
 
 
 def model(arguments: argparse.Namespace) -> None:
+    console = Console()
+    if arguments.fits:
+        from train.sizing.fitting import fitting_table
+
+        console.print(fitting_table())
+        return
     from train.sizing.tables import tables
 
-    console = Console()
     for table in tables(arguments.size):
         console.print(table)
 

@@ -6,12 +6,17 @@ from collections.abc import Mapping
 
 from train.config import Config
 
+BUCKET = 500_000_000
+"""Elements that DeepSpeed reduces at once (`reduce_bucket_size`), unless there are fewer."""
+LIVE = 1_000_000_000
+"""Elements that ZeRO-3 keeps gathered at most (`stage3_max_live_parameters`)."""
+
 
 def state_bytes(config: Config, parameters: Mapping[str, int], ranks: int = 1) -> dict[str, float]:
     """Kind of state -> bytes on the device of one of `ranks`; `parameters` counts those of a part.
 
     ZeRO-1 shares master weights and moments among the ranks, ZeRO-2 also gradients, ZeRO-3 weights
-    too. Buckets and what is gathered for a while come on top.
+    too. `passing_bytes` come on top while a step runs.
     """
     trained = sum(n for part, n in parameters.items() if getattr(config.parts, part).train)
     is_half = config.precision == "bf16"
@@ -33,3 +38,15 @@ def state_bytes(config: Config, parameters: Mapping[str, int], ranks: int = 1) -
         "master weights": trained * copies * on_device / ranks,
         "Adam moments": trained * moments * on_device / ranks,
     }
+
+
+def passing_bytes(config: Config, parameters: Mapping[str, int]) -> dict[str, float]:
+    """What DeepSpeed needs on every rank beside states and activations while a step runs: the
+    bucket in which gradients are reduced, and under ZeRO-3 the weights that are gathered (its
+    defaults bound both). ZeRO-3 holds its bucket between steps too."""
+    if config.engine == "torch":
+        return {"bucket": 0, "gathered": 0}
+    trained = sum(n for part, n in parameters.items() if getattr(config.parts, part).train)
+    width = 2 if config.precision == "bf16" else 4
+    gathered = min(sum(parameters.values()), LIVE) if config.zero_stage == 3 else 0
+    return {"bucket": width * min(trained, BUCKET), "gathered": width * gathered}

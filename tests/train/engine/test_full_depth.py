@@ -25,7 +25,7 @@ from train.loop import run, tower_rule
 from train.model.inputs import pack_inputs
 from train.model_folder import build_model
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 LAST_BITS = {2: 1e-6, 3: 2e-3}
 """How far the first loss may lie from that of one process, by ZeRO stage: under ZeRO-3 DeepSpeed
 adds the bias of a linear layer after rounding its product to bf16."""
@@ -70,18 +70,27 @@ def check(world: Path, stage: int, zero: int, steps: int) -> list[float]:
     return [row["loss"] for row in rows]
 
 
-def launched(world: Path, size: str, zeros: tuple[int, int], steps: int) -> None:
-    """Both stages, one after the other, under these ZeRO stages."""
+def launched(world: Path, size: str, zeros: tuple[int, int], steps: int, ranks: int = 2) -> None:
+    """Both stages, one after the other, under these ZeRO stages; every rank weighs what it holds
+    (tests/support/full_depth/weighed.py)."""
     made_world(world, size)
     jobs = [job(world, size, stage, zero, steps) for stage, zero in enumerate(zeros, 1)]
     (world / "jobs.json").write_text(json.dumps(jobs))
-    launch(["tests.support.ranks", str(world / "jobs.json")], 800)
+    launch(["tests.support.ranks", str(world / "jobs.json")], 1700, ranks)
 
 
 def test_both_stages_of_a_published_config_train_on_two_ranks(tmp_path: Path) -> None:
     launched(tmp_path, "1b", (2, 3), 1)
     check(tmp_path, 1, 2, 1)
     check(tmp_path, 2, 3, 1)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("zeros", [(2, 3), (3, 2)])
+def test_four_ranks_hold_what_is_said_of_them(tmp_path: Path, zeros: tuple[int, int]) -> None:
+    launched(tmp_path, "1b", zeros, 1, ranks=4)
+    check(tmp_path, 1, zeros[0], 1)
+    check(tmp_path, 2, zeros[1], 1)
 
 
 @pytest.mark.faults

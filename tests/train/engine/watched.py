@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.full_depth.weighed import check_weight
 from train import loop
 from train.data.collate import Pack
 from train.data.pack_stream import Stream
@@ -54,6 +55,7 @@ def watch(patch: pytest.MonkeyPatch) -> None:
 
     def train(run: Training) -> str:
         look(run)
+        check_weight(patch, run)
         signal = trained(run)
         look(run)
         return signal
