@@ -108,7 +108,7 @@ def _kept(pack: Pack, vision: OryxVisionConfig, *, train: bool, again: bool) -> 
             parameter.data = parameter.data.to(torch.bfloat16)
             parameter.requires_grad_(train)
         checkpoint_parts(model, ["tower"] if again else [])
-        given = [without_data(mode, inputs[name]) for name in ("patches", "tower")]  # type: ignore[literal-required]
+        given = [without_data(mode, inputs[name]) for name in ("patches", "tower")]
         tracker = Tracker()
         tracker.track_external(model, *_tensors(given))
         with tracker:
