@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Categories of characters that a terminal obeys, hides or reorders by, or that no font has."""
@@ -45,6 +46,23 @@ class DamagedData(UserError):
 
 class MissingData(UserError):
     """An index or a manifest names bytes that the given data does not hold."""
+
+
+@contextmanager
+def opening(where: str) -> Iterator[None]:
+    """Whatever goes wrong while a library opens a stranger's file is a UserError in one line.
+
+    For calls of libraries alone, whose errors are of every class; memory that is short is none.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0][:200]
+        raise UserError(
+            f"{where}: cannot be opened ({type(error).__name__}: {said}); fetch or export it again"
+        ) from error
 
 
 def run_command(main: Callable[[], None]) -> None:

@@ -258,6 +258,10 @@ def table_of(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+"""What reading a damaged Parquet file raises: the last of names of columns that are no text."""
+
+
 def write_table(table: pa.Table) -> bytes:
     """Parquet bytes with page checksums; the same table gives the same bytes."""
     # page checksums (crc32 per page), which readers verify; the footer has none
@@ -283,5 +287,5 @@ def read_table(data: bytes, where: str, columns: Sequence[str] | None = None) ->
     try:
         source = pa.BufferReader(data)
         return pq.ParquetFile(source, page_checksum_verification=True).read(columns=columns)
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise DamagedData(f"{where}: damaged Parquet: {error}; delete it and rebuild") from error

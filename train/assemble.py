@@ -18,7 +18,7 @@ from transformers import GenerationConfig
 from mixtures.pool.inputs import read_tokenizer
 from mixtures.recipe.load import load_recipe
 from mixtures.tokens.text import TextCodec
-from shards.errors import UserError
+from shards.errors import UserError, opening
 from train.config import Config, Part, Parts
 from train.data.render import Rules
 from train.model.modeling import SlowFastForConditionalGeneration
@@ -27,7 +27,7 @@ from train.model_folder import Description, describe, generation_values, model_c
 from train.weights.fill import fill
 from train.weights.model_shards import Shards
 from train.weights.packed_check import check_packed
-from train.weights.start import open_sources
+from train.weights.start import files_of, open_sources
 from train.weights.stream import with_names
 from train.weights.tables import stored_of
 
@@ -55,7 +55,7 @@ def assemble(
     check_packed(wanted.text_config.to_dict())
     kinds = Counter(each.dtype for each in stored_of("decoder", sources["decoder"]).values())
     wanted.dtype = _DTYPES[kinds.most_common(1)[0][0]]
-    with torch.device("meta"):
+    with torch.device("meta"), opening(files_of(sources)):
         model = SlowFastForConditionalGeneration(wanted)
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from mixtures.manifest.manifest import Manifest
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import IM_END, IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, TextCodec
-from shards.errors import UserError
+from shards.errors import UserError, opening
 from shards.ids import canonical_json, sha256_file
 from shards.profile import Profile
 from train.config import PARTS, Config
@@ -37,11 +37,24 @@ from train.model.finite import check_finite
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import processor_of
 from train.weights.fill import fill
+from train.weights.folder_json import (
+    DESCRIPTION,
+    SCHEMA,
+    read_description,
+    read_model_config,
+)
 from train.weights.packed_check import check_packed
-from train.weights.source import DESCRIPTION, SCHEMA, read_description
-from train.weights.start import Sources, open_sources, text_of, vision_of, wrong_tokens, wrong_tower
+from train.weights.start import (
+    Sources,
+    files_of,
+    open_sources,
+    text_of,
+    vision_of,
+    wrong_tokens,
+    wrong_tower,
+)
 from train.weights.stream import with_names
-from train.weights.tensor_files import checked
+from train.weights.tensor_files import checked, stored_in_folder
 
 MANIFEST = "manifest.json"
 NEVER_SAID = (VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
@@ -76,7 +89,7 @@ def build_model(
     else:
         wanted = SlowFastConfig.from_pretrained(saved, packed_attention=config.packed_attention)
     check_packed(wanted.text_config.to_dict())
-    with unfilled(config):
+    with unfilled(config), opening(files_of(sources)):
         model = SlowFastForConditionalGeneration(wanted)
         model.tie_weights()
     parameters = dict(model.named_parameters())
@@ -111,16 +124,18 @@ def model_config(config: Config, rules: Rules, sources: Sources) -> SlowFastConf
     vision = vision_of(config, sources)
     for line in wrong_tower(vision, sources.get("tower"), rules.layout.patch, "the manifest"):
         raise UserError(line)
-    return SlowFastConfig(
-        vision_config=vision,
-        text_config=text_of(config, sources, codec.vocab_size),
-        layout=asdict(rules.layout),
-        projector=config.projector,
-        pool_before_projection=config.pool_before_projection,
-        packed_attention=config.packed_attention,
-        visual_token_ids=[codec.token_id(name) for name in NEVER_SAID],
-        token_count=codec.vocab_size,
-    )
+    text = text_of(config, sources, codec.vocab_size)
+    with opening(files_of(sources)):
+        return SlowFastConfig(
+            vision_config=vision,
+            text_config=text,
+            layout=asdict(rules.layout),
+            projector=config.projector,
+            pool_before_projection=config.pool_before_projection,
+            packed_attention=config.packed_attention,
+            visual_token_ids=[codec.token_id(name) for name in NEVER_SAID],
+            token_count=codec.vocab_size,
+        )
 
 
 def description_of(model: PreTrainedModel, manifest: Manifest, rules: Rules) -> dict[str, bytes]:
@@ -177,13 +192,15 @@ def load_saved(folder: Path) -> Saved:
         checked(folder / name, digest)
     tokenizer = (folder / "tokenizer.json").read_bytes()
     codec = TextCodec(tokenizer, about["template"], str(folder / "tokenizer.json"))
-    model = SlowFastForConditionalGeneration.from_pretrained(folder)
+    read_model_config(folder)
+    stored_in_folder(folder)
+    with opening(str(folder)):
+        view, layout = View(**about["frames"]), LayoutConfig(**about["layout"])
+        model = SlowFastForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
     check_finite(model.named_parameters(), str(folder))
     return Saved(
         model=model,
-        rules=Rules(
-            view=View(**about["frames"]), layout=LayoutConfig(**about["layout"]), codec=codec
-        ),
+        rules=Rules(view=view, layout=layout, codec=codec),
         profile=Profile.from_json(about["profile"], str(folder / DESCRIPTION)),
         manifest_id=about["manifest_id"],
     )

@@ -12,6 +12,7 @@ from pipeline.sources.fields import CHANGES_MEANING, Row
 from pipeline.sources.json_rows import MAX_ROW_BYTES
 from pipeline.untrusted import MAX_RATIO, SLACK, Problem
 from shards.errors import UserError
+from shards.index import UNREADABLE
 
 NOT_READ = "(bytes, not read)"
 NO_VALUE = "(not readable)"
@@ -72,7 +73,7 @@ def rows(
                             row if isinstance(row, Problem) else row | unread_columns,
                         )
                         number += 1
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise UserError(
                 f"{path}: not readable as Parquet: {error}; download it again"
             ) from error

@@ -34,6 +34,7 @@ from pipeline.media.image_sequences import Stills
 from pipeline.names import in_order, is_junk
 from shards.errors import MissingData, UserError
 from shards.ids import short_hash
+from shards.index import UNREADABLE
 from shards.store import private_folder
 
 ROOM = 1 << 30  # bytes that must be free in memory; containers often have 64 MB there
@@ -231,7 +232,7 @@ def _embedded(place: str, home: Path) -> Path:
         data = medium["bytes"] if isinstance(medium, dict) else medium
         (home / "medium").write_bytes(data)
     # whatever a file that changed makes arrow or the indexing raise
-    except (pa.ArrowException, OSError, LookupError, TypeError) as error:
+    except (*UNREADABLE, LookupError, TypeError) as error:
         raise MissingData(
             f"{place}: not what was read when its records were admitted: {error!r}; fetch the file "
             "again, or leave it out of the recipe"

@@ -10,7 +10,7 @@ import pytest
 
 from shards.errors import UserError
 from shards.profile import Profile
-from train.weights.source import SCHEMA, read_description
+from train.weights.folder_json import SCHEMA, read_description
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from mixtures.tokens.frame_selection import at_rate
 from mixtures.tokens.layout_types import View
-from shards.errors import UserError
+from shards.errors import UserError, opening
 from shards.sample import Clip
 
 KINDS = ("siglip", "siglip2")
@@ -35,13 +35,18 @@ class Relevance:
     def __init__(self, folder: Path) -> None:
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder}: not a model folder of transformers (no config.json)")
-        kind = AutoConfig.from_pretrained(folder).model_type
+        with opening(str(folder)):
+            kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
         if kind not in KINDS:
             raise UserError(f"{folder}: a model of type {kind!r}; use one of {', '.join(KINDS)}")
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # nothing that the folder names is run: no pickles, no classes, no kernels of its own
+        only: dict[str, Any] = {"use_safetensors": True, "attn_implementation": "sdpa"}
+        with opening(str(folder)):
+            model: Any = AutoModel.from_pretrained(folder, trust_remote_code=False, **only)
+            self.processor: Any = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         # no gradients, no dropout: scores decide which frames are shown
-        self.model: Any = AutoModel.from_pretrained(folder).eval().to(self.device)
-        self.processor: Any = AutoProcessor.from_pretrained(folder)
+        self.model = model.eval().to(self.device)
         self._frames = lru_cache(_CLIPS)(self._encode)
 
     @torch.no_grad()

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.errors import UserError
+from shards.index import UNREADABLE
 
 PLACEHOLDERS = ("<image>", "<video>")
 MEDIA_FOLDERS = {"image": ("", "images"), "video": ("", "videos")}
@@ -88,7 +88,7 @@ def _named_medium(row: dict[str, Any], path: Path) -> Medium | None:
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         rows = pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: not readable as Parquet ({error}); mend the file") from error
     for row in rows:
         image = row.get("image")

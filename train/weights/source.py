@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import UserError
-from shards.profile import Profile
 from train.model.parts import PARTS
+from train.weights.folder_json import DESCRIPTION, read_description, read_model_config
 from train.weights.published import ORYX_PREFIX
-from train.weights.tensor_files import Stored, checked, read_json, stored_in, stored_in_folder
+from train.weights.tensor_files import Stored, checked, stored_in, stored_in_folder
 
 DECODER = "decoder"
 SIGLIP2 = "siglip2"
@@ -37,8 +37,6 @@ HOLDS = {
 }
 """Which parts of a model each kind of source can start."""
 PICKLE = "oryx_vit.pth"
-DESCRIPTION = "data.json"
-SCHEMA = "slowfast-mix/model/2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +75,7 @@ def open_source(where: str) -> Source:
         )
     if not (path / "config.json").is_file():
         return _file(where, _only_file(where, path))
-    config = read_json(path / "config.json")
+    config = read_model_config(path)
     kind = {"slowfast": SLOWFAST, "siglip2": SIGLIP2, "siglip2_vision_model": SIGLIP2}.get(
         str(config.get("model_type")), DECODER
     )
@@ -105,6 +103,11 @@ def _local(where: str) -> Path:
 def _file(where: str, path: Path) -> Source:
     digests = _fetched_digests(where, path.parent)
     if path.suffix != ".safetensors":
+        if path.name != PICKLE:
+            raise UserError(
+                f"init: {where}: {path.name}: weights are read from .safetensors, and of pickles "
+                f"from {PICKLE} alone; convert it"
+            )
         # a pickle tells its names only when it is read, which takes seconds and torch
         return Source(where=where, path=path, kind=ORYX, digests=digests)
     stored = stored_in(path)
@@ -152,20 +155,6 @@ def _digests(folder: Path) -> dict[str, str]:
         if not name.endswith(".safetensors"):  # those are checked as they are read
             checked(folder / name, files[name])
     return files
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """The data.json of a model folder of ours; UserError if it is none, or not of this version."""
-    path = folder / DESCRIPTION
-    if not path.is_file():
-        raise UserError(f"{folder}: not a model folder (no {DESCRIPTION}); give OUT/model of a run")
-    about = read_json(path)
-    if about.get("schema") != SCHEMA:
-        raise UserError(
-            f"{path}: schema {about.get('schema')!r}, this version reads {SCHEMA!r}; train it anew"
-        )
-    Profile.from_json(about["profile"], str(path))
-    return about
 
 
 def _fetched_digests(where: str, path: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mixtures.manifest.manifest import Manifest
 from mixtures.tokens.text import TextCodec
-from shards.errors import UserError
+from shards.errors import UserError, opening
 from shards.ids import sha256_file
 from train.config import (
     DRAWN_TEXT,
@@ -44,10 +44,18 @@ def open_sources(parts: Parts, wanted: Iterable[str] = PARTS) -> Sources:
     inits = {name: getattr(parts, name).init for name in wanted}
     named = {name: init for name, init in inits.items() if isinstance(init, str)}
     # one look at a folder that several parts name
-    opened = {where: open_source(where) for where in dict.fromkeys(named.values())}
+    opened = {}
+    for where in dict.fromkeys(named.values()):
+        with opening(f"init: {where}"):
+            opened[where] = open_source(where)
     for part, where in named.items():
         check_holds(part, opened[where])
     return {part: opened[where] for part, where in named.items()}
+
+
+def files_of(sources: Sources) -> str:
+    """The files that say which tensors there are."""
+    return ", ".join(dict.fromkeys(str(source.config_file) for source in sources.values())) or "-"
 
 
 def vision_of(config: Config, sources: Sources) -> dict[str, Any]:
@@ -109,6 +117,11 @@ def check_start(config: Config, manifest: Manifest, where: str) -> None:
     Tensors of a pickle, and of a family that has no table, are compared when the model is built.
     """
     sources = open_sources(config.parts)
+    with opening(files_of(sources)):
+        _check_sources(config, sources, manifest, where)
+
+
+def _check_sources(config: Config, sources: Sources, manifest: Manifest, where: str) -> None:
     for part, source in sources.items():
         table = part_table(part, source) if source.stored else None
         if table is not None:

@@ -15,7 +15,7 @@ from shards.ids import sha256_file
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_LONGEST_HEADER = 100 << 20
+_LONGEST = 100 << 20  # bytes of a header, and of a JSON file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +58,7 @@ def stored_in(path: Path) -> dict[str, Stored]:
     tensors, ends = _header(path)
     found = {}
     for name, value in tensors.items():
-        shape = tuple(value["shape"])
-        dtype = value["dtype"]
-        start, end = value["data_offsets"]
+        shape, dtype, start, end = _described(path, name, value)
         if dtype not in FLOATS:
             raise UserError(
                 f"{path}: {name} is of type {dtype}, not one of {', '.join(FLOATS)}; quantised "
@@ -74,6 +72,18 @@ def stored_in(path: Path) -> dict[str, Stored]:
             )
         found[name] = Stored(file=path, name=name, shape=shape, dtype=dtype)
     return found
+
+
+def _described(path: Path, name: str, value: Any) -> tuple[tuple[int, ...], str, int, int]:
+    """Shape, type, first and last byte of a tensor; DamagedData unless each is one."""
+    try:
+        shape, dtype, (start, end) = value["shape"], value["dtype"], value["data_offsets"]
+        whole = [*shape, start, end]
+        if isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in whole):
+            return tuple(shape), dtype, start, end
+    except (TypeError, KeyError, ValueError):
+        pass
+    raise DamagedData(f"{path}: {name[:80]!r} is not described as a tensor; fetch it again")
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
@@ -92,9 +102,17 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
             tensors.pop("__metadata__", None)
             # the last tensor ends where the file does: else it was cut short
             ends = max((value["data_offsets"][1] for value in tensors.values()), default=0)
-        except (ValueError, AttributeError, TypeError, KeyError, IndexError) as error:
+            whole = 8 + length + ends == size
+        except (
+            ValueError,
+            AttributeError,
+            TypeError,
+            KeyError,
+            IndexError,
+            RecursionError,
+        ) as error:
             raise DamagedData(f"{path}: a damaged header ({error}); fetch it again") from error
-    if 8 + length + ends != size:
+    if not whole:
         raise DamagedData(f"{path}: {size} bytes, its header says {8 + length + ends}; fetch again")
     return tensors, ends
 
@@ -110,10 +128,14 @@ def checked(path: Path, digest: str | None) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file of an object; UserError if there is none."""
     try:
+        if (nbytes := path.stat().st_size) > _LONGEST:
+            raise UserError(f"{path}: {nbytes} bytes, more than {_LONGEST}; fetch it again")
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; fetch the folder again") from error
-    except ValueError as error:
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); fetch it again") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: not an object; fetch it again")

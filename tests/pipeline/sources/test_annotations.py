@@ -299,9 +299,20 @@ def test_a_folder_of_parquet_files_is_read_in_order(tmp_path: Path) -> None:
     assert outcomes("parquet_images", tmp_path) == ["a", "b"]
 
 
+def bytes_in(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
 def test_a_file_that_is_no_such_parquet_is_an_error_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not readable as Parquet.*again"):
         outcomes("parquet_images", written(tmp_path / "a.parquet", "PAR1 no"))
+    named = parquet(tmp_path / "c.parquet", [onevision("a", IMAGE)]).read_bytes()
+    for at in range(len(named)):  # a name of a column that is no text, wherever it stands
+        if named[at : at + 5] == b"image":
+            named = named[:at] + b"\xff" + named[at + 1 :]
+    with pytest.raises(UserError, match=r"not readable as Parquet.*again"):
+        outcomes("parquet_images", bytes_in(tmp_path / "d.parquet", named))
     with pytest.raises(UserError, match=r"b\.parquet: columns \['question'\]"):
         outcomes("parquet_images", parquet(tmp_path / "b.parquet", [{"question": "x"}]))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from pipeline.jobs import write_shards
 from pipeline.jobs.write_shards import plan_shards, publish
 from pipeline.stages import write_shard as write_shard_stage
 from pipeline.stages.write_shard import ShardUnit, write_shard
+from shards.errors import DamagedData
 from shards.ids import sha256_hex
 from shards.index import REFUSED, SAMPLES, read_table, table_of, write_table
 from shards.pool import Pool
@@ -104,6 +107,34 @@ def test_what_is_there_but_not_whole_is_made_again(
     assert packed(path, out, units) == whole
     assert store.get(part) == index
     assert not list(damage(out))
+
+
+def test_a_flipped_bit_that_no_checksum_of_a_page_covers_makes_a_shard_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_shards, "SHARD_BYTES", 100_000)
+    path = tiny_manifest(tmp_path / "tiny", ratio=("repeat: 1", "repeat: 1"))
+    manifest, pool = load_manifest(path), Pool(str(tmp_path / "tiny/pool"))
+    out = str(tmp_path / "out")
+    unit, *_ = plan_shards(str(path), manifest, pool, out)[0]
+    write_shard(unit)
+    store, part = Store(out), write_shard_stage.part_of(unit.name)
+    drawn = Draws(manifest).samples(unit.start, unit.stop)
+    index = store.get(part)
+    table = read_table(index, part)
+    assert write_shard_stage._written(store, unit.name, drawn)
+    footer = len(index) - 8 - int.from_bytes(index[-8:-4], "little")
+    silent = 0
+    for bit in range(8 * footer, 8 * len(index), 37):
+        flipped = bytearray(index)
+        flipped[bit // 8] ^= 1 << bit % 8
+        store.put(part, bytes(flipped))
+        assert write_shard_stage._written(store, unit.name, drawn) == "", bit
+        with suppress(DamagedData):
+            silent += read_table(bytes(flipped), part).equals(table, check_metadata=True)
+    assert silent > 20  # of such a flip, reading alone tells nothing
+    write_shard(unit)
+    assert store.get(part) == index
 
 
 def other_checksums(part: pa.Table) -> pa.Table:
