@@ -78,11 +78,11 @@ class Door:
 
 
 def samples_of(
-    manifest: Manifest, step: int, place: tuple[int, int], global_batch: int
+    manifest: Manifest, step: int, start: tuple[int, int], global_batch: int
 ) -> list[dict[str, str]]:
-    """Key and source of every sample of a step, as the order names them; `place` is the step's
+    """Key and source of every sample of a step, as the order names them; `start` is the step's
     `BatchSampler.place_of`."""
     order = BatchSampler(manifest, global_batch)
-    order.go_on(step, *place)
+    order.go_on(step, *start)
     drawn = [one for pack in order.batch(step, 0, 1) for one in pack]
     return [{"key": one.key, "source": one.source} for one in drawn]

@@ -91,8 +91,8 @@ class Forecast:
             self._bytes_taken += size
         return fetched, dropped
 
-    def _make_room(self, size: int, step: int, dropped: list[str]) -> bool:
-        while self.bytes_held + size > self.limit:
+    def _make_room(self, nbytes: int, step: int, dropped: list[str]) -> bool:
+        while self.bytes_held + nbytes > self.limit:
             if not self._latest:
                 return False
             # a heap of negated next uses: the latest first

@@ -29,12 +29,12 @@ class Score:
     answers: int
 
 
-def wilson(right: int, count: int) -> tuple[float, float]:
+def wilson(correct: int, count: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a proportion; (0, 1) where nothing was counted."""
     if count == 0:
         return 0.0, 1.0
     # the interval is asymmetric near 0 and 1, where the normal one would leave them
-    share = right / count
+    share = correct / count
     spread = _Z**2 / count
     middle = (share + spread / 2) / (1 + spread)
     half = _Z * sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)

@@ -102,6 +102,6 @@ def _averages(x: Tensor, groups: Sequence[Group]) -> Tensor:
     )
 
 
-# index_copy: the inverse of the gather by `places`
-def _back(rows: Tensor, places: Sequence[Tensor]) -> Tensor:
-    return torch.empty_like(rows).index_copy(0, torch.cat(list(places)), rows)
+# index_copy: the inverse of the gather by `sources`
+def _back(rows: Tensor, sources: Sequence[Tensor]) -> Tensor:
+    return torch.empty_like(rows).index_copy(0, torch.cat(list(sources)), rows)

@@ -32,9 +32,9 @@ PEAKS = {
 """Dense bf16 operations per second by device name, as the makers publish them."""
 
 
-def peak_of(device: str) -> float | None:
+def peak_of(device_name: str) -> float | None:
     """The peak of a device, if its name is known."""
-    return next((peak for name, peak in PEAKS.items() if name in device), None)
+    return next((peak for name, peak in PEAKS.items() if name in device_name), None)
 
 
 def operations(config: Config, model: SlowFastConfig, packs: Sequence[Pack]) -> tuple[float, float]:
@@ -49,8 +49,8 @@ def operations(config: Config, model: SlowFastConfig, packs: Sequence[Pack]) -> 
             supervised=pack.supervised,
         )
         asked, again = billed(config, forward_flops(model, work))
-        useful = useful + asked
-        computed = computed + asked + again
+        useful += asked
+        computed += asked + again
     return useful, computed
 
 

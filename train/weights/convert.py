@@ -71,9 +71,9 @@ def from_siglip2(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {own: torch.cat([given[name] for name in parts]) for own, parts in names.items()}
 
 
-def joined(origin: Origin, parts: Sequence[Tensor]) -> Tensor:
+def joined(origin: Origin, tensors: Sequence[Tensor]) -> Tensor:
     """Our tensor, of the stored ones in the table's order; a single one is not copied."""
-    whole = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    whole = tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
     return whole.reshape(origin.shape)
 
 

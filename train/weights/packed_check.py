@@ -102,7 +102,7 @@ def _period(kinds: list[Any]) -> int:
 
 
 @torch.no_grad()
-def losses(text: PreTrainedConfig) -> tuple[float, float]:
+def losses(text_config: PreTrainedConfig) -> tuple[float, float]:
     """The summed loss of the samples in one pack of ours, and of each alone as transformers has it.
 
     Both in fp32 on the processor, with the same weights, drawn wide.
@@ -111,10 +111,12 @@ def losses(text: PreTrainedConfig) -> tuple[float, float]:
         torch.manual_seed(0)
         ours = SlowFastForConditionalGeneration(
             SlowFastConfig(
-                vision_config=_TINY_TOWER, text_config=text.to_dict(), layout=asdict(LayoutConfig())
+                vision_config=_TINY_TOWER,
+                text_config=text_config.to_dict(),
+                layout=asdict(LayoutConfig()),
             )
         )
-        own = AutoModelForCausalLM.from_config(text, attn_implementation="eager")
+        own = AutoModelForCausalLM.from_config(text_config, attn_implementation="eager")
         ids = torch.randint(VOCABULARY, (SAMPLES, LENGTH))
         # drawn as transformers draws, scores are so small that a cap on them changes nothing
         _widen(ours.language_model)

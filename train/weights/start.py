@@ -135,19 +135,19 @@ def _check_sources(config: Config, sources: Sources, manifest: Manifest, where: 
 
 
 def wrong_tower(
-    values: Mapping[str, Any], source: Source | None, patch: int, where: str
+    vision: Mapping[str, Any], source: Source | None, patch: int, where: str
 ) -> Iterator[str]:
     """What is wrong with a tower of these values: its heads, or its patches."""
     of = "vision" if source is None else str(source.config_file)
-    width, heads = values["hidden_size"], values["num_attention_heads"]
+    width, heads = vision["hidden_size"], vision["num_attention_heads"]
     if width % heads:
         yield (
             f"{of}: num_attention_heads: {heads} does not divide hidden_size: {width}; correct one "
             "of them"
         )
-    if values["patch_size"] != patch:
+    if vision["patch_size"] != patch:
         yield (
-            f"{of}: patch_size: {values['patch_size']}, {where} says {patch}; name "
+            f"{of}: patch_size: {vision['patch_size']}, {where} says {patch}; name "
             "another tower, or plan another manifest"
         )
 

@@ -93,18 +93,18 @@ def _per_text(
     return [list(item) for item in media]
 
 
-def _in_order(items: list[Any], texts: Sequence[str], kind: str) -> list[list[Any]]:
+def _in_order(flat: list[Any], texts: Sequence[str], kind: str) -> list[list[Any]]:
     """A flat list dealt out by pads; without pads, one for each text, or all for the only one."""
     counts = [sum(PADS[pad] == kind for pad in pads_of(text)) for text in texts]
     if not any(counts):
-        counts = [len(items)] if len(texts) == 1 else [1] * len(texts)
+        counts = [len(flat)] if len(texts) == 1 else [1] * len(texts)
     # no guess at which text a missing medium belongs to
-    if sum(counts) != len(items):
+    if sum(counts) != len(flat):
         raise UserError(
-            f"processor: {sum(counts)} {kind} pads in the texts, {len(items)} {kind}s; give one "
+            f"processor: {sum(counts)} {kind} pads in the texts, {len(flat)} {kind}s; give one "
             f"for each <|{kind}_pad|>"
         )
-    rest = iter(items)
+    rest = iter(flat)
     return [[next(rest) for _ in range(count)] for count in counts]
 
 

@@ -94,13 +94,13 @@ def _padded(
     return np.flatnonzero(mask), mask
 
 
-def _visual(pack: Pack, places: NDArray[np.int64]) -> dict[str, Any]:
+def _visual(pack: Pack, moved_to: NDArray[np.int64]) -> dict[str, Any]:
     """The visual inputs, their positions moved to the padded batch."""
     slots = {f.name: getattr(pack.slots, f.name) for f in fields(VisualSlots)}
     memory = {f.name: getattr(pack.memory, f.name) for f in fields(MemoryFrames)}
     for part in (slots, memory):
         at = part["position"]
-        part["position"] = places[at]
+        part["position"] = moved_to[at]
         part["sample"] = np.searchsorted(pack.cu_seqlens[1:], at, side="right")
     return {
         "patches": pack.patches,
