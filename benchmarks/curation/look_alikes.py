@@ -10,8 +10,8 @@
 A group has four members, every two of which are a pair. In the second half of the groups what
 differs is written a third smaller: digits down to 6 pixels. No pair differs by an overlay alone
 that only one of them has. Whether two members differ is looked up in what the media door stores of
-them: a member that differs from one before in fewer than VISIBLE squares, each a hundredth of the
-picture high, is drawn anew.
+them: a member that differs from one before in fewer than VISIBLE squares of SQUARE pixels is drawn
+anew.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ SIZES = ((192, 144), (320, 240), (512, 384), (768, 512), (1024, 768), (1536, 115
 FILM_SIZES = ((192, 144), (256, 192), (320, 240), (480, 360), (640, 360), (1536, 864))
 RATE, SECONDS = 8, 5
 LEAST_TEXT = 8  # px; its digits are 6 pixels high
-STEP, VISIBLE = 48, 4  # luma, and squares of a hundredth of the height that differ by as much
+SQUARE = 2  # px of what is stored: a letter of LEAST_TEXT has strokes of about one
+STEP, VISIBLE = 48, 4  # luma, and how many squares differ by as much
 WORDS = "amount order street river paper total count north market letter summer engine".split()
 INK = [(200, 30, 30), (30, 140, 30), (40, 60, 200), (230, 200, 40), (240, 240, 240), (20, 20, 20)]
 Draw = np.random.Generator
@@ -99,13 +100,12 @@ def _write(path: Path, drawn: Iterator[Image.Image]) -> Path:
 
 
 def _stored(path: Path) -> Luma:
-    """What the media door stores of a file, as the mean luma of squares of a hundredth of its
-    height [n, rows, columns]; of at least two pixels."""
+    """What the media door stores of a file, as the mean luma of squares of SQUARE pixels
+    [n, rows, columns]."""
     kind = "image" if path.suffix == ".png" else "video"
     found = decode.decode(path, kind, Profile())
     assert isinstance(found, Decoded), (path, found)
-    square = max(2, found.height / 100)
-    size = round(found.width / square), round(found.height / square)
+    size = found.width // SQUARE, found.height // SQUARE
     planes = (simplejpeg.decode_jpeg(frame, "GRAY")[..., 0] for frame in found.frames)
     return np.stack([Image.fromarray(p).resize(size, Image.Resampling.BOX) for p in planes])
 
