@@ -10,15 +10,15 @@
 A group has four members, every two of which are a pair. In the second half of the groups what
 differs is written a third smaller: digits down to 6 pixels. No pair differs by an overlay alone
 that only one of them has. Whether two members differ is looked up in what the media door stores of
-them: a member that differs from one before in fewer than VISIBLE squares of SQUARE pixels is drawn
-anew.
+them: a member that differs from one before in fewer than VISIBLE squares, each a hundredth of the
+picture high, is drawn anew, at most ATTEMPTS times.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ SIZES = ((192, 144), (320, 240), (512, 384), (768, 512), (1024, 768), (1536, 115
 FILM_SIZES = ((192, 144), (256, 192), (320, 240), (480, 360), (640, 360), (1536, 864))
 RATE, SECONDS = 8, 5
 LEAST_TEXT = 8  # px; its digits are 6 pixels high
-SQUARE = 2  # px of what is stored: a letter of LEAST_TEXT has strokes of about one
-STEP, VISIBLE = 48, 4  # luma, and how many squares differ by as much
+ATTEMPTS = 20
+STEP, VISIBLE = 48, 4  # luma, and squares of a hundredth of the height that differ by as much
 WORDS = "amount order street river paper total count north market letter summer engine".split()
 INK = [(200, 30, 30), (30, 140, 30), (40, 60, 200), (230, 200, 40), (240, 240, 240), (20, 20, 20)]
 Draw = np.random.Generator
@@ -75,16 +75,28 @@ def _write_group(
     differences = []
     for member in range(MEMBERS):
         name = f"{kind}-{group:02d}-{member}"
-        for attempt in itertools.count():
+
+        def drawn(attempt: int, member: int = member, name: str = name) -> Luma:
             draws = _seeded(which, group), _seeded(which, group, 1 + member, attempt)
-            pictures = _stored(_write(folder / name, KINDS[kind](*draws, group)))
-            apart = [(differing(pictures, each), [other, name]) for other, each in shown.items()]
-            if all(squares >= VISIBLE for squares, _ in apart):
-                break
+            return _stored(_write(folder / name, KINDS[kind](*draws, group)))
+
+        pictures = most_visible(drawn, list(shown.values()))
+        differences += [(differing(pictures, each), [other, name]) for other, each in shown.items()]
         shown[name] = pictures
-        differences += apart
     squares, between = min(differences)
     return squares, pictures.shape[:0:-1], between
+
+
+def most_visible(drawn: Callable[[int], Luma], others: Sequence[Luma]) -> Luma:
+    """What an attempt draws: the first that differs visibly from all others. Letters of ten pixels
+    on a large picture never do: then, of ATTEMPTS, the one that differs most."""
+    least = []
+    for attempt in range(ATTEMPTS):
+        pictures = drawn(attempt)
+        least.append(min((differing(pictures, other) for other in others), default=VISIBLE))
+        if least[-1] >= VISIBLE:
+            return pictures
+    return drawn(least.index(max(least)))
 
 
 def _write(path: Path, drawn: Iterator[Image.Image]) -> Path:
@@ -100,12 +112,13 @@ def _write(path: Path, drawn: Iterator[Image.Image]) -> Path:
 
 
 def _stored(path: Path) -> Luma:
-    """What the media door stores of a file, as the mean luma of squares of SQUARE pixels
-    [n, rows, columns]."""
+    """What the media door stores of a file, as the mean luma of squares of a hundredth of its
+    height [n, rows, columns]; of at least two pixels."""
     kind = "image" if path.suffix == ".png" else "video"
     found = decode.decode(path, kind, Profile())
     assert isinstance(found, Decoded), (path, found)
-    size = found.width // SQUARE, found.height // SQUARE
+    square = max(2, found.height / 100)
+    size = round(found.width / square), round(found.height / square)
     planes = (simplejpeg.decode_jpeg(frame, "GRAY")[..., 0] for frame in found.frames)
     return np.stack([Image.fromarray(p).resize(size, Image.Resampling.BOX) for p in planes])
 

@@ -31,3 +31,10 @@ def test_a_member_that_shows_what_another_shows_is_drawn_anew(
     assert next(tries) == 2 + look_alikes.MEMBERS
     assert least >= look_alikes.VISIBLE and size == (133, 100)
     assert all((tmp_path / f"{name}.png").exists() for name in between)
+
+
+def test_of_members_that_never_differ_enough_the_one_that_differs_most_stays() -> None:
+    shades = [np.full((1, 4, 4), 10, np.uint8) for _ in range(look_alikes.ATTEMPTS)]
+    shades[7][0, 0, :2] = 200
+    kept = look_alikes.most_visible(lambda attempt: shades[attempt], [shades[0]])
+    assert kept is shades[7]
