@@ -11,7 +11,10 @@ from shards.index import REFUSED, table_of
 from shards.outcome import Books
 
 
-def test_no_count_of_the_books_is_cut_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_count_of_the_books_is_cut_in_a_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # processes of the suite may have one
     books = Books(
         source="digit_scenes_of_many_kinds",
         records=12_345_671,

@@ -35,7 +35,7 @@ _RUNNING = frozenset(
 """Keys that make transformers import, fetch or build something else than the model."""
 OURS = frozenset(
     "architectures dtype layout model_type packed_attention pool_before_projection projector "
-    "text_config tie_word_embeddings token_count torch_dtype transformers_version "
+    "text_config tie_word_embeddings token_count torch_dtype transformers_version use_cache "
     "vision_config visual_token_ids".split()
 )
 """Every key of the config.json of a model folder of ours."""

@@ -376,7 +376,7 @@ def test_a_sandboxed_child_dies_with_its_parent(kind: str, tmp_path: Path) -> No
     script = (
         "from pipeline.media import confinement, sandbox\n"
         f"confinement.kind = lambda: {kind!r}\n"
-        "said = sandbox.Outlet(bytearray().extend, piece=1, max_bytes=99)\n"
+        "said = sandbox.Outlet(bytearray().extend, piece_nbytes=1, max_bytes=99)\n"
         f"sandbox.run(['/usr/bin/sleep', {seconds!r}], seconds=60, outlets=[said])\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[3])
