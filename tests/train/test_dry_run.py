@@ -63,7 +63,7 @@ def test_steps_tokens_hours_and_memory_of_a_manifest(built: Path) -> None:
 
 
 def test_without_a_manifest_what_is_made_up_is_said() -> None:
-    small = replace(TINY, tower_chunk=1 << 18)
+    small = replace(TINY, tower_chunk=1 << 18, micro_batch=1)
     text = told(small, None)
     assert "12 steps of 4 packs" in text and "no --manifest: tokens and hours are unknown" in text
     assert "32,768 tokens, 221,184 patches of 384 frames" in text

@@ -25,6 +25,8 @@ ray job submit --working-dir . -- python -m pipeline sources
 echo "without the token it ended with $?"
 """
 
+pytestmark = pytest.mark.timeout(300)  # Ray takes minutes to start on a busy machine
+
 
 STRIKE = """
 import os, signal, subprocess, sys, time
@@ -47,7 +49,7 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subproces
     root = tmp_path_factory.mktemp("jobs")
     recipe, out = small_world.make(root), root / "out"
     command = ["sh", "-c", JOB, "job", str(recipe), str(out)]
-    return out, private_namespace.run(command, root / "home", {}, seconds=110)
+    return out, private_namespace.run(command, root / "home", {}, seconds=280)
 
 
 def test_a_submitted_job_builds(submitted: tuple[Path, subprocess.CompletedProcess]) -> None:
