@@ -96,7 +96,7 @@ def run_plan(arguments: argparse.Namespace) -> None:
         write_manifest(plan.manifest, str(folder), name)
     console = Console(highlight=False)
     # first what became of the records, then of the ratio, then what it comes to
-    console.print(books_table(plan.books, console.width))
+    console.print(books_table(console, plan.books))
     console.print(ratio_table(plan.manifest))
     totals = plan.manifest.contents.totals
     console.print(
@@ -133,7 +133,7 @@ def run_diff(arguments: argparse.Namespace) -> None:
         _write_json(found)
         return
     console = Console(highlight=False)
-    console.print(_difference_table(found["sources"], console.width))
+    console.print(_difference_table(console, found["sources"]))
     for name, one in found["sources"].items():
         if one["conversations"] != one["kept"]:
             ours, theirs = one["conversations"]
@@ -149,7 +149,7 @@ def run_diff(arguments: argparse.Namespace) -> None:
     console.print(f"{found['reused'] / found['length'][1]:.1%} of positions reuse the same samples")
 
 
-def _difference_table(sources: dict[str, Any], width: int) -> Table:
+def _difference_table(console: Console, sources: dict[str, Any]) -> Table:
     """What becomes of each source: of a, of b, and of both."""
     headers = [*DIFFERENCES, "in\nboth", "in\norder", "reused"]
     rows = []
@@ -158,7 +158,7 @@ def _difference_table(sources: dict[str, Any], width: int) -> Table:
         shares = (f"{float(Fraction(s)):.2%}" for s in (*one["share"], *one["token_share"]))
         counts = (str(n) for n in (*one["kept"], one["in_both"], one["in_order"], one["reused"]))
         rows.append([name, *shares, *counts])
-    return fitting(headers, rows, width, spare=headers[3:5])
+    return fitting(console, headers, rows, spare=headers[3:5])
 
 
 def run_explain(arguments: argparse.Namespace) -> None:
@@ -180,7 +180,7 @@ def run_explain(arguments: argparse.Namespace) -> None:
     console = Console(highlight=False)
     rows = [_sample_row(one) for pack in found for one in pack]
     spare = ("record", "origin", "licence", "clips", "epoch")
-    console.print(fitting(SAMPLE.split(), rows, console.width, spare))
+    console.print(fitting(console, SAMPLE.split(), rows, spare))
     # many clips are shown alike: each way once, the most frequent first
     views = Counter(view["told"] for pack in found for one in pack for view in one["views"])
     for told, clips in views.most_common():

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich.console
-from rich.cells import cell_len
-from rich.table import Column, Table
+from rich.console import JustifyMethod
+from rich.table import Table
 from rich.text import Text
 
 from shards.errors import escaped
-from shards.outcome import Books
+
+if TYPE_CHECKING:  # tables of Arrow, which no command needs to say a line
+    from shards.outcome import Books
 
 LOG_WIDTH = 160
 """Columns of a log or a pipe, which have no width of their own."""
-PADDING = 2
-"""Blanks around each cell."""
+_UNBOUNDED = 10_000
 
 
 class Console(rich.console.Console):
@@ -40,35 +41,35 @@ class Console(rich.console.Console):
 
 
 def fitting(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], width: int, spare: Sequence[str] = ()
+    console: Console,
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    spare: Sequence[str] = (),
 ) -> Table:
-    """A table no wider than `width`, if the columns named in `spare` allow it.
+    """A table no wider than the console, if the columns named in `spare` allow it.
 
     They are left out, the first named first, until the others fit; the caption says which. A header
     may have several lines.
     """
-    widths = {
-        header: max(cell_len(escaped(text)) for text in (*header.split("\n"), *cells)) + PADDING
-        for header, cells in zip(headers, zip(*rows, strict=True) if rows else (), strict=False)
-    }
-    left_out: list[str] = []
-    for header in spare:
-        if sum(widths.values()) - sum(widths[name] for name in left_out) <= width:
+    unbounded = console.options.update(max_width=_UNBOUNDED)
+    for count in range(len(spare) + 1):
+        table = _without(spare[:count], headers, rows)
+        if console.measure(table, options=unbounded).maximum <= console.width:
             break
-        left_out.append(header)
+    if count:
+        named = ", ".join(header.replace("\n", " ") for header in spare[:count])
+        table.caption = f"not shown for want of room: {named}"
+    return table
+
+
+def _without(
+    left_out: Sequence[str], headers: Sequence[str], rows: Sequence[Sequence[str]]
+) -> Table:
+    table = Table(box=None, caption_justify="left")
     shown = [place for place, header in enumerate(headers) if header not in left_out]
-    named = ", ".join(header.replace("\n", " ") for header in left_out)
-    table = Table(
-        *(
-            Column(
-                headers[place], no_wrap=True, justify="right" if _counts(rows, place) else "left"
-            )
-            for place in shown
-        ),
-        box=None,
-        caption=f"not shown for want of room: {named}" if named else None,
-        caption_justify="left",
-    )
+    for place in shown:
+        justify: JustifyMethod = "right" if _counts(rows, place) else "left"
+        table.add_column(headers[place], no_wrap=True, justify=justify)
     for row in rows:
         table.add_row(*(row[place] for place in shown))
     return table
@@ -93,7 +94,7 @@ ACCOUNTS = {
 """Fields of Books, and what stands above them."""
 
 
-def books_table(books: Sequence[Books], width: int) -> Table:
+def books_table(console: Console, books: Sequence[Books]) -> Table:
     """The accounts of each source; where there is little room, first without what is 0 for all."""
     rows = [[one.source, *(str(getattr(one, name)) for name in ACCOUNTS)] for one in books]
     zeros = [
@@ -101,4 +102,4 @@ def books_table(books: Sequence[Books], width: int) -> Table:
     ]
     rest = [ACCOUNTS[name] for name in ("repeats", "joined", "not_chosen", "samples")]
     spare = [*reversed(zeros), *(header for header in rest if header not in zeros)]
-    return fitting(["source", *ACCOUNTS.values()], rows, width, spare)
+    return fitting(console, ["source", *ACCOUNTS.values()], rows, spare)

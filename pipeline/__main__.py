@@ -55,19 +55,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("recipe", help="a recipe, e.g. mixtures/demo_stage1.yaml")
     command.add_argument("--out", required=True, help="folder for manifest, shards and report")
     command.add_argument("--pool", help="the pool, shared by recipes (default: OUT/pool)")
-    command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
-    command.add_argument(
-        "--no-sandbox",
-        dest="no_sandbox",
-        action="store_true",
-        help="decode, for data that you trust, where the media sandbox does not hold",
-    )
+    _add_decoding(command)
     command.add_argument(
         "--no-shards",
         action="store_true",
         help="manifest and report alone: `train run` reads the pool, `pack` writes shards later",
     )
-    add_option(command)
     command.set_defaults(run=run_build)
     _add_rebuild(commands)
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
@@ -93,6 +86,13 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("benchmarks", help="a YAML file that names the copies: docs/leaks.md")
     command.add_argument("--out", required=True, help="folder for the index")
+    _add_decoding(command)
+    command.set_defaults(run=run_leaks_build)
+    return top
+
+
+def _add_decoding(command: argparse.ArgumentParser) -> None:
+    """Where media are decoded, and what they may be."""
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.add_argument(
         "--no-sandbox",
@@ -101,8 +101,6 @@ def parser() -> argparse.ArgumentParser:
         help="decode, for data that you trust, where the media sandbox does not hold",
     )
     add_option(command)
-    command.set_defaults(run=run_leaks_build)
-    return top
 
 
 def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -117,14 +115,7 @@ def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="OLD=NEW",
         help="folders of the lock, and where they are here",
     )
-    command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
-    command.add_argument(
-        "--no-sandbox",
-        dest="no_sandbox",
-        action="store_true",
-        help="decode, for data that you trust, where the media sandbox does not hold",
-    )
-    add_option(command)
+    _add_decoding(command)
     command.set_defaults(run=run_rebuild)
 
 
@@ -236,7 +227,7 @@ def run_leaks_build(arguments: argparse.Namespace) -> None:
 def show(built: Built, page: str) -> None:
     console = Console()
     console.print("books", style="bold")
-    console.print(books_table(built.books, console.width))
+    console.print(books_table(console, built.books))
     for each in built.matches:
         console.print(
             f"{each.benchmark}: {each.media} samples match its media ({each.media_refused} "

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mixtures.manifest.files import MANIFEST
 from mixtures.plan.build_manifest import NothingLeft
 from mixtures.recipe.types import Recipe
 from pipeline.report.page import write_failure
@@ -52,7 +53,7 @@ def unplanned(
     pool: Pool, admissions: Mapping[str, Receipt], out: str, cause: Exception
 ) -> Accounts:
     """The accounts as far as they go where no plan was made; removes `out`'s manifest."""
-    Store(out).remove("manifest.json")
+    Store(out).remove(MANIFEST)
     # the plan had its books before it found nothing left
     if isinstance(cause, NothingLeft):
         books = list(cause.books)

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from mixtures.manifest.files import LOCK
 from mixtures.manifest.manifest import Manifest
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.recipe.types import HeldOut, Recipe, Source
@@ -28,7 +29,6 @@ from shards.errors import UserError
 from shards.pool import Receipt
 from shards.store import Store
 
-LOCK = "recipe.lock.json"
 ENVELOPE = Envelope(
     schema="slowfast-mix/recipe-lock/1",
     if_damaged="copy it again from where it was built",

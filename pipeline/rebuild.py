@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mixtures.manifest.files import LOCK
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.recipe.types import HeldOut, Source
 from pipeline.build import Built, build
 from pipeline.fetch import local_files
 from pipeline.fetch.digest_cache import Digests
-from pipeline.lock import LOCK, Lock, differing, digest_of, dumped, ffmpeg_build, read_lock
+from pipeline.lock import Lock, differing, digest_of, dumped, ffmpeg_build, read_lock
 from pipeline.sources.pin import pin
 from shards.errors import UserError
 from shards.store import Store

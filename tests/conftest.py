@@ -10,7 +10,15 @@ from hypothesis import settings
 settings.register_profile("tests", deadline=None)  # time is the machine's; pytest-timeout bounds it
 settings.load_profile("tests")
 
-LONGEST = ("test_ray_submit", "test_zero", "test_ray_jobs", "test_build_s3")
+LONGEST = (
+    "test_ray_submit",
+    "test_tower_modes",
+    "test_deepspeed_engine",
+    "test_full_depth",
+    "test_ray_jobs",
+    "test_build_s3",
+    "test_parts",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

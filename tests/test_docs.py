@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.frame import NAMES
+
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("shards", "mixtures", "pipeline", "train", "benchmarks", "examples", "tests", "docs")
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
@@ -121,6 +123,12 @@ def moved_nowhere(text: str, root: Path = ROOT) -> list[str]:
 def test_what_a_document_names_is_there(document: str) -> None:
     bad = untrue((ROOT / document).read_text(), folder=str(Path(document).parent))
     assert not bad, f"{document}: " + ", ".join(bad)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_a_document_calls_a_benchmark_is_one(document: str) -> None:
+    said = re.findall(r"-m benchmarks\s+([a-z]\w*)", (ROOT / document).read_text())
+    assert set(said) <= set(NAMES), f"{document}: {sorted(set(said) - set(NAMES))}"
 
 
 def test_what_the_changelog_calls_new_is_there() -> None:

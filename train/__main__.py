@@ -84,7 +84,7 @@ def _add_run(commands: Commands) -> None:
     """Training."""
     run = commands.add_parser("run", help="train a config on a manifest", epilog=EPILOG["run"])
     run.add_argument("config", type=Path, help="YAML over the defaults of train/config.py")
-    run.add_argument("--manifest", type=Path, help="manifest.json of a build")
+    run.add_argument("--manifest", type=a_manifest, help="manifest of a build, or its folder")
     run.add_argument("--data", default="", help="pool or shards (default: beside the manifest)")
     run.add_argument("--out", type=on_disk, help="checkpoints, metrics.jsonl, model")
     run.add_argument("--dry-run", action="store_true", help="print steps, hours, memory; no step")
@@ -106,7 +106,9 @@ def _add_of_runs(commands: Commands) -> None:
     again = commands.add_parser("reproduce", help="a run again", epilog=EPILOG["reproduce"])
     again.add_argument("run", type=Path, metavar="run.json", help="of a complete run, or its OUT")
     again.add_argument("--pool", required=True, help="the pool of its manifest, or shards")
-    again.add_argument("--manifest", type=Path, help="where it lies now (default: as recorded)")
+    again.add_argument(
+        "--manifest", type=a_manifest, help="where it lies now (default: as recorded)"
+    )
     again.add_argument(
         "--from", dest="begin", type=int, default=0, metavar="STEP", help="from its checkpoint"
     )
@@ -148,6 +150,13 @@ def on_disk(text: str) -> Path:
             "stores cannot; give a folder on a disk that all nodes share, and copy it there"
         )
     return Path(text)
+
+
+def a_manifest(text: str) -> Path:
+    """The file of a manifest: a folder stands for the one in it."""
+    from mixtures.manifest.files import manifest_file
+
+    return Path(manifest_file(text))
 
 
 def default_data(manifest: Path) -> str:

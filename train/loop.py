@@ -11,17 +11,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
-
-from mixtures.console import Console
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError
@@ -47,8 +42,15 @@ from train.run_folder.owner import Claim
 from train.run_folder.record import RUN, read_record, record_of, write_record
 from train.run_folder.settings import deciding
 from train.run_folder.signals import STATUS, STOPPED, Asked, listening
-from train.schedule import check_same_rates, check_schedule, rate_share, total_steps
+from train.schedule import (
+    check_length,
+    check_same_rates,
+    check_schedule,
+    rate_share,
+    total_steps,
+)
 from train.watched.held_out import HeldOut, open_held_out
+from train.watched.progress import progress
 from train.watched.step_figures import figures, operations
 from train.weights.start import check_start
 
@@ -228,7 +230,7 @@ def train(run: Training) -> str:
     """
     stream, is_first = run.stream, run.engine.rank == 0
     names = (METRICS, SKIPPED, HELD_OUT) if is_first else ()
-    logs = [StepLog(run.out / name, stream.step) for name in names]
+    logs = {name: StepLog(run.out / name, stream.step) for name in names}
     with progress(run.total, stream.step, shown=is_first) as show:
         # packs come in the order of the manifest, on every rank equally many
         batches = stream.steps()
@@ -260,11 +262,11 @@ def watched(
     run: Training, packs: Sequence[Pack], tokens: int, seconds: float
 ) -> dict[str, float | None]:
     """How fast the step was, as this rank sees it, and how full."""
-    flops = operations(run.config, run.engine.model.config, packs)
+    flops = partial(operations, run.config, run.engine.model.config, packs)
     return figures(run.config, run.manifest.pack.tokens, tokens, seconds, flops)
 
 
-def look(run: Training, logs: Sequence[StepLog]) -> None:
+def look(run: Training, logs: Mapping[str, StepLog]) -> None:
     """The held-out loss, behind every step that wants it."""
     run.held_out_loss = ""
     rule = run.config.held_out
@@ -273,7 +275,7 @@ def look(run: Training, logs: Sequence[StepLog]) -> None:
     if run.stream.step % rule.every == 0 or run.stream.step == run.total:
         told = run.held_out.look(run.engine)
         run.held_out_loss = told["loss"].hex()
-        for log in logs[2:]:
+        if log := logs.get(HELD_OUT):
             log.write({"step": run.stream.step, **told})
 
 
@@ -319,16 +321,16 @@ def optimize(engine: Engine, packs: Sequence[Pack], share: float, door: Door) ->
     return {"loss": loss, "grad_norm": norm, **counts, "objection": objection or None}
 
 
-def settle(run: Training, row: dict[str, Any], logs: Sequence[StepLog]) -> None:
+def settle(run: Training, row: dict[str, Any], logs: Mapping[str, StepLog]) -> None:
     """Log a step; count it as an update, or name its samples; UserError if the run ends there."""
     why = row["objection"]
     step = run.stream.step
     run.updates += why is None
-    for log in logs[:1]:
+    if log := logs.get(METRICS):
         log.write(row)
     if why is None:
         return
-    for log in logs[1:2]:
+    if log := logs.get(SKIPPED):
         place = run.stream.sampler.order.place_of(step - 1)
         samples = samples_of(run.manifest, step - 1, place, run.config.global_batch)
         told = {name: row[name] for name in ("step", "objection", "loss", "grad_norm")}
@@ -340,20 +342,6 @@ def rates(config: Config, share: float) -> dict[str, float]:
     """The rate of each part that is trained, by the name it has in the log."""
     rules = {part: getattr(config.parts, part) for part in PARTS}
     return {f"lr_{part}": rule.lr * share for part, rule in rules.items() if rule.train}
-
-
-def check_length(manifest: Manifest, total: int, global_batch: int, where: str) -> None:
-    """Raise UserError before any work if a finite order ends before the last step."""
-    if not manifest.is_finite:
-        return
-    packs = sum(manifest.packs_per_window)
-    wanted = total * global_batch
-    # the last step may be short of packs, but not without any
-    if packs + global_batch <= wanted:
-        raise UserError(
-            f"{where}: its order ends after {packs} packs, {total} steps of "
-            f"{global_batch} want {wanted}; lower `stop`, or plan more repeats"
-        )
 
 
 def resume(run: Training, found: Checkpoint) -> None:
@@ -373,7 +361,7 @@ def resume(run: Training, found: Checkpoint) -> None:
     run.updates = found.updates
 
 
-def save(run: Training, logs: Sequence[StepLog]) -> None:
+def save(run: Training, logs: Mapping[str, StepLog]) -> None:
     """Commit the state after the stream's last step; all ranks write, the first one commits."""
     engine = run.engine
     folder = checkpoint.pending(run.out / CHECKPOINTS, run.stream.step)
@@ -383,7 +371,7 @@ def save(run: Training, logs: Sequence[StepLog]) -> None:
         name: d for each in ranks.by_each(partial(engine.save, folder)) for name, d in each.items()
     }
     # logs reach the disk before the checkpoint that they describe
-    for log in logs:
+    for log in logs.values():
         log.sync()
     if engine.rank == 0:
         checkpoint.commit(folder, record(run), files, run.config.keep)
@@ -408,31 +396,3 @@ def record(run: Training) -> dict[str, Any]:
         "guard": run.door.state(),
         "data": run.stream.state(),
     }
-
-
-@contextmanager
-def progress(
-    total: int, done: int, *, shown: bool
-) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A bar with what the last step was like; yields the function to call with each step's row."""
-    columns = (
-        TextColumn("train"),
-        BarColumn(bar_width=12),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
-    with bar:
-        task = bar.add_task("train", total=total, completed=done, told="")
-        yield lambda row: bar.update(task, advance=1, told=line(row))
-
-
-def line(row: Mapping[str, Any]) -> str:
-    """A step in a line: loss, speed, use of the device, wait for data, fill, memory."""
-    share = row["data_seconds"] / (row["data_seconds"] + row["compute_seconds"])
-    use = "" if row["mfu"] is None else f"MFU {row['mfu']:.0%} HFU {row['hfu']:.0%} "
-    return (
-        f"loss {row['loss']:.3f} {row['tokens_per_second']:,.0f} tokens/s {use}"
-        f"wait {share:.0%} fill {row['fill']:.0%} {row['memory_bytes'] / 2**30:.1f} GiB"
-    )

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
+from mixtures.manifest.files import MANIFEST
 from mixtures.manifest.manifest import Manifest
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import IM_END, IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, TextCodec
@@ -58,7 +59,6 @@ from train.weights.start import (
 from train.weights.stream import with_names
 from train.weights.tensor_files import checked, stored_in_folder
 
-MANIFEST = "manifest.json"
 NEVER_SAID = (VISION_START, VISION_END, IMAGE_PAD, VIDEO_PAD)
 
 

@@ -35,11 +35,11 @@ def rate_share(schedule: Schedule, step: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     if schedule.kind == "constant":
-        # cosine annealing (Loshchilov and Hutter, SGDR, 2017), down to `floor`, without restarts
         return 1.0
     # WSD (MiniCPM, arXiv 2404.06395): constant until the last steps, then linear
     start = total - _steps(schedule.decay, total) if schedule.kind == "wsd" else warmup
     done = min(max(step - start, 0) / max(total - start, 1), 1.0)
+    # cosine annealing (Loshchilov and Hutter, SGDR, 2017), down to `floor`, without restarts
     left = (1 + math.cos(math.pi * done)) / 2 if schedule.kind == "cosine" else 1 - done
     return schedule.floor + (1 - schedule.floor) * left
 
@@ -52,6 +52,20 @@ def check_schedule(schedule: Schedule, total: int) -> None:
         raise UserError(
             f"schedule: {warmup} steps of warmup and {decay} of decay do not fit into {total} "
             "steps; lower them, or raise `stop`"
+        )
+
+
+def check_length(manifest: Manifest, total: int, global_batch: int, where: str) -> None:
+    """Raise UserError before any work if a finite order ends before the last step."""
+    if not manifest.is_finite:
+        return
+    packs = sum(manifest.packs_per_window)
+    wanted = total * global_batch
+    # the last step may be short of packs, but not without any
+    if packs + global_batch <= wanted:
+        raise UserError(
+            f"{where}: its order ends after {packs} packs, {total} steps of "
+            f"{global_batch} want {wanted}; lower `stop`, or plan more repeats"
         )
 
 

@@ -20,6 +20,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +76,18 @@ def _write_group(
     differences = []
     for member in range(MEMBERS):
         name = f"{kind}-{group:02d}-{member}"
-
-        def drawn(attempt: int, member: int = member, name: str = name) -> Luma:
-            draws = _seeded(which, group), _seeded(which, group, 1 + member, attempt)
-            return _stored(_write(folder / name, KINDS[kind](*draws, group)))
-
+        drawn = partial(_drawn, folder / name, kind, which, group, member)
         pictures = most_visible(drawn, list(shown.values()))
         differences += [(differing(pictures, each), [other, name]) for other, each in shown.items()]
         shown[name] = pictures
     squares, between = min(differences)
     return squares, pictures.shape[:0:-1], between
+
+
+def _drawn(path: Path, kind: str, which: int, group: int, member: int, attempt: int) -> Luma:
+    """Write a member; what is stored of it."""
+    draws = _seeded(which, group), _seeded(which, group, 1 + member, attempt)
+    return _stored(_write(path, KINDS[kind](*draws, group)))
 
 
 def most_visible(drawn: Callable[[int], Luma], others: Sequence[Luma]) -> Luma:

@@ -39,6 +39,8 @@ from shards.store import Store
 
 MANIFEST = "manifest.json"
 """What a build and a plan call a manifest in its folder."""
+LOCK = "recipe.lock.json"
+"""What a build writes beside it: the recipe as resolved (pipeline.lock)."""
 DIGESTED_POSITIONS = 65_536
 """Positions from the start on whose keys `order_digest` covers."""
 
@@ -70,13 +72,16 @@ def _arrays(manifest: Manifest) -> dict[str, NDArray[Any]]:
     return {digest: table for digest, table in named if digest is not None}
 
 
-def load_manifest(path: str | Path) -> Manifest:
-    """Read and verify a manifest and the files beside it; the errors name what differs.
+def manifest_file(path: str | Path) -> str:
+    """The file of a manifest that is named by it, or by the folder of its build."""
+    text = str(path)
+    return text if text.endswith(".json") else f"{text.rstrip('/')}/{MANIFEST}"
 
-    `path` is its file, or the folder of a build with its `manifest.json`.
-    """
-    if not str(path).endswith(".json"):
-        path = f"{str(path).rstrip('/')}/{MANIFEST}"
+
+def load_manifest(path: str | Path) -> Manifest:
+    """Read and verify a manifest (see `manifest_file`) and the files beside it; the errors name
+    what differs."""
+    path = manifest_file(path)
     folder, _, name = str(path).rpartition("/")
     store = Store(folder or "/" * str(path).startswith("/") or ".")
     try:

@@ -82,7 +82,7 @@ def _library() -> ctypes.CDLL | None:
     for name in ("libseccomp.so.2", ctypes.util.find_library("seccomp")):
         try:
             library = ctypes.CDLL(name) if name else None
-        except OSError:
+        except OSError:  # not by this name: without any, the sandbox says what it lacks
             continue
         if library:
             # without a prototype ctypes cuts pointers to 32 bits

@@ -26,7 +26,7 @@ BOOKS = Books(
 
 def printed(width: int, *books: Books) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(books_table(books, console.width))
+    console.print(books_table(console, books))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -59,7 +59,7 @@ def test_every_account_has_a_header() -> None:
 
 def test_a_table_without_rows_has_its_headers() -> None:
     console = Console(file=io.StringIO(), width=40)
-    console.print(fitting(["source", "key"], [], console.width))
+    console.print(fitting(console, ["source", "key"], []))
     assert isinstance(console.file, io.StringIO)
     assert "source" in console.file.getvalue()
 

@@ -12,8 +12,9 @@ import pytest
 
 import pipeline.build
 import pipeline.rebuild
+from mixtures.manifest.files import LOCK
 from pipeline.build import build
-from pipeline.lock import LOCK, differing, read_lock
+from pipeline.lock import differing, read_lock
 from pipeline.rebuild import moved, rebuild
 from shards.errors import DamagedData, UserError
 from tests.support import small_world

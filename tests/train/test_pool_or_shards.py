@@ -10,10 +10,20 @@ import pytest
 from tests.support.packed import packed
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import TINY, exact, metrics
+from train.__main__ import default_data, parser
 from train.config import Stop
 from train.loop import run
 
 SHORT = replace(TINY, stop=Stop(steps=4), global_batch=2, micro_batch=1)
+
+
+def test_a_folder_stands_for_its_manifest_and_for_what_lies_beside_that(tmp_path: Path) -> None:
+    path = tiny_manifest(tmp_path, ratio=("repeat: 1", "repeat: 1.5"))
+    words = ["run", "config.yaml", "--manifest", str(path.parent)]
+    named = parser().parse_args(words).manifest
+    assert named == path and default_data(named) == default_data(path)
+    packed(path)
+    assert default_data(named) == str(path.parent / "shards")
 
 
 @pytest.mark.parametrize("join", ["", "max_turns: 4, max_tokens: 200"])

@@ -128,7 +128,10 @@ def _seconds(clock: Sequence[int], fraction: str) -> float:
 
 
 def json_subtitles(text: str) -> list[tuple[float, float, str]]:
-    """LongVideoBench: `{timestamp: [start, end], text}` or `{start, end, line}` with h:m:s."""
+    """LongVideoBench: `{timestamp: [start, end], text}` or `{start, end, line}` with h:m:s.
+
+    What is no JSON has no cues; a result counts the questions that had some (`with_subtitles`).
+    """
     cues = []
     try:
         rows = json.loads(text)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from mixtures.manifest.files import MANIFEST
 from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError
 from shards.ids import canonical_json
@@ -23,7 +24,6 @@ from train.run_folder.settings import CONFIG, by_place, deciding, differences, r
 from train.run_folder.shared_folder import check_shared
 from train.run_folder.signals import STOPPED
 
-MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
 _MOST = 10
 """So many differences between two manifests are named."""

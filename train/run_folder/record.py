@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from mixtures.manifest.files import LOCK
 from shards.envelope import Envelope
 from shards.errors import UserError
 from shards.ids import sha256_file
@@ -27,7 +28,6 @@ from train.json_files import METRICS
 from train.run_folder.settings import deciding, differences, resolved
 
 RUN = "run.json"
-LOCK = "recipe.lock.json"
 ENVELOPE = Envelope(
     schema="slowfast-mix/run/1",
     if_damaged="remove it and run the same command again",

@@ -8,7 +8,7 @@ more where gradients pass through it. HFU counts what is computed again as well.
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -57,9 +57,8 @@ def operations(config: Config, model: SlowFastConfig, packs: Sequence[Pack]) -> 
 def billed(config: Config, forward: Flops) -> tuple[float, float]:
     """Operations of a step that is asked for, and those that are computed a second time."""
     sizes = (forward.vision, forward.projector, forward.text + forward.head)
-    # logits are never kept
     asked = 0.0
-    again = float(forward.head)
+    again = float(forward.head)  # logits are never kept
     below = False
     for name, size in zip(PARTS, sizes, strict=True):
         part = getattr(config.parts, name)
@@ -72,9 +71,16 @@ def billed(config: Config, forward: Flops) -> tuple[float, float]:
 
 
 def figures(
-    config: Config, pack_tokens: int, tokens: int, seconds: float, flops: tuple[float, float]
+    config: Config,
+    pack_tokens: int,
+    tokens: int,
+    seconds: float,
+    flops: Callable[[], tuple[float, float]],
 ) -> dict[str, float | None]:
-    """What a line says of a step of all ranks that took so many seconds; `flops` are per rank."""
+    """What a line says of a step of all ranks that took so many seconds.
+
+    `flops` counts those of this rank (see `operations`), where the device's peak is known.
+    """
     told: dict[str, float | None] = {
         "tokens_per_second": tokens / seconds,
         "fill": tokens / (config.global_batch * pack_tokens),
@@ -84,7 +90,8 @@ def figures(
     }
     cuda = torch.cuda.is_available() and config.precision == "bf16"
     if cuda and (peak := peak_of(torch.cuda.get_device_name())):
-        told |= {"mfu": flops[0] / (seconds * peak), "hfu": flops[1] / (seconds * peak)}
+        asked, computed = flops()
+        told |= {"mfu": asked / (seconds * peak), "hfu": computed / (seconds * peak)}
     return told
 
 

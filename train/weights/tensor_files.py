@@ -76,14 +76,15 @@ def stored_in(path: Path) -> dict[str, Stored]:
 
 def _described(path: Path, name: str, value: Any) -> tuple[tuple[int, ...], str, int, int]:
     """Shape, type, first and last byte of a tensor; DamagedData unless each is one."""
+    wrong = f"{path}: {name[:80]!r} is not described as a tensor; fetch it again"
     try:
         shape, dtype, (start, end) = value["shape"], value["dtype"], value["data_offsets"]
         whole = [*shape, start, end]
-        if isinstance(dtype, str) and all(type(n) is int and n >= 0 for n in whole):
-            return tuple(shape), dtype, start, end
-    except (TypeError, KeyError, ValueError):
-        pass
-    raise DamagedData(f"{path}: {name[:80]!r} is not described as a tensor; fetch it again")
+    except (TypeError, KeyError, ValueError) as error:
+        raise DamagedData(wrong) from error
+    if not isinstance(dtype, str) or any(type(n) is not int or n < 0 for n in whole):
+        raise DamagedData(wrong)
+    return tuple(shape), dtype, start, end
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:

@@ -10,8 +10,8 @@ import pytest
 from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_model
 from train.config import Config, Part, Parts, Stochastic
 from train.data.collate import build_pack, empty_pack
-from train.loop import line
 from train.sizing.flops import Flops, Work, forward_flops
+from train.watched.progress import line
 from train.watched.step_figures import billed, figures, memory_bytes, operations, peak_of
 
 ONE = Flops(vision=100, projector=10, text=1000, head=50)
@@ -57,7 +57,7 @@ def test_a_device_is_known_by_its_name() -> None:
 
 
 def test_a_line_says_how_the_step_went() -> None:
-    told = figures(replace(Config(), global_batch=2), 500, 800, 4.0, (1e12, 2e12))
+    told = figures(replace(Config(), global_batch=2), 500, 800, 4.0, lambda: (1e12, 2e12))
     assert told["tokens_per_second"] == 200.0 and told["fill"] == 0.8
     assert told["mfu"] is None and told["hfu"] is None
     assert 1 << 20 < memory_bytes() < 1 << 40
