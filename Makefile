@@ -1,27 +1,36 @@
-# make setup | demo | test | check | faults | bench | bench-setup
+# make setup | demo | test | check | faults | bench | bench-setup | audit | sbom
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+AUDIT := .venv-audit
+# each file as its publisher signed it off: locks/ has the hashes, and nothing else is installed
+LOCKED = -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
+VULNERABILITIES ?= https://pypi.org/pypi/pip/json
 NAME ?= all
 export PYTHONHASHSEED ?= 0
 
-.PHONY: setup demo test check faults bench bench-setup tools test-tools
+.PHONY: setup demo test check faults bench bench-setup tools test-tools audit sbom
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   real images and videos -> pool -> manifest -> shards -> a trained model -> runs/demo/report.html"
 	@echo "make test   the test suite"
 	@echo "make check  format, lint, types, imports and sizes, paths in documents: 9 s, 40 s without mypy's cache (2 cores)"
+	@echo "make audit  known vulnerabilities of what is installed;      make sbom  a CycloneDX bill of materials"
 	@echo "make faults kill tests;      make bench NAME=...  one benchmark (bench-setup installs the peers)"
 
 setup: tools $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml locks/build.txt locks/all.txt locks/cuda.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.12 setup"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/python $(LOCKED) -r locks/build.txt
+	$(BIN)/python $(LOCKED) --no-build-isolation -r locks/all.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check >/dev/null || $(BIN)/python $(LOCKED) -r locks/cuda.txt  # torch's CUDA build
+	$(BIN)/python -m pip check
 	touch $(READY)
 
 tools:
@@ -45,6 +54,20 @@ check: setup
 
 faults: setup test-tools
 	$(BIN)/python -m pytest -m faults --timeout 1800
+
+$(AUDIT)/ready: locks/audit.txt
+	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python $(LOCKED) -r locks/audit.txt
+	touch $@
+
+# status 0: none is known; 1: some are; 2: nobody could be asked
+audit: $(AUDIT)/ready
+	@$(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=30)' $(VULNERABILITIES) 2>/dev/null || \
+	  { echo "error: no database of vulnerabilities can be reached ($(VULNERABILITIES)); nothing was audited"; exit 2; }
+	$(AUDIT)/bin/pip-audit --disable-pip --require-hashes -r locks/all.txt -r locks/build.txt -r locks/cuda.txt
+
+sbom: $(AUDIT)/ready
+	$(AUDIT)/bin/cyclonedx-py requirements locks/run.txt --pyproject pyproject.toml --output-file sbom.cdx.json
 
 bench: setup
 	$(BIN)/python -m benchmarks $(NAME)

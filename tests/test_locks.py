@@ -1,0 +1,72 @@
+"""What `make setup` and clusters install: pinned, by digest, nothing missing."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+SETUPS = (
+    "Makefile",
+    "ray_cluster.yaml",
+    "docs/ray_cluster_local.yaml",
+    "docs/ray_cluster_gcp.yaml",
+)
+
+
+def entries(name: str) -> dict[str, Requirement]:
+    """Name -> requirement of a lock; every entry must have a sha256."""
+    text = (ROOT / f"locks/{name}.txt").read_text()
+    found = {}
+    for entry in re.split(r"\n(?=[^\s#])", text.partition("\n")[2]):
+        pin, *hashes = entry.replace("\\\n", "").split("--hash=")
+        assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}\s*", each) for each in hashes), pin
+        requirement = Requirement(pin)
+        found[canonicalize_name(requirement.name)] = requirement
+    return found
+
+
+def version(requirement: Requirement) -> str:
+    (only,) = requirement.specifier
+    assert only.operator == "=="
+    return only.version
+
+
+def test_every_pin_is_locked_as_it_stands() -> None:
+    locked = entries("all") | entries("build") | entries("cuda")
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        pinned = Requirement(line)
+        found = locked[canonicalize_name(pinned.name)]
+        assert version(found) == version(pinned), "run python -m tests.write_locks"
+
+
+@pytest.mark.parametrize(("lock", "extras"), [("run", ()), ("all", ("demo", "dev"))])
+def test_every_requirement_is_met_by_its_lock(lock: str, extras: tuple[str, ...]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    more = [line for extra in extras for line in project["optional-dependencies"][extra]]
+    locked = entries(lock)
+    for line in [*project["dependencies"], *more]:
+        asked = Requirement(line)
+        found = locked[canonicalize_name(asked.name)]
+        assert asked.specifier.contains(version(found)), f"{line}: run python -m tests.write_locks"
+
+
+def test_one_release_of_a_package_on_clusters_and_at_home() -> None:
+    everything = entries("all")
+    for name, requirement in entries("run").items():
+        assert version(everything[name]) == version(requirement)
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_nothing_is_installed_without_its_digest(name: str) -> None:
+    text = (ROOT / name).read_text()
+    installs = re.findall(r"pip install[^&\n]*(?:\n    -r [^&\n]*)?", text)
+    # --no-deps --editable . is this project itself
+    unchecked = [each for each in installs if "--require-hashes" not in each]
+    assert all("--no-deps" in each and "--editable ." in each for each in unchecked)
+    assert len(unchecked) < len(installs)

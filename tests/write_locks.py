@@ -1,0 +1,70 @@
+"""`python -m tests.write_locks`: pins and their hashes, from pyproject.toml and constraints.txt.
+
+    locks/build.txt   what builds packages that are published as source
+    locks/run.txt     what a machine of a cluster needs
+    locks/all.txt     the same, the demo and the tests: `make setup`
+    locks/cuda.txt    what torch's CUDA builds need besides, on Linux on x86-64
+    locks/audit.txt   what `make audit` and `make sbom` run, in an environment of their own
+
+One file serves all platforms and Pythons: entries say where they are needed, and every hash that a
+release is published with stands there. Needs `uv` on the path; nothing is installed.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+LOCKS = Path("locks")
+BUILD = ("setuptools",)
+CUDA = re.compile(r"(cuda-|nvidia-(?!ml-py)|triton)")
+AUDIT = "pip-audit\ncyclonedx-bom\n"
+BESIDES = {
+    # torch's CPU build for Linux on x86-64 and Python 3.11, which PyPI does not have
+    "torch==2.13.0": ["6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"],
+}
+_UV = (
+    "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate "
+    "--no-header"
+)
+_HASH = "    --hash=sha256:"
+
+
+def locked(*words: str, given: str | None = None) -> dict[str, str]:
+    """Name -> its pin and hashes, as uv resolves these words."""
+    command = [*_UV.split(), *words]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    entries = re.split(r"\n(?=\S)", done.stdout.strip())
+    return {entry.partition("==")[0]: _with_besides(entry) for entry in entries}
+
+
+def _with_besides(entry: str) -> str:
+    more = BESIDES.get(entry.partition(" ")[0], [])
+    return " \\\n".join([entry, *(f"{_HASH}{digest}" for digest in more)])
+
+
+def write(name: str, entries: Iterable[str]) -> None:
+    text = "\n".join(sorted(entries))
+    (LOCKS / f"{name}.txt").write_text(f"# Made by `python -m tests.write_locks`.\n{text}\n")
+
+
+def main() -> None:
+    """Write all of them; the pins of constraints.txt win."""
+    ours = ("pyproject.toml", "--constraint", "constraints.txt")
+    run = locked(*ours)
+    everything = locked(*ours, "--extra", "demo", "--extra", "dev")
+    write("build", (everything[name] for name in BUILD))
+    write("cuda", (entry for name, entry in everything.items() if CUDA.match(name)))
+    for title, found in (("run", run), ("all", everything)):
+        kept = (name for name in found if name not in BUILD and not CUDA.match(name))
+        write(title, (found[name] for name in kept))
+    write("audit", locked("-", given=AUDIT).values())
+
+
+if __name__ == "__main__":
+    main()
