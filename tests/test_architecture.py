@@ -91,8 +91,8 @@ ROOMS = {
         "run_folder watched export",
         "reproduce": "ranks config schedule engine run_folder loop",
         "on_ray": "",
-        "__main__": "config weights engine sizing dry_run assemble evaluation watched export loop "
-        "reproduce on_ray",
+        "__main__": "config schedule weights engine sizing dry_run assemble evaluation watched "
+        "export loop reproduce on_ray",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}

@@ -200,13 +200,18 @@ def run(arguments: argparse.Namespace) -> None:
 def check_inputs(arguments: argparse.Namespace) -> Config:
     """The config of a run; UserError for what does not fit, before torch is imported."""
     from mixtures.manifest.files import load_manifest
+    from train.config import check_layout
     from train.engine.checkpoint import steps
+    from train.schedule import check_schedule, total_steps
     from train.weights.start import check_start
 
-    config = chosen(arguments)
+    config, where = chosen(arguments), str(arguments.manifest)
+    manifest = load_manifest(where)
+    check_layout(config, manifest.layout, where)
+    check_schedule(config.schedule, total_steps(config.stop, manifest, config.global_batch))
     # what was trained needs nothing but its checkpoint
     if arguments.branch is None and not steps(arguments.out / "checkpoints"):
-        check_start(config, load_manifest(arguments.manifest), str(arguments.manifest))
+        check_start(config, manifest, where)
     return config
 
 

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 IGNORED = -100
 CHUNK_BYTES = 256 << 20
-"""Bound on one chunk of fp32 logits; they are recomputed in the backward pass, not kept."""
+"""Bound on one chunk of fp32 logits; all but the last are recomputed in the backward pass."""
 
 
 def supervised_loss(
@@ -34,13 +34,15 @@ def supervised_loss(
     hidden, targets = hidden.index_select(0, rows), labels.index_select(0, rows)
     # as many rows as fill a chunk of fp32 logits over the whole vocabulary
     step = max(1, chunk_bytes // (4 * weight.shape[0]))
-    chunks = zip(hidden.split(step), targets.split(step), strict=True)
+    *chunks, last = zip(hidden.split(step), targets.split(step), strict=True)
     losses = [
         # recomputed in the backward pass (chunked cross entropy): logits of all rows never exist at
         # once
         checkpoint(_summed, rows_, weight, wanted, use_reentrant=False, preserve_rng_state=False)
         for rows_, wanted in chunks
     ]
+    # the backward pass begins with the last chunk: kept, its logits are no more than recomputed
+    losses.append(_summed(last[0], weight, last[1]))
     return torch.stack(losses).sum()
 
 
