@@ -53,6 +53,7 @@ def fits() -> Iterator[Fit]:
         wanted = published_config(size)
         counts = part_parameters(wanted)
         for stage, shown in SHOWN.items():
+            # the published file itself, so that the table follows it
             written = load_config(CONFIGS / f"stage{stage}_{size}.yaml")
             for tower in TOWERS:
                 config = with_tower(written, tower)
