@@ -26,7 +26,7 @@ GROUPS = {
     ),
     "mixing": ("mixture", "order", "packing", "scale"),
     "loading": ("integrity", "loader", "remote", "resume"),
-    "training": ("demo", "floors", "model", "projectors", "ranks", "train"),
+    "training": ("demo", "floors", "model", "projectors", "ranks", "survive", "train"),
 }
 """The folders of `benchmarks/`, and the modules in each that measure; the rest serves these."""
 

@@ -72,26 +72,27 @@ ROOMS = {
         "json_files": "",
         "ranks": "",
         "run_keys": "",
-        "config": "run_keys",
+        "adapter": "",
+        "config": "run_keys adapter",
         "schedule": "config",
         "guard": "config",
         "data": "",
         "model": "data",
         "weights": "config data model",
-        "engine": "json_files ranks run_keys config guard data model",
+        "engine": "json_files ranks run_keys adapter config guard data model",
         "sizing": "config data model engine",
         "model_folder": "json_files config data weights model engine",
-        "dry_run": "config schedule data model weights sizing model_folder",
+        "dry_run": "config schedule data model weights engine sizing model_folder",
         "assemble": "config data model weights model_folder",
         "evaluation": "json_files data model model_folder",
         "run_folder": "json_files ranks config engine",
         "watched": "json_files ranks run_keys config data model engine sizing",
-        "export": "json_files config model weights engine model_folder",
-        "loop": "json_files ranks config schedule guard data weights engine model_folder "
+        "export": "json_files adapter config model weights engine model_folder",
+        "loop": "json_files ranks run_keys config schedule guard data weights engine model_folder "
         "run_folder watched export",
         "reproduce": "ranks config schedule engine run_folder loop",
         "on_ray": "",
-        "__main__": "config schedule weights engine sizing dry_run assemble evaluation watched "
+        "__main__": "run_keys config schedule weights engine sizing dry_run assemble evaluation watched "
         "export loop reproduce on_ray",
     },
 }

@@ -14,6 +14,7 @@ from mixtures.console import Console
 from mixtures.recipe.allowed_paths import add_option
 from shards import tool_version
 from shards.errors import UserError, run_command
+from train.watched.trackers import TRACKERS, check_trackers
 
 if TYPE_CHECKING:
     from train.config import Config
@@ -40,7 +41,10 @@ EPILOG = {
 
 INIT = "where a part lies now: of a new run, or one that a checkpoint was not trained to hold"
 BRANCH = "a checkpoint of another run, from which a new one goes on"
+TRACK = "tell these of every step as well: OUT/tensorboard, OUT/wandb (offline)"
+PROFILE = "trace so many steps of each rank into OUT/profile"
 SOURCE = "OUT/checkpoints/step-N, or with --like a folder that transformers saved"
+ADAPTER = "adapters alone, as peft has them, in place of a whole model"
 LIKE = "the model folder that MERGED was made from: its tokenizer, layout and frames"
 ON_RAY = "SLOWFAST_MIX_RANK_ON_RAY"
 """What a process is told that Ray started as a rank: it starts no others."""
@@ -91,6 +95,8 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--init-from", default="", help="model folder that all parts start from")
     run.add_argument("--init", nargs="+", default=[], metavar="PART=FOLDER", help=INIT)
     run.add_argument("--branch", type=Path, metavar="CHECKPOINT", help=BRANCH)
+    run.add_argument("--track", nargs="+", default=[], choices=TRACKERS, help=TRACK)
+    run.add_argument("--profile", type=a_count, default=0, metavar="STEPS", help=PROFILE)
     run.add_argument("--ray", type=int, default=0, metavar="N", help="on N ranks of a Ray cluster")
 
 
@@ -100,7 +106,8 @@ def _add_of_runs(commands: Commands) -> None:
     made.add_argument("source", type=Path, metavar="CHECKPOINT|MERGED", help=SOURCE)
     made.add_argument("--like", type=Path, metavar="MODEL", help=LIKE)
     made.add_argument("--init", nargs="+", default=[], metavar="PART=FOLDER", help=INIT)
-    made.add_argument("--out", type=on_disk, required=True, help="the model folder to write")
+    made.add_argument("--adapter", action="store_true", help=ADAPTER)
+    made.add_argument("--out", type=on_disk, required=True, help="the folder to write")
     seen = commands.add_parser("watch", help="curves of a run", epilog=EPILOG["watch"])
     seen.add_argument("out", type=Path, metavar="OUT", help="the --out of a run, which may go on")
     again = commands.add_parser("reproduce", help="a run again", epilog=EPILOG["reproduce"])
@@ -152,6 +159,13 @@ def on_disk(text: str) -> Path:
     return Path(text)
 
 
+def a_count(text: str) -> int:
+    """A number of at least 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: write a number of at least 1")
+    return int(text)
+
+
 def a_manifest(text: str) -> Path:
     """The file of a manifest: a folder stands for the one in it."""
     from mixtures.manifest.files import manifest_file
@@ -191,9 +205,11 @@ def run(arguments: argparse.Namespace) -> None:
     config = check_inputs(arguments)
 
     from train.loop import run
+    from train.run_keys import Shown
 
     data = arguments.data or default_data(arguments.manifest)
-    if status := run(config, arguments.manifest, data, arguments.out, arguments.branch):
+    shown = Shown(trackers=tuple(arguments.track), profile=arguments.profile)
+    if status := run(config, arguments.manifest, data, arguments.out, arguments.branch, shown):
         sys.exit(status)
 
 
@@ -206,6 +222,7 @@ def check_inputs(arguments: argparse.Namespace) -> Config:
     from train.weights.start import check_start
 
     config, where = chosen(arguments), str(arguments.manifest)
+    check_trackers(arguments.track)
     manifest = load_manifest(where)
     check_layout(config, manifest.layout, where)
     check_schedule(config.schedule, total_steps(config.stop, manifest, config.global_batch))
@@ -259,7 +276,10 @@ def export(arguments: argparse.Namespace) -> None:
     from train.export import export_any
 
     out = arguments.out
-    count = export_any(arguments.source, out, arguments.like, by_part(arguments.init))
+    if arguments.adapter and arguments.like:
+        raise UserError("export: --adapter is of a checkpoint; leave out --like")
+    places = by_part(arguments.init)
+    count = export_any(arguments.source, out, arguments.like, places, alone=arguments.adapter)
     sys.stdout.write(f"{out}: {count:,} parameters\n")
 
 

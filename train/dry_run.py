@@ -17,12 +17,14 @@ from mixtures.tokens.layout_types import LayoutConfig, View
 from train.config import PARTS, Config, check_layout
 from train.data.render import Rules
 from train.data.tower_plan import TowerRule
+from train.engine.adapters import adapter_sizes
 from train.model.config import SlowFastConfig
 from train.model_folder import model_config
 from train.schedule import check_schedule, total_steps
 from train.sizing.flops import Work, forward_flops
 from train.sizing.made_pack import PUBLISHED, Budget, Media, image_of, made_pack, video_of
 from train.sizing.memory import RankMemory, part_parameters, rank_memory
+from train.sizing.published_sizes import on_paper
 from train.sizing.tracing import trace_step
 from train.weights.start import open_sources, text_of, vision_of
 
@@ -164,8 +166,9 @@ def _memory(run: Outline) -> Iterator[Table | str]:
     )
     # one trace does for every number of ranks: only states are shared
     step, counts = trace_step(config, run.model, pack), part_parameters(run.model)
+    adapters = adapter_sizes(on_paper(run.model), config.parts)
     for ranks in RANKS if config.engine == "deepspeed" else (1,):
-        yield _rank_table(rank_memory(config, counts, ranks, step), ranks)
+        yield _rank_table(rank_memory(config, counts, ranks, step, adapters), ranks)
 
 
 def _rank_table(memory: RankMemory, ranks: int) -> Table:

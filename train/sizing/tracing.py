@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
-from train.config import PARTS, Config
+from train.config import PARTS, Config, Parts
 from train.data.collate import Pack
 from train.data.tower_plan import Group, TowerPlan
 from train.engine.recompute import checkpoint_parts
@@ -78,7 +78,7 @@ def trace_whole(config: Config, wanted: SlowFastConfig, pack: Pack) -> Step:
     with FakeTensorMode() as mode:
         model = MODEL(wanted)
         # frozen, cast and checkpointed by the functions that a run calls
-        prepare(config, model)
+        prepare(_without_adapters(config), model)
         checkpoint_parts(model, [name for name in PARTS if getattr(config.parts, name).checkpoint])
         given: dict[str, Any] = {name: without_data(mode, value) for name, value in inputs.items()}
         # the model reads the grids on the host
@@ -91,6 +91,13 @@ def trace_whole(config: Config, wanted: SlowFastConfig, pack: Pack) -> Step:
     # inputs were there before the tracker was: it has not counted them
     size = sum(leaf.nbytes for leaf in _tensors(given.values()))
     return Step(inputs=size, phases={name: held + size for name, held in tracker.peaks.items()})
+
+
+def _without_adapters(config: Config) -> Config:
+    """Parts that are trained whole in the place of those with adapters: they keep as much, and
+    their own weights' gradients are not counted here."""
+    whole = {name: replace(getattr(config.parts, name), adapter=None) for name in PARTS}
+    return replace(config, parts=Parts(**whole))
 
 
 def kept_by_tower(
