@@ -83,7 +83,7 @@ ROOMS = {
         "model_folder": "json_files config data weights model engine",
         "dry_run": "config schedule data model weights sizing model_folder",
         "assemble": "config data model weights model_folder",
-        "evaluation": "json_files data model model_folder",
+        "evaluation": "json_files ranks data model model_folder",
         "run_folder": "json_files ranks config engine",
         "watched": "json_files ranks run_keys config data model engine sizing",
         "export": "json_files config model weights engine model_folder",

@@ -1,0 +1,74 @@
+"""Scores for people: the task files in one table, and a table for each benchmark."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from train.evaluation.rules import prompts
+from train.evaluation.statistics import Z95
+
+
+def tables_of(result: dict[str, Any]) -> list[Table]:
+    """What people look at: the task files together, and a table for each benchmark."""
+    tables = [_task_table(result["pathways"])] if result["pathways"] else []
+    return tables + [
+        benchmark_table(name, by_pathways) for name, by_pathways in result["benchmarks"].items()
+    ]
+
+
+def _task_table(pathways: dict[str, Any]) -> Table:
+    """One line per task, type and choice of pathways."""
+    table = Table(title="held-out accuracy (exact match, Wilson 95 % interval)")
+    for name in ("task", "type", "pathways", "right", "accuracy", "interval", "majority answer"):
+        table.add_column(name, justify="left" if name in ("task", "type", "pathways") else "right")
+    # one table for all task files: models are compared over all of them
+    for shown, result in pathways.items():
+        label = f"{shown} (masked)" if result["masked"] else shown
+        for task, found in result["tasks"].items():
+            for kind, type_score in {**found["types"], "all": found["all"]}.items():
+                floor = (
+                    found["majority_per_type"] if kind == "all" else type_score["majority_accuracy"]
+                )
+                table.add_row(
+                    task,
+                    kind,
+                    label,
+                    f"{type_score['right']}/{type_score['count']}",
+                    f"{type_score['accuracy']:.3f}",
+                    f"{type_score['low']:.2f}..{type_score['high']:.2f}",
+                    f"{floor:.3f}",
+                )
+    return table
+
+
+def benchmark_table(name: str, by_pathways: dict[str, dict[str, Any]]) -> Table:
+    """The score and each axis of a benchmark, with clustered 95 % intervals."""
+    paper = prompts(name).paper
+    table = Table(title=name, caption=f"SlowFast-LLaVA-1.5: {paper}" if paper else None)
+    for title in ("axis", "value", "pathways"):
+        table.add_column(title)
+    for title in ("questions", "videos", "score", "95 %"):
+        table.add_column(title, justify="right")
+    for shown, result in by_pathways.items():
+        if not result["scored"]:
+            table.add_row("all", "no public answers: predictions only", shown)
+            continue
+        table.add_row("all", "", shown, *_cells(result["score"]))
+        floor = result["majority"]
+        table.add_row("floor", f"always {floor['answer']!r}", "", "", "", f"{floor['mean']:.3f}")
+        for axis, rows in result["tables"].items():
+            for value, row in rows.items():
+                table.add_row(axis, value, shown, *_cells(row))
+        if not result["complete"]:
+            counts = ", ".join(f"{code} {count}" for code, count in result["missing"].items())
+            table.add_row("INCOMPLETE", f"not asked: {counts}", shown)
+    return table
+
+
+def _cells(estimate: dict[str, Any]) -> list[str]:
+    error, mean = estimate["error"], estimate["mean"]
+    # clustered by video: see train.evaluation.statistics
+    spread = "" if error is None else f"{mean - Z95 * error:.3f}..{mean + Z95 * error:.3f}"
+    return [str(estimate["count"]), str(estimate["videos"]), f"{mean:.3f}", spread]
