@@ -45,6 +45,7 @@ LIKE = "the model folder that MERGED was made from: its tokenizer, layout and fr
 ON_RAY = "SLOWFAST_MIX_RANK_ON_RAY"
 """What a process is told that Ray started as a rank: it starts no others."""
 
+AGAINST = "the --out of another model on the same questions: paired differences, as a table"
 PRECISION = "of the weights (default: as they were saved)"
 RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit the question"
 
@@ -140,6 +141,7 @@ def _add_evaluate(commands: Commands) -> None:
         help="what to show: visual blocks (those of training, or masks), nothing, frames in "
         "another order (default: as trained; of evaluation sets with the floors)",
     )
+    score.add_argument("--against", type=Path, metavar="SCORES", help=AGAINST)
     score.add_argument("--precision", choices=("fp32", "bf16"), default="", help=PRECISION)
     score.add_argument("--batch", type=positive, default=64, help="questions at once, at most")
     score.add_argument(
@@ -309,6 +311,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
         batch=arguments.batch,
         memory=arguments.media_memory << 20,
+        other=arguments.against,
     )
 
 

@@ -307,8 +307,10 @@ def about(place: int, item: BenchmarkItem, **more: Any) -> Prediction:
     """The prediction of an item with these fields."""
     return Prediction(
         id=item.id,
+        published=item.published,
         place=place,
         video=item.media[0].name or item.media[0].address if item.media else item.id,
+        question=item.question,
         groups={name: list(values) for name, values in item.groups.items()},
         answers=list(item.answers),
         options=len(item.options),
@@ -320,8 +322,10 @@ def unread(place: int, refused: RowRefusal) -> Prediction:
     """What stands in the place of a row that is no question."""
     return Prediction(
         id=refused.record,
+        published="",
         place=place,
         video="",
+        question="",
         groups={},
         answers=[],
         options=0,

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from mixtures.console import Console
+from pipeline.sources.benchmarks.item import BenchmarkItem
 from train import ranks
 from train.evaluation.answerer import BATCH, Answerer
 from train.evaluation.benchmark import (
@@ -22,6 +23,9 @@ from train.evaluation.benchmark import (
     Run,
     Work,
 )
+from train.evaluation.beside.against import against, against_table, scores_in
+from train.evaluation.beside.question_only import question_only
+from train.evaluation.beside.submission import submission
 from train.evaluation.copies import Copy
 from train.evaluation.on_tasks import named_tasks, on_tasks
 from train.evaluation.scores import scores
@@ -29,6 +33,8 @@ from train.evaluation.tables import tables_of
 from train.evaluation.tasks import read_tasks
 from train.json_files import write_json
 
+OF_BENCHMARKS = ("benchmarks", "work", "question_only", "submissions")
+"""Keys of a result that have an entry for each benchmark."""
 PATIENCE = timedelta(days=7)
 """A launcher ends the others when one process fails; nobody else ends a wait."""
 
@@ -46,6 +52,7 @@ def evaluate(
     precision: str = "",
     batch: int = BATCH,
     memory: int = MEDIA_MEMORY,
+    other: Path | None = None,
 ) -> dict[str, Any]:
     """Score a saved model on task files and on copies of benchmarks; the ranks of a launch share
     the videos.
@@ -55,9 +62,12 @@ def evaluate(
     those of training are masks over the same weights ("masked": true): a floor of this model, not
     of one trained that way. `relevance`, `precision` and `batch` are as for `Answerer`; `memory`
     bounds the bytes of decoded media that a process holds. Predictions of benchmarks lie beside
-    `out`, as `<out>.<benchmark>.<shown>.jsonl`.
+    `out`, as `<out>.<benchmark>.<shown>.jsonl`. With `other`, the scores of another evaluation,
+    both are compared question by question.
     """
     questions = {name: read_tasks(path) for name, path in named_tasks(tasks).items()}
+    if other is not None:
+        scores_in(other)  # a mistake is told before hours of work
     with launched():
         answerer = Answerer(model, relevance, precision=precision, batch=batch)
         trained = answerer.rules.layout.pathways
@@ -67,30 +77,46 @@ def evaluate(
             "trained_pathways": trained,
             "selection": answerer.rules.view.selection,
             "pathways": {},
-            "benchmarks": {},
-            "work": {},
+            **{key: {} for key in OF_BENCHMARKS},
         }
         if questions:
             wanted = list(dict.fromkeys(shown)) or [trained]
             result["pathways"] = on_tasks(answerer, questions, wanted, memory)
+        files = {copy.benchmark.name: files_of(copy, shown, trained, out) for copy in benchmarks}
         for copy in benchmarks:
             name = copy.benchmark.name
-            files = {
-                condition: out.with_name(f"{out.stem}.{name}.{condition}.jsonl")
-                for condition in conditions(copy, shown, trained)
-            }
-            asked = Run(
-                answerer=answerer, copy=copy, files=files, subtitles=subtitles, memory=memory
+            run = Run(
+                answerer=answerer, copy=copy, files=files[name], subtitles=subtitles, memory=memory
             )
-            found, heads = asked.ask(), asked.heads()
-            result["benchmarks"][name] = {
-                condition: {**heads[condition], **scores(rows, asked.rules)}
-                for condition, rows in found.items()
-            }
-            result["work"][name] = total(ranks.by_each(lambda work=asked.work: work))  # type: ignore[misc]
+            for key, value in of_benchmark(run).items():
+                result[key][name] = value
         if ranks.rank() == 0:
-            publish(result, out, console)
+            if other is not None:
+                result["against"] = against(other, files, result["pathways"])
+            publish(result, out, console, other)
     return result
+
+
+def of_benchmark(run: Run) -> dict[str, Any]:
+    """What a result says of one benchmark, by OF_BENCHMARKS; on the first rank all of it."""
+    found, heads = run.ask(), run.heads()
+    said = {
+        "benchmarks": {
+            condition: {**heads[condition], **scores(rows, run.rules)}
+            for condition, rows in found.items()
+        },
+        "work": total(ranks.by_each(lambda: run.work)),
+    }
+    if ranks.rank() == 0:
+        items = (item for item in run.copy.items() if isinstance(item, BenchmarkItem))
+        floor = question_only(run.copy.training(), items, run.rules)
+        if floor is not None:
+            said["question_only"] = floor
+        first, rows = next(iter(found.items()))
+        file = run.files[first].with_suffix(".submission.json")
+        if submission(run.copy.benchmark.name, rows, file):
+            said["submissions"] = file.name
+    return said
 
 
 @contextmanager
@@ -111,18 +137,29 @@ def launched() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def publish(result: dict[str, Any], out: Path, console: Console) -> None:
+def publish(result: dict[str, Any], out: Path, console: Console, other: Path | None) -> None:
     """The scores as a file and as tables."""
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, result)
     for table in tables_of(result):
         console.print(table)
+    if other is not None:
+        console.print(against_table(str(other), result["against"]))
+    for name, work in result["work"].items():
+        told = ", ".join(f"{count:,} {what}" for what, count in work.items())
+        console.print(f"{name}: {told}", highlight=False)
+    for name, file in result["submissions"].items():
+        console.print(f"{name}: predictions for its publisher in {file}", highlight=False)
 
 
-def conditions(copy: Copy, shown: Sequence[str], trained: str) -> list[str]:
-    """Under which conditions a benchmark is asked; pictures have no order to be shuffled."""
+def files_of(copy: Copy, shown: Sequence[str], trained: str, out: Path) -> dict[str, Path]:
+    """The predictions under each condition; pictures have no order to be shuffled."""
     wanted = list(dict.fromkeys(shown)) or [trained, NONE, SHUFFLED]
-    return [one for one in wanted if one != SHUFFLED or copy.benchmark.kind == "video"]
+    return {
+        one: out.with_name(f"{out.stem}.{copy.benchmark.name}.{one}.jsonl")
+        for one in wanted
+        if one != SHUFFLED or copy.benchmark.kind == "video"
+    }
 
 
 def total(works: Sequence[Work]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from typing import Any
 from train import ranks
 from train.data.user_media import Seen
 from train.evaluation.answerer import Answerer, Asked
+from train.evaluation.answers import normalise_answer
 from train.evaluation.benchmark import NONE, SHUFFLED, Held, pathways_of
 from train.evaluation.scoring import score, score_types
 from train.evaluation.tasks import Medium, Question
@@ -100,6 +101,7 @@ def _scores(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, 
                 "question": question.text,
                 "truth": question.answer,
                 "said": a,
+                "credit": float(normalise_answer(a) == normalise_answer(question.answer)),
             }
             for question, a in zip(questions, answers, strict=True)
         ],

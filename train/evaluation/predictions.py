@@ -29,13 +29,16 @@ Head = Mapping[str, Any]
 class Prediction:
     """One line of the file: what was asked and said of an item, or why it was not.
 
-    `place` counts the published questions. `credit` is None of what nobody scores here: an item
-    without public answer, one for a judge, one whose media are missing (`missing` says why).
+    `published` is its id as published, `place` counts the published questions. `credit` is None of
+    what nobody scores here: an item without public answer, one for a judge, one whose media are
+    missing (`missing` says why).
     """
 
     id: str
+    published: str
     place: int
     video: str
+    question: str
     groups: dict[str, list[str]]
     answers: list[str]
     options: int

@@ -14,7 +14,8 @@ def tables_of(result: dict[str, Any]) -> list[Table]:
     """What people look at: the task files together, and a table for each benchmark."""
     tables = [_task_table(result["pathways"])] if result["pathways"] else []
     return tables + [
-        benchmark_table(name, by_pathways) for name, by_pathways in result["benchmarks"].items()
+        benchmark_table(name, by_condition, result["question_only"].get(name))
+        for name, by_condition in result["benchmarks"].items()
     ]
 
 
@@ -43,27 +44,36 @@ def _task_table(pathways: dict[str, Any]) -> Table:
     return table
 
 
-def benchmark_table(name: str, by_pathways: dict[str, dict[str, Any]]) -> Table:
-    """The score and each axis of a benchmark, with clustered 95 % intervals."""
+def benchmark_table(
+    name: str, by_condition: dict[str, dict[str, Any]], question_only: dict[str, Any] | None = None
+) -> Table:
+    """The score and each axis of a benchmark under the first condition, with clustered 95 %
+    intervals; beside it the means under the others, such as floors."""
     paper = prompts(name).paper
     table = Table(title=name, caption=f"SlowFast-LLaVA-1.5: {paper}" if paper else None)
-    for title in ("axis", "value", "pathways"):
+    (first, result), *others = by_condition.items()
+    for title in ("axis", "value"):
         table.add_column(title)
-    for title in ("questions", "videos", "score", "95 %"):
+    for title in ("questions", "videos", first, "95 %", *(shown for shown, _ in others)):
         table.add_column(title, justify="right")
-    for shown, result in by_pathways.items():
-        if not result["scored"]:
-            table.add_row("all", "no public answers: predictions only", shown)
-            continue
-        table.add_row("all", "", shown, *_cells(result["score"]))
-        floor = result["majority"]
-        table.add_row("floor", f"always {floor['answer']!r}", "", "", "", f"{floor['mean']:.3f}")
-        for axis, rows in result["tables"].items():
-            for value, row in rows.items():
-                table.add_row(axis, value, shown, *_cells(row))
-        if not result["complete"]:
-            counts = ", ".join(f"{code} {count}" for code, count in result["missing"].items())
-            table.add_row("INCOMPLETE", f"not asked: {counts}", shown)
+    if not result["scored"]:
+        table.add_row("all", "no public answers: predictions only")
+        return table
+    beside = [_mean(other["score"]) for _, other in others]
+    table.add_row("all", "", *_cells(result["score"]), *beside)
+    floor = result["majority"]
+    table.add_row("floor", f"always {floor['answer']!r}", "", "", f"{floor['mean']:.3f}")
+    if question_only is not None:
+        learnt = f"question only, learnt from {question_only['learnt']}"
+        table.add_row("floor", learnt, "", "", f"{question_only['mean']:.3f}")
+    for axis, rows in result["tables"].items():
+        for value, row in rows.items():
+            beside = [_mean(other["tables"][axis].get(value)) for _, other in others]
+            table.add_row(axis, value, *_cells(row), *beside)
+    for shown, each in by_condition.items():
+        if not each["complete"]:
+            counts = ", ".join(f"{code} {count}" for code, count in each["missing"].items())
+            table.add_row("INCOMPLETE", f"{shown}, not asked: {counts}")
     return table
 
 
@@ -72,3 +82,7 @@ def _cells(estimate: dict[str, Any]) -> list[str]:
     # clustered by video: see train.evaluation.statistics
     spread = "" if error is None else f"{mean - Z95 * error:.3f}..{mean + Z95 * error:.3f}"
     return [str(estimate["count"]), str(estimate["videos"]), f"{mean:.3f}", spread]
+
+
+def _mean(estimate: dict[str, Any] | None) -> str:
+    return "" if estimate is None else f"{estimate['mean']:.3f}"

@@ -186,7 +186,7 @@ def test_subtitles_of_both_forms_are_those_on_screen() -> None:
     cues = json_subtitles(json.dumps(rows))
     assert [words for _, _, words in cues] == ["one", "two"]
     assert on_screen(cues, [1.0, 1.2, 9.0]) == "one"
-    assert (json_subtitles("{"), srt("")) == ([], [])
+    assert (json_subtitles("{"), json_subtitles("[" * 100_000), srt("")) == ([], [], [])
 
 
 def test_media_stand_where_the_text_names_them() -> None:
@@ -336,6 +336,7 @@ def test_what_a_killed_rank_left_is_gathered_and_not_asked_again(
 @pytest.mark.parametrize(
     ("text", "message"),
     [("[]\n", "another run"), ("x\n", "damaged"), ("[" * 100_000 + "\n", "damaged")],
+    ids=["list", "text", "deep"],
 )
 def test_a_file_that_holds_no_predictions_is_named(
     trained: Path, tmp_path: Path, text: str, message: str
