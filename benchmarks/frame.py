@@ -26,7 +26,7 @@ GROUPS = {
     ),
     "mixing": ("mixture", "order", "packing", "scale"),
     "loading": ("integrity", "loader", "remote", "resume"),
-    "training": ("demo", "evaluate", "floors", "model", "projectors"),
+    "training": ("demo", "evaluate", "floors", "model", "projectors", "temporal"),
 }
 """The folders of `benchmarks/`, and the modules in each that measure; the rest serves these."""
 

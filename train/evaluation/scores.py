@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from train.evaluation.answers import normalise_answer
@@ -35,7 +35,7 @@ def scores(predictions: Sequence[Prediction], rules: Prompts) -> dict[str, Any]:
         "with_subtitles": sum(prediction.subtitled for prediction in predictions),
         "cut": sum(prediction.cut for prediction in scored),
         "score": _row(scored, rules.mean_of),
-        "majority": _majority(scored),
+        "majority": _majority(scored, rules.mean_of),
         "tables": {axis: _by(scored, axis) for axis in rules.tables},
     }
 
@@ -60,19 +60,25 @@ def _by(predictions: Sequence[Prediction], axis: str) -> dict[str, dict[str, Any
     for prediction in predictions:
         for value in prediction.groups.get(axis, []):
             rows[value].append(prediction)
-    return {value: _row(rows[value]) for value in sorted(rows)}
+    return {
+        value: _row(rows[value]) | {"majority": _majority(rows[value])["mean"]}
+        for value in sorted(rows)
+    }
 
 
-def _majority(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The most frequent answer of the scored questions, and how often it is right: a floor."""
-    known = Counter(
-        answer if prediction.options else normalise_answer(answer)
-        for prediction in predictions
-        # an item with several right answers counts for each
-        for answer in set(prediction.answers)
-    )
+def _majority(predictions: Sequence[Prediction], mean_of: str = "") -> dict[str, Any]:
+    """The most frequent answer of the scored questions, and the score of always giving it."""
+    known = Counter(answer for prediction in predictions for answer in _right(prediction))
     if not known:
         return {"answer": "", "mean": 0.0}
     # ties fall to the greatest text: the same on every machine
-    answer, often = max(known.items(), key=lambda pair: (pair[1], pair[0]))
-    return {"answer": answer, "mean": often / len(predictions)}
+    answer, _ = max(known.items(), key=lambda pair: (pair[1], pair[0]))
+    always = [replace(one, credit=float(answer in _right(one))) for one in predictions]
+    return {"answer": answer, "mean": _row(always, mean_of)["mean"]}
+
+
+def _right(prediction: Prediction) -> set[str]:
+    """The right answers as they are compared; an item with several counts for each."""
+    if prediction.options:
+        return set(prediction.answers)
+    return {normalise_answer(answer) for answer in prediction.answers}

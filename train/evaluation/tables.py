@@ -54,22 +54,28 @@ def benchmark_table(
     (first, result), *others = by_condition.items()
     for title in ("axis", "value"):
         table.add_column(title)
-    for title in ("questions", "videos", first, "95 %", *(shown for shown, _ in others)):
+    for title in (
+        "questions",
+        "videos",
+        first,
+        "95 %",
+        *(shown for shown, _ in others),
+        "majority",
+    ):
         table.add_column(title, justify="right")
     if not result["scored"]:
         table.add_row("all", "no public answers: predictions only")
         return table
     beside = [_mean(other["score"]) for _, other in others]
-    table.add_row("all", "", *_cells(result["score"]), *beside)
     floor = result["majority"]
-    table.add_row("floor", f"always {floor['answer']!r}", "", "", f"{floor['mean']:.3f}")
+    table.add_row("all", "", *_cells(result["score"]), *beside, f"{floor['mean']:.3f}")
     if question_only is not None:
         learnt = f"question only, learnt from {question_only['learnt']}"
         table.add_row("floor", learnt, "", "", f"{question_only['mean']:.3f}")
     for axis, rows in result["tables"].items():
         for value, row in rows.items():
             beside = [_mean(other["tables"][axis].get(value)) for _, other in others]
-            table.add_row(axis, value, *_cells(row), *beside)
+            table.add_row(axis, value, *_cells(row), *beside, f"{row['majority']:.3f}")
     for shown, each in by_condition.items():
         if not each["complete"]:
             counts = ", ".join(f"{code} {count}" for code, count in each["missing"].items())
