@@ -84,7 +84,7 @@ ROOMS = {
         "model_folder": "json_files config data weights model engine",
         "dry_run": "config schedule data model weights engine sizing model_folder",
         "assemble": "config data model weights model_folder",
-        "evaluation": "json_files data model model_folder",
+        "evaluation": "json_files ranks data model model_folder",
         "run_folder": "json_files ranks config engine",
         "watched": "json_files ranks run_keys config data model engine sizing",
         "export": "json_files adapter config model weights engine model_folder",
@@ -92,8 +92,8 @@ ROOMS = {
         "run_folder watched export",
         "reproduce": "ranks config schedule engine run_folder loop",
         "on_ray": "",
-        "__main__": "run_keys config schedule weights engine sizing dry_run assemble evaluation watched "
-        "export loop reproduce on_ray",
+        "__main__": "run_keys config schedule weights engine sizing dry_run assemble evaluation "
+        "watched export loop reproduce on_ray",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}

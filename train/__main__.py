@@ -49,6 +49,8 @@ LIKE = "the model folder that MERGED was made from: its tokenizer, layout and fr
 ON_RAY = "SLOWFAST_MIX_RANK_ON_RAY"
 """What a process is told that Ray started as a rank: it starts no others."""
 
+AGAINST = "the --out of another model on the same questions: paired differences, as a table"
+PRECISION = "of the weights (default: as they were saved)"
 RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit the question"
 
 
@@ -142,8 +144,22 @@ def _add_evaluate(commands: Commands) -> None:
         "--pathways",
         nargs="+",
         default=[],
-        choices=("both", "none", "slow", "fast"),
-        help="visual blocks to show (default: those of training; others are masks, named so)",
+        choices=("both", "none", "slow", "fast", "shuffled_frames"),
+        help="what to show: visual blocks (those of training, or masks), nothing, frames in "
+        "another order (default: as trained; of evaluation sets with the floors)",
+    )
+    score.add_argument("--against", type=Path, metavar="SCORES", help=AGAINST)
+    score.add_argument("--precision", choices=("fp32", "bf16"), default="", help=PRECISION)
+    score.add_argument("--batch", type=a_count, default=64, help="questions at once, at most")
+    score.add_argument(
+        "--media-memory",
+        type=a_count,
+        default=2048,
+        metavar="MB",
+        help="of decoded media that a process holds (default: %(default)s)",
+    )
+    score.add_argument(
+        "--ray", type=int, default=0, metavar="N", help="on N ranks of a Ray cluster"
     )
     score.add_argument("--relevance", type=Path, help=RELEVANCE)
     score.add_argument("--out", type=Path, help="scores as JSON; predictions lie beside it")
@@ -295,6 +311,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from train.evaluation.copies import copies
 
     benchmarks = copies(arguments.benchmark)
+    if arguments.ray and ON_RAY not in os.environ:
+        from train.on_ray import launch
+
+        sys.exit(launch(sys.argv[1:], arguments.ray, {ON_RAY: "1"}))
     from train.evaluation.evaluate import evaluate
 
     evaluate(
@@ -306,6 +326,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
         arguments.relevance,
         benchmarks=benchmarks,
         subtitles=arguments.subtitles,
+        precision=arguments.precision,
+        batch=arguments.batch,
+        memory=arguments.media_memory << 20,
+        other=arguments.against,
     )
 
 
