@@ -86,9 +86,9 @@ def check_files(lock: Lock, path: Path, allowed: Sequence[str] = ()) -> None:
     """Raise UserError for the first annotation file, or tokenizer, whose bytes are not those of the
     lock: before anything is admitted."""
     recipe = load_recipe(path, allowed)
-    tokenizer = local_files.resolve(recipe.text.tokenizer, f"{path}: text: tokenizer")
+    tokenizer = local_files.path_of(recipe.text.tokenizer, f"{path}: text: tokenizer")
     digests = Digests([str(path), "rebuild"])
-    _check("tokenizer", str(tokenizer), digests.of(tokenizer), lock.tokenizer)
+    _check("tokenizer", recipe.text.tokenizer, digests.of(tokenizer), lock.tokenizer)
     sources: list[Source | HeldOut] = [*recipe.sources, *recipe.held_out]
     for source, locked in zip(sources, [*lock.sources, *lock.held_out], strict=True):
         there = pin(source, str(path), recipe.allowed_paths).annotations
