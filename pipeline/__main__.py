@@ -190,10 +190,17 @@ def run_init(arguments: argparse.Namespace) -> None:
 
 
 def run_build(arguments: argparse.Namespace) -> None:
+    from pipeline.checks import checked
+
+    pool = arguments.pool or f"{arguments.out}/pool"
+    with_shards = not arguments.no_shards
+    inputs = checked(
+        arguments.recipe, arguments.out, pool, arguments.allowed, with_shards=with_shards
+    )
+    # not before the checks: what builds takes a second to import
     from pipeline.build import build
     from pipeline.report.page import write_report
 
-    pool = arguments.pool or f"{arguments.out}/pool"
     built = build(
         arguments.recipe,
         arguments.out,
@@ -201,7 +208,8 @@ def run_build(arguments: argparse.Namespace) -> None:
         arguments.address,
         no_sandbox=arguments.no_sandbox,
         allowed=arguments.allowed,
-        with_shards=not arguments.no_shards,
+        with_shards=with_shards,
+        inputs=inputs,
     )
     page = write_report(arguments.out, pool)
     if arguments.json:

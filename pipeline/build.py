@@ -59,13 +59,15 @@ def build(
     no_sandbox: bool = False,
     allowed: Sequence[str] = (),
     with_shards: bool = True,
+    inputs: Inputs | None = None,
 ) -> Built:
     """Run the recipe: everything a person can have got wrong is refused before any work.
 
     It may name files in its own folder, the current one, and the folders that are `allowed`.
+    `inputs` are given by whoever has them `checked` already.
     """
     # a mistake costs a second, not the hours until its step is reached
-    inputs = checked(recipe_path, out, pool_url, allowed, with_shards=with_shards)
+    inputs = inputs or checked(recipe_path, out, pool_url, allowed, with_shards=with_shards)
     recipe, sources, exams = inputs.recipe, inputs.sources, inputs.held_out
     tools = check_tools(no_sandbox=no_sandbox)
     # not before the checks: importing Ray takes longer than they do

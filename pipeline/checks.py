@@ -21,7 +21,6 @@ from pipeline.sources import JOINED, records
 from pipeline.sources.folder_names import folder_names
 from pipeline.sources.pin import Pinned, pin
 from pipeline.sources.records import MediaRef, Record, RowRefusal
-from pipeline.stages import match_leaks
 from shards.errors import Mistakes, UserError
 from shards.pool import Pool
 from shards.store import Store
@@ -57,6 +56,9 @@ def checked(
     with mistakes.noted():
         tokenizer = _tokenizer(recipe)
     if recipe.leaks:
+        # not at the top: what compares clips takes half a second to import
+        from pipeline.stages import match_leaks
+
         with mistakes.noted():
             match_leaks.index_of(recipe.leaks.index)
     if recipe.exclude:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from mixtures.manifest.files import MANIFEST, load_manifest
@@ -81,7 +82,12 @@ class Gallery:
         self.manifest: Manifest = load_manifest(out)
         _, tables = read_books(store)
         self._refused: list[dict[str, Any]] = tables["refused.parquet"].to_pylist()
-        self._reader = PoolReader(Pool(pool_url), None, self.manifest)
+        self._pool = Pool(pool_url)
+
+    @cached_property
+    def _reader(self) -> PoolReader:
+        """Opened when there is something to read: an index of the whole pool is made for it."""
+        return PoolReader(self._pool, None, self.manifest)
 
     def find(self, asked: Asked) -> Iterator[Shown]:
         """The samples that are asked for, in the order of their keys; UserError for none."""

@@ -48,7 +48,7 @@ ROOMS = {
         "jobs": "archives fetch media sources stages",
         "report": "",
         "failed_build": "report",
-        "lock": "fetch media sources stages",
+        "lock": "fetch media sources",
         "checks": "fetch media sources stages",
         "build": "fetch media stages jobs failed_build lock checks",
         "rebuild": "fetch sources lock build",
@@ -59,8 +59,8 @@ ROOMS = {
         "shown_sample": "",
         "contact_sheet": "shown_sample",
         "show_command": "conversation report shown_sample contact_sheet",
-        "__main__": "media sources jobs report build rebuild survey first_recipe survey_told "
-        "show_command",
+        "__main__": "media sources jobs report checks build rebuild survey first_recipe "
+        "survey_told show_command",
     },
     "mixtures": {
         "versions": "",

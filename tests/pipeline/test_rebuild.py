@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.build
 import pipeline.rebuild
 from mixtures.manifest.files import LOCK
 from pipeline.build import build
@@ -63,7 +64,7 @@ def test_another_folder_and_an_empty_pool_give_the_same_manifest(
 def test_an_annotation_file_that_is_another_one_is_named_before_any_work(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.rebuild, "build", pytest.fail)
+    monkeypatch.setattr(pipeline.build, "build", pytest.fail)
     shutil.copytree(world, tmp_path / "w")
     rows = json.loads((tmp_path / "w/films.json").read_text())
     (tmp_path / "w/films.json").write_text(json.dumps(rows[:-1]))
