@@ -187,7 +187,8 @@ def digest_of(address: str, digests: Digests) -> str:
 def differing(before: Lock, now: Lock) -> Iterator[str]:
     """A line for each source that is not what it was, and for whatever else differs."""
     for left, right in zip(before.sources, now.sources, strict=True):
-        if left.files != right.files and [d for _, d in left.files] != [d for _, d in right.files]:
+        # by their bytes: the same files may lie elsewhere now
+        if [digest for _, digest in left.files] != [digest for _, digest in right.files]:
             yield f"{left.name}: its annotations are others"
         elif left.media != right.media:
             yield f"{left.name}: its records are the same, media that they name are others"

@@ -31,8 +31,8 @@ from train.model.parts import part_of
 from train.model.weight_digest import WeightDigest
 from train.model_folder import MANIFEST
 from train.weights.fill import fill
+from train.weights.folder_json import DESCRIPTION, read_description
 from train.weights.model_shards import Shards
-from train.weights.source import DESCRIPTION, read_description
 from train.weights.start import open_sources
 from train.weights.stream import with_names
 

@@ -20,7 +20,7 @@ from train.engine.state_files import read_weights
 from train.export import export_any
 from train.loop import run
 from train.model_folder import load_saved
-from train.weights.source import read_description
+from train.weights.folder_json import read_description
 
 STEPS = 6
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 from shards.verify import damage
 from tests.support import private_namespace, small_world
 
+ROOT = Path(__file__).resolve().parents[3]
 JOB = """
 export RAY_AUTH_MODE=token RAY_API_SERVER_ADDRESS=http://127.0.0.1:8265
 ray get-auth-token --generate >/dev/null
 ray start --head --port=6379 --node-ip-address=127.0.0.1 --dashboard-host=127.0.0.1 --num-cpus=2
-ray job submit --working-dir . -- python -m pipeline build "$1" --out "$2"
+ray job submit --working-dir "$3" -- python -m pipeline build "$1" --out "$2"
 echo "the build ended with $?"
 ray job submit --working-dir . -- python -m pipeline build "$1.gone" --out "$2"
 echo "the wrong recipe ended with $?"
@@ -48,7 +50,11 @@ def submitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subproces
         pytest.skip(private_namespace.why_not())
     root = tmp_path_factory.mktemp("jobs")
     recipe, out = small_world.make(root), root / "out"
-    command = ["sh", "-c", JOB, "job", str(recipe), str(out)]
+    work = root / "work"  # the code, and a film that should not travel with it
+    for room in ("shards", "mixtures", "pipeline"):
+        shutil.copytree(ROOT / room, work / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(root / "films/0.mp4", work / "film.mp4")
+    command = ["sh", "-c", JOB, "job", str(recipe), str(out), str(work)]
     return out, private_namespace.run(command, root / "home", {}, seconds=280)
 
 
@@ -57,6 +63,7 @@ def test_a_submitted_job_builds(submitted: tuple[Path, subprocess.CompletedProce
     assert "the build ended with 0" in done.stdout, done.stdout[-4000:] + done.stderr[-4000:]
     manifest_id = json.loads((out / "manifest.json").read_text())["manifest_id"]
     assert manifest_id in done.stdout
+    assert "this job's package holds 1 media files and archives" in done.stdout
     assert not list(damage(str(out / "shards"))) and (out / "report.html").exists()
 
 

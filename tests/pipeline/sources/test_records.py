@@ -40,6 +40,23 @@ def test_a_bad_row_is_refused_with_its_code(code: str, line: bytes) -> None:
     assert found.record.isprintable() and found.record.encode() and len(found.record) < 1000
 
 
+@pytest.mark.parametrize("placeholder", ["<image>\n", "<video>\n"])
+def test_a_medium_in_a_field_that_nobody_reads_is_refused_by_that_field(placeholder: str) -> None:
+    talk = [turn("human", placeholder + "What?"), turn("gpt", "A cat.")]
+    found = row_record(
+        {"id": "r1", "picture_path": "x/a.jpg", "conversations": talk},
+        0,
+        llava_json.record,
+        llava_json.READS,
+        "id",
+    )
+    assert isinstance(found, RowRefusal) and found.code == "ROW_MISSING_FIELD"
+    assert found.detail.endswith("names no medium in a field that is read; not read: picture_path")
+    # the same words beside a medium that is read are what they are
+    spelled = outcome(changed(conversations=[turn("human", "<video>\n<|im_start|>"), talk[1]], more=1))
+    assert isinstance(spelled, RowRefusal) and spelled.code == "TEXT_SPECIAL_TOKEN"
+
+
 def test_spans_become_microseconds() -> None:
     found = outcome(changed(span=[0.1, 2.5]))
     assert isinstance(found, Record) and found.media[0].span == (100_000, 2_500_000)
