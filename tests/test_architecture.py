@@ -48,10 +48,19 @@ ROOMS = {
         "jobs": "archives fetch media sources stages",
         "report": "",
         "failed_build": "report",
-        "lock": "fetch media sources stages",
-        "build": "fetch media sources stages jobs failed_build lock",
+        "lock": "fetch media sources",
+        "checks": "fetch media sources stages",
+        "build": "fetch media stages jobs failed_build lock checks",
         "rebuild": "fetch sources lock build",
-        "__main__": "media sources jobs report build rebuild",
+        "conversation": "",
+        "survey": "names sources",
+        "first_recipe": "survey",
+        "survey_told": "conversation survey first_recipe",
+        "shown_sample": "",
+        "contact_sheet": "shown_sample",
+        "show_command": "conversation report shown_sample contact_sheet",
+        "__main__": "media sources jobs report checks build rebuild survey first_recipe "
+        "survey_told show_command",
     },
     "mixtures": {
         "versions": "",
@@ -70,6 +79,7 @@ ROOMS = {
     },
     "train": {
         "json_files": "",
+        "named_files": "",
         "ranks": "",
         "run_keys": "",
         "adapter": "",
@@ -92,8 +102,8 @@ ROOMS = {
         "run_folder watched export",
         "reproduce": "ranks config schedule engine run_folder loop",
         "on_ray": "",
-        "__main__": "run_keys config schedule weights engine sizing dry_run assemble evaluation "
-        "watched export loop reproduce on_ray",
+        "__main__": "named_files run_keys config schedule weights engine sizing dry_run assemble "
+        "evaluation watched export loop reproduce on_ray",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import replace
@@ -10,16 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixtures.console import Console
+from mixtures.console import Console, add_json, tables_json, write_json
 from mixtures.recipe.allowed_paths import add_option
 from shards import tool_version
-from shards.errors import UserError, run_command
+from shards.errors import Mistakes, Parser, UserError, run_command
+from train.named_files import a_checkpoint, a_model, a_run, check_data, check_files
 from train.watched.trackers import TRACKERS, check_trackers
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from train.config import Config
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction[Parser]
 
 EPILOG = {
     "assemble": "example: python -m train assemble --decoder models/Qwen2.5-1.5B-Instruct "
@@ -56,9 +60,7 @@ RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `python -m train`."""
-    top = argparse.ArgumentParser(
-        prog="python -m train", description="Manifest -> weights -> answers."
-    )
+    top = Parser(prog="python -m train", description="Manifest -> weights -> answers.")
     top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser(
@@ -83,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     what = paper.add_mutually_exclusive_group(required=True)
     what.add_argument("--size", choices=("1b", "3b", "7b"), help="which one")
     what.add_argument("--fits", action="store_true", help="which run fits which GPUs; minutes")
+    add_json(paper)
     return top
 
 
@@ -100,6 +103,7 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--track", nargs="+", default=[], choices=TRACKERS, help=TRACK)
     run.add_argument("--profile", type=a_count, default=0, metavar="STEPS", help=PROFILE)
     run.add_argument("--ray", type=int, default=0, metavar="N", help="on N ranks of a Ray cluster")
+    run.add_argument("--json", action="store_true", help="of --dry-run: one JSON value")
 
 
 def _add_of_runs(commands: Commands) -> None:
@@ -163,6 +167,7 @@ def _add_evaluate(commands: Commands) -> None:
     )
     score.add_argument("--relevance", type=Path, help=RELEVANCE)
     score.add_argument("--out", type=Path, help="scores as JSON; predictions lie beside it")
+    add_json(score)
 
 
 def on_disk(text: str) -> Path:
@@ -198,6 +203,7 @@ def default_data(manifest: Path) -> str:
 
 
 def assemble(arguments: argparse.Namespace) -> None:
+    check_files([arguments.recipe])
     from train.assemble import assemble
 
     out = arguments.out
@@ -234,17 +240,27 @@ def check_inputs(arguments: argparse.Namespace) -> Config:
     from mixtures.manifest.files import load_manifest
     from train.config import check_layout
     from train.engine.checkpoint import steps
-    from train.schedule import check_schedule, total_steps
+    from train.schedule import check_length, check_schedule, total_steps
     from train.weights.start import check_start
 
     config, where = chosen(arguments), str(arguments.manifest)
-    check_trackers(arguments.track)
     manifest = load_manifest(where)
-    check_layout(config, manifest.layout, where)
-    check_schedule(config.schedule, total_steps(config.stop, manifest, config.global_batch))
+    mistakes = Mistakes()
+    with mistakes.noted():
+        check_trackers(arguments.track)
+    with mistakes.noted():
+        check_data(arguments.data or default_data(arguments.manifest))
+    with mistakes.noted():
+        check_layout(config, manifest.layout, where)
+    with mistakes.noted():
+        total = total_steps(config.stop, manifest, config.global_batch)
+        check_schedule(config.schedule, total)
+        check_length(manifest, total, config.global_batch, where)
     # what was trained needs nothing but its checkpoint
     if arguments.branch is None and not steps(arguments.out / "checkpoints"):
-        check_start(config, manifest, where)
+        with mistakes.noted():
+            check_start(config, manifest, where)
+    mistakes.tell()
     return config
 
 
@@ -260,7 +276,12 @@ def dry_run(arguments: argparse.Namespace) -> None:
 
     from train.dry_run import dry_run
 
-    for part in dry_run(config, manifest, str(path)):
+    told = list(dry_run(config, manifest, str(path)))
+    if arguments.json:
+        tables = tables_json(*(part for part in told if not isinstance(part, str)))
+        write_json({"lines": [part for part in told if isinstance(part, str)], "tables": tables})
+        return
+    for part in told:
         Console().print(part)
 
 
@@ -289,6 +310,8 @@ def by_part(words: list[str]) -> dict[str, str]:
 
 
 def export(arguments: argparse.Namespace) -> None:
+    if arguments.like is None:
+        a_checkpoint(arguments.source)
     from train.export import export_any
 
     out = arguments.out
@@ -303,11 +326,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.list:
         from train.evaluation.listing import listing
 
-        Console().print(listing())
+        _print_tables(arguments.json, listing())
         return
     asked = arguments.tasks or arguments.benchmark
     if not (arguments.model and arguments.out and asked):
         raise UserError("evaluate: give --model, --out, and --tasks or --benchmark (or --list)")
+    a_model(arguments.model)
+    check_files(arguments.tasks)
     from train.evaluation.copies import copies
 
     benchmarks = copies(arguments.benchmark)
@@ -322,7 +347,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         arguments.tasks,
         arguments.pathways,
         arguments.out,
-        Console(),
+        Console(quiet=arguments.json),
         arguments.relevance,
         benchmarks=benchmarks,
         subtitles=arguments.subtitles,
@@ -331,9 +356,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
         memory=arguments.media_memory << 20,
         other=arguments.against,
     )
+    if arguments.json:
+        write_json(json.loads(arguments.out.read_text()))
 
 
 def chat(arguments: argparse.Namespace) -> None:
+    a_model(arguments.model)
+    check_files([arguments.video or arguments.image])
     from train.evaluation.chat import chat
 
     kind = "video" if arguments.video else "image"
@@ -346,16 +375,22 @@ def chat(arguments: argparse.Namespace) -> None:
 
 
 def model(arguments: argparse.Namespace) -> None:
-    console = Console()
     if arguments.fits:
         from train.sizing.fitting import fitting_table
 
-        console.print(fitting_table())
+        _print_tables(arguments.json, fitting_table())
         return
     from train.sizing.tables import tables
 
-    for table in tables(arguments.size):
-        console.print(table)
+    _print_tables(arguments.json, *tables(arguments.size))
+
+
+def _print_tables(as_json: bool, *tables: Table) -> None:
+    if as_json:
+        write_json(tables_json(*tables))
+        return
+    for table in tables:
+        Console().print(table)
 
 
 def watch(arguments: argparse.Namespace) -> None:
@@ -367,6 +402,7 @@ def watch(arguments: argparse.Namespace) -> None:
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
+    a_run(arguments.run)
     from train.reproduce import reproduce
 
     for line in reproduce(arguments.run, arguments.pool, arguments.manifest, arguments.begin):
@@ -374,6 +410,8 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def diff(arguments: argparse.Namespace) -> None:
+    for one in (arguments.left, arguments.right):
+        a_run(one)
     from train.reproduce import diff
 
     for line in diff(arguments.left, arguments.right):
