@@ -84,7 +84,15 @@ def test_a_bad_task_row_is_named(tmp_path: Path, change: dict[str, Any], message
     assert str(path) in str(raised.value) and "r1" in str(raised.value)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]", "[1]"])
+DEEP = "[" * 100_000
+LONG = f"[{'9' * 5_000}]"  # more digits than Python reads
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "{}", "[]", "[1]", DEEP, DEEP + "]" * 100_000, LONG],
+    ids=["cut", "object", "empty", "number", "deep and cut", "deep", "long"],
+)
 def test_a_file_that_is_no_list_of_rows_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "test.json"
     path.write_text(text)
