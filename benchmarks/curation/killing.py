@@ -150,4 +150,5 @@ def main(recipe: str, out: str, seed: str, receipts: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], int(sys.argv[4]))
+    _, recipe, out, seed, receipts = sys.argv
+    main(recipe, out, seed, int(receipts))

@@ -123,7 +123,8 @@ def _stored(path: Path) -> Luma:
     square = max(2, found.height / 100)
     size = round(found.width / square), round(found.height / square)
     planes = (simplejpeg.decode_jpeg(frame, "GRAY")[..., 0] for frame in found.frames)
-    return np.stack([Image.fromarray(p).resize(size, Image.Resampling.BOX) for p in planes])
+    small = (Image.fromarray(plane).resize(size, Image.Resampling.BOX) for plane in planes)
+    return np.stack([np.asarray(each) for each in small])
 
 
 def differing(pictures: Luma, others: Luma) -> int:
@@ -229,7 +230,7 @@ def way(draw: Draw, size: Size, frames: int) -> NDArray[np.float64]:
     ends = draw.uniform(0.08, 0.85, (2, 2)) * size
     across = int(draw.integers(2))
     ends[:, across] = np.array([0.05, 0.88])[:: int(draw.choice([1, -1]))] * size[across]
-    return np.linspace(*ends, frames)
+    return np.linspace(ends[0], ends[1], frames)
 
 
 def fixed_cameras(same: Draw, own: Draw, group: int) -> Iterator[Image.Image]:
@@ -274,8 +275,8 @@ def game_screens(same: Draw, own: Draw, group: int) -> Iterator[Image.Image]:
         at = (width * 0.04, height * 0.01)
         text(canvas, at, f"SCORE {score}", height / 13 * finer(group), fill="white")
         for life in range(lives):
-            at = width * (0.95 - 0.07 * life)
-            canvas.ellipse((at - height / 14, height * 0.02, at, height * 0.1), fill=INK[0])
+            end = width * (0.95 - 0.07 * life)
+            canvas.ellipse((end - height / 14, height * 0.02, end, height * 0.1), fill=INK[0])
         yield image
 
 

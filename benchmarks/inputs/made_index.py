@@ -88,7 +88,7 @@ def _source(pool: Pool, rng: np.random.Generator, name: str, count: int) -> np.n
     parameters = {"source": name, "dataset": f"made/{name}", "revision": REVISION, "format": "made"}
     receipt = pool.commit(Work("admit", "1", parameters, [name]), tables, counts=counts)
     per_turn = np.clip(rng.lognormal(4.2, 1.0, 4 * count), 4, 1500).astype(np.int32)
-    tokens = pa.ListArray.from_arrays(np.arange(0, 4 * count + 1, 4, np.int32), per_turn)
+    tokens = pa.ListArray.from_arrays(np.arange(0, 4 * count + 1, 4, dtype=np.int32), per_turn)
     lengths = pa.table([values["source"], values["key"], tokens], schema=LENGTHS)
     profile = TextCodec(TOKENIZER).profile_id
     counted = receipt.outputs["index/samples"]
@@ -134,7 +134,7 @@ def _ids(rng: np.random.Generator, count: int) -> np.ndarray:
 
 def _strings(ids: np.ndarray) -> pa.Array:
     data = binascii.hexlify(np.ascontiguousarray(ids).tobytes())
-    offsets = np.arange(0, 32 * len(ids) + 1, 32, np.int32)
+    offsets = np.arange(0, 32 * len(ids) + 1, 32, dtype=np.int32)
     return pa.StringArray.from_buffers(
         len(ids), pa.py_buffer(offsets.tobytes()), pa.py_buffer(data)
     )

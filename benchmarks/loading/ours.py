@@ -126,7 +126,8 @@ def _spent(started: float, cpu: float) -> Answer:
 
 def resume(request: Answer) -> Answer:
     """Seconds from nothing to the first pack of `step`; the keys of the next `steps`, all ranks."""
-    started, cpu, steps = time.perf_counter(), time.process_time(), {}
+    started, cpu = time.perf_counter(), time.process_time()
+    steps: dict[int, list[list[str]]] = {}
     for rank in range(request["world_size"]):
         stream = Stream(
             load_manifest(request["manifest"]),

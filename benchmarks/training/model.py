@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -146,7 +146,7 @@ def padded_block(block: Block, x: Tensor, mask: Tensor) -> Tensor:
     return x + block.mlp(block.norm2(x))
 
 
-def agree(ways: dict[str, Callable[[], Tensor]]) -> None:
+def agree(ways: Mapping[str, Callable[[], Tensor]]) -> None:
     """Every way gives the same features; this also warms them up."""
     results = [way() for way in ways.values()]
     worst = max(float((result - results[0]).abs().max()) for result in results)
@@ -154,7 +154,7 @@ def agree(ways: dict[str, Callable[[], Tensor]]) -> None:
         raise UserError(f"the ways of running the tower differ by {worst}; nothing was measured")
 
 
-def interleaved(ways: dict[str, Callable[[], Tensor]], device: str) -> dict[str, float]:
+def interleaved(ways: Mapping[str, Callable[[], Tensor]], device: str) -> dict[str, float]:
     """Median seconds of each way over rounds in which each runs once."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(ROUNDS):

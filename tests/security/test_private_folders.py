@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 from ray._private import ray_constants
 from ray._private.authentication.authentication_token_setup import generate_and_save_token
 
@@ -100,7 +101,7 @@ def test_what_a_neighbour_planted_is_refused_and_not_touched(
     plant(path)
     was = path.lstat()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(ray_executor.ray, "init", None)  # never reached
+    monkeypatch.setattr(ray, "init", None)  # never reached
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SLOWFAST_CACHE", raising=False)
@@ -141,7 +142,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         if options["num_cpus"] is None:
             raise RuntimeError("no")
 
-    monkeypatch.setattr(ray_executor.ray, "init", init)
+    monkeypatch.setattr(ray, "init", init)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     return found
@@ -151,7 +152,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_ray_is_started_for_its_user_alone(
     started: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int | None
 ) -> None:
-    monkeypatch.setattr(ray_executor.os, "cpu_count", lambda: cpus)
+    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
     before, routed = os.umask(0o022), ray_constants.ENABLE_RAY_CLUSTER
     try:
         if cpus:
@@ -181,7 +182,7 @@ def test_what_workers_leave_behind_has_the_rights_that_its_user_gives() -> None:
 def test_rays_own_token_is_for_its_user_alone(
     started: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_executor.ray, "init", lambda **_: generate_and_save_token())
+    monkeypatch.setattr(ray, "init", lambda **_: generate_and_save_token())
     before = os.umask(0o022)
     try:
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -196,7 +197,7 @@ def test_rays_own_token_is_for_its_user_alone(
 def test_no_ray_is_asked_with_a_token_that_others_can_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None
 ) -> None:
-    monkeypatch.setattr(ray_executor.ray, "init", None)  # never reached
+    monkeypatch.setattr(ray, "init", None)  # never reached
     monkeypatch.setattr(Path, "parents", property(lambda _: ()))  # nothing closes it to others
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
@@ -221,7 +222,7 @@ def test_a_file_of_the_node_cache_is_no_link_to_a_victim(tmp_path: Path) -> None
 def test_scratch_lies_where_nobody_else_can_plant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(open_media.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     os.mkfifo(tmp_path / "slowfast-scratch-fifo")  # opened by a sweep, it would wait for ever
     with open_media.scratch(open_media.disk()) as folder:
         assert mode(folder) == 0o700 and mode(folder.parent) == 0o700

@@ -16,8 +16,7 @@ import pytest
 
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from shards import reader
-from shards.errors import DamagedData
+from shards.errors import DamagedData, MissingData
 from shards.key_index import KeyIndex, entry_ids, indexed, shared
 from shards.reader import PoolReader, Reader, open_data
 from tests.support.packed import packed
@@ -132,7 +131,7 @@ def test_words_of_another_sample_are_never_read_from_a_pool(
     source, key = sample_of(manifest, 0)
     assert data.read(source, key).sample.key == key
     changed(data, what, change, monkeypatch)
-    with pytest.raises((DamagedData, reader.MissingData), match=r"another conversation|clip"):
+    with pytest.raises((DamagedData, MissingData), match=r"another conversation|clip"):
         data.read(source, key)
 
 

@@ -45,7 +45,8 @@ def pan(seed: int, contrast: float) -> Floats:
     small = draw.normal(0, 1, (2, 16, 16)) @ np.kron(np.eye(16), np.ones((1, 6)))
     ground = np.kron(small[0], np.ones((6, 1)))
     for axis in (0, 1):
-        ground = sum(np.roll(ground, shift, axis) for shift in range(-6, 7)) / 13
+        rolled = (np.roll(ground, shift, axis) for shift in range(-6, 7))
+        ground = sum(rolled, np.zeros_like(ground)) / 13
     ground = 120 + contrast * ground / ground.std()
     steps = (np.linspace(0, 60, TIMES).astype(int), np.linspace(0, 40, TIMES).astype(int))
     return np.stack([ground[y : y + SIDE, x : x + SIDE] for y, x in zip(*steps, strict=True)])

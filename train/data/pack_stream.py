@@ -6,7 +6,7 @@ step that the consumer has not been given. A checkpoint keeps beside it in which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import count, takewhile
@@ -103,7 +103,7 @@ class Stream:
         for packs in self.steps():
             yield from packs
 
-    def steps(self) -> Iterator[list[Pack]]:
+    def steps(self) -> Generator[list[Pack], None, None]:
         """Step by step from the current one; a finite order ends on every rank at once."""
         with self._caching() as cache:
             fetch = None if cache is None else cache.read

@@ -65,7 +65,8 @@ def test_windows_packed_together_are_packed_as_alone(windows: list[list[tuple[in
     sizes = np.array(windows)
     together = pack_windows(sizes[:, :, 0], sizes[:, :, 1], 100, 400)
     for window, numbers in zip(windows, together, strict=True):
-        alone = pack_windows(*(np.array([[s[i] for s in window]]) for i in (0, 1)), 100, 400)
+        tokens, patches = (np.array([[s[i] for s in window]]) for i in (0, 1))
+        alone = pack_windows(tokens, patches, 100, 400)
         assert alone[0].tolist() == numbers.tolist()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -135,7 +136,7 @@ PAIRS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefg
 
 @given(PAIRS, st.randoms(use_true_random=False))
 def test_components_do_not_hang_on_the_order_of_pairs(
-    pairs: list[tuple[str, str]], shuffle: object
+    pairs: list[tuple[str, str]], shuffle: Random
 ) -> None:
     found = components(pairs)
     mixed = [tuple(reversed(pair)) for pair in pairs]

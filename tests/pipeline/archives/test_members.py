@@ -271,7 +271,9 @@ def test_a_header_of_zeros_is_no_silent_end(tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(at=st.integers(0, 511), bit=st.integers(0, 7))
-def test_a_flipped_bit_in_a_header_is_found(at: int, bit: int, tmp_path_factory) -> None:  # type: ignore[no-untyped-def]
+def test_a_flipped_bit_in_a_header_is_found(
+    at: int, bit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     data = bytearray(packed((entry("middle.jpg"), b"data")))
     data[data.index(b"middle.jpg") + at] ^= 1 << bit
     path = written(tmp_path_factory.mktemp("flip") / "a.tar", bytes(data))

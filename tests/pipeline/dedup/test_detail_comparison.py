@@ -54,8 +54,8 @@ def filmed(number: int, what: str) -> list[Pixels]:
 
 def drawn(kind: str, group: int, member: int) -> list[Pixels]:
     """A look-alike of the benchmark, twice a second."""
-    draws = (np.random.default_rng([group, each]) for each in (0, member))
-    frames = list(look_alikes.KINDS[kind](*draws, group))
+    shared, own = (np.random.default_rng([group, each]) for each in (0, member))
+    frames = list(look_alikes.KINDS[kind](shared, own, group))
     return [np.asarray(frame) for frame in frames[:: look_alikes.RATE // 2]]
 
 

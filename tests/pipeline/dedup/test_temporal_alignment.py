@@ -61,6 +61,7 @@ def test_a_film_that_hardly_moves_is_laid_at_the_same_moment() -> None:
     for at, picture in enumerate(pictures):
         picture[20:23, 2 * at : 2 * at + 3] += 6
     micros = np.arange(10) * 500_000
-    laid = laid_over(*[film(micros, smoothed(pictures))] * 2, Fit(HERE, ground > 999))
+    still = film(micros, smoothed(pictures))
+    laid = laid_over(still, still, Fit(HERE, ground > 999))
     kind, line = relation(laid)
     assert kind == "near" and abs(line.offset) < 60_000

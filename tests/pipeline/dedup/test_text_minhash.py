@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from pipeline.dedup.text_minhash import pairs_among, shingles, similarity
 from pipeline.stages import pair_texts
 from pipeline.stages.pair_texts import text_table
 from shards.ids import short_hash
-from shards.index import SAMPLES, table_of
+from shards.index import SAMPLES, TEXT_PAIRS, table_of
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import Work
@@ -119,7 +120,7 @@ def test_copies_are_found_and_nothing_else() -> None:
 
 @given(st.integers(2, 7), st.randoms(use_true_random=False))
 @settings(max_examples=10, deadline=None)
-def test_parts_and_the_order_of_rows_change_nothing(parts: int, random: object) -> None:
+def test_parts_and_the_order_of_rows_change_nothing(parts: int, random: Random) -> None:
     talks = planted(40, [7]) + [("go on", f"{prose(5, 30)} and then {i}") for i in range(60)]
     whole = {tuple(sorted((talks[a], talks[b]))): n for (a, b), n in twins(talks).items()}
     random.shuffle(talks)
@@ -159,6 +160,6 @@ def test_the_stages_leave_receipts_and_cut_by_content(tmp_path: Path) -> None:
     (unit,) = pair_texts.parted(str(tmp_path), texts, {"a": "1"})
     done = pair_texts.pair(unit)
     assert pair_texts.pair(unit) == done and done.parameters["sources"] == {"a": "1"}
-    (pair,) = pool.table([done], "clusters/text", text_minhash.TEXT_PAIRS).to_pylist()
+    (pair,) = pool.table([done], "clusters/text", TEXT_PAIRS).to_pylist()
     assert {pair["text_a"], pair["text_b"]} == {row["turns_digest"] for row in rows[:2]}
     assert pair["permille"] == alike(answers[0], answers[1])

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import urllib3
@@ -145,7 +146,7 @@ def test_a_token_stays_with_its_host(server: Server, tmp_path: Path) -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Handler, "way_good", way_good)
-            patch.setattr(url_guard, "check_address", url_guard.urlsplit)
+            patch.setattr(url_guard, "check_address", urlsplit)
             patch.setattr(url_guard, "public_address", lambda _: "")
             patch.setattr(url_guard, "pool_to", lambda *_: urllib3.connection_from_url(other.url))
             for path in ("/good/", f"/to/{other.url}/good/"):

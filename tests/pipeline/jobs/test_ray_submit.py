@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 import yaml
@@ -79,12 +80,12 @@ def libraries() -> str:
     return str(next(TOOLS.glob("usr/lib/*-linux-gnu"), TOOLS))
 
 
-def cluster(home: Path) -> dict[str, object]:
+def cluster(home: Path) -> dict[str, Any]:
     """The local variant as shipped, on loopback."""
     text = (ROOT / "docs/ray_cluster_local.yaml").read_text()
     there = str(PurePosixPath(next(iter(yaml.safe_load(text)["file_mounts"]))).parent)
     text = text.replace(f"{there}/venv/bin", f"{Path(sys.executable).parent}:{TOOLS}/usr/bin")
-    config: dict[str, object] = yaml.safe_load(text.replace(there, str(home)))
+    config: dict[str, Any] = yaml.safe_load(text.replace(there, str(home)))
     _, _, environment = config["setup_commands"]  # the other two install what is here already
     key = f"{home}/.ssh/id_ed25519"
     node = "--num-cpus=1 --object-store-memory=100000000"

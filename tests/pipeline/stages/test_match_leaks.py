@@ -21,7 +21,7 @@ from pipeline.dedup.questions import GRAM, Questions, asked
 from pipeline.jobs.leak_index import load_benchmarks
 from pipeline.sources.formats import benchmark_questions
 from pipeline.sources.records import Record, RowRefusal
-from pipeline.stages import match_leaks
+from pipeline.stages import decode_media, match_leaks
 from pipeline.stages.hash_questions import COMMON, question_table
 from shards.errors import UserError
 from shards.index import LEAK_QUESTIONS, read_table
@@ -368,6 +368,6 @@ def test_an_index_that_is_not_there_or_of_another_version_is_said_first(
     done = run("build", str(recipe), "--out", f"{tmp_path}/out")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "leaks build" in done.stderr and not (tmp_path / "out").exists()
-    monkeypatch.setattr(match_leaks.decode_media, "DECODE_VERSION", "of tomorrow")
+    monkeypatch.setattr(decode_media, "DECODE_VERSION", "of tomorrow")
     with pytest.raises(UserError, match="this version compares of tomorrow; run"):
         match_leaks.index_of(f"{built}/index")

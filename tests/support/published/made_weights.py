@@ -107,9 +107,7 @@ def siglip2_folder(folder: Path, seed: int = 2, **vision: object) -> Path:
     heads = {"num_attention_heads": 4}
     vision_config = sizes | heads | vision
     torch.manual_seed(seed)
-    model = Siglip2Model(
-        Siglip2Config(text_config=text | heads, vision_config=vision_config)  # type: ignore[arg-type]
-    )
+    model = Siglip2Model(Siglip2Config(text_config=text | heads, vision_config=vision_config))
     folder.mkdir(parents=True, exist_ok=True)
     published = {"architectures": ["Siglip2Model"], "model_type": "siglip2"}
     published |= {"text_config": text | heads, "vision_config": vision_config}

@@ -67,7 +67,7 @@ def test_an_answer_without_a_loss_has_no_labels() -> None:
             Turn(role=role, text=text, loss=losses[number // 2])
             for number, (role, text) in enumerate(said)
         )
-        pack = build_pack([render("a", turns, (), lambda *_: None, rules(codec))], LAYOUT)  # type: ignore[arg-type, return-value]
+        pack = build_pack([render("a", turns, (), lambda *_: None, rules(codec))], LAYOUT)  # type: ignore[arg-type]
         taught = pack.labels[pack.labels != -100].tolist()
         end = codec.token_id("<|im_end|>")
         assert taught == [token for text in learned for token in [*codec.encode(text), end]]

@@ -73,8 +73,8 @@ def untaught(kind: str) -> tuple[Any, Any]:
     text |= {"vocab_size": len(characters), "max_position_embeddings": 20}
     vision = SIZES | {"num_patches": 4, "patch_size": 16}
     naflex = Siglip2ImageProcessorPil(patch_size=16, max_num_patches=4)
-    model = Siglip2Model(Siglip2Config(text_config=text, vision_config=vision))
-    return model, Siglip2Processor(naflex, letters)
+    newer = Siglip2Model(Siglip2Config(text_config=text, vision_config=vision))
+    return newer, Siglip2Processor(naflex, letters)
 
 
 def taught(kind: str, folder: Path) -> Path:
