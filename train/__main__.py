@@ -74,19 +74,26 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_of_runs(commands)
     _add_evaluate(commands)
-    ask = commands.add_parser("chat", help="ask about one file", epilog=EPILOG["chat"])
-    ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
-    media = ask.add_mutually_exclusive_group(required=True)
-    media.add_argument("--video", type=Path, help="the video to ask about")
-    media.add_argument("--image", type=Path, help="the image to ask about")
-    ask.add_argument("--question", required=True, help="what to ask")
-    ask.add_argument("--relevance", type=Path, help=RELEVANCE)
+    _add_chat(commands)
     paper = commands.add_parser("model", help="a published size on paper", epilog=EPILOG["model"])
     what = paper.add_mutually_exclusive_group(required=True)
     what.add_argument("--size", choices=("1b", "3b", "7b"), help="which one")
     what.add_argument("--fits", action="store_true", help="which run fits which GPUs; minutes")
     add_json(paper)
     return top
+
+
+def _add_chat(commands: Commands) -> None:
+    """A conversation."""
+    ask = commands.add_parser("chat", help="a conversation about media", epilog=EPILOG["chat"])
+    ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
+    ask.add_argument("--video", type=Path, action="append", default=[], help="show it; repeatable")
+    ask.add_argument("--image", type=Path, action="append", default=[], help="show it; repeatable")
+    ask.add_argument("--question", default="", help="ask this alone (default: a conversation)")
+    ask.add_argument("--tokens", type=positive, default=256, help="of a reply, at most")
+    ask.add_argument("--json", action="store_true", help="a JSON object for each reply")
+    ask.add_argument("--web", action="store_true", help="in a browser, on this machine alone")
+    ask.add_argument("--relevance", type=Path, help=RELEVANCE)
 
 
 def _add_run(commands: Commands) -> None:
@@ -362,16 +369,29 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def chat(arguments: argparse.Namespace) -> None:
     a_model(arguments.model)
-    check_files([arguments.video or arguments.image])
-    from train.evaluation.chat import chat
+    check_files([*arguments.video, *arguments.image])
+    if arguments.web:
+        from train.chat.web import gradio, serve
 
-    kind = "video" if arguments.video else "image"
-    path = arguments.video or arguments.image
-    reply = chat(arguments.model, kind, path, arguments.question, arguments.relevance)
-    width, height = reply.size
-    sys.stdout.write(f"{reply.answer}\n")
-    sys.stdout.write(f"looked at {len(reply.times)} frames of {width}x{height}: ")
-    sys.stdout.write(", ".join(reply.times) + "\n")
+        gradio()  # a missing library is told before a model is loaded
+        if arguments.video or arguments.image or arguments.question or arguments.json:
+            raise UserError("chat --web: media and questions are given on the page; leave them out")
+    from train.chat.conversation import Conversation
+    from train.chat.terminal import lines_of_a_person, reply, talk
+    from train.evaluation.answerer import Answerer
+
+    answerer = Answerer(arguments.model, arguments.relevance)
+    if arguments.web:
+        serve(answerer)
+        return
+    conversation = Conversation(answerer, arguments.tokens)
+    for kind in ("video", "image"):
+        for path in getattr(arguments, kind):
+            conversation.show(kind, path)
+    if arguments.question:
+        reply(conversation, arguments.question, as_json=arguments.json)
+    else:
+        talk(conversation, lines_of_a_person(), as_json=arguments.json)
 
 
 def model(arguments: argparse.Namespace) -> None:

@@ -40,7 +40,7 @@ from train.model_folder import load_saved
 
 BATCH = 64  # questions at most
 DECODE_THREADS = 2
-DECODE_GROUP = 16  # media that are decoded together
+DECODE_GROUP = 8  # media that are decoded together
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _MARK = re.compile(r"<image (\d)>")
 

@@ -44,7 +44,8 @@ def on_tasks(
     said: dict[str, dict[int, str]] = {condition: {} for condition in shown}
     held = Held(limit=memory)
     while mine:
-        most = held.videos()
+        first, _ = mine[0]
+        most = held.most(first.kind if first else "", answerer.batch)
         window, mine = mine[:most], mine[most:]
         media = [medium for medium, _ in window if medium is not None and set(shown) != {NONE}]
         seen = answerer.see(media)
