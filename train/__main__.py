@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mixtures.console import Console, add_json, tables_json, write_json
 from mixtures.recipe.allowed_paths import add_option
-from shards import tool_version
+from shards import program, tool_version
 from shards.errors import Mistakes, Parser, UserError, run_command
 from train.named_files import a_checkpoint, a_model, a_run, check_data, check_files
 
@@ -52,9 +52,9 @@ ON_RAY = "SLOWFAST_MIX_RANK_ON_RAY"
 RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit the question"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line of `python -m train`."""
-    top = Parser(prog="python -m train", description="Manifest -> weights -> answers.")
+    top = Parser(prog=program("train"), description="Manifest -> weights -> answers.")
     top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser(
