@@ -40,7 +40,7 @@ from train.data.collate import Pack, RenderedSample, build_pack
 from train.data.tower_plan import TowerRule
 from train.model.config import SlowFastConfig
 from train.model.inputs import pack_inputs, packed_row
-from train.model.loss import CHUNK_BYTES, supervised_loss
+from train.model.loss import CHUNK_BYTES, supervised_losses
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.sizing.fitting import CONFIGS
 from train.sizing.made_pack import PUBLISHED, Budget, Media, made_pack, made_sample, video_of
@@ -330,7 +330,7 @@ def traced_head(chunk_bytes: int) -> int:
         with tracker:
             before = tracker.beside_weights()
             rows = torch.arange(8192)
-            supervised_loss(hidden, weight, labels, chunk_bytes, rows).backward()
+            supervised_losses(hidden, weight, labels, chunk_bytes, rows).sum().backward()
     return max(tracker.peaks.values()) - before
 
 
