@@ -9,14 +9,14 @@ import argparse
 import sys
 
 from shards import tool_version
-from shards.errors import UserError, run_command
+from shards.errors import Parser, UserError, run_command
 from shards.store import Store
 from shards.verify import damage
 
 
 def main() -> None:
     """Parse the command line and run it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m shards",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import replace
@@ -10,15 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixtures.console import Console
+from mixtures.console import Console, add_json, tables_json, write_json
 from mixtures.recipe.allowed_paths import add_option
 from shards import tool_version
-from shards.errors import UserError, run_command
+from shards.errors import Mistakes, Parser, UserError, run_command
+from train.named_files import a_checkpoint, a_model, a_run, check_data, check_files
+from train.watched.trackers import TRACKERS, check_trackers
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from train.config import Config
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction[Parser]
 
 EPILOG = {
     "assemble": "example: python -m train assemble --decoder models/Qwen2.5-1.5B-Instruct "
@@ -40,7 +45,10 @@ EPILOG = {
 
 INIT = "where a part lies now: of a new run, or one that a checkpoint was not trained to hold"
 BRANCH = "a checkpoint of another run, from which a new one goes on"
+TRACK = "tell these of every step as well: OUT/tensorboard, OUT/wandb (offline)"
+PROFILE = "trace so many steps of each rank into OUT/profile"
 SOURCE = "OUT/checkpoints/step-N, or with --like a folder that transformers saved"
+ADAPTER = "adapters alone, as peft has them, in place of a whole model"
 LIKE = "the model folder that MERGED was made from: its tokenizer, layout and frames"
 ON_RAY = "SLOWFAST_MIX_RANK_ON_RAY"
 """What a process is told that Ray started as a rank: it starts no others."""
@@ -52,9 +60,7 @@ RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of `python -m train`."""
-    top = argparse.ArgumentParser(
-        prog="python -m train", description="Manifest -> weights -> answers."
-    )
+    top = Parser(prog="python -m train", description="Manifest -> weights -> answers.")
     top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser(
@@ -73,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     what = paper.add_mutually_exclusive_group(required=True)
     what.add_argument("--size", choices=("1b", "3b", "7b"), help="which one")
     what.add_argument("--fits", action="store_true", help="which run fits which GPUs; minutes")
+    add_json(paper)
     return top
 
 
@@ -83,7 +90,7 @@ def _add_chat(commands: Commands) -> None:
     ask.add_argument("--video", type=Path, action="append", default=[], help="show it; repeatable")
     ask.add_argument("--image", type=Path, action="append", default=[], help="show it; repeatable")
     ask.add_argument("--question", default="", help="ask this alone (default: a conversation)")
-    ask.add_argument("--tokens", type=positive, default=256, help="of a reply, at most")
+    ask.add_argument("--tokens", type=a_count, default=256, help="of a reply, at most")
     ask.add_argument("--json", action="store_true", help="a JSON object for each reply")
     ask.add_argument("--web", action="store_true", help="in a browser, on this machine alone")
     ask.add_argument("--relevance", type=Path, help=RELEVANCE)
@@ -100,7 +107,10 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--init-from", default="", help="model folder that all parts start from")
     run.add_argument("--init", nargs="+", default=[], metavar="PART=FOLDER", help=INIT)
     run.add_argument("--branch", type=Path, metavar="CHECKPOINT", help=BRANCH)
+    run.add_argument("--track", nargs="+", default=[], choices=TRACKERS, help=TRACK)
+    run.add_argument("--profile", type=a_count, default=0, metavar="STEPS", help=PROFILE)
     run.add_argument("--ray", type=int, default=0, metavar="N", help="on N ranks of a Ray cluster")
+    run.add_argument("--json", action="store_true", help="of --dry-run: one JSON value")
 
 
 def _add_of_runs(commands: Commands) -> None:
@@ -109,7 +119,8 @@ def _add_of_runs(commands: Commands) -> None:
     made.add_argument("source", type=Path, metavar="CHECKPOINT|MERGED", help=SOURCE)
     made.add_argument("--like", type=Path, metavar="MODEL", help=LIKE)
     made.add_argument("--init", nargs="+", default=[], metavar="PART=FOLDER", help=INIT)
-    made.add_argument("--out", type=on_disk, required=True, help="the model folder to write")
+    made.add_argument("--adapter", action="store_true", help=ADAPTER)
+    made.add_argument("--out", type=on_disk, required=True, help="the folder to write")
     seen = commands.add_parser("watch", help="curves of a run", epilog=EPILOG["watch"])
     seen.add_argument("out", type=Path, metavar="OUT", help="the --out of a run, which may go on")
     again = commands.add_parser("reproduce", help="a run again", epilog=EPILOG["reproduce"])
@@ -150,10 +161,10 @@ def _add_evaluate(commands: Commands) -> None:
     )
     score.add_argument("--against", type=Path, metavar="SCORES", help=AGAINST)
     score.add_argument("--precision", choices=("fp32", "bf16"), default="", help=PRECISION)
-    score.add_argument("--batch", type=positive, default=64, help="questions at once, at most")
+    score.add_argument("--batch", type=a_count, default=64, help="questions at once, at most")
     score.add_argument(
         "--media-memory",
-        type=positive,
+        type=a_count,
         default=2048,
         metavar="MB",
         help="of decoded media that a process holds (default: %(default)s)",
@@ -163,6 +174,7 @@ def _add_evaluate(commands: Commands) -> None:
     )
     score.add_argument("--relevance", type=Path, help=RELEVANCE)
     score.add_argument("--out", type=Path, help="scores as JSON; predictions lie beside it")
+    add_json(score)
 
 
 def on_disk(text: str) -> Path:
@@ -175,10 +187,10 @@ def on_disk(text: str) -> Path:
     return Path(text)
 
 
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: give a whole number from 1 on")
+def a_count(text: str) -> int:
+    """A number of at least 1."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: write a number of at least 1")
     return int(text)
 
 
@@ -198,6 +210,7 @@ def default_data(manifest: Path) -> str:
 
 
 def assemble(arguments: argparse.Namespace) -> None:
+    check_files([arguments.recipe])
     from train.assemble import assemble
 
     out = arguments.out
@@ -221,22 +234,40 @@ def run(arguments: argparse.Namespace) -> None:
     config = check_inputs(arguments)
 
     from train.loop import run
+    from train.run_keys import Shown
 
     data = arguments.data or default_data(arguments.manifest)
-    if status := run(config, arguments.manifest, data, arguments.out, arguments.branch):
+    shown = Shown(trackers=tuple(arguments.track), profile=arguments.profile)
+    if status := run(config, arguments.manifest, data, arguments.out, arguments.branch, shown):
         sys.exit(status)
 
 
 def check_inputs(arguments: argparse.Namespace) -> Config:
     """The config of a run; UserError for what does not fit, before torch is imported."""
     from mixtures.manifest.files import load_manifest
+    from train.config import check_layout
     from train.engine.checkpoint import steps
+    from train.schedule import check_length, check_schedule, total_steps
     from train.weights.start import check_start
 
-    config = chosen(arguments)
+    config, where = chosen(arguments), str(arguments.manifest)
+    manifest = load_manifest(where)
+    mistakes = Mistakes()
+    with mistakes.noted():
+        check_trackers(arguments.track)
+    with mistakes.noted():
+        check_data(arguments.data or default_data(arguments.manifest))
+    with mistakes.noted():
+        check_layout(config, manifest.layout, where)
+    with mistakes.noted():
+        total = total_steps(config.stop, manifest, config.global_batch)
+        check_schedule(config.schedule, total)
+        check_length(manifest, total, config.global_batch, where)
     # what was trained needs nothing but its checkpoint
     if arguments.branch is None and not steps(arguments.out / "checkpoints"):
-        check_start(config, load_manifest(arguments.manifest), str(arguments.manifest))
+        with mistakes.noted():
+            check_start(config, manifest, where)
+    mistakes.tell()
     return config
 
 
@@ -252,7 +283,12 @@ def dry_run(arguments: argparse.Namespace) -> None:
 
     from train.dry_run import dry_run
 
-    for part in dry_run(config, manifest, str(path)):
+    told = list(dry_run(config, manifest, str(path)))
+    if arguments.json:
+        tables = tables_json(*(part for part in told if not isinstance(part, str)))
+        write_json({"lines": [part for part in told if isinstance(part, str)], "tables": tables})
+        return
+    for part in told:
         Console().print(part)
 
 
@@ -281,10 +317,15 @@ def by_part(words: list[str]) -> dict[str, str]:
 
 
 def export(arguments: argparse.Namespace) -> None:
+    if arguments.like is None:
+        a_checkpoint(arguments.source)
     from train.export import export_any
 
     out = arguments.out
-    count = export_any(arguments.source, out, arguments.like, by_part(arguments.init))
+    if arguments.adapter and arguments.like:
+        raise UserError("export: --adapter is of a checkpoint; leave out --like")
+    places = by_part(arguments.init)
+    count = export_any(arguments.source, out, arguments.like, places, alone=arguments.adapter)
     sys.stdout.write(f"{out}: {count:,} parameters\n")
 
 
@@ -292,11 +333,13 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.list:
         from train.evaluation.listing import listing
 
-        Console().print(listing())
+        _print_tables(arguments.json, listing())
         return
     asked = arguments.tasks or arguments.benchmark
     if not (arguments.model and arguments.out and asked):
         raise UserError("evaluate: give --model, --out, and --tasks or --benchmark (or --list)")
+    a_model(arguments.model)
+    check_files([*arguments.tasks, *([arguments.against] if arguments.against else [])])
     from train.evaluation.copies import copies
 
     benchmarks = copies(arguments.benchmark)
@@ -311,7 +354,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         arguments.tasks,
         arguments.pathways,
         arguments.out,
-        Console(),
+        Console(quiet=arguments.json),
         arguments.relevance,
         benchmarks=benchmarks,
         subtitles=arguments.subtitles,
@@ -320,6 +363,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
         memory=arguments.media_memory << 20,
         other=arguments.against,
     )
+    # the first rank writes the file, and tells it
+    if arguments.json and os.environ.get("RANK", "0") == "0":
+        write_json(json.loads(arguments.out.read_text()))
 
 
 def chat(arguments: argparse.Namespace) -> None:
@@ -329,6 +375,8 @@ def chat(arguments: argparse.Namespace) -> None:
         gradio()  # a missing library is told before a model is loaded
         if arguments.video or arguments.image or arguments.question or arguments.json:
             raise UserError("chat --web: media and questions are given on the page; leave them out")
+    a_model(arguments.model)
+    check_files([*arguments.video, *arguments.image])
     from train.chat.conversation import Conversation
     from train.chat.terminal import lines_of_a_person, reply, talk
     from train.evaluation.answerer import Answerer
@@ -348,16 +396,22 @@ def chat(arguments: argparse.Namespace) -> None:
 
 
 def model(arguments: argparse.Namespace) -> None:
-    console = Console()
     if arguments.fits:
         from train.sizing.fitting import fitting_table
 
-        console.print(fitting_table())
+        _print_tables(arguments.json, fitting_table())
         return
     from train.sizing.tables import tables
 
-    for table in tables(arguments.size):
-        console.print(table)
+    _print_tables(arguments.json, *tables(arguments.size))
+
+
+def _print_tables(as_json: bool, *tables: Table) -> None:
+    if as_json:
+        write_json(tables_json(*tables))
+        return
+    for table in tables:
+        Console().print(table)
 
 
 def watch(arguments: argparse.Namespace) -> None:
@@ -369,6 +423,7 @@ def watch(arguments: argparse.Namespace) -> None:
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
+    a_run(arguments.run)
     from train.reproduce import reproduce
 
     for line in reproduce(arguments.run, arguments.pool, arguments.manifest, arguments.begin):
@@ -376,6 +431,8 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def diff(arguments: argparse.Namespace) -> None:
+    for one in (arguments.left, arguments.right):
+        a_run(one)
     from train.reproduce import diff
 
     for line in diff(arguments.left, arguments.right):

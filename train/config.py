@@ -30,6 +30,7 @@ from mixtures.recipe import fields
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.tokens.layout_types import LayoutConfig
 from shards.errors import UserError
+from train.adapter import Adapter
 from train.run_keys import NEWEST, HeldOutLoss, Keep
 
 ENGINES = ("torch", "deepspeed")
@@ -192,6 +193,14 @@ class Part:
     checkpoint: Annotated[
         YesNo, key("Whether its activations are computed again in the backward pass.", "true")
     ] = False
+    adapter: Annotated[
+        Adapter | None, key("What is trained in place of its own weights.", "{rank: 16}")
+    ] = None
+
+    @property
+    def trains_own(self) -> bool:
+        """Whether its own weights change."""
+        return self.train and self.adapter is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -456,6 +465,9 @@ def _conflicts(config: Config) -> Iterator[str]:
             )
     if config.parts.projector.checkpoint:
         yield "parts: projector: checkpoint: it keeps next to nothing; remove the key"
+    for name, part in _parts(config).items():
+        if part.adapter is not None and (wrong := part.adapter.wrong_targets()):
+            yield f"parts: {name}: adapter: targets: {wrong}"
 
 
 def without_effect(tree: Any) -> Iterator[tuple[Sequence[str], str]]:
@@ -468,7 +480,7 @@ def without_effect(tree: Any) -> Iterator[tuple[Sequence[str], str]]:
     if "floor" in schedule and kind == "constant":
         yield ("schedule", "floor"), "nothing falls under `kind: constant`"
     for name, part in tree.get("parts", {}).items():
-        frozen = ("lr", "weight_decay", *(["checkpoint"] if name == "tower" else []))
+        frozen = ("lr", "weight_decay", "adapter", *(["checkpoint"] if name == "tower" else []))
         for key_ in frozen if part.get("train") is False else ():
             if key_ in part:
                 yield ("parts", name, key_), "does nothing under `train: false`"

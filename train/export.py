@@ -1,7 +1,8 @@
 """A checkpoint of any engine, or weights that transformers saved -> a model folder, on a CPU.
 
-Nobody holds more than one file of it at a time. Of parts that were not trained, a checkpoint knows
-the source and the digest: they are read there, or where the caller says they lie now.
+Nobody holds more than one file of it at a time. Of weights that were not trained, a checkpoint
+knows source and digest: they are read there, or where the caller says they lie now, and adapters
+are added to them. Alone, adapters become a folder of peft's, with what was trained beside them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from shards.errors import UserError
 from shards.ids import sha256_file
+from train.adapter import FIRST, Adapter, is_adapters, leaf_of, peft_name
 from train.config import PARTS, Parts, RandomInit, all_from
 from train.engine import checkpoint
+from train.engine.adapters import lora_config, with_adapter
 from train.engine.checkpoint import Checkpoint
 from train.engine.state_files import read_weights
 from train.json_files import write_json
@@ -39,15 +43,18 @@ from train.weights.stream import with_names
 CARD = "README.md"
 
 
-def export_any(source: Path, out: Path, like: Path | None, places: Mapping[str, str]) -> int:
-    """What `python -m train export` does; the number of parameters in `out`."""
+def export_any(
+    source: Path, out: Path, like: Path | None, places: Mapping[str, str], *, alone: bool = False
+) -> int:
+    """What `python -m train export` does; the number of parameters in `out`. `alone`: adapters
+    without the weights that they are added to."""
     if out.exists():
         raise UserError(f"{out}: is there already; give another --out, or remove it")
     if like is not None:
         return export_merged(source, like, out)
     found = checkpoint.read(source)
     checkpoint.verify(found)
-    return export(found, out, places)
+    return export_adapters(found, out) if alone else export(found, out, places)
 
 
 def export(found: Checkpoint, out: Path, places: Mapping[str, str]) -> int:
@@ -61,14 +68,55 @@ def export(found: Checkpoint, out: Path, places: Mapping[str, str]) -> int:
     with written(out, described) as folder:
         shards = Shards(folder)
         names = {name for name, _ in model.named_parameters()}
+        adapters = {}
         for name, weight in read_weights(found.folder):
-            shards.put(name, weight.to(config.dtype))
+            if is_adapters(name):
+                adapters[name] = weight
+            else:
+                shards.put(name, weight.to(config.dtype))
         for part in found.frozen:
-            _put_frozen(part, found, places, model, shards)
+            _put_frozen(part, found, places, model, shards, adapters)
         assert shards.files.keys() | shards.held.keys() == names
         shards.close()
         (folder / CARD).write_text(card(described, found))
     return shards.parameters
+
+
+def export_adapters(found: Checkpoint, out: Path) -> int:
+    """Write a verified checkpoint's adapters, and the parts that were trained whole, as peft has
+    them; the number of their parameters. UserError if it has no adapter."""
+    weights = dict(read_weights(found.folder))
+    adapters = adapters_in(found, weights)
+    if not adapters:
+        raise UserError(f"{found.folder}: trained without an adapter; export it without --adapter")
+    config = SlowFastConfig.from_pretrained(found.folder / checkpoint.MODEL)
+    whole = sorted({name.partition(".")[0] for name in weights if not is_adapters(name)})
+    tensors = {peft_name(name): w.to(config.dtype).contiguous() for name, w in weights.items()}
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    lora_config(adapters, modules_to_save=whole or None).save_pretrained(temporary)
+    save_file(tensors, temporary / "adapter_model.safetensors", {"format": "pt"})
+    (temporary / CARD).write_text(card(found.folder / checkpoint.MODEL, found))
+    temporary.rename(out)
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def adapters_in(found: Checkpoint, weights: Mapping[str, Tensor]) -> dict[str, Adapter]:
+    """The adapters of a checkpoint by part, with the last names of the layers that have one."""
+    adapters = {}
+    for part, alpha in alphas_of(found).items():
+        firsts = {n: a for n, a in weights.items() if part_of(n) == part and FIRST in n}
+        layers = sorted({leaf_of(name.partition(FIRST)[0]) for name in firsts})
+        rank = next(iter(firsts.values())).shape[0]
+        adapters[part] = Adapter(rank=rank, alpha=alpha, targets=tuple(layers))
+    return adapters
+
+
+def alphas_of(found: Checkpoint) -> dict[str, float]:
+    """`alpha` of each part that was trained by an adapter."""
+    told = {part: found.config.get(f"parts: {part}: adapter: alpha") for part in PARTS}
+    return {part: float(alpha) for part, alpha in told.items() if alpha is not None}
 
 
 def export_merged(source: Path, like: Path, out: Path) -> int:
@@ -119,8 +167,11 @@ def _put_frozen(
     places: Mapping[str, str],
     model: SlowFastForConditionalGeneration,
     shards: Shards,
+    adapters: Mapping[str, Tensor],
 ) -> None:
-    """Read a part that was not trained, and see that it is the one that the others learned with."""
+    """Read weights that were not trained, see that they are those that the others learned with, and
+    add the adapters that they have."""
+    alphas = alphas_of(found)
     where = places.get(part, found.frozen[part]["source"])
     parts = replace(Parts(), **{part: replace(Parts().tower, init=_init(where))})
     sources = {p: with_names(s) for p, s in open_sources(parts, [part]).items()}
@@ -130,7 +181,7 @@ def _put_frozen(
     def put(name: str, value: Tensor) -> None:
         cast = value.to(model.config.dtype)
         digest.add(name, cast)
-        shards.put(name, cast)
+        shards.put(name, with_adapter(name, cast, adapters, alphas))
 
     fill(model, parts, sources, shapes, put, [part])
     if digest.hexdigest() != found.frozen[part]["sha256"]:

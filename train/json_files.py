@@ -52,16 +52,19 @@ class StepLog:
 
     def write(self, row: Mapping[str, object]) -> None:
         """Append what happened at row["step"]."""
-        finite = {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in row.items()
-        }
         with self.path.open("a") as file:
-            file.write(json.dumps(finite, allow_nan=False) + "\n")
+            file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
 
     def sync(self) -> None:
         """What was written survives the machine: called before a checkpoint covers it."""
         fsync(self.path)
+
+
+def _finite(value: object) -> object:
+    """The value with null for what is not finite, at any depth."""
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_up_to(line: str, last_step: int) -> bool:

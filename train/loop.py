@@ -8,10 +8,11 @@ Asked to stop (SIGTERM, SIGUSR1), it saves behind a step that all ranks agree on
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from train.run_folder.owner import Claim
 from train.run_folder.record import RUN, read_record, record_of, write_record
 from train.run_folder.settings import deciding
 from train.run_folder.signals import STATUS, STOPPED, Asked, listening
+from train.run_keys import NOTHING, Shown
 from train.schedule import (
     check_length,
     check_same_rates,
@@ -49,9 +51,12 @@ from train.schedule import (
     rate_share,
     total_steps,
 )
+from train.watched.by_source import losses_by_source, mean_by_source, rows_by_source
 from train.watched.held_out import HeldOut, open_held_out
 from train.watched.progress import progress
 from train.watched.step_figures import figures, operations
+from train.watched.trace import check_trace, traced
+from train.watched.trackers import tracked
 from train.weights.start import check_start
 
 MODEL = "model"
@@ -76,6 +81,7 @@ class Training:
     asked: Asked = field(default_factory=Asked)
     claim: Claim | None = None
     held_out: HeldOut | None = None
+    shown: Shown = NOTHING
     held_out_loss: str = ""
     branch: str = ""
     updates: int = 0
@@ -83,12 +89,18 @@ class Training:
 
 
 def run(
-    config: Config, manifest_path: Path, data: str, out: Path, branch: Path | None = None
+    config: Config,
+    manifest_path: Path,
+    data: str,
+    out: Path,
+    branch: Path | None = None,
+    shown: Shown = NOTHING,
 ) -> int:
     """Train `config` on a manifest's order, its bytes found in `data`; results under `out`.
 
     With `branch`, a checkpoint of another run, a new run goes on from there, perhaps under another
-    manifest or config. The exit status: 0 if the run is complete, 143 if a signal asked it to stop.
+    manifest or config. `shown`: in which trackers and traces this launch shows up. The exit status:
+    0 if the run is complete, 143 if a signal asked it to stop.
     """
     # all that a person can have got wrong is refused before a weight is read
     manifest = load_manifest(manifest_path)
@@ -111,11 +123,13 @@ def run(
         ranks.by_first(partial(Store(out).remove, RUN))
         if is_branch := found is None and branch is not None:
             found = branched_from(branch, manifest, config, total)
+        check_trace(shown.profile, total - (found.step if found else 0))
         with listening() as asked:
             training = start(config, manifest, data, out, total, found)
             training.asked = asked
             training.claim = claim
             training.branch = str(branch) if is_branch else ""
+            training.shown = shown
             return to_the_end(training, found, manifest_path)
 
 
@@ -228,10 +242,14 @@ def train(run: Training) -> str:
 
     The name of the signal that asked the run to stop, if one did.
     """
-    stream, is_first = run.stream, run.engine.rank == 0
+    stream, is_first, shown = run.stream, run.engine.rank == 0, run.shown
     names = (METRICS, SKIPPED, HELD_OUT) if is_first else ()
     logs = {name: StepLog(run.out / name, stream.step) for name in names}
-    with progress(run.total, stream.step, shown=is_first) as show:
+    with (
+        progress(run.total, stream.step, shown=is_first) as show,
+        tracked(shown.trackers if is_first else (), run.out, stream.step) as tell,
+        traced(shown.profile, run.out, run.engine.rank, stream.step) as trace,
+    ):
         # packs come in the order of the manifest, on every rank equally many
         batches = stream.steps()
         while stream.step < run.total:
@@ -240,22 +258,31 @@ def train(run: Training) -> str:
                 if stream.step != run.saved:
                     save(run, logs)
                 return signal
-            started = time.perf_counter()
-            packs = next(batches)
-            waited = time.perf_counter()
-            # `stream.step` counts this step already
-            share = rate_share(run.config.schedule, stream.step - 1, run.total)
-            row = optimize(run.engine, packs, share, run.door)
-            ended = time.perf_counter()
-            seconds = {"data_seconds": waited - started, "compute_seconds": ended - waited}
-            row |= {"step": stream.step, **rates(run.config, share), **seconds}
-            row |= watched(run, packs, row["tokens"], ended - started)
-            settle(run, row | {"replaced": stream.replaced}, logs)
-            look(run, logs)
+            row = one_step(run, batches)
+            tell(row, "")
+            settle(run, row, logs)
+            if looked := look(run, logs):
+                tell(looked, "held_out/")
             show(row)
             if stream.step % run.config.save_every == 0 or stream.step == run.total:
                 save(run, logs)
+            trace()
     return ""
+
+
+def one_step(run: Training, batches: Iterator[list[Pack]]) -> dict[str, Any]:
+    """The next step, taken or not, and its line of the log."""
+    started = time.perf_counter()
+    packs = next(batches)
+    waited = time.perf_counter()
+    # `stream.step` counts this step already
+    share = rate_share(run.config.schedule, run.stream.step - 1, run.total)
+    row = optimize(run.engine, packs, share, run.door, run.manifest.names)
+    ended = time.perf_counter()
+    seconds = {"data_seconds": waited - started, "compute_seconds": ended - waited}
+    row |= {"step": run.stream.step, **rates(run.config, share), **seconds}
+    row |= watched(run, packs, row["tokens"], ended - started)
+    return row | {"replaced": run.stream.replaced}
 
 
 def watched(
@@ -266,17 +293,20 @@ def watched(
     return figures(run.config, run.manifest.pack.tokens, tokens, seconds, flops)
 
 
-def look(run: Training, logs: Mapping[str, StepLog]) -> None:
+def look(run: Training, logs: Mapping[str, StepLog]) -> dict[str, Any] | None:
     """The held-out loss, behind every step that wants it."""
     run.held_out_loss = ""
     rule = run.config.held_out
     if run.held_out is None or rule is None:
-        return
-    if run.stream.step % rule.every == 0 or run.stream.step == run.total:
-        told = run.held_out.look(run.engine)
-        run.held_out_loss = told["loss"].hex()
-        if log := logs.get(HELD_OUT):
-            log.write({"step": run.stream.step, **told})
+        return None
+    if run.stream.step % rule.every and run.stream.step != run.total:
+        return None
+    told = run.held_out.look(run.engine)
+    run.held_out_loss = told["loss"].hex()
+    row = {"step": run.stream.step, **told}
+    if log := logs.get(HELD_OUT):
+        log.write(row)
+    return row
 
 
 def asked_to_stop(run: Training) -> str:
@@ -292,23 +322,27 @@ def asked_to_stop(run: Training) -> str:
     return signal
 
 
-def optimize(engine: Engine, packs: Sequence[Pack], share: float, door: Door) -> dict[str, Any]:
+def optimize(
+    engine: Engine, packs: Sequence[Pack], share: float, door: Door, sources: Sequence[str]
+) -> dict[str, Any]:
     """One step; every supervised token of the global batch weighs the same.
 
     The denominator is known before the first backward pass: the supervised tokens of all ranks.
-    What the door objects to is not taken: `objection` says why.
+    What the door objects to is not taken: `objection` says why. `sources` names all there are.
     """
     # empty packs keep collectives in step, and count for nothing
     real = [pack for pack in packs if pack.keys]
-    supervised, tokens, samples = engine.totals(
-        sum(pack.supervised for pack in packs),
+    tokens, samples, *rows = engine.totals(
         sum(len(pack.tokens) for pack in real),
         sum(len(pack.keys) for pack in real),
+        *rows_by_source(real, sources),
     )
+    supervised = sum(rows)
     # gradient of (sum of losses / supervised tokens of all ranks): no batch weighs more than its
     # tokens
-    summed = engine.backward(packs, max(int(supervised), 1))
-    loss = engine.totals(summed)[0] / max(supervised, 1)
+    losses = engine.backward(packs, max(int(supervised), 1))
+    summed = engine.totals(*losses_by_source(packs, losses, sources))
+    loss = math.fsum(summed) / max(supervised, 1)
     # judged before it is taken: the same numbers on every rank
     norm = engine.norm()
     objection = door.objection(loss, norm)
@@ -318,7 +352,9 @@ def optimize(engine: Engine, packs: Sequence[Pack], share: float, door: Door) ->
         engine.update(share)
         door.took(loss)
     counts = {"supervised": int(supervised), "tokens": int(tokens), "samples": int(samples)}
-    return {"loss": loss, "grad_norm": norm, **counts, "objection": objection or None}
+    means = mean_by_source(sources, summed, rows)
+    told = {"loss": loss, "by_source": means, "grad_norm": norm, **counts}
+    return told | {"objection": objection or None}
 
 
 def settle(run: Training, row: dict[str, Any], logs: Mapping[str, StepLog]) -> None:

@@ -31,6 +31,7 @@ from shards.ids import canonical_json, sha256_file
 from shards.profile import Profile
 from train.config import PARTS, Config
 from train.data.render import Rules
+from train.engine.adapters import add_adapters, draw_adapters
 from train.engine.interface import whole_shape
 from train.engine.placement import put, unfilled
 from train.json_files import write_json
@@ -83,7 +84,7 @@ def build_model(
     where the weights do not fit the config or the tokenizer, or where the decoder is of a kind that
     packs would train wrongly.
     """
-    parts = [part for part in PARTS if saved is None or not getattr(config.parts, part).train]
+    parts = [part for part in PARTS if saved is None or not getattr(config.parts, part).trains_own]
     named = open_sources(config.parts, parts)
     sources = {part: with_names(source) for part, source in named.items()}
     if saved is None:
@@ -98,6 +99,8 @@ def build_model(
     shapes = {name: tuple(whole_shape(p)) for name, p in parameters.items()}
     own = partial(_put_own, parameters)
     fill(model, config.parts, sources, shapes, own, parts)
+    add_adapters(model, config.parts)
+    draw_adapters(model, config.parts)
     model.generation_config.update(**generation_values(wanted, rules.codec))
     return model
 

@@ -54,7 +54,7 @@ def _again(run: Training, last: int) -> dict[str, str]:
     while run.stream.step < last:
         packs = next(batches)
         share = rate_share(run.config.schedule, run.stream.step - 1, run.total)
-        row = optimize(run.engine, packs, share, run.door)
+        row = optimize(run.engine, packs, share, run.door, run.manifest.names)
         if row["objection"] is None:
             losses[str(run.stream.step)] = float(row["loss"]).hex()
     return losses

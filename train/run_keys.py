@@ -1,4 +1,5 @@
-"""Keys of a training config for what a run keeps and looks at: none changes what it learns."""
+"""What a run keeps, looks at and shows: keys of a training config and words of a command line,
+none of which changes what it learns."""
 
 from __future__ import annotations
 
@@ -19,6 +20,19 @@ class Keep:
     best: Annotated[
         Integer | None, key("Besides, so many with the lowest held-out loss.", "1", least=1)
     ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """Of one launch: the experiment trackers that are told of each step, and how many steps are
+    traced."""
+
+    trackers: tuple[str, ...] = ()
+    profile: int = 0
+
+
+NOTHING = Shown()
+"""No tracker and no trace."""
 
 
 NEWEST = Keep()

@@ -73,7 +73,8 @@ class Pack:
     `labels[t]` is the target predicted at row t, that is the next token of the same sample, or -100
     where it is not supervised; the last row of a sample is always -100. `positions` restart at 0.
     `patches` uint8 [P, 768] in (ph, pw, c) order, `grids` int64 [N, 2] patches per frame (rows,
-    columns), `times` float32 [N] seconds. `keys` names the samples in order.
+    columns), `times` float32 [N] seconds. `keys` names the samples in order, `sources` where each
+    is from.
 
     What a forward pass must know of shapes beside these: `supervised_rows` int64 [S], the rows that
     carry a loss; `blocks`, how samples are kept apart; `tower`, its calls.
@@ -88,6 +89,7 @@ class Pack:
     slots: VisualSlots
     times: NDArray[np.float32]
     keys: tuple[str, ...]
+    sources: tuple[str, ...]
     memory: MemoryFrames
     supervised_rows: NDArray[np.int64]
     blocks: Blocks[NDArray[Any]]
@@ -105,11 +107,13 @@ class RenderedSample:
 
     `frames[c]` is uint8 [F, gh, gw, 768]: the frames of `frames_used(layouts[c])` in that order, at
     the recipe's size, as gh x gw patches in (ph, pw, c) order; `seconds[c]` their presentation
-    times. A clip whose layout is empty has none. `position` is the sample's place in the order.
+    times. A clip whose layout is empty has none. `position` is the sample's place in the order, and
+    `source` what it was drawn from.
     """
 
     key: str
     position: int = 0
+    source: str = ""
     text: Rendered
     layouts: Sequence[TokenPlan]
     frames: Sequence[Frames]
@@ -158,6 +162,7 @@ def build_pack(
         slots=_slots(clips, config),
         times=np.array([t for clip in clips for t in clip.times], np.float32),
         keys=tuple(sample.key for sample in samples),
+        sources=tuple(sample.source for sample in samples),
         memory=_memory([clip for clip in clips if len(clip.beyond)]),
         supervised_rows=np.flatnonzero(labels != IGNORED),
         blocks=plan_blocks(cu_seqlens),
@@ -177,6 +182,7 @@ def empty_pack(rule: TowerRule = WHOLE_TOWER, calls: int = 1) -> Pack:
         slots=_NO_SLOTS,
         times=np.zeros(0, np.float32),
         keys=(),
+        sources=(),
         memory=_NO_MEMORY,
         supervised_rows=np.zeros(0, np.int64),
         blocks=plan_blocks(np.array([0, 1])),

@@ -97,7 +97,7 @@ class SampleLoader:
                 f"sample {drawn.key} of {drawn.source!r}: {counted} tokens and patches, the plan "
                 f"counted {(drawn.tokens, drawn.patches)}; its data are not those that were planned"
             )
-        return replace(rendered, position=drawn.position)
+        return replace(rendered, position=drawn.position, source=drawn.source)
 
     def _frames(
         self, stored: Stored, room: Room, number: int, clip_view: ClipView, used: Sequence[int]

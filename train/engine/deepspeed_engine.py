@@ -67,18 +67,18 @@ class DeepSpeedEngine:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
-    def backward(self, packs: Sequence[Pack], denominator: int) -> float:
+    def backward(self, packs: Sequence[Pack], denominator: int) -> list[Tensor]:
         """One forward and one backward pass per pack; the last one ends the accumulation."""
-        summed = torch.zeros((), dtype=torch.float64, device=self.device)
+        losses = []
         for number, (pack, inputs) in enumerate(on_device(packs, self.device), 1):
             self.engine.set_gradient_accumulation_boundary(number == len(packs))
             with named_where_memory_ends(pack):
-                loss = self.engine(**inputs).loss
+                made = self.engine(**inputs)
                 # DeepSpeed averages gradients over ranks, our denominator is already that of all of
                 # them
-                self.engine.backward(loss * (self.world_size / denominator))
-            summed += loss.detach()
-        return summed.item()
+                self.engine.backward(made.loss * (self.world_size / denominator))
+            losses.append(made.row_losses)
+        return [each.cpu() for each in losses]
 
     def score(self, pack: Pack) -> float:
         """The summed loss, without gradients; under ZeRO-3 every rank takes part."""

@@ -30,8 +30,9 @@ class Engine(Protocol):
         """The sum of each value over ranks, in double precision, the same on every rank."""
         ...
 
-    def backward(self, packs: Sequence[Pack], denominator: int) -> float:
-        """Add the gradients of all micro-batches of a step; this rank's summed loss."""
+    def backward(self, packs: Sequence[Pack], denominator: int) -> list[Tensor]:
+        """Add the gradients of all micro-batches of a step; the losses of each pack's supervised
+        rows, fp32 on the CPU."""
         ...
 
     def score(self, pack: Pack) -> float:

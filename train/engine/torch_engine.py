@@ -50,16 +50,16 @@ class TorchEngine:
         """One process is all there is to sum over."""
         return list(values)
 
-    def backward(self, packs: Sequence[Pack], denominator: int) -> float:
-        """One forward and one backward pass per pack; the summed loss."""
-        # double precision: micro-batches are summed in order, and the sum is logged
-        summed = torch.zeros((), dtype=torch.float64, device=self.device)
+    def backward(self, packs: Sequence[Pack], denominator: int) -> list[Tensor]:
+        """One forward and one backward pass per pack; the losses of their rows."""
+        losses = []
         for pack, inputs in on_device(packs, self.device):
             with named_where_memory_ends(pack):
-                loss = self.model(**inputs).loss
-                (loss / denominator).backward()
-            summed += loss.detach()
-        return summed.item()
+                made = self.model(**inputs)
+                (made.loss / denominator).backward()
+            losses.append(made.row_losses)
+        # looked at when all is done: a look waits for the device
+        return [each.cpu() for each in losses]
 
     def score(self, pack: Pack) -> float:
         """The summed loss, without gradients."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from train.adapter import is_adapters, own_name
 from train.config import PARTS, Config
 from train.engine.interface import gathered, whole_shape
 from train.model.parts import part_of
@@ -19,16 +20,22 @@ _MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D)
 
 
 def prepare(config: Config, model: SlowFastPreTrainedModel) -> None:
-    """Freeze the parts that are not trained, and cast weights to the config's precision.
+    """Freeze what is not trained, and cast weights to the config's precision.
 
     Buffers stay as they are: rotary frequencies in bf16 would be of no use from position 1,000 on.
     """
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     # frozen parameters have no gradient and no optimizer state
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(getattr(config.parts, part_of(name)).train)
+        parameter.requires_grad_(is_trained(config, name))
         parameter.data = parameter.data.to(dtype)
     model.config.dtype = dtype
+
+
+def is_trained(config: Config, name: str) -> bool:
+    """Whether the parameter of this name is: a part's adapter if it has one, else all of it."""
+    part = getattr(config.parts, part_of(name))
+    return part.train and (part.adapter is None or is_adapters(name))
 
 
 def trained(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -40,9 +47,9 @@ def trained(model: nn.Module) -> dict[str, nn.Parameter]:
 def check_trained(config: Config, model: nn.Module) -> None:
     """Raise RuntimeError unless just the config's parts are trained, in the model as wrapped."""
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad != getattr(config.parts, part_of(name)).train:
-            is_trained = "trained" if parameter.requires_grad else "not trained"
-            raise RuntimeError(f"{name} is {is_trained}, which the config does not say")
+        if parameter.requires_grad != is_trained(config, name):
+            found = "trained" if parameter.requires_grad else "not trained"
+            raise RuntimeError(f"{name} is {found}, which the config does not say")
 
 
 def make_optimizer(
@@ -90,12 +97,13 @@ def decays(model: SlowFastPreTrainedModel, name: str) -> bool:
 
 
 def frozen_parts(config: Config, model: nn.Module) -> dict[str, dict[str, str]]:
-    """Of each part that is not trained its source and the sha256 of names, shapes and bytes."""
-    digests = {part: WeightDigest() for part in PARTS if not getattr(config.parts, part).train}
+    """Of each part whose own weights are not trained the source, and the sha256 of their names,
+    shapes and bytes."""
+    digests = {p: WeightDigest() for p in PARTS if not getattr(config.parts, p).trains_own}
     for name, weight in model.named_parameters(remove_duplicate=True):
-        if part_of(name) in digests:
+        if part_of(name) in digests and not is_adapters(name):
             with gathered(weight) as whole:
-                digests[part_of(name)].add(name, whole)
+                digests[part_of(name)].add(own_name(name), whole)
     return {
         part: {"source": str(getattr(config.parts, part).init), "sha256": digest.hexdigest()}
         for part, digest in digests.items()

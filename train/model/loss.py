@@ -1,49 +1,75 @@
 """Cross entropy of the supervised rows, without ever holding all logits.
 
-The result is a sum: the caller divides by one denominator for all ranks and micro-steps.
+The loss of a row is a sum: the caller divides by one denominator for all ranks and micro-steps.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 from torch.utils.checkpoint import checkpoint
+from transformers.utils import ModelOutput
 
 IGNORED = -100
 CHUNK_BYTES = 256 << 20
-"""Bound on one chunk of fp32 logits; they are recomputed in the backward pass, not kept."""
+"""Bound on one chunk of fp32 logits; all but the last are recomputed in the backward pass."""
 
 
-def supervised_loss(
+@dataclass
+class PackedOutput(ModelOutput):
+    """What a packed row comes to: `loss`, the sum, and without a graph its terms, `row_losses` [S],
+    one for each supervised row, all fp32."""
+
+    loss: Tensor | None = None
+    row_losses: Tensor | None = None
+
+
+def packed_output(losses: Tensor) -> PackedOutput:
+    """Of the losses of its rows [S], with a graph."""
+    return PackedOutput(loss=losses.sum(), row_losses=losses.detach())
+
+
+def supervised_losses(
     hidden: Tensor,
-    weight: Tensor,
+    head: Tensor | nn.Module,
     labels: Tensor,
     chunk_bytes: int = CHUNK_BYTES,
     rows: Tensor | None = None,
 ) -> Tensor:
-    """Summed cross entropy of `hidden [T, D] @ weight [V, D].T` against `labels` int64 [T].
+    """Cross entropies of `hidden [T, D] @ head [V, D].T` against `labels` int64 [T], fp32 [S].
+
+    The head may come as its layer: one with an adapter, or of few bits, is more than a matrix.
 
     `labels[t]` is the target at row t; rows of -100 cost nothing. `rows` int64 [S] are the others;
-    to find them here waits for the device. With none the result is 0 and still part of the graph.
-    fp32 scalar.
+    to find them here waits for the device. With none the result is empty and still part of the
+    graph.
     """
     # rows without a target never meet the vocabulary
     if rows is None:
         rows = torch.nonzero(labels != IGNORED).squeeze(1)
     hidden, targets = hidden.index_select(0, rows), labels.index_select(0, rows)
+    # looked at here and not earlier: ZeRO-3 lets go of a tied head where word vectors are done
+    if type(head) is nn.Linear:
+        head = head.weight
+    size = head.shape[0] if isinstance(head, Tensor) else cast("nn.Linear", head).out_features
     # as many rows as fill a chunk of fp32 logits over the whole vocabulary
-    step = max(1, chunk_bytes // (4 * weight.shape[0]))
-    chunks = zip(hidden.split(step), targets.split(step), strict=True)
+    step = max(1, chunk_bytes // (4 * size))
+    *chunks, last = zip(hidden.split(step), targets.split(step), strict=True)
     losses = [
         # recomputed in the backward pass (chunked cross entropy): logits of all rows never exist at
         # once
-        checkpoint(_summed, rows_, weight, wanted, use_reentrant=False, preserve_rng_state=False)
+        checkpoint(_each, rows_, head, wanted, use_reentrant=False, preserve_rng_state=False)
         for rows_, wanted in chunks
     ]
-    return torch.stack(losses).sum()
+    # the backward pass begins with the last chunk: kept, its logits are no more than recomputed
+    losses.append(_each(last[0], head, last[1]))
+    return torch.cat(losses)
 
 
-def _summed(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    # a sum in fp32: the caller divides by the supervised tokens of all ranks
-    return cross_entropy(linear(hidden, weight).float(), targets, reduction="sum")
+def _each(hidden: Tensor, head: Tensor | nn.Module, targets: Tensor) -> Tensor:
+    logits = linear(hidden, head) if isinstance(head, Tensor) else head(hidden)
+    return cross_entropy(logits.float(), targets, reduction="none")

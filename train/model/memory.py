@@ -60,7 +60,7 @@ class LongMemory(nn.Module):
         self, averages: Tensor, seconds: Tensor, counts: Sequence[int], real: Tensor
     ) -> Tensor:
         # the average forgets where a frame stood in time: its seconds are added
-        rows = averages + self.times(seconds).to(averages.dtype)
+        rows = averages + self.times(seconds, averages.dtype)
         if not counts:
             return self.mlp(self.reader(rows.view(0, 1, rows.shape[1]))).flatten(0, 1)
         # [clips, most frames, C]: a mask hides what lies beyond a clip's own frames

@@ -30,7 +30,7 @@ from train.model.inputs import (
     padded_visual,
     row_of,
 )
-from train.model.loss import supervised_loss
+from train.model.loss import PackedOutput, packed_output, supervised_losses
 from train.model.memory import LongMemory, MemoryTensors, with_memory
 from train.model.pretrained import SlowFastPreTrainedModel
 from train.model.projectors import SlotTensors, build_projector
@@ -84,7 +84,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> CausalLMOutputWithPast | PackedOutput:
         """Logits of a padded batch [B, T], and with `labels` its loss, as transformers has them.
 
         `labels` are ids of the same length, shifted inside, -100 where nothing is learned; the loss
@@ -109,15 +109,15 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
             refuse_others("forward with `blocks`", padded_only(batch), (), "leave it out")
             visual = packed_visual(batch.shown)
             row = row_of(input_ids, targets, position_ids, blocks, supervised, visual)
-            return CausalLMOutputWithPast(loss=self.packed_loss(row))
+            return packed_output(self.packed_losses(row))
         others = batch.others | {"targets": targets, "supervised": supervised}
         refuse_others("forward", others, OTHERS, "leave it out")
         return self.padded_logits(batch)
 
-    def packed_loss(self, row: PackedRow) -> Tensor:
-        """The summed cross entropy of a packed row, an fp32 scalar."""
-        head: Any = self.get_output_embeddings()
-        return supervised_loss(self.hidden(row), head.weight, row.targets, rows=row.supervised)
+    def packed_losses(self, row: PackedRow) -> Tensor:
+        """The cross entropy of each supervised row of a packed row, fp32 [S]."""
+        head = self.get_output_embeddings()
+        return supervised_losses(self.hidden(row), head, row.targets, rows=row.supervised)
 
     def hidden(self, row: PackedRow) -> Tensor:
         """Last hidden states [T, D] of a packed row, its samples isolated from each other."""

@@ -98,7 +98,7 @@ class Projector(nn.Module, ABC):
         # a frame ends with its frame mark, or with the separator
         ends = (slots.feature == _ENDS_OF_FRAMES[0]) | (slots.feature == _ENDS_OF_FRAMES[1])
         ends = ends & (slots.frame >= 0)
-        times = self.times(seconds).index_select(0, slots.frame.clamp(min=0))
+        times = self.times(seconds, rows.dtype).index_select(0, slots.frame.clamp(min=0))
         return rows + (times * ends[:, None]).to(rows.dtype)
 
 

@@ -17,11 +17,11 @@ class TimeEmbedding(nn.Module):
         self.waves = nn.Linear(WAVES, hidden)
         self.out = nn.Linear(hidden, hidden)
 
-    def forward(self, seconds: Tensor) -> Tensor:
-        """Seconds [F] -> [F, D]."""
+    def forward(self, seconds: Tensor, dtype: torch.dtype) -> Tensor:
+        """Seconds [F] -> [F, D] of this type, that of the activations they are added to."""
         # geometric periods, as in Attention Is All You Need (2017), in fp32: seconds reach ten
         # thousands
         waves = torch.logspace(1, -4, WAVES // 2, device=seconds.device)
         angles = seconds.float()[:, None] * waves
         both = torch.cat([angles.sin(), angles.cos()], dim=1)
-        return self.out(gelu(self.waves(both.to(self.waves.weight.dtype))))
+        return self.out(gelu(self.waves(both.to(dtype))))

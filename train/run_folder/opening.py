@@ -91,7 +91,7 @@ def _of_the_model(values: Mapping[str, str]) -> dict[str, str]:
     return {
         place: value
         for place, value in values.items()
-        if place.partition(":")[0] in kinds or place.endswith(": train")
+        if place.partition(":")[0] in kinds or place.endswith(": train") or ": adapter: " in place
     }
 
 

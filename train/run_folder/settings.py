@@ -62,15 +62,17 @@ def deciding(config: Config) -> dict[str, str]:
     """Every value that decides what the run computes, but for its last digits, by its place:
     "parts: decoder: lr" -> "2e-05".
 
-    Of a part that is not trained, checkpoints hold the digest of its weights, wherever they lie; of
-    one that is, the weights, so that where it was started from is not looked at again.
+    Of a part whose own weights are not trained, checkpoints hold their digest, wherever they lie;
+    of one whose are, the weights, so that where it was started from is not looked at again.
     """
     found = dict(_values(config, ""))
     for part in PARTS:
         rule = getattr(config.parts, part)
         for key_ in ("checkpoint", "init"):
             del found[f"parts: {part}: {key_}"]
-        if rule.train and isinstance(rule.init, RandomInit):
+        if rule.adapter is None:
+            found.pop(f"parts: {part}: adapter")
+        if rule.trains_own and isinstance(rule.init, RandomInit):
             found[f"parts: {part}: init"] = str(rule.init)
     return {place: v for place, v in found.items() if place.split(":")[0] not in _HOW_NOT_WHAT}
 

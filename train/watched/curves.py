@@ -48,13 +48,12 @@ def curves_of(out: Path) -> list[Curve]:
     if not rows:
         raise UserError(f"{out}: no {METRICS} with a step in it; give the --out of a run")
     found = [_curve(name, [(row["step"], row.get(name)) for row in rows]) for name in CURVES]
+    found += _by_source("loss", rows)
     rates = sorted(name for name in rows[-1] if name.startswith("lr_"))
     found += [_curve(name, [(row["step"], row.get(name)) for row in rows]) for name in rates]
     looks = _rows(out / HELD_OUT)
     found.append(_curve("held-out loss", [(row["step"], row["loss"]) for row in looks]))
-    for source in sorted({name for row in looks for name in row["by_source"]}):
-        points = [(row["step"], row["by_source"].get(source)) for row in looks]
-        found.append(_curve(f"held-out loss, {source}", points))
+    found += _by_source("held-out loss", looks)
     return [curve for curve in found if curve.points]
 
 
@@ -96,6 +95,13 @@ def _drawing(curve: Curve, colour: str) -> str:
         f'to {steps[-1]}</small><br><svg width="{_WIDTH:.0f}" height="{_HEIGHT:.0f}" role="img" '
         f'aria-label="{name}"><polyline stroke="{colour}" points="{points}"/></svg>'
     )
+
+
+def _by_source(name: str, rows: Sequence[dict[str, Any]]) -> list[Curve]:
+    """A curve for each source that is in one of the rows."""
+    told = [(row["step"], row.get("by_source", {})) for row in rows]
+    sources = sorted({source for _, means in told for source in means})
+    return [_curve(f"{name}, {s}", [(step, means.get(s)) for step, means in told]) for s in sources]
 
 
 def _curve(name: str, points: Sequence[tuple[int, Any]]) -> Curve:

@@ -64,7 +64,7 @@ def billed(config: Config, forward: Flops) -> tuple[float, float]:
         part = getattr(config.parts, name)
         share = 1 / config.stochastic.keep.denominator if name == "tower" else 1.0
         # a pass for the weights' gradients, and one for those of what lies below
-        asked += size * (1 + share * (part.train + (part.train or below)))
+        asked += size * (1 + share * (part.trains_own + (part.train or below)))
         again += size * share * part.checkpoint
         below = below or part.train
     return asked, again

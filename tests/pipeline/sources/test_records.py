@@ -53,7 +53,9 @@ def test_a_medium_in_a_field_that_nobody_reads_is_refused_by_that_field(placehol
     assert isinstance(found, RowRefusal) and found.code == "ROW_MISSING_FIELD"
     assert found.detail.endswith("names no medium in a field that is read; not read: picture_path")
     # the same words beside a medium that is read are what they are
-    spelled = outcome(changed(conversations=[turn("human", "<video>\n<|im_start|>"), talk[1]], more=1))
+    spelled = outcome(
+        changed(conversations=[turn("human", "<video>\n<|im_start|>"), talk[1]], more=1)
+    )
     assert isinstance(spelled, RowRefusal) and spelled.code == "TEXT_SPECIAL_TOKEN"
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
+from train.adapter import is_adapters
 from train.engine.interface import whole_shape
 from train.loop import Training
 from train.model.parts import part_of
@@ -27,11 +28,12 @@ def held_bytes() -> int:
     return sum(storages.values())
 
 
-def parameters_of(run: Training) -> Counter[str]:
-    """Parameters of each part."""
+def parameters_of(run: Training, *, adapters: bool = False) -> Counter[str]:
+    """Parameters of each part, or of the adapter of each."""
     counts: Counter[str] = Counter()
     for name, parameter in run.engine.model.named_parameters():
-        counts[part_of(name)] += whole_shape(parameter).numel()
+        if is_adapters(name) == adapters:
+            counts[part_of(name)] += whole_shape(parameter).numel()
     return counts
 
 
@@ -41,8 +43,10 @@ def check_weight(patch: pytest.MonkeyPatch, run: Training) -> None:
     counts = parameters_of(run)
     if sum(counts.values()) < LARGE:
         return
-    states = state_bytes(run.config, counts, run.engine.world_size)
-    stays = passing_bytes(run.config, counts)["bucket"] if run.config.zero_stage == 3 else 0
+    beside = parameters_of(run, adapters=True)
+    states = state_bytes(run.config, counts, run.engine.world_size, beside)
+    passing = passing_bytes(run.config, counts, beside)
+    stays = passing["bucket"] if run.config.zero_stage == 3 else 0
     whole = sum(states.values()) + stays
     at_rest = whole - (0 if run.config.zero_stage == 3 else states["gradients"])
     gc.collect()

@@ -32,6 +32,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_manifest(tmp_path_factory.mktemp("tiny"))
 
 
+NAMES = ("pictures", "clips")
+"""The sources of the tiny manifest."""
+
+
 def rules_of(built: Path) -> tuple[Manifest, Rules]:
     manifest = load_manifest(built)
     return manifest, Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
@@ -46,7 +50,7 @@ def one_step(built: Path, micro_batch: int, *, and_empty: bool = False) -> dict[
     data = str(built.parent.parent / "pool")
     packs = next(Stream(manifest, data, global_batch=4, micro_batch=micro_batch).steps())
     engine = TorchEngine(TINY, build_model(TINY, rules))
-    return optimize(engine, [*packs, empty_pack()] if and_empty else packs, 0.2, door())
+    return optimize(engine, [*packs, empty_pack()] if and_empty else packs, 0.2, door(), NAMES)
 
 
 def test_how_packs_are_joined_into_forward_passes_changes_nothing(built: Path) -> None:
@@ -73,10 +77,10 @@ def test_what_an_engine_saved_goes_into_a_model_of_the_same_sizes_only(
         )
         for i in (0, 5)
     )
-    optimize(one, packs, 0.2, door())
+    optimize(one, packs, 0.2, door(), NAMES)
     one.save(tmp_path)
     other.load(tmp_path, 1)
-    rows = [optimize(engine, packs, 0.2, door()) for engine in (one, other)]
+    rows = [optimize(engine, packs, 0.2, door(), NAMES) for engine in (one, other)]
     assert rows[0] == rows[1]
     both = zip(one.model.parameters(), other.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in both)
@@ -124,6 +128,9 @@ def test_two_deepspeed_processes_train_as_one_torch_process_does(
     one, two = (rows(tmp_path / name) for name in ("one", "two"))
     assert [row["supervised"] for row in two] == [row["supervised"] for row in one]
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=1e-5)
+    for name in NAMES:
+        each = [[row["by_source"].get(name, 0.0) for row in rows_] for rows_ in (one, two)]
+        assert any(each[0]) and each[1] == pytest.approx(each[0], rel=1e-5)
     norms = [[row["grad_norm"] for row in each] for each in (one, two)]
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
     weights = [distinct_weights(load_saved(tmp_path / n / "model").model) for n in ("one", "two")]

@@ -14,13 +14,13 @@ from train import loop
 from train.data.collate import Pack
 from train.data.pack_stream import Stream
 from train.engine.interface import Engine
+from train.engine.trained import is_trained
 from train.loop import Training
 from train.model.modeling import SlowFastForConditionalGeneration
-from train.model.parts import part_of
 
 
 class NotANumber(torch.autograd.Function):
-    """A loss as it is, and a gradient of NaN."""
+    """Losses as they are, and a gradient of NaN."""
 
     @staticmethod
     def forward(_: Any, loss: Tensor) -> Tensor:
@@ -33,7 +33,11 @@ class NotANumber(torch.autograd.Function):
 
 def plant(patch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """On the last rank, the gradients of these steps (counted from 1) are NaN; losses are not."""
-    drawn, packed_loss, now = Stream.steps, SlowFastForConditionalGeneration.packed_loss, [False]
+    drawn, packed_losses, now = (
+        Stream.steps,
+        SlowFastForConditionalGeneration.packed_losses,
+        [False],
+    )
 
     def marked(stream: Stream) -> Iterator[list[Pack]]:
         for packs in drawn(stream):
@@ -42,11 +46,11 @@ def plant(patch: pytest.MonkeyPatch, steps: set[int]) -> None:
             yield packs
 
     def planted(model: SlowFastForConditionalGeneration, row: Any) -> Tensor:
-        loss = packed_loss(model, row)
-        return NotANumber.apply(loss) if now[0] else loss  # type: ignore[no-any-return]
+        losses = packed_losses(model, row)
+        return NotANumber.apply(losses) if now[0] else losses  # type: ignore[no-any-return]
 
     patch.setattr(Stream, "steps", marked)
-    patch.setattr(SlowFastForConditionalGeneration, "packed_loss", planted)
+    patch.setattr(SlowFastForConditionalGeneration, "packed_losses", planted)
 
 
 def watch(patch: pytest.MonkeyPatch) -> None:
@@ -69,8 +73,8 @@ def look(run: Training) -> None:
     model = getattr(run.engine, "engine", run.engine.model)  # as DeepSpeed wraps it
     wanted = 0
     for name, parameter in model.named_parameters():
-        part = part_of(name.removeprefix("module."))
-        assert parameter.requires_grad == getattr(run.config.parts, part).train, name
+        name = name.removeprefix("module.")
+        assert parameter.requires_grad == is_trained(run.config, name), name
         assert parameter.dtype == dtype, name
         assert not getattr(parameter, "ds_persist", False), name
         wanted += getattr(parameter, "ds_shape", parameter.shape).numel() * parameter.requires_grad

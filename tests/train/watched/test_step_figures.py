@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 
 from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_model
+from train.adapter import Adapter
 from train.config import Config, Part, Parts, Stochastic
 from train.data.collate import build_pack, empty_pack
 from train.sizing.flops import Flops, Work, forward_flops
@@ -16,6 +17,7 @@ from train.watched.step_figures import billed, figures, memory_bytes, operations
 
 ONE = Flops(vision=100, projector=10, text=1000, head=50)
 FROZEN = Part(train=False)
+ADAPTED = Part(adapter=Adapter())
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,8 @@ FROZEN = Part(train=False)
         # gradients pass through a decoder that is not trained
         (Config(parts=Parts(tower=FROZEN, decoder=FROZEN)), 100 + 30 + 2 * 1050, 50),
         (Config(parts=Parts(tower=FROZEN, projector=FROZEN)), 110 + 3 * 1050 - 0, 50),
+        # an adapter's own products are left out; gradients pass through what it is added to
+        (Config(parts=Parts(tower=FROZEN, decoder=ADAPTED)), 100 + 30 + 2 * 1050, 50),
         (Config(stochastic=Stochastic(keep=Fraction(1, 4))), 150 + 3 * 1060, 50),
         (Config(parts=Parts(decoder=Part(checkpoint=True))), 3 * 1160, 50 + 1050),
     ],
