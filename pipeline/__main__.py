@@ -25,7 +25,7 @@ from rich.table import Column, Table
 
 from mixtures.console import Console, add_json, books_table, write_json
 from mixtures.recipe.allowed_paths import add_option
-from shards import tool_version
+from shards import program, tool_version
 from shards.errors import Parser, UserError, run_command
 from shards.outcome import top_codes
 
@@ -44,10 +44,10 @@ def main() -> None:
     arguments.run(arguments)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     top = Parser(
-        prog="python -m pipeline",
+        prog=program("pipeline"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -59,6 +59,7 @@ ROOMS = {
         "shown_sample": "",
         "contact_sheet": "shown_sample",
         "show_command": "conversation report shown_sample contact_sheet",
+        "console_script": "",
         "__main__": "media sources jobs report checks build rebuild survey first_recipe "
         "survey_told show_command",
     },

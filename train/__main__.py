@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mixtures.console import Console, add_json, tables_json, write_json
 from mixtures.recipe.allowed_paths import add_option
-from shards import tool_version
+from shards import program, tool_version
 from shards.errors import Mistakes, Parser, UserError, run_command
 from train.named_files import a_checkpoint, a_model, a_run, check_data, check_files
 from train.watched.trackers import TRACKERS, check_trackers
@@ -58,9 +58,9 @@ PRECISION = "of the weights (default: as they were saved)"
 RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit the question"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line of `python -m train`."""
-    top = Parser(prog="python -m train", description="Manifest -> weights -> answers.")
+    top = Parser(prog=program("train"), description="Manifest -> weights -> answers.")
     top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser(
