@@ -347,7 +347,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if not (arguments.model and arguments.out and asked):
         raise UserError("evaluate: give --model, --out, and --tasks or --benchmark (or --list)")
     a_model(arguments.model)
-    check_files(arguments.tasks)
+    check_files([*arguments.tasks, *([arguments.against] if arguments.against else [])])
     from train.evaluation.copies import copies
 
     benchmarks = copies(arguments.benchmark)
@@ -377,14 +377,14 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def chat(arguments: argparse.Namespace) -> None:
-    a_model(arguments.model)
-    check_files([*arguments.video, *arguments.image])
     if arguments.web:
         from train.chat.web import gradio, serve
 
         gradio()  # a missing library is told before a model is loaded
         if arguments.video or arguments.image or arguments.question or arguments.json:
             raise UserError("chat --web: media and questions are given on the page; leave them out")
+    a_model(arguments.model)
+    check_files([*arguments.video, *arguments.image])
     from train.chat.conversation import Conversation
     from train.chat.terminal import lines_of_a_person, reply, talk
     from train.evaluation.answerer import Answerer
