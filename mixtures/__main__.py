@@ -23,7 +23,7 @@ from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.recipe.allowed_paths import add_option
 from mixtures.recipe.load import load_recipe
-from shards import tool_version
+from shards import program, tool_version
 from shards.errors import Parser, run_command
 from shards.pool import Pool
 from shards.store import Store
@@ -45,10 +45,10 @@ PLACE = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
     top = Parser(
-        prog="python -m mixtures",
+        prog=program("mixtures"),
         description="Recipes to manifests, and what is in them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

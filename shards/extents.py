@@ -86,7 +86,9 @@ class Extents:
             held = self._open(file)  # the name keeps it open while it is read
             return os.pread(held.number, nbytes, offset)
         except FileNotFoundError as error:
-            raise MissingData(f"{self.store.path(file)}: not there") from error
+            raise MissingData(
+                f"{self.store.path(file)}: not there; restore it, or build again what it is part of"
+            ) from error
 
     def check(self, place: Place, data: bytes | memoryview) -> None:
         """Raise DamagedData unless `data` is what was written at `place`."""

@@ -173,7 +173,7 @@ class Store:
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise UserError(
-                    f"{final}: the disk is full; {len(data)} bytes were needed"
+                    f"{final}: the disk is full; make room for {len(data)} bytes"
                 ) from error
             raise
         finally:

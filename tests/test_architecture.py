@@ -59,6 +59,7 @@ ROOMS = {
         "shown_sample": "",
         "contact_sheet": "shown_sample",
         "show_command": "conversation report shown_sample contact_sheet",
+        "console_script": "",
         "__main__": "media sources jobs report checks build rebuild survey first_recipe "
         "survey_told show_command",
     },
@@ -95,6 +96,7 @@ ROOMS = {
         "dry_run": "config schedule data model weights engine sizing model_folder",
         "assemble": "config data model weights model_folder",
         "evaluation": "json_files ranks data model model_folder",
+        "chat": "data evaluation",
         "run_folder": "json_files ranks config engine",
         "watched": "json_files ranks run_keys config data model engine sizing",
         "export": "json_files adapter config model weights engine model_folder",
@@ -103,7 +105,7 @@ ROOMS = {
         "reproduce": "ranks config schedule engine run_folder loop",
         "on_ray": "",
         "__main__": "named_files run_keys config schedule weights engine sizing dry_run assemble "
-        "evaluation watched export loop reproduce on_ray",
+        "evaluation chat watched export loop reproduce on_ray",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}

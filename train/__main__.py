@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mixtures.console import Console, add_json, tables_json, write_json
 from mixtures.recipe.allowed_paths import add_option
-from shards import tool_version
+from shards import program, tool_version
 from shards.errors import Mistakes, Parser, UserError, run_command
 from train.named_files import a_checkpoint, a_model, a_run, check_data, check_files
 from train.watched.trackers import TRACKERS, check_trackers
@@ -58,9 +57,9 @@ PRECISION = "of the weights (default: as they were saved)"
 RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit the question"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line of `python -m train`."""
-    top = Parser(prog="python -m train", description="Manifest -> weights -> answers.")
+    top = Parser(prog=program("train"), description="Manifest -> weights -> answers.")
     top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser(
@@ -74,19 +73,26 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_of_runs(commands)
     _add_evaluate(commands)
-    ask = commands.add_parser("chat", help="ask about one file", epilog=EPILOG["chat"])
-    ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
-    media = ask.add_mutually_exclusive_group(required=True)
-    media.add_argument("--video", type=Path, help="the video to ask about")
-    media.add_argument("--image", type=Path, help="the image to ask about")
-    ask.add_argument("--question", required=True, help="what to ask")
-    ask.add_argument("--relevance", type=Path, help=RELEVANCE)
+    _add_chat(commands)
     paper = commands.add_parser("model", help="a published size on paper", epilog=EPILOG["model"])
     what = paper.add_mutually_exclusive_group(required=True)
     what.add_argument("--size", choices=("1b", "3b", "7b"), help="which one")
     what.add_argument("--fits", action="store_true", help="which run fits which GPUs; minutes")
     add_json(paper)
     return top
+
+
+def _add_chat(commands: Commands) -> None:
+    """A conversation."""
+    ask = commands.add_parser("chat", help="a conversation about media", epilog=EPILOG["chat"])
+    ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
+    ask.add_argument("--video", type=Path, action="append", default=[], help="show it; repeatable")
+    ask.add_argument("--image", type=Path, action="append", default=[], help="show it; repeatable")
+    ask.add_argument("--question", default="", help="ask this alone (default: a conversation)")
+    ask.add_argument("--tokens", type=a_count, default=256, help="of a reply, at most")
+    ask.add_argument("--json", action="store_true", help="a JSON object for each reply")
+    ask.add_argument("--web", action="store_true", help="in a browser, on this machine alone")
+    ask.add_argument("--relevance", type=Path, help=RELEVANCE)
 
 
 def _add_run(commands: Commands) -> None:
@@ -215,10 +221,15 @@ def assemble(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
+        of_a_run = ("track", "profile", "ray", "branch")
+        if given := [name for name in of_a_run if getattr(arguments, name)]:
+            raise UserError(f"run --dry-run: --{given[0]} is of a run that trains; leave it out")
         dry_run(arguments)
         return
     if not (arguments.manifest and arguments.out):
         raise UserError("run: give --manifest and --out, or --dry-run")
+    if arguments.json:
+        raise UserError("run: --json is of --dry-run; a run writes OUT/metrics.jsonl")
     if arguments.ray and ON_RAY not in os.environ:
         from train.on_ray import launch
 
@@ -317,6 +328,10 @@ def export(arguments: argparse.Namespace) -> None:
     out = arguments.out
     if arguments.adapter and arguments.like:
         raise UserError("export: --adapter is of a checkpoint; leave out --like")
+    if arguments.init and (arguments.adapter or arguments.like):
+        raise UserError(
+            "export: --init names the frozen parts of a checkpoint's model; leave it out"
+        )
     places = by_part(arguments.init)
     count = export_any(arguments.source, out, arguments.like, places, alone=arguments.adapter)
     sys.stdout.write(f"{out}: {count:,} parameters\n")
@@ -332,7 +347,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if not (arguments.model and arguments.out and asked):
         raise UserError("evaluate: give --model, --out, and --tasks or --benchmark (or --list)")
     a_model(arguments.model)
-    check_files(arguments.tasks)
+    check_files([*arguments.tasks, *([arguments.against] if arguments.against else [])])
     from train.evaluation.copies import copies
 
     benchmarks = copies(arguments.benchmark)
@@ -342,7 +357,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         sys.exit(launch(sys.argv[1:], arguments.ray, {ON_RAY: "1"}))
     from train.evaluation.evaluate import evaluate
 
-    evaluate(
+    result = evaluate(
         arguments.model,
         arguments.tasks,
         arguments.pathways,
@@ -356,22 +371,38 @@ def evaluate(arguments: argparse.Namespace) -> None:
         memory=arguments.media_memory << 20,
         other=arguments.against,
     )
-    if arguments.json:
-        write_json(json.loads(arguments.out.read_text()))
+    # the first rank of a launch has it whole, and speaks for all
+    if arguments.json and os.environ.get("RANK", "0") == "0":
+        write_json(result)
 
 
 def chat(arguments: argparse.Namespace) -> None:
-    a_model(arguments.model)
-    check_files([arguments.video or arguments.image])
-    from train.evaluation.chat import chat
+    if arguments.web:
+        from train.chat.web import gradio, serve
 
-    kind = "video" if arguments.video else "image"
-    path = arguments.video or arguments.image
-    reply = chat(arguments.model, kind, path, arguments.question, arguments.relevance)
-    width, height = reply.size
-    sys.stdout.write(f"{reply.answer}\n")
-    sys.stdout.write(f"looked at {len(reply.times)} frames of {width}x{height}: ")
-    sys.stdout.write(", ".join(reply.times) + "\n")
+        gradio()  # a missing library is told before a model is loaded
+        if arguments.video or arguments.image or arguments.question or arguments.json:
+            raise UserError("chat --web: media and questions are given on the page; leave them out")
+    a_model(arguments.model)
+    check_files([*arguments.video, *arguments.image])
+    from train.chat.conversation import Conversation
+    from train.chat.terminal import lines_of_a_person, reply, talk
+    from train.evaluation.answerer import Answerer
+
+    answerer = Answerer(arguments.model, arguments.relevance)
+    if arguments.web:
+        serve(answerer, arguments.tokens)
+        return
+    conversation = Conversation(answerer, arguments.tokens)
+    for kind in ("video", "image"):
+        for path in getattr(arguments, kind):
+            conversation.show(kind, path)
+    if arguments.question:
+        reply(conversation, arguments.question, as_json=arguments.json)
+    else:
+        failed = talk(conversation, lines_of_a_person(), as_json=arguments.json)
+        if failed and not sys.stdin.isatty():
+            raise UserError(f"chat: {failed} of the lines could not be answered; see above")
 
 
 def model(arguments: argparse.Namespace) -> None:

@@ -20,8 +20,9 @@ def check_files(paths: Sequence[Path]) -> None:
 
 
 def a_model(folder: Path) -> None:
-    """UserError unless a run, or `assemble`, wrote this model folder."""
-    if not (folder / "data.json").is_file():
+    """UserError unless it is a model folder: of a run or `assemble` (they write data.json last), or
+    saved by transformers with its processor."""
+    if not any((folder / name).is_file() for name in ("data.json", "processor_config.json")):
         raise UserError(f"{folder}: not a model folder (no data.json); give OUT/model of a run")
 
 

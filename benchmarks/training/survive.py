@@ -9,6 +9,7 @@ a made state of 2 GB that four ranks save with digests and without.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -41,8 +42,7 @@ ENGINES = (("torch", 1, 2), ("deepspeed", 2, 1), ("deepspeed", 2, 2), ("deepspee
 
 
 def run(console: Console) -> list[Bar]:
-    import deepspeed  # noqa: F401  before the forks: it takes longer than a run
-
+    warm()
     with tempfile.TemporaryDirectory(prefix="survive-") as name:
         folder = Path(name)
         manifest = tiny_manifest(folder / "made")
@@ -52,6 +52,13 @@ def run(console: Console) -> list[Bar]:
             *bad_bars(console, folder, manifest),
             *save_bars(console, folder),
         ]
+
+
+def warm() -> None:
+    """Import what every rank would: that takes longer than its steps."""
+    for name in ("deepspeed", "peft", "peft.tuners.lora", "train.engine.deepspeed_engine",
+                 "transformers.models.qwen2.modeling_qwen2"):  # fmt: skip
+        importlib.import_module(name)
 
 
 def config_of(stage: int, precision: str = "fp32", *, adapters: bool = False) -> Config:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shards.errors import MissingData
 from tests.support.packed import packed
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import TINY, exact, metrics
@@ -35,3 +36,11 @@ def test_the_losses_are_the_same_from_the_pool_and_from_shards(tmp_path: Path, j
     ours, theirs = (exact(metrics(tmp_path / name)) for name in ("from_pool", "from_shards"))
     assert ours == theirs and len(ours) == SHORT.stop.steps
     assert len({row[1] for row in ours}) == SHORT.stop.steps
+
+
+def test_a_part_of_the_pool_that_is_gone_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tiny_manifest(tmp_path)
+    for part in (tmp_path / "pool/clips").glob("*.tar"):
+        part.unlink()
+    with pytest.raises(MissingData, match=r"clips/\w+\.tar: not there; restore it, or build again"):
+        run(SHORT, path, str(tmp_path / "pool"), tmp_path / "out")

@@ -40,12 +40,11 @@ def add_adapters(model: PreTrainedModel, parts: Parts) -> None:
     wanted = adapters_of(parts)
     if not wanted:
         return
-    if find_spec("peft") is None:
-        raise UserError("parts: adapter: peft is not installed; pip install 'peft>=0.21'")
+    named = {p: replace(a, targets=targets_of(model, p, a)) for p, a in wanted.items()}
+    rule = lora_config(named, init_lora_weights=False)
     from peft import inject_adapter_in_model
 
-    named = {p: replace(a, targets=targets_of(model, p, a)) for p, a in wanted.items()}
-    inject_adapter_in_model(lora_config(named, init_lora_weights=False), model)
+    inject_adapter_in_model(rule, model)
 
 
 def draw_adapters(model: PreTrainedModel, parts: Parts) -> None:
@@ -86,7 +85,9 @@ def targets_of(model: nn.Module, part: str, adapter: Adapter) -> tuple[str, ...]
 
 
 def lora_config(adapters: Mapping[str, Adapter], **more: Any) -> Any:
-    """All of them as one config of peft; each names its layers."""
+    """All of them as one config of peft; each names its layers. UserError where peft is missing."""
+    if find_spec("peft") is None:
+        raise UserError("adapter: peft is not installed; pip install 'peft>=0.21'")
     from peft import LoraConfig
 
     places = {part: _pattern(part, adapter.targets or ()) for part, adapter in adapters.items()}
@@ -126,7 +127,3 @@ def _pattern(part: str, leaves: Sequence[str]) -> str:
     """What matches the whole names of these layers of a part, and no others."""
     modules, names = ("|".join(map(re.escape, each)) for each in (MODULES[part], leaves))
     return rf"(?:{modules})\.(?:.*\.)?(?:{names})"
-
-
-def _leaf(name: str) -> str:
-    return name.rpartition(".")[2]

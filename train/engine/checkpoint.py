@@ -122,10 +122,11 @@ def verify(found: Checkpoint, rank: int = 0, world_size: int = 1) -> None:
     # the files are shared out by number: together the ranks hash each once
     for name in sorted(found.files)[rank::world_size]:
         path = found.folder / name
-        if not path.is_file() or sha256_file(path) != found.files[name]:
+        whole = path.is_file()
+        if not whole or sha256_file(path) != found.files[name]:
+            what = "not the bytes that were saved" if whole else "not there"
             raise DamagedData(
-                f"{path}: not the bytes that were saved; delete {found.folder} to resume from "
-                "the checkpoint before it"
+                f"{path}: {what}; delete {found.folder} to resume from the checkpoint before it"
             )
 
 

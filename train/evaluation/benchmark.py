@@ -36,7 +36,7 @@ from train.evaluation.predictions import (
 from train.evaluation.rules import Prompts, prompt, prompts
 from train.evaluation.watched import Watched, see_references, shuffled
 
-VIDEOS_AT_A_TIME = 8
+VIDEOS_AT_A_TIME = 16
 """Videos that are decoded together at most."""
 MEDIA_MEMORY = 2 << 30
 """Bytes of decoded frames that a process holds, unless it is told otherwise."""
@@ -72,14 +72,18 @@ class Work:
 
 @dataclass(slots=True, kw_only=True)
 class Held:
-    """How many videos may be decoded together: so many of the largest seen so far fit `limit`."""
+    """How many media may be decoded together: so many of the largest seen so far fit `limit`."""
 
     limit: int
     largest: int = 0
 
-    def videos(self) -> int:
-        """One while nothing is known, and where one alone is more than the limit."""
-        return max(1, min(VIDEOS_AT_A_TIME, self.limit // self.largest)) if self.largest else 1
+    def most(self, kind: str, batch: int) -> int:
+        """Of videos VIDEOS_AT_A_TIME, of images a batch, or fewer; one while nothing is known, and
+        where one alone is more than the limit."""
+        if not self.largest:
+            return 1
+        wanted = VIDEOS_AT_A_TIME if kind == "video" else batch
+        return max(1, min(wanted, self.limit // self.largest))
 
     def saw(self, media: Iterable[Seen]) -> None:
         """Remember the largest of these."""
@@ -140,7 +144,8 @@ class Run:
         left = (one for one in placed if any(one.id not in ids for ids in done.values()))
         groups = dealt(by_media(left), ranks.rank(), ranks.world_size())
         held = Held(limit=self.memory)
-        while window := list(itertools.islice(groups, self._most(held))):
+        kind, batch = self.copy.benchmark.kind, self.answerer.batch
+        while window := list(itertools.islice(groups, held.most(kind, batch))):
             shown = self._see(window)
             held.saw(one.seen for one in shown.values() if isinstance(one, Watched))
             for unit in units(window):
@@ -148,12 +153,6 @@ class Run:
                     asked = [one for one in unit if one.id not in done[condition]]
                     there = self._under(condition, asked, shown)
                     write_lines(file, self._predictions(asked, condition, there))
-
-    def _most(self, held: Held) -> int:
-        """Groups decoded together: pictures are small, and asked together."""
-        if self.copy.benchmark.kind == "video":
-            return held.videos()
-        return self.answerer.batch
 
     def _see(self, window: Sequence[Sequence[Placed]]) -> dict[MediaRef, Watched | Missing]:
         """The media of a window, each decoded once; nothing where nothing is to be shown."""

@@ -141,6 +141,19 @@ def test_it_is_resumed_bit_for_bit_over_the_same_weights_alone(
         run(wider, built, pool_of(built), out)
 
 
+def test_what_is_computed_again_is_the_same(
+    built: Path, base: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    parts = adapted(base).parts
+    again = replace(
+        parts,
+        tower=replace(parts.tower, checkpoint=True),
+        decoder=replace(parts.decoder, checkpoint=True),
+    )
+    run(replace(adapted(base), parts=again), built, pool_of(built), tmp_path)
+    assert exact(metrics(tmp_path)) == exact(metrics(unbroken))
+
+
 @OLD_NAME
 def test_what_is_exported_computes_as_what_was_trained(
     built: Path, base: Path, unbroken: Path, tmp_path: Path

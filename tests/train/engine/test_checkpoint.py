@@ -152,7 +152,7 @@ def test_ranks_verify_a_share_each_and_all_of_it_together(tmp_path: Path) -> Non
             checkpoint.verify(found, rank, 3)
         except DamagedData as error:
             refused.append(str(error))
-    assert len(refused) == 1 and "state: not the bytes that were saved" in refused[0]
+    assert len(refused) == 1 and "state: not there; delete " in refused[0]
 
 
 def test_a_checkpoint_of_another_version_is_named_so(tmp_path: Path) -> None:
