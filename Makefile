@@ -60,7 +60,9 @@ wheel-test: setup
 	rm -rf runs/wheel && mkdir -p runs/wheel/empty
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir runs/wheel .
 	$(PYTHON) -m venv runs/wheel/env
-	runs/wheel/env/bin/python -m pip install --quiet --constraint constraints.txt runs/wheel/*.whl
+	runs/wheel/env/bin/python $(LOCKED) -r locks/build.txt
+	runs/wheel/env/bin/python $(LOCKED) --no-build-isolation -r locks/run.txt
+	runs/wheel/env/bin/python -m pip install --quiet --no-deps runs/wheel/*.whl
 	$(BIN)/python -m examples.own_files runs/wheel/empty/own
 	cd runs/wheel/empty && ../env/bin/slowfast-mix init own --for scratch \
 	  && ../env/bin/slowfast-mix build own/recipe.yaml --out out --pool pool
