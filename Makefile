@@ -4,8 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 AUDIT := .venv-audit
-# each file as its publisher signed it off: locks/ has the hashes, and nothing else is installed
-LOCKED = -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 VULNERABILITIES ?= https://pypi.org/pypi/pip/json
 NAME ?= all
 export PYTHONHASHSEED ?= 0
@@ -22,15 +20,11 @@ help:
 
 setup: tools $(READY)
 
-$(READY): pyproject.toml locks/build.txt locks/all.txt locks/cuda.txt
+$(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.12 setup"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(LOCKED) -r locks/build.txt
-	$(BIN)/python $(LOCKED) --no-build-isolation -r locks/all.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@$(BIN)/python -m pip check >/dev/null || $(BIN)/python $(LOCKED) -r locks/cuda.txt  # torch's CUDA build
-	$(BIN)/python -m pip check
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
 	touch $(READY)
 
 tools:
@@ -60,16 +54,14 @@ wheel-test: setup
 	rm -rf runs/wheel && mkdir -p runs/wheel/empty
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir runs/wheel .
 	$(PYTHON) -m venv runs/wheel/env
-	runs/wheel/env/bin/python $(LOCKED) -r locks/build.txt
-	runs/wheel/env/bin/python $(LOCKED) --no-build-isolation -r locks/run.txt
-	runs/wheel/env/bin/python -m pip install --quiet --no-deps runs/wheel/*.whl
+	runs/wheel/env/bin/python -m pip install --quiet --constraint constraints.txt runs/wheel/*.whl
 	$(BIN)/python -m examples.own_files runs/wheel/empty/own
 	cd runs/wheel/empty && ../env/bin/slowfast-mix init own --for scratch \
 	  && ../env/bin/slowfast-mix build own/recipe.yaml --out out --pool pool
 
 $(AUDIT)/ready: locks/audit.txt
 	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
-	$(AUDIT)/bin/python $(LOCKED) -r locks/audit.txt
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r locks/audit.txt
 	touch $@
 
 # status 0: none is known; 1: some are; 2: nobody could be asked

@@ -22,15 +22,10 @@ LOCKS = Path("locks")
 BUILD = ("setuptools",)
 CUDA = re.compile(r"(cuda-|nvidia-(?!ml-py)|triton)")
 AUDIT = "pip-audit\ncyclonedx-bom\n"
-BESIDES = {
-    # torch's CPU build for Linux on x86-64 and Python 3.11, which PyPI does not have
-    "torch==2.13.0": ["6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"],
-}
 _UV = (
     "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate "
     "--no-header"
 )
-_HASH = "    --hash=sha256:"
 
 
 def locked(*words: str, given: str | None = None) -> dict[str, str]:
@@ -40,12 +35,7 @@ def locked(*words: str, given: str | None = None) -> dict[str, str]:
     if done.returncode:
         sys.exit(done.stderr)
     entries = re.split(r"\n(?=\S)", done.stdout.strip())
-    return {entry.partition("==")[0]: _with_besides(entry) for entry in entries}
-
-
-def _with_besides(entry: str) -> str:
-    more = BESIDES.get(entry.partition(" ")[0], [])
-    return " \\\n".join([entry, *(f"{_HASH}{digest}" for digest in more)])
+    return {entry.partition("==")[0]: entry for entry in entries}
 
 
 def write(name: str, entries: Iterable[str]) -> None:

@@ -74,7 +74,7 @@ def main() -> None:
 
 def share(model: PreTrainedModel) -> int:
     """Bytes of parameters that this rank keeps."""
-    return sum(p.ds_tensor.nbytes for p in model.parameters())
+    return sum(p.ds_tensor.nbytes for p in model.parameters())  # type: ignore[attr-defined]
 
 
 def rows(model: PreTrainedModel) -> list[float]:

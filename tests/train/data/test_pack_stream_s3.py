@@ -35,7 +35,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[s3fs.S3FileSystem]:
         s3fs.S3FileSystem.clear_instance_cache()
 
 
-def taken(manifest: Manifest, data: str, node: Node | None = None) -> list[tuple[object, ...]]:
+def taken(manifest: Manifest, data: str, node: Node | None = None) -> list[tuple[Any, ...]]:
     """What the packs of four steps hold."""
     stream = Stream(manifest, data, workers=2, global_batch=4, node=node)
     packs: list[Pack] = [pack for step in islice(stream.steps(), 4) for pack in step]
