@@ -1,4 +1,4 @@
-# make setup | demo | test | check | faults | bench | bench-setup
+# make setup | demo | test | check | faults | bench | bench-setup | wheel-test
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 NAME ?= all
 export PYTHONHASHSEED ?= 0
 
-.PHONY: setup demo test check faults bench bench-setup tools test-tools
+.PHONY: setup demo test check faults bench bench-setup wheel-test tools test-tools
 .DEFAULT_GOAL := help
 
 help:
@@ -45,6 +45,16 @@ check: setup
 
 faults: setup test-tools
 	$(BIN)/python -m pytest -m faults --timeout 1800
+
+# the wheel with all that it needs, installed anew: minutes and gigabytes, so no part of `test`
+wheel-test: setup
+	rm -rf runs/wheel && mkdir -p runs/wheel/empty
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir runs/wheel .
+	$(PYTHON) -m venv runs/wheel/env
+	runs/wheel/env/bin/python -m pip install --quiet --constraint constraints.txt runs/wheel/*.whl
+	$(BIN)/python -m examples.own_files runs/wheel/empty/own
+	cd runs/wheel/empty && ../env/bin/slowfast-mix init own --for scratch \
+	  && ../env/bin/slowfast-mix build own/recipe.yaml --out out --pool pool
 
 bench: setup
 	$(BIN)/python -m benchmarks $(NAME)

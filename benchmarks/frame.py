@@ -26,7 +26,10 @@ GROUPS = {
     ),
     "mixing": ("mixture", "order", "packing", "scale"),
     "loading": ("integrity", "loader", "remote", "resume"),
-    "training": ("demo", "floors", "model", "projectors", "survive"),
+    "training": (
+        *("demo", "evaluate", "floors", "model", "projectors"),
+        *("ranks", "survive", "temporal", "train"),
+    ),
 }
 """The folders of `benchmarks/`, and the modules in each that measure; the rest serves these."""
 

@@ -1,11 +1,13 @@
 """python -m examples.record: README's blocks of output, from the demo that lies in runs/demo.
 
 Each stands between `<!-- recorded: NAME -->` and `<!-- /recorded -->`, and is what a command
-prints: run again after a demo, only what changed changes.
+prints: run again after a demo, only what changed changes. A demo ends by holding itself against
+them (`differing`).
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -19,9 +21,15 @@ from examples.demo import OUT, POOL
 from shards.errors import UserError, run_command
 
 README = Path("README.md")
+EXACT = ("books", "diff", "explain")
+"""Blocks that every machine with the same ffmpeg prints alike, to the byte."""
+SCORES = "accuracy"
+"""What the names of scores hold; another processor adds in another order."""
+NEAR = 0.1
+"""By so much a score may differ."""
 METRICS = OUT / "metrics.json"
 COLUMNS = "100"
-BLOCK = re.compile(r"(<!-- recorded: (\w+) -->\n).*?(<!-- /recorded -->)", re.S)
+BLOCK = re.compile(r"(<!-- recorded: (\w+) -->\n)(.*?)(<!-- /recorded -->)", re.S)
 MANIFEST = str(OUT / "stage2")
 CHAT = "How many seconds lie between the digits?"
 
@@ -114,14 +122,42 @@ BLOCKS: dict[str, Callable[[], str]] = {
 }
 
 
+def differing(readme: str) -> list[str]:
+    """A line for each thing in which the demo that lies in runs/demo is not as README records it."""
+    recorded = {block[1]: block[2] for block in BLOCK.findall(readme)}
+    found = _figures(recorded["metrics"], json.loads(METRICS.read_text()))
+    for name in EXACT:
+        if (now := BLOCKS[name]()) != recorded[name]:
+            lines = difflib.unified_diff(
+                recorded[name].splitlines(), now.splitlines(), "README", "here", lineterm="", n=0
+            )
+            found += [f"{name}: {line}" for line in list(lines)[2:] if not line.startswith("@@")]
+    return found
+
+
+def _figures(recorded: str, now: dict[str, object]) -> list[str]:
+    """The ids, counts and scores that differ; seconds and memory are the machine's."""
+    lines = (line.split() for line in recorded.splitlines() if len(line.split()) == 2)
+    found = []
+    for name, was in lines:
+        value = now.get(name)
+        if name == "manifest_id" or name.startswith(("planted", "books")):
+            differs = str(value) != was
+        else:
+            differs = SCORES in name and abs(float(str(value)) - float(was)) > NEAR
+        if differs:
+            found.append(f"{name}: recorded {was}, here {_spelled(value)}")
+    return found
+
+
 def main() -> None:
     if not METRICS.exists():
         raise UserError(f"{METRICS}: not there; run `make demo` first")
     text = README.read_text()
-    names = {name for _, name, _ in BLOCK.findall(text)}
+    names = {name for _, name, _, _ in BLOCK.findall(text)}
     if names != BLOCKS.keys():
         raise UserError(f"{README}: blocks {sorted(names)}, there must be {sorted(BLOCKS)}")
-    README.write_text(BLOCK.sub(lambda block: block[1] + BLOCKS[block[2]]() + block[3], text))
+    README.write_text(BLOCK.sub(lambda block: block[1] + BLOCKS[block[2]]() + block[4], text))
     sys.stdout.write(f"{README}: recorded from {OUT}\n")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
 from collections import Counter
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -14,18 +14,17 @@ from typing import Any
 from rich.progress import Progress
 from rich.table import Table
 
-from mixtures.console import Console, books_table, fitting
+from mixtures.console import Console, add_json, books_table, fitting, write_json
 from mixtures.diff import check_place, diff, explain
 from mixtures.manifest.files import MANIFEST, load_manifest, write_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.packs import MOST_WINDOWS
 from mixtures.manifest.sampler import BatchSampler
-from mixtures.plan.build_manifest import build_manifest
+from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.recipe.allowed_paths import add_option
 from mixtures.recipe.load import load_recipe
-from shards import tool_version
-from shards.errors import run_command
-from shards.ids import canonical_json
+from shards import program, tool_version
+from shards.errors import Parser, run_command
 from shards.pool import Pool
 from shards.store import Store
 
@@ -46,10 +45,10 @@ PLACE = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    top = argparse.ArgumentParser(
-        prog="python -m mixtures",
+    top = Parser(
+        prog=program("mixtures"),
         description="Recipes to manifests, and what is in them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -63,11 +62,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--pool", required=True, help="the pool that a build made")
     command.add_argument("--out", required=True, help=PLACED)
     add_option(command)
+    add_json(command)
     command.set_defaults(run=run_plan)
     command = commands.add_parser("diff", help="what two manifests share and where they part")
     command.add_argument("a", help="a manifest, or a folder with one")
     command.add_argument("b", help="another one")
-    command.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    add_json(command)
     command.set_defaults(run=run_diff)
     command = commands.add_parser("explain", help="which samples a rank sees at a step")
     command.add_argument("manifest", help="a manifest, or a folder with one")
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{name}", type=int, required=True, help=told)
     command.add_argument("--global-batch", type=int, help="packs of a step (default: world size)")
     command.add_argument("--pool", help="the pool, for records, clips and each sample's licence")
-    command.add_argument("--json", action="store_true", help="one JSON array instead of a table")
+    add_json(command)
     command.set_defaults(run=run_explain)
     return top
 
@@ -94,19 +94,47 @@ def run_plan(arguments: argparse.Namespace) -> None:
         plan.write(str(folder))
     else:  # several manifests may lie in one folder; its books and refusals are of one alone
         write_manifest(plan.manifest, str(folder), name)
+    where = str(folder / name)
+    if arguments.json:
+        write_json(plan_json(plan, where))
+        return
     console = Console(highlight=False)
     # first what became of the records, then of the ratio, then what it comes to
     console.print(books_table(console, plan.books))
     console.print(ratio_table(plan.manifest))
-    totals = plan.manifest.contents.totals
-    console.print(
-        f"{totals.samples} samples in {plan.manifest.contents.packs} whole-window packs: "
-        f"{totals.tokens} tokens, {totals.frames} frames, {totals.patches} patches, "
-        f"{totals.seconds} seconds of video, {totals.nbytes} bytes"
-    )
+    console.print(totals_told(plan.manifest))
     if recipe.canonical_clips:
         console.print(f"{len(plan.manifest.copies)} clips are shown as copies of them")
-    console.print(f"{folder / name}: {plan.manifest.manifest_id}", soft_wrap=True)
+    console.print(f"{where}: {plan.manifest.manifest_id}", soft_wrap=True)
+
+
+def plan_json(plan: Plan, where: str) -> dict[str, Any]:
+    """What a plan comes to, as one JSON value."""
+    contents = plan.manifest.contents
+    return {
+        "manifest": where,
+        "manifest_id": plan.manifest.manifest_id,
+        "books": [asdict(books) for books in plan.books],
+        "sources": {
+            one.name: {"asked": one.asked, "drawn": asdict(one.drawn)} for one in contents.sources
+        },
+        "packs": contents.packs,
+        "totals": asdict(contents.totals),
+    }
+
+
+def totals_told(manifest: Manifest) -> str:
+    """What is drawn inside the length, in words."""
+    totals = manifest.contents.totals
+    packs = manifest.contents.packs
+    window = manifest.pack.window
+    packed = f"in {packs} whole-window packs"
+    if not packs:
+        packed = f"fill no window of {window} positions (a smaller `pack_window` would be filled)"
+    return (
+        f"{totals.samples} samples {packed}: {totals.tokens} tokens, {totals.frames} frames, "
+        f"{totals.patches} patches, {totals.seconds} seconds of video, {totals.nbytes} bytes"
+    )
 
 
 def ratio_table(manifest: Manifest) -> Table:
@@ -130,7 +158,7 @@ def run_diff(arguments: argparse.Namespace) -> None:
     """`diff`: print what two manifests share and where they part."""
     found = diff(load_manifest(arguments.a), load_manifest(arguments.b))
     if arguments.json:
-        _write_json(found)
+        write_json(found)
         return
     console = Console(highlight=False)
     console.print(_difference_table(console, found["sources"]))
@@ -175,7 +203,7 @@ def run_explain(arguments: argparse.Namespace) -> None:
     _count(order, step)
     found = explain(manifest, step, rank, world_size, global_batch, pool, order)
     if arguments.json:
-        _write_json(found)
+        write_json(found)
         return
     console = Console(highlight=False)
     rows = [_sample_row(one) for pack in found for one in pack]
@@ -221,10 +249,6 @@ def _spelled(shown: str, named: str) -> str:
     if shown == named:
         return shown[:KEY_SHOWN]
     return f"{shown[:KEY_SHOWN]} (for {named[:KEY_SHOWN]})"
-
-
-def _write_json(value: Any) -> None:
-    sys.stdout.write(canonical_json(value).decode() + "\n")
 
 
 def main() -> None:

@@ -5,7 +5,10 @@ Tables fit the terminal: no cell and no header is cut, columns that find no room
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +38,38 @@ class Console(rich.console.Console):
         if not (self.is_terminal or "width" in options or "COLUMNS" in os.environ):
             self.width = LOG_WIDTH
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich prints; without a terminal tables have no boxes around their cells."""
+        for each in objects:
+            if isinstance(each, Table) and not self.is_terminal:
+                each.box = None
+        super().print(*objects, **options)
+
     def render_str(self, text: str, **options: Any) -> Text:
         """The text for the terminal; our own line breaks are kept."""
         return super().render_str("\n".join(map(escaped, text.split("\n"))), **options)
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Give a command that prints tables the option, as `arguments.json`."""
+    command.add_argument("--json", action="store_true", help="one JSON value instead of tables")
+
+
+def write_json(value: object) -> None:
+    """Print the value as one line of JSON; fractions, paths and the like as text."""
+    text = json.dumps(value, ensure_ascii=True, sort_keys=True, default=str)
+    sys.stdout.write(text + "\n")
+
+
+def tables_json(*tables: Table) -> list[dict[str, Any]]:
+    """Tables as they would be printed: for each its title, and its rows by header."""
+    found = []
+    for table in tables:
+        headers = [" ".join(str(column.header).split()) for column in table.columns]
+        rows = zip(*(column.cells for column in table.columns), strict=True)
+        cells = [dict(zip(headers, map(str, row), strict=True)) for row in rows]
+        found.append({"title": str(table.title or ""), "rows": cells})
+    return found
 
 
 def fitting(

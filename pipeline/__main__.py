@@ -1,7 +1,9 @@
 """python -m pipeline: published datasets -> pool, manifest, shards, and a page about them.
 
 Examples:
+  python -m pipeline init FOLDER --for scratch
   python -m pipeline build mixtures/demo_stage1.yaml --out runs/demo/stage1 --pool runs/demo/pool
+  python -m pipeline show OUT --source S --refused CODE -n 5
   ray job submit --working-dir . -- python -m pipeline build RECIPE --out OUT --pool POOL
   python -m pipeline rebuild OUT/recipe.lock.json --pool POOL --root OLD=NEW
   python -m pipeline pack OUT/manifest.json --data POOL --out SHARDS
@@ -15,27 +17,26 @@ Examples:
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Column, Table
 
-from mixtures.console import Console, books_table
+from mixtures.console import Console, add_json, books_table, write_json
 from mixtures.recipe.allowed_paths import add_option
-from pipeline.build import Built, build
-from pipeline.jobs.job import Job
-from pipeline.jobs.leak_index import build_index
-from pipeline.jobs.progress import steps
-from pipeline.jobs.ray_executor import connect
-from pipeline.jobs.write_shards import Sizes, pack
-from pipeline.media import canary
-from pipeline.media.decode import check_tools
-from pipeline.rebuild import rebuild
-from pipeline.report.page import write_report
-from pipeline.sources.catalogue import CATALOGUE, catalogue
-from shards import tool_version
-from shards.errors import UserError, run_command
+from shards import program, tool_version
+from shards.errors import Parser, UserError, run_command
 from shards.outcome import top_codes
-from shards.pool import Pool
+
+if TYPE_CHECKING:  # a mistake is told before any of these is imported
+    from pipeline.build import Built
+    from pipeline.jobs.write_shards import Sizes
+
+    Commands = argparse._SubParsersAction[Parser]
+
+PURPOSES = ("scratch", "qwen2.5")
+"""What a first recipe can be for (pipeline.first_recipe.PRESETS)."""
 
 
 def main() -> None:
@@ -43,14 +44,59 @@ def main() -> None:
     arguments.run(arguments)
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="python -m pipeline",
+def parser() -> Parser:
+    """The command line."""
+    top = Parser(
+        prog=program("pipeline"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
+    _add_init(commands)
+    _add_build(commands)
+    _add_rebuild(commands)
+    _add_pack(commands)
+    _add_of_builds(commands)
+    command = commands.add_parser("compact", help="put a pool's receipts into one file")
+    command.add_argument("pool", help="the pool, a folder or s3://...; builds may be running on it")
+    command.set_defaults(run=run_compact)
+    command = commands.add_parser("sources", help="list the catalogue of public datasets")
+    add_json(command)
+    command.set_defaults(run=run_sources)
+    command = commands.add_parser("sandbox", help="try every escape from the media sandbox here")
+    add_json(command)
+    command.set_defaults(run=run_sandbox)
+    leaks = commands.add_parser("leaks", help="an index of evaluation data, for recipes to avoid")
+    command = leaks.add_subparsers(required=True).add_parser(
+        "build", help="local copies of benchmarks -> a leak index"
+    )
+    command.add_argument("benchmarks", help="a YAML file that names the copies: docs/leaks.md")
+    command.add_argument("--out", required=True, help="folder for the index")
+    _add_decoding(command)
+    add_json(command)
+    command.set_defaults(run=run_leaks_build)
+    return top
+
+
+def _add_init(commands: Commands) -> None:
+    command = commands.add_parser("init", help="a folder of your own -> a first recipe")
+    command.add_argument("folder", type=Path, help="annotations and media: docs/own_data.md")
+    command.add_argument(
+        "--for",
+        dest="purpose",
+        choices=PURPOSES,
+        required=True,
+        help="a small model from nothing, or a published decoder and tower",
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="RECIPE.yaml", help="(default: FOLDER/recipe.yaml)"
+    )
+    add_json(command)
+    command.set_defaults(run=run_init)
+
+
+def _add_build(commands: Commands) -> None:
     command = commands.add_parser("build", help="recipe -> pool, manifest, shards, report")
     command.add_argument("recipe", help="a recipe, e.g. mixtures/demo_stage1.yaml")
     command.add_argument("--out", required=True, help="folder for manifest, shards and report")
@@ -61,34 +107,37 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="manifest and report alone: `train run` reads the pool, `pack` writes shards later",
     )
+    add_json(command)
     command.set_defaults(run=run_build)
-    _add_rebuild(commands)
+
+
+def _add_pack(commands: Commands) -> None:
     command = commands.add_parser("pack", help="manifest -> shards by mixture ratio")
-    command.add_argument("manifest", help="a manifest.json")
+    command.add_argument("manifest", help="a manifest.json, or a folder with one")
     command.add_argument("--data", required=True, help="the pool")
     command.add_argument("--out", required=True, help="folder for the shards")
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     command.set_defaults(run=run_pack)
+
+
+def _add_of_builds(commands: Commands) -> None:
+    """What people look at of a build."""
     command = commands.add_parser("report", help="write OUT/report.html, one page for people")
     command.add_argument("out", help="a folder written by build")
     command.add_argument("--pool", help="the pool it was built from (default: OUT/pool)")
     command.set_defaults(run=run_report)
-    command = commands.add_parser("compact", help="put a pool's receipts into one file")
-    command.add_argument("pool", help="the pool, a folder or s3://...; builds may be running on it")
-    command.set_defaults(run=run_compact)
-    command = commands.add_parser("sources", help="list the catalogue of public datasets")
-    command.set_defaults(run=run_sources)
-    command = commands.add_parser("sandbox", help="try every escape from the media sandbox here")
-    command.set_defaults(run=run_sandbox)
-    leaks = commands.add_parser("leaks", help="an index of evaluation data, for recipes to avoid")
-    command = leaks.add_subparsers(required=True).add_parser(
-        "build", help="local copies of benchmarks -> a leak index"
+    command = commands.add_parser("show", help="samples of a build, as the model sees them")
+    command.add_argument("out", help="a folder written by build")
+    command.add_argument("--pool", help="the pool it was built from (default: OUT/pool)")
+    command.add_argument("--key", default="", help="a sample, by the first digits of its key")
+    command.add_argument("--source", default="", help="samples of this source")
+    command.add_argument("--refused", default="", metavar="CODE", help="what was refused so")
+    command.add_argument("-n", dest="count", type=int, default=3, help="so many (default: 3)")
+    command.add_argument(
+        "--sheet", metavar="FILE.png", help="where their frames go (default: OUT/show.png)"
     )
-    command.add_argument("benchmarks", help="a YAML file that names the copies: docs/leaks.md")
-    command.add_argument("--out", required=True, help="folder for the index")
-    _add_decoding(command)
-    command.set_defaults(run=run_leaks_build)
-    return top
+    add_json(command)
+    command.set_defaults(run=run_show)
 
 
 def _add_decoding(command: argparse.ArgumentParser) -> None:
@@ -103,7 +152,7 @@ def _add_decoding(command: argparse.ArgumentParser) -> None:
     add_option(command)
 
 
-def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_rebuild(commands: Commands) -> None:
     command = commands.add_parser("rebuild", help="recipe.lock.json -> the same manifest")
     command.add_argument("lock", help="the recipe.lock.json that a build wrote")
     command.add_argument("--pool", required=True, help="the pool: what it lacks is made")
@@ -119,11 +168,39 @@ def _add_rebuild(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     command.set_defaults(run=run_rebuild)
 
 
-def run_build(arguments: argparse.Namespace) -> None:
-    pool = arguments.pool or f"{arguments.out}/pool"
-    Console().print(
-        f"decoding with {check_tools(no_sandbox=arguments.no_sandbox)}", highlight=False
+def run_init(arguments: argparse.Namespace) -> None:
+    from pipeline.first_recipe import write_recipe
+    from pipeline.survey import survey
+    from pipeline.survey_told import as_json, tell
+
+    recipe = arguments.out or arguments.folder / "recipe.yaml"
+    found = survey(arguments.folder)
+    tokenizer = write_recipe(found, arguments.purpose, recipe)
+    if arguments.json:
+        write_json(as_json(found, recipe, tokenizer))
+        return
+    console = Console(highlight=False)
+    tell(console, found)
+    name = arguments.folder.resolve().name
+    console.print(f"\nwrote {recipe}; its tokenizer is {tokenizer}", soft_wrap=True)
+    console.print(
+        f"next: python -m pipeline build {recipe} --out runs/{name} --pool runs/pool --no-shards",
+        soft_wrap=True,
     )
+
+
+def run_build(arguments: argparse.Namespace) -> None:
+    from pipeline.checks import checked
+
+    pool = arguments.pool or f"{arguments.out}/pool"
+    with_shards = not arguments.no_shards
+    inputs = checked(
+        arguments.recipe, arguments.out, pool, arguments.allowed, with_shards=with_shards
+    )
+    # not before the checks: what builds takes a second to import
+    from pipeline.build import build
+    from pipeline.report.page import write_report
+
     built = build(
         arguments.recipe,
         arguments.out,
@@ -131,16 +208,37 @@ def run_build(arguments: argparse.Namespace) -> None:
         arguments.address,
         no_sandbox=arguments.no_sandbox,
         allowed=arguments.allowed,
-        with_shards=not arguments.no_shards,
+        with_shards=with_shards,
+        inputs=inputs,
     )
     page = write_report(arguments.out, pool)
+    if arguments.json:
+        write_json(built_json(built, page))
+        return
     show(built, page)
+
+
+def built_json(built: Built, page: str) -> dict[str, Any]:
+    """What a build published, as one JSON value."""
+    return {
+        "manifest_id": built.manifest_id,
+        "report": page,
+        "books": [asdict(books) for books in built.books],
+        "leaks": [asdict(matched) for matched in built.matches],
+        "sizes": None if built.sizes is None else asdict(built.sizes),
+        "refused": {
+            books.source: {one.code: one.count for one in top_codes(built.refusals, books.source)}
+            for books in built.books
+        },
+    }
 
 
 def run_rebuild(arguments: argparse.Namespace) -> None:
     roots = dict(word.partition("=")[::2] for word in arguments.root)
     if not all(old and new for old, new in roots.items()):
         raise UserError(f"--root {' '.join(arguments.root)}: write OLD=NEW, two folders")
+    from pipeline.rebuild import rebuild
+
     out = arguments.out or str(Path(arguments.lock).parent / "rebuilt")
     rebuilt = rebuild(
         arguments.lock,
@@ -157,25 +255,53 @@ def run_rebuild(arguments: argparse.Namespace) -> None:
 
 
 def run_pack(arguments: argparse.Namespace) -> None:
+    from mixtures.manifest.files import load_manifest, manifest_file
+    from shards.pool import Pool
+    from shards.store import Store
+
+    pool = Pool(arguments.data)
+    path = manifest_file(arguments.manifest)
+    load_manifest(path)
+    Store(arguments.out).check_writable()
+
+    from pipeline.jobs.job import Job
+    from pipeline.jobs.progress import steps
+    from pipeline.jobs.ray_executor import connect
+    from pipeline.jobs.write_shards import pack
+
     with connect(arguments.address) as workers, steps() as bars:
-        job = Job(pool=Pool(arguments.data), workers=workers, bars=bars)
-        sizes = pack(arguments.manifest, arguments.out, job)
+        sizes = pack(path, arguments.out, Job(pool=pool, workers=workers, bars=bars))
     show_sizes(Console(), sizes)
 
 
 def run_report(arguments: argparse.Namespace) -> None:
+    from pipeline.report.page import write_report
+
     page = write_report(arguments.out, arguments.pool or f"{arguments.out}/pool")
-    Console().print(f"wrote {page}")
+    Console().print(f"wrote {page}", highlight=False, soft_wrap=True)
+
+
+def run_show(arguments: argparse.Namespace) -> None:
+    from pipeline.show_command import show_samples
+
+    show_samples(arguments)
 
 
 def run_compact(arguments: argparse.Namespace) -> None:
+    from shards.pool import Pool
+
     copied = Pool(arguments.pool).ledger.compact()
     text = f"{arguments.pool}: {copied} loose receipts are now in a snapshot"
     Console().print(text, highlight=False, soft_wrap=True)
 
 
-def run_sources(_: argparse.Namespace) -> None:
+def run_sources(arguments: argparse.Namespace) -> None:
     """Everything that can be known before fetching; rows and sizes as their publishers say."""
+    from pipeline.sources.catalogue import CATALOGUE, catalogue
+
+    if arguments.json:
+        write_json({name: asdict(entry) for name, entry in catalogue().items()})
+        return
     name_column = Column("dataset", no_wrap=True)
     table = Table(name_column, "format", "licence; terms", "access", "rows; size", box=None)
     for name, entry in catalogue().items():
@@ -194,20 +320,27 @@ def run_sources(_: argparse.Namespace) -> None:
     )
 
 
-def run_sandbox(_: argparse.Namespace) -> None:
+def run_sandbox(arguments: argparse.Namespace) -> None:
     """What code inside the media sandbox can do to this machine; status 2 if it can do anything."""
+    from pipeline.media import canary
+
     found = canary.found()
-    table = Table("escape", "a program inside", "is", box=None)
-    for name, what in canary.ESCAPES.items():
-        table.add_row(name, what, "open" if name in found.open else "confined")
-    console = Console()
-    console.print(str(found), highlight=False)
-    console.print(table)
+    if arguments.json:
+        write_json({"kind": found.kind, "open": list(found.open), "tried": dict(canary.ESCAPES)})
+    else:
+        table = Table("escape", "a program inside", "is", box=None)
+        for name, what in canary.ESCAPES.items():
+            table.add_row(name, what, "open" if name in found.open else "confined")
+        console = Console()
+        console.print(str(found), highlight=False)
+        console.print(table)
     if found.open:
         raise UserError(f"{' '.join(found.open)}: open; install bubblewrap and libseccomp")
 
 
 def run_leaks_build(arguments: argparse.Namespace) -> None:
+    from pipeline.jobs.leak_index import build_index
+
     index = build_index(
         arguments.benchmarks,
         arguments.out,
@@ -216,6 +349,9 @@ def run_leaks_build(arguments: argparse.Namespace) -> None:
         allowed=arguments.allowed,
     )
     counts = "records records_refused without_media questions media media_refused".split()
+    if arguments.json:
+        write_json({"index_id": index.index_id, "benchmarks": index.benchmarks})
+        return
     table = Table("benchmark", *(name.replace("_", " ") for name in counts), box=None)
     for books in index.benchmarks:
         table.add_row(books["name"], *(str(books[name]) for name in counts))
@@ -225,6 +361,7 @@ def run_leaks_build(arguments: argparse.Namespace) -> None:
 
 
 def show(built: Built, page: str) -> None:
+    """What a build comes to, for people."""
     console = Console()
     console.print("books", style="bold")
     console.print(books_table(console, built.books))

@@ -12,33 +12,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 
 from mixtures.plan.build_manifest import Plan, build_manifest
-from mixtures.recipe.allowed_paths import check_here
-from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Recipe
 from mixtures.selection.leak_counts import Matched, by_benchmark
+from pipeline.checks import Inputs, checked
 from pipeline.failed_build import Accounts, accounted, unplanned
-from pipeline.fetch.local_files import resolve
+from pipeline.fetch import local_files
 from pipeline.jobs.collect import gather
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.progress import steps
-from pipeline.jobs.ray_executor import connect
 from pipeline.jobs.run_stages import admit, check_nodes, decode, revisions, sample_tables
 from pipeline.jobs.write_shards import Sizes, pack
 from pipeline.lock import lock_of, write_lock
 from pipeline.media.decode import check_tools
-from pipeline.sources.pin import Pinned, pin
 from pipeline.stages import compare_clips, count_tokens, match_leaks, pair_texts, pending
 from pipeline.stages.failure_limit import FailureLimit
 from shards.errors import UserError
 from shards.outcome import Books
 from shards.pool import Pool, Receipt
 from shards.receipts import MANY
-from shards.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,26 +59,24 @@ def build(
     no_sandbox: bool = False,
     allowed: Sequence[str] = (),
     with_shards: bool = True,
+    inputs: Inputs | None = None,
 ) -> Built:
     """Run the recipe: everything a person can have got wrong is refused before any work.
 
     It may name files in its own folder, the current one, and the folders that are `allowed`.
+    `inputs` are given by whoever has them `checked` already.
     """
-    # a mistake in the recipe costs seconds, not the hours until its step is reached
-    recipe = load_recipe(Path(recipe_path), allowed)
-    check_here(recipe.allowed_paths)
-    check_tools(no_sandbox=no_sandbox)
-    if recipe.leaks:
-        match_leaks.index_of(recipe.leaks.index)
-    sources, exams = pin_sources(recipe, recipe_path)
-    # both places are written to now: a full or read-only disk is told before work
-    Store(out).check_writable()
-    if not with_shards and Store(out).exists("shards/receipt.json"):
-        raise UserError(f"{out}/shards: of an earlier build; remove them, or leave out --no-shards")
-    Store(pool_url).check_writable()
+    # a mistake costs a second, not the hours until its step is reached
+    inputs = inputs or checked(recipe_path, out, pool_url, allowed, with_shards=with_shards)
+    recipe, sources, exams = inputs.recipe, inputs.sources, inputs.held_out
+    tools = check_tools(no_sandbox=no_sandbox)
+    # not before the checks: importing Ray takes longer than they do
+    from pipeline.jobs.ray_executor import connect
+
     pool = Pool(pool_url, recipe.profile)
     bounds = {source.name: source.max_refused for source in recipe.sources}
     with connect(address) as workers, steps() as bars:
+        bars.say(f"decoding with {tools}")
         job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
         check_nodes(job, recipe.allowed_paths)
         # the limit watches the recipe's sources only: held-out data are not up to their author
@@ -94,9 +87,7 @@ def build(
         # from here on an error leaves books and a page: there are records to account for
         with accounted(recipe, out, partial(unplanned, pool, admitted, out)):
             watched.failure_limit.check(recipe_path)
-            plan = planned(
-                recipe, exams, admitted, replace(job, failure_limit=FailureLimit(bounds))
-            )
+            plan = planned(inputs, admitted, replace(job, failure_limit=FailureLimit(bounds)))
             plan.write(out)
             write_lock(out, lock_of(recipe, sources, exams, admitted, plan.manifest))
         sizes = None
@@ -117,11 +108,10 @@ def accounts_of(plan: Plan) -> Accounts:
     return Accounts(books=plan.books, refusals=plan.refusals, matches=plan.matches)
 
 
-def planned(
-    recipe: Recipe, exams: Sequence[Pinned], admitted: dict[str, Receipt], job: Job
-) -> Plan:
+def planned(inputs: Inputs, admitted: dict[str, Receipt], job: Job) -> Plan:
     """Everything from admitted sources to the plan; the job's limit watches the recipe's media."""
     pool = job.pool
+    recipe, exams = inputs.recipe, inputs.held_out
     unwatched = replace(job, failure_limit=FailureLimit({}))
     # held-out data first: their clips take part in the comparison
     gathered = gather(exams, "held_out", unwatched)
@@ -135,18 +125,11 @@ def planned(
     compare(admitted, held_out, benchmark, job)
     find_leaks(recipe, admitted, job)
     find_text_pairs(recipe, admitted, job)
-    count_lengths(recipe, admitted, job)
+    count_lengths(inputs, admitted, job)
     with job.bars.step("plan"):
         # what this build read, by work id: a plan is not made from another run's admission
         read = {name: receipt.work_id for name, receipt in (admitted | held_out).items()}
         return build_manifest(recipe, pool, read)
-
-
-def pin_sources(recipe: Recipe, where: str) -> tuple[list[Pinned], list[Pinned]]:
-    """(sources, held-out data) with every address pinned: what is not there is said before work."""
-    resolve(recipe.text.tokenizer, f"{where}: text: tokenizer")
-    pinned = partial(pin, where=where, allowed=recipe.allowed_paths)
-    return [pinned(one) for one in recipe.sources], [pinned(one) for one in recipe.held_out]
 
 
 def compare(
@@ -221,16 +204,18 @@ def find_text_pairs(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> N
         list(each(job, pair_texts.pair, parts, step))
 
 
-def count_lengths(recipe: Recipe, admitted: dict[str, Receipt], job: Job) -> None:
+def count_lengths(inputs: Inputs, admitted: dict[str, Receipt], job: Job) -> None:
     """Tokens per turn of every admitted sample, under the recipe's tokenizer and template."""
+    text = inputs.recipe.text
+    if local_files.is_remote(text.tokenizer):
+        count_tokens.keep_tokenizer(job.pool, text.tokenizer, inputs.tokenizer)
     # as bytes in the unit: workers need no path to the tokenizer
-    tokenizer = resolve(recipe.text.tokenizer, "text.tokenizer").read_bytes()
     units = [
         count_tokens.TextUnit(
             pool=job.pool.store.url,
             table=table,
-            tokenizer=tokenizer,
-            template=recipe.text.template,
+            tokenizer=inputs.tokenizer,
+            template=text.template,
         )
         for table in sample_tables(admitted)
     ]

@@ -23,9 +23,9 @@ from pipeline.fetch.digest_cache import Digests
 from pipeline.media.decode import check_tools
 from pipeline.sources.catalogue import completed
 from pipeline.sources.pin import Pinned
-from pipeline.stages import match_leaks
 from shards.envelope import Envelope
 from shards.errors import UserError
+from shards.leak_index import open_index
 from shards.pool import Receipt
 from shards.store import Store
 
@@ -81,7 +81,7 @@ def lock_of(
     manifest: Manifest,
 ) -> Lock:
     """What a build was made of, when its manifest is there."""
-    index = match_leaks.index_of(recipe.leaks.index).index_id if recipe.leaks else ""
+    index = open_index(recipe.leaks.index).index_id if recipe.leaks else ""
     return Lock(
         manifest_id=manifest.manifest_id,
         recipe=as_pinned(recipe, [*sources, *exams]),

@@ -8,19 +8,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mixtures.manifest.files import LOCK
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.recipe.types import HeldOut, Source
-from pipeline.build import Built, build
 from pipeline.fetch import local_files
 from pipeline.fetch.digest_cache import Digests
 from pipeline.lock import Lock, differing, digest_of, dumped, ffmpeg_build, read_lock
 from pipeline.sources.pin import pin
 from shards.errors import UserError
 from shards.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.build import Built
 
 RECIPE = "recipe.yaml"
 
@@ -52,6 +54,9 @@ def rebuild(
     store.put(RECIPE, dumped(moved(load_yaml(recipe), roots)).encode())
     allowed = [*allowed, *(str(Path(new).absolute()) for new in roots.values())]
     check_files(lock, recipe, allowed)
+    # not before the checks: what builds takes a second to import
+    from pipeline.build import build
+
     built = build(
         str(recipe),
         out,
@@ -86,9 +91,9 @@ def check_files(lock: Lock, path: Path, allowed: Sequence[str] = ()) -> None:
     """Raise UserError for the first annotation file, or tokenizer, whose bytes are not those of the
     lock: before anything is admitted."""
     recipe = load_recipe(path, allowed)
-    tokenizer = local_files.resolve(recipe.text.tokenizer, f"{path}: text: tokenizer")
+    tokenizer = local_files.path_of(recipe.text.tokenizer, f"{path}: text: tokenizer")
     digests = Digests([str(path), "rebuild"])
-    _check("tokenizer", str(tokenizer), digests.of(tokenizer), lock.tokenizer)
+    _check("tokenizer", recipe.text.tokenizer, digests.of(tokenizer), lock.tokenizer)
     sources: list[Source | HeldOut] = [*recipe.sources, *recipe.held_out]
     for source, locked in zip(sources, [*lock.sources, *lock.held_out], strict=True):
         there = pin(source, str(path), recipe.allowed_paths).annotations

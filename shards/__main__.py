@@ -8,24 +8,29 @@ from __future__ import annotations
 import argparse
 import sys
 
-from shards import tool_version
-from shards.errors import UserError, run_command
+from shards import program, tool_version
+from shards.errors import Parser, UserError, run_command
 from shards.store import Store
 from shards.verify import damage
 
 
-def main() -> None:
-    """Parse the command line and run it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shards",
+def parser() -> Parser:
+    """The command line."""
+    top = Parser(
+        prog=program("shards"),
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
+    commands = top.add_subparsers(dest="command", required=True)
     verify = commands.add_parser("verify", help="check every byte, name what is damaged")
     verify.add_argument("dir", help="a folder written by `python -m pipeline pack` or `build`")
-    arguments = parser.parse_args()
+    return top
+
+
+def main() -> None:
+    """Parse the command line and run it."""
+    arguments = parser().parse_args()
     if not Store(arguments.dir).exists("receipt.json"):
         raise UserError(f"{arguments.dir}: no receipt.json here; give the folder of the shards")
     # all faults are told, not the first alone

@@ -10,10 +10,14 @@ exception is a bug or a failing machine, and is allowed to show its traceback.
 
 from __future__ import annotations
 
+import argparse
+import difflib
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Categories of characters that a terminal obeys, hides or reorders by, or that no font has."""
@@ -48,6 +52,26 @@ class MissingData(UserError):
     """An index or a manifest names bytes that the given data does not hold."""
 
 
+class Mistakes:
+    """Mistakes found one after the other, to be told all at once."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """A UserError inside is kept for `tell`, and what follows goes on."""
+        try:
+            yield
+        except UserError as error:
+            self._lines += (str(line) for line in error.args)
+
+    def tell(self) -> None:
+        """Raise UserError with a line for every mistake, if there was one."""
+        if self._lines:
+            raise UserError(*dict.fromkeys(self._lines))
+
+
 @contextmanager
 def opening(where: str) -> Iterator[None]:
     """Whatever goes wrong while a library opens a stranger's file is a UserError in one line.
@@ -63,6 +87,23 @@ def opening(where: str) -> Iterator[None]:
         raise UserError(
             f"{where}: cannot be opened ({type(error).__name__}: {said}); fetch or export it again"
         ) from error
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose mistakes are one line as well, and status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the words that were given, and what was meant."""
+        sys.stderr.write(f"error: {escaped(message)}{_meant(message)}; see {self.prog} --help\n")
+        sys.exit(2)
+
+
+def _meant(message: str) -> str:
+    """The choice that is nearly what was written, if there is one."""
+    found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+    choices = re.findall(r"[\w.-]+", found[2]) if found else []
+    near = difflib.get_close_matches(found[1], choices, 1, 0.5) if found else []
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def run_command(main: Callable[[], None]) -> None:

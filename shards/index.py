@@ -223,6 +223,9 @@ LENGTHS = pa.schema(
 )
 """Tokens per turn, template pieces included, visual slots excluded."""
 
+TOKENIZERS = pa.schema([("address", pa.string()), ("json", pa.binary())])
+"""The tokenizer.json at an address that a recipe names, for plans, which fetch nothing."""
+
 RECEIPTS = pa.schema(
     [
         *((name, pa.string()) for name in "work_id stage version parameters".split()),

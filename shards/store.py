@@ -47,12 +47,12 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise UserError before any work if nothing can be written here; makes no folder."""
-        # the nearest folder that exists: nothing is made to find out
-        store = self
-        if self.is_local:
-            root = Path(self.root)
-            store = Store(next(path for path in (root, *root.parents) if path.exists()))
         try:
+            # the nearest folder that exists: nothing is made to find out
+            store = self
+            if self.is_local:
+                root = Path(self.root)
+                store = Store(next(path for path in (root, *root.parents) if path.exists()))
             # object stores tell rights only when they are used
             name = f"write-test-{secrets.token_hex(4)}"
             store.put(name, b"")

@@ -48,10 +48,20 @@ ROOMS = {
         "jobs": "archives fetch media sources stages",
         "report": "",
         "failed_build": "report",
-        "lock": "fetch media sources stages",
-        "build": "fetch media sources stages jobs failed_build lock",
+        "lock": "fetch media sources",
+        "checks": "fetch media sources stages",
+        "build": "fetch media stages jobs failed_build lock checks",
         "rebuild": "fetch sources lock build",
-        "__main__": "media sources jobs report build rebuild",
+        "conversation": "",
+        "survey": "names sources",
+        "first_recipe": "survey",
+        "survey_told": "conversation survey first_recipe",
+        "shown_sample": "",
+        "contact_sheet": "shown_sample",
+        "show_command": "conversation report shown_sample contact_sheet",
+        "console_script": "",
+        "__main__": "media sources jobs report checks build rebuild survey first_recipe "
+        "survey_told show_command",
     },
     "mixtures": {
         "versions": "",
@@ -70,6 +80,7 @@ ROOMS = {
     },
     "train": {
         "json_files": "",
+        "named_files": "",
         "ranks": "",
         "run_keys": "",
         "adapter": "",
@@ -84,7 +95,8 @@ ROOMS = {
         "model_folder": "json_files config data weights model engine",
         "dry_run": "config schedule data model weights engine sizing model_folder",
         "assemble": "config data model weights model_folder",
-        "evaluation": "json_files data model model_folder",
+        "evaluation": "json_files ranks data model model_folder",
+        "chat": "data evaluation",
         "run_folder": "json_files ranks config engine",
         "watched": "json_files ranks run_keys config data model engine sizing",
         "export": "json_files adapter config model weights engine model_folder",
@@ -92,8 +104,8 @@ ROOMS = {
         "run_folder watched export",
         "reproduce": "ranks config schedule engine run_folder loop",
         "on_ray": "",
-        "__main__": "run_keys config weights engine sizing dry_run assemble evaluation watched "
-        "export loop reproduce on_ray",
+        "__main__": "named_files run_keys config schedule weights engine sizing dry_run assemble "
+        "evaluation chat watched export loop reproduce on_ray",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}

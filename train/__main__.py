@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import replace
@@ -10,16 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mixtures.console import Console
+from mixtures.console import Console, add_json, tables_json, write_json
 from mixtures.recipe.allowed_paths import add_option
-from shards import tool_version
-from shards.errors import UserError, run_command
+from shards import program, tool_version
+from shards.errors import Mistakes, Parser, UserError, run_command
+from train.named_files import a_checkpoint, a_model, a_run, check_data, check_files
 from train.watched.trackers import TRACKERS, check_trackers
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from train.config import Config
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction[Parser]
 
 EPILOG = {
     "assemble": "example: python -m train assemble --decoder models/Qwen2.5-1.5B-Instruct "
@@ -49,14 +53,14 @@ LIKE = "the model folder that MERGED was made from: its tokenizer, layout and fr
 ON_RAY = "SLOWFAST_MIX_RANK_ON_RAY"
 """What a process is told that Ray started as a rank: it starts no others."""
 
+AGAINST = "the --out of another model on the same questions: paired differences, as a table"
+PRECISION = "of the weights (default: as they were saved)"
 RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit the question"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line of `python -m train`."""
-    top = argparse.ArgumentParser(
-        prog="python -m train", description="Manifest -> weights -> answers."
-    )
+    top = Parser(prog=program("train"), description="Manifest -> weights -> answers.")
     top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser(
@@ -70,18 +74,26 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_of_runs(commands)
     _add_evaluate(commands)
-    ask = commands.add_parser("chat", help="ask about one file", epilog=EPILOG["chat"])
-    ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
-    media = ask.add_mutually_exclusive_group(required=True)
-    media.add_argument("--video", type=Path, help="the video to ask about")
-    media.add_argument("--image", type=Path, help="the image to ask about")
-    ask.add_argument("--question", required=True, help="what to ask")
-    ask.add_argument("--relevance", type=Path, help=RELEVANCE)
+    _add_chat(commands)
     paper = commands.add_parser("model", help="a published size on paper", epilog=EPILOG["model"])
     what = paper.add_mutually_exclusive_group(required=True)
     what.add_argument("--size", choices=("1b", "3b", "7b"), help="which one")
     what.add_argument("--fits", action="store_true", help="which run fits which GPUs; minutes")
+    add_json(paper)
     return top
+
+
+def _add_chat(commands: Commands) -> None:
+    """A conversation."""
+    ask = commands.add_parser("chat", help="a conversation about media", epilog=EPILOG["chat"])
+    ask.add_argument("--model", type=Path, required=True, help="OUT/model of a run")
+    ask.add_argument("--video", type=Path, action="append", default=[], help="show it; repeatable")
+    ask.add_argument("--image", type=Path, action="append", default=[], help="show it; repeatable")
+    ask.add_argument("--question", default="", help="ask this alone (default: a conversation)")
+    ask.add_argument("--tokens", type=a_count, default=256, help="of a reply, at most")
+    ask.add_argument("--json", action="store_true", help="a JSON object for each reply")
+    ask.add_argument("--web", action="store_true", help="in a browser, on this machine alone")
+    ask.add_argument("--relevance", type=Path, help=RELEVANCE)
 
 
 def _add_run(commands: Commands) -> None:
@@ -98,6 +110,7 @@ def _add_run(commands: Commands) -> None:
     run.add_argument("--track", nargs="+", default=[], choices=TRACKERS, help=TRACK)
     run.add_argument("--profile", type=a_count, default=0, metavar="STEPS", help=PROFILE)
     run.add_argument("--ray", type=int, default=0, metavar="N", help="on N ranks of a Ray cluster")
+    run.add_argument("--json", action="store_true", help="of --dry-run: one JSON value")
 
 
 def _add_of_runs(commands: Commands) -> None:
@@ -142,11 +155,26 @@ def _add_evaluate(commands: Commands) -> None:
         "--pathways",
         nargs="+",
         default=[],
-        choices=("both", "none", "slow", "fast"),
-        help="visual blocks to show (default: those of training; others are masks, named so)",
+        choices=("both", "none", "slow", "fast", "shuffled_frames"),
+        help="what to show: visual blocks (those of training, or masks), nothing, frames in "
+        "another order (default: as trained; of evaluation sets with the floors)",
+    )
+    score.add_argument("--against", type=Path, metavar="SCORES", help=AGAINST)
+    score.add_argument("--precision", choices=("fp32", "bf16"), default="", help=PRECISION)
+    score.add_argument("--batch", type=a_count, default=64, help="questions at once, at most")
+    score.add_argument(
+        "--media-memory",
+        type=a_count,
+        default=2048,
+        metavar="MB",
+        help="of decoded media that a process holds (default: %(default)s)",
+    )
+    score.add_argument(
+        "--ray", type=int, default=0, metavar="N", help="on N ranks of a Ray cluster"
     )
     score.add_argument("--relevance", type=Path, help=RELEVANCE)
     score.add_argument("--out", type=Path, help="scores as JSON; predictions lie beside it")
+    add_json(score)
 
 
 def on_disk(text: str) -> Path:
@@ -182,6 +210,7 @@ def default_data(manifest: Path) -> str:
 
 
 def assemble(arguments: argparse.Namespace) -> None:
+    check_files([arguments.recipe])
     from train.assemble import assemble
 
     out = arguments.out
@@ -216,14 +245,29 @@ def run(arguments: argparse.Namespace) -> None:
 def check_inputs(arguments: argparse.Namespace) -> Config:
     """The config of a run; UserError for what does not fit, before torch is imported."""
     from mixtures.manifest.files import load_manifest
+    from train.config import check_layout
     from train.engine.checkpoint import steps
+    from train.schedule import check_length, check_schedule, total_steps
     from train.weights.start import check_start
 
-    config = chosen(arguments)
-    check_trackers(arguments.track)
+    config, where = chosen(arguments), str(arguments.manifest)
+    manifest = load_manifest(where)
+    mistakes = Mistakes()
+    with mistakes.noted():
+        check_trackers(arguments.track)
+    with mistakes.noted():
+        check_data(arguments.data or default_data(arguments.manifest))
+    with mistakes.noted():
+        check_layout(config, manifest.layout, where)
+    with mistakes.noted():
+        total = total_steps(config.stop, manifest, config.global_batch)
+        check_schedule(config.schedule, total)
+        check_length(manifest, total, config.global_batch, where)
     # what was trained needs nothing but its checkpoint
     if arguments.branch is None and not steps(arguments.out / "checkpoints"):
-        check_start(config, load_manifest(arguments.manifest), str(arguments.manifest))
+        with mistakes.noted():
+            check_start(config, manifest, where)
+    mistakes.tell()
     return config
 
 
@@ -239,7 +283,12 @@ def dry_run(arguments: argparse.Namespace) -> None:
 
     from train.dry_run import dry_run
 
-    for part in dry_run(config, manifest, str(path)):
+    told = list(dry_run(config, manifest, str(path)))
+    if arguments.json:
+        tables = tables_json(*(part for part in told if not isinstance(part, str)))
+        write_json({"lines": [part for part in told if isinstance(part, str)], "tables": tables})
+        return
+    for part in told:
         Console().print(part)
 
 
@@ -268,6 +317,8 @@ def by_part(words: list[str]) -> dict[str, str]:
 
 
 def export(arguments: argparse.Namespace) -> None:
+    if arguments.like is None:
+        a_checkpoint(arguments.source)
     from train.export import export_any
 
     out = arguments.out
@@ -282,14 +333,20 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if arguments.list:
         from train.evaluation.listing import listing
 
-        Console().print(listing())
+        _print_tables(arguments.json, listing())
         return
     asked = arguments.tasks or arguments.benchmark
     if not (arguments.model and arguments.out and asked):
         raise UserError("evaluate: give --model, --out, and --tasks or --benchmark (or --list)")
+    a_model(arguments.model)
+    check_files(arguments.tasks)
     from train.evaluation.copies import copies
 
     benchmarks = copies(arguments.benchmark)
+    if arguments.ray and ON_RAY not in os.environ:
+        from train.on_ray import launch
+
+        sys.exit(launch(sys.argv[1:], arguments.ray, {ON_RAY: "1"}))
     from train.evaluation.evaluate import evaluate
 
     evaluate(
@@ -297,36 +354,63 @@ def evaluate(arguments: argparse.Namespace) -> None:
         arguments.tasks,
         arguments.pathways,
         arguments.out,
-        Console(),
+        Console(quiet=arguments.json),
         arguments.relevance,
         benchmarks=benchmarks,
         subtitles=arguments.subtitles,
+        precision=arguments.precision,
+        batch=arguments.batch,
+        memory=arguments.media_memory << 20,
+        other=arguments.against,
     )
+    if arguments.json:
+        write_json(json.loads(arguments.out.read_text()))
 
 
 def chat(arguments: argparse.Namespace) -> None:
-    from train.evaluation.chat import chat
+    a_model(arguments.model)
+    check_files([*arguments.video, *arguments.image])
+    if arguments.web:
+        from train.chat.web import gradio, serve
 
-    kind = "video" if arguments.video else "image"
-    path = arguments.video or arguments.image
-    reply = chat(arguments.model, kind, path, arguments.question, arguments.relevance)
-    width, height = reply.size
-    sys.stdout.write(f"{reply.answer}\n")
-    sys.stdout.write(f"looked at {len(reply.times)} frames of {width}x{height}: ")
-    sys.stdout.write(", ".join(reply.times) + "\n")
+        gradio()  # a missing library is told before a model is loaded
+        if arguments.video or arguments.image or arguments.question or arguments.json:
+            raise UserError("chat --web: media and questions are given on the page; leave them out")
+    from train.chat.conversation import Conversation
+    from train.chat.terminal import lines_of_a_person, reply, talk
+    from train.evaluation.answerer import Answerer
+
+    answerer = Answerer(arguments.model, arguments.relevance)
+    if arguments.web:
+        serve(answerer)
+        return
+    conversation = Conversation(answerer, arguments.tokens)
+    for kind in ("video", "image"):
+        for path in getattr(arguments, kind):
+            conversation.show(kind, path)
+    if arguments.question:
+        reply(conversation, arguments.question, as_json=arguments.json)
+    else:
+        talk(conversation, lines_of_a_person(), as_json=arguments.json)
 
 
 def model(arguments: argparse.Namespace) -> None:
-    console = Console()
     if arguments.fits:
         from train.sizing.fitting import fitting_table
 
-        console.print(fitting_table())
+        _print_tables(arguments.json, fitting_table())
         return
     from train.sizing.tables import tables
 
-    for table in tables(arguments.size):
-        console.print(table)
+    _print_tables(arguments.json, *tables(arguments.size))
+
+
+def _print_tables(as_json: bool, *tables: Table) -> None:
+    if as_json:
+        write_json(tables_json(*tables))
+        return
+    for table in tables:
+        Console().print(table)
 
 
 def watch(arguments: argparse.Namespace) -> None:
@@ -338,6 +422,7 @@ def watch(arguments: argparse.Namespace) -> None:
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
+    a_run(arguments.run)
     from train.reproduce import reproduce
 
     for line in reproduce(arguments.run, arguments.pool, arguments.manifest, arguments.begin):
@@ -345,6 +430,8 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def diff(arguments: argparse.Namespace) -> None:
+    for one in (arguments.left, arguments.right):
+        a_run(one)
     from train.reproduce import diff
 
     for line in diff(arguments.left, arguments.right):

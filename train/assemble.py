@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig
 
-from mixtures.pool.inputs import read_tokenizer
 from mixtures.recipe.load import load_recipe
 from mixtures.tokens.text import TextCodec
 from shards.errors import UserError, opening
@@ -25,6 +24,7 @@ from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.projectors import ARRANGEMENTS
 from train.model_folder import Description, describe, generation_values, model_config
 from train.weights.fill import fill
+from train.weights.hub_folder import fetched_file
 from train.weights.model_shards import Shards
 from train.weights.packed_check import check_packed
 from train.weights.start import files_of, open_sources
@@ -45,7 +45,7 @@ def assemble(
     if out.exists():
         raise UserError(f"{out}: is there already; give another --out, or remove it")
     recipe = load_recipe(recipe_path, allowed)
-    tokenizer = read_tokenizer(recipe)
+    tokenizer = fetched_file(recipe.text.tokenizer, f"{recipe_path}: text: tokenizer").read_bytes()
     codec = TextCodec(tokenizer, recipe.text.template, recipe.text.tokenizer)
     rules = Rules(view=recipe.frames, layout=recipe.layout, codec=codec)
     parts = Parts(tower=Part(init=tower), decoder=Part(init=decoder))

@@ -57,6 +57,7 @@ class Outline:
 
 def outline(config: Config, manifest: Manifest | None, where: str) -> Outline:
     """Look at what a run would begin with; UserError for what does not fit."""
+    # without one: the published packs, and the layout that the config was written for
     if manifest is None:
         layout = config.layout or LayoutConfig()
         model = SlowFastConfig(
@@ -72,6 +73,7 @@ def outline(config: Config, manifest: Manifest | None, where: str) -> Outline:
     check_layout(config, manifest.layout, where)
     check_schedule(config.schedule, total_steps(config.stop, manifest, config.global_batch))
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
+    # an image is a clip of one frame
     totals = manifest.contents.totals
     has_videos = totals.frames > totals.clips
     return Outline(
@@ -103,6 +105,7 @@ def dry_run(config: Config, manifest: Manifest | None, where: str) -> Iterator[T
 
 def _sources(run: Outline, manifest: Manifest, steps: int) -> Table:
     """Tokens and hours of each source: its share of what `steps` steps draw of the order."""
+    # a run may stop within the order, or pass over it more than once
     share = steps * run.config.global_batch / manifest.contents.packs
     title = f"hours on one GPU at {MFU:.0%} MFU of {PEAK / 1e12:.0f} TFLOP/s; n GPUs take 1/n"
     table = Table("source", "samples", "tokens", "patches", "hours", title=title)
@@ -116,6 +119,7 @@ def _sources(run: Outline, manifest: Manifest, steps: int) -> Table:
             _operations(run, source) / (3600 * MFU * PEAK),
         ]
         row = [value * share for value in row]
+        # hours add up like tokens: operations are those of each source by itself
         sums = [a + b for a, b in zip(sums, row, strict=True)]
         table.add_row(source.name, *_cells(row))
     table.add_row("all", *_cells(sums))
@@ -132,6 +136,7 @@ def _operations(run: Outline, source: SourceContents) -> float:
     drawn = source.drawn
     if not drawn.samples:
         return 0.0
+    # the mean sample stands for all: attention grows with squares, so this is a little low
     tokens, frames = drawn.tokens // drawn.samples, -(-drawn.frames // drawn.samples)
     patches = drawn.patches // max(drawn.frames, 1)
     work = Work(
@@ -140,6 +145,7 @@ def _operations(run: Outline, source: SourceContents) -> float:
         pooled=tokens if frames else 0,
         supervised=min(tokens, SUPERVISED),
     )
+    # the share of the tower's frames that has a backward pass
     keep = run.config.stochastic.keep if run.config.parts.tower.train else 0
     return drawn.samples * forward_flops(run.model, work).step(float(keep))
 
@@ -147,6 +153,7 @@ def _operations(run: Outline, source: SourceContents) -> float:
 def _memory(run: Outline) -> Iterator[Table | str]:
     config = run.config
     rule = config.stochastic
+    # packs of one forward pass lie in memory together
     packs = Budget(
         tokens=run.budget.tokens * config.micro_batch,
         patches=run.budget.patches * config.micro_batch,
@@ -157,6 +164,7 @@ def _memory(run: Outline) -> Iterator[Table | str]:
         f"the fullest pack: {len(pack.tokens):,} tokens, {len(pack.patches):,} patches of "
         f"{len(pack.grids):,} frames, {pack.supervised:,} rows with a loss"
     )
+    # one trace does for every number of ranks: only states are shared
     step, counts = trace_step(config, run.model, pack), part_parameters(run.model)
     adapters = adapter_sizes(on_paper(run.model), config.parts)
     for ranks in RANKS if config.engine == "deepspeed" else (1,):
@@ -170,6 +178,7 @@ def _rank_table(memory: RankMemory, ranks: int) -> Table:
     nothing = [""] * len(PARTS)
     for kind, size in memory.passing.items():
         table.add_row(kind, *nothing, _gib(size))
+    # phases follow each other: of them the fullest counts, not their sum
     for phase, size in memory.step.phases.items():
         table.add_row(f"activations: {phase}", *nothing, _gib(size))
     table.add_row("at the fullest", *nothing, _gib(memory.total))

@@ -21,6 +21,7 @@ from benchmarks.curation.text_twins import made_index
 from mixtures.manifest.files import load_manifest
 from pipeline import build as build_module
 from pipeline.fetch import digest_cache, local_files
+from pipeline.jobs import ray_executor
 from pipeline.jobs.job import Job
 from pipeline.jobs.progress import steps
 from pipeline.jobs.write_shards import pack
@@ -234,7 +235,7 @@ def world(root: Path) -> Iterator[World]:
     with serve(dict(FETCHED)) as server, redirect_stdout(quiet), redirect_stderr(quiet):
         variables = {"HF_ENDPOINT": server.url, "SLOWFAST_CACHE": str(root.absolute() / "cache")}
         here = partial(_here)
-        with patch.dict(os.environ, variables), patch.object(build_module, "connect", here):
+        with patch.dict(os.environ, variables), patch.object(ray_executor, "connect", here):
             made = World(root.absolute())
             made.make()
             yield made

@@ -96,7 +96,7 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     where the books do not balance.
     """
     _check_profile(recipe, pool)
-    tokenizer = read_tokenizer(recipe)
+    tokenizer = read_tokenizer(recipe, pool)
     codec = TextCodec(tokenizer, recipe.text.template, recipe.text.tokenizer)
     sources, held_out = admitted_sources(recipe, pool, admitted or {})
     clips = read_clips(pool)

@@ -21,7 +21,16 @@ from mixtures.pool.columns import REMEDY, Clips
 from mixtures.recipe.types import HeldOut, Recipe, Source
 from shards.errors import UserError
 from shards.id_arrays import find, ids_of
-from shards.index import LEAKED_TEXTS, LEAKS, NAMED, PAIRS, REFUSED, TEXT_PAIRS, UNREAD
+from shards.index import (
+    LEAKED_TEXTS,
+    LEAKS,
+    NAMED,
+    PAIRS,
+    REFUSED,
+    TEXT_PAIRS,
+    TOKENIZERS,
+    UNREAD,
+)
 from shards.leak_index import LeakIndex, open_index
 from shards.pool import Pool, Receipt
 from shards.receipts import latest
@@ -41,15 +50,33 @@ class Admitted:
     samples_refused: int
 
 
-def read_tokenizer(recipe: Recipe) -> bytes:
-    """The bytes of the tokenizer file that the recipe names."""
+def read_tokenizer(recipe: Recipe, pool: Pool) -> bytes:
+    """The bytes of the tokenizer that the recipe names; one at an address lies in the pool."""
+    where = recipe.text.tokenizer
+    if "://" in where:
+        return _kept_tokenizer(recipe, pool)
     try:
-        return Path(recipe.text.tokenizer).read_bytes()
+        return Path(where).read_bytes()
     except OSError as error:
         raise UserError(
-            f"{recipe.text.tokenizer}: {error.strerror}; {recipe.path}: text: tokenizer: must name "
-            "a tokenizer.json"
+            f"{where}: {error.strerror}; {recipe.path}: text: tokenizer: must name a tokenizer.json"
         ) from error
+
+
+def _kept_tokenizer(recipe: Recipe, pool: Pool) -> bytes:
+    """What a build found at the tokenizer's address (stage `tokenizer`)."""
+    where = recipe.text.tokenizer
+    found = [one for one in pool.receipts("tokenizer") if one.parameters["address"] == where]
+    if len(found) != 1:
+        held = (
+            "holds no tokenizer" if not found else f"holds {len(found)} files, one after another,"
+        )
+        raise UserError(
+            f"{recipe.path}: text: tokenizer: {pool.store.url} {held} of {where}; "
+            f"{REMEDY if not found else 'fetch the one that is meant, and name its file'}"
+        )
+    (data,) = pool.table(found, "tokenizers", TOKENIZERS)["json"].to_pylist()
+    return bytes(data)
 
 
 def admitted_sources(

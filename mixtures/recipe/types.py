@@ -194,7 +194,13 @@ class LeakRule:
 class TextRule:
     """How a conversation becomes token ids."""
 
-    tokenizer: Annotated[Text, key("The tokenizer's file.", "tokenizers/qwen2.5/tokenizer.json")]
+    tokenizer: Annotated[
+        Text,
+        key(
+            "The tokenizer's file: a path, or an address as hf://ORG/NAME@COMMIT/tokenizer.json.",
+            "tokenizers/qwen2.5/tokenizer.json",
+        ),
+    ]
     revision: Annotated[Text, key("Which tokenizer it is, for people.", "a09a35458c70")] = "local"
     template: Annotated[str, one_of("chatml"), key("How turns are written.", "chatml")] = "chatml"
 

@@ -65,6 +65,19 @@ def resolve(path: str, key: str) -> Path:
     return found
 
 
+def path_of(address: str, key: str) -> Path:
+    """The local path of the one file that a recipe names; at an address it is fetched.
+
+    UserError says which `key` named what is not there, or several files.
+    """
+    if not is_remote(address):
+        return resolve(address, key)
+    found = pin(address, key)
+    if len(found) != 1:
+        raise UserError(f"{address}: {len(found)} files, named by {key}; name one of them")
+    return local(found[0]).path
+
+
 def is_quoted(path: str) -> bool:
     """Whether it is the address of a local file whose name is no text."""
     return path.startswith(_QUOTED)

@@ -15,7 +15,7 @@ from pipeline.archives.split_files import Concatenated
 from pipeline.fetch import local_files
 from pipeline.jobs.job import Job, each, killed
 from pipeline.jobs.progress import Step
-from pipeline.jobs.ray_executor import Died
+from pipeline.jobs.workers import Died
 from pipeline.sources.pin import Pinned
 from pipeline.stages import fetch_media, list_media
 from pipeline.stages.failure_limit import FailureLimit

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipeline.jobs.progress import Step, Steps
-from pipeline.jobs.ray_executor import Died, Workers
+from pipeline.jobs.workers import Died, Workers
 from pipeline.stages.failure_limit import FailureLimit
 from shards.errors import UserError
 from shards.pool import Pool

@@ -23,14 +23,13 @@ from mixtures.recipe.validate import repeated
 from pipeline.jobs.collect import gather
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.progress import steps
-from pipeline.jobs.ray_executor import connect
 from pipeline.jobs.run_stages import admit, check_nodes, decode
 from pipeline.media.decode import check_tools
 from pipeline.sources.catalogue import ID, catalogue
 from pipeline.sources.pin import Pinned, pin
 from pipeline.stages import decode_media
 from pipeline.stages.hash_questions import QuestionsUnit, questions
-from shards.errors import UserError
+from shards.errors import Mistakes, UserError
 from shards.index import FINGERPRINTS, LEAK_MEDIA, LEAK_QUESTIONS, SAMPLES, table_of
 from shards.leak_index import LeakIndex, write_index
 from shards.pool import Pool, Receipt
@@ -98,9 +97,18 @@ def build_index(
     """
     folders = allowed_paths(allowed)
     check_here(folders)
+    mistakes = Mistakes()
+    sources = []
+    for source in load_benchmarks(Path(path)):
+        with mistakes.noted():
+            sources.append(pin(source, path, folders))
+    with mistakes.noted():
+        Store(out).check_writable()
+    mistakes.tell()
     check_tools(no_sandbox=no_sandbox)
-    sources = [pin(source, path, folders) for source in load_benchmarks(Path(path))]
-    Store(out).check_writable()
+    # not before the checks: importing Ray takes longer than they do
+    from pipeline.jobs.ray_executor import connect
+
     pool = _work_pool(f"{out.rstrip('/')}.work")
     with connect(address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)

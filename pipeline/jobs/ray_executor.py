@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 import ray
 from ray._private import ray_constants
@@ -29,22 +29,13 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.jobs.workers import Died, Result, Unit, Workers
 from shards.errors import UserError
 from shards.outcome import DEATHS
 from shards.store import private_folder
 
-Unit = TypeVar("Unit")
-Result = TypeVar("Result")
-
 LOSSES = 10  # of machines under one unit: past that the unit is what takes them down
 _STORE_BYTES = 256 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Died(Generic[Unit]):
-    """What a unit becomes whose worker died DEATHS times."""
-
-    unit: Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +45,8 @@ class _Attempt(Generic[Unit]):
     losses: int = 0
 
 
-class Workers:
-    """The processes that do the work; made by `connect`.
-
-    `umask` is that of this process, where workers were started under a narrower one; `package` the
-    folder that a Ray job shipped to every machine, None where this is no such job.
-    """
+class RayWorkers(Workers):
+    """Ray's; `umask` is that of this process, where they were started under a narrower one."""
 
     def __init__(self, umask: int | None = None, package: Path | None = None) -> None:
         self.umask, self.package = umask, package
@@ -234,6 +221,6 @@ def connect(address: str | None) -> Iterator[Workers]:
     except Exception as error:  # a node that is too slow to start is a bare one
         raise UserError(_not_started(address, error)) from error
     try:
-        yield Workers(umask, _package())
+        yield RayWorkers(umask, _package())
     finally:
         ray.shutdown()

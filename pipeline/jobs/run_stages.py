@@ -14,7 +14,7 @@ from mixtures.recipe.types import Source
 from pipeline.jobs.collect import Gathered
 from pipeline.jobs.job import Job, each
 from pipeline.jobs.job_package import media_told
-from pipeline.jobs.ray_executor import Died, Workers
+from pipeline.jobs.workers import Died, Workers
 from pipeline.media.decode import check_tools
 from pipeline.sources.name_notes import names_told
 from pipeline.sources.pin import Pinned

@@ -20,10 +20,10 @@ from pipeline.media.decoded import Broken, Decoded, MediaRefusal
 from pipeline.media.images import image_shape
 from pipeline.media.sandboxed_images import decode_images
 from pipeline.media.video import Span, decode_videos
-from shards.errors import UserError
+from shards.errors import Mistakes, UserError
 from shards.profile import Profile
 
-__all__ = ["Decoded", "MediaRefusal", "check_tools", "decode", "decode_all"]
+__all__ = ["Decoded", "MediaRefusal", "check_tools", "decode", "decode_all", "find_tools"]
 
 MAX_BYTES = 5 << 30
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -80,6 +80,15 @@ def _check_file(path: Path) -> None:
     with sandbox.opened(path) as file:
         if os.pread(file, len(_LFS), 0) == _LFS:
             raise Broken("LFS_POINTER", f"{path.name} is a git-lfs pointer; fetch the object")
+
+
+def find_tools() -> None:
+    """UserError has a line for each program that is not installed; none is started."""
+    mistakes = Mistakes()
+    for name in ("ffmpeg", "ffprobe"):
+        with mistakes.noted():
+            sandbox.tool(name)
+    mistakes.tell()
 
 
 def check_tools(*, no_sandbox: bool = False) -> str:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from pipeline.media.decoded import Decoded
-
 Luma = npt.NDArray[np.uint8]
 
 
-def differences(decoded: Decoded) -> list[int]:
+def differences(jpegs: Sequence[bytes]) -> list[int]:
     """Mean absolute luma difference of each frame to the one before, 0..255; the first is 0."""
     steps = [0]
     before = None
-    for jpeg in decoded.frames:
+    for jpeg in jpegs:
         # signed, since uint8 differences wrap
         now = luma(jpeg).astype(np.int32)
         if before is not None:

@@ -1,4 +1,4 @@
-"""Tokens per turn of one table of samples, under one tokenizer and template."""
+"""Tokens per turn of one table of samples, under one tokenizer and template; the tokenizer kept."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 from dataclasses import dataclass
 
 from mixtures.tokens.text import TextCodec
-from shards.index import LENGTHS, table_of
+from shards.ids import sha256_hex
+from shards.index import LENGTHS, TOKENIZERS, table_of
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 from shards.sample import turns_from_json
 
 LENGTHS_VERSION = "1"
+TOKENIZER_VERSION = "1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +46,13 @@ def count_lengths(unit: TextUnit) -> Receipt:
     )
     tables = {f"lengths/{codec.profile_id}": table_of(LENGTHS, counted)}
     return pool.commit(work, tables)
+
+
+def keep_tokenizer(pool: Pool, address: str, tokenizer: bytes) -> Receipt:
+    """Put the tokenizer that was fetched from an address into the pool, where plans find it."""
+    digest = sha256_hex(tokenizer)
+    work = Work("tokenizer", TOKENIZER_VERSION, {"address": address}, [digest])
+    if done := pool.done(work):
+        return done
+    rows = [{"address": address, "json": tokenizer}]
+    return pool.commit(work, {"tokenizers": table_of(TOKENIZERS, rows)})

@@ -149,7 +149,7 @@ def _clip_row(row: MediaRow, decoded: Decoded) -> dict[str, Any]:
         "clip_id": row.clip_id,
         "media_digest": row.media_digest,
         "nbytes": tuple(len(frame) for frame in decoded.frames),
-        "differences": differences(decoded),
+        "differences": differences(decoded.frames),
     }
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.console import Console
 from benchmarks import peers
 from benchmarks.frame import NAMES, Bar, at_least, at_most, conclude, load
 from benchmarks.loading.link import link
-from benchmarks.training import demo, projectors
+from benchmarks.training import demo, floors, projectors, ranks
 from mixtures.recipe.load import load_recipe
 from shards.errors import UserError
 from train.config import load_config
@@ -88,12 +89,13 @@ def test_a_peer_that_is_not_installed_says_so(
         peers.ask("webdataset", {})
 
 
+@pytest.mark.parametrize("module", [demo, floors, ranks])
 def test_benchmarks_of_the_demo_ask_for_it_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="make demo"):
-        demo.run(Console())
+        module.run(Console())
 
 
 def test_a_link_closes_quietly_while_a_client_waits(

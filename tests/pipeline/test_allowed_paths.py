@@ -14,6 +14,7 @@ import pipeline.build
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import HeldOut
 from pipeline.build import Built, build
+from pipeline.jobs import ray_executor
 from pipeline.jobs.job import Job
 from pipeline.jobs.job_package import media_told
 from pipeline.jobs.progress import steps
@@ -48,7 +49,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     last.symlink_to(elsewhere / "last.jpg")
     asks(data / "a.json", [f"{number}.jpg" for number in range(NUMBER)])
     (data / "tokenizer.json").write_bytes(small_world.train_tokenizer(["What is it? 1"] * 4, 300))
-    monkeypatch.setattr(pipeline.build, "connect", lambda _: nullcontext(Here()))
+    monkeypatch.setattr(ray_executor, "connect", lambda _: nullcontext(Here()))
     return data
 
 

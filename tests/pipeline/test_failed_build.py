@@ -12,6 +12,7 @@ import pytest
 import pipeline.build
 from mixtures.plan.build_manifest import NothingLeft
 from pipeline.build import build
+from pipeline.jobs import ray_executor
 from shards.errors import UserError
 from shards.outcome import Books, read_books
 from shards.store import Store
@@ -22,7 +23,7 @@ from tests.support.in_process import Here
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small world, built without Ray, into a folder with the manifest of an earlier build."""
-    monkeypatch.setattr(pipeline.build, "connect", lambda _: nullcontext(Here()))
+    monkeypatch.setattr(ray_executor, "connect", lambda _: nullcontext(Here()))
     (tmp_path / "out").mkdir()
     (tmp_path / "out/manifest.json").write_text("{}")
     return small_world.make(tmp_path, pictures=6, films=2)

@@ -14,6 +14,7 @@ import pipeline.build
 import pipeline.rebuild
 from mixtures.manifest.files import LOCK
 from pipeline.build import build
+from pipeline.jobs import ray_executor
 from pipeline.lock import differing, read_lock
 from pipeline.rebuild import moved, rebuild
 from shards.errors import DamagedData, UserError
@@ -27,7 +28,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("world")
     recipe = small_world.make(root, pictures=4, films=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.build, "connect", lambda _: nullcontext(Here()))
+        patch.setattr(ray_executor, "connect", lambda _: nullcontext(Here()))
         build(str(recipe), str(root / "out"), str(root / "pool"), with_shards=False)
     return root
 
@@ -37,7 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Ray, from a folder without data: what may be named is the --root that is given."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr(pipeline.build, "connect", lambda _: nullcontext(Here()))
+    monkeypatch.setattr(ray_executor, "connect", lambda _: nullcontext(Here()))
 
 
 def test_another_folder_and_an_empty_pool_give_the_same_manifest(
@@ -63,7 +64,7 @@ def test_another_folder_and_an_empty_pool_give_the_same_manifest(
 def test_an_annotation_file_that_is_another_one_is_named_before_any_work(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline.rebuild, "build", pytest.fail)
+    monkeypatch.setattr(pipeline.build, "build", pytest.fail)
     shutil.copytree(world, tmp_path / "w")
     rows = json.loads((tmp_path / "w/films.json").read_text())
     (tmp_path / "w/films.json").write_text(json.dumps(rows[:-1]))

@@ -172,7 +172,7 @@ def test_ray_is_started_for_its_user_alone(
 def test_what_workers_leave_behind_has_the_rights_that_its_user_gives() -> None:
     before = os.umask(0o077)
     try:
-        current = ray_executor.Workers(0o027)._remote(lambda: os.umask(0o077), 1)._function()
+        current = ray_executor.RayWorkers(0o027)._remote(lambda: os.umask(0o077), 1)._function()
     finally:
         os.umask(before)
     assert current == 0o027

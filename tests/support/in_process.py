@@ -10,7 +10,7 @@ from mixtures.recipe.load import load_recipe
 from pipeline.jobs import collect
 from pipeline.jobs.job import Job
 from pipeline.jobs.progress import steps
-from pipeline.jobs.ray_executor import Workers
+from pipeline.jobs.workers import Workers
 from pipeline.sources import pin
 from pipeline.stages.failure_limit import FailureLimit
 from shards.pool import Pool

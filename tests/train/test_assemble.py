@@ -17,8 +17,8 @@ from tests.support.published.made_weights import oryx_file, oryx_weights, qwen_f
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import metrics, pool_of
 from train.assemble import assemble
+from train.chat.conversation import chat
 from train.config import load_config
-from train.evaluation.chat import chat
 from train.loop import run
 from train.model import register
 from train.model.modeling import SlowFastForConditionalGeneration
@@ -113,7 +113,7 @@ def test_from_published_weights_through_both_stages_to_an_answer(
     picture = tmp_path / "red.png"
     Image.fromarray(np.full((64, 64, 3), (220, 30, 30), np.uint8)).save(picture)
     for model in (world / "start", tmp_path / "stage2/model"):
-        assert chat(model, "image", picture, "Which colour?").size == (64, 64)
+        assert chat(model, "image", picture, "Which colour?").looked[0].size == (64, 64)
 
 
 def test_weights_come_from_the_hub_at_a_commit(

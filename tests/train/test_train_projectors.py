@@ -15,8 +15,8 @@ from mixtures.recipe.load import load_recipe
 from shards.errors import UserError
 from tests.support.tiny_pool import COLOURS, QUESTIONS, tiny_manifest
 from tests.support.tiny_run import TINY
+from train.chat.conversation import chat
 from train.config import Stop, load_config
-from train.evaluation.chat import chat
 from train.loop import run
 from train.model import register
 from train.model.projectors import ARRANGEMENTS, PROJECTORS
@@ -67,7 +67,7 @@ def test_transformers_alone_answers_as_chat_does(
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=True, add_generation_prompt=True
     )
-    ids = model.generate(**inputs, max_new_tokens=64, do_sample=False)
+    ids = model.generate(**inputs, max_new_tokens=256, do_sample=False)
     said = processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert said.strip() == chat(tmp_path / "model", "image", picture, QUESTIONS[0]).answer
 

@@ -11,7 +11,7 @@ import binascii
 import itertools
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +238,22 @@ def _seen(decoded: Decoded, clip_id: str) -> Seen:
     clip = Clip(
         clip_id=clip_id,
         nbytes=tuple(len(jpeg) for jpeg in decoded.frames),
-        differences=tuple(differences(decoded)),
+        differences=tuple(differences(decoded.frames)),
         **values,
     )
     return Seen(clip=clip, jpegs=decoded.frames)
+
+
+def reordered(seen: Seen, order: Sequence[int], *, differences_too: bool) -> Seen:
+    """The frames of a medium in another order under the times that they had.
+
+    `differences_too`: how much each differs from the one before is measured anew; else not known.
+    """
+    jpegs = tuple(seen.jpegs[i] for i in order)
+    clip = replace(
+        seen.clip,
+        clip_id=short_hash([seen.clip.clip_id, list(order)]),
+        nbytes=tuple(map(len, jpegs)),
+        differences=tuple(differences(jpegs)) if differences_too else (),
+    )
+    return Seen(clip=clip, jpegs=jpegs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -21,50 +21,65 @@ from shards.profile import Profile
 from shards.sample import Turn
 from train.data.collate import RenderedSample, build_pack
 from train.data.frame_relevance import Relevance, wants_scores
-from train.data.jpeg_patches import ClipCache, Frames, open_jpegs
+from train.data.jpeg_patches import Frames, open_jpegs
 from train.data.render import Rules, render
 from train.data.user_media import Seen, see_files
+from train.evaluation.replying.decoding import prefix_of
+from train.evaluation.replying.prompted import (
+    Prompt,
+    Shown,
+    batches,
+    beginning,
+    shared_tokens,
+    without_pixels,
+)
+from train.evaluation.replying.replies import Said, replies, replies_behind
 from train.evaluation.tasks import Medium
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model_folder import load_saved
 
 BATCH = 64  # questions at most
-BATCH_TOKENS = 32_768  # of one pass, and so for patches: an evaluation needs what a pack needs
-BATCH_PATCHES = 65_536
-CACHE_BYTES = 256 << 20
 DECODE_THREADS = 2
-DECODE_GROUP = 16  # media that are decoded together
+DECODE_GROUP = 8  # media that are decoded together
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _MARK = re.compile(r"<image (\d)>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A question and its media, which stand before it, or where it says `<image N>`."""
+    """A question and its media, which stand before it, or where it says `<image N>`.
+
+    With `options` the likeliest of them is the reply; without, the model says what it will.
+    """
 
     text: str
     seen: tuple[Seen, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """A reply; `cut` where it was as long as it may be, and did not end by itself."""
-
-    text: str
-    cut: bool
+    options: tuple[str, ...] = ()
 
 
 class Answerer:
     """Model, rules and media profile of an OUT/model folder.
 
     With `relevance`, a folder for train.data.frame_relevance, videos of more frames than the cap
-    show those that fit the question.
+    show those that fit the question. `precision` is one of PRECISIONS, "" as the model was saved;
+    `batch` questions go together at most.
     """
 
-    def __init__(self, folder: Path, relevance: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        relevance: Path | None = None,
+        *,
+        precision: str = "",
+        batch: int = BATCH,
+    ) -> None:
         saved = load_saved(folder)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # no dropout: greedy answers are then a function of the weights and the question
-        self.model: SlowFastForConditionalGeneration = saved.model.eval().to(device)
+        model = saved.model.eval().to(device)
+        self.model: SlowFastForConditionalGeneration = (
+            model.to(PRECISIONS[precision]) if precision else model
+        )
         self.rules: Rules = saved.rules
         self.relevance = None if relevance is None else Relevance(relevance)
         if self.relevance is not None:
@@ -72,8 +87,10 @@ class Answerer:
             self.rules = replace(saved.rules, view=view)
         self.profile: Profile = saved.profile
         self.manifest_id = saved.manifest_id
-        self.cache = ClipCache(CACHE_BYTES)
         self.folder = folder
+        self.batch = batch
+        self.encoded = 0
+        """Clips that passed the tower; questions that share a view of a clip share its pass."""
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -111,59 +128,67 @@ class Answerer:
     def answer(
         self, questions: Sequence[Asked], pathways: str, max_new_tokens: int = 16
     ) -> list[Said]:
-        """Greedy answers, in order; `pathways` says which visual blocks the model is given."""
+        """Greedy answers or likeliest options, in order; `pathways` says which visual blocks the
+        model is given.
+
+        Questions that follow each other and show the same share what stands before their texts.
+        """
         # pathways are masked in the layout: the same weights, with fewer tokens
         rules = replace(self.rules, layout=replace(self.rules.layout, pathways=pathways))
-        samples = (self._rendered(each_question, rules) for each_question in questions)
-        answers: list[Said] = []
-        for batch in batches(samples):
-            answers += self._answer_batch(batch, rules, max_new_tokens)
-        return answers
+        prompts = [self._prompt(i, question, rules) for i, question in enumerate(questions)]
+        said: dict[int, Said] = {}
+        alone: list[Prompt] = []
+        # a choice is scored, a free answer is generated: they do not go together
+        for _, group in itertools.groupby(prompts, key=lambda p: (bool(p.replies), p.looks_at)):
+            run = list(group)
+            shared = shared_tokens(run) if run[0].shown and len(run) > 1 else 0
+            if shared:
+                first = build_pack([beginning(self._opened(run[0]), shared)], rules.layout)
+                prefix = prefix_of(self.model, first)
+                for batch in batches(run, self.batch, before=shared):
+                    said |= replies_behind(self.model, prefix, batch, rules.codec, max_new_tokens)
+            else:
+                alone += run
+        alone.sort(key=lambda prompt: bool(prompt.replies))
+        for _, same in itertools.groupby(alone, key=lambda prompt: bool(prompt.replies)):
+            for batch in batches(same, self.batch):
+                pack = build_pack([self._opened(prompt) for prompt in batch], rules.layout)
+                said |= replies(self.model, pack, batch, rules.codec, max_new_tokens)
+        return [said[i] for i in range(len(questions))]
 
-    def _rendered(self, question: Asked, rules: Rules) -> RenderedSample:
+    def _prompt(self, number: int, question: Asked, rules: Rules) -> Prompt:
         turn, seen = placed(question)
-        return render(
-            "",
+        shown: list[Shown] = []
+
+        def later(clip: int, view: ClipView, used: Sequence[int]) -> Frames:
+            shown.append(Shown(seen[clip], view, tuple(used)))
+            return without_pixels(view, used)
+
+        sample = render(
+            str(number),
             [turn],
             [medium.clip for medium in seen],
-            partial(self._frames, seen),
+            later,
             rules,
             answer=True,
             scores={i: self.scores(medium, question.text) for i, medium in enumerate(seen)},
         )
-
-    def _answer_batch(
-        self, samples: Sequence[RenderedSample], rules: Rules, max_new_tokens: int
-    ) -> list[Said]:
-        # the turn's end mark ends a reply; rows that ended are padded with it
         end = rules.codec.token_id(IM_END)
-        ids = self.model.answer(
-            build_pack(samples, rules.layout),
-            max_new_tokens=max_new_tokens,
-            eos_token_id=end,
-            pad_token_id=end,
-            do_sample=False,
+        return Prompt(
+            number=number,
+            sample=sample,
+            shown=tuple(one for one in shown if one.used),
+            replies=tuple((*rules.codec.encode(text), end) for text in question.options),
         )
-        return [
-            Said(text=rules.codec.decode(row).strip(), cut=len(row) >= max_new_tokens)
-            for row in ids
-        ]
 
-    def _frames(
-        self, seen: Sequence[Seen], number: int, clip_view: ClipView, used: Sequence[int]
-    ) -> Frames:
-        clip, jpegs = seen[number].clip, seen[number].jpegs
-        key = (
-            clip.clip_id,
-            clip_view.grid,
-            clip_view.picture,
-            tuple(clip_view.frames[i] for i in used),
+    def _opened(self, prompt: Prompt) -> RenderedSample:
+        """The prompt's sample with its pixels."""
+        self.encoded += len(prompt.shown)
+        opened = iter(
+            [open_jpegs(one.seen.jpegs, one.view, one.used, one.seen.clip) for one in prompt.shown]
         )
-        frames = self.cache.get(key)
-        if frames is None:
-            frames = open_jpegs(jpegs, clip_view, used, clip)
-            self.cache.put(key, frames)
-        return frames
+        frames = [next(opened) if len(empty) else empty for empty in prompt.sample.frames]
+        return replace(prompt.sample, frames=frames)
 
 
 def placed(question: Asked) -> tuple[Turn, tuple[Seen, ...]]:
@@ -189,31 +214,6 @@ def placed(question: Asked) -> tuple[Turn, tuple[Seen, ...]]:
     places = tuple((i, marks.get(number, 0)) for i, number in enumerate(order))
     seen = tuple(question.seen[number] for number in order)
     return Turn(role="user", text=text, media=places), seen
-
-
-def batches(samples: Iterator[RenderedSample]) -> Iterator[list[RenderedSample]]:
-    """Samples in order, as many together as fit the bounds on questions, tokens and patches.
-
-    Tokens are those of left-padded rows: the longest times the number of rows.
-    """
-    batch: list[RenderedSample] = []
-    longest = patches = 0
-    for sample in samples:
-        length = len(sample.text.ids)
-        # patches of all frames of all clips: what the tower will run over
-        more = sum(clip.shape[0] * clip.shape[1] * clip.shape[2] for clip in sample.frames)
-        # padding counts: every row is as long as the longest
-        full = len(batch) == BATCH or patches + more > BATCH_PATCHES
-        if batch and (full or max(longest, length) * (len(batch) + 1) > BATCH_TOKENS):
-            yield batch
-            batch = []
-            longest = 0
-            patches = 0
-        batch.append(sample)
-        longest = max(longest, length)
-        patches = patches + more
-    if batch:
-        yield batch
 
 
 def see_group(media: Sequence[Medium], profile: Profile) -> list[Seen]:

@@ -1,198 +1,315 @@
-"""A model asked all questions of a benchmark's copy: predictions as they come, then scores.
+"""A model asked all questions of a benchmark's copy: predictions as they come.
 
-    copy ─► items, a few videos at a time ─► replies ─► OUT.NAME.PATHWAYS.jsonl ─► scores
+    copy ─► items ─► by video ─► dealt to the ranks ─► a few videos decoded ─► asked, one by one
 
-The file of predictions is the state: a run that was killed goes on behind its last whole line,
-where model, questions and prompts are the same, and repeats at most the videos it was at.
+A video is decoded once, whatever it is asked under (its pathways, none of them, its frames
+shuffled), and encoded once for each. After each video its predictions are on disk: a kill repeats
+at most the video that a process was at. Of pictures, a batch takes a video's place.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from string import ascii_uppercase
+from typing import IO, Any
 
 from pipeline.sources.benchmarks.item import BenchmarkItem
 from pipeline.sources.records import MediaRef, RowRefusal
-from shards.errors import UserError
 from shards.ids import short_hash
+from train import ranks
+from train.data.user_media import Seen
 from train.evaluation.answerer import Answerer, Asked, Said
 from train.evaluation.answers import credit, normalise_answer, read_letter
-from train.evaluation.copies import Copy, on_screen
+from train.evaluation.copies import Copy, Missing, on_screen
+from train.evaluation.predictions import (
+    SCHEMA,
+    Head,
+    Prediction,
+    gathered,
+    part,
+    write_lines,
+)
 from train.evaluation.rules import Prompts, prompt, prompts
-from train.evaluation.statistics import Estimate, estimate
-from train.evaluation.watched import Watched, see_references
+from train.evaluation.watched import Watched, see_references, shuffled
 
-VIDEOS_AT_A_TIME = 8
-"""Videos whose decoded frames are held together, which bounds an evaluation's memory."""
-SCHEMA = "slowfast-mix/predictions/1"
+VIDEOS_AT_A_TIME = 16
+"""Videos that are decoded together at most."""
+MEDIA_MEMORY = 2 << 30
+"""Bytes of decoded frames that a process holds, unless it is told otherwise."""
+NONE, SHUFFLED = "none", "shuffled_frames"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """One line of the file: what was asked and said of an item, or why it was not.
+class Placed:
+    """A question, or what stands in its place, and which of the published ones it is."""
 
-    `credit` is None of what nobody scores here: an item without public answer, one for a judge, one
-    whose media are missing (`missing` says why).
-    """
+    place: int
+    item: BenchmarkItem | RowRefusal
 
-    id: str
-    video: str
-    groups: dict[str, list[str]]
-    answers: list[str]
-    options: int
-    prompt: str = ""
-    reply: str = ""
-    read: str = ""
-    cut: bool = False
-    subtitled: bool = False
-    credit: float | None = None
-    missing: str = ""
+    @property
+    def id(self) -> str:
+        """What names it in the file, whether it could be read or not."""
+        return self.item.record if isinstance(self.item, RowRefusal) else self.item.id
+
+    @property
+    def media(self) -> tuple[MediaRef, ...]:
+        """What it shows."""
+        return () if isinstance(self.item, RowRefusal) else self.item.media
 
 
-def run_benchmark(
-    answerer: Answerer, copy: Copy, pathways: str, file: Path, *, subtitles: bool = False
-) -> dict[str, Any]:
-    """Ask what the file does not hold yet; the scores of all."""
-    rules = prompts(copy.benchmark.name)
-    # what makes predictions comparable: questions, prompts, model, precision
-    head = {
-        "schema": SCHEMA,
-        "benchmark": copy.benchmark.name,
-        "questions": copy.digest(),
-        "prompts": rules.version,
-        "prompts_digest": short_hash([getattr(rules, name) for name in Prompts.__slots__]),
-        "pathways": pathways,
-        "subtitles": subtitles,
-        **answerer.identity,
-    }
-    # the file is the state: ids that it holds are not asked again
-    done = begin(file, head)
-    with file.open("a", encoding="utf-8") as lines:
-        for window in windows(item for item in copy.items() if item_id(item) not in done):
-            for prediction in _asked(answerer, copy, window, pathways, rules, subtitles=subtitles):
-                done[prediction.id] = prediction
-                lines.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
-            lines.flush()
-            # on disk before the next videos are opened
-            os.fsync(lines.fileno())
-    return {**head, **scores(list(done.values()), rules)}
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """What one process did: questions asked, media decoded, clips encoded by the tower."""
+
+    asked: int = 0
+    decoded: int = 0
+    encoded: int = 0
 
 
-def item_id(item: BenchmarkItem | RowRefusal) -> str:
-    """What names a question in the file, whether it could be read or not."""
-    return item.record if isinstance(item, RowRefusal) else item.id
+@dataclass(slots=True, kw_only=True)
+class Held:
+    """How many media may be decoded together: so many of the largest seen so far fit `limit`."""
+
+    limit: int
+    largest: int = 0
+
+    def most(self, kind: str, batch: int) -> int:
+        """Of videos VIDEOS_AT_A_TIME, of images a batch, or fewer; one while nothing is known, and
+        where one alone is more than the limit."""
+        if not self.largest:
+            return 1
+        wanted = VIDEOS_AT_A_TIME if kind == "video" else batch
+        return max(1, min(wanted, self.limit // self.largest))
+
+    def saw(self, media: Iterable[Seen]) -> None:
+        """Remember the largest of these."""
+        sizes = [sum(map(len, seen.jpegs)) for seen in media]
+        self.largest = max([self.largest, *sizes])
 
 
-def begin(file: Path, head: dict[str, Any]) -> dict[str, Prediction]:
-    """The predictions of an earlier run of the same head; else an empty file that begins with it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One copy asked of one model: under which conditions, and into which files."""
 
-    A line that a kill cut short is cut off. UserError where the file is another run's.
-    """
-    text = file.read_bytes() if file.exists() else b""
-    # up to the last whole line
-    whole = text[: text.rfind(b"\n") + 1].decode("utf-8")
-    rows = [json.loads(line) for line in whole.splitlines()]
-    if rows and rows[0] != head:
-        differing = [key for key in head if rows[0].get(key) != head[key]]
-        raise UserError(
-            f"{file}: predictions of another run ({differing[0]}: "
-            f"{rows[0].get(differing[0])!r}, now {head[differing[0]]!r}); give "
-            "another --out, or remove it"
+    answerer: Answerer
+    copy: Copy
+    files: Mapping[str, Path]
+    subtitles: bool = False
+    memory: int = MEDIA_MEMORY
+    work: Work = field(default_factory=Work)
+
+    @property
+    def rules(self) -> Prompts:
+        """How the set is asked and scored."""
+        return prompts(self.copy.benchmark.name)
+
+    def heads(self) -> dict[str, Head]:
+        """By condition, what its predictions depend on."""
+        rules = self.rules
+        head = {
+            "schema": SCHEMA,
+            "benchmark": self.copy.benchmark.name,
+            "questions": self.copy.digest(),
+            "prompts": rules.version,
+            "prompts_digest": short_hash([getattr(rules, name) for name in Prompts.__slots__]),
+            "subtitles": self.subtitles,
+            **self.answerer.identity,
+        }
+        return {shown: head | {"shown": shown} for shown in self.files}
+
+    def ask(self) -> dict[str, list[Prediction]]:
+        """Ask what the files do not hold yet, each rank its videos; all predictions, in order."""
+        heads = self.heads()
+        # a part is gathered by the first rank, before any rank opens one
+        known = {shown: self._gathered(shown, head) for shown, head in heads.items()}
+        done = {shown: {one.id for one in found} for shown, found in known.items()}
+        with ExitStack() as stack:
+            lines = {
+                shown: stack.enter_context(part(self.files[shown], ranks.rank(), head))
+                for shown, head in heads.items()
+            }
+            self._ask_all(lines, done)
+        ranks.by_each(lambda: None)  # all parts are written
+        return {shown: self._gathered(shown, head) for shown, head in heads.items()}
+
+    def _gathered(self, shown: str, head: Head) -> list[Prediction]:
+        return ranks.by_first(lambda: gathered(self.files[shown], head))
+
+    def _ask_all(self, lines: Mapping[str, IO[str]], done: Mapping[str, set[str]]) -> None:
+        placed = (Placed(place=i, item=item) for i, item in enumerate(self.copy.items()))
+        left = (one for one in placed if any(one.id not in ids for ids in done.values()))
+        groups = dealt(by_media(left), ranks.rank(), ranks.world_size())
+        held = Held(limit=self.memory)
+        kind, batch = self.copy.benchmark.kind, self.answerer.batch
+        while window := list(itertools.islice(groups, held.most(kind, batch))):
+            shown = self._see(window)
+            held.saw(one.seen for one in shown.values() if isinstance(one, Watched))
+            for unit in units(window):
+                for condition, file in lines.items():
+                    asked = [one for one in unit if one.id not in done[condition]]
+                    there = self._under(condition, asked, shown)
+                    write_lines(file, self._predictions(asked, condition, there))
+
+    def _see(self, window: Sequence[Sequence[Placed]]) -> dict[MediaRef, Watched | Missing]:
+        """The media of a window, each decoded once; nothing where nothing is to be shown."""
+        if set(self.files) == {NONE}:
+            return {}
+        wanted = [ref for group in window for one in group for ref in one.media]
+        shown = see_references(self.answerer, self.copy, wanted)
+        self.work.decoded += sum(isinstance(one, Watched) for one in shown.values())
+        return shown
+
+    def _under(
+        self,
+        condition: str,
+        asked: Sequence[Placed],
+        shown: Mapping[MediaRef, Watched | Missing],
+    ) -> Mapping[MediaRef, Watched | Missing]:
+        """What these questions are shown: their media, or the same with their frames shuffled."""
+        if condition != SHUFFLED:
+            return shown
+        view = self.answerer.rules.view
+        there = {ref: shown[ref] for one in asked for ref in one.media}
+        return {
+            ref: Watched(shuffled(each.seen, view)) if isinstance(each, Watched) else each
+            for ref, each in there.items()
+        }
+
+    def _predictions(
+        self,
+        asked: Sequence[Placed],
+        condition: str,
+        shown: Mapping[MediaRef, Watched | Missing],
+    ) -> list[Prediction]:
+        """A prediction for each of these."""
+        found: list[Prediction] = []
+        questions: list[tuple[Placed, Asked]] = []
+        for one in asked:
+            question = self._question(one, condition, shown)
+            if isinstance(question, Asked):
+                questions.append((one, question))
+            else:
+                found.append(question)
+        before = self.answerer.encoded
+        # one call: questions that show the same share the model's pass over it
+        replies = self.answerer.answer(
+            [question for _, question in questions],
+            pathways_of(condition, self.answerer),
+            self.rules.max_new_tokens,
         )
-    kept = whole if rows else json.dumps(head) + "\n"
-    temporary = file.with_name(f".{file.name}.tmp")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # rewritten as a whole, then renamed: never half a head
-    temporary.write_text(kept, encoding="utf-8")
-    temporary.replace(file)
-    return {row["id"]: Prediction(**row) for row in rows[1:]}
+        self.work.asked += len(questions)
+        self.work.encoded += self.answerer.encoded - before
+        for (one, question), said in zip(questions, replies, strict=True):
+            found.append(judged(one, question.text, said, self.rules))
+        return found
+
+    def _question(
+        self, one: Placed, condition: str, shown: Mapping[MediaRef, Watched | Missing]
+    ) -> Asked | Prediction:
+        """How a question is put, or why it cannot be."""
+        if isinstance(one.item, RowRefusal):
+            return unread(one.place, one.item)
+        item, rules = one.item, self.rules
+        there = [shown[ref] for ref in item.media] if condition != NONE else []
+        if missing := next((each for each in there if isinstance(each, Missing)), None):
+            return about(one.place, item, missing=missing.reason)
+        seen = [each.seen for each in there if isinstance(each, Watched)]
+        return Asked(
+            text=prompt(item, rules, self._subtitles(item, seen)),
+            seen=tuple(seen),
+            options=item.options if rules.choose == "likelihood" else (),
+        )
+
+    def _subtitles(self, item: BenchmarkItem, seen: Sequence[Seen]) -> str:
+        if not self.subtitles or not seen:
+            return ""
+        # subtitles are cut to what is on screen while the shown frames are
+        times = [float(at) for at in self.answerer.clip_view(seen[0], item.question).seconds]
+        return on_screen(self.copy.subtitles(item), times)
 
 
-def windows(
-    items: Iterable[BenchmarkItem | RowRefusal],
-) -> Iterator[list[BenchmarkItem | RowRefusal]]:
-    """The items in order, so many together as name at most VIDEOS_AT_A_TIME media."""
-    window: list[BenchmarkItem | RowRefusal] = []
-    media: set[MediaRef] = set()
-    for item in items:
-        more = set() if isinstance(item, RowRefusal) else set(item.media)
-        # a bound on decoded frames in memory, not on questions
-        if window and len(media | more) > VIDEOS_AT_A_TIME:
-            yield window
-            window = []
-            media = set()
-        window.append(item)
-        media |= more
-    if window:
-        yield window
+def pathways_of(condition: str, answerer: Answerer) -> str:
+    """The visual blocks that the model is given: shuffled frames are shown as it was trained."""
+    return answerer.rules.layout.pathways if condition == SHUFFLED else condition
 
 
-def _asked(
-    answerer: Answerer,
-    copy: Copy,
-    items: Sequence[BenchmarkItem | RowRefusal],
-    pathways: str,
-    rules: Prompts,
-    *,
-    subtitles: bool,
-) -> list[Prediction]:
-    """A prediction for each of these items."""
-    # media of the window, each decoded once for all of its questions
-    references = [ref for item in items if isinstance(item, BenchmarkItem) for ref in item.media]
-    shown = see_references(answerer, copy, references) if pathways != "none" else {}
-    predictions: dict[str, Prediction] = {}
-    questions: list[tuple[BenchmarkItem, Asked]] = []
-    for item in items:
-        if isinstance(item, RowRefusal):
-            predictions[item.record] = _unread(item)
-            continue
-        seen = [shown[ref] for ref in item.media] if pathways != "none" else []
-        missing = [question for question in seen if not isinstance(question, Watched)]
-        if missing:
-            predictions[item.id] = _about(item, missing=missing[0].reason)
-            continue
-        watched = tuple(question.seen for question in seen if isinstance(question, Watched))
-        words = ""
-        if subtitles and watched:
-            # subtitles are cut to what is on screen while the shown frames are
-            times = [float(at) for at in answerer.clip_view(watched[0], item.question).seconds]
-            words = on_screen(copy.subtitles(item), times)
-        questions.append((item, Asked(text=prompt(item, rules, words), seen=watched)))
-    # one call: questions are batched by their lengths
-    replies = answerer.answer(
-        [question for _, question in questions], pathways, rules.max_new_tokens
-    )
-    for (item, question), reply in zip(questions, replies, strict=True):
-        judged = _judged(item, question.text, reply, rules)
-        predictions[item.id] = replace(judged, subtitled=question.text != prompt(item, rules))
-    return [predictions[item_id(item)] for item in items]
+# Order -------------------------------------------------------------------------
 
 
-def _judged(item: BenchmarkItem, prompt_text: str, said: Said, rules: Prompts) -> Prediction:
+def by_media(questions: Iterable[Placed]) -> Iterator[list[Placed]]:
+    """Questions about the same media together, in the order of their first one.
+
+    What needs no file (bytes that came with the row, text alone, a bad row) passes as it comes, so
+    that no more than one row of bytes is held.
+    """
+    waiting: dict[tuple[MediaRef, ...], list[Placed]] = {}
+    for one in questions:
+        if not one.media or any(ref.data is not None for ref in one.media):
+            yield [one]
+        else:
+            waiting.setdefault(one.media, []).append(one)
+    yield from waiting.values()
+
+
+def dealt(groups: Iterable[list[Placed]], rank: int, world: int) -> Iterator[list[Placed]]:
+    """The groups of one rank: every world-th."""
+    return itertools.islice(groups, rank, None, world)
+
+
+def units(window: Sequence[list[Placed]]) -> Iterator[list[Placed]]:
+    """What is asked at once: the questions about a video, or all that show none."""
+
+    def number(pair: tuple[int, list[Placed]]) -> int:
+        place, group = pair
+        return place if any(ref.kind == "video" for one in group for ref in one.media) else -1
+
+    for _, same in itertools.groupby(enumerate(window), key=number):
+        yield [one for _, group in same for one in group]
+
+
+# Predictions -------------------------------------------------------------------
+
+
+def judged(one: Placed, prompt_text: str, said: Said, rules: Prompts) -> Prediction:
+    """The prediction of a reply: what was read of it, and its credit where there is any."""
+    item = one.item
+    assert isinstance(item, BenchmarkItem)
+    reply, read = said.text, ""
+    if said.chosen is not None:
+        reply = item.options[said.chosen]
+        read = ascii_uppercase[said.chosen]
+    elif item.options:
+        read = read_letter(reply, item.options)
+    else:
+        read = normalise_answer(reply)
     task = item.groups.get("task", ("",))[0]
     # sets without public answers are answered, for a submission or a judge
     scored = bool(item.answers) and task not in rules.unscored
-    reply = said.text
-    read = read_letter(reply, item.options) if item.options else normalise_answer(reply)
-    return _about(
+    earned = float(read in item.answers) if item.options else credit(reply, item, rules.compare)
+    return about(
+        one.place,
         item,
         prompt=prompt_text,
         reply=reply,
         read=read,
         cut=said.cut,
-        credit=credit(reply, item, rules.compare) if scored else None,
+        subtitled=prompt_text != prompt(item, rules),
+        credit=earned if scored else None,
     )
 
 
-def _about(item: BenchmarkItem, **more: Any) -> Prediction:
+def about(place: int, item: BenchmarkItem, **more: Any) -> Prediction:
+    """The prediction of an item with these fields."""
     return Prediction(
         id=item.id,
+        published=item.published,
+        place=place,
         video=item.media[0].name or item.media[0].address if item.media else item.id,
+        question=item.question,
         groups={name: list(values) for name, values in item.groups.items()},
         answers=list(item.answers),
         options=len(item.options),
@@ -200,80 +317,16 @@ def _about(item: BenchmarkItem, **more: Any) -> Prediction:
     )
 
 
-def _unread(refused: RowRefusal) -> Prediction:
+def unread(place: int, refused: RowRefusal) -> Prediction:
+    """What stands in the place of a row that is no question."""
     return Prediction(
         id=refused.record,
+        published="",
+        place=place,
         video="",
+        question="",
         groups={},
         answers=[],
         options=0,
         missing=f"{refused.code}: {refused.detail}",
     )
-
-
-# Scores ------------------------------------------------------------------------
-
-
-def scores(predictions: Sequence[Prediction], rules: Prompts) -> dict[str, Any]:
-    """The score as the authors define it, tables by axis, and what is not in it."""
-    scored = [prediction for prediction in predictions if prediction.credit is not None]
-    missing = Counter(
-        prediction.missing.partition(":")[0] for prediction in predictions if prediction.missing
-    )
-    choices = [prediction for prediction in scored if prediction.options]
-    return {
-        "complete": not missing,
-        "questions": len(predictions),
-        "scored": len(scored),
-        "missing": dict(missing),
-        "missing_examples": [
-            asdict(prediction) for prediction in predictions if prediction.missing
-        ][:3],
-        "without_public_answer": sum(
-            not prediction.missing and prediction.credit is None for prediction in predictions
-        ),
-        "unread_choices": sum(not prediction.read for prediction in choices),
-        "with_subtitles": sum(prediction.subtitled for prediction in predictions),
-        "cut": sum(prediction.cut for prediction in scored),
-        "score": _row(scored, rules.mean_of),
-        "majority": _majority(scored),
-        "tables": {axis: _by(scored, axis) for axis in rules.tables},
-    }
-
-
-def _row(predictions: Sequence[Prediction], mean_of: str = "") -> dict[str, Any]:
-    # the mean over an axis's values, where the authors average so
-    groups = (
-        [prediction.groups.get(mean_of, [""])[0] for prediction in predictions] if mean_of else None
-    )
-    mean: Estimate = estimate(
-        [prediction.credit or 0.0 for prediction in predictions],
-        [prediction.video for prediction in predictions],
-        groups,
-    )
-    error = mean.error if mean.clusters > 1 else None
-    return {"mean": mean.mean, "error": error, "count": mean.count, "videos": mean.clusters}
-
-
-def _by(predictions: Sequence[Prediction], axis: str) -> dict[str, dict[str, Any]]:
-    """A row for each value of an axis; a question of several values counts in each."""
-    rows: dict[str, list[Prediction]] = defaultdict(list)
-    for prediction in predictions:
-        for value in prediction.groups.get(axis, []):
-            rows[value].append(prediction)
-    return {value: _row(rows[value]) for value in sorted(rows)}
-
-
-def _majority(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """The most frequent answer of the scored questions, and how often it is right: a floor."""
-    known = Counter(
-        answer if prediction.options else normalise_answer(answer)
-        for prediction in predictions
-        # an item with several right answers counts for each
-        for answer in set(prediction.answers)
-    )
-    if not known:
-        return {"answer": "", "mean": 0.0}
-    # ties fall to the greatest text: the same on every machine
-    answer, often = max(known.items(), key=lambda pair: (pair[1], pair[0]))
-    return {"answer": answer, "mean": often / len(predictions)}

@@ -53,6 +53,14 @@ class Copy:
                 else:
                     yield replace(item, id=f"{before}{item.id}")
 
+    def training(self) -> Iterator[BenchmarkItem]:
+        """The questions of the training split, where this copy has it."""
+        globs = self.benchmark.training if self.folder.is_dir() else ()
+        found = next((files for glob in globs if (files := sorted(self.folder.glob(glob)))), [])
+        for path in found:
+            items = self.benchmark.items(path)
+            yield from (item for item in items if isinstance(item, BenchmarkItem))
+
     def digest(self) -> str:
         """H of the annotation files: two results of one digest asked the same questions."""
         return short_hash([sha256_file(path) for path in self.benchmark.files(self.folder)])
@@ -135,7 +143,7 @@ def json_subtitles(text: str) -> list[tuple[float, float, str]]:
     cues = []
     try:
         rows = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     for row in rows if isinstance(rows, list) else []:
         try:

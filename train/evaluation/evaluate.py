@@ -2,204 +2,167 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+import torch
+import torch.distributed as dist
 
 from mixtures.console import Console
-from train.evaluation.answerer import Answerer, Asked
-from train.evaluation.benchmark import run_benchmark
+from pipeline.sources.benchmarks.item import BenchmarkItem
+from train import ranks
+from train.evaluation.answerer import BATCH, Answerer
+from train.evaluation.benchmark import (
+    MEDIA_MEMORY,
+    NONE,
+    SHUFFLED,
+    Run,
+    Work,
+)
+from train.evaluation.beside.against import against, against_table, scores_in
+from train.evaluation.beside.question_only import question_only
+from train.evaluation.beside.submission import submission
 from train.evaluation.copies import Copy
-from train.evaluation.rules import prompts
-from train.evaluation.scoring import score, score_types
-from train.evaluation.statistics import Z95
-from train.evaluation.tasks import Question, read_tasks
+from train.evaluation.on_tasks import named_tasks, on_tasks
+from train.evaluation.scores import scores
+from train.evaluation.tables import tables_of
+from train.evaluation.tasks import read_tasks
 from train.json_files import write_json
+
+OF_BENCHMARKS = ("benchmarks", "work", "question_only", "submissions")
+"""Keys of a result that have an entry for each benchmark."""
+PATIENCE = timedelta(days=7)
+"""A launcher ends the others when one process fails; nobody else ends a wait."""
 
 
 def evaluate(
     model: Path,
     tasks: Sequence[Path],
-    pathways: Sequence[str],
+    shown: Sequence[str],
     out: Path,
     console: Console,
     relevance: Path | None = None,
     *,
     benchmarks: Sequence[Copy] = (),
     subtitles: bool = False,
+    precision: str = "",
+    batch: int = BATCH,
+    memory: int = MEDIA_MEMORY,
+    other: Path | None = None,
 ) -> dict[str, Any]:
-    """Score a saved model on task files and on copies of benchmarks.
+    """Score a saved model on task files and on copies of benchmarks; the ranks of a launch share
+    the videos.
 
-    Media of task files are decoded once; of a benchmark once for each of the pathways.
-
-    No `pathways` means those the model was trained with. Others are masks over the same weights
-    ("masked": true): a floor of this model, not of one trained that way. `relevance` is as for
-    `Answerer`. Predictions of benchmarks lie beside `out`, as `<out>.<benchmark>.<pathways>.jsonl`.
+    `shown` are conditions: pathways, "none", "shuffled_frames". Without any, task files are asked
+    with what the model was trained on, benchmarks with their floors beside it. Pathways other than
+    those of training are masks over the same weights ("masked": true): a floor of this model, not
+    of one trained that way. `relevance`, `precision` and `batch` are as for `Answerer`; `memory`
+    bounds the bytes of decoded media that a process holds. Predictions of benchmarks lie beside
+    `out`, as `<out>.<benchmark>.<shown>.jsonl`. With `other`, the scores of another evaluation,
+    both are compared question by question.
     """
     questions = {name: read_tasks(path) for name, path in named_tasks(tasks).items()}
-    answerer = Answerer(model, relevance)
-    trained = answerer.rules.layout.pathways
-    # without a choice those that it was trained with
-    wanted = list(dict.fromkeys(pathways)) or [trained]
-    result: dict[str, Any] = {
-        "model": str(model),
-        **answerer.identity,
-        "trained_pathways": trained,
-        "selection": answerer.rules.view.selection,
-        "pathways": _on_tasks(answerer, questions, wanted) if questions else {},
+    if other is not None:
+        scores_in(other)  # a mistake is told before hours of work
+    with launched():
+        answerer = Answerer(model, relevance, precision=precision, batch=batch)
+        trained = answerer.rules.layout.pathways
+        result: dict[str, Any] = {
+            "model": str(model),
+            **answerer.identity,
+            "trained_pathways": trained,
+            "selection": answerer.rules.view.selection,
+            "pathways": {},
+            **{key: {} for key in OF_BENCHMARKS},
+        }
+        if questions:
+            wanted = list(dict.fromkeys(shown)) or [trained]
+            result["pathways"] = on_tasks(answerer, questions, wanted, memory)
+        files = {copy.benchmark.name: files_of(copy, shown, trained, out) for copy in benchmarks}
+        for copy in benchmarks:
+            name = copy.benchmark.name
+            run = Run(
+                answerer=answerer, copy=copy, files=files[name], subtitles=subtitles, memory=memory
+            )
+            for key, value in of_benchmark(run).items():
+                result[key][name] = value
+        if ranks.rank() == 0:
+            if other is not None:
+                result["against"] = against(other, files, result["pathways"])
+            publish(result, out, console, other)
+    return result
+
+
+def of_benchmark(run: Run) -> dict[str, Any]:
+    """What a result says of one benchmark, by OF_BENCHMARKS; on the first rank all of it."""
+    found, heads = run.ask(), run.heads()
+    said = {
         "benchmarks": {
-            copy.benchmark.name: {
-                shown: run_benchmark(
-                    answerer,
-                    copy,
-                    shown,
-                    out.with_name(f"{out.stem}.{copy.benchmark.name}.{shown}.jsonl"),
-                    subtitles=subtitles,
-                )
-                for shown in wanted
-            }
-            for copy in benchmarks
+            condition: {**heads[condition], **scores(rows, run.rules)}
+            for condition, rows in found.items()
         },
+        "work": total(ranks.by_each(lambda: run.work)),
     }
+    if ranks.rank() == 0:
+        items = (item for item in run.copy.items() if isinstance(item, BenchmarkItem))
+        floor = question_only(run.copy.training(), items, run.rules)
+        if floor is not None:
+            said["question_only"] = floor
+        first, rows = next(iter(found.items()))
+        file = run.files[first].with_suffix(".submission.json")
+        if submission(run.copy.benchmark.name, rows, file):
+            said["submissions"] = file.name
+    return said
+
+
+@contextmanager
+def launched() -> Iterator[None]:
+    """Inside, the processes of this launch are one group, if there are several.
+
+    They only exchange files and objects, and one may wait for hours for the videos of another.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def publish(result: dict[str, Any], out: Path, console: Console, other: Path | None) -> None:
+    """The scores as a file and as tables."""
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, result)
     for table in tables_of(result):
         console.print(table)
-    return result
+    if other is not None:
+        console.print(against_table(str(other), result["against"]))
+    for name, work in result["work"].items():
+        told = ", ".join(f"{count:,} {what}" for what, count in work.items())
+        console.print(f"{name}: {told}", highlight=False)
+    for name, file in result["submissions"].items():
+        console.print(f"{name}: predictions for its publisher in {file}", highlight=False)
 
 
-def named_tasks(paths: Sequence[Path]) -> dict[str, Path]:
-    """Task files by folder and name, or by their whole path where two share these."""
-    # short names, unless two files share one
-    short = Counter(f"{path.parent.name}/{path.stem}" for path in paths)
-    names = [f"{path.parent.name}/{path.stem}" for path in paths]
+def files_of(copy: Copy, shown: Sequence[str], trained: str, out: Path) -> dict[str, Path]:
+    """The predictions under each condition; pictures have no order to be shuffled."""
+    wanted = list(dict.fromkeys(shown)) or [trained, NONE, SHUFFLED]
     return {
-        name if short[name] == 1 else str(path): path
-        for name, path in zip(names, paths, strict=True)
+        one: out.with_name(f"{out.stem}.{copy.benchmark.name}.{one}.jsonl")
+        for one in wanted
+        if one != SHUFFLED or copy.benchmark.kind == "video"
     }
 
 
-def _on_tasks(
-    answerer: Answerer, questions: Mapping[str, Sequence[Question]], pathways: Sequence[str]
-) -> dict[str, Any]:
-    """Scores of task files by pathways; what nobody is shown is not opened."""
-    all_questions = [
-        question for shown_questions in questions.values() for question in shown_questions
-    ]
-    sighted = set(pathways) != {"none"}
-    # pathways none: media are not even opened
-    seen = answerer.see([q.medium for q in all_questions if q.medium is not None and sighted])
-    shown_questions = [
-        Asked(text=q.text, seen=(seen[q.medium],) if q.medium in seen else ())
-        for q in all_questions
-    ]
-    result = {}
-    for shown in pathways:
-        replies = answerer.answer(shown_questions, shown)
-        # by identity: two equal questions of two tasks have answers of their own
-        reply_of = {id(q): reply.text for q, reply in zip(all_questions, replies, strict=True)}
-        result[shown] = {
-            "masked": shown != answerer.rules.layout.pathways,
-            "tasks": {
-                name: _scores(rows, [reply_of[id(q)] for q in rows])
-                for name, rows in questions.items()
-            },
-        }
-    return result
-
-
-def _scores(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, Any]:
-    types, truths = (
-        [question.type for question in questions],
-        [question.answer for question in questions],
-    )
-    by_type = score_types(types, answers, truths)
-    # a floor that knows the type: the most frequent answer of each type
-    guessed = sum(scored.majority_accuracy * scored.count for scored in by_type.values()) / len(
-        questions
-    )
-    return {
-        "all": asdict(score(answers, truths)),
-        "majority_per_type": guessed,
-        "types": {name: asdict(type_score) for name, type_score in by_type.items()},
-        "answers": [
-            {
-                "record": question.record,
-                "type": question.type,
-                "question": question.text,
-                "truth": question.answer,
-                "said": a,
-            }
-            for question, a in zip(questions, answers, strict=True)
-        ],
-    }
-
-
-def tables_of(result: dict[str, Any]) -> list[Table]:
-    """What people look at: the task files together, and a table for each benchmark."""
-    tables = [_task_table(result["pathways"])] if result["pathways"] else []
-    return tables + [
-        benchmark_table(name, by_pathways) for name, by_pathways in result["benchmarks"].items()
-    ]
-
-
-def _task_table(pathways: dict[str, Any]) -> Table:
-    """One line per task, type and choice of pathways."""
-    table = Table(title="held-out accuracy (exact match, Wilson 95 % interval)")
-    for name in ("task", "type", "pathways", "right", "accuracy", "interval", "majority answer"):
-        table.add_column(name, justify="left" if name in ("task", "type", "pathways") else "right")
-    # one table for all task files: models are compared over all of them
-    for shown, result in pathways.items():
-        label = f"{shown} (masked)" if result["masked"] else shown
-        for task, scores in result["tasks"].items():
-            for kind, type_score in {**scores["types"], "all": scores["all"]}.items():
-                floor = (
-                    scores["majority_per_type"]
-                    if kind == "all"
-                    else type_score["majority_accuracy"]
-                )
-                table.add_row(
-                    task,
-                    kind,
-                    label,
-                    f"{type_score['right']}/{type_score['count']}",
-                    f"{type_score['accuracy']:.3f}",
-                    f"{type_score['low']:.2f}..{type_score['high']:.2f}",
-                    f"{floor:.3f}",
-                )
-    return table
-
-
-def benchmark_table(name: str, by_pathways: dict[str, dict[str, Any]]) -> Table:
-    """The score and each axis of a benchmark, with clustered 95 % intervals."""
-    paper = prompts(name).paper
-    table = Table(title=name, caption=f"SlowFast-LLaVA-1.5: {paper}" if paper else None)
-    for title in ("axis", "value", "pathways"):
-        table.add_column(title)
-    for title in ("questions", "videos", "score", "95 %"):
-        table.add_column(title, justify="right")
-    for shown, result in by_pathways.items():
-        if not result["scored"]:
-            table.add_row("all", "no public answers: predictions only", shown)
-            continue
-        table.add_row("all", "", shown, *_cells(result["score"]))
-        floor = result["majority"]
-        table.add_row("floor", f"always {floor['answer']!r}", "", "", "", f"{floor['mean']:.3f}")
-        for axis, rows in result["tables"].items():
-            for value, row in rows.items():
-                table.add_row(axis, value, shown, *_cells(row))
-        if not result["complete"]:
-            counts = ", ".join(f"{code} {count}" for code, count in result["missing"].items())
-            table.add_row("INCOMPLETE", f"not asked: {counts}", shown)
-    return table
-
-
-def _cells(estimate: dict[str, Any]) -> list[str]:
-    error, mean = estimate["error"], estimate["mean"]
-    # clustered by video: see train.evaluation.statistics
-    spread = "" if error is None else f"{mean - Z95 * error:.3f}..{mean + Z95 * error:.3f}"
-    return [str(estimate["count"]), str(estimate["videos"]), f"{mean:.3f}", spread]
+def total(works: Sequence[Work]) -> dict[str, int]:
+    """What all ranks did."""
+    names = ("asked", "decoded", "encoded")
+    return {name: sum(getattr(work, name) for work in works) for name in names}

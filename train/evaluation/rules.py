@@ -19,11 +19,12 @@ class Prompts:
 
     `version` is raised with every change of the file, and is in every result. `choice` is the
     prompt of a question with options, each a line by `option`; `text` of one without; `subtitles`
-    goes before either. `compare` names the rule of free text (train.evaluation.answers). `mean_of`
-    is the axis whose values weigh the same in the score, of none all questions do; `tables` are the
-    axes that are printed. Questions of the tasks `unscored` are answered, for a judge. `source`
-    says whose prompt and average these are, `get` where a copy is to be had, `paper` the scores of
-    SlowFast-LLaVA-1.5 by size.
+    goes before either. `choose` says how a choice is read: by the letter in the `reply`, or by the
+    `likelihood` of each option's text as the reply. `compare` names the rule of free text
+    (train.evaluation.answers). `mean_of` is the axis whose values weigh the same in the score, of
+    none all questions do; `tables` are the axes that are printed. Questions of the tasks `unscored`
+    are answered, for a judge. `source` says whose prompt and average these are, `get` where a copy
+    is to be had, `paper` the scores of SlowFast-LLaVA-1.5 by size.
     """
 
     version: int
@@ -35,6 +36,7 @@ class Prompts:
     option: str = "{letter}. {text}"
     text: str = "{question}\nAnswer the question using a single word or phrase."
     subtitles: str = "This video's subtitles are listed below:\n{subtitles}\n"
+    choose: str = "reply"
     compare: str = "exact"
     mean_of: str = ""
     tables: tuple[str, ...] = ()

@@ -58,7 +58,7 @@ def read_tasks(path: Path) -> list[Question]:
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); mend the file") from error
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise UserError(f"{path}: must be a list of objects; see the LLaVA format")

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixtures.tokens.frame_selection import SCORED
+from mixtures.tokens.layout_types import View
 from pipeline.sources.records import MediaRef
-from train.data.user_media import MediaRefusal, Seen, Stills, see_each
+from shards.ids import sha256_hex, short_hash
+from train.data.user_media import MediaRefusal, Seen, Stills, reordered, see_each
 from train.evaluation.answerer import Answerer
 from train.evaluation.copies import Copy, Missing
 
@@ -45,3 +48,11 @@ def _place(copy: Copy, ref: MediaRef, own: Path) -> Path | Stills | Missing:
 
 def _shown(one: Seen | MediaRefusal) -> Watched | Missing:
     return Missing(f"{one.code}: {one.detail}") if isinstance(one, MediaRefusal) else Watched(one)
+
+
+def shuffled(seen: Seen, view: View) -> Seen:
+    """The frames of a video in another order, their times as they were: a floor for what needs
+    the order of frames. The order is drawn by the frames' content."""
+    content = short_hash([sha256_hex(jpeg) for jpeg in seen.jpegs])
+    order = sorted(range(len(seen.jpegs)), key=lambda i: short_hash([content, i]))
+    return reordered(seen, order, differences_too=view.selection in SCORED)

@@ -77,21 +77,24 @@ def encode(
 def _encoded(
     tower: nn.Module, patches: Tensor, beyond: Tensor, call: TowerCall[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    # shown frames first, then those beyond the cap, as the plan counts them
+    # shown frames first, then those beyond the cap, as the plan counts them; bytes until here, so
+    # that what travels to the device is a quarter of floats
     pixels = torch.cat([patches.index_select(0, call.shown), beyond.index_select(0, call.beyond)])
     like = next(tower.parameters())
     x = tower(normalised(pixels, like), (*call.shown_groups, *call.beyond_groups))
+    # a forward pass without a graph has no gradient to scale
     if call.scale is not None and torch.is_grad_enabled():
         x = ScaledGradient.apply(x, call.scale)
     shown, rest = x.split([len(call.shown), len(call.beyond)])
     if len(call.beyond):
-        # uint8 on the way to the device, normalised there
-        shown = shown.clone()  # a view would hold the features of the frames beyond
+        # a view would keep the features of the frames beyond alive until the backward pass
+        shown = shown.clone()
     return shown, _averages(rest, call.beyond_groups)
 
 
 def _averages(x: Tensor, groups: Sequence[Group]) -> Tensor:
     """The average feature of each frame, [F, C]."""
+    # frames of one grid are one batch; with none at all the same operations run on no rows
     parts = x.split([group.frames * group.height * group.width for group in groups] or [0])
     shapes = groups or [Group(0, 1, 1)]
     return torch.cat(
@@ -102,6 +105,6 @@ def _averages(x: Tensor, groups: Sequence[Group]) -> Tensor:
     )
 
 
-# index_copy: the inverse of the gather by `sources`
 def _back(rows: Tensor, sources: Sequence[Tensor]) -> Tensor:
+    # a scatter by the concatenated sources inverts the calls' gathers: each row is written once
     return torch.empty_like(rows).index_copy(0, torch.cat(list(sources)), rows)

@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 
 IGNORED = -100
 CHUNK_BYTES = 256 << 20
-"""Bound on one chunk of fp32 logits; they are recomputed in the backward pass, not kept."""
+"""Bound on one chunk of fp32 logits; all but the last are recomputed in the backward pass."""
 
 
 @dataclass
@@ -58,13 +58,15 @@ def supervised_losses(
     size = head.shape[0] if isinstance(head, Tensor) else cast("nn.Linear", head).out_features
     # as many rows as fill a chunk of fp32 logits over the whole vocabulary
     step = max(1, chunk_bytes // (4 * size))
-    chunks = zip(hidden.split(step), targets.split(step), strict=True)
+    *chunks, last = zip(hidden.split(step), targets.split(step), strict=True)
     losses = [
         # recomputed in the backward pass (chunked cross entropy): logits of all rows never exist at
         # once
         checkpoint(_each, rows_, head, wanted, use_reentrant=False, preserve_rng_state=False)
         for rows_, wanted in chunks
     ]
+    # the backward pass begins with the last chunk: kept, its logits are no more than recomputed
+    losses.append(_each(last[0], head, last[1]))
     return torch.cat(losses)
 
 

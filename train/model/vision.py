@@ -62,6 +62,7 @@ def patchify(images: Sequence[Tensor], patch_size: int = 16) -> tuple[Tensor, Te
     grids = []
     for image in images:
         height, width = image.shape[1:]
+        # -n % p: what is missing up to the next multiple of p
         image = pad(image, (0, -width % patch_size, 0, -height % patch_size))
         cells = image.unfold(1, patch_size, patch_size).unfold(2, patch_size, patch_size)
         grids.append(cells.shape[1:3])
@@ -89,12 +90,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, runs: Sequence[tuple[int, int]]) -> Tensor:
         """x [P, C]; runs: (frames, patches per frame), in order."""
+        # one product for q, k and v of all frames, whatever their sizes (NaViT, arXiv 2307.06304)
         parts = self.qkv(x).split([frames * length for frames, length in runs])
         out = [self._attend(p, *run) for p, run in zip(parts, runs, strict=True)]
         return self.proj(torch.cat(out) if len(out) > 1 else out[0])
 
     def _attend(self, qkv: Tensor, frames: int, length: int) -> Tensor:
         size = qkv.shape[1] // (3 * self.heads)
+        # [3, F, H, L, d]: frames are the batch, so attention cannot leave one
         q, k, v = qkv.view(frames, length, 3, self.heads, size).permute(2, 0, 3, 1, 4)
         out = scaled_dot_product_attention(q, k, v)
         return out.transpose(1, 2).flatten(2).flatten(0, 1)
@@ -138,9 +141,11 @@ class Embeddings(nn.Module):
 
     def forward(self, patches: Tensor, groups: Sequence[Group]) -> Tensor:
         if self.patch_order == PHPWC:
+            # the columns of SigLIP 2's map: channels last within a pixel
             patches = patches.unflatten(1, (3, self.patch_size**2)).transpose(1, 2).flatten(1)
         x = self.patch_embedding(patches)
         parts = x.split([group.frames * group.height * group.width for group in groups])
+        # the table is resized once per grid, and added to all frames of it
         placed = [
             part.view(frames, height * width, x.shape[1]) + self.positions(height, width)
             for part, (frames, height, width) in zip(parts, groups, strict=True)
@@ -151,6 +156,7 @@ class Embeddings(nn.Module):
         """The table at this grid, [height * width, C], in the table's dtype."""
         if (height, width) == (self.side, self.side):
             return self.position_embedding
+        # in fp32 whatever the table's type: interpolated in bf16, positions are 0.2 % off
         resized = interpolate(
             self.position_embedding.float().T.reshape(1, -1, self.side, self.side),
             size=(height, width),
@@ -181,6 +187,7 @@ class OryxVisionTower(nn.Module):
         """
         if isinstance(frames, Tensor):
             return self._sorted(patches, frames)
+        # a rank without pictures runs the same layers on no rows: collectives stay in step
         groups = frames or [Group(0, 1, 1)]
         promised = sum(group.frames * group.height * group.width for group in groups)
         if promised != len(patches):
@@ -195,6 +202,7 @@ class OryxVisionTower(nn.Module):
         groups, order, _ = frame_groups(grids.cpu().numpy())
         if len(order) != len(patches):
             raise ValueError(f"the grids promise {len(order)} patches, {len(patches)} were given")
+        # into the order of the groups, and back behind the last block
         moved = torch.from_numpy(order).to(patches.device)
         x = self.forward(patches[moved], groups)
         return torch.empty_like(x).index_copy(0, moved, x)

@@ -39,6 +39,7 @@ class Fit:
 
 def with_tower(config: Config, tower: str) -> Config:
     """The config with the tower frozen, tuned with checkpointing, or so on a quarter of frames."""
+    # unless it is checkpointed, a tuned tower keeps 66 GiB of one video for the backward pass
     frozen = tower == "frozen"
     part = replace(config.parts.tower, train=not frozen, checkpoint=not frozen)
     keep = Fraction(1, 4) if tower.startswith("stochastic") else Fraction(1)
@@ -52,11 +53,13 @@ def fits() -> Iterator[Fit]:
         wanted = published_config(size)
         counts = part_parameters(wanted)
         for stage, shown in SHOWN.items():
+            # the published file itself, so that the table follows it
             written = load_config(CONFIGS / f"stage{stage}_{size}.yaml")
             for tower in TOWERS:
                 config = with_tower(written, tower)
                 rule = TowerRule(chunk=config.tower_chunk, keep=config.stochastic.keep.denominator)
                 pack = made_pack(PUBLISHED, wanted.layout_config(), shown, rule)
+                # activations hang on the pack alone, states on the number of ranks alone
                 step = trace_step(config, wanted, pack)
                 totals = (rank_memory(config, counts, ranks, step).total for ranks in RANKS)
                 yield Fit(size=size, stage=stage, tower=tower, bytes=tuple(totals))

@@ -61,6 +61,7 @@ def made_pack(budget: Budget, layout: LayoutConfig, shown: Media, rule: TowerRul
     question = min(QUESTION, budget.tokens // 128)
     first = made_sample("0", shown, layout, question)
     patches = shown.frames * shown.side**2
+    # as many as the tighter budget holds; text fills what is left of the tokens
     count = min(budget.tokens // len(first.text.ids), budget.patches // patches)
     samples = [made_sample(str(number), shown, layout, question) for number in range(count)]
     left = budget.tokens - sum(len(sample.text.ids) for sample in samples)
@@ -72,6 +73,7 @@ def made_sample(key: str, shown: Media, layout: LayoutConfig, question: int) -> 
     character, as Qwen2.5's tokenizer has it for digits."""
     side, frames = shown.side, shown.frames
     runs = plan_frames([(side, side)] * frames, range(frames), shown.kind, layout, len)
+    # a text as the renderer makes it: one id for each slot, then the question
     counts = np.array([run.n for run in runs])
     special = {START: _START, END: _END, TIME: _TIME}
     block = np.repeat([special.get(run.kind, _PAD) for run in runs], counts)
@@ -91,6 +93,7 @@ def made_sample(key: str, shown: Media, layout: LayoutConfig, question: int) -> 
 
 
 def _places(runs: TokenPlan, counts: np.ndarray) -> np.ndarray:
+    # rows of `Rendered.visual`: place in the text, number of the clip, number of the run
     starts = np.cumsum(counts) - counts
     return np.stack([starts, np.zeros(len(runs), np.int64), np.arange(len(runs))], axis=1)
 

@@ -37,6 +37,7 @@ def rank_memory(
 ) -> RankMemory:
     """The memory of each of `ranks`, of a model with so many parameters in each part, and in the
     adapter of each."""
+    # part by part: what is trained, and so what it holds, differs among them
     own = {part: state_bytes(config, {part: parameters[part]}, ranks, adapters) for part in PARTS}
     kinds = next(iter(own.values()))
     return RankMemory(
@@ -49,6 +50,7 @@ def rank_memory(
 def part_parameters(wanted: SlowFastConfig) -> dict[str, int]:
     """Parameters of each part, tied ones once."""
     counts = dict.fromkeys(PARTS, 0)
+    # `named_parameters` names a tied head once, as the table of word vectors
     for name, parameter in on_paper(wanted).named_parameters():
         counts[part_of(name)] += parameter.numel()
     return counts

@@ -64,5 +64,6 @@ def published_config(size: str, layout: LayoutConfig | None = None) -> SlowFastC
 
 def on_paper(config: SlowFastConfig) -> SlowFastForConditionalGeneration:
     """The model without memory: shapes only, on the meta device."""
+    # meta tensors have shapes and no bytes
     with torch.device("meta"):
         return SlowFastForConditionalGeneration(config)

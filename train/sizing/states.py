@@ -27,6 +27,7 @@ def state_bytes(
     ZeRO-1 shares master weights and moments among the ranks, ZeRO-2 also gradients, ZeRO-3 weights
     too. `passing_bytes` come on top while a step runs.
     """
+    # mixed precision costs 16 bytes a trained parameter (ZeRO, Rajbhandari et al., 2020, section 3)
     trained = _trained(config, parameters, adapters)
     is_half = config.precision == "bf16"
     stage = config.zero_stage
@@ -38,9 +39,12 @@ def state_bytes(
     width = 2 if is_half else 4
     # they are added up in fp32: in the masters, or under ZeRO-2 and 3 by the config of the engine
     added = 4 if copies and stage != 1 else width
+    # two of them, for the mean and for the mean of squares
     moments = 4 if config.optimizer_state == "bf16" else 8
+    # what is offloaded lies in the memory of the host
     on_device = 0 if config.offload != "none" else 1
     weights = 0 if config.offload == "weights" else width
+    # each stage shares one more kind of state among the ranks
     return {
         "weights": _all(parameters, adapters) * weights / (ranks if stage == 3 else 1),
         "gradients": trained * added / (ranks if stage >= 2 else 1),
@@ -59,6 +63,7 @@ def passing_bytes(
         return {"bucket": 0, "gathered": 0}
     trained = _trained(config, parameters, adapters)
     width = 2 if config.precision == "bf16" else 4
+    # whole weights of the layers at hand, frozen ones too
     gathered = min(_all(parameters, adapters), LIVE) if config.zero_stage == 3 else 0
     return {"bucket": width * min(trained, BUCKET), "gathered": width * gathered}
 

@@ -38,6 +38,7 @@ def video_tokens(size: tuple[int, int], reading: str) -> tuple[int, int]:
     """(content, all) tokens of 128 frames of this size in pixels, at one frame a second."""
     layout = READINGS[reading][0]
     shown = video_placement(size, reading)
+    # all frames of a video are shown at one size
     grid = grid_of(shown.width, shown.height)
     slots = plan_frames([grid] * FRAMES, range(FRAMES), "video", layout, stamp_tokens)
     return sum(s.n for s in slots if s.kind in POOLED), sum(s.n for s in slots)
@@ -65,6 +66,7 @@ def image_tokens(size: tuple[int, int]) -> int:
 
 def video_flops(size: str) -> Flops:
     """One square video of 128 frames and a question, under reading A."""
+    # square frames: of the shapes above those with the most patches
     content, total = video_tokens(VIDEOS["1:1"], "A")
     work = Work(
         # 384 x 384 pixels are 24 x 24 patches of 16

@@ -54,12 +54,14 @@ class Step:
 def trace_step(config: Config, wanted: SlowFastConfig, pack: Pack) -> Step:
     """A step of the model that `wanted` describes, its parts trained as the config says."""
     depths = (wanted.vision_config.num_hidden_layers, wanted.text_config.num_hidden_layers)
+    # a model this shallow is traced as it is, in less time than its three copies
     if max(depths) <= 3:
         return trace_whole(config, wanted, pack)
     traced = {
         pair: trace_whole(config, _of_depth(wanted, *pair), pack)
         for pair in ((2, 2), (3, 2), (2, 3))
     }
+    # bytes of each phase are linear in either depth: two points give the line
     two = traced[2, 2]
     deeper = [traced[3, 2], traced[2, 3]]
     phases = {
@@ -75,15 +77,18 @@ def trace_whole(config: Config, wanted: SlowFastConfig, pack: Pack) -> Step:
     inputs = pack_inputs(pack)
     with FakeTensorMode() as mode:
         model = MODEL(wanted)
+        # frozen, cast and checkpointed by the functions that a run calls
         prepare(_without_adapters(config), model)
         checkpoint_parts(model, [name for name in PARTS if getattr(config.parts, name).checkpoint])
         given: dict[str, Any] = {name: without_data(mode, value) for name, value in inputs.items()}
+        # the model reads the grids on the host
         given["grids"] = inputs["grids"]
         tracker = Tracker()
         tracker.track_external(model)
         _mark_phases(model, tracker)
         with tracker:
             model(**given).loss.backward()
+    # inputs were there before the tracker was: it has not counted them
     size = sum(leaf.nbytes for leaf in _tensors(given.values()))
     return Step(inputs=size, phases={name: held + size for name, held in tracker.peaks.items()})
 
@@ -103,6 +108,7 @@ def kept_by_tower(
     wanted = vision or OryxVisionConfig()
     if wanted.num_hidden_layers <= 3:
         return _kept(pack, wanted, train=train, again=again)
+    # as in `trace_step`: each further block keeps as much as the third one
     two, three = (_kept(pack, _tower_of(wanted, n), train=train, again=again) for n in (2, 3))
     return two + (wanted.num_hidden_layers - 2) * (three - two)
 
@@ -121,6 +127,7 @@ def _kept(pack: Pack, vision: OryxVisionConfig, *, train: bool, again: bool) -> 
         with tracker:
             before = tracker.beside_weights()
             features = model(*given)
+            # what is alive now and was not before is kept for the backward pass, or is the result
             held = tracker.beside_weights()
     return held - before - features.nbytes
 
@@ -155,10 +162,12 @@ class Tracker(MemTracker):
         """Of what is alive, on all devices, what is neither weight nor gradient."""
         found = 0
         for kinds in self._curr_mem_snap.values():
+            # keys are an enum of torch's for what it knows, and strings for the rest
             held = {str(getattr(kind, "value", kind)): size for kind, size in kinds.items()}
             found += held["Total"] - held["Parameter"] - held["Buffer"] - held["Gradient"]
         return found
 
+    # MemTracker calls this behind every operation: one sum, no copy of its snapshot
     def _update_peak_stats(self, peak_state: Any) -> None:  # noqa: ARG002
         self.peaks[self.phase] = max(self.peaks.get(self.phase, 0), self.beside_weights())
 
@@ -167,6 +176,7 @@ class Tracker(MemTracker):
     ) -> tuple[int, int]:
         for parameter in module.parameters():
             if not parameter.requires_grad:
+                # handles that hang on nothing: the tracker takes it for one that has its hooks
                 asked = (RemovableHandle(OrderedDict()), RemovableHandle(OrderedDict()))
                 self._param_to_grad_hook_handles.setdefault(parameter, asked)
         return super()._track_module_params_and_buffers(module, install_grad_hooks)
@@ -185,6 +195,7 @@ def _mark_phases(model: SlowFastForConditionalGeneration, tracker: Tracker) -> N
         backward_from(kwargs["inputs_embeds"], "projector, backward")
 
     def into_head(_: Any, args: Any, made: Any) -> None:  # noqa: ARG001
+        # the loss is recomputed chunk by chunk, so both passes of the head are one phase
         tracker.enter("head, forward and backward")
         backward_from(made.last_hidden_state, "decoder, backward")
 
@@ -192,6 +203,7 @@ def _mark_phases(model: SlowFastForConditionalGeneration, tracker: Tracker) -> N
         tracker.enter("projector, forward")
         backward_from(args[0], "tower, backward")
 
+    # modules are called in this order; gradients come back in the other
     model.projector.register_forward_pre_hook(into_projector)
     decoder = model.language_model.model
     decoder.register_forward_pre_hook(into_decoder, with_kwargs=True)
@@ -203,6 +215,7 @@ def _of_depth(wanted: SlowFastConfig, tower: int, decoder: int) -> SlowFastConfi
     made.vision_config = _tower_of(wanted.vision_config, tower)
     text = made.text_config
     text.num_hidden_layers = decoder
+    # a list with a kind for each layer is as long as the decoder is deep
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:decoder]
     return made

@@ -59,6 +59,7 @@ _SAID: dict[str, type] = {
 
 def read_model_config(folder: Path) -> dict[str, Any]:
     """A folder's config.json; UserError names the file and the first thing it may not say."""
+    # a decoder's config has keys of its family, which transformers knows; ours are all known here
     path = folder / "config.json"
     config = read_json(path)
     ours = config.get("model_type") == "slowfast"
@@ -73,10 +74,12 @@ def _runs(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
     for key, value in config.items():
         if key in _RUNNING:
             yield f"{within}{key}: names something to run beside the model, which nothing here does"
+        # a name with a slash is a repository of kernels to transformers
         elif key in _ATTENTION_KEYS:
             for one in value.values() if isinstance(value, dict) else [value]:
                 if one is not None and one not in ATTENTIONS:
                     yield f"{within}{key}: {str(one)[:80]!r} is none of {', '.join(ATTENTIONS)}"
+        # bool is an int, and `use_layer_norm: true` is no number of layers
         elif "layer" in key and type(value) is int and value > MOST_LAYERS:
             yield f"{within}{key}: {value} are more than {MOST_LAYERS}"
         elif isinstance(value, dict):
@@ -90,6 +93,7 @@ def _unknown(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: not an object"
             return
     yield from (f"unknown key {key!r}" for key in config if key not in OURS)
+    # `text_config` is of the decoder's family: `check_packed` judges what it does
     vision = config["vision_config"]
     yield from (f"vision_config: unknown key {key!r}" for key in vision if key not in TOWERS)
 
@@ -100,6 +104,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder}: not a model folder (no {DESCRIPTION}); give OUT/model of a run")
     about = read_json(path)
+    # the version first: of another one nothing else can be said
     if about.get("schema") != SCHEMA:
         raise UserError(
             f"{path}: schema {str(about.get('schema'))[:80]!r}, this version reads {SCHEMA!r}; "
@@ -119,6 +124,7 @@ def _misdescribed(about: Mapping[str, Any]) -> Iterator[str]:
         if not isinstance(about.get(key), kind):
             yield f"{key}: missing, or not what it should be"
             return
+    # a name with a folder in it could point out of this one
     for name, digest in about["files"].items():
         if PurePosixPath(name).name != name or not isinstance(digest, str):
             yield f"files: {name[:80]!r} is no file of this folder with its sha256"

@@ -40,6 +40,12 @@ def fetched_folder(address: str) -> Path:
     return _linked(folder, found)
 
 
+def fetched_file(address: str, key: str) -> Path:
+    """The one file at a path or an address that `key` names, fetched unless it is there already."""
+    with _online():
+        return local_files.path_of(address, key)
+
+
 def _linked(folder: Path, files: dict[str, Path]) -> Path:
     """A folder of links, made whole in one step; ranks of one node may do so at once."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

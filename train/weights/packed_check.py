@@ -64,10 +64,12 @@ def check_packed(text_config: Mapping[str, Any]) -> None:
         ) from error
     # one in 100,000: both are fp32, and their sums run in different orders
     if not math.isclose(packed, alone, rel_tol=TOLERANCE):
+        # named with the values of the file, not with the small ones of the copy
+        why = _suspects(AutoConfig.for_model(**text_config))
         raise UserError(
             f"decoder: {name} with these values has a loss of {packed:.6f} in a pack and of "
-            f"{alone:.6f} sample by sample: it would train wrongly in packs{_suspects(copy)}; use "
-            "one of Qwen2, Qwen3 or Llama"
+            f"{alone:.6f} sample by sample: it would train wrongly in packs{why}; use one of "
+            "Qwen2, Qwen3 or Llama"
         )
 
 

@@ -32,8 +32,10 @@ def stream(source: Source, table: Table, put: Put) -> dict[str, str]:
     DamagedData names a file whose bytes are not those that its source vouches for.
     """
     files: dict[str, str] = {}
+    # ordered by file, so that each is hashed, opened and read once
     first = {own: source.stored[origin.names[0]].file for own, origin in table.items()}
     for path, names in groupby(sorted(table, key=first.__getitem__), key=first.__getitem__):
+        # q, k and v of one matrix may lie in two shards
         wanted = {own: table[own] for own in names}
         others = {source.stored[name].file for each in wanted.values() for name in each.names}
         for file in sorted({path} | others):
@@ -46,6 +48,7 @@ def stream(source: Source, table: Table, put: Put) -> dict[str, str]:
 
 
 def _read(stored: Mapping[str, Stored], table: Table) -> Iterator[tuple[str, Tensor]]:
+    # mapped files: of each tensor its own bytes are read, when it is asked for
     with ExitStack() as stack:
         get: dict[Path, Callable[[str], Tensor]] = {}
         for own, origin in table.items():

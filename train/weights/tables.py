@@ -72,6 +72,7 @@ def vision_values(source: Source) -> dict[str, Any]:
     heads = ORYX_HEADS
     switches = {}
     if source.kind == SIGLIP2:
+        # SigLIP 2 differs from Oryx-ViT in these alone (train.model.vision.SIGLIP2, without torch)
         heads = _siglip2(source)["num_attention_heads"]
         switches = {
             "antialias": True,
@@ -97,11 +98,13 @@ def text_values(source: Source) -> dict[str, Any]:
 
 def part_table(part: str, source: Source) -> Table | None:
     """Our names -> the source's tensors; None where only the built model knows the names."""
+    # folders of ours have our prefixes on both sides, published ones on ours alone
     ours = f"{PARTS[part][0]}."
     theirs = ours if source.kind == SLOWFAST else ""
     if part == "decoder":
         shapes = decoder_shapes(text_values(source), str(source.config_file))
         return None if shapes is None else moved(same_table(shapes), ours, theirs)
+    # its tensors hang on its name and on the layout: the built model knows them
     if part == "projector":
         return None
     sizes = _sizes(source)
@@ -136,6 +139,7 @@ def check_table(part: str, source: Source, table: Table) -> None:
     """Raise UserError for the first tensor that is missing, too many, or of another shape."""
     wanted = stored_shapes(table)
     found = stored_of(part, source)
+    # nothing is taken by a name that nearly fits: every stored tensor is accounted for
     wrong = list(misfits(wanted, found, source.path, str(source.config_file)))
     if wrong:
         more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
@@ -143,6 +147,7 @@ def check_table(part: str, source: Source, table: Table) -> None:
 
 
 def _concerns(part: str, source: Source, name: str) -> bool:
+    # a folder of ours holds other parts too, which are none of this one's business
     if source.kind == SLOWFAST:
         return part_of(name) == part
     if source.kind == ORYX:
@@ -173,6 +178,7 @@ def _sizes(source: Source) -> TowerSizes:
         raise UserError(
             f"{source.path}: no tensor {error}, which gives the sizes of a tower; fetch it again"
         ) from error
+    # a file that lost its last blocks would be a shallower tower, whole in itself
     if sizes.layers != ORYX_LAYERS:
         raise UserError(
             f"{source.path}: {sizes.layers} blocks, the published encoder has {ORYX_LAYERS}; fetch "
@@ -207,6 +213,7 @@ def _sizes_of(config: Mapping[str, Any], side: str, power: int) -> TowerSizes:
 def _siglip2(source: Source) -> dict[str, Any]:
     """The encoder's values; UserError for one that our tower does not compute with."""
     config = source.config.get("vision_config", source.config)
+    # values that leave no trace in a tensor's shape: another one would train wrongly in silence
     for name, ours in _SIGLIP2_FIXED.items():
         if config.get(name, ours) != ours:
             raise UserError(

@@ -16,6 +16,7 @@ from pipeline.sources.benchmarks import (
     nextqa,
     perception_test,
     tempcompass,
+    temporal,
     video_mme,
 )
 from pipeline.sources.benchmarks.item import Benchmark
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         mathvista.BENCHMARK,
         image_texts.OCRBENCH,
         image_texts.TEXTVQA,
+        temporal.BENCHMARK,
     )
 }
 """The evaluation sets of the paper, and those of time that it does not score, by name."""

@@ -77,6 +77,7 @@ AI2D = Benchmark(
 SCIENCEQA = Benchmark(
     name="scienceqa_img",
     annotations=("ScienceQA-IMG/test-*.parquet", "test-*.parquet"),
+    training=("ScienceQA-IMG/train-*.parquet", "train-*.parquet"),
     columns=("question", "choices", "answer", "hint", "image"),
     item_of=scienceqa,
     kind="image",

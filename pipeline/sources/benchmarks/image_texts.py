@@ -54,6 +54,7 @@ OCRBENCH = Benchmark(
 TEXTVQA = Benchmark(
     name="textvqa_val",
     annotations=("data/validation-*.parquet", "validation-*.parquet"),
+    training=("data/train-*.parquet", "train-*.parquet"),
     columns=("question_id", "question", "answers", "image"),
     item_of=textvqa,
     kind="image",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import TypeVar
@@ -48,7 +48,8 @@ class BenchmarkItem:
     `options` are the texts to choose from, in order; empty where the answer is free text.
     `answers` are the right texts, or of a choice the letter; empty where the split is published
     without answers. `groups` are what the authors average over: axis -> value, or several of them.
-    `number` is the answer's kind where it is a number, as MathVista says it: `integer`, `float`.
+    `published` is the id as published. `number` is the answer's kind where it is a number, as
+    MathVista says it: `integer`, `float`.
     """
 
     id: str
@@ -60,6 +61,7 @@ class BenchmarkItem:
     subtitles: str = ""
     number: str = ""
     precision: int = 0
+    published: str = ""
 
 
 class BadRow(Exception):
@@ -79,8 +81,9 @@ class Benchmark:
     """A published set: where its annotations and media lie in a copy, and how a row is read.
 
     `annotations` are globs, the first that matches is read; `media` are folders of the copy in
-    which the names of media begin. `columns` are those that every file must hold. `layout` says
-    whose public code the layout was taken from.
+    which the names of media begin. `columns` are those that every file must hold. `training` are
+    globs of the training split in the same layout, where it is published. `layout` says whose
+    public code the layout was taken from.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Benchmark:
     kind: str = "video"
     media: tuple[str, ...] = ("", "videos")
     subtitles: str = ""
+    training: tuple[str, ...] = ()
     rows: Callable[[Path], Iterator[Row | Problem]] | None = None
     id_columns: tuple[str, ...] = ("question_id", "id", "uid", "qid")
 
@@ -120,7 +124,7 @@ class Benchmark:
                 yield refusal(label, name)
                 continue
             try:
-                yield self.item_of(f"{number}:{name}", row)
+                yield replace(self.item_of(f"{number}:{name}", row), published=name)
             except BadRow as error:
                 yield refusal(f"{number}:{name}", error.problem)
 

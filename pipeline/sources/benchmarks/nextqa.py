@@ -42,5 +42,6 @@ BENCHMARK = Benchmark(
     item_of=item_of,
     id_columns=("qid",),
     media=("NExTVideo", "videos", ""),
+    training=("train.csv", "nextqa/train.csv"),
     layout="EvolvingLMMs-Lab/lmms-eval 0a589d6, lmms_eval/tasks/nextqa/utils.py",
 )

@@ -63,5 +63,6 @@ BENCHMARK = Benchmark(
     columns=_COLUMNS,
     item_of=item_of,
     rows=rows,
+    training=("mc_question_train.json", "all_train.json"),
     layout="EvolvingLMMs-Lab/lmms-eval 06f392e, lmms_eval/tasks/perceptiontest/val/utils.py",
 )

@@ -52,7 +52,7 @@ def read(annotations: Path, columns: Columns) -> Iterator[Record | RowRefusal]:
     needed = [name for _, names in columns for name in names]
     missing = set(needed)
     last = Row()
-    for label, row, addressed in _rows(annotations, needed):
+    for label, row, addressed in rows(annotations, needed):
         if isinstance(row, Problem):
             yield refusal(label, row)
             continue
@@ -68,12 +68,15 @@ def read(annotations: Path, columns: Columns) -> Iterator[Record | RowRefusal]:
         )
 
 
-def _rows(path: Path, needed: list[str]) -> Iterator[tuple[str, Row | Problem, Addressed]]:
-    """(what names the row, the row, where its embedded bytes are) of any kind of table."""
+def rows(path: Path, needed: list[str]) -> Iterator[tuple[str, Row | Problem, Addressed]]:
+    """(what names the row, the row, where its embedded bytes are) of any kind of table.
+
+    UserError for a file that is none, or whose header lacks one of the columns `needed`.
+    """
     kind = suffix_of(path)
     if kind in csv_rows.SUFFIXES or kind in (".json", *json_rows.LINES):
-        rows = csv_rows.rows(path, needed) if kind in csv_rows.SUFFIXES else json_rows.rows(path)
-        for number, row in enumerate(rows):
+        plain = csv_rows.rows(path, needed) if kind in csv_rows.SUFFIXES else json_rows.rows(path)
+        for number, row in enumerate(plain):
             yield f"#{number}", row, _nowhere
         return
     if kind != ".parquet" and not path.is_dir():

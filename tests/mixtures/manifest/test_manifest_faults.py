@@ -16,11 +16,11 @@ import mixtures.__main__
 import train.__main__
 from pipeline.jobs.job import Job
 from pipeline.jobs.progress import Steps
-from pipeline.jobs.ray_executor import Workers
 from pipeline.jobs.write_shards import pack
 from shards.errors import run_command
 from shards.ids import canonical_json
 from shards.pool import Pool
+from tests.support.in_process import Here
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import CONFIG
 
@@ -89,7 +89,7 @@ def run_explain(path: Path, _: Path) -> None:
 
 def run_pack(path: Path, out: Path) -> None:
     pool = Pool(str(path.parent.parent / "pool"))
-    job = Job(pool=pool, workers=Workers(), bars=Steps(Progress()))
+    job = Job(pool=pool, workers=Here(), bars=Steps(Progress()))
     run_command(lambda: pack(str(path), str(out), job) and None)
 
 

@@ -45,4 +45,4 @@ def test_compression_and_scaling_move_a_hash_little() -> None:
 
 def test_differences_say_how_much_each_frame_changes() -> None:
     black, white = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8)
-    assert differences(clip([black, black, white, black])) == [0, 0, 255, 255]
+    assert differences(clip([black, black, white, black]).frames) == [0, 0, 255, 255]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import pipeline.build
 from mixtures.recipe.load import load_recipe
-from pipeline.jobs import run_stages
+from pipeline.jobs import ray_executor, run_stages
 from pipeline.jobs.job import Job
 from pipeline.jobs.progress import steps
 from pipeline.sources import pin
@@ -145,7 +145,7 @@ def mostly_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number in range(10):
         (tmp_path / f"pictures/{number}.jpg").unlink()
     monkeypatch.setattr(failure_limit, "WINDOW", 16)
-    monkeypatch.setattr(pipeline.build, "connect", lambda _: nullcontext(Here()))
+    monkeypatch.setattr(ray_executor, "connect", lambda _: nullcontext(Here()))
     return recipe
 
 

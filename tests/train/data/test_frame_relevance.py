@@ -34,8 +34,8 @@ from transformers import (
 from shards.errors import UserError
 from tests.support.tiny_pool import COLOURS
 from tests.train.evaluation.test_evaluation import pair, trained, write_json
+from train.chat.conversation import chat
 from train.data.frame_relevance import Relevance
-from train.evaluation.chat import chat
 from train.evaluation.evaluate import evaluate
 from train.model import register
 
@@ -119,11 +119,11 @@ def test_chat_looks_at_the_frames_that_the_question_is_about(
     trained: Path, siglip: Path, film: Path
 ) -> None:
     wanted = {f"{frame / 2}s" for frame in RED}
-    plain = chat(trained, "video", film, "When is it red?")
+    (plain,) = chat(trained, "video", film, "When is it red?").looked
     assert plain.times == ("0.0s", "2.0s", "4.0s", "6.0s") and not wanted & set(plain.times)
-    asked = chat(trained, "video", film, "When is it red?", siglip)
+    (asked,) = chat(trained, "video", film, "When is it red?", siglip).looked
     assert len(asked.times) == 4 and wanted <= set(asked.times)
-    green = chat(trained, "video", film, "When is it green?", siglip)
+    (green,) = chat(trained, "video", film, "When is it green?", siglip).looked
     assert sum(float(time[:-1]) < 4 for time in green.times) >= 2
     assert green.times != asked.times
 

@@ -147,7 +147,8 @@ def test_choices_are_read_by_letter_whatever_the_rule() -> None:
 def test_every_set_has_a_file_that_asks_with_all_that_is_to_be_said(name: str) -> None:
     rules = prompts(name)
     choice = prompt(item("B", options=("six", "seven")), rules)
-    assert all(text in choice for text in ("q", "six", "seven"))
+    listed = () if rules.choose == "likelihood" else ("six", "seven")
+    assert all(text in choice for text in ("q", *listed))
     assert prompt(item("x"), rules).startswith("q")
     assert prompt(item("x"), rules, "[00:01] hello").count("hello") == 1
     assert rules.source

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,12 @@ import pytest
 from rich.console import Console
 
 from shards.errors import UserError
+from tests.support.ranks import launch
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import TINY
 from tests.train.evaluation.test_evaluation import png, video
 from train.evaluation import benchmark
-from train.evaluation.answerer import Asked, placed
+from train.evaluation.answerer import Answerer, Asked, placed
 from train.evaluation.copies import copies, json_subtitles, on_screen, srt
 from train.evaluation.evaluate import evaluate
 from train.loop import run
@@ -45,8 +50,9 @@ def egoschema(folder: Path, videos: int = 3) -> Path:
             }
             rows.append(row)
     (folder / "videos").mkdir(parents=True)
+    made = video(folder / "made.mp4")
     for number in range(videos - 1):
-        video(folder / "videos" / f"v{number}.mp4")
+        os.link(made, folder / "videos" / f"v{number}.mp4")
     pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
     return folder
 
@@ -56,13 +62,14 @@ def score(trained: Path, folder: Path, out: Path, **more: Any) -> dict[str, Any]
     found = evaluate(
         trained,
         [],
-        more.pop("pathways", []),
+        more.pop("shown", ["both"]),
         out,
         Console(file=said, width=160),
         benchmarks=copies([f"{more.pop('name', 'egoschema')}={folder}"]),
         **more,
     )
-    return {**found["benchmarks"], "printed": said.getvalue()}
+    work = next(iter(found["work"].values()))
+    return {**found["benchmarks"], "work": work, "printed": said.getvalue()}
 
 
 def test_predictions_are_kept_and_what_is_missing_is_counted(trained: Path, tmp_path: Path) -> None:
@@ -118,12 +125,11 @@ def test_batches_and_windows_do_not_change_replies(
     copy = egoschema(tmp_path / "copy", videos=4)
     one = score(trained, copy, tmp_path / "a.json")["egoschema"]["both"]
     monkeypatch.setattr(benchmark, "VIDEOS_AT_A_TIME", 1)
-    monkeypatch.setattr("train.evaluation.answerer.BATCH", 1)
-    assert score(trained, copy, tmp_path / "b.json")["egoschema"]["both"] == one
+    assert score(trained, copy, tmp_path / "b.json", batch=1)["egoschema"]["both"] == one
 
 
 def test_without_pictures_nothing_is_decoded(trained: Path, tmp_path: Path) -> None:
-    found = score(trained, egoschema(tmp_path / "copy"), tmp_path / "s.json", pathways=["none"])[
+    found = score(trained, egoschema(tmp_path / "copy"), tmp_path / "s.json", shown=["none"])[
         "egoschema"
     ]["none"]
     assert (found["complete"], found["scored"]) == (True, 3)
@@ -180,7 +186,7 @@ def test_subtitles_of_both_forms_are_those_on_screen() -> None:
     cues = json_subtitles(json.dumps(rows))
     assert [words for _, _, words in cues] == ["one", "two"]
     assert on_screen(cues, [1.0, 1.2, 9.0]) == "one"
-    assert (json_subtitles("{"), srt("")) == ([], [])
+    assert (json_subtitles("{"), json_subtitles("[" * 100_000), srt("")) == ([], [], [])
 
 
 def test_media_stand_where_the_text_names_them() -> None:
@@ -190,3 +196,151 @@ def test_media_stand_where_the_text_names_them() -> None:
     assert turn.text == "Is  like ?"
     assert seen == (second, third, first)
     assert turn.media == ((0, 0), (1, 3), (2, 9))
+
+
+# Ranks, parts and bounds -----------------------------------------------------------
+
+
+SHOWN = ("both", "none", "shuffled_frames")
+
+
+def check_the_same(alone: dict[str, Any], folder: Path) -> None:
+    """b.json and its predictions are those of a.json, and each video was encoded once a view."""
+    for shown in SHOWN:
+        one, other = (folder / f"{name}.egoschema.{shown}.jsonl" for name in "ab")
+        assert one.read_bytes() == other.read_bytes()
+    shared = json.loads((folder / "b.json").read_text())
+    assert tuple(alone["egoschema"]) == SHOWN
+    assert shared["benchmarks"]["egoschema"] == alone["egoschema"]
+    assert shared["work"]["egoschema"] == {"asked": 26, "decoded": 4, "encoded": 8}
+    assert not list(folder.glob("*.part"))
+
+
+class Ranks:
+    """Ranks of one launch as threads of this process."""
+
+    def __init__(self, world: int, patch: pytest.MonkeyPatch) -> None:
+        self.world, self.own = world, threading.local()
+        self.barrier = threading.Barrier(world, timeout=60)
+        self.told: list[Any] = [None] * world
+        lock = threading.Lock()
+
+        def loaded(*given: Any, **named: Any) -> Answerer:
+            with lock:  # transformers loads one model at a time
+                return Answerer(*given, **named)
+
+        patch.setattr("train.evaluation.evaluate.Answerer", loaded)
+        patch.setattr("train.ranks.rank", lambda: self.own.rank)
+        patch.setattr("train.ranks.world_size", lambda: world)
+        patch.setattr("train.ranks.by_each", self.by_each)
+        patch.setattr("train.ranks.by_first", self.by_first)
+
+    def by_each(self, work: Callable[[], Any]) -> list[Any]:
+        self.told[self.own.rank] = work()
+        self.barrier.wait()
+        told = list(self.told)
+        self.barrier.wait()
+        return told
+
+    def by_first(self, work: Callable[[], Any]) -> Any:
+        return self.by_each(lambda: work() if self.own.rank == 0 else None)[0]
+
+    def run(self, work: Callable[[], Any]) -> None:
+        def one(rank: int) -> None:
+            self.own.rank = rank
+            try:
+                work()
+            except BaseException:
+                self.barrier.abort()
+                raise
+
+        with ThreadPoolExecutor(self.world) as threads:
+            list(threads.map(one, range(self.world)))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_share_the_videos_and_leave_the_file_of_one(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: int
+) -> None:
+    copy = egoschema(tmp_path / "copy", videos=5)
+    alone = score(trained, copy, tmp_path / "a.json", shown=[])
+    with monkeypatch.context() as patch:
+        ranks = Ranks(world, patch)
+        ranks.run(lambda: score(trained, copy, tmp_path / "b.json", shown=[]))
+    check_the_same(alone, tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_of_a_launch_do_so(trained: Path, tmp_path: Path, world: int) -> None:
+    copy = egoschema(tmp_path / "copy", videos=5)
+    alone = score(trained, copy, tmp_path / "a.json", shown=[])
+    words = f"--model {trained} --benchmark egoschema={copy} --out {tmp_path}/b.json"
+    launch(["train", "evaluate", *words.split()], 300, world)
+    check_the_same(alone, tmp_path)
+
+
+def test_groups_are_dealt_whole_and_all_of_them() -> None:
+    groups = [[i] for i in range(7)]
+    for world in (1, 2, 3):
+        dealt = [list(benchmark.dealt(groups, rank, world)) for rank in range(world)]  # type: ignore[arg-type]
+        assert sorted(one for each in dealt for one in each) == groups
+
+
+def test_questions_on_a_video_are_asked_together_wherever_they_stand(
+    trained: Path, tmp_path: Path
+) -> None:
+    copy = egoschema(tmp_path / "copy", videos=4)
+    rows = pq.read_table(copy / "a.parquet").to_pylist()
+    # first the first question of every video, then the second
+    pq.write_table(pa.Table.from_pylist(rows[::2] + rows[1::2]), copy / "a.parquet")
+    found = score(trained, copy, tmp_path / "s.json")
+    assert found["work"] == {"asked": 6, "decoded": 3, "encoded": 3}
+    lines = (tmp_path / "s.egoschema.both.jsonl").read_text().splitlines()[1:]
+    assert [json.loads(line)["place"] for line in lines] == list(range(8))
+
+
+@pytest.mark.parametrize("limit", [1, 1 << 30])
+def test_media_are_held_within_a_bound(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    copy = egoschema(tmp_path / "copy", videos=5)
+    windows: list[int] = []
+    see = benchmark.see_references
+
+    def watched(answerer: Any, one: Any, wanted: Any) -> Any:
+        windows.append(len(set(wanted)))
+        return see(answerer, one, wanted)
+
+    monkeypatch.setattr(benchmark, "see_references", watched)
+    score(trained, copy, tmp_path / "s.json", memory=limit)
+    assert windows == ([1] * 5 if limit == 1 else [1, 4])
+
+
+def test_what_a_killed_rank_left_is_gathered_and_not_asked_again(
+    trained: Path, tmp_path: Path
+) -> None:
+    copy = egoschema(tmp_path / "copy", videos=3)
+    whole = score(trained, copy, tmp_path / "a.json")
+    head, *lines = (tmp_path / "a.egoschema.both.jsonl").read_text().splitlines(keepends=True)
+    file = tmp_path / "b.egoschema.both.jsonl"
+    # two ranks were killed: one in the middle of its second line, one before it wrote its head
+    (tmp_path / f"{file.name}.0.part").write_text(head + lines[3] + lines[4][:30])
+    (tmp_path / f"{file.name}.1.part").write_text(head[:10])
+    again = score(trained, copy, tmp_path / "b.json")
+    assert again["egoschema"] == whole["egoschema"]
+    assert file.read_text() == "".join([head, *lines])
+    assert again["work"]["asked"] == whole["work"]["asked"] - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[]\n", "another run"), ("x\n", "damaged"), ("[" * 100_000 + "\n", "damaged")],
+    ids=["list", "text", "deep"],
+)
+def test_a_file_that_holds_no_predictions_is_named(
+    trained: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "a.egoschema.both.jsonl").write_text(text)
+    with pytest.raises(UserError, match=message):
+        score(trained, egoschema(tmp_path / "copy", videos=1), tmp_path / "a.json")

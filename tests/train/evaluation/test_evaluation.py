@@ -17,7 +17,6 @@ from shards.errors import UserError
 from tests.support.tiny_pool import COLOURS, QUESTIONS, tiny_manifest
 from tests.support.tiny_run import TINY
 from train.evaluation.answers import normalise_answer
-from train.evaluation.chat import chat
 from train.evaluation.evaluate import evaluate
 from train.evaluation.scoring import score, score_types, wilson
 from train.evaluation.tasks import read_tasks
@@ -84,7 +83,15 @@ def test_a_bad_task_row_is_named(tmp_path: Path, change: dict[str, Any], message
     assert str(path) in str(raised.value) and "r1" in str(raised.value)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]", "[1]"])
+DEEP = "[" * 100_000
+LONG = f"[{'9' * 5_000}]"  # more digits than Python reads
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "{}", "[]", "[1]", DEEP, DEEP + "]" * 100_000, LONG],
+    ids=["cut", "object", "empty", "number", "deep and cut", "deep", "long"],
+)
 def test_a_file_that_is_no_list_of_rows_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "test.json"
     path.write_text(text)
@@ -169,18 +176,3 @@ def test_the_default_pathways_are_those_of_training_and_answers_repeat(
     first = evaluate(trained, tasks, [], tmp_path / "a.json", quiet)
     again = evaluate(trained, tasks, [], tmp_path / "b.json", quiet)
     assert list(first["pathways"]) == ["both"] and first == again
-
-
-def test_a_broken_medium_is_named(trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "broken.png").write_bytes(b"<html>")
-    with pytest.raises(UserError, match=r"broken.png: MEDIA_"):
-        chat(trained, "image", tmp_path / "broken.png", "What?")
-    with pytest.raises(UserError, match="no such file"):
-        chat(trained, "video", tmp_path / "none.mp4", "What?")
-
-
-def test_chat_answers_and_tells_the_times_it_looked_at(trained: Path, tmp_path: Path) -> None:
-    reply = chat(trained, "video", video(tmp_path / "red.mp4"), QUESTIONS[0])
-    assert isinstance(reply.answer, str)
-    assert reply.times == ("0.0s", "0.5s", "1.0s", "2.0s") or len(reply.times) == 4
-    assert reply.size == (64, 64)

@@ -240,11 +240,22 @@ def test_the_heads_of_a_tower_divide_its_width(built: Path) -> None:
         check_start(odd, load_manifest(built), "m.json")
 
 
-def test_the_command_line_says_so_within_two_cpu_seconds(built: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "wrong"),
+    [
+        ("", "no tensor model.layers.3.input_layernorm.weight"),
+        ("layout: {slow_frames: 9}\n", "slow_frames: the config says 9, the manifest"),
+        ("schedule: {warmup: 90}\n", "90 steps of warmup"),
+    ],
+    ids=["weights", "layout", "schedule"],
+)
+def test_the_command_line_says_so_within_two_cpu_seconds(
+    built: Path, tmp_path: Path, more: str, wrong: str
+) -> None:
     tokenizer = load_manifest(built).tokenizer
     folder = qwen_folder(tmp_path / "qwen", tokenizer, vocab_size=151_936, shards=4)
     change_config(folder, num_hidden_layers=28)
-    text = f"parts: {{decoder: {{init: {folder}}}}}\nstop: {{steps: 1}}\n"
+    text = f"parts: {{decoder: {{init: {folder}}}}}\nstop: {{steps: 60}}\n{more}"
     (tmp_path / "run.yaml").write_text(text)
     words: list[Any] = ["run", tmp_path / "run.yaml", "--manifest", built, "--out", tmp_path / "o"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -258,6 +269,6 @@ def test_the_command_line_says_so_within_two_cpu_seconds(built: Path, tmp_path: 
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
     assert done.returncode == 2 and len(said) == 1, done.stderr[-2000:]
-    assert "no tensor model.layers.3.input_layernorm.weight" in said[0]
+    assert wrong in said[0]
     assert " torch\n" not in done.stderr and " transformers\n" not in done.stderr
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2

@@ -40,7 +40,7 @@ def test_a_family_that_packs_is_taken(family: str) -> None:
 @pytest.mark.parametrize(
     ("family", "more", "said"),
     [
-        ("mistral", {"sliding_window": 4096}, "sliding_window"),
+        ("mistral", {"sliding_window": 4096}, "sliding_window: 4096"),
         (
             "qwen2",
             {"use_sliding_window": True, "sliding_window": 4096, "max_window_layers": 2},

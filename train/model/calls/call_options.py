@@ -57,6 +57,7 @@ def call_options(given: Mapping[str, Any], side: str, view: View, profile: Profi
 
     `side` is where rows are padded by default; `view` and `profile` are the model's.
     """
+    # known at all, then settled by the model's rules, then with a value that there is
     flat = _flat(given)
     refuse_others(
         "processor", flat, KNOWN, "the model's rules decide it (processor.to_dict()); leave it out"
@@ -68,10 +69,12 @@ def call_options(given: Mapping[str, Any], side: str, view: View, profile: Profi
     _want("padding", padding, (True, False, "longest", "max_length", "do_not_pad"))
     _want("truncation", cut, (True, False, "longest_first", "only_first", "do_not_truncate"))
     _want("padding_side", flat.get("padding_side", side), ("left", "right"))
+    # transformers' enums and plain strings name the same
     tensors = flat.get("return_tensors", "pt")
     _want("return_tensors", getattr(tensors, "value", tensors), TENSORS)
     fill = padding == "max_length"
     cut = cut not in (False, "do_not_truncate")
+    # a length without either would change nothing
     length = flat.get("max_length")
     if (length is None) == (fill or cut):
         raise UserError("processor: max_length goes with truncation or padding='max_length'")

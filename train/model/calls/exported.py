@@ -75,6 +75,7 @@ def export_parts(model: Any, inputs: Mapping[str, Any]) -> Exported:
     visual = padded_visual(ids, shown, model.config.visual_token_ids[2:])
     if visual is None or not len(visual.patches):
         raise UserError("export_parts: these inputs show nothing; export the language model alone")
+    # part by part, each traced with what the one before it makes
     tower = export(_Tower(model, visual.tower), (visual.patches,))
     features = tower.module()(visual.patches)
     projector = export(_Projector(model, visual), (features, visual.seconds))

@@ -39,8 +39,10 @@ def typed(dtype: Any) -> Iterator[Any]:
     unknown = sorted(set(dtype) - {"", *OF_CONFIGS})
     if unknown:
         raise UserError(f"dtype: unknown {unknown}; use '', {', '.join(map(repr, OF_CONFIGS))}")
+    # one type for transformers to load in; the others are applied to names as they come
     kinds = {name: _dtype(name, value) for name, value in dtype.items()}
     main = kinds.pop("", torch.get_default_dtype())
+    # a context variable: loading calls class methods that take no argument of ours
     token = _LOADED_AS.set({rf"^{OF_CONFIGS[name]}\.": kind for name, kind in kinds.items()})
     try:
         yield main
@@ -62,6 +64,7 @@ def _dtype(name: str, value: Any) -> torch.dtype:
 
 def keeping_whole(quantization: Any) -> Any:
     """The config of a quantisation with WHOLE left out, unless it names what it leaves out."""
+    # each back-end of quantisation has its own name for the list
     for name in SKIPS:
         if hasattr(quantization, name) and getattr(quantization, name) is None:
             quantization = copy.copy(quantization)
@@ -83,6 +86,7 @@ def check_bytes(folder: Path) -> None:
         file = folder / Path(name).name
         if not file.is_file() or sha256_file(file) != digest:
             raise DamagedData(f"{file}: not the bytes that data.json promises; export it again")
+    # a file that nobody vouches for would be loaded beside those that were checked
     read = {path.name for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")}
     for name in sorted(read - set(promised)):
         raise DamagedData(f"{folder / name}: data.json does not know it; export the folder again")

@@ -47,8 +47,10 @@ def padded_inputs(
     """
     if options.cut:
         samples = [_cut(sample, options.max_length or 0) for sample in samples]
+    # the same collation as training: a batch is a pack whose samples lie in rows of their own
     pack = build_pack(samples, rules.layout)
     places, mask = _padded(np.diff(pack.cu_seqlens), options)
+    # the end token in places that hold nothing: the mask hides it
     ids = np.full(mask.size, rules.codec.token_id(IM_END), np.int64)
     ids[places] = pack.tokens
     inputs = {"input_ids": ids}
@@ -67,6 +69,7 @@ def _cut(sample: RenderedSample, length: int) -> RenderedSample:
     """The sample cut to so many tokens; ValueError where that would cut what it shows."""
     text = sample.text
     slots = [(row[0] + sample.layouts[row[1]][row[2]].n) for row in text.visual]
+    # media may be cut as a whole only, and that changes what is asked
     shown = max(slots, default=0)
     if min(shown, len(text.ids)) > length:
         raise ValueError(
@@ -89,6 +92,7 @@ def _padded(
     if options.fill:
         longest = max(longest, options.max_length or 0)
     steps = np.arange(-(-longest // options.multiple) * options.multiple)
+    # left: the last `length` places of a row are real; right: the first ones
     behind = len(steps) - lengths[:, None]
     mask = steps >= behind if options.side == "left" else steps < lengths[:, None]
     return np.flatnonzero(mask), mask
@@ -99,6 +103,7 @@ def _visual(pack: Pack, moved_to: NDArray[np.int64]) -> dict[str, Any]:
     slots = {f.name: getattr(pack.slots, f.name) for f in fields(VisualSlots)}
     memory = {f.name: getattr(pack.memory, f.name) for f in fields(MemoryFrames)}
     for part in (slots, memory):
+        # places are counted over the flattened batch, and each knows its sample
         at = part["position"]
         part["position"] = moved_to[at]
         part["sample"] = np.searchsorted(pack.cu_seqlens[1:], at, side="right")

@@ -1,0 +1,167 @@
+"""What can be wrong with a build and be seen without reading all data: looked for before any work.
+
+Neither Ray nor ffmpeg is started for it, and every mistake is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from mixtures.recipe.allowed_paths import check_here
+from mixtures.recipe.load import load_recipe
+from mixtures.recipe.types import HeldOut, Recipe, Source
+from mixtures.selection.exclusions import read_exclusions
+from mixtures.tokens.text import TextCodec
+from pipeline.fetch import local_files
+from pipeline.media.decode import find_tools
+from pipeline.sources import JOINED, records
+from pipeline.sources.folder_names import folder_names
+from pipeline.sources.pin import Pinned, pin
+from pipeline.sources.records import MediaRef, Record, RowRefusal
+from shards.errors import Mistakes, UserError
+from shards.pool import Pool
+from shards.store import Store
+
+LOOKED_UP = 100
+"""Records of a source whose media are looked up by name."""
+MOST_FILES = 100_000
+"""Files of a media folder that are looked through where no name is found at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """A recipe that was checked, its sources and its held-out data with every address pinned."""
+
+    recipe: Recipe
+    tokenizer: bytes
+    sources: tuple[Pinned, ...]
+    held_out: tuple[Pinned, ...]
+
+
+def checked(
+    recipe_path: str, out: str, pool_url: str, allowed: Sequence[str], *, with_shards: bool
+) -> Inputs:
+    """The inputs of a build; UserError has a line for each mistake that can be seen now."""
+    recipe = load_recipe(Path(recipe_path), allowed)
+    check_here(recipe.allowed_paths)
+    mistakes = Mistakes()
+    with mistakes.noted():
+        _check_places(recipe, out, pool_url, with_shards)
+    with mistakes.noted():
+        find_tools()
+    tokenizer = b""
+    with mistakes.noted():
+        tokenizer = _tokenizer(recipe)
+    if recipe.leaks:
+        # not at the top: what compares clips takes half a second to import
+        from pipeline.stages import match_leaks
+
+        with mistakes.noted():
+            match_leaks.index_of(recipe.leaks.index)
+    if recipe.exclude:
+        with mistakes.noted():
+            read_exclusions(Path(recipe.exclude))
+    sources = _pinned(recipe, recipe.sources, mistakes)
+    held_out = _pinned(recipe, recipe.held_out, mistakes)
+    mistakes.tell()
+    return Inputs(recipe=recipe, tokenizer=tokenizer, sources=sources, held_out=held_out)
+
+
+def _check_places(recipe: Recipe, out: str, pool_url: str, with_shards: bool) -> None:
+    """Whether OUT and the pool can be written to, and hold nothing of another kind."""
+    mistakes = Mistakes()
+    with mistakes.noted():
+        Store(out).check_writable()
+        if not with_shards and Store(out).exists("shards/receipt.json"):
+            raise UserError(
+                f"{out}/shards: of an earlier build; remove them, or leave out --no-shards"
+            )
+    with mistakes.noted():
+        Store(pool_url).check_writable()
+        if Store(pool_url).exists("profile.json"):
+            Pool(pool_url, recipe.profile)
+    mistakes.tell()
+
+
+def _tokenizer(recipe: Recipe) -> bytes:
+    where = recipe.text.tokenizer
+    data = local_files.path_of(where, f"{recipe.path}: text: tokenizer").read_bytes()
+    TextCodec(data, recipe.text.template, where)
+    return data
+
+
+def _pinned(
+    recipe: Recipe, published: Sequence[Source | HeldOut], mistakes: Mistakes
+) -> tuple[Pinned, ...]:
+    found = []
+    for one in published:
+        with mistakes.noted():
+            pinned = pin(one, str(recipe.path), recipe.allowed_paths)
+            check_first(pinned, str(recipe.path))
+            found.append(pinned)
+    return tuple(found)
+
+
+# The first records -------------------------------------------------------------
+
+
+def check_first(pinned: Pinned, where: str) -> None:
+    """UserError where a source's files are not of its format, or none of its first media is there.
+
+    Only what lies on this machine is looked at; archives are not opened.
+    """
+    source = pinned.source
+    if any(local_files.is_remote(address) for address in pinned.annotations):
+        return
+    paths = [local_files.resolve(address, where) for address in pinned.annotations]
+    # files that make one table are read together, of others the first one tells
+    shown = paths if source.format in JOINED else paths[:1]
+    items = list(islice(records(source.format, shown, source.columns), LOOKED_UP))
+    _check_read(items, pinned, where)
+    named = [ref for item in items if isinstance(item, Record) for ref in item.media]
+    outside = [ref for ref in named if ref.data is None and not ref.url]
+    if outside and not pinned.archives and not pinned.loose:
+        _check_there(outside, pinned, where)
+
+
+def _check_read(items: Sequence[Record | RowRefusal], pinned: Pinned, where: str) -> None:
+    """UserError where a whole file holds no record that is read."""
+    refused = [item for item in items if isinstance(item, RowRefusal)]
+    if refused and len(refused) == len(items) < LOOKED_UP:
+        first = refused[0]
+        raise UserError(
+            f"{where}: {pinned.source.name}: none of the {len(items)} records of "
+            f"{pinned.annotations[0]} can be read as {pinned.source.format}: {first.record}: "
+            f"{first.code}: {first.detail}; mend them, or choose another `format`"
+        )
+
+
+def _check_there(refs: Sequence[MediaRef], pinned: Pinned, where: str) -> None:
+    """UserError where none of these media is in the source's folder."""
+    source = pinned.source
+    count = f"none of its first {len(refs)} media" if len(refs) > 1 else "its only medium"
+    if not source.media:
+        raise UserError(
+            f"{where}: {source.name}: names media, e.g. {refs[0].name!r}, and says nowhere where "
+            "they lie; give it `media`, a folder, or `archives`"
+        )
+    root = Path(source.media).expanduser()
+    names = (name for ref in refs for name in (ref.name, *ref.also))
+    if any((root / name).exists() for name in names) or _near(root, refs):
+        return
+    raise UserError(
+        f"{where}: {source.name}: media: {count} is in {source.media}, e.g. {refs[0].name!r}; name "
+        "the folder that the names start from"
+    )
+
+
+def _near(root: Path, refs: Sequence[MediaRef]) -> bool:
+    """Whether a name leads somewhere from this folder but for case, slashes or Unicode form."""
+    try:
+        names = folder_names(root, MOST_FILES)
+    except UserError:  # too many to look through now: the build will tell
+        return True
+    return any("" in names.homes(ref) for ref in refs)

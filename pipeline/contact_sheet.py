@@ -1,0 +1,88 @@
+"""Frames as the model sees them, as one PNG: each on its grid, with its time below it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.shown_sample import Shown, ShownClip, ShownFrame
+
+ACROSS = 8
+"""Frames side by side at most."""
+MOST_FRAMES = 256
+"""Of one clip; of more every n-th is drawn."""
+SIDE = 192
+"""Pixels of a frame's longer side on the sheet at most; smaller grids stay as they are."""
+_LINE, _GAP = 14, 6
+_INK, _PAPER, _SLOW = (30, 30, 30), (255, 255, 255), (190, 80, 20)
+
+
+def sheet(samples: Sequence[Shown]) -> bytes:
+    """The PNG of these samples, one below the other; slow frames are framed."""
+    strips = [strip for one in samples for strip in _strips(one)]
+    width = max([320, *(strip.width for strip in strips)])
+    image = Image.new("RGB", (width, sum(strip.height for strip in strips) or 1), _PAPER)
+    top = 0
+    for strip in strips:
+        image.paste(strip, (0, top))
+        top += strip.height
+    sink = io.BytesIO()
+    image.save(sink, "PNG")
+    return sink.getvalue()
+
+
+def _strips(one: Shown) -> list[Image.Image]:
+    said = f"{one.source} {one.key[:16]}"
+    title = _words(said + (f"  {one.refusal['code']}" if one.refusal else ""))
+    return [title, *(_clip_strip(clip) for clip in one.clips)]
+
+
+def _words(text: str) -> Image.Image:
+    strip = Image.new("RGB", (8 * len(text) + 2 * _GAP, _LINE + 2 * _GAP), _PAPER)
+    ImageDraw.Draw(strip).text((_GAP, _GAP), _ascii(text), _INK, font=ImageFont.load_default())
+    return strip
+
+
+def _ascii(text: str) -> str:
+    """Text for a font that has no other signs."""
+    return text.encode("ascii", "replace").decode()
+
+
+def _clip_strip(one: ShownClip) -> Image.Image:
+    """The frames of a clip in rows."""
+    frames = one.frames[:: -(-len(one.frames) // MOST_FRAMES) or 1]
+    across = min(ACROSS, max(len(frames), 1))
+    rows = -(-len(frames) // across)
+    scale = min(1.0, SIDE / max(one.placement.width, one.placement.height))
+    width = max(round(one.placement.width * scale), 1)
+    height = max(round(one.placement.height * scale), 1)
+    cell = width + _GAP, height + _LINE + _GAP
+    strip = Image.new("RGB", (across * cell[0] + _GAP, rows * cell[1] + _GAP), _PAPER)
+    for number, frame in enumerate(frames):
+        at = (number % across * cell[0] + _GAP, number // across * cell[1] + _GAP)
+        strip.paste(_on_grid(frame, one).resize((width, height)), at)
+        _label(strip, frame, one.clip.kind, at, (width, height))
+    return strip
+
+
+def _label(
+    strip: Image.Image, frame: ShownFrame, kind: str, at: tuple[int, int], size: tuple[int, int]
+) -> None:
+    draw = ImageDraw.Draw(strip)
+    left, top = at
+    if kind == "video":
+        draw.text((left, top + size[1] + 1), frame.time, _SLOW if frame.slow else _INK)
+    if frame.slow:
+        draw.rectangle((left - 2, top - 2, left + size[0] + 1, top + size[1] + 1), outline=_SLOW)
+
+
+def _on_grid(frame: ShownFrame, one: ShownClip) -> Image.Image:
+    """The picture as it is scaled, in the middle of its grid, on zeros."""
+    grid = Image.new("RGB", (one.placement.width, one.placement.height))
+    with Image.open(io.BytesIO(frame.jpeg)) as stored:
+        # bicubic, as the trainer scales
+        picture = stored.convert("RGB").resize(one.placement.picture, Image.Resampling.BICUBIC)
+    grid.paste(picture, one.placement.offset)
+    return grid

@@ -1,0 +1,75 @@
+"""The conversation in a terminal, or line by line from a pipe, as text or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from shards.errors import UserError
+from train.chat.conversation import Conversation, Reply
+
+HELP = """Ask, or say
+/video FILE   show a video with the next question
+/image FILE   show an image with the next question
+/new          forget everything
+/quit         end, as does the end of the input
+"""
+
+
+def lines_of_a_person() -> Iterator[str]:
+    """What is typed, or piped in; a person sees when it is their turn."""
+    if not sys.stdin.isatty():
+        yield from sys.stdin
+        return
+    sys.stdout.write(HELP)
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            return
+
+
+def talk(conversation: Conversation, lines: Iterable[str], *, as_json: bool) -> Conversation:
+    """Answer each line in turn; a mistake is told, and the conversation goes on."""
+    for line in lines:
+        command, _, rest = line.strip().partition(" ")
+        try:
+            if command == "/quit":
+                break
+            if command == "/new":
+                conversation = Conversation(conversation.answerer, conversation.tokens)
+            elif command in ("/video", "/image"):
+                conversation.show(command[1:], Path(rest.strip()))
+            elif command.startswith("/"):
+                sys.stdout.write(HELP)
+            elif command:
+                reply(conversation, line.strip(), as_json=as_json)
+        except UserError as error:
+            sys.stderr.write(f"{error}\n")
+    return conversation
+
+
+def reply(conversation: Conversation, question: str, *, as_json: bool) -> Reply:
+    """One reply: as it comes, then what was looked at; or one JSON object."""
+    if as_json:
+        found = conversation.ask(question)
+        sys.stdout.write(json.dumps({"question": question, **asdict(found)}) + "\n")
+        sys.stdout.flush()
+        return found
+    found = conversation.ask(question, told)
+    sys.stdout.write("\n")
+    for medium in found.looked:
+        width, height = medium.size
+        times = f": {', '.join(medium.times)}" if medium.kind == "video" else ""
+        count = f"{len(medium.times)} frames" if medium.kind == "video" else "an image"
+        sys.stdout.write(f"looked at {count} of {width}x{height} of {medium.name}{times}\n")
+    return found
+
+
+def told(text: str) -> None:
+    """A piece of a reply, at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,93 @@
+"""The conversation in a browser, on this machine alone: drop a video or images, ask, see frames.
+
+Gradio is an optional dependency: `pip install 'slowfast-mix[web]'`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from shards.errors import UserError
+from train.chat.conversation import Conversation
+from train.evaluation.answerer import Answerer
+
+LOOPBACK = "127.0.0.1"
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def gradio() -> Any:
+    """The library; UserError where it is not installed."""
+    try:
+        import gradio
+    except ImportError as error:
+        raise UserError(
+            "--web needs gradio, which is not installed; pip install 'slowfast-mix[web]'"
+        ) from error
+    return gradio
+
+
+def serve(answerer: Answerer, port: int = 7860) -> None:
+    """Serve the page until it is interrupted."""
+    page(gradio(), answerer).launch(server_name=LOOPBACK, server_port=port, share=False)
+
+
+def page(gr: Any, answerer: Answerer) -> Any:
+    """The page as a Gradio app: chat on the left, the frames that were seen on the right."""
+    with gr.Blocks(title="slowfast-mix", analytics_enabled=False) as blocks:
+        state = gr.State(None)
+        with gr.Row():
+            with gr.Column(scale=3):
+                history = gr.Chatbot(label="conversation")
+                entry = gr.MultimodalTextbox(
+                    file_count="multiple", placeholder="drop a video or images, and ask"
+                )
+                forget = gr.Button("new conversation")
+            seen = gr.Gallery(label="frames that the model saw, with their times", columns=4)
+
+        def turn(asked: Any, said: Any, talk: Any) -> Iterator[tuple[Any, ...]]:
+            yield from answered(Conversation(answerer) if talk is None else talk, asked, said)
+
+        entry.submit(turn, [entry, history, state], [history, seen, state, entry])
+        forget.click(lambda: ([], [], None), None, [history, seen, state])
+    return blocks
+
+
+def answered(
+    talk: Conversation, asked: dict[str, Any], said: list[dict[str, Any]]
+) -> Iterator[tuple[Any, ...]]:
+    """What the page shows as the reply comes: the turns, the frames, the state, an empty entry."""
+    files = [Path(file) for file in asked.get("files") or []]
+    question = str(asked.get("text") or "")
+    said = [*said, {"role": "user", "content": question or "(nothing asked)"}]
+    reply = {"role": "assistant", "content": ""}
+    try:
+        for path in files:
+            talk.show("image" if path.suffix.lower() in PICTURES else "video", path)
+        for piece in pieces(talk, question) if question else ():
+            reply["content"] += piece
+            yield [*said, reply], [], talk, {"text": "", "files": []}
+    except UserError as error:
+        reply["content"] = str(error)
+    yield [*said, reply], list(talk.frames()), talk, {"text": "", "files": []}
+
+
+def pieces(talk: Conversation, question: str) -> Iterator[str]:
+    """The reply as it comes: generated in a thread of its own, whose mistake is raised here."""
+    told: SimpleQueue[str | BaseException | None] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            talk.ask(question, told.put)
+            told.put(None)
+        except BaseException as error:
+            told.put(error)
+
+    Thread(target=ask, daemon=True).start()
+    while (piece := told.get()) is not None:
+        if isinstance(piece, BaseException):
+            raise piece
+        yield piece

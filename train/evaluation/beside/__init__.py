@@ -1,0 +1,1 @@
+"""A line belongs here if it makes what stands beside a score: floors, other models, submissions."""

@@ -1,0 +1,109 @@
+"""Task files asked of a model: a few media at a time, each rank its own, and the scores of all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from train import ranks
+from train.data.user_media import Seen
+from train.evaluation.answerer import Answerer, Asked
+from train.evaluation.answers import normalise_answer
+from train.evaluation.benchmark import NONE, SHUFFLED, Held, pathways_of
+from train.evaluation.scoring import score, score_types
+from train.evaluation.tasks import Medium, Question
+from train.evaluation.watched import shuffled
+
+
+def named_tasks(paths: Sequence[Path]) -> dict[str, Path]:
+    """Task files by folder and name, or by their whole path where two share these."""
+    # short names, unless two files share one
+    short = Counter(f"{path.parent.name}/{path.stem}" for path in paths)
+    names = [f"{path.parent.name}/{path.stem}" for path in paths]
+    return {
+        name if short[name] == 1 else str(path): path
+        for name, path in zip(names, paths, strict=True)
+    }
+
+
+def on_tasks(
+    answerer: Answerer,
+    questions: Mapping[str, Sequence[Question]],
+    shown: Sequence[str],
+    memory: int,
+) -> dict[str, Any]:
+    """Scores of task files by condition; what nobody is shown is not opened."""
+    every = [question for of_task in questions.values() for question in of_task]
+    by_medium: dict[Medium | None, list[int]] = {}
+    for number, question in enumerate(every):
+        by_medium.setdefault(question.medium, []).append(number)
+    mine = list(by_medium.items())[ranks.rank() :: ranks.world_size()]
+    said: dict[str, dict[int, str]] = {condition: {} for condition in shown}
+    held = Held(limit=memory)
+    while mine:
+        first, _ = mine[0]
+        most = held.most(first.kind if first else "", answerer.batch)
+        window, mine = mine[:most], mine[most:]
+        media = [medium for medium, _ in window if medium is not None and set(shown) != {NONE}]
+        seen = answerer.see(media)
+        held.saw(seen.values())
+        numbers = [number for _, of_medium in window for number in of_medium]
+        for condition in shown:
+            asked = [_asked(every[number], seen, condition, answerer) for number in numbers]
+            replies = answerer.answer(asked, pathways_of(condition, answerer))
+            said[condition] |= {n: one.text for n, one in zip(numbers, replies, strict=True)}
+    told = ranks.by_each(lambda: said)
+    result = {}
+    for condition in shown:
+        replies_of = {n: text for each in told for n, text in each[condition].items()}
+        rest = iter(range(len(every)))
+        result[condition] = {
+            "masked": condition != answerer.rules.layout.pathways,
+            "tasks": {
+                name: _scores(rows, [replies_of[next(rest)] for _ in rows])
+                for name, rows in questions.items()
+            },
+        }
+    return result
+
+
+def _asked(
+    question: Question, seen: Mapping[Medium, Seen], condition: str, answerer: Answerer
+) -> Asked:
+    if question.medium is None or condition == NONE:
+        return Asked(text=question.text)
+    one = seen[question.medium]
+    if condition == SHUFFLED:
+        one = shuffled(one, answerer.rules.view)
+    return Asked(text=question.text, seen=(one,))
+
+
+def _scores(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, Any]:
+    types, truths = (
+        [question.type for question in questions],
+        [question.answer for question in questions],
+    )
+    by_type = score_types(types, answers, truths)
+    # a floor that knows the type: the most frequent answer of each type
+    guessed = sum(scored.majority_accuracy * scored.count for scored in by_type.values()) / len(
+        questions
+    )
+    return {
+        "all": asdict(score(answers, truths)),
+        "majority_per_type": guessed,
+        "types": {name: asdict(type_score) for name, type_score in by_type.items()},
+        "answers": [
+            {
+                "record": question.record,
+                "type": question.type,
+                "question": question.text,
+                "truth": question.answer,
+                "said": a,
+                "credit": float(normalise_answer(a) == normalise_answer(question.answer)),
+            }
+            for question, a in zip(questions, answers, strict=True)
+        ],
+    }
