@@ -123,7 +123,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def differing(readme: str) -> list[str]:
-    """A line for each thing in which the demo that lies in runs/demo is not as README records it."""
+    """A line for each thing in which the demo in runs/demo is not as README records it."""
     recorded = {block[1]: block[2] for block in BLOCK.findall(readme)}
     found = _figures(recorded["metrics"], json.loads(METRICS.read_text()))
     for name in EXACT:
@@ -141,7 +141,7 @@ def _figures(recorded: str, now: dict[str, object]) -> list[str]:
     found = []
     for name, was in lines:
         value = now.get(name)
-        if name == "manifest_id" or name.startswith(("planted", "books")):
+        if value is None or name == "manifest_id" or name.startswith(("planted", "books")):
             differs = str(value) != was
         else:
             differs = SCORES in name and abs(float(str(value)) - float(was)) > NEAR

@@ -17,6 +17,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,8 @@ def run_init(arguments: argparse.Namespace) -> None:
     from pipeline.survey_told import as_json, tell
 
     recipe = arguments.out or arguments.folder / "recipe.yaml"
+    if recipe.exists():
+        raise UserError(f"{recipe}: is there already; remove it, or give another --out")
     found = survey(arguments.folder)
     tokenizer = write_recipe(found, arguments.purpose, recipe)
     if arguments.json:
@@ -181,10 +184,11 @@ def run_init(arguments: argparse.Namespace) -> None:
         return
     console = Console(highlight=False)
     tell(console, found)
-    name = arguments.folder.resolve().name
+    out = shlex.quote(f"runs/{arguments.folder.resolve().name}")
     console.print(f"\nwrote {recipe}; its tokenizer is {tokenizer}", soft_wrap=True)
     console.print(
-        f"next: python -m pipeline build {recipe} --out runs/{name} --pool runs/pool --no-shards",
+        f"next: python -m pipeline build {shlex.quote(str(recipe))} --out {out} --pool runs/pool "
+        "--no-shards",
         soft_wrap=True,
     )
 

@@ -123,13 +123,16 @@ def check_first(pinned: Pinned, where: str) -> None:
     _check_read(items, pinned, where)
     named = [ref for item in items if isinstance(item, Record) for ref in item.media]
     outside = [ref for ref in named if ref.data is None and not ref.url]
-    if outside and not pinned.archives and not pinned.loose:
+    may_lack_all = isinstance(source, Source) and source.max_refused == 1
+    if outside and not pinned.archives and not pinned.loose and not may_lack_all:
         _check_there(outside, pinned, where)
 
 
 def _check_read(items: Sequence[Record | RowRefusal], pinned: Pinned, where: str) -> None:
     """UserError where a whole file holds no record that is read."""
     refused = [item for item in items if isinstance(item, RowRefusal)]
+    if len(pinned.annotations) > 1 and pinned.source.format not in JOINED:
+        return  # of several files one may hold nothing: the books will say so
     if refused and len(refused) == len(items) < LOOKED_UP:
         first = refused[0]
         raise UserError(

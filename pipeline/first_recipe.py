@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixtures.recipe import fields
-from mixtures.recipe.strict_yaml import load_yaml
+from mixtures.recipe.strict_yaml import parse_yaml
 from mixtures.recipe.types import Recipe
 from mixtures.tokens.text import train_tokenizer
 from pipeline.survey import Survey, Surveyed
@@ -79,9 +79,9 @@ def write_recipe(found: Survey, purpose: str, path: Path) -> str:
     store.check_writable()
     tokenizer = _tokenizer(found, purpose, path.parent)
     text = recipe_text(found, purpose, tokenizer)
+    # read as a build reads it before it is there: a first recipe may not be wrong
+    fields.parse(Recipe, parse_yaml(text.encode(), str(path)), str(path))
     store.put(path.name, text.encode())
-    # what was written is read as a build reads it: a first recipe may not be wrong
-    fields.parse(Recipe, load_yaml(path), str(path))
     return tokenizer
 
 
@@ -106,7 +106,7 @@ def recipe_text(found: Survey, purpose: str, tokenizer: str) -> str:
     lines = [
         f"# For {preset.about}. Every key: docs/recipe_reference.md.",
         "# Paths start from the folder in which commands are run.",
-        f"name: {_word(found.folder.resolve().name)}",
+        f"name: {_scalar(_word(found.folder.resolve().name))}",
         "seed: 1  # of the order",
         preset.lines.rstrip(),
         f"pack_window: {window}  # positions among which packs are made",
@@ -138,10 +138,11 @@ def _ratio(source: Surveyed, kept: list[Surveyed]) -> str:
 
 
 def _source(found: Survey, source: Surveyed, ratio: str) -> Iterator[str]:
-    yield f"  - name: {source.name}"
+    yield f"  - name: {_scalar(source.name)}"
     yield f"    dataset: {_word(found.folder.resolve().name)}/{source.name}"
     yield f"    format: {source.format}"
-    yield f"    annotations: {_scalar(str(found.folder / source.annotations))}"
+    files = [_scalar(str(found.folder / name)) for name in source.annotations]
+    yield f"    annotations: {files[0] if len(files) == 1 else '[' + ', '.join(files) + ']'}"
     if source.columns:
         meant = (f"{meaning}: {_listed(names)}" for meaning, names in source.columns)
         yield f"    columns: {{{', '.join(meant)}}}"
@@ -172,8 +173,9 @@ def _listed(names: tuple[str, ...]) -> str:
 def _scalar(text: str) -> str:
     """Text as YAML: bare where it can be nothing else, else quoted."""
     plain = re.fullmatch(r"[A-Za-z./][\w./@:-]*(?<!:)", text, re.ASCII)
+    words = ("true", "false", "null", "yes", "no", "on", "off", "y", "n", ".inf", ".nan")
     # JSON strings are YAML's double-quoted ones
-    return text if plain and text.lower() not in ("true", "false", "null") else json.dumps(text)
+    return text if plain and text.lower() not in words else json.dumps(text)
 
 
 def _word(text: str) -> str:

@@ -139,6 +139,8 @@ class Gallery:
                 {row["code"] for row in self._refused if asked.source in ("", row["source"])}
             )
             return f"nothing was refused so; there is {', '.join(here) or 'no refusal'}"
+        if not asked.key:
+            return f"nothing of {asked.source or 'it'} is kept; ask for --refused CODE"
         return f"no sample has a key that begins with {asked.key}; `explain` prints keys"
 
     def _shown(self, source: str, key: str, row: Mapping[str, str] | None) -> Shown:

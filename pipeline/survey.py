@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -60,13 +61,14 @@ _ENDINGS = {
 class Surveyed:
     """One source of a folder: its files, how they are read, and what came of its records.
 
-    `media` is the folder that the names of its media start from, "" where none of them lies there;
-    `missing` are names that no file has, `usable` the records read that name none of those (all of
-    them, where none is there: they may lie in archives). `whole`: every record was read.
+    `annotations` are names of files, or one pattern that fits them and no other file. `media` is
+    the folder that the names of its media start from, "" where none of them lies there; `missing`
+    are names that no file has, `usable` the records read that name none of those (all of them,
+    where none is there: they may lie in archives). `whole`: every record was read.
     """
 
     name: str
-    annotations: str
+    annotations: tuple[str, ...]
     format: str
     columns: Columns
     media: str
@@ -209,7 +211,7 @@ def _read(best: _Trial, folder: Path, files: Sequence[str], names: FolderNames) 
     lost = set(missing) if homes else set()
     return Surveyed(
         name=_name(files[0]),
-        annotations=_pattern(files),
+        annotations=_annotations(files, names),
         format=best.format,
         columns=best.columns,
         media=str(folder / media) if homes else "",
@@ -241,18 +243,20 @@ def _refused(items: Sequence[Record | RowRefusal]) -> dict[str, tuple[int, str]]
     return {code: (count, first[code]) for code, count in counts.most_common()}
 
 
-def _pattern(files: Sequence[str]) -> str:
-    """One file, or the pattern that fits all of them."""
-    if len(files) == 1:
-        return files[0]
-    return re.sub(r"[0-9]+", "*", files[0])
+def _annotations(files: Sequence[str], names: FolderNames) -> tuple[str, ...]:
+    """The pattern that fits these files and nothing else of the folder, else their names."""
+    pattern = re.sub(r"[0-9]+", "*", files[0])
+    fitting = {name for name in names.files if fnmatchcase(name, pattern)}
+    return (pattern,) if len(files) > 1 and fitting == set(files) else tuple(files)
 
 
 def _name(file: str) -> str:
-    """A source's name out of its file's: letters, digits, `_`, `-` and `.`."""
-    stem = PurePosixPath(file).name.partition(".")[0]
+    """A source's name out of its file's and its folders': letters, digits, `_` and `-`."""
+    path = PurePosixPath(file)
+    # the folders too: `test/metadata.jsonl` is evaluation data by its folder's name
+    stem = "_".join([*path.parent.parts, path.name.partition(".")[0]])
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", re.sub(r"[-_.]?[0-9]+(-of-[0-9]+)?$", "", stem))
-    return plain.strip("_-")[:60] or "source"
+    return plain.strip("_-")[-60:].strip("_-") or "source"
 
 
 def _apart(sources: Sequence[Surveyed]) -> tuple[Surveyed, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from dataclasses import replace
@@ -222,10 +221,15 @@ def assemble(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
+        of_a_run = ("track", "profile", "ray", "branch")
+        if given := [name for name in of_a_run if getattr(arguments, name)]:
+            raise UserError(f"run --dry-run: --{given[0]} is of a run that trains; leave it out")
         dry_run(arguments)
         return
     if not (arguments.manifest and arguments.out):
         raise UserError("run: give --manifest and --out, or --dry-run")
+    if arguments.json:
+        raise UserError("run: --json is of --dry-run; a run writes OUT/metrics.jsonl")
     if arguments.ray and ON_RAY not in os.environ:
         from train.on_ray import launch
 
@@ -324,6 +328,10 @@ def export(arguments: argparse.Namespace) -> None:
     out = arguments.out
     if arguments.adapter and arguments.like:
         raise UserError("export: --adapter is of a checkpoint; leave out --like")
+    if arguments.init and (arguments.adapter or arguments.like):
+        raise UserError(
+            "export: --init names the frozen parts of a checkpoint's model; leave it out"
+        )
     places = by_part(arguments.init)
     count = export_any(arguments.source, out, arguments.like, places, alone=arguments.adapter)
     sys.stdout.write(f"{out}: {count:,} parameters\n")
@@ -339,7 +347,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if not (arguments.model and arguments.out and asked):
         raise UserError("evaluate: give --model, --out, and --tasks or --benchmark (or --list)")
     a_model(arguments.model)
-    check_files(arguments.tasks)
+    check_files([*arguments.tasks, *([arguments.against] if arguments.against else [])])
     from train.evaluation.copies import copies
 
     benchmarks = copies(arguments.benchmark)
@@ -349,7 +357,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         sys.exit(launch(sys.argv[1:], arguments.ray, {ON_RAY: "1"}))
     from train.evaluation.evaluate import evaluate
 
-    evaluate(
+    result = evaluate(
         arguments.model,
         arguments.tasks,
         arguments.pathways,
@@ -363,26 +371,27 @@ def evaluate(arguments: argparse.Namespace) -> None:
         memory=arguments.media_memory << 20,
         other=arguments.against,
     )
-    if arguments.json:
-        write_json(json.loads(arguments.out.read_text()))
+    # the first rank of a launch has it whole, and speaks for all
+    if arguments.json and os.environ.get("RANK", "0") == "0":
+        write_json(result)
 
 
 def chat(arguments: argparse.Namespace) -> None:
-    a_model(arguments.model)
-    check_files([*arguments.video, *arguments.image])
     if arguments.web:
         from train.chat.web import gradio, serve
 
         gradio()  # a missing library is told before a model is loaded
         if arguments.video or arguments.image or arguments.question or arguments.json:
             raise UserError("chat --web: media and questions are given on the page; leave them out")
+    a_model(arguments.model)
+    check_files([*arguments.video, *arguments.image])
     from train.chat.conversation import Conversation
     from train.chat.terminal import lines_of_a_person, reply, talk
     from train.evaluation.answerer import Answerer
 
     answerer = Answerer(arguments.model, arguments.relevance)
     if arguments.web:
-        serve(answerer)
+        serve(answerer, arguments.tokens)
         return
     conversation = Conversation(answerer, arguments.tokens)
     for kind in ("video", "image"):
@@ -391,7 +400,9 @@ def chat(arguments: argparse.Namespace) -> None:
     if arguments.question:
         reply(conversation, arguments.question, as_json=arguments.json)
     else:
-        talk(conversation, lines_of_a_person(), as_json=arguments.json)
+        failed = talk(conversation, lines_of_a_person(), as_json=arguments.json)
+        if failed and not sys.stdin.isatty():
+            raise UserError(f"chat: {failed} of the lines could not be answered; see above")
 
 
 def model(arguments: argparse.Namespace) -> None:

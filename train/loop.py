@@ -123,7 +123,8 @@ def run(
         ranks.by_first(partial(Store(out).remove, RUN))
         if is_branch := found is None and branch is not None:
             found = branched_from(branch, manifest, config, total)
-        check_trace(shown.profile, total - (found.step if found else 0))
+        if found is None or is_branch:  # the command of a supervised run is the same to its end
+            check_trace(shown.profile, total - (found.step if found else 0))
         with listening() as asked:
             training = start(config, manifest, data, out, total, found)
             training.asked = asked

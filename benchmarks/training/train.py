@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import cross_entropy
@@ -40,7 +39,7 @@ from train.data.collate import Pack, RenderedSample, build_pack
 from train.data.tower_plan import TowerRule
 from train.model.config import SlowFastConfig
 from train.model.inputs import pack_inputs, packed_row
-from train.model.loss import CHUNK_BYTES, supervised_loss
+from train.model.loss import CHUNK_BYTES, supervised_losses
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.sizing.fitting import CONFIGS
 from train.sizing.made_pack import PUBLISHED, Budget, Media, made_pack, made_sample, video_of
@@ -139,22 +138,24 @@ def beside_the_plain_loop(console: Console) -> list[Bar]:
 def measured(
     console: Console, samples: Sequence[RenderedSample], makers: Sequence[Callable[[Model], Way]]
 ) -> dict[str, Learned]:
-    """What each way takes to learn the samples, each with a model of the same weights."""
+    """What each way takes to learn the samples, each with a model of the same weights; told as it
+    ends."""
     tokens, whole = learned(samples), sum(map(length, samples))
-    told = (
+    console.print(
         f"{len(samples)} samples of {whole:,} tokens, {tokens:,} of them learned; packs of "
         f"{PACK_TOKENS:,}, {UPDATES} updates"
     )
-    columns = ("way", "passes", "mean loss", "learned tokens / CPU second", "to packs", "peak MiB")
-    table, took = Table(*columns, title=told), dict[str, Learned]()
+    took: dict[str, Learned] = {}
     for make in makers:
         model = small_model()
         way = make(model)
         took[way.name] = found = trained(model, way, tokens)
-        share = f"{found.rate / next(iter(took.values())).rate:.2f}"
-        cells = (f"{found.loss:.4f}", f"{found.rate:.0f}", share, f"{found.peak / 2**20:.0f}")
-        table.add_row(way.name, str(found.passes), *cells)
-    console.print(table)
+        share = found.rate / next(iter(took.values())).rate
+        console.print(
+            f"{way.name:<20} {found.passes:>3} passes, loss {found.loss:.4f}, {found.rate:.0f} "
+            f"learned tokens a CPU second ({share:.2f} of packs), peak {found.peak >> 20} MiB",
+            highlight=False,
+        )
     return took
 
 
@@ -185,7 +186,7 @@ def passes(
 
 
 def compiled(packs: Sequence[Pack], model: Model) -> Way:
-    """The decoder's MLPs and norms compiled; attention gathers other rows in every pack."""
+    """The decoder's MLPs compiled; attention gathers other rows in every pack."""
     for layer in model.language_model.model.layers:
         layer.mlp.compile(dynamic=True)
     way = passes("compiled MLPs", on_learned_rows, packs, model)
@@ -330,7 +331,7 @@ def traced_head(chunk_bytes: int) -> int:
         with tracker:
             before = tracker.beside_weights()
             rows = torch.arange(8192)
-            supervised_loss(hidden, weight, labels, chunk_bytes, rows).backward()
+            supervised_losses(hidden, weight, labels, chunk_bytes, rows).sum().backward()
     return max(tracker.peaks.values()) - before
 
 

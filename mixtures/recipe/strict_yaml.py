@@ -67,6 +67,11 @@ def load_yaml(path: Path) -> Any:
         raise UserError(f"{path}: {error.strerror}; check the path") from error
     if len(data) > MAX_BYTES:
         raise UserError(f"{path}: larger than {MAX_BYTES} bytes; this is no recipe")
+    return parse_yaml(data, str(path))
+
+
+def parse_yaml(data: bytes, path: str) -> Any:
+    """The one document in these bytes, which stand or will stand in `path`."""
     try:
         text = data.decode("utf-8-sig")
         depth = 0

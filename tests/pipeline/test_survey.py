@@ -108,7 +108,7 @@ FOLDERS: dict[Callable[[Path], None], tuple[str, str, dict[str, Any]]] = {
     embedded: (
         "parquet_images",
         "",
-        {"annotations": "part-*.parquet", "name": "part", "images": 2},
+        {"annotations": ("part-*.parquet",), "name": "part", "images": 2},
     ),
     tars: ("webdataset", "", {"images": 1, "name": "own"}),
     in_archives: ("llava_json", "", {"missing": ("0.jpg", "1.jpg", "2.jpg", "3.jpg")}),
@@ -158,11 +158,11 @@ def test_sources_have_names_of_their_own_and_weights_by_what_is_there(tmp_path: 
     path = tmp_path / "recipe.yaml"
     write_recipe(found, "scratch", path)
     recipe = load_recipe(path)
-    assert {one.name: one.weight for one in recipe.sources} == {"a": 4, "a_2": 2}
+    assert {one.name: one.weight for one in recipe.sources} == {"a": 4, "more_a": 2}
     assert [one.name for one in recipe.held_out] == ["test"]
     (name, why) = found.unread[0]
     assert name == "notes.json" and "no format reads its records" in why
-    (other,) = (one for one in found.sources if one.name == "a_2")
+    (other,) = (one for one in found.sources if one.name == "more_a")
     assert other.refused["ROW_MISSING_FIELD"][0] == 1 and other.missing == ("lost.jpg",)
 
 
@@ -192,3 +192,33 @@ def test_names_that_yaml_would_read_otherwise_are_quoted(tmp_path: Path) -> None
     path = folder / "recipe.yaml"
     write_recipe(survey(folder), "scratch", path)
     assert load_recipe(path).sources[0].media == str(folder / "deep/pictures")
+
+
+def test_folders_named_like_evaluation_data_are_held_out(tmp_path: Path) -> None:
+    """Train and test apart by their folders, as hubs publish them."""
+    for split, rows in (("train", ROWS[:3]), ("test", ROWS[3:])):
+        llava(tmp_path)
+        written(tmp_path / split / "metadata.json", rows)
+    (tmp_path / "a.json").unlink()
+    path = tmp_path / "recipe.yaml"
+    write_recipe(survey(tmp_path), "scratch", path)
+    recipe = load_recipe(path)
+    assert [one.name for one in recipe.sources] == ["train_metadata"]
+    assert [one.name for one in recipe.held_out] == ["test_metadata"]
+
+
+def test_a_pattern_takes_no_file_of_another_source(tmp_path: Path) -> None:
+    llava(tmp_path)
+    for name, rows in (("part1", ROWS[:1]), ("part2", ROWS[1:2]), ("part_extra", ROWS[2:3])):
+        written(tmp_path / f"{name}.json", rows)
+    found = {one.name: one.annotations for one in survey(tmp_path).sources}
+    assert found["part"] == ("part1.json", "part2.json")
+    assert found["part_extra"] == ("part_extra.json",)
+
+
+@pytest.mark.parametrize("name", ["20240501", "1e5", "true"])
+def test_folders_named_like_numbers_are_names(tmp_path: Path, name: str) -> None:
+    llava(tmp_path / name)
+    path = tmp_path / name / "recipe.yaml"
+    write_recipe(survey(tmp_path / name), "scratch", path)
+    assert load_recipe(path).name == name

@@ -56,7 +56,10 @@ class Medium:
 
 
 class Conversation:
-    """Turns with one model; each reply is greedy, at most `tokens` long."""
+    """Turns with one model; each reply is greedy, at most `tokens` long.
+
+    A question that cannot be asked is forgotten with the media that came with it.
+    """
 
     def __init__(self, answerer: Answerer, tokens: int = REPLY_TOKENS) -> None:
         self.answerer = answerer
@@ -78,7 +81,13 @@ class Conversation:
             self.scores[number] = self.answerer.scores(self.media[number].seen, question)
         # new media stand before the question
         asked = Turn(role="user", text=question, media=tuple((number, 0) for number in new))
-        text, cut = self._said([*self.turns, asked], told)
+        try:
+            text, cut = self._said([*self.turns, asked], told)
+        except UserError:
+            # what cannot be shown would make every later question fail alike
+            del self.media[len(before) :]
+            self.views = {number: self.views[number] for number in self.views if number in before}
+            raise
         self.turns += [asked, Turn(role="assistant", text=text)]
         return Reply(answer=text, cut=cut, looked=tuple(map(self._looked, new)))
 

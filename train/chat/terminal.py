@@ -28,12 +28,15 @@ def lines_of_a_person() -> Iterator[str]:
     while True:
         try:
             yield input("> ")
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
+            sys.stdout.write("\n")
             return
 
 
-def talk(conversation: Conversation, lines: Iterable[str], *, as_json: bool) -> Conversation:
-    """Answer each line in turn; a mistake is told, and the conversation goes on."""
+def talk(conversation: Conversation, lines: Iterable[str], *, as_json: bool) -> int:
+    """Answer each line in turn; a mistake is told, and the conversation goes on. How many were
+    told; Ctrl-C ends a reply, of which nothing is kept."""
+    failed = 0
     for line in lines:
         command, _, rest = line.strip().partition(" ")
         try:
@@ -48,8 +51,11 @@ def talk(conversation: Conversation, lines: Iterable[str], *, as_json: bool) -> 
             elif command:
                 reply(conversation, line.strip(), as_json=as_json)
         except UserError as error:
+            failed += 1
             sys.stderr.write(f"{error}\n")
-    return conversation
+        except KeyboardInterrupt:
+            sys.stdout.write("\n")
+    return failed
 
 
 def reply(conversation: Conversation, question: str, *, as_json: bool) -> Reply:

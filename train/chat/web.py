@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any
 
 from shards.errors import UserError
-from train.chat.conversation import Conversation
+from train.chat.conversation import REPLY_TOKENS, Conversation
 from train.evaluation.answerer import Answerer
 
 LOOPBACK = "127.0.0.1"
@@ -30,12 +30,12 @@ def gradio() -> Any:
     return gradio
 
 
-def serve(answerer: Answerer, port: int = 7860) -> None:
-    """Serve the page until it is interrupted."""
-    page(gradio(), answerer).launch(server_name=LOOPBACK, server_port=port, share=False)
+def serve(answerer: Answerer, tokens: int) -> None:
+    """Serve the page on the first free port from 7860 on until it is interrupted."""
+    page(gradio(), answerer, tokens).launch(server_name=LOOPBACK, share=False)
 
 
-def page(gr: Any, answerer: Answerer) -> Any:
+def page(gr: Any, answerer: Answerer, tokens: int = REPLY_TOKENS) -> Any:
     """The page as a Gradio app: chat on the left, the frames that were seen on the right."""
     with gr.Blocks(title="slowfast-mix", analytics_enabled=False) as blocks:
         state = gr.State(None)
@@ -49,7 +49,7 @@ def page(gr: Any, answerer: Answerer) -> Any:
             seen = gr.Gallery(label="frames that the model saw, with their times", columns=4)
 
         def turn(asked: Any, said: Any, talk: Any) -> Iterator[tuple[Any, ...]]:
-            yield from answered(Conversation(answerer) if talk is None else talk, asked, said)
+            yield from answered(talk or Conversation(answerer, tokens), asked, said)
 
         entry.submit(turn, [entry, history, state], [history, seen, state, entry])
         forget.click(lambda: ([], [], None), None, [history, seen, state])

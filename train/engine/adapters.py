@@ -127,7 +127,3 @@ def _pattern(part: str, leaves: Sequence[str]) -> str:
     """What matches the whole names of these layers of a part, and no others."""
     modules, names = ("|".join(map(re.escape, each)) for each in (MODULES[part], leaves))
     return rf"(?:{modules})\.(?:.*\.)?(?:{names})"
-
-
-def _leaf(name: str) -> str:
-    return name.rpartition(".")[2]

@@ -20,16 +20,11 @@ _MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv1D)
 
 
 def prepare(config: Config, model: SlowFastPreTrainedModel) -> None:
-    """Freeze what is not trained, and cast weights to the config's precision.
-
-    Buffers stay as they are: rotary frequencies in bf16 would be of no use from position 1,000 on.
-    """
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    """Freeze what is not trained, and cast weights to the config's precision."""
     # frozen parameters have no gradient and no optimizer state
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_trained(config, name))
-        parameter.data = parameter.data.to(dtype)
-    model.config.dtype = dtype
+    model.cast_weights(torch.bfloat16 if config.precision == "bf16" else torch.float32)
 
 
 def is_trained(config: Config, name: str) -> bool:

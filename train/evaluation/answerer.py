@@ -76,10 +76,9 @@ class Answerer:
         saved = load_saved(folder)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # no dropout: greedy answers are then a function of the weights and the question
-        model = saved.model.eval().to(device)
-        self.model: SlowFastForConditionalGeneration = (
-            model.to(PRECISIONS[precision]) if precision else model
-        )
+        self.model: SlowFastForConditionalGeneration = saved.model.eval().to(device)
+        if precision:
+            self.model.cast_weights(PRECISIONS[precision])
         self.rules: Rules = saved.rules
         self.relevance = None if relevance is None else Relevance(relevance)
         if self.relevance is not None:

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from mixtures.console import Console
 from pipeline.sources.benchmarks.item import BenchmarkItem
+from shards.errors import UserError
 from train import ranks
 from train.evaluation.answerer import BATCH, Answerer
 from train.evaluation.benchmark import (
@@ -23,11 +24,12 @@ from train.evaluation.benchmark import (
     Run,
     Work,
 )
-from train.evaluation.beside.against import against, against_table, scores_in
+from train.evaluation.beside.against import SCORES, against, against_table, scores_in
 from train.evaluation.beside.question_only import question_only
 from train.evaluation.beside.submission import submission
 from train.evaluation.copies import Copy
 from train.evaluation.on_tasks import named_tasks, on_tasks
+from train.evaluation.predictions import Prediction
 from train.evaluation.scores import scores
 from train.evaluation.tables import tables_of
 from train.evaluation.tasks import read_tasks
@@ -65,6 +67,7 @@ def evaluate(
     `out`, as `<out>.<benchmark>.<shown>.jsonl`. With `other`, the scores of another evaluation,
     both are compared question by question.
     """
+    check_conditions(benchmarks, shown)
     questions = {name: read_tasks(path) for name, path in named_tasks(tasks).items()}
     if other is not None:
         scores_in(other)  # a mistake is told before hours of work
@@ -72,6 +75,7 @@ def evaluate(
         answerer = Answerer(model, relevance, precision=precision, batch=batch)
         trained = answerer.rules.layout.pathways
         result: dict[str, Any] = {
+            "schema": SCORES,
             "model": str(model),
             **answerer.identity,
             "trained_pathways": trained,
@@ -92,6 +96,7 @@ def evaluate(
                 result[key][name] = value
         if ranks.rank() == 0:
             if other is not None:
+                write_scores(out, result)  # whatever the other evaluation is, this one is done
                 result["against"] = against(other, files, result["pathways"])
             publish(result, out, console, other)
     return result
@@ -108,6 +113,8 @@ def of_benchmark(run: Run) -> dict[str, Any]:
         "work": total(ranks.by_each(lambda: run.work)),
     }
     if ranks.rank() == 0:
+        for condition, rows in found.items():
+            check_asked(run.copy, rows, run.files[condition])
         items = (item for item in run.copy.items() if isinstance(item, BenchmarkItem))
         floor = question_only(run.copy.training(), items, run.rules)
         if floor is not None:
@@ -117,6 +124,27 @@ def of_benchmark(run: Run) -> dict[str, Any]:
         if submission(run.copy.benchmark.name, rows, file):
             said["submissions"] = file.name
     return said
+
+
+def check_asked(copy: Copy, rows: Sequence[Prediction], file: Path) -> None:
+    """UserError where questions are without a prediction: other ranks wrote theirs elsewhere."""
+    asked = {item.id for item in copy.items() if isinstance(item, BenchmarkItem)}
+    lacking = asked - {row.id for row in rows}
+    if lacking:
+        raise UserError(
+            f"{file}: {len(lacking)} of {len(asked)} questions have no prediction (such as "
+            f"{min(lacking)}); give an --out on a disk that all processes share, and run it again"
+        )
+
+
+def check_conditions(benchmarks: Sequence[Copy], shown: Sequence[str]) -> None:
+    """UserError where nothing of a set would be asked: pictures have no order to be shuffled."""
+    for copy in benchmarks:
+        if copy.benchmark.kind != "video" and set(shown) == {SHUFFLED}:
+            raise UserError(
+                f"--pathways {SHUFFLED}: {copy.benchmark.name} shows pictures, which have no "
+                "order; name another condition beside it"
+            )
 
 
 @contextmanager
@@ -139,8 +167,7 @@ def launched() -> Iterator[None]:
 
 def publish(result: dict[str, Any], out: Path, console: Console, other: Path | None) -> None:
     """The scores as a file and as tables."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, result)
+    write_scores(out, result)
     for table in tables_of(result):
         console.print(table)
     if other is not None:
@@ -150,6 +177,11 @@ def publish(result: dict[str, Any], out: Path, console: Console, other: Path | N
         console.print(f"{name}: {told}", highlight=False)
     for name, file in result["submissions"].items():
         console.print(f"{name}: predictions for its publisher in {file}", highlight=False)
+
+
+def write_scores(out: Path, result: dict[str, Any]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, result)
 
 
 def files_of(copy: Copy, shown: Sequence[str], trained: str, out: Path) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -45,8 +46,11 @@ def on_tasks(
     held = Held(limit=memory)
     while mine:
         first, _ = mine[0]
-        most = held.most(first.kind if first else "", answerer.batch)
-        window, mine = mine[:most], mine[most:]
+        most = held.most(kind_of(first), answerer.batch)
+        # media of one kind: the bound was found for it
+        _, of_a_kind = next(itertools.groupby(mine[:most], lambda one: kind_of(one[0])))
+        window = list(of_a_kind)
+        mine = mine[len(window) :]
         media = [medium for medium, _ in window if medium is not None and set(shown) != {NONE}]
         seen = answerer.see(media)
         held.saw(seen.values())
@@ -61,13 +65,17 @@ def on_tasks(
         replies_of = {n: text for each in told for n, text in each[condition].items()}
         rest = iter(range(len(every)))
         result[condition] = {
-            "masked": condition != answerer.rules.layout.pathways,
+            "masked": condition not in (answerer.rules.layout.pathways, SHUFFLED),
             "tasks": {
                 name: _scores(rows, [replies_of[next(rest)] for _ in rows])
                 for name, rows in questions.items()
             },
         }
     return result
+
+
+def kind_of(medium: Medium | None) -> str:
+    return medium.kind if medium else ""
 
 
 def _asked(

@@ -62,6 +62,13 @@ class SlowFastPreTrainedModel(PreTrainedModel):
             check_whole(pretrained_model_name_or_path, found[1])
         return found if output_loading_info else found[0]
 
+    def cast_weights(self, dtype: torch.dtype) -> None:
+        """Cast parameters and no buffer: rotary frequencies in bf16 are of no use from position
+        1,000 on."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(dtype)
+        self.config.dtype = dtype
+
     def _get_dtype_plan(self, dtype: torch.dtype) -> dict[str, torch.dtype]:
         """What transformers asks for types other than that of the whole."""
         plan: dict[str, torch.dtype] = super()._get_dtype_plan(dtype)

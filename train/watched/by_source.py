@@ -27,8 +27,10 @@ def losses_by_source(
     packs: Sequence[Pack], losses: Sequence[Tensor], sources: Sequence[str]
 ) -> list[float]:
     """The summed loss of each of `sources`; `losses` has those of each pack's supervised rows."""
-    named = list(_named(packs, losses, sources))
-    return [math.fsum(loss for n, loss in named if n == number) for number in range(len(sources))]
+    rows: list[list[float]] = [[] for _ in sources]
+    for number, loss in _named(packs, losses, sources):
+        rows[number].append(loss)
+    return [math.fsum(each) for each in rows]
 
 
 def mean_by_source(

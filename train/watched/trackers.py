@@ -86,7 +86,9 @@ _KINDS: dict[str, Callable[[Path, int], Tracker]] = {
 def check_trackers(names: Sequence[str]) -> None:
     """Raise UserError for a tracker whose library is not installed."""
     for name in names:
-        if find_spec(name) is None:
+        spec = find_spec(name)
+        # a folder of this name, such as one that an earlier run left, is no library
+        if spec is None or spec.origin is None:
             raise UserError(f"--track {name}: not installed; pip install {name}")
 
 

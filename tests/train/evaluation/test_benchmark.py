@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from pipeline.sources.benchmarks import BENCHMARKS
 from shards.errors import UserError
 from tests.support.ranks import launch
 from tests.support.tiny_pool import tiny_manifest
@@ -23,8 +24,9 @@ from tests.support.tiny_run import TINY
 from tests.train.evaluation.test_evaluation import png, video
 from train.evaluation import benchmark
 from train.evaluation.answerer import Answerer, Asked, placed
-from train.evaluation.copies import copies, json_subtitles, on_screen, srt
-from train.evaluation.evaluate import evaluate
+from train.evaluation.copies import Copy, copies, json_subtitles, on_screen, srt
+from train.evaluation.evaluate import check_asked, evaluate
+from train.evaluation.predictions import read_lines
 from train.loop import run
 
 
@@ -278,6 +280,25 @@ def test_processes_of_a_launch_do_so(trained: Path, tmp_path: Path, world: int) 
     words = f"--model {trained} --benchmark egoschema={copy} --out {tmp_path}/b.json"
     launch(["train", "evaluate", *words.split()], 300, world)
     check_the_same(alone, tmp_path)
+
+
+def test_questions_that_another_rank_wrote_elsewhere_are_not_taken_for_none(
+    trained: Path, tmp_path: Path
+) -> None:
+    (copy,) = copies([f"egoschema={egoschema(tmp_path / 'copy')}"])
+    score(trained, copy.folder, tmp_path / "a.json", shown=["none"])
+    file = tmp_path / "a.egoschema.none.jsonl"
+    check_asked(copy, read_lines(file), file)
+    with pytest.raises(UserError, match=r"1 of 6 questions have no prediction .*processes share"):
+        check_asked(copy, read_lines(file)[:-1], file)
+
+
+def test_pictures_are_not_shuffled(trained: Path, tmp_path: Path) -> None:
+    copy = Copy(benchmark=BENCHMARKS["textvqa_val"], folder=tmp_path)
+    with pytest.raises(UserError, match="textvqa_val shows pictures, which have no order"):
+        evaluate(
+            trained, [], ["shuffled_frames"], tmp_path / "a.json", Console(), benchmarks=[copy]
+        )
 
 
 def test_groups_are_dealt_whole_and_all_of_them() -> None:

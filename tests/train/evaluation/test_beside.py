@@ -19,7 +19,7 @@ from pipeline.sources.benchmarks import BENCHMARKS
 from pipeline.sources.benchmarks.item import BenchmarkItem
 from shards.errors import UserError
 from tests.train.evaluation.test_evaluation import pair, write_json
-from train.evaluation.beside.against import Pair, compared
+from train.evaluation.beside.against import SCORES, Pair, compared
 from train.evaluation.beside.question_only import question_only
 from train.evaluation.beside.submission import SUBMISSIONS, submission
 from train.evaluation.copies import copies
@@ -104,7 +104,8 @@ def test_task_files_are_compared_too(world: Path, tmp_path: Path) -> None:
         ("{", "not readable"),
         ("[" * 100_000, "not readable"),
         ("{}", "no scores of an evaluation"),
-        ('{"pathways": {}}', "neither predictions of these sets"),
+        ('{"pathways": {}}', "no scores of an evaluation"),
+        (json.dumps({"schema": SCORES, "pathways": {}}), "neither predictions of these sets"),
     ],
 )
 def test_what_cannot_be_compared_is_named(
@@ -115,6 +116,13 @@ def test_what_cannot_be_compared_is_named(
         other.write_text(text)
     with pytest.raises(UserError, match=f"--against .*{message}"):
         score(world, tmp_path / "b.json", other=other)
+
+
+def test_scores_stay_whatever_they_are_compared_with(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"schema": SCORES, "pathways": {}}))
+    with pytest.raises(UserError, match="neither predictions of these sets"):
+        score(world, tmp_path / "b.json", other=tmp_path / "a.json")
+    assert json.loads((tmp_path / "b.json").read_text())["benchmarks"]["egoschema"]
 
 
 def test_another_copy_is_not_compared(world: Path, tmp_path: Path) -> None:

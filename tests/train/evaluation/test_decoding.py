@@ -70,6 +70,13 @@ def test_likelihoods_are_those_of_one_uncached_pass(asked: tuple[Path, Seen]) ->
         assert one.chosen == other.chosen == truth.index(max(truth))
 
 
+def test_in_bf16_rotary_frequencies_stay_as_they_are(asked: tuple[Path, Seen]) -> None:
+    model = Answerer(asked[0], precision="bf16").model
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    frequencies = [value for name, value in model.named_buffers() if "inv_freq" in name]
+    assert frequencies and all(value.dtype == torch.float32 for value in frequencies)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_a_shared_prefix_and_the_size_of_batches_change_no_reply(
     asked: tuple[Path, Seen], batch: int, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,8 @@ from train.evaluation.predictions import Prediction, head_of, read_lines
 from train.evaluation.rules import prompts
 from train.evaluation.statistics import Z95, paired
 
+SCORES = "slowfast-mix/scores/1"
+"""The schema of the scores of an evaluation."""
 COMPARABLE = ("benchmark", "questions", "shown")
 """What two files of predictions must agree in; where else they differ is said."""
 
@@ -61,8 +63,11 @@ def scores_in(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--against {path}: not readable ({error}); give a scores.json") from error
-    if not isinstance(value, dict) or not isinstance(value.get("pathways"), dict):
-        raise UserError(f"--against {path}: no scores of an evaluation; give a scores.json")
+    if not isinstance(value, dict) or value.get("schema") != SCORES:
+        raise UserError(
+            f"--against {path}: no scores of an evaluation by this version; evaluate that model "
+            "again"
+        )
     return value
 
 
