@@ -23,9 +23,9 @@ PARSERS = {
 }
 LINES = {
     *(f"pipeline {name}" for name in "rebuild pack report compact".split()),
-    *(f"train {name}" for name in "assemble export watch reproduce diff chat".split()),
+    *(f"train {name}" for name in "assemble export watch reproduce diff".split()),
 }
-"""Commands that print lines alone; all others print tables."""
+"""Commands that print lines alone; all others print tables or answers, also as JSON."""
 TINY = "--step 0 --rank 0 --world-size 1"
 RUN = {
     "mixtures plan": "{root}/recipe.yaml --pool {root}/pool --out {root}/new",
