@@ -11,12 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-SETUPS = (
-    "Makefile",
-    "ray_cluster.yaml",
-    "docs/ray_cluster_local.yaml",
-    "docs/ray_cluster_gcp.yaml",
-)
+SETUPS = ("ray_cluster.yaml", "docs/ray_cluster_local.yaml", "docs/ray_cluster_gcp.yaml")
 
 
 def entries(name: str) -> dict[str, Requirement]:

@@ -98,7 +98,7 @@ def speed(console: Console, folder: Path) -> list[Bar]:
     copy = made_copy(folder / "long", 8, 1, seconds=FRAMES // 2, side=SIDE)
     files = sorted((copy / "videos").iterdir())
     media = see_files([(path, "video", path.name) for path in files], answerer.profile)
-    seconds, asked = Counter[str](), Counter[str]()
+    seconds, asked = dict.fromkeys(("shared", "before"), 0.0), Counter[str]()
     equal_replies = 0
     for number in range(SMALL):
         questions = about(media[number % len(media)], number)
@@ -135,7 +135,7 @@ def each_alone(*, wanted: bool) -> Iterator[None]:
     """Inside, if it is `wanted`, no question shares anything with another."""
     shared = answerer_module.shared_tokens
     if wanted:
-        answerer_module.shared_tokens = lambda _: 0
+        answerer_module.shared_tokens = lambda _: 0  # type: ignore[assignment]
     try:
         yield
     finally:
