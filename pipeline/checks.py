@@ -22,6 +22,7 @@ from pipeline.sources.folder_names import folder_names
 from pipeline.sources.pin import Pinned, pin
 from pipeline.sources.records import MediaRef, Record, RowRefusal
 from shards.errors import Mistakes, UserError
+from shards.ids import sha256_hex
 from shards.pool import Pool
 from shards.store import Store
 
@@ -55,6 +56,8 @@ def checked(
     tokenizer = b""
     with mistakes.noted():
         tokenizer = _tokenizer(recipe)
+    with mistakes.noted():
+        check_same_tokenizer(recipe, tokenizer, pool_url)
     if recipe.leaks:
         # not at the top: what compares clips takes half a second to import
         from pipeline.stages import match_leaks
@@ -91,6 +94,19 @@ def _tokenizer(recipe: Recipe) -> bytes:
     data = local_files.path_of(where, f"{recipe.path}: text: tokenizer").read_bytes()
     TextCodec(data, recipe.text.template, where)
     return data
+
+
+def check_same_tokenizer(recipe: Recipe, tokenizer: bytes, pool_url: str) -> None:
+    """UserError where the pool keeps other bytes of this address: a plan could not choose."""
+    where = recipe.text.tokenizer
+    if not (tokenizer and local_files.is_remote(where) and Store(pool_url).exists("profile.json")):
+        return
+    kept = [r for r in Pool(pool_url).receipts("tokenizer") if r.parameters["address"] == where]
+    if any(receipt.inputs != (sha256_hex(tokenizer),) for receipt in kept):
+        raise UserError(
+            f"{recipe.path}: text: tokenizer: {where} is not what it was when {pool_url} was made; "
+            "fetch the one that is meant, and name its file"
+        )
 
 
 def _pinned(

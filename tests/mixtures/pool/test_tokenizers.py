@@ -9,6 +9,7 @@ import pytest
 from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import Recipe
+from pipeline.checks import check_same_tokenizer
 from pipeline.stages.count_tokens import keep_tokenizer
 from shards.errors import UserError
 from tests.support.made_pool import TOKENIZER, MadePool, many, write_recipe
@@ -42,3 +43,13 @@ def test_an_address_that_held_two_files_is_not_guessed(tmp_path: Path) -> None:
         keep_tokenizer(pool, ADDRESS, data)
     with pytest.raises(UserError, match="holds 2 files, one after another, of hf://"):
         build_manifest(recipes(tmp_path)[1], pool)
+
+
+def test_a_build_over_a_pool_of_another_tokenizer_ends_before_any_work(tmp_path: Path) -> None:
+    pool = MadePool({"a": many("a", 6)}).make(tmp_path / "pool")
+    keep_tokenizer(pool, ADDRESS, TOKENIZER)
+    _, recipe = recipes(tmp_path)
+    check_same_tokenizer(recipe, TOKENIZER, pool.store.url)
+    check_same_tokenizer(recipe, b"{}", str(tmp_path / "another"))
+    with pytest.raises(UserError, match=r"is not what it was when .* was made; fetch the one"):
+        check_same_tokenizer(recipe, b"{}", pool.store.url)
