@@ -194,3 +194,35 @@ def test_without_gradio_it_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch)
 def test_one_question_by_the_function(world: Path) -> None:
     reply = chat(world / "model", "image", world / "blue.png", "What?")
     assert reply.looked[0].kind == "image"
+
+
+def test_a_question_that_cannot_be_asked_takes_its_media_along(
+    answerer: Answerer, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = Conversation(answerer, 4)
+    conversation.show("image", world / "blue.png")
+    assert conversation.ask("What is shown?").looked
+    conversation.show("video", world / "red.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr("train.chat.conversation.render", refusing)
+        with pytest.raises(UserError, match="too long"):
+            conversation.ask("And this?")
+    assert not conversation.ask("And now?").looked and len(conversation.turns) == 4
+
+
+def refusing(*_: object, **__: object) -> None:
+    raise UserError("too long")
+
+
+def test_a_reply_may_be_broken_off(
+    answerer: Answerer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    conversation = Conversation(answerer, 4)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train.chat.terminal.reply", interrupted)
+        assert talk(conversation, ["What?"], as_json=False) == 0
+    assert not conversation.turns
