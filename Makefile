@@ -64,11 +64,11 @@ $(AUDIT)/ready: locks/audit.txt
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r locks/audit.txt
 	touch $@
 
-# status 0: none is known; 1: some are; 2: nobody could be asked
+# a package that could not be asked about is no clean bill: --strict
 audit: $(AUDIT)/ready
 	@$(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=30)' $(VULNERABILITIES) 2>/dev/null || \
 	  { echo "error: no database of vulnerabilities can be reached ($(VULNERABILITIES)); nothing was audited"; exit 2; }
-	$(AUDIT)/bin/pip-audit --disable-pip --require-hashes -r locks/all.txt -r locks/build.txt -r locks/cuda.txt
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r locks/all.txt -r locks/build.txt -r locks/cuda.txt
 
 sbom: $(AUDIT)/ready
 	$(AUDIT)/bin/cyclonedx-py requirements locks/run.txt --pyproject pyproject.toml --output-file sbom.cdx.json
