@@ -20,18 +20,20 @@ from shards.errors import UserError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderNames:
-    """Paths of `files` below `root`; all paths, folders too, by the folded last part of each."""
+    """Paths of `files` below `root`; all paths, folders too, by their folded last part, and by their
+    folded last two parts: in a folder for each clip all frames are called alike."""
 
     root: Path
     files: tuple[str, ...] = field(repr=False)
-    by_last: Mapping[str, list[str]] = field(repr=False)
+    by_tail: Mapping[str, list[str]] = field(repr=False)
 
     def homes(self, ref: MediaRef) -> set[str]:
         """The folders from which a name of the medium leads to something."""
         found = set()
         for name in (ref.name, *ref.also):
             tail = f"/{folded(name)}"
-            for path in self.by_last.get(tail.rpartition("/")[2], ()):
+            last = "/".join(tail[1:].split("/")[-2:])
+            for path in self.by_tail.get(last, ()):
                 if f"/{folded(path)}".endswith(tail):
                     parts = PurePosixPath(path).parts
                     found.add("/".join(parts[: len(parts) - tail.count("/")]))
@@ -40,16 +42,20 @@ class FolderNames:
 
 def folder_names(root: Path, most: int) -> FolderNames:
     """Look through the folder, hidden folders left out; UserError beyond `most` files."""
-    by_last: dict[str, list[str]] = defaultdict(list)
+    by_tail: dict[str, list[str]] = defaultdict(list)
     files: list[str] = []
     for folder, inner, names in os.walk(root):
         inner[:] = in_order(name for name in inner if not name.startswith("."))
         below = os.path.relpath(folder, root)
         before = "" if below == "." else f"{below}/"
         kept = in_order(name for name in names if not is_junk(name) and not name.startswith("."))
+        parent = f"{folded(PurePosixPath(below).name)}/" if before else ""
         for name in (*inner, *kept):
-            by_last[folded(name)].append(before + name)
+            last = folded(name)
+            by_tail[last].append(before + name)
+            if parent:
+                by_tail[parent + last].append(before + name)
         files += [before + name for name in kept]
         if len(files) > most:
             raise UserError(f"{root}: more than {most} files; name a smaller folder")
-    return FolderNames(root=root, files=tuple(files), by_last=by_last)
+    return FolderNames(root=root, files=tuple(files), by_tail=by_tail)
