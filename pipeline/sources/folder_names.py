@@ -20,8 +20,8 @@ from shards.errors import UserError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderNames:
-    """Paths of `files` below `root`; all paths, folders too, by their folded last part, and by their
-    folded last two parts: in a folder for each clip all frames are called alike."""
+    """Paths of `files` below `root`; all paths, folders too, by their folded last part and by their
+    folded last two: in a folder for each clip all frames are called alike."""
 
     root: Path
     files: tuple[str, ...] = field(repr=False)
