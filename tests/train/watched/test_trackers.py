@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -113,10 +114,14 @@ def test_only_finite_numbers_are_told() -> None:
 def test_a_library_that_is_not_there_is_named_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(trackers, "find_spec", lambda name: None if name == "wandb" else name)
-    check_trackers(["tensorboard"])
-    with pytest.raises(UserError, match=r"^--track wandb: not installed; pip install wandb$"):
-        check_trackers(["tensorboard", "wandb"])
+    installed = ModuleSpec("tensorboard", None, origin="tensorboard/__init__.py")
+    # a folder of the library's name, as a run leaves it, is found too, but is no module
+    for left in (None, ModuleSpec("wandb", None)):
+        found = {"tensorboard": installed, "wandb": left}
+        monkeypatch.setattr(trackers, "find_spec", found.get)
+        check_trackers(["tensorboard"])
+        with pytest.raises(UserError, match=r"^--track wandb: not installed; pip install wandb$"):
+            check_trackers(["tensorboard", "wandb"])
     for words in (["--track", "mlflow"], ["--profile", "0"]):
         with pytest.raises(SystemExit):
             parser().parse_args(["run", "c.yaml", *words])
