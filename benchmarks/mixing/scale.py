@@ -3,7 +3,7 @@
 The index is synthetic (`benchmarks/inputs/made_index.py`), everything after it is the shipped code:
 each plan is a `python -m mixtures plan` of its own, held to one core. Seconds are CPU seconds; they
 double from one hour to the next on a rented machine, so a second recipe is held against the first
-plan of the same run.
+plan of the same run as well.
 Every recipe prices a timestamp as text per frame (`timestamps: per_frame_text`) but for the one
 that says `no timestamps`; `join by clip` joins the conversations over one clip.
 """
@@ -66,6 +66,7 @@ def run(console: Console) -> list[Bar]:
     )
     console.print(f"while training: {held}")
     slowest = any_step(second.out)
+    slowest_second = max(each.cpu_s for each in (second, finite, joined))
     tables = sum(path.stat().st_size for path in (second.out / "plan").iterdir())
     console.print(f"plan/ beside the manifest: {tables / LARGE:.1f} bytes per sample, mapped")
     size = (second.out / "manifest.json").stat().st_size
@@ -75,15 +76,10 @@ def run(console: Console) -> list[Bar]:
         at_most("plan of 10^7 samples, CPU seconds", large.cpu_s, 120),
         at_most("peak memory of that plan, GB", large.peak / 1e9, 4),
         at_most("10^7 / 10^6, CPU seconds", large.cpu_s / first[SMALL].cpu_s, 12),
-        at_most(
-            "second recipe over the same pool / first plan, CPU", second.cpu_s / large.cpu_s, 0.45
-        ),
-        at_most(
-            "second recipe, every sample once / first plan, CPU", finite.cpu_s / large.cpu_s, 0.45
-        ),
-        at_most(
-            "second recipe that joins by clip / first plan, CPU", joined.cpu_s / large.cpu_s, 0.45
-        ),
+        at_most("second recipe over the same pool, CPU seconds", second.cpu_s, 25),
+        at_most("second recipe, every sample once, CPU seconds", finite.cpu_s, 25),
+        at_most("second recipe that joins by clip, CPU seconds", joined.cpu_s, 25),
+        at_most("the slowest of these / first plan", slowest_second / large.cpu_s, 0.45),
         at_most("manifest.json, MB", size / 1e6, 5),
         at_most("slowest of some steps for some ranks, CPU seconds", slowest, 2),
         at_most("resident bytes per sample while training", held["resident"] / LARGE, 60),
