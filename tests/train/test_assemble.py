@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM, AutoProcessor
 
 from mixtures.manifest.files import load_manifest
 from shards.errors import UserError
+from tests.support.chat.one_question import chat
 from tests.support.fake_hub import COMMIT, REPO, serve
 from tests.support.published.made_weights import oryx_file, oryx_weights, qwen_folder
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import metrics, pool_of
 from train.assemble import assemble
-from train.chat.conversation import chat
 from train.config import load_config
 from train.loop import run
 from train.model import register

@@ -13,9 +13,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from mixtures.recipe.load import load_recipe
 from shards.errors import UserError
+from tests.support.chat.one_question import chat
 from tests.support.tiny_pool import COLOURS, QUESTIONS, tiny_manifest
 from tests.support.tiny_run import TINY
-from train.chat.conversation import chat
 from train.config import Stop, load_config
 from train.loop import run
 from train.model import register

@@ -168,10 +168,3 @@ def opened(kind: str, path: Path, answerer: Answerer) -> Seen:
     if not isinstance(again, MediaRefusal):
         raise UserError(f"{path}: {article[other]}, not {article[kind]}; give it as --{other}")
     raise UserError(f"{path}: {found.code}: {found.detail}; give another file")
-
-
-def chat(model: Path, kind: str, path: Path, question: str, relevance: Path | None = None) -> Reply:
-    """One question about one file; `relevance` as for `Answerer`."""
-    talk = Conversation(Answerer(model, relevance))
-    talk.show(kind, path)
-    return talk.ask(question)

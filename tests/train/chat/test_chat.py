@@ -14,10 +14,11 @@ from PIL import Image
 from benchmarks.inputs.made_model import made_model
 from mixtures.tokens.text import IM_END
 from shards.errors import UserError
+from tests.support.chat.one_question import chat
 from tests.train.evaluation.test_evaluation import video
 from train import __main__ as command_line
 from train.chat import web
-from train.chat.conversation import Conversation, Pieces, chat
+from train.chat.conversation import Conversation, Pieces
 from train.chat.terminal import lines_of_a_person, talk
 from train.evaluation.answerer import Answerer
 

@@ -32,9 +32,9 @@ from transformers import (
 )
 
 from shards.errors import UserError
+from tests.support.chat.one_question import chat
 from tests.support.tiny_pool import COLOURS
 from tests.train.evaluation.test_evaluation import pair, trained, write_json
-from train.chat.conversation import chat
 from train.data.frame_relevance import Relevance
 from train.evaluation.evaluate import evaluate
 from train.model import register
