@@ -368,7 +368,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         subtitles=arguments.subtitles,
         precision=arguments.precision,
         batch=arguments.batch,
-        memory=arguments.media_memory << 20,
+        media_memory=arguments.media_memory << 20,
         other=arguments.against,
     )
     # the first rank of a launch has it whole, and speaks for all

@@ -35,7 +35,7 @@ _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 
 
 def assemble(
-    decoder: str, tower: str, recipe_path: Path, out: Path, allowed: Sequence[str] = ()
+    decoder: str, tower_folder: str, recipe_path: Path, out: Path, allowed: Sequence[str] = ()
 ) -> int:
     """Write the model folder `out` in one step; the number of its parameters.
 
@@ -48,7 +48,7 @@ def assemble(
     tokenizer = fetched_file(recipe.text.tokenizer, f"{recipe_path}: text: tokenizer").read_bytes()
     codec = TextCodec(tokenizer, recipe.text.template, recipe.text.tokenizer)
     rules = Rules(view=recipe.frames, layout=recipe.layout, codec=codec)
-    parts = Parts(tower=Part(init=tower), decoder=Part(init=decoder))
+    parts = Parts(tower=Part(init=tower_folder), decoder=Part(init=decoder))
     config = Config(parts=parts, projector=_projector_for(recipe.layout.arrangement))
     sources = {part: with_names(source) for part, source in open_sources(parts).items()}
     wanted = model_config(config, rules, sources)

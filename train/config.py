@@ -486,8 +486,8 @@ def without_effect(tree: Any) -> Iterator[tuple[Sequence[str], str]]:
                 yield ("parts", name, key_), "does nothing under `train: false`"
 
 
-def _idle_line(place: Sequence[str], why: str) -> str:
-    return ": ".join([*place, f"{why}; remove it"])
+def _idle_line(key_path: Sequence[str], why: str) -> str:
+    return ": ".join([*key_path, f"{why}; remove it"])
 
 
 def _parts(config: Config) -> dict[str, Part]:

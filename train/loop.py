@@ -247,7 +247,7 @@ def train(run: Training) -> str:
     names = (METRICS, SKIPPED, HELD_OUT) if is_first else ()
     logs = {name: StepLog(run.out / name, stream.step) for name in names}
     with (
-        progress(run.total, stream.step, shown=is_first) as show,
+        progress(run.total, stream.step, visible=is_first) as show,
         tracked(shown.trackers if is_first else (), run.out, stream.step) as tell,
         traced(shown.profile, run.out, run.engine.rank, stream.step) as trace,
     ):

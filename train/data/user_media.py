@@ -96,17 +96,17 @@ def times_of(metadata: Any, num_frames: int, name: str) -> list[float]:
     return [index / fps for index in shown]
 
 
-def _see_place(place: str | Path | bytes, kind: str, name: str, profile: Profile) -> Seen:
+def _see_place(content: str | Path | bytes, kind: str, name: str, profile: Profile) -> Seen:
     """What lies at a path or an address, or came as bytes or as a `data:` URI."""
-    data = place if isinstance(place, bytes) else None
-    if isinstance(place, str) and place.startswith("data:"):
+    data = content if isinstance(content, bytes) else None
+    if isinstance(content, str) and content.startswith("data:"):
         try:
-            data = base64.b64decode(place.partition(",")[2], validate=True)
+            data = base64.b64decode(content.partition(",")[2], validate=True)
         except binascii.Error as error:
             raise UserError(f"{name}: no base64 ({error}); give a data: URI, or a path") from error
     if data is None:
         # fetched under the address guard of the pipeline, into its cache
-        address = str(place)
+        address = str(content)
         path = local(address).path if "://" in address else Path(address).absolute()
         return see_files([(path, kind, name)], profile)[0]
     # a file of their own: bytes of a user pass the same door as a dataset's

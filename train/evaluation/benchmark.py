@@ -85,9 +85,9 @@ class Held:
         wanted = VIDEOS_AT_A_TIME if kind == "video" else batch
         return max(1, min(wanted, self.limit // self.largest))
 
-    def saw(self, media: Iterable[Seen]) -> None:
+    def saw(self, decoded: Iterable[Seen]) -> None:
         """Remember the largest of these."""
-        sizes = [sum(map(len, seen.jpegs)) for seen in media]
+        sizes = [sum(map(len, seen.jpegs)) for seen in decoded]
         self.largest = max([self.largest, *sizes])
 
 
@@ -136,8 +136,8 @@ class Run:
         ranks.by_each(lambda: None)  # all parts are written
         return {shown: self._gathered(shown, head) for shown, head in heads.items()}
 
-    def _gathered(self, shown: str, head: Head) -> list[Prediction]:
-        return ranks.by_first(lambda: gathered(self.files[shown], head))
+    def _gathered(self, condition: str, head: Head) -> list[Prediction]:
+        return ranks.by_first(lambda: gathered(self.files[condition], head))
 
     def _ask_all(self, lines: Mapping[str, IO[str]], done: Mapping[str, set[str]]) -> None:
         placed = (Placed(place=i, item=item) for i, item in enumerate(self.copy.items()))
@@ -240,14 +240,14 @@ def pathways_of(condition: str, answerer: Answerer) -> str:
 # Order -------------------------------------------------------------------------
 
 
-def by_media(questions: Iterable[Placed]) -> Iterator[list[Placed]]:
+def by_media(placed: Iterable[Placed]) -> Iterator[list[Placed]]:
     """Questions about the same media together, in the order of their first one.
 
     What needs no file (bytes that came with the row, text alone, a bad row) passes as it comes, so
     that no more than one row of bytes is held.
     """
     waiting: dict[tuple[MediaRef, ...], list[Placed]] = {}
-    for one in questions:
+    for one in placed:
         if not one.media or any(ref.data is not None for ref in one.media):
             yield [one]
         else:

@@ -44,7 +44,7 @@ PATIENCE = timedelta(days=7)
 def evaluate(
     model: Path,
     tasks: Sequence[Path],
-    shown: Sequence[str],
+    conditions: Sequence[str],
     out: Path,
     console: Console,
     relevance: Path | None = None,
@@ -53,21 +53,21 @@ def evaluate(
     subtitles: bool = False,
     precision: str = "",
     batch: int = BATCH,
-    memory: int = MEDIA_MEMORY,
+    media_memory: int = MEDIA_MEMORY,
     other: Path | None = None,
 ) -> dict[str, Any]:
     """Score a saved model on task files and on copies of benchmarks; the ranks of a launch share
     the videos.
 
-    `shown` are conditions: pathways, "none", "shuffled_frames". Without any, task files are asked
+    `conditions` are pathways, "none", "shuffled_frames". Without any, task files are asked
     with what the model was trained on, benchmarks with their floors beside it. Pathways other than
     those of training are masks over the same weights ("masked": true): a floor of this model, not
-    of one trained that way. `relevance`, `precision` and `batch` are as for `Answerer`; `memory`
-    bounds the bytes of decoded media that a process holds. Predictions of benchmarks lie beside
-    `out`, as `<out>.<benchmark>.<shown>.jsonl`. With `other`, the scores of another evaluation,
-    both are compared question by question.
+    of one trained that way. `relevance`, `precision` and `batch` are as for `Answerer`;
+    `media_memory` bounds the bytes of decoded media that a process holds. Predictions of benchmarks
+    lie beside `out`, as `<out>.<benchmark>.<condition>.jsonl`. With `other`, the scores of another
+    evaluation, both are compared question by question.
     """
-    check_conditions(benchmarks, shown)
+    check_conditions(benchmarks, conditions)
     questions = {name: read_tasks(path) for name, path in named_tasks(tasks).items()}
     if other is not None:
         scores_in(other)  # a mistake is told before hours of work
@@ -84,13 +84,19 @@ def evaluate(
             **{key: {} for key in OF_BENCHMARKS},
         }
         if questions:
-            wanted = list(dict.fromkeys(shown)) or [trained]
-            result["pathways"] = on_tasks(answerer, questions, wanted, memory)
-        files = {copy.benchmark.name: files_of(copy, shown, trained, out) for copy in benchmarks}
+            wanted = list(dict.fromkeys(conditions)) or [trained]
+            result["pathways"] = on_tasks(answerer, questions, wanted, media_memory)
+        files = {
+            copy.benchmark.name: files_of(copy, conditions, trained, out) for copy in benchmarks
+        }
         for copy in benchmarks:
             name = copy.benchmark.name
             run = Run(
-                answerer=answerer, copy=copy, files=files[name], subtitles=subtitles, memory=memory
+                answerer=answerer,
+                copy=copy,
+                files=files[name],
+                subtitles=subtitles,
+                memory=media_memory,
             )
             for key, value in of_benchmark(run).items():
                 result[key][name] = value
@@ -126,10 +132,10 @@ def of_benchmark(run: Run) -> dict[str, Any]:
     return said
 
 
-def check_asked(copy: Copy, rows: Sequence[Prediction], file: Path) -> None:
+def check_asked(copy: Copy, predictions: Sequence[Prediction], file: Path) -> None:
     """UserError where questions are without a prediction: other ranks wrote theirs elsewhere."""
     asked = {item.id for item in copy.items() if isinstance(item, BenchmarkItem)}
-    lacking = asked - {row.id for row in rows}
+    lacking = asked - {row.id for row in predictions}
     if lacking:
         raise UserError(
             f"{file}: {len(lacking)} of {len(asked)} questions have no prediction (such as "
@@ -137,10 +143,10 @@ def check_asked(copy: Copy, rows: Sequence[Prediction], file: Path) -> None:
         )
 
 
-def check_conditions(benchmarks: Sequence[Copy], shown: Sequence[str]) -> None:
+def check_conditions(benchmarks: Sequence[Copy], conditions: Sequence[str]) -> None:
     """UserError where nothing of a set would be asked: pictures have no order to be shuffled."""
     for copy in benchmarks:
-        if copy.benchmark.kind != "video" and set(shown) == {SHUFFLED}:
+        if copy.benchmark.kind != "video" and set(conditions) == {SHUFFLED}:
             raise UserError(
                 f"--pathways {SHUFFLED}: {copy.benchmark.name} shows pictures, which have no "
                 "order; name another condition beside it"
@@ -184,9 +190,9 @@ def write_scores(out: Path, result: dict[str, Any]) -> None:
     write_json(out, result)
 
 
-def files_of(copy: Copy, shown: Sequence[str], trained: str, out: Path) -> dict[str, Path]:
+def files_of(copy: Copy, conditions: Sequence[str], trained: str, out: Path) -> dict[str, Path]:
     """The predictions under each condition; pictures have no order to be shuffled."""
-    wanted = list(dict.fromkeys(shown)) or [trained, NONE, SHUFFLED]
+    wanted = list(dict.fromkeys(conditions)) or [trained, NONE, SHUFFLED]
     return {
         one: out.with_name(f"{out.stem}.{copy.benchmark.name}.{one}.jsonl")
         for one in wanted

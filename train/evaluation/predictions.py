@@ -129,9 +129,9 @@ def head_of(path: Path) -> dict[str, Any]:
     return head
 
 
-def _head_of(text: bytes) -> dict[str, Any]:
+def _head_of(line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(text.splitlines()[0])
+        value = json.loads(line.splitlines()[0])
     except (ValueError, IndexError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -94,13 +94,15 @@ def differences(saved: Mapping[str, str], now: Mapping[str, str]) -> Iterator[st
             yield f"{place}: saved with {before}, this run has {after}"
 
 
-def by_place(tree: Any, place: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+def by_place(tree: Any, key_path: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """Every value of a JSON tree by its place: "sources[2]: weight" -> "3"."""
     if isinstance(tree, Mapping):
         for name, inner in tree.items():
-            yield from by_place(inner, (*place, str(name)))
+            yield from by_place(inner, (*key_path, str(name)))
     elif isinstance(tree, list):
         for number, inner in enumerate(tree):
-            yield from by_place(inner, (*place[:-1], f"{place[-1] if place else ''}[{number}]"))
+            yield from by_place(
+                inner, (*key_path[:-1], f"{key_path[-1] if key_path else ''}[{number}]")
+            )
     else:
-        yield ": ".join(place), str(tree)
+        yield ": ".join(key_path), str(tree)

@@ -97,9 +97,9 @@ def _drawing(curve: Curve, colour: str) -> str:
     )
 
 
-def _by_source(name: str, rows: Sequence[dict[str, Any]]) -> list[Curve]:
+def _by_source(name: str, metrics: Sequence[dict[str, Any]]) -> list[Curve]:
     """A curve for each source that is in one of the rows."""
-    told = [(row["step"], row.get("by_source", {})) for row in rows]
+    told = [(row["step"], row.get("by_source", {})) for row in metrics]
     sources = sorted({source for _, means in told for source in means})
     return [_curve(f"{name}, {s}", [(step, means.get(s)) for step, means in told]) for s in sources]
 
@@ -108,8 +108,8 @@ def _curve(name: str, points: Sequence[tuple[int, Any]]) -> Curve:
     return Curve(name=name, points=tuple((s, float(v)) for s, v in points if v is not None))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _mean(losses: Sequence[float]) -> float:
+    return sum(losses) / len(losses)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from mixtures.console import Console
 
 @contextmanager
 def progress(
-    total: int, done: int, *, shown: bool
+    total: int, done: int, *, visible: bool
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A bar with what the last step was like; yields the function to call with each step's row."""
     columns = (
@@ -24,7 +24,7 @@ def progress(
         TimeRemainingColumn(),
         TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
     )
-    bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
+    bar = Progress(*columns, console=Console(stderr=True), disable=not visible)
     with bar:
         task = bar.add_task("train", total=total, completed=done, told="")
         yield lambda row: bar.update(task, advance=1, told=line(row))

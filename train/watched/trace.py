@@ -19,11 +19,11 @@ BEFORE = 2
 """Steps of a start that are not traced: the first one warms up, the second one the profiler."""
 
 
-def check_trace(steps: int, left: int) -> None:
+def check_trace(steps: int, steps_left: int) -> None:
     """Raise UserError where a run has not so many steps left."""
-    if steps and left < steps + BEFORE:
+    if steps and steps_left < steps + BEFORE:
         raise UserError(
-            f"--profile {steps}: {left} steps are left, of which the first {BEFORE} are not "
+            f"--profile {steps}: {steps_left} steps are left, of which the first {BEFORE} are not "
             "traced; ask for fewer"
         )
 

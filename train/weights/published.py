@@ -155,11 +155,11 @@ def same_table(shapes: Mapping[str, Shape]) -> Table:
     }
 
 
-def moved(table: Table, ours: str = "", theirs: str = "") -> Table:
+def moved(table: Table, our_prefix: str = "", stored_prefix: str = "") -> Table:
     """The table with a prefix before our names, and another before the stored ones."""
     return {
-        f"{ours}{own}": Origin(
-            names=tuple(f"{theirs}{name}" for name in origin.names),
+        f"{our_prefix}{own}": Origin(
+            names=tuple(f"{stored_prefix}{name}" for name in origin.names),
             shapes=origin.shapes,
             shape=origin.shape,
         )

@@ -64,7 +64,7 @@ def score(trained: Path, folder: Path, out: Path, **more: Any) -> dict[str, Any]
     found = evaluate(
         trained,
         [],
-        more.pop("shown", ["both"]),
+        more.pop("conditions", ["both"]),
         out,
         Console(file=said, width=160),
         benchmarks=copies([f"{more.pop('name', 'egoschema')}={folder}"]),
@@ -131,7 +131,7 @@ def test_batches_and_windows_do_not_change_replies(
 
 
 def test_without_pictures_nothing_is_decoded(trained: Path, tmp_path: Path) -> None:
-    found = score(trained, egoschema(tmp_path / "copy"), tmp_path / "s.json", shown=["none"])[
+    found = score(trained, egoschema(tmp_path / "copy"), tmp_path / "s.json", conditions=["none"])[
         "egoschema"
     ]["none"]
     assert (found["complete"], found["scored"]) == (True, 3)
@@ -265,10 +265,10 @@ def test_ranks_share_the_videos_and_leave_the_file_of_one(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: int
 ) -> None:
     copy = egoschema(tmp_path / "copy", videos=5)
-    alone = score(trained, copy, tmp_path / "a.json", shown=[])
+    alone = score(trained, copy, tmp_path / "a.json", conditions=[])
     with monkeypatch.context() as patch:
         ranks = Ranks(world, patch)
-        ranks.run(lambda: score(trained, copy, tmp_path / "b.json", shown=[]))
+        ranks.run(lambda: score(trained, copy, tmp_path / "b.json", conditions=[]))
     check_the_same(alone, tmp_path)
 
 
@@ -276,7 +276,7 @@ def test_ranks_share_the_videos_and_leave_the_file_of_one(
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_of_a_launch_do_so(trained: Path, tmp_path: Path, world: int) -> None:
     copy = egoschema(tmp_path / "copy", videos=5)
-    alone = score(trained, copy, tmp_path / "a.json", shown=[])
+    alone = score(trained, copy, tmp_path / "a.json", conditions=[])
     words = f"--model {trained} --benchmark egoschema={copy} --out {tmp_path}/b.json"
     launch(["train", "evaluate", *words.split()], 300, world)
     check_the_same(alone, tmp_path)
@@ -286,7 +286,7 @@ def test_questions_that_another_rank_wrote_elsewhere_are_not_taken_for_none(
     trained: Path, tmp_path: Path
 ) -> None:
     (copy,) = copies([f"egoschema={egoschema(tmp_path / 'copy')}"])
-    score(trained, copy.folder, tmp_path / "a.json", shown=["none"])
+    score(trained, copy.folder, tmp_path / "a.json", conditions=["none"])
     file = tmp_path / "a.egoschema.none.jsonl"
     check_asked(copy, read_lines(file), file)
     with pytest.raises(UserError, match=r"1 of 6 questions have no prediction .*processes share"):
@@ -334,7 +334,7 @@ def test_media_are_held_within_a_bound(
         return see(answerer, one, wanted)
 
     monkeypatch.setattr(benchmark, "see_references", watched)
-    score(trained, copy, tmp_path / "s.json", memory=limit)
+    score(trained, copy, tmp_path / "s.json", media_memory=limit)
     assert windows == ([1] * 5 if limit == 1 else [1, 4])
 
 

@@ -44,10 +44,10 @@ def against(
     """
     rows = []
     for name, by_condition in files.items():
-        for shown, file in by_condition.items():
-            theirs = other.with_name(f"{other.stem}.{name}.{shown}.jsonl")
+        for condition, file in by_condition.items():
+            theirs = other.with_name(f"{other.stem}.{name}.{condition}.jsonl")
             if theirs.is_file():
-                rows.append(of_benchmark(name, shown, file, theirs))
+                rows.append(of_benchmark(name, condition, file, theirs))
     rows += of_tasks(other, pathways)
     if not rows:
         raise UserError(
@@ -71,24 +71,24 @@ def scores_in(path: Path) -> dict[str, Any]:
     return value
 
 
-def of_benchmark(name: str, shown: str, ours: Path, theirs: Path) -> dict[str, Any]:
+def of_benchmark(name: str, condition: str, our_file: Path, their_file: Path) -> dict[str, Any]:
     """The row of one set under one condition."""
-    heads = head_of(ours), head_of(theirs)
+    heads = head_of(our_file), head_of(their_file)
     for key in COMPARABLE:
         if heads[0][key] != heads[1].get(key):
             raise UserError(
-                f"--against: {theirs} is about other questions ({key}: {heads[1].get(key)!r}, here "
-                f"{heads[0][key]!r}); evaluate that model on this copy"
+                f"--against: {their_file} is about other questions ({key}: "
+                f"{heads[1].get(key)!r}, here {heads[0][key]!r}); evaluate that model on this copy"
             )
     mean_of = prompts(name).mean_of
-    other = {prediction.id: prediction for prediction in read_lines(theirs)}
+    other = {prediction.id: prediction for prediction in read_lines(their_file)}
     pairs = [
         pair_of(prediction, other[prediction.id], mean_of)
-        for prediction in read_lines(ours)
+        for prediction in read_lines(our_file)
         if prediction.id in other and not prediction.missing and not other[prediction.id].missing
     ]
     differs = [key for key in heads[0] if heads[0][key] != heads[1].get(key)]
-    return {"set": name, "shown": shown, "differs": differs} | compared(pairs, bool(mean_of))
+    return {"set": name, "shown": condition, "differs": differs} | compared(pairs, bool(mean_of))
 
 
 def pair_of(ours: Prediction, theirs: Prediction, mean_of: str) -> Pair:
@@ -156,7 +156,7 @@ def compared(pairs: Sequence[Pair], grouped: bool) -> dict[str, Any]:
     }
 
 
-def against_table(other: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def against_table(other: str, differences: Sequence[Mapping[str, Any]]) -> Table:
     """The rows for people; an interval that excludes 0 is marked."""
     table = Table(title=f"against {other}: paired differences, clustered by video")
     for title in ("set", "shown"):
@@ -164,7 +164,7 @@ def against_table(other: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     for title in ("questions", "here", "there", "difference", "95 %", "equal replies"):
         table.add_column(title, justify="right")
     table.add_column("differs in")
-    for row in rows:
+    for row in differences:
         equal = row["equal_replies"]
         table.add_row(
             row["set"],

@@ -119,11 +119,11 @@ def greedy_behind(
 @torch.no_grad()
 def log_likelihoods(
     model: SlowFastForConditionalGeneration,
-    prompts: Prefilled,
+    prefilled: Prefilled,
     replies: Sequence[Sequence[Sequence[int]]],
 ) -> list[list[float]]:
     """log p(reply | prompt) in nats of each reply to each prompt, their end tokens counted."""
-    device = prompts.logits.device
+    device = prefilled.logits.device
     every = [reply for of_prompt in replies for reply in of_prompt]
     owner = torch.tensor(
         [i for i, of_prompt in enumerate(replies) for _ in of_prompt], device=device
@@ -132,14 +132,14 @@ def log_likelihoods(
     fed = pad_sequence([reply[:-1] for reply in ids], batch_first=True)
     real = pad_sequence([torch.ones_like(reply[:-1]) for reply in ids], batch_first=True)
     # the first token of a reply is predicted by its prompt, each other one by the token before
-    scores = [prompts.logits[owner, None].float()]
+    scores = [prefilled.logits[owner, None].float()]
     if fed.shape[1]:
-        mask = torch.cat([prompts.mask[owner], real], dim=1)
+        mask = torch.cat([prefilled.mask[owner], real], dim=1)
         out = model(
             input_ids=fed,
             attention_mask=mask,
             position_ids=_positions(mask, fed.shape[1]),
-            past_key_values=repeated(prompts.cache, owner),
+            past_key_values=repeated(prefilled.cache, owner),
             use_cache=True,
         )
         scores.append(out.logits.float())

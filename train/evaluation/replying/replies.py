@@ -86,10 +86,13 @@ def likeliest(
 
 
 def spoken(
-    batch: Sequence[Prompt], made: Sequence[Sequence[int]], codec: TextCodec, max_new_tokens: int
+    batch: Sequence[Prompt],
+    generated: Sequence[Sequence[int]],
+    codec: TextCodec,
+    max_new_tokens: int,
 ) -> dict[int, Said]:
     """Generated ids as text."""
     return {
         prompt.number: Said(text=codec.decode(ids).strip(), cut=len(ids) >= max_new_tokens)
-        for prompt, ids in zip(batch, made, strict=True)
+        for prompt, ids in zip(batch, generated, strict=True)
     }
