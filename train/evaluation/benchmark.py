@@ -146,13 +146,23 @@ class Run:
         held = Held(limit=self.memory)
         kind, batch = self.copy.benchmark.kind, self.answerer.batch
         while window := list(itertools.islice(groups, held.most(kind, batch))):
-            shown = self._see(window)
-            held.saw(one.seen for one in shown.values() if isinstance(one, Watched))
-            for unit in units(window):
-                for condition, file in lines.items():
-                    asked = [one for one in unit if one.id not in done[condition]]
-                    there = self._under(condition, asked, shown)
-                    write_lines(file, self._predictions(asked, condition, there))
+            self._ask_window(window, held, lines, done)
+
+    def _ask_window(
+        self,
+        window: Sequence[list[Placed]],
+        held: Held,
+        lines: Mapping[str, IO[str]],
+        done: Mapping[str, set[str]],
+    ) -> None:
+        """Decode the media of a window and ask about them; they are let go before the next."""
+        shown = self._see(window)
+        held.saw(one.seen for one in shown.values() if isinstance(one, Watched))
+        for unit in units(window):
+            for condition, file in lines.items():
+                asked = [one for one in unit if one.id not in done[condition]]
+                there = self._under(condition, asked, shown)
+                write_lines(file, self._predictions(asked, condition, there))
 
     def _see(self, window: Sequence[Sequence[Placed]]) -> dict[MediaRef, Watched | Missing]:
         """The media of a window, each decoded once; nothing where nothing is to be shown."""

@@ -51,14 +51,15 @@ def on_tasks(
         _, of_a_kind = next(itertools.groupby(mine[:most], lambda one: kind_of(one[0])))
         window = list(of_a_kind)
         mine = mine[len(window) :]
-        media = [medium for medium, _ in window if medium is not None and set(conditions) != {NONE}]
-        seen = answerer.see(media)
-        held.saw(seen.values())
         numbers = [number for _, of_medium in window for number in of_medium]
+        seen = answerer.see([m for m, _ in window if m is not None and set(conditions) != {NONE}])
+        held.saw(seen.values())
         for condition in conditions:
             asked = [_asked(every[number], seen, condition, answerer) for number in numbers]
             replies = answerer.answer(asked, pathways_of(condition, answerer))
             said[condition] |= {n: one.text for n, one in zip(numbers, replies, strict=True)}
+        # let go of the frames (the questions hold them too) before the next window is decoded
+        del seen, asked
     told = ranks.by_each(lambda: said)
     result = {}
     for condition in conditions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from tests.support.ranks import launch
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import TINY
 from tests.train.evaluation.test_evaluation import png, video
+from train.data.user_media import Seen
 from train.evaluation import benchmark
 from train.evaluation.answerer import Answerer, Asked, placed
 from train.evaluation.copies import Copy, copies, json_subtitles, on_screen, srt
@@ -321,15 +323,24 @@ def test_questions_on_a_video_are_asked_together_wherever_they_stand(
     assert [json.loads(line)["place"] for line in lines] == list(range(8))
 
 
+def seen_alive() -> int:
+    """How many decoded media are held by anything."""
+    gc.collect()
+    return sum(type(one) is Seen for one in gc.get_objects())
+
+
 @pytest.mark.parametrize("limit", [1, 1 << 30])
 def test_media_are_held_within_a_bound(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     copy = egoschema(tmp_path / "copy", videos=5)
     windows: list[int] = []
+    before = seen_alive()
     see = benchmark.see_references
 
     def watched(answerer: Any, one: Any, wanted: Any) -> Any:
+        # the window before is gone before this one is decoded
+        assert seen_alive() == before
         windows.append(len(set(wanted)))
         return see(answerer, one, wanted)
 
