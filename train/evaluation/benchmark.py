@@ -17,6 +17,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import IO, Any
 
+from mixtures.tokens.layout_types import View
 from pipeline.sources.benchmarks.item import BenchmarkItem
 from pipeline.sources.records import MediaRef, RowRefusal
 from shards.ids import short_hash
@@ -161,7 +162,7 @@ class Run:
         for unit in units(window):
             for condition, file in lines.items():
                 asked = [one for one in unit if one.id not in done[condition]]
-                there = self._under(condition, asked, shown)
+                there = under(condition, asked, shown, self.answerer.rules.view)
                 write_lines(file, self._predictions(asked, condition, there))
 
     def _see(self, window: Sequence[Sequence[Placed]]) -> dict[MediaRef, Watched | Missing]:
@@ -172,22 +173,6 @@ class Run:
         shown = see_references(self.answerer, self.copy, wanted)
         self.work.decoded += sum(isinstance(one, Watched) for one in shown.values())
         return shown
-
-    def _under(
-        self,
-        condition: str,
-        asked: Sequence[Placed],
-        shown: Mapping[MediaRef, Watched | Missing],
-    ) -> Mapping[MediaRef, Watched | Missing]:
-        """What these questions are shown: their media, or the same with their frames shuffled."""
-        if condition != SHUFFLED:
-            return shown
-        view = self.answerer.rules.view
-        there = {ref: shown[ref] for one in asked for ref in one.media}
-        return {
-            ref: Watched(shuffled(each.seen, view)) if isinstance(each, Watched) else each
-            for ref, each in there.items()
-        }
 
     def _predictions(
         self,
@@ -240,6 +225,22 @@ class Run:
         # subtitles are cut to what is on screen while the shown frames are
         times = [float(at) for at in self.answerer.clip_view(seen[0], item.question).seconds]
         return on_screen(self.copy.subtitles(item), times)
+
+
+def under(
+    condition: str,
+    asked: Sequence[Placed],
+    shown: Mapping[MediaRef, Watched | Missing],
+    view: View,
+) -> Mapping[MediaRef, Watched | Missing]:
+    """What these questions are shown: their media, or the same with their frames shuffled."""
+    if condition != SHUFFLED:
+        return shown
+    there = {ref: shown[ref] for one in asked for ref in one.media}
+    return {
+        ref: Watched(shuffled(each.seen, view)) if isinstance(each, Watched) else each
+        for ref, each in there.items()
+    }
 
 
 def pathways_of(condition: str, answerer: Answerer) -> str:

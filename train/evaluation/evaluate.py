@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,31 +75,17 @@ def evaluate(
     with launched():
         answerer = Answerer(model, relevance, precision=precision, batch=batch)
         trained = answerer.rules.layout.pathways
-        result: dict[str, Any] = {
-            "schema": SCORES,
-            "model": str(model),
-            **answerer.identity,
-            "trained_pathways": trained,
-            "selection": answerer.rules.view.selection,
-            "pathways": {},
-            **{key: {} for key in OF_BENCHMARKS},
-        }
+        result = _unscored(model, answerer)
         if questions:
             wanted = list(dict.fromkeys(conditions)) or [trained]
             result["pathways"] = on_tasks(answerer, questions, wanted, media_memory)
         files = {
             copy.benchmark.name: files_of(copy, conditions, trained, out) for copy in benchmarks
         }
+        asking = partial(Run, answerer=answerer, subtitles=subtitles, memory=media_memory)
         for copy in benchmarks:
             name = copy.benchmark.name
-            run = Run(
-                answerer=answerer,
-                copy=copy,
-                files=files[name],
-                subtitles=subtitles,
-                memory=media_memory,
-            )
-            for key, value in of_benchmark(run).items():
+            for key, value in of_benchmark(asking(copy=copy, files=files[name])).items():
                 result[key][name] = value
         if ranks.rank() == 0:
             if other is not None:
@@ -106,6 +93,19 @@ def evaluate(
                 result["against"] = against(other, files, result["pathways"])
             publish(result, out, console, other)
     return result
+
+
+def _unscored(model: Path, answerer: Answerer) -> dict[str, Any]:
+    """A result without scores: what they are of."""
+    return {
+        "schema": SCORES,
+        "model": str(model),
+        **answerer.identity,
+        "trained_pathways": answerer.rules.layout.pathways,
+        "selection": answerer.rules.view.selection,
+        "pathways": {},
+        **{key: {} for key in OF_BENCHMARKS},
+    }
 
 
 def of_benchmark(run: Run) -> dict[str, Any]:
