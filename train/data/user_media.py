@@ -178,8 +178,8 @@ def see_each(
 
 
 def see_image(image: Image.Image, profile: Profile, name: str) -> Seen:
-    # PNG: lossless, so that its only lossy step is the pool's own JPEG
     """A picture in memory, by way of a lossless file: it is opened as every other."""
+    # PNG: lossless, so that its only lossy step is the pool's own JPEG
     with tempfile.NamedTemporaryFile(suffix=".png") as file:
         image.save(file, "PNG")
         file.flush()

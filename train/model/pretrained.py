@@ -26,6 +26,7 @@ class SlowFastPreTrainedModel(PreTrainedModel):
     language_model: Any
     input_modalities: Any = ("image", "video", "text")
     supports_gradient_checkpointing = True
+    # accelerate puts a block whole on one device; the decoder's class is that of Qwen2
     _no_split_modules: Any = ("Block", "Qwen2DecoderLayer")
     _supports_sdpa = True
     _supports_attention_backend = True
@@ -55,6 +56,7 @@ class SlowFastPreTrainedModel(PreTrainedModel):
                 *args,
                 dtype=main,
                 quantization_config=keeping_whole(quantization_config),
+                # asked for always: `verify` reads it
                 output_loading_info=True,
                 **kwargs,
             )
