@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mixtures.manifest.files import MANIFEST
 from shards.errors import UserError
 from shards.ids import sha256_file
 from train.adapter import FIRST, Adapter, is_adapters, leaf_of, peft_name
@@ -33,7 +34,6 @@ from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.parts import part_of
 from train.model.weight_digest import WeightDigest
-from train.model_folder import MANIFEST
 from train.weights.fill import fill
 from train.weights.folder_json import DESCRIPTION, read_description
 from train.weights.model_shards import Shards

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.fetch.local_files import local
-from pipeline.media.decoded import Decoded, MediaRefusal, stored_size
+from pipeline.media.decoded import Decoded, stored_size
+from pipeline.media.decoded import MediaRefusal as MediaRefusal
 from pipeline.media.frame_difference import differences
-from pipeline.media.image_sequences import Stills, decode_all
+from pipeline.media.image_sequences import Stills as Stills
+from pipeline.media.image_sequences import decode_all
 from pipeline.media.video import Span
 from shards.errors import UserError
 from shards.ids import short_hash

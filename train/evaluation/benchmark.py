@@ -22,7 +22,7 @@ from pipeline.sources.records import MediaRef, RowRefusal
 from shards.ids import short_hash
 from train import ranks
 from train.data.user_media import Seen
-from train.evaluation.answerer import Answerer, Asked, Said
+from train.evaluation.answerer import Answerer, Asked
 from train.evaluation.answers import credit, normalise_answer, read_letter
 from train.evaluation.copies import Copy, Missing, on_screen
 from train.evaluation.predictions import (
@@ -33,6 +33,7 @@ from train.evaluation.predictions import (
     part,
     write_lines,
 )
+from train.evaluation.replying.replies import Said
 from train.evaluation.rules import Prompts, prompt, prompts
 from train.evaluation.watched import Watched, see_references, shuffled
 
