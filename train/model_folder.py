@@ -237,11 +237,12 @@ def _whole_model(folder: Path) -> SlowFastForConditionalGeneration:
     read_model_config(folder)
     stored_in_folder(folder)
     with opening(str(folder)):
-        model, info = SlowFastForConditionalGeneration.from_pretrained(
+        loaded = SlowFastForConditionalGeneration.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True
         )
+    model: SlowFastForConditionalGeneration = loaded[0]
     # transformers draws what is missing anew and only warns
-    check_whole(folder, info)
+    check_whole(folder, loaded[1])
     # nothing promises this of a folder that others wrote
     check_finite(model.named_parameters(), str(folder))
     return model

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -67,34 +67,34 @@ def world_size() -> int:
 def by_first(work: Callable[[], T]) -> T:
     """What `work` returns on rank 0, on every rank; its UserError is every rank's."""
     # the error travels as a value: raised on rank 0 alone, it would leave the others waiting
-    told: list[Any] = [_tried(work) if rank() == 0 else None]
+    told = [_tried(work) if rank() == 0 else UserError("rank 0 told nothing")]
     if dist.is_initialized():
         dist.broadcast_object_list(told, src=0)
-    value, error = told[0]
-    if error is not None:
-        raise error
-    return value
+    return _value(told[0])
 
 
 def by_each(work: Callable[[], T]) -> list[T]:
     """What `work` returns on each rank, in their order; the first UserError is every rank's."""
-    told: list[Any] = [_tried(work)]
+    mine = _tried(work)
+    told = [mine] * world_size()
     if dist.is_initialized():
-        mine = told[0]
-        told = [None] * world_size()
         dist.all_gather_object(told, mine)
     # in the order of ranks, so that all raise the same one
-    for _, error in told:
-        if error is not None:
-            raise error
-    return [value for value, _ in told]
+    return [_value(one) for one in told]
 
 
-def _tried(work: Callable[[], T]) -> tuple[T | None, UserError | None]:
+def _tried(work: Callable[[], T]) -> T | UserError:
     """A result or an error, to be sent; a refused file is one that a person can mend."""
     try:
-        return work(), None
+        return work()
     except UserError as error:
-        return None, error
+        return error
     except OSError as error:
-        return None, UserError(f"{error.filename}: {error.strerror}; check the path and rights")
+        return UserError(f"{error.filename}: {error.strerror}; check the path and rights")
+
+
+def _value(told: T | UserError) -> T:
+    """What a rank told; its error is raised."""
+    if isinstance(told, UserError):
+        raise told
+    return told

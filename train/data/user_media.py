@@ -131,7 +131,8 @@ def _frames(value: Any, name: str, profile: Profile) -> NDArray[np.uint8]:
 def _picture(value: Any, name: str, profile: Profile) -> NDArray[np.uint8]:
     if isinstance(value, str | Path | bytes):
         seen = _see_place(value, "image", f"{name} ({str(value)[:80]})", profile)
-        return simplejpeg.decode_jpeg(seen.jpegs[0])
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(seen.jpegs[0])
+        return pixels
     if isinstance(value, Image.Image):
         return np.asarray(value.convert("RGB"))
     return _array(value, name)
