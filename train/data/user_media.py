@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.fetch.local_files import local
-from pipeline.media.decoded import Decoded, MediaRefusal, stored_size
+from pipeline.media.decoded import Decoded, stored_size
+from pipeline.media.decoded import MediaRefusal as MediaRefusal
 from pipeline.media.frame_difference import differences
-from pipeline.media.image_sequences import Stills, decode_all
+from pipeline.media.image_sequences import Stills as Stills
+from pipeline.media.image_sequences import decode_all
 from pipeline.media.video import Span
 from shards.errors import UserError
 from shards.ids import short_hash
@@ -129,7 +131,8 @@ def _frames(value: Any, name: str, profile: Profile) -> NDArray[np.uint8]:
 def _picture(value: Any, name: str, profile: Profile) -> NDArray[np.uint8]:
     if isinstance(value, str | Path | bytes):
         seen = _see_place(value, "image", f"{name} ({str(value)[:80]})", profile)
-        return simplejpeg.decode_jpeg(seen.jpegs[0])
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(seen.jpegs[0])
+        return pixels
     if isinstance(value, Image.Image):
         return np.asarray(value.convert("RGB"))
     return _array(value, name)
@@ -178,8 +181,8 @@ def see_each(
 
 
 def see_image(image: Image.Image, profile: Profile, name: str) -> Seen:
-    # PNG: lossless, so that its only lossy step is the pool's own JPEG
     """A picture in memory, by way of a lossless file: it is opened as every other."""
+    # PNG: lossless, so that its only lossy step is the pool's own JPEG
     with tempfile.NamedTemporaryFile(suffix=".png") as file:
         image.save(file, "PNG")
         file.flush()

@@ -23,7 +23,7 @@ from pipeline.sources.records import MediaRef, RowRefusal
 from shards.ids import short_hash
 from train import ranks
 from train.data.user_media import Seen
-from train.evaluation.answerer import Answerer, Asked, Said
+from train.evaluation.answerer import Answerer, Asked
 from train.evaluation.answers import credit, normalise_answer, read_letter
 from train.evaluation.copies import Copy, Missing, on_screen
 from train.evaluation.predictions import (
@@ -34,6 +34,7 @@ from train.evaluation.predictions import (
     part,
     write_lines,
 )
+from train.evaluation.replying.replies import Said
 from train.evaluation.rules import Prompts, prompt, prompts
 from train.evaluation.watched import Watched, see_references, shuffled
 
@@ -88,6 +89,7 @@ class Held:
 
     def saw(self, decoded: Iterable[Seen]) -> None:
         """Remember the largest of these."""
+        # bytes of the JPEGs: what is held between questions; pixels live for one question only
         sizes = [sum(map(len, seen.jpegs)) for seen in decoded]
         self.largest = max([self.largest, *sizes])
 
@@ -116,6 +118,7 @@ class Run:
             "benchmark": self.copy.benchmark.name,
             "questions": self.copy.digest(),
             "prompts": rules.version,
+            # the version is raised by hand, the digest cannot be forgotten
             "prompts_digest": short_hash([getattr(rules, name) for name in Prompts.__slots__]),
             "subtitles": self.subtitles,
             **self.answerer.identity,
@@ -142,7 +145,9 @@ class Run:
 
     def _ask_all(self, lines: Mapping[str, IO[str]], done: Mapping[str, set[str]]) -> None:
         placed = (Placed(place=i, item=item) for i, item in enumerate(self.copy.items()))
+        # what some condition still lacks; those that have it leave it out below
         left = (one for one in placed if any(one.id not in ids for ids in done.values()))
+        # dealt by what is left, so that ranks share a rerun evenly, whoever asked what before
         groups = dealt(by_media(left), ranks.rank(), ranks.world_size())
         held = Held(limit=self.memory)
         kind, batch = self.copy.benchmark.kind, self.answerer.batch
@@ -163,6 +168,7 @@ class Run:
             for condition, file in lines.items():
                 asked = [one for one in unit if one.id not in done[condition]]
                 there = under(condition, asked, shown, self.answerer.rules.view)
+                # on disk before the next unit is asked: a kill costs one unit
                 write_lines(file, self._predictions(asked, condition, there))
 
     def _see(self, window: Sequence[Sequence[Placed]]) -> dict[MediaRef, Watched | Missing]:
@@ -210,6 +216,7 @@ class Run:
             return unread(one.place, one.item)
         item, rules = one.item, self.rules
         there = [shown[ref] for ref in item.media] if condition != NONE else []
+        # without one of its media it would be another question than the published one
         if missing := next((each for each in there if isinstance(each, Missing)), None):
             return about(one.place, item, missing=missing.reason)
         seen = [each.seen for each in there if isinstance(each, Watched)]
@@ -276,6 +283,7 @@ def units(window: Sequence[list[Placed]]) -> Iterator[list[Placed]]:
 
     def number(pair: tuple[int, list[Placed]]) -> int:
         place, group = pair
+        # -1 joins neighbours: pictures and texts share a batch, each video is a unit of its own
         return place if any(ref.kind == "video" for one in group for ref in one.media) else -1
 
     for _, same in itertools.groupby(enumerate(window), key=number):

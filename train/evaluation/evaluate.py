@@ -73,10 +73,12 @@ def evaluate(
     if other is not None:
         scores_in(other)  # a mistake is told before hours of work
     with launched():
+        # every rank holds the whole model; they share out the videos, not the weights
         answerer = Answerer(model, relevance, precision=precision, batch=batch)
         trained = answerer.rules.layout.pathways
-        result = _unscored(model, answerer)
+        result = nothing_asked(model, answerer)
         if questions:
+            # a condition named twice is asked once
             wanted = list(dict.fromkeys(conditions)) or [trained]
             result["pathways"] = on_tasks(answerer, questions, wanted, media_memory)
         files = {
@@ -95,8 +97,8 @@ def evaluate(
     return result
 
 
-def _unscored(model: Path, answerer: Answerer) -> dict[str, Any]:
-    """A result without scores: what they are of."""
+def nothing_asked(model: Path, answerer: Answerer) -> dict[str, Any]:
+    """A result without a score: which model it is of, and how media are shown to it."""
     return {
         "schema": SCORES,
         "model": str(model),
@@ -118,13 +120,17 @@ def of_benchmark(run: Run) -> dict[str, Any]:
         },
         "work": total(ranks.by_each(lambda: run.work)),
     }
+    # only the first rank has all counts and may write OUT
     if ranks.rank() == 0:
         for condition, rows in found.items():
             check_asked(run.copy, rows, run.files[condition])
+        # rows that could not be read have no question to answer
         items = (item for item in run.copy.items() if isinstance(item, BenchmarkItem))
         floor = question_only(run.copy.training(), items, run.rules)
         if floor is not None:
             said["question_only"] = floor
+        # what is submitted was shown as the first condition says: as trained, unless asked
+        # otherwise
         first, rows = next(iter(found.items()))
         file = run.files[first].with_suffix(".submission.json")
         if submission(run.copy.benchmark.name, rows, file):
@@ -134,6 +140,7 @@ def of_benchmark(run: Run) -> dict[str, Any]:
 
 def check_asked(copy: Copy, predictions: Sequence[Prediction], file: Path) -> None:
     """UserError where questions are without a prediction: other ranks wrote theirs elsewhere."""
+    # ranks exchange predictions through files, so a folder that they do not share loses some
     asked = {item.id for item in copy.items() if isinstance(item, BenchmarkItem)}
     lacking = asked - {row.id for row in predictions}
     if lacking:
@@ -164,6 +171,7 @@ def launched() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # gloo also on GPUs: only Python objects travel
     dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield

@@ -31,7 +31,7 @@ class Request(Protocol):
     """Context, document -> messages, generation options, document's number, task, split."""
 
 
-class SlowFast(lmms):
+class SlowFast(lmms):  # type: ignore[misc]  # untyped, and not installed here
     """A saved model as lmms-eval drives it: one process, greedy replies, `batch_size` at a time."""
 
     is_simple = False

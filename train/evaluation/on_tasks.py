@@ -40,7 +40,9 @@ def on_tasks(
     every = [question for of_task in questions.values() for question in of_task]
     by_medium: dict[Medium | None, list[int]] = {}
     for number, question in enumerate(every):
+        # a medium is decoded once for all its questions, whichever file they are in
         by_medium.setdefault(question.medium, []).append(number)
+    # dealt by medium: no two ranks decode the same one
     mine = list(by_medium.items())[ranks.rank() :: ranks.world_size()]
     said: dict[str, dict[int, str]] = {condition: {} for condition in conditions}
     held = Held(limit=media_memory)
@@ -64,6 +66,7 @@ def on_tasks(
     result = {}
     for condition in conditions:
         replies_of = {n: text for each in told for n, text in each[condition].items()}
+        # numbers run over all files, in their order
         rest = iter(range(len(every)))
         result[condition] = {
             "masked": condition not in (answerer.rules.layout.pathways, SHUFFLED),

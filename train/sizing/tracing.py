@@ -126,7 +126,7 @@ def _kept(pack: Pack, vision: OryxVisionConfig, *, train: bool, again: bool) -> 
         tracker.track_external(model, *_tensors(given))
         with tracker:
             before = tracker.beside_weights()
-            features = model(*given)
+            features: Tensor = model(*given)
             # what is alive now and was not before is kept for the backward pass, or is the result
             held = tracker.beside_weights()
     return held - before - features.nbytes

@@ -29,6 +29,7 @@ from train.evaluation.answerer import Answerer, Asked, placed
 from train.evaluation.copies import Copy, copies, json_subtitles, on_screen, srt
 from train.evaluation.evaluate import check_asked, evaluate
 from train.evaluation.predictions import read_lines
+from train.evaluation.watched import see_references
 from train.loop import run
 
 
@@ -102,7 +103,7 @@ def test_a_killed_run_goes_on_behind_its_last_line(
     lines = (tmp_path / "a.egoschema.both.jsonl").read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:3]) + lines[3][:20])
     seen: list[str] = []
-    asked = benchmark.see_references
+    asked = see_references
 
     def watched(answerer: Any, one: Any, wanted: Any) -> Any:
         seen.extend(ref.name for ref in wanted)
@@ -336,7 +337,7 @@ def test_media_are_held_within_a_bound(
     copy = egoschema(tmp_path / "copy", videos=5)
     windows: list[int] = []
     before = seen_alive()
-    see = benchmark.see_references
+    see = see_references
 
     def watched(answerer: Any, one: Any, wanted: Any) -> Any:
         # the window before is gone before this one is decoded

@@ -65,6 +65,7 @@ def prefilled(model: SlowFastForConditionalGeneration, pack: Pack) -> Prefilled:
     row = packed_row(pack, model.device)
     lengths = (pack.cu_seqlens[1:] - pack.cu_seqlens[:-1]).tolist()
     rows, mask = left_padded(model.embed(row.ids, row.visual), lengths)
+    # left-padded: the last column is the last token of every prompt
     out = model(inputs_embeds=rows, attention_mask=mask, use_cache=True, logits_to_keep=1)
     assert out.past_key_values is not None
     return Prefilled(out.past_key_values, mask, out.logits[:, -1])
@@ -128,6 +129,7 @@ def log_likelihoods(
     owner = torch.tensor(
         [i for i, of_prompt in enumerate(replies) for _ in of_prompt], device=device
     )
+    # the last token of a reply is predicted and never fed
     ids = [torch.tensor(reply, device=device) for reply in every]
     fed = pad_sequence([reply[:-1] for reply in ids], batch_first=True)
     real = pad_sequence([torch.ones_like(reply[:-1]) for reply in ids], batch_first=True)
@@ -145,6 +147,7 @@ def log_likelihoods(
         scores.append(out.logits.float())
     spoken = pad_sequence(ids, batch_first=True)
     each = torch.cat(scores, dim=1).log_softmax(-1).gather(-1, spoken[..., None])[..., 0]
+    # [R, L]: the first token is always real, padding behind a shorter reply counts 0
     kept = pad(real, (1, 0), value=1)
     sums = iter((each * kept).sum(1).tolist())
     return [[next(sums) for _ in of_prompt] for of_prompt in replies]
