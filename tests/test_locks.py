@@ -22,7 +22,10 @@ def entries(name: str) -> dict[str, Requirement]:
         pin, *hashes = entry.replace("\\\n", "").split("--hash=")
         assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}\s*", each) for each in hashes), pin
         requirement = Requirement(pin)
-        found[canonicalize_name(requirement.name)] = requirement
+        package = canonicalize_name(requirement.name)
+        # where Pythons need several pins, this one's
+        if package not in found or (requirement.marker and requirement.marker.evaluate()):
+            found[package] = requirement
     return found
 
 
@@ -40,13 +43,15 @@ def test_every_pin_is_locked_as_it_stands() -> None:
         assert version(found) == version(pinned), "run python -m tests.write_locks"
 
 
-@pytest.mark.parametrize(("lock", "extras"), [("run", ()), ("all", ("demo", "dev"))])
+@pytest.mark.parametrize(("lock", "extras"), [("run", ()), ("all", ("demo", "dev")), ("lmms", ())])
 def test_every_requirement_is_met_by_its_lock(lock: str, extras: tuple[str, ...]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     more = [line for extra in extras for line in project["optional-dependencies"][extra]]
     locked = entries(lock)
     for line in [*project["dependencies"], *more]:
         asked = Requirement(line)
+        if (lock, asked.name) == ("lmms", "torch"):
+            continue  # lmms-eval's own, with torchvision
         found = locked[canonicalize_name(asked.name)]
         assert asked.specifier.contains(version(found)), f"{line}: run python -m tests.write_locks"
 

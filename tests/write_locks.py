@@ -37,13 +37,16 @@ _UV = (
 
 
 def locked(*words: str, given: str | None = None) -> dict[str, str]:
-    """Name -> its pin and hashes, as uv resolves these words."""
+    """Name -> its pins and hashes, as uv resolves these words; Pythons may need several pins."""
     command = [*_UV.split(), *words]
     done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
     entries = re.split(r"\n(?=\S)", done.stdout.strip())
-    return {entry.partition("==")[0]: entry for entry in entries}
+    pins: dict[str, list[str]] = {}
+    for entry in entries:
+        pins.setdefault(entry.partition("==")[0], []).append(entry)
+    return {name: "\n".join(several) for name, several in pins.items()}
 
 
 def write(name: str, entries: Iterable[str]) -> None:

@@ -1,9 +1,9 @@
 """lmms-eval's own tasks and table over a saved model, reply by reply against `train evaluate`.
 
 Needs a finished `make demo` and `make lmms`, which installs lmms-eval beside this environment. Two
-of its tasks, egoschema_subset (multiple choice about videos) and ai2d (about pictures), read small
-copies in those sets' published layouts: the questions are lmms-eval's, its readers' and scorers';
-only where the copies lie is named anew. Both sides run in fp32, under different versions of torch.
+of its tasks, egoschema_subset (multiple choice about videos) and ocrbench (about pictures), read
+small copies in those sets' published layouts: readers, prompts and scorers are lmms-eval's, only
+where the copies lie is named anew. Both sides run in fp32, under different versions of torch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from train.evaluation.evaluate import evaluate
 from train.evaluation.predictions import read_lines
 
 PYTHON = Path(".venv-lmms/bin/python")
-VIDEOS, IMAGES = "egoschema_subset", "ai2d"
+VIDEOS, IMAGES = "egoschema_subset", "ocrbench"
 EACH = 6
 """Questions of each of eight axes about videos."""
 PICTURES = 48
@@ -47,7 +47,7 @@ def run(console: Console) -> list[Bar]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         egoschema(folder)
-        ai2d(folder)
+        ocrbench(folder)
         ours = ours_of(model, folder)
         theirs = theirs_of(model, folder, console)
     return [
@@ -93,28 +93,27 @@ def egoschema_row(number: int, row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def ai2d(folder: Path) -> None:
-    """The demo's held-out digit scans in AI2D's layout; pictures typed as the hub's files say."""
+def ocrbench(folder: Path) -> None:
+    """The demo's held-out digit scans in OCRBench's layout, typed as the hub's files say."""
     scans = pq.read_table(OUT / "data/digits/test.parquet").slice(0, PICTURES).to_pylist()
     rows = []
     for scan in scans:
         asked, answered = (turn["value"] for turn in scan["conversations"])
-        right = int(answered)
-        options = sorted(str((right + step) % 10) for step in (0, 1, 3, 7))
         row = {
+            "dataset": "digits",
             "question": asked.removeprefix("<image>\n"),
-            "options": options,
-            "answer": str(options.index(answered)),
+            "question_type": "Digit String Recognition",
+            "answer": [answered],
             "image": scan["image"],
         }
         rows.append(row)
     text = {"dtype": "string", "_type": "Value"}
-    features = {"question": text, "options": [text], "answer": text, "image": {"_type": "Image"}}
-    table = pa.Table.from_pylist(rows)
+    features = dict.fromkeys(rows[0], text) | {"answer": [text], "image": {"_type": "Image"}}
     known = json.dumps({"info": {"features": features}})
-    (folder / "ai2d").mkdir()
-    target = folder / "ai2d/test-00000-of-00001.parquet"
-    pq.write_table(table.replace_schema_metadata({"huggingface": known}), target)
+    target = folder / "ocrbench/test-00000-of-00001.parquet"
+    target.parent.mkdir()
+    table = pa.Table.from_pylist(rows).replace_schema_metadata({"huggingface": known})
+    pq.write_table(table, target)
 
 
 # Both sides --------------------------------------------------------------------------
@@ -122,12 +121,12 @@ def ai2d(folder: Path) -> None:
 
 def ours_of(model: Path, folder: Path) -> dict[str, list[str]]:
     """Replies of `train evaluate`, in the order of the questions."""
-    named = copies([f"egoschema={folder}/egoschema", f"ai2d={folder}/ai2d"])
+    named = copies([f"egoschema={folder}/egoschema", f"ocrbench={folder}/ocrbench"])
     out = folder / "ours.json"
     evaluate(model, [], ["both"], out, Console(quiet=True), benchmarks=named, precision="fp32")
     return {
         task: [line.reply for line in read_lines(folder / f"ours.{name}.both.jsonl")]
-        for task, name in ((VIDEOS, "egoschema"), (IMAGES, "ai2d"))
+        for task, name in ((VIDEOS, "egoschema"), (IMAGES, "ocrbench"))
     }
 
 
@@ -164,7 +163,11 @@ def local_tasks(tasks: Path, folder: Path) -> None:
     tasks.mkdir()
     for name, task, file in (
         ("slowfast_videos", "egoschema/egoschema_subset.yaml", folder / "egoschema/test.parquet"),
-        ("slowfast_images", "ai2d/ai2d.yaml", next((folder / "ai2d").glob("*.parquet"))),
+        (
+            "slowfast_images",
+            "ocrbench/ocrbench.yaml",
+            next((folder / "ocrbench").glob("*.parquet")),
+        ),
     ):
         (tasks / f"{name}.yaml").write_text(
             f"include: {theirs / task}\ntask: {name}\ndataset_path: parquet\ndataset_name: null\n"

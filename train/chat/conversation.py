@@ -96,13 +96,13 @@ class Conversation:
         return Reply(answer=text, cut=cut, looked=tuple(map(self._looked, new)))
 
     def frames(self) -> Iterator[tuple[Pixels, str]]:
-        """Every frame that the model was shown, with its medium and its time."""
+        """Every frame that the model was shown, with its time and its medium."""
         for number, view in self.views.items():
             medium = self.media[number]
             used = range(len(view.frames))
             pixels = decoded(medium.seen.jpegs, view, used, medium.seen.clip)
             for frame, second in zip(pixels, view.seconds, strict=True):
-                yield frame.copy(), f"{medium.name} {time_text(second)}"
+                yield frame.copy(), f"{time_text(second)} {medium.name}"
 
     def _said(self, turns: Sequence[Turn], told: Told) -> tuple[str, bool]:
         rules = self.answerer.rules

@@ -46,10 +46,14 @@ def page(gr: Any, answerer: Answerer, tokens: int = REPLY_TOKENS) -> Any:
             with gr.Column(scale=3):
                 history = gr.Chatbot(label="conversation")
                 entry = gr.MultimodalTextbox(
-                    file_count="multiple", placeholder="drop a video or images, and ask"
+                    file_count="multiple",
+                    placeholder="drop a video or images, and ask",
+                    show_label=False,
                 )
                 forget = gr.Button("new conversation")
-            seen = gr.Gallery(label="frames that the model saw, with their times", columns=4)
+            with gr.Column(scale=2):
+                # narrow captions are cut at their end: the time stands in front
+                seen = gr.Gallery(label="frames that the model saw, with their times", columns=3)
 
         def turn(asked: Any, said: Any, talk: Any) -> Iterator[tuple[Any, ...]]:
             yield from answered(talk or Conversation(answerer, tokens), asked, said)
@@ -65,7 +69,8 @@ def answered(
     """What the page shows as the reply comes: the turns, the frames, the state, an empty entry."""
     files = [Path(file) for file in asked.get("files") or []]
     question = str(asked.get("text") or "")
-    said = [*said, {"role": "user", "content": question or "(nothing asked)"}]
+    shown = [f"[{path.name}]" for path in files]
+    said = [*said, {"role": "user", "content": " ".join([*shown, question or "(nothing asked)"])}]
     # one dictionary that grows, shown again with every piece
     reply = {"role": "assistant", "content": ""}
     try:

@@ -49,7 +49,7 @@ def test_replies_come_in_pieces_and_say_what_was_looked_at(world: Path, answerer
     assert (looked.name, looked.kind, looked.size) == ("red.mp4", "video", (64, 64))
     assert looked.times == ("0.0s", "0.5s", "1.0s", "1.5s", "2.0s", "2.5s")
     frames = list(conversation.frames())
-    assert [text for _, text in frames] == [f"red.mp4 {time}" for time in looked.times]
+    assert [text for _, text in frames] == [f"{time} red.mp4" for time in looked.times]
     assert {pixels.shape for pixels, _ in frames} == {(64, 64, 3)}
 
 
@@ -169,7 +169,7 @@ def test_the_page_answers_with_frames_and_tells_mistakes(world: Path, answerer: 
     assert [turn["role"] for turn in said] == ["user", "assistant"]
     assert said[1]["content"].strip() == conversation.turns[1].text
     assert len(coming) > 1
-    assert [text for _, text in frames][-1] == "blue.png 0.0s"
+    assert [text for _, text in frames][-1] == "0.0s blue.png"
     assert (len(frames), state, entry) == (7, conversation, {"text": "", "files": []})
     wrong = {"text": "And?", "files": [f"{world}/broken.png"]}
     *_, (said, _, _, _) = web.answered(conversation, wrong, said)
