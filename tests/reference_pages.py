@@ -8,6 +8,7 @@ from mixtures.recipe.reference import MADE, page
 from mixtures.recipe.types import Benchmarks, Recipe
 from pipeline.report.remedies import REMEDIES
 from shards.outcome import CODES
+from train.ablation.grid import Grid
 from train.config import Config
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -16,6 +17,8 @@ at once, each in one line: file, key, what is wrong, what to do."""  # noqa: E50
 RECIPES = f"""Every key of a recipe, and of the list of benchmarks that `python -m pipeline leaks build` reads.
 {MISTAKES}"""  # noqa: E501
 CONFIGS = f"""Every key of a training config; what a file leaves out has its default.
+{MISTAKES}"""
+GRIDS = f"""Every key of a grid, the file of `python -m train ablate` ([ablations](ablations.md)).
 {MISTAKES}"""
 REFUSALS = """Why a record or a sample is not kept. Every refusal is a row of `OUT/refused.parquet` with its stage, its
 code and a detail: what was seen, and where. `OUT/report.html` shows them by source and code."""  # noqa: E501
@@ -52,6 +55,7 @@ def remedy(code: str) -> str:
 KINDS = {"recipe": Recipe, "list_of_benchmarks": Benchmarks}
 KEYS = {
     DOCS / "recipe_reference.md": page("Keys of a recipe", RECIPES, **KINDS),
+    DOCS / "grid_reference.md": page("Keys of a grid", GRIDS, grid=Grid),
     DOCS / "config_reference.md": page("Keys of a training config", CONFIGS, config=Config),
 }
 PAGES = KEYS | {DOCS / "refusal_codes.md": refusals()}

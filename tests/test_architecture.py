@@ -104,8 +104,10 @@ ROOMS = {
         "run_folder watched export",
         "reproduce": "ranks config schedule engine run_folder loop",
         "on_ray": "",
+        "ablation": "json_files named_files run_keys config schedule guard data weights sizing "
+        "dry_run evaluation run_folder",
         "__main__": "named_files run_keys config schedule weights engine sizing dry_run assemble "
-        "evaluation chat watched export loop reproduce on_ray",
+        "evaluation chat watched export loop reproduce on_ray ablation",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}

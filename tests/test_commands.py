@@ -23,7 +23,7 @@ PARSERS = {
 }
 LINES = {
     *(f"pipeline {name}" for name in "rebuild pack report compact".split()),
-    *(f"train {name}" for name in "assemble export watch reproduce diff".split()),
+    *(f"train {name}" for name in "assemble export watch reproduce diff report".split()),
 }
 """Commands that print lines alone; all others print tables or answers, also as JSON."""
 TINY = "--step 0 --rank 0 --world-size 1"

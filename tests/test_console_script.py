@@ -90,7 +90,7 @@ def test_a_mistake_is_answered_as_it_was_typed(
     [
         (f"{SCRIPT} pl", {"plan"}),
         (f"{SCRIPT} build --no-s", {"--no-sandbox", "--no-shards"}),
-        (f"{SCRIPT} train re", {"reproduce"}),
+        (f"{SCRIPT} train re", {"report", "reproduce"}),
         (f"{SCRIPT} init own --for ", {"scratch", "qwen2.5"}),
     ],
 )

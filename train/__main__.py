@@ -1,4 +1,5 @@
-"""python -m train assemble | run | export | watch | reproduce | diff | evaluate | chat | model"""
+"""python -m train assemble | run | export | watch | reproduce | diff | evaluate | ablate | report |
+chat | model"""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from mixtures.console import Console, add_json, tables_json, write_json
 from mixtures.recipe.allowed_paths import add_option
 from shards import program, tool_version
 from shards.errors import Mistakes, Parser, UserError, run_command
+from train.ablation.command import ablate, add_commands, report
 from train.named_files import a_checkpoint, a_model, a_run, check_data, check_files
 from train.watched.trackers import TRACKERS, check_trackers
 
@@ -73,6 +75,7 @@ def parser() -> Parser:
     _add_run(commands)
     _add_of_runs(commands)
     _add_evaluate(commands)
+    add_commands(commands, on_disk)
     _add_chat(commands)
     paper = commands.add_parser("model", help="a published size on paper", epilog=EPILOG["model"])
     what = paper.add_mutually_exclusive_group(required=True)
@@ -472,6 +475,8 @@ COMMANDS = {
     "reproduce": reproduce,
     "diff": diff,
     "evaluate": evaluate,
+    "ablate": ablate,
+    "report": report,
     "chat": chat,
     "model": model,
 }

@@ -416,14 +416,18 @@ MOVED = {
 def load_config(path: Path) -> Config:
     """The config in `path`; UserError has a line for every mistake: file, key and remedy."""
     value = load_yaml(path)
-    tree = {} if value is None else value
+    return config_of({} if value is None else value, str(path))
+
+
+def config_of(tree: Any, where: str) -> Config:
+    """The config that a tree of plain values says, as one that stands in the file `where`."""
     wrong = [*_moved(tree), *fields.mistakes(Config, tree)]
     # what keys say together is judged only where each can be read: no mistake is told twice
     if not wrong:
-        config = fields.parse(Config, tree, str(path))
+        config = fields.parse(Config, tree, where)
         wrong = [*_conflicts(config), *(_idle_line(*found) for found in without_effect(tree))]
     if wrong:
-        raise UserError(*(f"{path}: {line}" for line in wrong))
+        raise UserError(*(f"{where}: {line}" for line in wrong))
     return config
 
 

@@ -103,6 +103,11 @@ def dry_run(config: Config, manifest: Manifest | None, where: str) -> Iterator[T
     yield from _memory(run)
 
 
+def operations(run: Outline, manifest: Manifest) -> float:
+    """Forward and backward over all that a manifest draws in its length, on paper."""
+    return sum(_operations(run, source) for source in manifest.contents.sources)
+
+
 def _sources(run: Outline, manifest: Manifest, steps: int) -> Table:
     """Tokens and hours of each source: its share of what `steps` steps draw of the order."""
     # a run may stop within the order, or pass over it more than once

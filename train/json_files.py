@@ -32,6 +32,8 @@ METRICS = "metrics.jsonl"
 """The log of a run: a line for each step."""
 HELD_OUT = "held_out.jsonl"
 """The held-out losses: a line for each look."""
+HELD_OUT_SAMPLES = "held_out_samples.json"
+"""The held-out loss of each sample, behind the last step."""
 
 
 class StepLog:

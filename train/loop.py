@@ -36,7 +36,7 @@ from train.engine.open_engine import check_launch, open_engine
 from train.engine.trained import frozen_parts
 from train.export import export
 from train.guard import SKIPPED, Door, samples_of
-from train.json_files import HELD_OUT, METRICS, StepLog, write_json
+from train.json_files import HELD_OUT, HELD_OUT_SAMPLES, METRICS, StepLog, write_json
 from train.model_folder import build_model, description_of
 from train.run_folder.opening import CHECKPOINTS, branched_from, last_checkpoint, opened
 from train.run_folder.owner import Claim
@@ -52,7 +52,7 @@ from train.schedule import (
     total_steps,
 )
 from train.watched.by_source import losses_by_source, mean_by_source, rows_by_source
-from train.watched.held_out import HeldOut, open_held_out
+from train.watched.held_out import HeldOut, look_of, open_held_out
 from train.watched.progress import progress
 from train.watched.step_figures import figures, operations
 from train.watched.trace import check_trace, traced
@@ -306,12 +306,15 @@ def look(run: Training, logs: Mapping[str, StepLog]) -> dict[str, Any] | None:
         return None
     if run.stream.step % rule.every and run.stream.step != run.total:
         return None
-    told = run.held_out.look(run.engine)
+    losses = run.held_out.losses(run.engine)
+    told = look_of(losses)
     # by bits, as it goes into the checkpoint's record
     run.held_out_loss = told["loss"].hex()
     row = {"step": run.stream.step, **told}
     if log := logs.get(HELD_OUT):
         log.write(row)
+        if run.stream.step == run.total:
+            write_json(run.out / HELD_OUT_SAMPLES, {"step": run.total, "samples": losses})
     return row
 
 

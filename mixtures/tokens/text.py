@@ -122,6 +122,11 @@ class TextCodec:
             for turn in turns
         ]
 
+    def count_supervised(self, turns: Sequence[Turn]) -> int:
+        """Tokens that are learned: those of answers, and the one that ends each."""
+        learned = [turn for turn in turns if turn.loss == 1]
+        return sum(1 + sum(self.count(text) for text, _ in pieces_of(turn)) for turn in learned)
+
     def render(
         self,
         turns: Sequence[Turn],

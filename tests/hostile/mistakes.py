@@ -36,7 +36,10 @@ LIGHT = {
         *("pipeline.__main__", "pipeline.checks", "pipeline.rebuild", "pipeline.survey_told"),
         "pipeline.show_command",
     ),
-    "train": ("train.__main__", "train.config", "train.weights.start", "train.schedule"),
+    "train": (
+        *("train.__main__", "train.config", "train.weights.start", "train.schedule"),
+        "train.ablation.inputs",
+    ),
 }
 """What the commands import before they know of a mistake."""
 
@@ -57,6 +60,16 @@ vision: {hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermed
 text: {hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1, intermediate_size: 64, max_position_embeddings: 512}
 stop: {steps: 2}
 schedule: {warmup: 1}
+"""
+GRID = """\
+recipe: r.yaml
+config: c.yaml
+pool: tiny/pool
+seeds: [1, 2]
+tasks: [t.json]
+variants:
+  - {name: more, times: {films: 2}}
+  - {name: isf, config: {projector: isf}}
 """
 
 
@@ -99,6 +112,13 @@ def config(says: str, old: str, new: str) -> Mistake:
         says=says,
         files={"c.yaml": CONFIG.replace(old, new)},
     )
+
+
+def grid(says: str, old: str, new: str, lines: int = 1) -> Mistake:
+    """An ablation of the good grid with one change."""
+    assert GRID.count(old) == 1, old
+    files = {"g.yaml": GRID.replace(old, new), "r.yaml": RECIPE, "c.yaml": CONFIG, "t.json": "[]"}
+    return Mistake(command="train ablate g.yaml --out out", says=says, files=files, lines=lines)
 
 
 def line(command: str, says: str, **more: Any) -> Mistake:
@@ -220,6 +240,20 @@ MISTAKES: dict[str, Mistake] = {
     "run: no data": line("train run c.yaml --manifest alone --out run --data gone", "gone: neither a pool", files={"c.yaml": CONFIG}),
     "run: data not said": line("train run c.yaml --manifest alone --out run", "give --data", files={"c.yaml": CONFIG}),
     "run: a warm-up beyond the end": config("do not fit into 2 steps", "warmup: 1", "warmup: 9"),
+    # ablations
+    "grid: not there": line("train ablate gone.yaml --out out", "gone.yaml: No such file"),
+    "grid: a key": grid("unknown key 'seds'; did you mean 'seeds'", "seeds: [1, 2]", "seds: [1, 2]"),
+    "grid: a key of the recipe": grid("recipe: unknown key 'duplicats'; did you mean 'duplicates'", "times: {films: 2}", "recipe: {duplicats: keep}"),
+    "grid: a key of the config": grid("config: unknown key 'projectr'; did you mean 'projector'", "{projector: isf}", "{projectr: isf}"),
+    "grid: no such source": grid("no source is named 'film'; did you mean 'films'", "films: 2", "film: 2"),
+    "grid: the same twice": grid("is the same as 'base'", "{projector: isf}", "{projector: gsf}"),
+    "grid: one name twice": grid("2 are named 'more'", "name: isf", "name: more"),
+    "grid: no pool": grid("gone: neither a pool", "tiny/pool", "gone"),
+    "grid: no tasks": grid("gone.json: no such file", "t.json", "gone.json"),
+    "grid: two at once": grid("gone.yaml: No such file|neither a pool", "recipe: r.yaml\nconfig: c.yaml\npool: tiny/pool", "recipe: gone.yaml\nconfig: c.yaml\npool: gone", lines=2),
+    "ablate: into a bucket": line("train ablate g.yaml --out s3://b/out", "give a folder on a disk"),
+    "ablate: a negative number": line("train ablate gone.yaml --out out --at-once -1", "numbers of at least 1"),
+    "report: no ablation": line("train report media", "give the --out of `train ablate`"),
     "assemble: no recipe": line("train assemble --decoder d --tower t --recipe gone.yaml --out start", "gone.yaml: no such file"),
     "export: no checkpoint": line("train export gone --out model", "gone"),
     "watch: no run": line("train watch media", "give the --out of a run"),

@@ -1,21 +1,21 @@
 """The loss on a second manifest: each sample by itself, so that no rank and no pack changes it.
 
-OUT/held_out.jsonl    a line for each look: step, loss, by_source; means over supervised tokens
+OUT/held_out.jsonl           a line for each look: step, loss, by_source; means per supervised token
+OUT/held_out_samples.json    behind the last step, the summed loss and the tokens of each sample
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
-from mixtures.manifest.draws import SampleReference
+from mixtures.manifest.draws import Draws, SampleReference
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
-from mixtures.manifest.sampler import BatchSampler
 from shards.errors import UserError
 from train import ranks
 from train.data.collate import empty_pack
@@ -24,6 +24,18 @@ from train.data.sample_loader import SampleLoader
 from train.data.tower_plan import TowerRule, calls_for
 from train.engine.interface import Engine
 from train.run_keys import HeldOutLoss
+
+_AT_ONCE = 1024
+"""Positions that are drawn together."""
+
+
+class SampleLoss(TypedDict):
+    """The summed loss of one sample over its supervised tokens."""
+
+    key: str
+    source: str
+    loss: float
+    tokens: int
 
 
 class Look(TypedDict):
@@ -40,15 +52,16 @@ class HeldOut:
     samples: tuple[SampleReference, ...]
     loader: SampleLoader
 
-    def look(self, engine: Engine) -> Look:
-        """The loss per supervised token, of all and by source: on every rank, for all call."""
+    def losses(self, engine: Engine) -> list[SampleLoss]:
+        """The loss of each sample, in their order: on every rank, for all call."""
         # every rank ends up with all of them: the mean is computed alike everywhere
         mine = dict(self._mine(engine))
         found = {key: told for each in ranks.by_each(lambda: mine) for key, told in each.items()}
-        named = [(one.source, *found[one.key]) for one in self.samples]
-        sources = sorted({source for source, *_ in named})
-        by_source = {s: _mean([told for told in named if told[0] == s]) for s in sources}
-        return {"loss": _mean(named), "by_source": by_source}
+        return [
+            {"key": one.key, "source": one.source, "loss": loss, "tokens": tokens}
+            for one in self.samples
+            for loss, tokens in [found[one.key]]
+        ]
 
     def _mine(self, engine: Engine) -> Iterator[tuple[str, tuple[float, int]]]:
         """Key -> (summed loss, supervised tokens) of this rank's samples."""
@@ -94,25 +107,31 @@ def open_held_out(
 
 
 def _distinct(manifest: Manifest) -> Iterator[SampleReference]:
-    """Every sample of a manifest, as its order draws it first."""
+    """Every sample of a manifest, as its positions draw it first: however it is packed."""
     left = {
         (n, row["key"].tobytes().hex())
         for n, table in zip(manifest.names, manifest.tables, strict=True)
         for row in table
     }
-    # one pack a step: the order of the manifest itself, whatever batch the run has
-    order = BatchSampler(manifest, 1)
     # until all were drawn once: an order repeats samples before others come up
-    step = 0
-    while left and order.has_step(step):
-        for one in (one for pack in order.batch(step, 0, 1) for one in pack):
+    draws, start = Draws(manifest), 0
+    while left and not (manifest.is_finite and start >= manifest.length):
+        stop = start + _AT_ONCE
+        for one in draws.samples(start, min(stop, manifest.length) if manifest.is_finite else stop):
             if (one.source, one.key) in left:
                 left.remove((one.source, one.key))
                 yield one
-        step += 1
+        start = stop
 
 
-def _mean(told: list[tuple[str, float, int]]) -> float:
+def look_of(losses: Sequence[SampleLoss]) -> Look:
+    """The means of these samples."""
+    sources = sorted({one["source"] for one in losses})
+    by_source = {s: _mean([one for one in losses if one["source"] == s]) for s in sources}
+    return {"loss": _mean(losses), "by_source": by_source}
+
+
+def _mean(losses: Sequence[SampleLoss]) -> float:
     """The loss per token, exactly rounded: no order of addition changes it."""
-    tokens = sum(count for *_, count in told)
-    return math.fsum(loss for _, loss, _ in told) / max(tokens, 1)
+    tokens = sum(one["tokens"] for one in losses)
+    return math.fsum(one["loss"] for one in losses) / max(tokens, 1)

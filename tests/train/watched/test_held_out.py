@@ -22,7 +22,7 @@ from train.engine.torch_engine import TorchEngine
 from train.loop import run
 from train.model_folder import build_model
 from train.run_keys import HeldOutLoss, Keep
-from train.watched.held_out import open_held_out
+from train.watched.held_out import look_of, open_held_out
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +70,17 @@ def test_no_number_of_ranks_changes_a_bit(
     rule = looking(other).held_out
     assert rule is not None
     held = open_held_out(rule, load_manifest(built), pool_of(built), 40, "config")
-    alone = held.look(engine)
+    alone = held.losses(engine)
     for size in (2, 4):
         team = [OneOf(engine, rank, size) for rank in range(size)]
         told = [dict(held._mine(one)) for one in team]  # type: ignore[arg-type]
         assert len({one.scored for one in team}) == 1  # a rank without a sample calls as well
         monkeypatch.setattr(ranks, "by_each", lambda _, told=told: told)
-        assert held.look(team[0]) == alone  # type: ignore[arg-type]
-    sources = alone["by_source"]
+        assert held.losses(team[0]) == alone  # type: ignore[arg-type]
+    means = look_of(alone)
+    sources = means["by_source"]
     assert sources.keys() == {"pictures", "clips"}
-    assert min(sources.values()) < alone["loss"] < max(sources.values())
+    assert min(sources.values()) < means["loss"] < max(sources.values())
     assert engine.model.training and all(p.grad is None for p in engine.model.parameters())
 
 
@@ -103,6 +104,10 @@ def test_a_run_that_looks_learns_as_one_that_does_not(
     looks = rows(watched)
     assert [row["step"] for row in looks] == [2, 4, 6, 8, 10, 12]
     assert looks[-1]["loss"] < looks[0]["loss"] and all(math.isfinite(r["loss"]) for r in looks)
+    # behind the end, sample by sample, what the last line says on the whole
+    last = json.loads((watched / "held_out_samples.json").read_text())
+    assert len(last["samples"]) == 9 and last["step"] == 12
+    assert look_of(last["samples"])["loss"] == looks[-1]["loss"]
 
 
 def test_the_best_checkpoint_stays(watched: Path) -> None:

@@ -1,0 +1,123 @@
+"""A few questions of an ablation as its models answered them, with the frames that they saw."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from shards.profile import Profile
+from train.ablation.ablate import Ablation
+from train.ablation.results import SCORES
+from train.data.user_media import MediaRefusal, Seen, see_each
+from train.evaluation.on_tasks import named_tasks
+from train.evaluation.tasks import Question, read_tasks
+
+MOST, FRAMES, SIDE = 6, 8, 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """A thumbnail as a data URI, and its presentation time."""
+
+    data: str
+    seconds: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A question, its answer, and what each variant said (of the first seed)."""
+
+    type: str
+    question: str
+    truth: str
+    said: Mapping[str, str]
+    frames: tuple[Frame, ...]
+
+
+def examples_of(out: Path, ablation: Ablation) -> list[Example]:
+    """At most MOST questions, first those on which the variants differ; none where the runs'
+    folders or the task files are not on this machine."""
+    replies = _replies(out, ablation)
+    tasks = {n: p for n, p in named_tasks([Path(p) for p in ablation.tasks]).items() if p.is_file()}
+    chosen = [
+        (question, said)
+        for name, path in tasks.items()
+        for question, said in _chosen(read_tasks(path), replies.get(name, {}))
+    ][:MOST]
+    frames = _frames([question for question, _ in chosen])
+    return [
+        Example(
+            type=question.type,
+            question=question.text,
+            truth=question.answer,
+            said=said,
+            frames=shown,
+        )
+        for (question, said), shown in zip(chosen, frames, strict=True)
+    ]
+
+
+def _replies(out: Path, ablation: Ablation) -> dict[str, dict[str, list[str]]]:
+    """Task -> variant -> every reply, of the first seed that each has here."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for variant, seed, key in ablation.runs:
+        path = out / "runs" / f"{variant}.{seed}.{key[:8]}" / SCORES
+        if not path.is_file():
+            continue
+        scores: dict[str, Any] = json.loads(path.read_text())
+        tasks = scores["pathways"].get(scores["trained_pathways"], {"tasks": {}})["tasks"]
+        for name, told in tasks.items():
+            said = [answer["said"] for answer in told["answers"]]
+            found.setdefault(name, {}).setdefault(variant, said)
+    return found
+
+
+def _chosen(
+    questions: Sequence[Question], replies: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[Question, dict[str, str]]]:
+    """One question of each type in turn, those first on which replies differ most."""
+    if not replies or any(len(said) != len(questions) for said in replies.values()):
+        return
+    said = [{name: each[n] for name, each in replies.items()} for n in range(len(questions))]
+    order = sorted(range(len(questions)), key=lambda n: -len(set(said[n].values())))
+    left = list(order)
+    while left:
+        seen: set[str] = set()
+        for n in list(left):
+            if questions[n].type not in seen:
+                seen.add(questions[n].type)
+                left.remove(n)
+                yield questions[n], said[n]
+
+
+def _frames(questions: Sequence[Question]) -> list[tuple[Frame, ...]]:
+    media = {q.medium: None for q in questions if q.medium is not None and q.medium.path}
+    asked = [(m.path.absolute(), m.kind, None, m.name) for m in media if m.path]
+    seen = dict(zip(media, see_each(asked, Profile()), strict=True)) if asked else {}
+    return [tuple(_thumbnails(seen.get(q.medium))) if q.medium else () for q in questions]
+
+
+def _thumbnails(seen: Seen | MediaRefusal | None) -> Iterator[Frame]:
+    if not isinstance(seen, Seen):
+        return
+    count, (above, below) = len(seen.jpegs), seen.clip.time_base
+    # evenly, the first and the last among them
+    places = sorted({round(i * (count - 1) / max(FRAMES - 1, 1)) for i in range(FRAMES)})
+    for n in places:
+        with Image.open(io.BytesIO(seen.jpegs[n])) as opened:
+            image = opened.convert("RGB")
+        image.thumbnail((SIDE, SIDE))
+        sink = io.BytesIO()
+        image.save(sink, "JPEG", quality=75)
+        data = "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode()
+        seconds = f"{seen.clip.pts[n] * above / below:.1f} s" if count > 1 else ""
+        yield Frame(data=data, seconds=seconds, width=image.width, height=image.height)
