@@ -2,7 +2,8 @@
 
 Each stands between `<!-- recorded: NAME -->` and `<!-- /recorded -->`, and is what a command
 prints: run again after a demo, only what changed changes. A demo ends by holding itself against
-them (`differing`).
+them (`differing`). What plans read of its pool is kept beside the tests (`write_index`), which
+plan, diff and explain it again.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from examples.demo import OUT, POOL
+from mixtures.manifest.files import load_manifest
+from pipeline.upkeep.garbage import files_of
+from pipeline.upkeep.needs import Ledger, needs_of, remembered
 from shards.errors import UserError, run_command
+from shards.pool import Pool
+from shards.receipts import receipt_name
 
 README = Path("README.md")
 EXACT = ("books", "diff", "explain")
@@ -29,8 +36,13 @@ NEAR = 0.1
 """By so much a score may differ."""
 METRICS = OUT / "metrics.json"
 COLUMNS = "100"
+INDEX = Path("tests/examples/recorded_index.tar.xz")
+"""What `mixtures plan` and `explain` read of the recorded demo: its pool without media."""
+UNREAD = "clips index/clips index/fingerprints index/media index/wanted candidates same".split()
+"""Folders of the pool that neither of them reads: the facts of clips stand for `index/clips`."""
 BLOCK = re.compile(r"(<!-- recorded: (\w+) -->\n)(.*?)(<!-- /recorded -->)", re.S)
 MANIFEST = str(OUT / "stage2")
+TOKENIZER = OUT / "data/tokenizer.json"
 CHAT = "How many seconds lie between the digits?"
 
 
@@ -150,6 +162,29 @@ def _figures(recorded: str, now: dict[str, object]) -> list[str]:
     return found
 
 
+def write_index(path: Path) -> None:
+    """Keep what the EXACT blocks are made of: receipts, small tables, and the tokenizer."""
+    with tempfile.TemporaryDirectory() as folder:
+        _planned("demo_stage2_no_vision", folder)
+        names = [f"{MANIFEST}/manifest.json", f"{folder}/manifest.json"]
+        pool = Pool(str(POOL))
+        ledger = Ledger(pool.ledger.written())
+        needed = {
+            n for one in names for n in needs_of(pool, ledger, load_manifest(one), one).work_ids
+        }
+    kept = needed | remembered(ledger, needed)
+    rows = [row for row in ledger.rows.to_pylist() if row["work_id"] in kept]
+    files = files_of(ledger.rows.from_pylist(rows, schema=ledger.rows.schema))
+    read = [name for name in files if name.rpartition("/")[0] not in UNREAD]
+    inside = ["profile.json", *map(receipt_name, kept), *read]
+    with tarfile.open(path, "w:xz") as tar:
+        for place in sorted({POOL / name for name in inside} | {TOKENIZER}):
+            member = tarfile.TarInfo(str(place))
+            member.size = place.stat().st_size
+            with place.open("rb") as file:
+                tar.addfile(member, file)
+
+
 def main() -> None:
     if not METRICS.exists():
         raise UserError(f"{METRICS}: not there; run `make demo` first")
@@ -158,6 +193,7 @@ def main() -> None:
     if names != BLOCKS.keys():
         raise UserError(f"{README}: blocks {sorted(names)}, there must be {sorted(BLOCKS)}")
     README.write_text(BLOCK.sub(lambda block: block[1] + BLOCKS[block[2]]() + block[4], text))
+    write_index(INDEX)
     sys.stdout.write(f"{README}: recorded from {OUT}\n")
 
 

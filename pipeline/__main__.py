@@ -9,6 +9,7 @@ Examples:
   python -m pipeline pack OUT/manifest.json --data POOL --out SHARDS
   python -m pipeline report OUT
   python -m pipeline compact POOL
+  python -m pipeline pool ls POOL --manifests OUT
   python -m pipeline sources
   python -m pipeline sandbox
   python -m pipeline leaks build BENCHMARKS.yaml --out INDEX
@@ -26,6 +27,7 @@ from rich.table import Column, Table
 
 from mixtures.console import Console, add_json, books_table, write_json
 from mixtures.recipe.allowed_paths import add_option
+from pipeline.pool_commands import add_pool
 from shards import program, tool_version
 from shards.errors import Parser, UserError, run_command
 from shards.outcome import top_codes
@@ -62,6 +64,7 @@ def parser() -> Parser:
     command = commands.add_parser("compact", help="put a pool's receipts into one file")
     command.add_argument("pool", help="the pool, a folder or s3://...; builds may be running on it")
     command.set_defaults(run=run_compact)
+    add_pool(commands)
     command = commands.add_parser("sources", help="list the catalogue of public datasets")
     add_json(command)
     command.set_defaults(run=run_sources)
@@ -292,9 +295,11 @@ def run_show(arguments: argparse.Namespace) -> None:
 
 
 def run_compact(arguments: argparse.Namespace) -> None:
-    from shards.pool import Pool
+    from shards.pool import Pool, writing
 
-    copied = Pool(arguments.pool).ledger.compact()
+    pool = Pool(arguments.pool)
+    with writing(pool.store):
+        copied = pool.ledger.compact()
     text = f"{arguments.pool}: {copied} loose receipts are now in a snapshot"
     Console().print(text, highlight=False, soft_wrap=True)
 

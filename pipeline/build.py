@@ -32,7 +32,7 @@ from pipeline.stages import compare_clips, count_tokens, match_leaks, pair_texts
 from pipeline.stages.failure_limit import FailureLimit
 from shards.errors import UserError
 from shards.outcome import Books
-from shards.pool import Pool, Receipt
+from shards.pool import Pool, Receipt, writing
 from shards.receipts import MANY
 
 
@@ -75,7 +75,9 @@ def build(
 
     pool = Pool(pool_url, recipe.profile)
     bounds = {source.name: source.max_refused for source in recipe.sources}
-    with connect(address) as workers, steps() as bars:
+    with writing(pool.store), connect(address) as workers, steps() as bars:
+        # what was removed and is made again here must not be read from before
+        pool.ledger.forget_removed()
         bars.say(f"decoding with {tools}")
         job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
         check_nodes(job, recipe.allowed_paths)

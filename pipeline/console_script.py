@@ -22,7 +22,8 @@ from shards.errors import Parser, run_command
 
 OWNERS = {
     **dict.fromkeys(
-        "init build rebuild pack report show compact sources sandbox leaks".split(), "pipeline"
+        "init build rebuild pack report show compact pool sources sandbox leaks".split(),
+        "pipeline",
     ),
     **dict.fromkeys("plan diff explain".split(), "mixtures"),
     "verify": "shards",

@@ -1,8 +1,21 @@
-"""The pool: receipts say what is done, and name tables and parts by the digest of their bytes."""
+"""The pool: receipts say what is done, and name tables and parts by the digest of their bytes.
+
+Whoever writes to it, or removes from it, holds a lease meanwhile, an empty file that is written
+again while the work goes on:
+
+    leases/<writing or clearing>-<host>-<pid>-<random>
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import platform
+import re
+import secrets
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -13,6 +26,14 @@ from shards.profile import PROFILE, Profile
 from shards.receipts import Receipt as Receipt
 from shards.receipts import Receipts, Work
 from shards.store import Store
+
+LEASES = "leases"
+LASTS = 300
+"""Seconds after which a lease that was not renewed is nobody's any more."""
+RENEWED = 30
+"""Seconds between renewals."""
+_WRITING, _CLEARING = "writing", "clearing"
+_log = logging.getLogger(__name__)
 
 
 class Pool:
@@ -96,11 +117,16 @@ class Pool:
         tables = (table for _, table in self.tables(folder, self.files(receipts, folder)))
         return pa.concat_tables([schema.empty_table(), *tables])
 
-    def tables(self, folder: str, names: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
-        """(name, table) of these files of a folder; as `read`, but many are asked for at once."""
+    def tables(
+        self, folder: str, names: Sequence[str], columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """(name, table) of these files of a folder; as `read`, but many are asked for at once.
+
+        Of their columns all, or `columns`.
+        """
         files = [f"{folder}/{name}" for name in names]
         for name, file, data in zip(names, files, self.store.get_all(files), strict=True):
-            yield name, read_named(data, self.store.path(file))
+            yield name, read_named(data, self.store.path(file), columns)
 
     def read(self, name: str) -> pa.Table:
         """One Parquet table of the pool; DamagedData unless its bytes are those of its name."""
@@ -110,3 +136,65 @@ class Pool:
         name = f"{sha256_hex(data)}.{suffix}"
         self.store.put_once(f"{folder}/{name}", data)
         return name
+
+
+# who is at work ----------------------------------------------------------------------
+
+
+@contextmanager
+def writing(store: Store) -> Iterator[None]:
+    """Nothing is removed from the pool in this store meanwhile; UserError if that is under way."""
+    with _leased(store, _WRITING, (_CLEARING,)):
+        yield
+
+
+@contextmanager
+def clearing(store: Store) -> Iterator[None]:
+    """Alone with the pool in this store; UserError if somebody writes to it."""
+    with _leased(store, _CLEARING, (_WRITING, _CLEARING)):
+        yield
+
+
+@contextmanager
+def _leased(store: Store, kind: str, rivals: Sequence[str]) -> Iterator[None]:
+    host = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())
+    name = f"{LEASES}/{kind}-{host}-{os.getpid()}-{secrets.token_hex(4)}"
+    # first the own one, then a look at others: of two that begin at once none is overlooked
+    store.put(name, b"")
+    done = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(store, name, done), daemon=True)
+    try:
+        _check_alone(store, name, rivals)
+        renewal.start()
+        yield
+    finally:
+        done.set()
+        # no renewal may write the lease again once it is removed
+        if renewal.ident is not None:
+            renewal.join()
+        store.remove(name)
+
+
+def _check_alone(store: Store, own: str, rivals: Sequence[str]) -> None:
+    """Raise UserError for a rival's lease that was renewed lately, by the store's clock."""
+    now = store.modified(own)
+    for each in store.list(LEASES):
+        name = f"{LEASES}/{each}"
+        try:
+            age = now - store.modified(name)
+        except FileNotFoundError:  # its owner is through
+            continue
+        if name != own and each.startswith(tuple(rivals)) and age <= LASTS:
+            busy = "is being written to" if each.startswith(_WRITING) else "is being cleared"
+            raise UserError(
+                f"{store.url}: {busy} (its lease {name} was renewed {max(0, age):.0f} s ago); wait "
+                "until that has ended, or remove the lease if its process is gone"
+            )
+
+
+def _renew(store: Store, name: str, done: threading.Event) -> None:
+    while not done.wait(RENEWED):
+        try:
+            store.put(name, b"")
+        except (OSError, UserError) as error:
+            _log.warning("%s: the lease was not renewed: %s", store.path(name), error)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +24,7 @@ from shards.envelope import Envelope
 from shards.errors import DamagedData, MissingData
 from shards.ids import sha256_hex, work_id
 from shards.index import RECEIPTS, read_named, table_of, write_table
-from shards.store import Store
+from shards.store import Store, remove_all
 
 SNAPSHOTS = "snapshots/1"
 """Where they lie; the number is the version of their columns."""
@@ -86,7 +87,7 @@ class Receipts:
         """The receipt of this work id, or None if the work is not done."""
         try:
             # a receipt is small: one request, no listing
-            return self._parsed(_file(work_id), self._store.get(_file(work_id)))
+            return self._parsed(receipt_name(work_id), self._store.get(receipt_name(work_id)))
         except MissingData:
             return None
 
@@ -101,7 +102,7 @@ class Receipts:
 
         Its name is the work id, which it does not repeat: `read` finds it again from what it says.
         """
-        name = _file(work.work_id)
+        name = receipt_name(work.work_id)
         said = {"outputs": outputs, "counts": counts, "tools": tools}
         # conditional put: of two workers that did the same work the first is kept
         self._store.put_once(name, _ENVELOPE.seal(asdict(work) | said))
@@ -109,13 +110,34 @@ class Receipts:
 
     def of(self, stage: str) -> list[Receipt]:
         """All receipts of a stage, in the order of their work ids."""
-        return [_receipt(row) for row in self.table(stage).to_pylist()]
+        return receipts_in(self.table(stage))
 
-    def table(self, stage: str) -> pa.Table:
-        """The same as rows of RECEIPTS, for where they are too many to be objects."""
+    def table(self, stage: str | None = None) -> pa.Table:
+        """The same, or those of all stages, as rows of RECEIPTS: for where they are many."""
         there, snapshots = self._look()
         # snapshots are copies: a receipt that is gone from receipts/ does not count
         return _once(there, [*snapshots.values(), _rows(self._loose.values())], stage)
+
+    def written(self) -> pa.Table:
+        """Every receipt as it lies there itself, whatever snapshots say; rows of RECEIPTS."""
+        names = [name for name in self._store.list("receipts") if name.endswith(".json")]
+        files = [f"receipts/{name}" for name in names]
+        found = map(self._parsed, files, self._store.get_all(files))
+        tables = [RECEIPTS.empty_table()]
+        # as columns, some at a time: as objects the inputs of a large pool outgrow memory
+        while rows := list(islice(found, MANY)):
+            tables.append(_rows(rows))
+        return pa.concat_tables(tables)
+
+    def forget_removed(self) -> dict[str, str]:
+        """Remove snapshots that hold a receipt which is gone: done again, it may say another thing.
+
+        Returns those that stay, and why.
+        """
+        # snapshots first: what is put into one meanwhile lies there by the time of the listing
+        held = {name: set(table["work_id"].to_pylist()) for name, table in self._read_snapshots()}
+        there = {name.removesuffix(".json") for name in self._store.list("receipts")}
+        return remove_all(self._store, [name for name, ids in held.items() if ids - there])
 
     def compact(self, many: int = 1) -> int:
         """Copy the loose receipts into a snapshot, if there are so `many`; how many were copied."""
@@ -140,7 +162,7 @@ class Receipts:
         # only what no snapshot holds is fetched
         held = {name for table in snapshots.values() for name in table["work_id"].to_pylist()}
         loose = sorted(there - held)
-        fresh = [_file(name) for name in loose if name not in self._loose]
+        fresh = [receipt_name(name) for name in loose if name not in self._loose]
         found = map(self._parsed, fresh, self._store.get_all(fresh))
         known = self._loose | {one.work_id: one for one in found}
         self._loose = {name: known[name] for name in loose}
@@ -158,10 +180,15 @@ class Receipts:
         said = {one: value.pop(one) for one in ("outputs", "counts", "tools")}
         work = Work(**value)
         # content addressing the other way round: the name follows from what the file says
-        if name != _file(work.work_id):
+        if name != receipt_name(work.work_id):
             raise DamagedData(f"{where}: the receipt of other work, {work.work_id}; {_REMEDY}")
         of_work = asdict(work) | {"inputs": tuple(work.inputs)}
         return Receipt(work_id=work.work_id, **of_work, **said)
+
+
+def receipts_in(table: pa.Table) -> list[Receipt]:
+    """The receipts in rows of RECEIPTS."""
+    return [_receipt(row) for row in table.to_pylist()]
 
 
 def latest(receipts: Sequence[Receipt]) -> list[Receipt]:
@@ -171,7 +198,8 @@ def latest(receipts: Sequence[Receipt]) -> list[Receipt]:
     return [one for one, number in zip(receipts, numbers, strict=True) if number == max(numbers)]
 
 
-def _file(work_id: str) -> str:
+def receipt_name(work_id: str) -> str:
+    """Where the receipt of a work id lies in its pool."""
     return f"receipts/{work_id}.json"
 
 

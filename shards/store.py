@@ -150,6 +150,19 @@ class Store:
         names = (path.rsplit("/", 1)[-1] for path in found)
         return sorted(name for name in names if not name.endswith(TEMPORARY))
 
+    def sizes(self) -> dict[str, int]:
+        """Every name under the root, at any depth, and its bytes; unfinished writes among them."""
+        try:
+            found = self._ask("listed", "find", "", detail=True)
+        except FileNotFoundError:
+            return {}
+        start = len(self.path(""))
+        return {path[start:]: int(each["size"]) for path, each in sorted(found.items())}
+
+    def modified(self, name: str) -> float:
+        """When the name was last written, in seconds by the store's own clock."""
+        return float(self._ask("looked up", "modified", name).timestamp())
+
     def _commit(self, name: str, data: bytes, *, replace: bool) -> bool:
         final = Path(self.path(name))
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +194,25 @@ class Store:
         # the name to the disk: a rename is durable only once the folder is
         _fsync_folder(final.parent)
         return True
+
+
+def remove_all(store: Store, names: Sequence[str]) -> dict[str, str]:
+    """Remove these names, from afar many at a time; those that stay, and why."""
+
+    def why(name: str) -> str:
+        """Remove one; why it stays, or nothing."""
+        try:
+            store.remove(name)
+        except (OSError, UserError) as error:
+            return str(getattr(error, "strerror", None) or error)
+        return ""
+
+    if store.is_local:
+        reasons = list(map(why, names))
+    else:
+        with ThreadPoolExecutor(AT_A_TIME) as threads:
+            reasons = list(threads.map(why, names))
+    return {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
 
 
 def _fsync_folder(folder: Path) -> None:

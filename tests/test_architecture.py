@@ -58,10 +58,12 @@ ROOMS = {
         "survey_told": "conversation survey first_recipe",
         "shown_sample": "",
         "contact_sheet": "shown_sample",
+        "upkeep": "",
+        "pool_commands": "upkeep",
         "show_command": "conversation report shown_sample contact_sheet",
         "console_script": "",
         "__main__": "media sources jobs report checks build rebuild survey first_recipe "
-        "survey_told show_command",
+        "survey_told show_command pool_commands",
     },
     "mixtures": {
         "versions": "",

@@ -47,7 +47,7 @@ def commit_source(
     while group := list(islice(numbered, CLIPS_PER_PART)):
         shown = [(number, jpegs) for number, (jpegs, _) in group if jpegs]
         clips = {number: _clip(pool, source, number, jpegs) for number, jpegs in shown}
-        _commit_part(pool, source, list(clips.values()), [jpegs for _, jpegs in shown])
+        _commit_part(pool, list(clips.values()), [jpegs for _, jpegs in shown])
         for number, (_, scene) in group:
             for turns in _questions(scene) if apart else [scene]:
                 row = _sample_row(source, number, turns, clips.get(number))
@@ -88,9 +88,7 @@ def _clip(pool: Pool, source: str, number: int, jpegs: list[bytes]) -> Clip:
     )
 
 
-def _commit_part(
-    pool: Pool, source: str, clips: Sequence[Clip], frames: Sequence[list[bytes]]
-) -> None:
+def _commit_part(pool: Pool, clips: Sequence[Clip], frames: Sequence[list[bytes]]) -> None:
     tar, extents = tar_bytes(
         clip_members(clip, canonical_json(asdict(clip)), jpegs)
         for clip, jpegs in zip(clips, frames, strict=True)
@@ -110,7 +108,8 @@ def _commit_part(
         for clip, extent in zip(clips, extents, strict=True)
     ]
     tables = {"index/clips": table_of(CLIPS, rows), "refused": REFUSED.empty_table()}
-    pool.commit(Work("decode", "1", {}, [source, part]), tables, {"clips": tar})
+    names = [clip.clip_id for clip in clips]
+    pool.commit(Work("decode", "1", {}, names), tables, {"clips": tar})
 
 
 def _commit_samples(

@@ -22,7 +22,7 @@ from shards.errors import UserError
 from shards.id_arrays import ID, Ids, as_column, find, ids_of, sorting
 from shards.ids import short_hash
 from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_named
-from shards.pool import Pool, Receipt
+from shards.pool import Pool, Receipt, writing
 from shards.receipts import Work
 
 FACTS_VERSION = "2"
@@ -177,7 +177,8 @@ def _remembered(
         folders = done.outputs.items()
         return done.work_id, {f: pool.read(f"{f}/{files[0]}") for f, files in folders}
     tables = make()
-    with suppress(PermissionError):  # a pool that may only be read serves as well, only slower
+    # a pool that may only be read serves as well, only slower
+    with suppress(PermissionError), writing(pool.store):
         pool.commit(work, tables)
     return work.work_id, tables
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from examples import record
 
+ROOT = Path(__file__).resolve().parents[2]
 METRICS = {
     "manifest_id": "ab" * 32,
     "wall_s": 500.0,
@@ -67,3 +70,34 @@ def test_lines_of_books_and_the_like_are_compared_to_the_byte(
 def test_every_block_of_the_readme_is_made_by_this_module() -> None:
     names = [name for _, name, _, _ in record.BLOCK.findall(record.README.read_text())]
     assert sorted(names) == sorted(record.BLOCKS) and set(record.EXACT) < set(names)
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The recorded demo's index in an empty folder, with stage two planned over it."""
+    folder = tmp_path_factory.mktemp("recorded")
+    with tarfile.open(ROOT / record.INDEX) as tar:
+        tar.extractall(folder, filter="data")
+    (folder / "mixtures").symlink_to(ROOT / "mixtures")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        record._planned("demo_stage2", record.MANIFEST)
+        yield
+
+
+@pytest.mark.usefixtures("planned")
+@pytest.mark.parametrize("name", record.EXACT)
+def test_the_recorded_pool_is_planned_compared_and_explained_as_the_readme_says(name: str) -> None:
+    blocks = {
+        found[1]: found[2] for found in record.BLOCK.findall((ROOT / record.README).read_text())
+    }
+    assert record.BLOCKS[name]() == blocks[name]
+
+
+def test_the_recorded_index_holds_no_media_and_stays_small() -> None:
+    path = ROOT / record.INDEX
+    with tarfile.open(path) as tar:
+        folders = {member.name.rpartition("/")[0] for member in tar}
+    assert not {f"{record.POOL}/{name}" for name in record.UNREAD} & folders
+    assert path.stat().st_size < 1 << 20

@@ -1,0 +1,222 @@
+"""python -m pipeline pool ls | du | gc | export: what is in a pool, who needs it, what may go."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from mixtures.console import Console, add_json, fitting, write_json
+from shards.errors import Parser, UserError
+
+if TYPE_CHECKING:  # a mistake is told before any of these is imported
+    from pipeline.upkeep.garbage import Cleared, Garbage
+    from pipeline.upkeep.inventory import Holding, Use
+
+    Commands = argparse._SubParsersAction[Parser]
+
+EXAMPLES = """examples:
+  python -m pipeline pool ls runs/pool --manifests runs/a runs/b
+  python -m pipeline pool du runs/pool
+  python -m pipeline pool gc runs/pool --keep runs/a            (says what would go)
+  python -m pipeline pool gc runs/pool --keep runs/a --remove   (removes it)
+  python -m pipeline pool export runs/pool --manifest runs/a --out published
+"""
+POOL = "the pool, a folder or s3://..."
+MANIFESTS = "a manifest.json, or a folder with one; several"
+_HEX = 12
+
+
+def add_pool(commands: Commands) -> None:
+    """The commands of `pool`."""
+    pool = commands.add_parser(
+        "pool",
+        help="what is in a pool, what may go, and a dataset out of it",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    inner = pool.add_subparsers(required=True, metavar="COMMAND")
+    command = inner.add_parser("ls", help="the sources in it, and which manifests use what")
+    command.add_argument("pool", help=POOL)
+    command.add_argument("--manifests", nargs="+", default=[], metavar="MANIFEST", help=MANIFESTS)
+    add_json(command)
+    command.set_defaults(run=run_ls)
+    command = inner.add_parser("du", help="files and bytes by folder, and those of no receipt")
+    command.add_argument("pool", help=POOL)
+    add_json(command)
+    command.set_defaults(run=run_du)
+    command = inner.add_parser("gc", help="remove what no kept manifest needs")
+    command.add_argument("pool", help=POOL)
+    command.add_argument(
+        "--keep",
+        nargs="+",
+        required=True,
+        metavar="MANIFEST",
+        help=f"{MANIFESTS}; what they need stays",
+    )
+    command.add_argument(
+        "--remove", action="store_true", help="remove it; without this, only say what would go"
+    )
+    add_json(command)
+    command.set_defaults(run=run_gc)
+    command = inner.add_parser("export", help="a manifest's samples as a Hugging Face dataset")
+    command.add_argument("pool", help=POOL)
+    command.add_argument(
+        "--manifest", required=True, help="a manifest.json, or a folder with one: what it keeps"
+    )
+    command.add_argument("--out", required=True, help="an empty folder, or s3://...")
+    add_json(command)
+    command.set_defaults(run=run_export)
+
+
+def run_ls(arguments: argparse.Namespace) -> None:
+    """`ls`: the sources of a pool, and what the given manifests need of it."""
+    from pipeline.upkeep.garbage import manifests_in
+    from pipeline.upkeep.inventory import holdings, uses
+    from shards.pool import Pool
+
+    pool = Pool(arguments.pool)
+    manifests = manifests_in(arguments.manifests)
+    held = holdings(pool, manifests)
+    used = uses(pool, manifests) if manifests else []
+    if arguments.json:
+        write_json({"sources": list(map(asdict, held)), "manifests": list(map(asdict, used))})
+        return
+    console = Console(highlight=False)
+    _print_holdings(console, held, [one.manifest for one in used])
+    if used:
+        _print_uses(console, used)
+
+
+def _print_holdings(console: Console, held: Sequence[Holding], manifests: Sequence[str]) -> None:
+    headers = ["source", "revision", "samples", "refused", "clips", "bytes"]
+    rows = [
+        [
+            *(one.source, one.revision[:_HEX], str(one.samples), str(one.refused), str(one.clips)),
+            str(one.nbytes),
+            ", ".join(str(1 + manifests.index(name)) for name in one.used_by) or "-",
+        ]
+        for one in held
+    ]
+    if manifests:
+        console.print(fitting(console, [*headers, "used by"], rows, spare=("refused", "clips")))
+    else:
+        console.print(fitting(console, headers, [row[:-1] for row in rows], spare=("refused",)))
+
+
+def _print_uses(console: Console, used: Sequence[Use]) -> None:
+    rows = [
+        [str(number), one.manifest_id[:_HEX], str(one.receipts), str(one.nbytes), str(one.alone)]
+        for number, one in enumerate(used, 1)
+    ]
+    headers = ["used by", "manifest", "receipts", "bytes", "bytes of it alone"]
+    console.print(fitting(console, headers, rows, spare=("receipts",)))
+    for number, one in enumerate(used, 1):
+        console.print(f"{number}: {one.manifest}", soft_wrap=True)
+
+
+def run_du(arguments: argparse.Namespace) -> None:
+    """`du`: the folders of a pool."""
+    from pipeline.upkeep.inventory import folders
+    from shards.pool import Pool
+
+    found = folders(Pool(arguments.pool))
+    if arguments.json:
+        write_json(list(map(asdict, found)))
+        return
+    console = Console(highlight=False)
+    headers = ["folder", "files", "bytes", "files of\nno receipt", "bytes of\nno receipt"]
+    rows = [list(map(str, asdict(one).values())) for one in found]
+    console.print(fitting(console, headers, rows, spare=headers[3:]))
+    total = sum(one.nbytes for one in found)
+    console.print(f"{total:,} bytes in {sum(one.files for one in found)} files")
+
+
+def run_gc(arguments: argparse.Namespace) -> None:
+    """`gc`: what goes; UserError (status 2) if some of it could not be removed."""
+    from pipeline.upkeep.garbage import Cleared, clear, garbage, manifests_in
+    from shards.pool import Pool
+
+    pool = Pool(arguments.pool)
+    manifests = manifests_in(arguments.keep)
+    if arguments.remove:
+        cleared = clear(pool, manifests)
+    else:
+        cleared = Cleared(found=garbage(pool, manifests))
+    if arguments.json:
+        write_json(_cleared_json(cleared, removed=arguments.remove))
+    else:
+        _tell(Console(highlight=False), cleared.found, removed=arguments.remove)
+    if cleared.failed:
+        raise UserError(
+            *(
+                f"{pool.store.path(name)}: not removed: {why}"
+                for name, why in cleared.failed.items()
+            )
+        )
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    """`export`: write the dataset; say what it came to."""
+    from mixtures.manifest.files import load_manifest, manifest_file
+    from pipeline.upkeep.export import export
+    from pipeline.upkeep.needs import check_sources
+    from shards.pool import Pool
+
+    pool = Pool(arguments.pool)
+    where = manifest_file(arguments.manifest)
+    manifest = load_manifest(where)
+    check_sources(pool, manifest, where)
+    found = export(pool, manifest, arguments.out)
+    if arguments.json:
+        write_json(asdict(found))
+        return
+    console = Console(highlight=False)
+    rows = [
+        [source, name or "not stated", str(count)]
+        for source, own in found.licences.items()
+        for name, count in sorted(own.items())
+    ]
+    console.print(fitting(console, ["source", "licence", "samples"], rows))
+    console.print(
+        f"{arguments.out}: {found.samples:,} samples in {found.parts} files, {found.nbytes:,} "
+        "bytes of clips and text; its card is README.md",
+        soft_wrap=True,
+    )
+
+
+def _cleared_json(cleared: Cleared, *, removed: bool) -> dict[str, object]:
+    found = cleared.found
+    return {
+        "removed": removed,
+        "files": dict(found.files),
+        "nbytes": found.nbytes,
+        "stays": found.stays,
+        "shared": found.shared,
+        "unknown_receipts": found.unknown,
+        "failed": dict(cleared.failed),
+    }
+
+
+def _tell(console: Console, found: Garbage, *, removed: bool) -> None:
+    """What goes by folder, what stays, and why some of that does."""
+    by_folder: dict[str, list[int]] = {}
+    for name, nbytes in found.files.items():
+        by_folder.setdefault(name.rpartition("/")[0] or ".", []).append(nbytes)
+    rows = [[name, str(len(own)), str(sum(own))] for name, own in sorted(by_folder.items())]
+    if rows:
+        console.print(fitting(console, ["folder", "files", "bytes"], rows))
+    goes = "removed" if removed else "would go (--remove removes them)"
+    console.print(
+        f"{found.nbytes:,} bytes in {len(found.files)} files {goes}; {found.stays:,} bytes stay",
+        soft_wrap=True,
+    )
+    if found.shared:
+        console.print(
+            f"{found.shared:,} of them are clips that no kept manifest shows, in parts with clips "
+            "that one does: a part is never rewritten",
+            soft_wrap=True,
+        )
+    if found.unknown:
+        console.print(f"{found.unknown} receipts of stages that this version does not know stay")
