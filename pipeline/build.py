@@ -138,7 +138,7 @@ def compare(
     benchmark_of: dict[str, str],
     job: Job,
 ) -> None:
-    """Fingerprints of the recipe's clips -> duplicate pairs and leak matches."""
+    """Fingerprints of the recipe's clips -> references, duplicate pairs and leak matches."""
     clips = tuple(pending.clip_ids(job.pool, list(admitted.values())))
     unit = compare_clips.CompareUnit(
         pool=job.pool.store.url,
@@ -151,12 +151,14 @@ def compare(
         if compare_clips.finished(unit):
             return
         parts = compare_clips.parts(unit)
-        step.begin(2 * len(parts) + 1)
-        # three rounds, each over the tables of the one before: candidates, pairs, facts
-        nearby = list(each(job, compare_clips.candidates, parts, step))
+        step.begin(3 * len(parts) + 1)
+        # four rounds, each over the tables of those before: crowds, candidates, pairs, facts
+        crowded = compare_clips.tables(list(each(job, compare_clips.crowds, parts, step)))
+        asking = [replace(part, crowded=crowded) for part in parts]
+        nearby = list(each(job, compare_clips.candidates, asking, step))
         judging = [replace(part, found=compare_clips.tables(nearby)) for part in parts]
         same = list(each(job, compare_clips.same, judging, step))
-        final = replace(unit, found=compare_clips.tables(same))
+        final = replace(unit, found=compare_clips.tables(same), crowded=crowded)
         list(each(job, compare_clips.compare, [final], step))
 
 

@@ -14,7 +14,18 @@ import numpy as np
 import pyarrow as pa
 
 from mixtures.tokens.text import TextCodec, train_tokenizer
-from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, NAMED, PAIRS, REFUSED, SAMPLES, UNREAD
+from shards.index import (
+    CLIPS,
+    LEAKS,
+    LENGTHS,
+    MEDIA,
+    NAMED,
+    PAIRS,
+    REFERENCES,
+    REFUSED,
+    SAMPLES,
+    UNREAD,
+)
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import Work
@@ -48,7 +59,11 @@ def make_index(folder: Path, samples: int, sources: int = 40) -> tuple[Pool, lis
     columns = [_strings(np.sort(pairs.reshape(-1, 2), axis=1)[:, i]) for i in range(2)]
     count = len(pairs) // 2
     columns += [_same("near", count), pa.array(np.ones(count), pa.int32()), _same("same", count)]
-    tables = {"clusters": pa.table(columns, schema=PAIRS), "leaks": LEAKS.empty_table()}
+    tables = {
+        "clusters": pa.table(columns, schema=PAIRS),
+        "leaks": LEAKS.empty_table(),
+        "references": REFERENCES.empty_table(),
+    }
     revisions = dict.fromkeys(names, REVISION)
     pool.commit(Work("compare", "1", {"sources": revisions, "held_out": {}}, []), tables)
     return pool, names
