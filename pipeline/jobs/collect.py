@@ -18,6 +18,7 @@ from pipeline.jobs.progress import Step
 from pipeline.jobs.workers import Died
 from pipeline.sources.pin import Pinned
 from pipeline.stages import fetch_media, list_media
+from pipeline.stages.admit_records import ADMISSION_BYTES
 from pipeline.stages.failure_limit import FailureLimit
 from pipeline.stages.read_archive import ArchiveUnit, Passed, stream
 from shards.index import WANTED
@@ -90,7 +91,7 @@ def _wanted(needing: Sequence[Pinned], job: Job) -> dict[str, Receipt]:
     distinct = list(dict.fromkeys(units.values()))
     with job.bars.step("names") as step:
         step.begin(len(distinct))
-        done = dict(each(job, _list_media, distinct, step))
+        done = dict(each(job, _list_media, distinct, step, ADMISSION_BYTES))
     return {name: done[unit] for name, unit in units.items()}
 
 

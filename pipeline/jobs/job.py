@@ -31,10 +31,15 @@ class Job:
 
 
 def each(
-    job: Job, function: Callable[[Unit], Result], units: Sequence[Unit], step: Step
+    job: Job,
+    function: Callable[[Unit], Result],
+    units: Sequence[Unit],
+    step: Step,
+    memory: int = 0,
 ) -> Iterator[Result]:
-    """function(unit) as they finish; UserError for a unit that keeps killing its worker."""
-    for result in job.workers.map(function, units):
+    """function(unit) as they finish, each with so many bytes; UserError for a unit that keeps
+    killing its worker."""
+    for result in job.workers.map(function, units, memory):
         # a unit that kills its worker three times is not a refusal here, but a fault of the machine
         if isinstance(result, Died):
             raise killed(result.unit)

@@ -19,9 +19,9 @@ from pipeline.media.decode import check_tools
 from pipeline.sources.name_notes import names_told
 from pipeline.sources.pin import Pinned
 from pipeline.stages import decode_media, pending
-from pipeline.stages.admit_records import SourceUnit
+from pipeline.stages.admit_records import ADMISSION_BYTES, SourceUnit
 from pipeline.stages.admit_records import admit as stage_admit
-from shards.index import NAMED, REFUSED, UNREAD
+from shards.index import NAMED, UNREAD
 from shards.pool import Pool, Receipt
 
 
@@ -52,7 +52,7 @@ def admit(
     units = [source_unit(source, gathered.get(source.source.name), job.pool) for source in sources]
     with job.bars.step(title) as step:
         step.begin(len(units))
-        receipts = list(each(job, stage_admit, units, step))
+        receipts = list(each(job, stage_admit, units, step, ADMISSION_BYTES))
     # in the order of finishing; by name, they are in the recipe's
     by_name = {receipt.parameters["source"]: receipt for receipt in receipts}
     for source in sources:
@@ -72,7 +72,13 @@ def admit(
 
 def refused_codes(pool: Pool, admitted: Receipt) -> Counter[str]:
     """How many records of a source fetching and admission refused, by code."""
-    return Counter(pool.table([admitted], "refused", REFUSED)["code"].to_pylist())
+    found: Counter[str] = Counter()
+    # table by table: a source may be refused whole
+    for _, table in pool.tables("refused", pool.files([admitted], "refused")):
+        found.update(
+            {row["values"]: row["counts"] for row in table["code"].value_counts().to_pylist()}
+        )
+    return found
 
 
 def unread_told(rows: Sequence[Mapping[str, Any]]) -> str:
