@@ -164,6 +164,16 @@ class Receipts:
         return Receipt(work_id=work.work_id, **of_work, **said)
 
 
+def attempt_of(parameters: Mapping[str, Any]) -> int:
+    """Which try of its work a receipt is of: 0, and more where a build tried again."""
+    return int(parameters.get("attempt", 0))
+
+
+def last_attempts_first(receipts: Sequence[Receipt]) -> list[Receipt]:
+    """The same, those of later attempts before those of earlier ones: of two, the first counts."""
+    return sorted(receipts, key=lambda one: -attempt_of(one.parameters))
+
+
 def latest(receipts: Sequence[Receipt]) -> list[Receipt]:
     """Those of the latest version: what two versions of the code found together, neither would."""
     # "2", "1/6": numbers compared as numbers

@@ -20,7 +20,8 @@ Result = TypeVar("Result")
 class Job:
     """Where the work is put, who does it, what people see of it, and when a source is given up.
 
-    `no_sandbox` allows machines on which the media sandbox does not hold (--no-sandbox).
+    `no_sandbox` allows machines on which the media sandbox does not hold (--no-sandbox). What was
+    refused with a code of `retry` is tried again (--retry).
     """
 
     pool: Pool
@@ -28,6 +29,7 @@ class Job:
     bars: Steps
     failure_limit: FailureLimit = field(default_factory=lambda: FailureLimit({}))
     no_sandbox: bool = False
+    retry: frozenset[str] = frozenset()
 
 
 def each(

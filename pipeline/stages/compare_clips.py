@@ -36,7 +36,10 @@ CLIPS_PER_PART = 4096
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareUnit:
     """The clips of a recipe, the held-out clips with their benchmark's name, and which part of the
-    work this is; `found` are the tables of the stage before, `crowded` those of the crowds."""
+    work this is; `found` are the tables of the stage before, `crowded` those of the crowds.
+
+    A unit that is `listed` names no clips: they lie in that table of the pool, under `digest`.
+    """
 
     pool: str
     sources: dict[str, str]
@@ -46,12 +49,22 @@ class CompareUnit:
     part: tuple[int, int] = (0, 1)
     found: tuple[str, ...] = ()
     crowded: tuple[str, ...] = ()
+    listed: str = ""
+    count: int = 0
+    digest: str = ""
+
+    def clips(self, pool: Pool) -> set[str]:
+        """The clips of the recipe."""
+        if not self.listed:
+            return set(self.clip_ids)
+        return set(pool.read(f"compared/{self.listed}")["clip_id"].to_pylist())
 
     def whole(self) -> Work:
         """The last stage, over all parts."""
         benchmark = short_hash(sorted(self.benchmark.items()))
         parameters = {"sources": self.sources, "held_out": self.held_out}
-        return Work("compare", VERSION, parameters, [short_hash(sorted(self.clip_ids)), benchmark])
+        clips = self.digest or short_hash(sorted(self.clip_ids))
+        return Work("compare", VERSION, parameters, [clips, benchmark])
 
     def partial(self, stage: str) -> Work:
         """One of the first three stages, over this part."""
@@ -63,8 +76,19 @@ class CompareUnit:
 def parts(unit: CompareUnit) -> list[CompareUnit]:
     """The units of the first three stages."""
     # ceiling division, by held-out clips too: they ask as well
-    count = -(-max(1, len(unit.clip_ids) + len(unit.benchmark)) // CLIPS_PER_PART)
+    clips = max(len(unit.clip_ids), unit.count) + len(unit.benchmark)
+    count = -(-max(1, clips) // CLIPS_PER_PART)
     return [replace(unit, part=(number, count)) for number in range(count)]
+
+
+def listed(unit: CompareUnit) -> CompareUnit:
+    """The same with its clips in a table of the pool: what names millions does not travel."""
+    digest = short_hash(sorted(unit.clip_ids))
+    table = pa.table({"clip_id": pa.array(sorted(unit.clip_ids), pa.string())})
+    pool = Pool(unit.pool)
+    receipt = pool.commit(Work("compared", VERSION, {}, [digest]), {"compared": table})
+    (name,) = receipt.outputs["compared"]
+    return replace(unit, clip_ids=(), listed=name, count=len(table), digest=digest)
 
 
 def tables(receipts: Sequence[Receipt]) -> tuple[str, ...]:
@@ -83,7 +107,7 @@ def crowds(unit: CompareUnit) -> Receipt:
     work = unit.partial("crowds")
     if done := pool.done(work):
         return done
-    hashed = hashed_of(_fingerprints(pool, unit, unit.clip_ids, HASHED))
+    hashed = hashed_of(_fingerprints(pool, unit, unit.clips(pool), HASHED))
     ours = [names for names in crowds_of(hashed) if _falls_to(names[0], unit.part)]
     tables = [CROWDS.empty_table()]
     if ours:
@@ -99,12 +123,13 @@ def candidates(unit: CompareUnit) -> Receipt:
     if done := pool.done(work):
         return done
     # a part asks of all clips: what is found does not depend on the number of parts
-    clips = {*unit.clip_ids, *unit.benchmark}
+    ours = unit.clips(pool)
+    clips = {*ours, *unit.benchmark}
     asking = {name for name in clips if _falls_to(name, unit.part)}
     asks = fingerprints_of(_fingerprints(pool, unit, asking, PICTURES))
     stored = hashed_of(_fingerprints(pool, unit, clips, HASHED))
     crowded = Crowded.of(_crowds(pool, unit))
-    nearby = candidates_with_crowds(asks, stored, set(unit.clip_ids), clips, crowded)
+    nearby = candidates_with_crowds(asks, stored, ours, clips, crowded)
     return pool.commit(work, {"candidates": nearby})
 
 
@@ -129,7 +154,7 @@ def same(unit: CompareUnit) -> Receipt:
 def compare(unit: CompareUnit) -> Receipt:
     """Duplicate pairs among the recipe's clips, and their matches with held-out clips."""
     pool = Pool(unit.pool)
-    ours = set(unit.clip_ids)
+    ours = unit.clips(pool)
     pairs = pa.concat_tables(
         [PAIRS.empty_table(), *(pool.read(f"same/{name}") for name in unit.found)]
     ).sort_by([("clip_a", "ascending"), ("clip_b", "ascending")])
@@ -160,7 +185,7 @@ def _fingerprints(
     columns: Sequence[str] = FINGERPRINTS.names,
 ) -> pa.Table:
     """The fingerprints of these clips: ours as they were decoded, the others as held out."""
-    ours = set(unit.clip_ids)
+    ours = unit.clips(pool)
     # a clip in both sets is fingerprinted by the recipe's own decoding
     sides = {"decode": ours.intersection(wanted_ids), "held_out": set(wanted_ids) - ours}
     tables = [FINGERPRINTS.empty_table().select(columns)]

@@ -103,6 +103,11 @@ def test_facts_do_not_depend_on_the_number_of_parts(unit: compare_clips.CompareU
     other = replace(unit, sources={"s": "2"})  # another comparison of the same clips
     assert not compare_clips.finished(other)
     assert compared(other, 3).outputs == first.outputs
+    # as a build ships it: the clips lie in the pool
+    listed = compare_clips.listed(replace(unit, sources={"s": "3"}))
+    assert not listed.clip_ids and compare_clips.parts(listed) == [listed]
+    assert listed.whole().work_id == replace(unit, sources={"s": "3"}).whole().work_id
+    assert compared(listed, 2).outputs == first.outputs
 
 
 def test_fingerprints_of_another_version_are_refused(unit: compare_clips.CompareUnit) -> None:
