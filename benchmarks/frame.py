@@ -28,7 +28,7 @@ GROUPS = {
     "mixing": ("mixture", "order", "packing", "scale"),
     "loading": ("integrity", "loader", "remote", "resume"),
     "training": (
-        *("demo", "evaluate", "floors", "model", "projectors"),
+        *("demo", "evaluate", "floors", "lmms", "model", "projectors"),
         *("ranks", "survive", "temporal", "train"),
     ),
 }

@@ -42,6 +42,7 @@ class HeldOut:
 
     def look(self, engine: Engine) -> Look:
         """The loss per supervised token, of all and by source: on every rank, for all call."""
+        # every rank ends up with all of them: the mean is computed alike everywhere
         mine = dict(self._mine(engine))
         found = {key: told for each in ranks.by_each(lambda: mine) for key, told in each.items()}
         named = [(one.source, *found[one.key]) for one in self.samples]
@@ -53,6 +54,7 @@ class HeldOut:
         """Key -> (summed loss, supervised tokens) of this rank's samples."""
         size = engine.world_size
         rule = self.loader.tower
+        # a sample a rank, and an empty pack where none is left: collectives need every rank
         for start in range(0, len(self.samples), size):
             dealt = self.samples[start : start + size]
             # under ZeRO-3 every rank has to call the tower equally often
@@ -75,6 +77,7 @@ def open_held_out(
     """
     manifest = load_manifest(Path(rule.manifest))
     left, right = manifest.contents, trained.contents
+    # shown in another way, its loss would measure the showing and not the model
     for name, ours, theirs in (
         ("layout", left.layout, right.layout),
         ("frames", left.frames, right.frames),
@@ -97,7 +100,9 @@ def _distinct(manifest: Manifest) -> Iterator[SampleReference]:
         for n, table in zip(manifest.names, manifest.tables, strict=True)
         for row in table
     }
+    # one pack a step: the order of the manifest itself, whatever batch the run has
     order = BatchSampler(manifest, 1)
+    # until all were drawn once: an order repeats samples before others come up
     step = 0
     while left and order.has_step(step):
         for one in (one for pack in order.batch(step, 0, 1) for one in pack):
