@@ -24,6 +24,7 @@ GROUPS = {
         "receipts",
         "text_twins",
     ),
+    "size": ("admission", "driver"),
     "mixing": ("mixture", "order", "packing", "scale"),
     "loading": ("integrity", "loader", "remote", "resume"),
     "training": (

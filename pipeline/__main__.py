@@ -3,6 +3,7 @@
 Examples:
   python -m pipeline init FOLDER --for scratch
   python -m pipeline build mixtures/demo_stage1.yaml --out runs/demo/stage1 --pool runs/demo/pool
+  python -m pipeline build RECIPE --out OUT --pool POOL --retry MEDIA_TOO_SLOW FETCH_UNREACHABLE
   python -m pipeline show OUT --source S --refused CODE -n 5
   ray job submit --working-dir . -- python -m pipeline build RECIPE --out OUT --pool POOL
   python -m pipeline rebuild OUT/recipe.lock.json --pool POOL --root OLD=NEW
@@ -18,7 +19,9 @@ Examples:
 from __future__ import annotations
 
 import argparse
+import difflib
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +33,7 @@ from mixtures.recipe.allowed_paths import add_option
 from pipeline.pool_commands import add_pool
 from shards import program, tool_version
 from shards.errors import Parser, UserError, run_command
-from shards.outcome import top_codes
+from shards.outcome import CODES, top_codes, worth_another_try
 
 if TYPE_CHECKING:  # a mistake is told before any of these is imported
     from pipeline.build import Built
@@ -110,6 +113,13 @@ def _add_build(commands: Commands) -> None:
         "--no-shards",
         action="store_true",
         help="manifest and report alone: `train run` reads the pool, `pack` writes shards later",
+    )
+    command.add_argument(
+        "--retry",
+        nargs="+",
+        default=[],
+        metavar="CODE",
+        help="try media and addresses again that were refused so, e.g. MEDIA_TOO_SLOW",
     )
     add_json(command)
     command.set_defaults(run=run_build)
@@ -201,6 +211,7 @@ def run_build(arguments: argparse.Namespace) -> None:
 
     pool = arguments.pool or f"{arguments.out}/pool"
     with_shards = not arguments.no_shards
+    retry = _codes(arguments.retry)
     inputs = checked(
         arguments.recipe, arguments.out, pool, arguments.allowed, with_shards=with_shards
     )
@@ -216,6 +227,7 @@ def run_build(arguments: argparse.Namespace) -> None:
         no_sandbox=arguments.no_sandbox,
         allowed=arguments.allowed,
         with_shards=with_shards,
+        retry=retry,
         inputs=inputs,
     )
     page = write_report(arguments.out, pool)
@@ -223,6 +235,16 @@ def run_build(arguments: argparse.Namespace) -> None:
         write_json(built_json(built, page))
         return
     show(built, page)
+
+
+def _codes(named: Sequence[str]) -> frozenset[str]:
+    """The codes of media and addresses that are to be tried again."""
+    known = [code for code in CODES if code.startswith(("MEDIA_", "FETCH_"))]
+    for code in named:
+        if code not in known:
+            near = ", ".join(difflib.get_close_matches(code.upper(), known, 3)) or "MEDIA_TOO_SLOW"
+            raise UserError(f"--retry {code}: no code of media or addresses; is {near} meant?")
+    return frozenset(named)
 
 
 def built_json(built: Built, page: str) -> dict[str, Any]:
@@ -386,6 +408,8 @@ def show(built: Built, page: str) -> None:
     for source in (books.source for books in built.books):
         for code in top_codes(built.refusals, source):
             console.print(f"{source}: {code}", highlight=False, markup=False, soft_wrap=True)
+    if again := worth_another_try(built.refusals):
+        console.print(again, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_sizes(console: Console, sizes: Sizes) -> None:

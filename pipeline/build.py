@@ -59,12 +59,14 @@ def build(
     no_sandbox: bool = False,
     allowed: Sequence[str] = (),
     with_shards: bool = True,
+    retry: frozenset[str] = frozenset(),
     inputs: Inputs | None = None,
 ) -> Built:
     """Run the recipe: everything a person can have got wrong is refused before any work.
 
-    It may name files in its own folder, the current one, and the folders that are `allowed`.
-    `inputs` are given by whoever has them `checked` already.
+    It may name files in its own folder, the current one, and the folders that are `allowed`. Media
+    and addresses that were refused with a code of `retry` are tried again. `inputs` are given by
+    whoever has them `checked` already.
     """
     # a mistake costs a second, not the hours until its step is reached
     inputs = inputs or checked(recipe_path, out, pool_url, allowed, with_shards=with_shards)
@@ -79,7 +81,7 @@ def build(
         # what was removed and is made again here must not be read from before
         pool.ledger.forget_removed()
         bars.say(f"decoding with {tools}")
-        job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox)
+        job = Job(pool=pool, workers=workers, bars=bars, no_sandbox=no_sandbox, retry=retry)
         check_nodes(job, recipe.allowed_paths)
         # the limit watches the recipe's sources only: held-out data are not up to their author
         watched = replace(job, failure_limit=FailureLimit(bounds))
@@ -140,26 +142,38 @@ def compare(
     benchmark_of: dict[str, str],
     job: Job,
 ) -> None:
-    """Fingerprints of the recipe's clips -> duplicate pairs and leak matches."""
-    clips = tuple(pending.clip_ids(job.pool, list(admitted.values())))
-    unit = compare_clips.CompareUnit(
-        pool=job.pool.store.url,
-        sources=revisions(admitted),
-        held_out=revisions(held_out),
-        clip_ids=clips,
-        benchmark=benchmark_of,
-    )
+    """Fingerprints of the recipe's clips -> references, duplicate pairs and leak matches."""
+    unit = compare_unit(job.pool, admitted, held_out, benchmark_of)
     with job.bars.step("compare") as step:
         if compare_clips.finished(unit):
             return
+        unit = compare_clips.listed(unit)
         parts = compare_clips.parts(unit)
-        step.begin(2 * len(parts) + 1)
-        # three rounds, each over the tables of the one before: candidates, pairs, facts
-        nearby = list(each(job, compare_clips.candidates, parts, step))
+        step.begin(3 * len(parts) + 1)
+        # four rounds, each over the tables of those before: crowds, candidates, pairs, facts
+        crowded = compare_clips.tables(list(each(job, compare_clips.crowds, parts, step)))
+        asking = [replace(part, crowded=crowded) for part in parts]
+        nearby = list(each(job, compare_clips.candidates, asking, step))
         judging = [replace(part, found=compare_clips.tables(nearby)) for part in parts]
         same = list(each(job, compare_clips.same, judging, step))
-        final = replace(unit, found=compare_clips.tables(same))
+        final = replace(unit, found=compare_clips.tables(same), crowded=crowded)
         list(each(job, compare_clips.compare, [final], step))
+
+
+def compare_unit(
+    pool: Pool,
+    admitted: dict[str, Receipt],
+    held_out: dict[str, Receipt],
+    benchmark_of: dict[str, str],
+) -> compare_clips.CompareUnit:
+    """The comparison of the clips that these admissions name."""
+    return compare_clips.CompareUnit(
+        pool=pool.store.url,
+        sources=revisions(admitted),
+        held_out=revisions(held_out),
+        clip_ids=tuple(pending.clip_ids(pool, list(admitted.values()))),
+        benchmark=benchmark_of,
+    )
 
 
 def held_out_clips(pool: Pool, held_out: dict[str, Receipt]) -> dict[str, str]:

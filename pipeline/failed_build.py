@@ -20,6 +20,7 @@ from shards.errors import UserError
 from shards.index import MATCHES, NAMED, REFUSED, SAMPLES, UNREAD, table_of
 from shards.outcome import Books, write_books
 from shards.pool import Pool, Receipt
+from shards.receipts import attempt_of
 from shards.store import Store
 
 
@@ -59,14 +60,28 @@ def unplanned(
         books = list(cause.books)
         refusals = cause.refusals
     else:
-        broken = pool.table(pool.receipts("decode"), "refused", REFUSED).to_pylist()
         # the verdict of decoding, by clip: it refuses every sample that shows the clip
-        by_clip = {row["key"]: row for row in broken}
+        by_clip = _broken(pool)
         # without a plan: what admission and decoding refused so far
         accounts = [_so_far(pool, name, receipt, by_clip) for name, receipt in admissions.items()]
         books = [table for table, _ in accounts]
         refusals = pa.concat_tables([REFUSED.empty_table(), *(table for _, table in accounts)])
     return Accounts(books=books, refusals=refusals, matches=MATCHES.empty_table())
+
+
+def _broken(pool: Pool) -> dict[str, dict[str, Any]]:
+    """The refusal of each clip that was refused when it was last tried."""
+    attempts: dict[int, list[Receipt]] = {}
+    for one in pool.receipts("decode"):
+        attempts.setdefault(attempt_of(one.parameters), []).append(one)
+    broken: dict[str, dict[str, Any]] = {}
+    for attempt in sorted(attempts):
+        # what was tried again is what it became then
+        tried = {clip for one in attempts[attempt] for clip in one.inputs} if attempt else set()
+        broken = {clip: row for clip, row in broken.items() if clip not in tried}
+        rows = pool.table(attempts[attempt], "refused", REFUSED).to_pylist()
+        broken |= {row["key"]: row for row in rows}
+    return broken
 
 
 def _so_far(

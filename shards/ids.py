@@ -60,6 +60,34 @@ def short_hash(value: Any) -> str:
     return sha256_hex(canonical_json(value))[:32]
 
 
+class MappingHash:
+    """`short_hash` of a mapping too large to be held, or of a list that ends with it.
+
+    Its items are added in ascending order of their keys, each key once.
+    """
+
+    def __init__(self, *before: Any) -> None:
+        # what canonical JSON has before and behind the items
+        self._sha256 = hashlib.sha256(b"[" if before else b"")
+        for value in before:
+            self._sha256.update(canonical_json(value) + b",")
+        self._sha256.update(b"{")
+        self._ends = b"}]" if before else b"}"
+        self._comma = b""
+
+    def add(self, key: str, value: Any) -> None:
+        """One more item."""
+        # the canonical JSON of one item without its braces
+        self._sha256.update(self._comma + canonical_json({key: value})[1:-1])
+        self._comma = b","
+
+    def short(self) -> str:
+        """The hash of all items so far."""
+        whole = self._sha256.copy()
+        whole.update(self._ends)
+        return whole.hexdigest()[:32]
+
+
 def normalise(text: str) -> str:
     """Text as compared for equality: Unicode NFC, runs of white space folded to one space."""
     return " ".join(unicodedata.normalize("NFC", text).split())

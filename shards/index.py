@@ -142,6 +142,30 @@ CANDIDATES = pa.schema(
 )
 """Pictures of two clips whose hashes are near, the asking one seen in some way (`view`)."""
 
+CROWDS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("crowd", pa.string()),
+        ("reference", pa.string()),
+        ("nearest", pa.list_(pa.string())),
+        ("relation", pa.string()),
+        ("distance", pa.int32()),
+    ]
+)
+"""Clips of crowds: which crowd (its least clip), whose copy a clip is (its own where it is none),
+and which references it is compared with."""
+
+REFERENCES = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("reference", pa.string()),
+        ("relation", pa.string()),
+        ("distance", pa.int32()),
+    ]
+)
+"""Copies in a crowd, each with the clip that stands for it in PAIRS; relation is exact or near. A
+reference is content: it holds its copies together whether or not a recipe shows it."""
+
 PAIRS = pa.schema(
     [
         ("clip_a", pa.string()),
@@ -151,8 +175,9 @@ PAIRS = pa.schema(
         ("judged", pa.string()),
     ]
 )
-"""Duplicate facts: clip_a < clip_b; relation is exact, near, mirrored or contained; judged is
-`same` or `undecided` (too small, or too far apart in time, to tell)."""
+"""Duplicate facts, of references and of clips that have none: clip_a < clip_b; relation is exact,
+near, mirrored or contained; judged is `same` or `undecided` (too small, or too far apart in time,
+to tell)."""
 
 # by benchmark: one clip may match several
 LEAKS = pa.schema(

@@ -109,6 +109,18 @@ CODES: Mapping[str, str] = {
 }
 
 
+AGAIN = {
+    "MEDIA_TOO_SLOW": "on a machine that was busy",
+    "MEDIA_TOO_MUCH_MEMORY": "on a machine with more memory",
+    "MEDIA_KILLED_WORKER": "on a machine with more memory",
+    "FETCH_TOO_SLOW": "the server may have been busy",
+    "FETCH_SHORT": "the server may have been busy",
+    "FETCH_REFUSED": "the server may have been mended",
+    "FETCH_UNREACHABLE": "the server may have been mended",
+}
+"""Codes of media that may be had another time, with the reason (`build --retry`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """A sample, or a whole record, that is not kept; `key` is empty before a key exists."""
@@ -235,3 +247,12 @@ def read_books(store: Store) -> tuple[tuple[Books, ...], dict[str, pa.Table]]:
             raise DamagedData(f"{where}: not the table that {BOOKS} names; build again")
         tables[name] = read_table(data, where)
     return tuple(Books(**one) for one in value["sources"]), tables
+
+
+def worth_another_try(refusals: pa.Table) -> str:
+    """Which codes among rows of REFUSED may pass another time, and how to try; or ""."""
+    counts = Counter(code for code in refusals["code"].to_pylist() if code in AGAIN)
+    if not counts:
+        return ""
+    told = ", ".join(f"{counts[code]} {code} ({AGAIN[code]})" for code in AGAIN if counts[code])
+    return f"worth another try: {told}; build again with --retry {' '.join(sorted(counts))}"

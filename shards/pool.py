@@ -14,7 +14,7 @@ import platform
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -82,19 +82,22 @@ class Pool:
     def commit(
         self,
         work: Work,
-        tables: Mapping[str, pa.Table],
+        tables: Mapping[str, pa.Table | Iterable[pa.Table]],
         parts: Mapping[str, bytes] | None = None,
         counts: Mapping[str, int] | None = None,
         tools: str = "",
     ) -> Receipt:
         """Store tables and parts under their content's name, the receipt last; first one wins.
 
-        `tables` and `parts` (tars) are by folder of the pool; `tools` names the programs at work.
+        `tables` and `parts` (tars) are by folder of the pool, of a table too large to be held one
+        piece after another; `tools` names the programs at work.
         """
-        # folder -> (bytes, suffix): all are named by content before anything is written
-        blobs = {folder: (write_table(table), "parquet") for folder, table in tables.items()}
-        blobs |= {folder: (data, "tar") for folder, data in (parts or {}).items()}
-        outputs = {folder: [self._put(folder, *blob)] for folder, blob in blobs.items()}
+        outputs = {
+            folder: [self._put(folder, data, "tar")] for folder, data in (parts or {}).items()
+        }
+        for folder, table in tables.items():
+            pieces = [table] if isinstance(table, pa.Table) else table
+            outputs[folder] = [self._put(folder, write_table(each), "parquet") for each in pieces]
         return self.ledger.put(work, outputs, counts or {}, tools)
 
     def files(self, receipts: Sequence[Receipt], folder: str) -> list[str]:

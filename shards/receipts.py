@@ -191,6 +191,16 @@ def receipts_in(table: pa.Table) -> list[Receipt]:
     return [_receipt(row) for row in table.to_pylist()]
 
 
+def attempt_of(parameters: Mapping[str, Any]) -> int:
+    """Which try of its work a receipt is of: 0, and more where a build tried again."""
+    return int(parameters.get("attempt", 0))
+
+
+def last_attempts_first(receipts: Sequence[Receipt]) -> list[Receipt]:
+    """The same, those of later attempts before those of earlier ones: of two, the first counts."""
+    return sorted(receipts, key=lambda one: -attempt_of(one.parameters))
+
+
 def latest(receipts: Sequence[Receipt]) -> list[Receipt]:
     """Those of the latest version: what two versions of the code found together, neither would."""
     # "2", "1/6": numbers compared as numbers

@@ -129,7 +129,8 @@ def decode_loose(loose: Path, out: Path) -> dict[str, int]:
         rows.append(
             MediaRow(clip_id=name, media_digest=digest, kind="image", address=address, span=None)
         )
-    for unit in pending.units(rows):
+    for at in range(0, len(rows), pending.IMAGES_PER_PART):
+        unit = tuple(rows[at : at + pending.IMAGES_PER_PART])
         decode_media.decode(decode_media.MediaUnit(pool=str(out), stage="decode", rows=unit))
     return clip_rows(pool)
 

@@ -1,8 +1,10 @@
-"""Joins of 10^5, 10^6 and 10^7 hashes at 31 bits, on one core: time, recall, memory, candidates.
+"""Joins of 10^5, 10^6 and 10^7 hashes at 31 bits, and crowds of 1,000 clips: time, recall, memory.
 
 The hashes are random, 2 % of them one and the same (black frames), and 2,000 pairs are planted at a
 distance of exactly 31 bits. 10^7 are joined in eight parts, each of which asks for an eighth of
-them among all; one such part runs here, in a process of its own.
+them among all; one such part runs here, in a process of its own. Crowds are 100 and 1,000 copies of
+one film, and as many forms of one template, whose numbers differ: their work must grow with their
+number, and find what comparing all with all finds.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import time
 import numpy as np
 from rich.console import Console
 
-from benchmarks.frame import Bar, at_least, at_most
+from benchmarks.frame import Bar, at_least, at_most, equal
+from benchmarks.size import crowds
 from pipeline.dedup.fingerprints import Hashes
 from pipeline.dedup.hamming_join import RADIUS, TABLES, distinct, hamming_join
 
@@ -24,6 +27,8 @@ PLANTED, BLACK = 2_000, 0.02
 SECONDS = {100_000: 4, 1_000_000: 60}
 LARGEST, PARTS, MEMORY_GB = 10_000_000, 8, 8
 RECALL = 0.99
+FEW, CROWD = 100, 1_000
+CROWD_SECONDS, TIMES = 120, 12
 
 
 def run(console: Console) -> list[Bar]:
@@ -48,7 +53,24 @@ def run(console: Console) -> list[Bar]:
     console.print(
         f"one of {PARTS} parts of {LARGEST:.0e}: {part['cpu_s']:.0f} CPU s", highlight=False
     )
-    return bars
+    return bars + crowd_bars(console)
+
+
+def crowd_bars(console: Console) -> list[Bar]:
+    bars = []
+    for what, made_of in crowds.MADE.items():
+        rows = made_of(CROWD)
+        # the first hundred clips, whatever their ids: a crowd of the same kind
+        few, _ = crowds.timed(rows[:FEW])
+        cpu, found = crowds.timed(rows)
+        console.print(f"{what}: {few:.1f} CPU s for {FEW}, {cpu:.1f} for {CROWD}", highlight=False)
+        bars.append(at_most(f"CPU seconds, {CROWD} {what}", cpu, CROWD_SECONDS))
+        bars.append(at_most(f"CPU of {CROWD} by CPU of {FEW} {what}", cpu / few, TIMES))
+        expected = 0 if what == "forms" else CROWD - 1
+        bars.append(equal(f"pairs with a reference, {CROWD} {what}", found, expected))
+    mixed = [*crowds.copies(40), *crowds.forms(60)]
+    what = "clips in another cluster than all with all puts them, of 40 copies and 60 forms"
+    return [*bars, equal(what, crowds.clusters_apart(mixed), 0)]
 
 
 def made(count: int) -> tuple[Hashes, Hashes]:

@@ -44,9 +44,9 @@ Reading = Callable[[], Outputs]
 
 FETCHED = {"data/train.json": b"[]", "v/a.tar.gz": bytes(i * i % 251 for i in range(9000))}
 POOL = (
-    "candidates clips clusters facts/clips facts/samples facts/timings index/clips "
-    "index/fingerprints index/media index/samples leaks lengths named receipts refused same "
-    "snapshots unread"
+    "candidates clips clusters compared crowds facts/clips facts/samples facts/timings index/clips "
+    "index/fingerprints index/media index/samples leaks lengths named receipts references refused "
+    "same snapshots unread"
 ).split()
 
 

@@ -56,8 +56,9 @@ def run(console: Console) -> list[Bar]:
 def film_units(pool: Pool) -> list[decode_media.MediaUnit]:
     """The full units of films that a build over this pool's media runs."""
     rows = pending.wanted_media(pool, pool.receipts("admit"))
-    films = [row for row in rows if row.kind == "video"]
-    found = [unit for unit in pending.units(films) if len(unit) == pending.VIDEOS_PER_PART]
+    films = tuple(row for row in rows if row.kind == "video")
+    size = pending.VIDEOS_PER_PART
+    found = [films[at : at + size] for at in range(0, len(films) - size + 1, size)]
     return [
         decode_media.MediaUnit(pool=pool.store.url, stage="decode", rows=unit) for unit in found
     ]

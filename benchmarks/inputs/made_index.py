@@ -12,9 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mixtures.tokens.text import TextCodec, train_tokenizer
-from shards.index import CLIPS, LEAKS, LENGTHS, MEDIA, NAMED, PAIRS, REFUSED, SAMPLES, UNREAD
+from shards.index import (
+    CLIPS,
+    LEAKS,
+    LENGTHS,
+    MEDIA,
+    NAMED,
+    PAIRS,
+    REFERENCES,
+    REFUSED,
+    SAMPLES,
+    UNREAD,
+)
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import Work
@@ -34,30 +46,43 @@ def source_sizes(samples: int, sources: int) -> list[int]:
     return [SMALLEST, rest - sum(sizes[1:]), *sizes[1:]]
 
 
-def make_index(folder: Path, samples: int, sources: int = 40) -> tuple[Pool, list[str]]:
-    """The pool, and the names of its sources."""
+def make_index(
+    folder: Path, samples: int, sources: int = 40, per_receipt: int | None = None
+) -> tuple[Pool, list[str]]:
+    """The pool, and the names of its sources.
+
+    Given how many clips a receipt of decoding is `per_receipt`, receipts name them, as builds' do;
+    else there is one for each source, which names none.
+    """
     rng = np.random.default_rng([samples, sources])
     pool = Pool(str(folder), Profile())
     (folder / "tokenizer.json").write_bytes(TOKENIZER)
     names = [f"source-{i:02d}" for i in range(sources)]
     ids = [
-        _source(pool, rng, *each)
+        _source(pool, rng, *each, per_receipt)
         for each in zip(names, source_sizes(samples, sources), strict=True)
     ]
     pairs = np.concatenate([own[: 2 * (len(own) // 200)] for own in ids])
     columns = [_strings(np.sort(pairs.reshape(-1, 2), axis=1)[:, i]) for i in range(2)]
     count = len(pairs) // 2
     columns += [_same("near", count), pa.array(np.ones(count), pa.int32()), _same("same", count)]
-    tables = {"clusters": pa.table(columns, schema=PAIRS), "leaks": LEAKS.empty_table()}
+    tables = {
+        "clusters": pa.table(columns, schema=PAIRS),
+        "leaks": LEAKS.empty_table(),
+        "references": REFERENCES.empty_table(),
+    }
     revisions = dict.fromkeys(names, REVISION)
     pool.commit(Work("compare", "1", {"sources": revisions, "held_out": {}}, []), tables)
     return pool, names
 
 
-def _source(pool: Pool, rng: np.random.Generator, name: str, count: int) -> np.ndarray:
+def _source(
+    pool: Pool, rng: np.random.Generator, name: str, count: int, per_receipt: int | None
+) -> np.ndarray:
     """Commit one source of `count` samples; its clip ids."""
     clips = _ids(rng, count // 5 + 1)
-    _decode(pool, rng, name, clips)
+    for at in range(0, len(clips), per_receipt or len(clips)):
+        _decode(pool, rng, name, clips[at : at + (per_receipt or len(clips))], per_receipt)
     keys, turns = _ids(rng, count), _ids(rng, count)
     twins = rng.integers(0, count, count // 100)
     turns[twins] = turns[twins - 1]
@@ -79,7 +104,7 @@ def _source(pool: Pool, rng: np.random.Generator, name: str, count: int) -> np.n
     }
     tables = {
         "index/samples": pa.table([values[f.name].cast(f.type) for f in SAMPLES], schema=SAMPLES),
-        "index/media": MEDIA.empty_table(),
+        "index/media": MEDIA.empty_table() if per_receipt is None else _media(clips),
         "refused": REFUSED.empty_table(),
         "unread": UNREAD.empty_table(),
         "named": NAMED.empty_table(),
@@ -98,7 +123,27 @@ def _source(pool: Pool, rng: np.random.Generator, name: str, count: int) -> np.n
     return clips
 
 
-def _decode(pool: Pool, rng: np.random.Generator, name: str, clips: np.ndarray) -> None:
+def _media(clips: np.ndarray) -> pa.Table:
+    """Where the original bytes of clips are said to lie."""
+    names = _strings(clips)
+    place = pa.scalar("file:/data/of/the/publisher/videos/", pa.string())
+    columns = {
+        "clip_id": names,
+        "media_digest": pc.binary_join_element_wise(names, names, ""),
+        "kind": _same("video", len(clips)),
+        "address": pc.binary_join_element_wise(place, names, ".mp4", ""),
+        "span": pa.nulls(len(clips), MEDIA.field("span").type),
+    }
+    return pa.table([columns[name] for name in MEDIA.names], schema=MEDIA)
+
+
+def _decode(
+    pool: Pool,
+    rng: np.random.Generator,
+    name: str,
+    clips: np.ndarray,
+    per_receipt: int | None,
+) -> None:
     count = len(clips)
     is_video = rng.random(count) < 0.4
     lengths = np.where(rng.random(count) < 0.25, 256, rng.integers(4, 256, count))
@@ -125,7 +170,9 @@ def _decode(pool: Pool, rng: np.random.Generator, name: str, clips: np.ndarray) 
     }
     columns = [values.get(f.name, pa.nulls(count, f.type)) for f in CLIPS]
     tables = {"index/clips": pa.table(columns, schema=CLIPS), "refused": REFUSED.empty_table()}
-    pool.commit(Work("decode", "1", {"of": name}, []), tables)
+    inputs = [] if per_receipt is None else _strings(clips).to_pylist()
+    counts = {"media": count, "refused": 0}
+    pool.commit(Work("decode", "1", {"of": name}, inputs), tables, counts=counts)
 
 
 def _ids(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from shards.index import (
     MEDIA,
     NAMED,
     PAIRS,
+    REFERENCES,
     REFUSED,
     SAMPLES,
     UNREAD,
@@ -65,7 +66,8 @@ def _questions(turns: Sequence[Turn]) -> Iterator[list[Turn]]:
 def commit_comparison(pool: Pool, sources: Sequence[str]) -> dict[str, str]:
     """No duplicates and no leaks among these sources; their revisions."""
     revisions = dict.fromkeys(sources, REVISION)
-    facts = {"clusters": PAIRS.empty_table(), "leaks": LEAKS.empty_table()}
+    schemas = {"clusters": PAIRS, "leaks": LEAKS, "references": REFERENCES}
+    facts = {folder: schema.empty_table() for folder, schema in schemas.items()}
     pool.commit(Work("compare", "1", {"sources": revisions, "held_out": {}}, []), facts)
     return revisions
 

@@ -24,17 +24,47 @@ class Leak(NamedTuple):
     relation: str
 
 
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Clips that show the same, by number: `pairs` [2, n] of clips, and `copies` [2, m] of clips
+    with their references, which stand for them in pairs, whether or not anybody shows a reference.
+    """
+
+    pairs: NDArray[np.int64]
+    copies: NDArray[np.int64]
+
+    def among(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """[2, k]: pairs of chosen clips that connect them as all that is known of them does.
+
+        `chosen` says it of the first numbers; those behind are not chosen. Of a reference's chosen
+        copies the least is paired with the others, and takes the reference's place.
+        """
+        clips = np.flatnonzero(chosen)
+        copies = self.copies[:, self.copies[0] < len(chosen)]
+        copies = copies[:, chosen[copies[0]]]
+        # each clip is a copy of its own
+        member, of = np.hstack([copies, np.stack([clips, clips])])
+        known = 1 + max(len(chosen), self.pairs.max(initial=0), self.copies.max(initial=0))
+        stands_for = np.full(known, known)
+        np.minimum.at(stands_for, of, member)
+        pairs = stands_for[self.pairs]
+        # a pair counts where both of its sides have a chosen clip
+        pairs = pairs[:, (pairs < known).all(axis=0)]
+        pairs = np.hstack([pairs, np.stack([member, stands_for[of]])])
+        return np.unique(np.sort(pairs[:, pairs[0] != pairs[1]], axis=0), axis=1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """What comparing the recipe's clips found, by their place in Clips.
 
-    `cluster` names each clip's cluster by its least clip; `copies` [2, n] are the pairs that show
-    the same, upright and from beginning to end; `leaks` maps a cluster to the least leak of each
+    `cluster` names each clip's cluster by its least clip; `copies` are the pairs that show the
+    same, upright and from beginning to end; `leaks` maps a cluster to the least leak of each
     benchmark, sorted: one that is the same comes before one that is undecided.
     """
 
     cluster: NDArray[np.int64]
-    copies: NDArray[np.int64]
+    copies: Pairs
     leaks: dict[int, list[Leak]]
 
     @property
@@ -44,17 +74,17 @@ class Comparison:
 
 
 def compared(
-    clips: int,
-    pairs: NDArray[np.int64],
-    whole: NDArray[np.bool_],
+    same: Pairs,
+    whole: Pairs,
+    wanted: NDArray[np.bool_],
     leaks: Iterable[tuple[int, Leak]],
 ) -> Comparison:
-    """Pairs of duplicates [2, n] and leaks of single clips, as clusters among `clips` clips.
+    """Pairs of duplicates, and leaks of single clips, as clusters among the clips `wanted`.
 
-    `whole` says which of the pairs are copies from beginning to end.
+    `whole` are those of the pairs that are copies from beginning to end.
     """
-    cluster = np.arange(clips)
-    for clip, least in components(pairs.T.tolist()).items():
+    cluster = np.arange(len(wanted))
+    for clip, least in components(same.among(wanted).T.tolist()).items():
         cluster[clip] = least
     leaked: dict[int, dict[str, Leak]] = defaultdict(dict)
     for clip, leak in leaks:
@@ -63,7 +93,7 @@ def compared(
         known[leak.benchmark] = min(known.get(leak.benchmark, leak), leak)
     return Comparison(
         cluster=cluster,
-        copies=pairs[:, whole],
+        copies=whole,
         leaks={c: sorted(of.values()) for c, of in leaked.items()},
     )
 

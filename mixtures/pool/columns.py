@@ -23,7 +23,7 @@ from shards.id_arrays import ID, Ids, as_column, find, ids_of, sorting
 from shards.ids import short_hash
 from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_named
 from shards.pool import Pool, Receipt, writing
-from shards.receipts import Work
+from shards.receipts import Work, last_attempts_first
 
 FACTS_VERSION = "2"
 REMEDY = "run `python -m pipeline build` with this recipe and pool first"
@@ -203,7 +203,9 @@ def _clip_tables(pool: Pool, receipts: Sequence[Receipt]) -> dict[str, pa.Table]
     wanted = _part(CLIPS, "clip_id kind width height time_base pts duration nbytes")
     # clips with equal times share one timing, so each distinct one is laid out once
     tables = [_clip_rows(t, known) for t in _columns(pool, receipts, "index/clips", wanted)]
-    # refused clips are rows too: a sample that names one must be found and refused
+    # refused clips are rows too: a sample that names one must be found and refused; what was tried
+    # again comes before what became of it earlier
+    receipts = last_attempts_first(receipts)
     columns = _part(REFUSED, "key code detail")
     tables += [_refused_rows(table) for table in _columns(pool, receipts, "refused", columns)]
     table = pa.concat_tables(tables)

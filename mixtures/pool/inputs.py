@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mixtures.pool.clusters import Comparison, Leak, compared
+from mixtures.pool.clusters import Comparison, Leak, Pairs, compared
 from mixtures.pool.columns import REMEDY, Clips
 from mixtures.recipe.types import HeldOut, Recipe, Source
 from shards.errors import UserError
@@ -26,6 +26,7 @@ from shards.index import (
     LEAKS,
     NAMED,
     PAIRS,
+    REFERENCES,
     REFUSED,
     TEXT_PAIRS,
     TOKENIZERS,
@@ -181,15 +182,21 @@ def comparison(
             f"other and with {sorted(held_out)} in {pool.store.url}; {REMEDY}"
         )
     receipts = latest(receipts)
+    if any("references" not in one.outputs for one in receipts):
+        raise UserError(
+            f"{recipe.path}: the clips of {sorted(revisions)} were compared in {pool.store.url} by "
+            f"an older version, which knows no references; {REMEDY}"
+        )
     # duplicates are facts about pairs; which of them matter hangs on the recipe's clips
     pairs = pool.table(receipts, "clusters", PAIRS)
     pairs = pairs.filter(pc.equal(pairs["judged"], "same"))
-    # both ends of each pair as places among the clips, and whether it is a whole copy
-    ends = np.stack([find(clips.ids, ids_of(pairs[name])) for name in ("clip_a", "clip_b")])
+    copies = pool.table(receipts, "references", REFERENCES)
+    # both ends of each as places among the clips; references besides are numbered behind these
+    (one, other), copies_of = _numbered(
+        clips, [(pairs, ("clip_a", "clip_b")), (copies, ("clip_id", "reference"))]
+    )
     whole = np.asarray(pc.is_in(pairs["relation"], value_set=pa.array(["exact", "near"])), bool)
-    facts = np.vstack([ends, whole])[:, (ends >= 0).all(0)]
-    # comparisons overlap: the same pair may stand in several tables
-    facts = np.unique(facts[:, wanted[facts[:2]].all(0)], axis=1)
+    same = np.stack([one, other])
     leaks = pool.table(receipts, "leaks", LEAKS)
     # only benchmarks that this recipe holds out, then those of its leak index
     leaks = leaks.filter(pc.is_in(leaks["benchmark"], value_set=pa.array(held_out, pa.string())))
@@ -202,7 +209,26 @@ def comparison(
         for clip, row in zip(places, leaks.to_pylist(), strict=True)
         if clip >= 0 and wanted[clip]
     ]
-    return compared(len(clips.ids), facts[:2], facts[2] > 0, found)
+    every, upright = (Pairs(each, copies_of) for each in (same, same[:, whole]))
+    return compared(every, upright, wanted, found)
+
+
+def _numbered(
+    clips: Clips, tables: Sequence[tuple[pa.Table, tuple[str, str]]]
+) -> list[NDArray[np.int64]]:
+    """[2, n] of two columns of ids of each table: their places among the clips, or numbers behind
+    these of ids that no recipe's sample need name."""
+    ids = [[ids_of(table[name]) for name in names] for table, names in tables]
+    places = [np.stack([find(clips.ids, each) for each in two]) for two in ids]
+    every = np.concatenate([each for two in ids for each in two])
+    unknown = np.concatenate([place.ravel() for place in places]) < 0
+    numbers = np.concatenate([place.ravel() for place in places])
+    # equal ids get one number
+    numbers[unknown] = (
+        len(clips.ids) + np.unique(every[unknown].view("S16"), return_inverse=True)[1]
+    )
+    ends = np.cumsum([place.size for place in places])[:-1]
+    return [each.reshape(2, -1) for each in np.split(numbers, ends)]
 
 
 def leak_index(recipe: Recipe) -> LeakIndex | None:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mixtures.manifest.npy_tables import SHOWN
-from mixtures.pool.clusters import components
+from mixtures.pool.clusters import Pairs, components
 from mixtures.pool.columns import Clips, Samples
 from mixtures.selection.filter_decisions import FilterDecisions
 from shards.sample import turns_from_json
@@ -36,7 +36,7 @@ SHORT = 8
 def show_canonical(
     decisions: Sequence[FilterDecisions],
     clips: Clips,
-    copies: NDArray[np.int64],
+    copies: Pairs,
     said: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
 ) -> NDArray[np.void]:
     """Repoint the samples of all sources; the rows of SHOWN, sorted by clip.
@@ -48,7 +48,7 @@ def show_canonical(
     for own in decisions:
         # clips of samples that stay, flattened
         used[own.samples.clips[np.repeat(own.stays, np.diff(own.samples.ends))]] = True
-    shown = canonical(clips, copies, used)
+    shown = canonical(clips, copies.among(used), used)
     # where answers disagree the pictures differ in what was asked: they show themselves
     own_clips = answered_apart(decisions, shown, said)
     shown[own_clips] = own_clips

@@ -4,23 +4,27 @@ Every picture of the clips that ask is hashed in all its views (pipeline.dedup.t
 without what stands still on it (pipeline.dedup.static_overlays), and joined with the hashes that
 are stored (pipeline.dedup.hamming_join). Pictures that many clips share, such as a title or a
 placeholder, are one hash with a list of clips; above CROWD of them only the first one is asked, so
-that n equal pictures cost n comparisons, not n * n. Whether a pair is found does not depend on how
-the asking clips are cut into parts.
+that n equal pictures cost n comparisons, not n * n. Of a crowd of clips (pipeline.dedup.crowds) the
+references ask, each for those of its crowd that are nearest, and the first few stand for all to be
+found by. Whether a pair is found does not depend on how the asking clips are cut into parts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline.dedup.crowds import Crowded
 from pipeline.dedup.fingerprint_arrays import Fingerprints, Hashed
 from pipeline.dedup.fingerprints import Hashes
 from pipeline.dedup.hamming_join import Ints, distinct, hamming_join
+from pipeline.dedup.registration import Bools
 from pipeline.dedup.static_overlays import filled, still
 from pipeline.dedup.transforms import AS_IT_IS, SIDES_AND_CROPS, in_bars, transformed_hashes
-from shards.index import CANDIDATES
+from shards.index import CANDIDATES, table_of
 
 FAR = 80  # bits; a logo moves a hash that far. Unrelated pictures: 106 and more
 IMAGE_FAR = 64  # a smooth picture's high frequencies are its noise: JPEG q60 moves 58 bits
@@ -32,6 +36,8 @@ def candidates(
     asking: Fingerprints, stored: Hashed, ours: AbstractSet[str], others: AbstractSet[str]
 ) -> pa.Table:
     """Rows of shards.index.CANDIDATES: of each pair one clip is of `ours`, one of `others`."""
+    if not len(asking.clips):
+        return CANDIDATES.empty_table()
     # equal hashes are one for the join, and clips again behind it
     hashes, picture, transform = _asked(asking)
     first, group = distinct(hashes)
@@ -41,6 +47,61 @@ def candidates(
     hit, asking_row, stored_row = _expanded(pairs.queries, pairs.stored, *members)
     hits = np.stack([picture[asking_row], transform[asking_row], stored_row, pairs.bits[hit]])
     return _table(asking, stored, hits, (ours, others))
+
+
+def candidates_with_crowds(
+    asking: Fingerprints,
+    stored: Hashed,
+    ours: AbstractSet[str],
+    others: AbstractSet[str],
+    crowded: Crowded,
+) -> pa.Table:
+    """The same where some clips stand in crowds; copies of a reference neither ask nor are asked
+    for."""
+    if not crowded.crowd:
+        return candidates(asking, stored, ours, others)
+    heads = crowded.heads()
+    member = _those(stored.clips, crowded.is_member)
+    rest = _those(stored.clips, lambda name: name in crowded.crowd and name not in heads) & ~member
+    asks = [at for at, name in enumerate(asking.clips) if not crowded.is_member(name)]
+    alone = [at for at in asks if asking.clips[at] not in crowded.crowd]
+    # everybody asks for clips outside of crowds and for heads, only those outside for the rest
+    found = [
+        candidates(asking.only(asks), stored.only(~member & ~rest), ours, others),
+        candidates(asking.only(alone), stored.only(rest), ours, others),
+    ]
+    pairs = pa.concat_tables(found)
+    names = zip(pairs["asking"].to_pylist(), pairs["stored"].to_pylist(), strict=True)
+    apart = [not crowded.together(one, other) for one, other in names]
+    # and each reference for the nearest of its own crowd
+    number = {name: at for at, name in enumerate(stored.clips)}
+    nearest = (
+        row
+        for name in (asking.clips[at] for at in asks)
+        for other in crowded.nearest.get(name, ())
+        for row in upright(stored, number[name], number[other])
+    )
+    return pa.concat_tables(
+        [pairs.filter(pa.array(apart, pa.bool_())), table_of(CANDIDATES, nearest)]
+    )
+
+
+def upright(hashed: Hashed, one: int, other: int) -> Iterator[dict[str, str | int]]:
+    """Rows of CANDIDATES of two clips as they are: SEEDS of their hashed pictures, evenly."""
+    places = []
+    for clip in (one, other):
+        first, behind = np.searchsorted(hashed.clip, [clip, clip + 1])
+        # the first, the last, and evenly between, of whatever number there is
+        places.append(first + np.arange(SEEDS) * (behind - 1 - first) // (SEEDS - 1))
+    names = hashed.clips[one], hashed.clips[other]
+    for row, column in sorted({*zip(*(each.tolist() for each in places), strict=True)}):
+        bits = int(np.bitwise_count(hashed.hashes[row] ^ hashed.hashes[column]).sum())
+        pictures = int(hashed.picture[row]), int(hashed.picture[column])
+        yield dict(zip(CANDIDATES.names, (*names, AS_IT_IS, bits, *pictures), strict=True))
+
+
+def _those(names: Sequence[str], wanted: Callable[[str], bool]) -> Bools:
+    return np.array([wanted(name) for name in names], np.bool_)
 
 
 def _asked(asking: Fingerprints) -> tuple[Hashes, Ints, Ints]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.dedup.details import nbytes
 from pipeline.dedup.fingerprints import SIDE, Hashes
@@ -50,6 +52,18 @@ class Fingerprints:
         """The rows of `micros` and `pictures` that are this clip's."""
         return slice(int(self.first[clip]), int(self.first[clip + 1]))
 
+    def only(self, some: Sequence[int]) -> Fingerprints:
+        """These clips alone, in this order."""
+        rows = [self.rows(clip) for clip in some]
+        return Fingerprints(
+            clips=[self.clips[clip] for clip in some],
+            video=self.video[list(some)],
+            first=np.cumsum([0, *(row.stop - row.start for row in rows)]),
+            micros=np.concatenate([self.micros[:0], *(self.micros[row] for row in rows)]),
+            pictures=np.concatenate([self.pictures[:0], *(self.pictures[row] for row in rows)]),
+            details=[self.details[clip] for clip in some] if self.details else [],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hashed:
@@ -61,6 +75,19 @@ class Hashed:
     clip: Ints
     picture: Ints
     hashes: Hashes
+
+    def only(self, some: Bools) -> Hashed:
+        """Without the hashes of the other clips."""
+        keep = some[self.clip]
+        return replace(
+            self, clip=self.clip[keep], picture=self.picture[keep], hashes=self.hashes[keep]
+        )
+
+
+def only(table: pa.Table, names: Collection[str]) -> pa.Table:
+    """Those of the rows that are these clips'."""
+    value_set = pa.array(sorted(names), pa.string())
+    return table.filter(pc.is_in(table["clip_id"], value_set=value_set))
 
 
 def fingerprints_of(table: pa.Table) -> Fingerprints:

@@ -72,8 +72,28 @@ def hamming_join(queries: Hashes, stored: Hashes | None, limit: int) -> JoinedPa
     return JoinedPairs(rows, columns, bits, compared)
 
 
+def neighbours(hashes: Hashes, limit: int) -> tuple[Ints, Ints]:
+    """Pairs (row, later row) within `limit` bits that follow each other in a bucket of some table.
+
+    That is at most TABLES pairs a hash however many are alike: enough to connect all of a crowd,
+    not to list its pairs. The hashes [n, 4] need not be distinct.
+    """
+    words = np.ascontiguousarray(hashes.T)
+    found = [np.empty((2, 0), np.int64)]
+    for table in range(TABLES):
+        order, mixer = _drawn(table)
+        keys = _keys(words, order[:BITS], mixer)
+        # stable: within a bucket the rows lie in their own order
+        rows = np.argsort(keys, kind="stable")
+        pairs = np.stack([rows[:-1], rows[1:]])[:, keys[rows[1:]] == keys[rows[:-1]]]
+        bits = np.bitwise_count(hashes[pairs[0]] ^ hashes[pairs[1]]).sum(axis=1, dtype=np.int64)
+        found.append(pairs[:, bits <= limit])
+    rows, columns = _once(found, len(hashes))
+    return rows, columns
+
+
 def _once(found_pairs: list[Ints], num_stored: int) -> Ints:
-    """Each of the pairs [3, n] once, sorted: equal hashes are found in every table."""
+    """Each of the pairs [2 and more, n] once, sorted: equal hashes are found in every table."""
     pairs = np.concatenate(found_pairs, axis=1)
     # a pair as one number, since np.unique of rows sorts slower
     _, first = np.unique(pairs[0] * max(1, num_stored) + pairs[1], return_index=True)
@@ -96,10 +116,7 @@ def distinct(hashes: Hashes) -> tuple[Ints, Ints]:
 
 def _table(queries: Hashes, stored: Hashes | None, number: int) -> Iterator[tuple[Ints, Ints]]:
     """(query, stored) of all pairs that agree on one table's bits; hashes are [4, n]."""
-    # the table's own order of bits, and its mixer: both by its number alone
-    draw = np.random.Generator(np.random.Philox(key=number))
-    order = np.argsort(draw.exponential(size=256) / _WEIGHTS)  # weighted, without replacement
-    mixer = draw.integers(1 << 63, size=4, dtype=np.uint64)
+    order, mixer = _drawn(number)
     others = queries if stored is None else stored
     width = min(_WIDEST, max(8, others.shape[1].bit_length() + 1))
     rows, columns = np.arange(queries.shape[1]), np.arange(others.shape[1])
@@ -119,6 +136,13 @@ def _table(queries: Hashes, stored: Hashes | None, number: int) -> Iterator[tupl
             yield (left, right) if stored is not None else (left[left < right], right[left < right])
         rows, columns = rows[full[bucket]], columns[full[there]]
         bits += _MORE_BITS
+
+
+def _drawn(number: int) -> tuple[Ints, Hashes]:
+    """A table's own order of bits, and its mixer: both by its number alone."""
+    draw = np.random.Generator(np.random.Philox(key=number))
+    order = np.argsort(draw.exponential(size=256) / _WEIGHTS)  # weighted, without replacement
+    return order, draw.integers(1 << 63, size=4, dtype=np.uint64)
 
 
 def _keys(words: Hashes, sampled: Ints, mixer: Hashes) -> Hashes:

@@ -12,17 +12,20 @@ cells does (pipeline.dedup.registration.FITS).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.dedup.candidates import candidates
+from pipeline.dedup.candidates import candidates, candidates_with_crowds, upright
+from pipeline.dedup.crowds import Crowded, crowds, settled
 from pipeline.dedup.detail_comparison import DIFFERENT, SAME, Shown, judged
-from pipeline.dedup.fingerprint_arrays import Fingerprints, fingerprints_of, hashed_of
+from pipeline.dedup.fingerprint_arrays import Fingerprints, fingerprints_of, hashed_of, only
 from pipeline.dedup.fingerprints import Floats
 from pipeline.dedup.hamming_join import Ints
 from pipeline.dedup.registration import (
@@ -46,7 +49,7 @@ from pipeline.dedup.temporal_alignment import (
     relation,
 )
 from pipeline.dedup.transforms import AS_IT_IS, SIDES_AND_CROPS, Transform, in_bars, seen, start
-from shards.index import LEAKS, PAIRS, table_of
+from shards.index import CANDIDATES, CROWDS, LEAKS, PAIRS, REFERENCES, table_of
 
 TRANSFORMS_TRIED = 4
 LIKELY = (128.0, 24.0, 0.8)  # Likeness.same of images that registration may still bring together
@@ -79,21 +82,74 @@ def leak_matches(table: pa.Table, held_out: pa.Table, benchmark: Mapping[str, st
     )
 
 
+def duplicate_facts(table: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """(rows of REFERENCES, rows of PAIRS) for a table of FINGERPRINTS: as `duplicate_pairs`, but
+    where clips crowd only representatives are compared with each other."""
+    fingerprints, hashed = fingerprints_of(table), hashed_of(table)
+    clips = set(fingerprints.clips)
+    crowd_table = pa.concat_tables(
+        [CROWDS.empty_table(), *(crowd_of(only(table, names)) for names in crowds(hashed))]
+    )
+    found = candidates_with_crowds(fingerprints, hashed, clips, clips, Crowded.of(crowd_table))
+    return references(crowd_table), same(found, fingerprints)
+
+
+def crowd_of(table: pa.Table) -> pa.Table:
+    """Rows of shards.index.CROWDS for the fingerprints of one crowd."""
+    fingerprints, hashed = fingerprints_of(table), hashed_of(table)
+
+    def whole_copy(clip: int, other: int) -> tuple[str, int] | None:
+        """How a clip is a copy of another from beginning to end, and by how many bits."""
+        rows = table_of(CANDIDATES, upright(hashed, clip, other))
+        for pair in same(rows, fingerprints.only([clip, other])).to_pylist():
+            if pair["judged"] == SAME and pair["relation"] in ("exact", "near"):
+                return pair["relation"], pair["distance"]
+        return None
+
+    return settled(fingerprints, hashed, whole_copy)
+
+
+def references(crowd_table: pa.Table) -> pa.Table:
+    """Rows of shards.index.REFERENCES: the copies among rows of CROWDS."""
+    copies = crowd_table.filter(pc.not_equal(crowd_table["clip_id"], crowd_table["reference"]))
+    return copies.select(REFERENCES.names).sort_by("clip_id")
+
+
+def copies_of(reference_table: pa.Table) -> dict[str, list[str]]:
+    """The copies of each reference."""
+    found: dict[str, list[str]] = {}
+    for row in reference_table.to_pylist():
+        found.setdefault(row["reference"], []).append(row["clip_id"])
+    return found
+
+
 def duplicates(pair_table: pa.Table, ours: Collection[str]) -> pa.Table:
     """Those of the pairs whose clips are both among `ours`."""
     inside = [row["clip_a"] in ours and row["clip_b"] in ours for row in pair_table.to_pylist()]
     return pair_table.filter(pa.array(inside, pa.bool_()))
 
 
-def leaks(pair_table: pa.Table, ours: Collection[str], benchmark: Mapping[str, str]) -> pa.Table:
-    """Rows of shards.index.LEAKS: clips of `ours` and the held-out clips that show the same."""
+def leaks(
+    pair_table: pa.Table,
+    ours: Collection[str],
+    benchmark: Mapping[str, str],
+    copies: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> pa.Table:
+    """Rows of shards.index.LEAKS: clips of `ours` and the held-out clips that show the same.
+
+    What a reference matches, its `copies` match too.
+    """
     # a clip that lies on both sides matches itself
     matches = [(name, name, "exact", 0, SAME) for name in ours if name in benchmark]
     for row in pair_table.to_pylist():
         # a pair may leak either way round, as ids order it
         for clip, other in ((row["clip_a"], row["clip_b"]), (row["clip_b"], row["clip_a"])):
             if clip in ours and other in benchmark:
-                matches.append((clip, other, row["relation"], row["distance"], row["judged"]))
+                how = row["relation"], row["distance"], row["judged"]
+                matches.append((clip, other, *how))
+                # a copy of what is exact is near
+                how = ("near", *how[1:]) if how[0] == "exact" else how
+                matches += [(copy, other, *how) for copy in copies.get(clip, ())]
     rows = [(clip, benchmark[other], other, *rest) for clip, other, *rest in sorted(matches)]
     return table_of(LEAKS, (dict(zip(LEAKS.names, row, strict=True)) for row in rows))
 

@@ -18,6 +18,7 @@ from pipeline.jobs.progress import Step
 from pipeline.jobs.workers import Died
 from pipeline.sources.pin import Pinned
 from pipeline.stages import fetch_media, list_media
+from pipeline.stages.admit_records import ADMISSION_BYTES
 from pipeline.stages.failure_limit import FailureLimit
 from pipeline.stages.read_archive import ArchiveUnit, Passed, stream
 from shards.index import WANTED
@@ -56,12 +57,12 @@ def gather(sources: Sequence[Pinned], stage: str, job: Job) -> dict[str, Gathere
             )
             for unit in _archive_units(needing, listed, stage, job.pool)
         ]
-        link_units = list(_link_units(listed.values(), job.pool))
+        link_units = list(_link_units(listed.values(), job.pool, job.retry))
         step.begin(len(units) + len(link_units))
         streamed = _read_archives(units, job, step)
         list(each(job, fetch_media.link, link_units, step))
     # all receipts of the stage: addresses fetched for other sources count too
-    linked = job.pool.receipts("link")
+    linked = fetch_media.last_attempts(job.pool.receipts("link"))
     gathered = {}
     for source in needing:
         receipts = [
@@ -90,7 +91,7 @@ def _wanted(needing: Sequence[Pinned], job: Job) -> dict[str, Receipt]:
     distinct = list(dict.fromkeys(units.values()))
     with job.bars.step("names") as step:
         step.begin(len(distinct))
-        done = dict(each(job, _list_media, distinct, step))
+        done = dict(each(job, _list_media, distinct, step, ADMISSION_BYTES))
     return {name: done[unit] for name, unit in units.items()}
 
 
@@ -152,12 +153,16 @@ def _spans(addresses: tuple[str, ...]) -> list[tuple[int, int] | None]:
     return [*spans] if len(spans) > 1 else [None]
 
 
-def _link_units(listed: Iterable[Receipt], pool: Pool) -> Iterable[fetch_media.LinkUnit]:
-    """The addresses that no receipt names yet."""
+def _link_units(
+    listed: Iterable[Receipt], pool: Pool, retry: frozenset[str] = frozenset()
+) -> Iterable[fetch_media.LinkUnit]:
+    """The addresses that no receipt names yet, and those that are to be tried again."""
     table = pool.table(list(listed), "index/wanted", WANTED)
-    # rotten addresses are not tried again: receipts of failures count as done
+    # rotten addresses are not tried again unasked: receipts of failures count as done
     fetched = {url for receipt in pool.receipts("link") for url in receipt.inputs}
-    urls = sorted({url for url in table["url"].to_pylist() if url} - fetched)
+    wanted = {url for url in table["url"].to_pylist() if url}
+    yield from fetch_media.again(pool, wanted, retry)
+    urls = sorted(wanted - fetched)
     for start in range(0, len(urls), URLS_PER_UNIT):
         yield fetch_media.LinkUnit(
             pool=pool.store.url, urls=tuple(urls[start : start + URLS_PER_UNIT])

@@ -20,7 +20,8 @@ Result = TypeVar("Result")
 class Job:
     """Where the work is put, who does it, what people see of it, and when a source is given up.
 
-    `no_sandbox` allows machines on which the media sandbox does not hold (--no-sandbox).
+    `no_sandbox` allows machines on which the media sandbox does not hold (--no-sandbox). What was
+    refused with a code of `retry` is tried again (--retry).
     """
 
     pool: Pool
@@ -28,13 +29,19 @@ class Job:
     bars: Steps
     failure_limit: FailureLimit = field(default_factory=lambda: FailureLimit({}))
     no_sandbox: bool = False
+    retry: frozenset[str] = frozenset()
 
 
 def each(
-    job: Job, function: Callable[[Unit], Result], units: Sequence[Unit], step: Step
+    job: Job,
+    function: Callable[[Unit], Result],
+    units: Sequence[Unit],
+    step: Step,
+    memory: int = 0,
 ) -> Iterator[Result]:
-    """function(unit) as they finish; UserError for a unit that keeps killing its worker."""
-    for result in job.workers.map(function, units):
+    """function(unit) as they finish, each with so many bytes; UserError for a unit that keeps
+    killing its worker."""
+    for result in job.workers.map(function, units, memory):
         # a unit that kills its worker three times is not a refusal here, but a fault of the machine
         if isinstance(result, Died):
             raise killed(result.unit)

@@ -51,7 +51,7 @@ class RayWorkers(Workers):
     def __init__(self, umask: int | None = None, package: Path | None = None) -> None:
         self.umask, self.package = umask, package
 
-    def _remote(self, function: Callable[..., Result], cpus: int) -> Any:
+    def _remote(self, function: Callable[..., Result], cpus: int, memory: int = 0) -> Any:
         umask = self.umask
 
         @functools.wraps(function)
@@ -62,13 +62,16 @@ class RayWorkers(Workers):
             return function(*arguments)
 
         # max_retries=0: Ray would repeat a task that killed its worker, and count nothing
-        return ray.remote(max_retries=0, num_cpus=cpus)(run)
+        return ray.remote(max_retries=0, num_cpus=cpus, memory=memory)(run)
 
     def map(
-        self, function: Callable[[Unit], Result], units: Iterable[Unit]
+        self, function: Callable[[Unit], Result], units: Iterable[Unit], memory: int = 0
     ) -> Iterator[Result | Died[Unit]]:
-        """function(unit) for each unit, as they finish; at most two per worker are in flight."""
-        remote = self._remote(function, 1)
+        """function(unit) for each unit, as they finish; at most two per worker are in flight.
+
+        Ray is asked for the memory of each, or for all that the largest machine has.
+        """
+        remote = self._remote(function, 1, min(memory, _largest()) if memory else 0)
         fresh = (_Attempt(unit=unit) for unit in units)
         again: list[_Attempt[Unit]] = []
         running: dict[ray.ObjectRef[Result], _Attempt[Unit]] = {}
@@ -113,6 +116,12 @@ def _cpus() -> int:
     """What the cluster has now: it grows with what waits, and loses machines."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return max(1, int(resources.get("CPU", 1)))
+
+
+def _largest() -> int:
+    """Bytes that Ray gives out on its largest machine: a unit that asks for more never runs."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return max(int(node["Resources"].get("memory", 0)) for node in nodes if node["Alive"])
 
 
 def _outcome(

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mixtures.recipe.allowed_paths import check_here
 from mixtures.recipe.types import Source
 from pipeline.jobs.collect import Gathered
@@ -19,9 +21,9 @@ from pipeline.media.decode import check_tools
 from pipeline.sources.name_notes import names_told
 from pipeline.sources.pin import Pinned
 from pipeline.stages import decode_media, pending
-from pipeline.stages.admit_records import SourceUnit
+from pipeline.stages.admit_records import ADMISSION_BYTES, SourceUnit
 from pipeline.stages.admit_records import admit as stage_admit
-from shards.index import NAMED, REFUSED, UNREAD
+from shards.index import NAMED, UNREAD
 from shards.pool import Pool, Receipt
 
 
@@ -52,7 +54,7 @@ def admit(
     units = [source_unit(source, gathered.get(source.source.name), job.pool) for source in sources]
     with job.bars.step(title) as step:
         step.begin(len(units))
-        receipts = list(each(job, stage_admit, units, step))
+        receipts = list(each(job, stage_admit, units, step, ADMISSION_BYTES))
     # in the order of finishing; by name, they are in the recipe's
     by_name = {receipt.parameters["source"]: receipt for receipt in receipts}
     for source in sources:
@@ -72,7 +74,13 @@ def admit(
 
 def refused_codes(pool: Pool, admitted: Receipt) -> Counter[str]:
     """How many records of a source fetching and admission refused, by code."""
-    return Counter(pool.table([admitted], "refused", REFUSED)["code"].to_pylist())
+    found: Counter[str] = Counter()
+    # table by table: a source may be refused whole
+    for _, table in pool.tables("refused", pool.files([admitted], "refused")):
+        found.update(
+            {row["values"]: row["counts"] for row in table["code"].value_counts().to_pylist()}
+        )
+    return found
 
 
 def unread_told(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -106,32 +114,41 @@ def decode(stage: str, admitted: dict[str, Receipt], job: Job) -> None:
     """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
     pool = job.pool
     failure_limit = job.failure_limit
-    wanted = pending.wanted_media(pool, list(admitted.values()))
-    users = pending.users(pool, admitted)
+    wanted = pending.Wanted(pool, admitted)
 
     # sources share clips: a failure counts for each that names it
     def note(outcomes: dict[str, str]) -> None:
         """Count these outcomes for every source that names the clip."""
         for clip, code in outcomes.items():
-            for source in users.get(clip, ()):
+            for source in wanted.users(clip):
                 failure_limit.note(source, code)
 
     # in the order in which they are decoded, so that a stretch of failures stays one
-    order = [row.clip_id for unit in pending.units(wanted) for row in unit]
-    finished = pending.Known(pool, stage).outcomes(order)
-    note(finished)
-    # what earlier runs decoded or refused is not decoded again
-    rows = [row for row in wanted if row.clip_id not in finished]
+    known = pending.Known(pool, stage)
+    fresh, again = [], []
+    for clips in wanted.clip_ids():
+        finished = known.outcomes(clips)
+        # what earlier runs decoded or refused is not decoded again, unless this one is to
+        retried = {clip for clip, code in finished.items() if code in job.retry}
+        note({clip: code for clip, code in finished.items() if clip not in retried})
+        fresh += [clip not in finished for clip in clips]
+        again += [clip in retried for clip in clips]
     units = (
         decode_media.MediaUnit(
-            pool=pool.store.url, stage=stage, rows=unit, no_sandbox=job.no_sandbox
+            pool=pool.store.url,
+            stage=stage,
+            rows=unit,
+            no_sandbox=job.no_sandbox,
+            attempt=attempt,
         )
-        for unit in pending.units(rows)
-        if failure_limit.lets_pass({source for row in unit for source in users[row.clip_id]})
+        for attempt, left in ((0, fresh), (known.attempts, again))
+        for unit in wanted.units(np.array(left, np.bool_))
+        if failure_limit.lets_pass({source for row in unit for source in wanted.users(row.clip_id)})
     )
-    before = f"{len(wanted) - len(rows)} were done before" if len(wanted) > len(rows) else ""
+    rest = sum(fresh) + sum(again)
+    before = f"{len(wanted) - rest} were done before" if len(wanted) > rest else ""
     with job.bars.step(stage.replace("_", " ")) as step:
-        step.begin(len(rows), before)
+        step.begin(rest, before)
         # units whose worker died are cut into single media, and those decoded one by one
         died = []
         for result in job.workers.map(decode_media.decode, units):

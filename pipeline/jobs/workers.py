@@ -29,9 +29,10 @@ class Workers(ABC):
 
     @abstractmethod
     def map(
-        self, function: Callable[[Unit], Result], units: Iterable[Unit]
+        self, function: Callable[[Unit], Result], units: Iterable[Unit], memory: int = 0
     ) -> Iterator[Result | Died[Unit]]:
-        """function(unit) for each unit, as they finish."""
+        """function(unit) for each unit, as they finish; no more at once than have room for so many
+        bytes each."""
 
     @abstractmethod
     def each_node(self, function: Callable[[], Result]) -> dict[str, Result]:

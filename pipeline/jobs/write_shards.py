@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
@@ -18,14 +20,19 @@ from mixtures.manifest.manifest import Manifest
 from pipeline.jobs.job import Job, each
 from pipeline.stages.write_shard import ShardUnit, part_of, write_shard
 from shards.errors import UserError
+from shards.id_arrays import ids_of, sorting
 from shards.ids import sha256_hex
 from shards.index import CLIPS, SAMPLES, SHARD_INDEX, read_table, write_table
-from shards.pool import Pool
+from shards.pool import Pool, Receipt
 from shards.store import Store
 from shards.verify import RECEIPT
 
 SHARD_BYTES = 64 << 20
 _SAMPLE_OVERHEAD = 4 * 512 + 2048
+_CLIPS, _SAMPLES = (
+    pa.schema([schema.field(name) for name in names.split()])
+    for schema, names in ((CLIPS, "clip_id extent"), (SAMPLES, "key clip_ids"))
+)
 _SHARD_NAME = re.compile(r"[0-9a-f]{12}-\d{6}\.tar")
 
 
@@ -56,28 +63,65 @@ def cut(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
 
 def sample_sizes(manifest: Manifest, pool: Pool) -> tuple[list[int], Sizes]:
     """Bytes of the sample at each position, and what they are beside the pool."""
-    samples = pool.table(pool.admitted(manifest.revisions), "index/samples", SAMPLES)
-    clips = pool.table(pool.receipts("decode"), "index/clips", CLIPS)
-    # sizes are those of the pool's extents: nothing is opened to plan
-    extents = dict(zip(clips["clip_id"].to_pylist(), clips["extent"].to_pylist(), strict=True))
-    pairs = zip(samples["source"].to_pylist(), samples["key"].to_pylist(), strict=True)
-    clips_of = dict(zip(pairs, samples["clip_ids"].to_pylist(), strict=True))
+    extents = _Extents(pool)
+    clips_of = {
+        one.parameters["source"]: _ClipsOf(_table(pool, [one], "index/samples", _SAMPLES))
+        for one in pool.admitted(manifest.revisions)
+    }
+    used = np.zeros(len(extents.nbytes), np.bool_)
     sizes = []
     packed = 0
-    used: set[str] = set()
     # a joined sample has the clips of its first conversation
     for drawn in Draws(manifest).samples(0, manifest.length):
         first = manifest.members_of(drawn.source, drawn.key)[0]
-        names = manifest.shown(clips_of[drawn.source, first])
-        used.update(names)
-        packed += len(names)
-        sizes.append(_SAMPLE_OVERHEAD + sum(extents[name] for name in names))
+        places = extents.places(manifest.shown(clips_of[drawn.source].named(first)))
+        used[places] = True
+        packed += len(places)
+        sizes.append(_SAMPLE_OVERHEAD + int(extents.nbytes[places].sum()))
     return sizes, Sizes(
-        pool_bytes=sum(extents[name] for name in used),
+        pool_bytes=int(extents.nbytes[used].sum()),
         shard_bytes=sum(sizes),
-        clips_stored=len(used),
+        clips_stored=int(used.sum()),
         clips_packed=packed,
     )
+
+
+def _table(pool: Pool, receipts: Sequence[Receipt], folder: str, schema: pa.Schema) -> pa.Table:
+    """Some columns of what these receipts put into a folder; one whole table at a time."""
+    tables = pool.tables(folder, pool.files(receipts, folder))
+    columns = (table.select(schema.names) for _, table in tables)
+    return pa.concat_tables([schema.empty_table(), *columns])
+
+
+class _Extents:
+    """Bytes of the pool's clips by their ids: sorted columns, 24 bytes a clip."""
+
+    def __init__(self, pool: Pool) -> None:
+        clips = _table(pool, pool.receipts("decode"), "index/clips", _CLIPS)
+        ids = ids_of(clips["clip_id"])
+        order = sorting(ids)
+        self._ids = ids[order].view("S16")
+        self.nbytes = np.asarray(clips["extent"], np.int64)[order]
+
+    def places(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Where these clips stand; a clip that was decoded twice has one place."""
+        return np.searchsorted(self._ids, ids_of(pa.array(names, pa.string())).view("S16"))
+
+
+class _ClipsOf:
+    """The clips of a source's samples by their keys, as columns."""
+
+    def __init__(self, samples: pa.Table) -> None:
+        keys = ids_of(samples["key"])
+        self._order = sorting(keys)
+        self._keys = keys[self._order].view("S16")
+        self._clips = samples["clip_ids"]
+
+    def named(self, key: str) -> list[str]:
+        """The clips of a sample, in order."""
+        place = int(np.searchsorted(self._keys, np.bytes_(bytes.fromhex(key))))
+        clips: list[str] = self._clips[int(self._order[place])].as_py()
+        return clips
 
 
 def plan_shards(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -24,7 +25,7 @@ from mixtures.manifest.manifest import Manifest
 from mixtures.selection.leak_counts import MatchRow
 from shards.errors import UserError
 from shards.extents import Extents, Place, pair
-from shards.index import CLIPS, LEAKS, PAIRS, SAMPLES
+from shards.index import CLIPS, LEAKS, PAIRS, REFERENCES, SAMPLES
 from shards.outcome import Books, read_books
 from shards.pool import Pool, Receipt
 from shards.reader import clip_of
@@ -60,6 +61,7 @@ class Build:
     turns: pa.ChunkedArray
     clips: dict[str, dict[str, Any]]
     pairs: list[dict[str, Any]]
+    copies: dict[str, tuple[str, ...]]
     leaks: list[dict[str, Any]]
     matches: list[MatchRow]
     tools: tuple[str, ...]
@@ -130,6 +132,8 @@ def load_build(out: str, pool_url: str) -> Build:
     decoded = pool.receipts("decode")
     clip_ids = {clip_id for row in samples for clip_id in row["clip_ids"]}
     clips = pool.table(decoded, "index/clips", CLIPS).to_pylist()
+    references = pool.table(compared, "references", REFERENCES).to_pylist()
+    copies = shown_copies(references, clip_ids)
     build = Build(
         out=out,
         manifest=manifest,
@@ -147,9 +151,8 @@ def load_build(out: str, pool_url: str) -> Build:
         samples={(row["source"], row["key"]): row | {"at": n} for n, row in enumerate(samples)},
         turns=admitted["turns"],
         clips={row["clip_id"]: row for row in clips if row["clip_id"] in clip_ids},
-        pairs=_facts(
-            pool.table(compared, "clusters", PAIRS), {"clip_a": clip_ids, "clip_b": clip_ids}
-        ),
+        pairs=shown_pairs(pool.table(compared, "clusters", PAIRS).to_pylist(), copies, clip_ids),
+        copies=copies,
         leaks=_facts(_leaks(pool, compared, manifest.contents.recipe), {"clip_id": clip_ids}),
         matches=tables["leaks.parquet"].to_pylist(),
         tools=tuple(
@@ -206,7 +209,40 @@ def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:
     ]
     if not found:
         raise UserError(f"{pool.store.url}: never compared these sources; is --pool the right one?")
-    return latest(found)
+    found = latest(found)
+    if any("references" not in receipt.outputs for receipt in found):
+        raise UserError(f"{pool.store.url}: compared by an older version; build into it again")
+    return found
+
+
+def shown_copies(
+    references: Sequence[Mapping[str, Any]], clip_ids: AbstractSet[str]
+) -> dict[str, tuple[str, ...]]:
+    """Reference -> the clips shown that are its copies, itself among them where it is shown."""
+    copies: dict[str, set[str]] = defaultdict(set)
+    for row in references:
+        copies[row["reference"]] |= {row["clip_id"], row["reference"]} & clip_ids
+    return {name: tuple(sorted(clips)) for name, clips in sorted(copies.items()) if clips}
+
+
+def shown_pairs(
+    facts: Sequence[Mapping[str, Any]],
+    copies: Mapping[str, tuple[str, ...]],
+    clip_ids: AbstractSet[str],
+) -> list[dict[str, Any]]:
+    """Pairs of the clips shown, as PAIRS: the least of a reference's copies stands for all."""
+    stands_for = {name: name for name in clip_ids}
+    stands_for |= {name: clips[0] for name, clips in copies.items()}
+    found = {}
+    for row in facts:
+        ends = sorted({stands_for.get(row[name], "") for name in ("clip_a", "clip_b")} - {""})
+        if len(ends) == 2:
+            found[*ends, row["relation"]] = {**row, "clip_a": ends[0], "clip_b": ends[1]}
+    for least, *others in copies.values():
+        for other in others:
+            values = (least, other, "near", 0, "same")
+            found[values[:3]] = dict(zip(PAIRS.names, values, strict=True))
+    return [found[name] for name in sorted(found)]
 
 
 def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Choices) -> pa.Table:

@@ -86,6 +86,12 @@ def crowds_of(pair_rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     return sorted(crowds, key=lambda name: (-len(name), name))
 
 
+def _crowds(build: Build) -> list[tuple[str, ...]]:
+    """The same, and the copies of one reference, which are told as pairs with one of them only."""
+    of_one = [clips for clips in build.copies.values() if len(clips) > CROWD]
+    return sorted([*of_one, *crowds_of(build.pairs)], key=lambda name: (-len(name), name))
+
+
 def _crowd(build: Build, clip_ids: tuple[str, ...]) -> dict[str, Any]:
     """How many clips a crowd has, and the first of them."""
     shown = [
@@ -229,7 +235,7 @@ def duplicates(build: Build) -> Section:
         "clusters",
         group=build.name,
         clusters=shown,
-        crowds=[_crowd(build, clips) for clips in crowds_of(build.pairs)[:_CROWDS]],
+        crowds=[_crowd(build, clips) for clips in _crowds(build)[:_CROWDS]],
         total=len(clusters),
         relations=[(f"{relation} pairs", count) for relation, count in sorted(relations.items())],
         refused=len(refused),

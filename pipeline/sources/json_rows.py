@@ -22,7 +22,7 @@ from shards.errors import UserError
 
 LINES = (".jsonl", ".ndjson")
 MAX_ROW_BYTES = 4_000_000
-WINDOW = 16 << 20  # bytes of a list that are read at once
+WINDOW = 4 << 20  # bytes of a list that are read at once
 
 
 class _DuplicateKeyError(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,23 +12,26 @@ from pathlib import Path
 from pipeline.fetch import links
 from pipeline.names import number_order
 from shards.errors import UserError
+from shards.ids import sha256_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
-    """`files` by relative name: (sha256, where the bytes really lie). `irregular` are the names of
-    links that are not followed, of pipes and of devices. Links among the files end in `homes`, the
-    first of which is the media folder. `folders` by relative name are where they really lie.
+    """`files` by relative name: where their bytes really lie; `digest_of` is the sha256 of one,
+    which is read when somebody asks for it. `irregular` are the names of links that are not
+    followed, of pipes and of devices. Links among the files end in `homes`, the first of which is
+    the media folder. `folders` by relative name are where they really lie.
     """
 
-    files: Mapping[str, tuple[str, Path]] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    digest_of: Callable[[Path], str] = sha256_file
     irregular: frozenset[str] = frozenset()
     homes: tuple[Path, ...] = ()
     folders: Mapping[str, Path] = field(default_factory=dict)
 
 
 def read_folder(root: Path, digest_of: Callable[[Path], str], allowed: Iterable[str]) -> Folder:
-    """Every regular file under `root`, hashed; a root that is a link counts as where it leads.
+    """Every regular file under `root`, listed; a root that is a link counts as where it leads.
 
     Links are followed where pipeline.fetch.links says so, with `allowed` for the recipe's own
     folders; behind a linked folder no further folder is entered by a link. UserError if `root` is
@@ -46,8 +50,15 @@ def read_folder(root: Path, digest_of: Callable[[Path], str], allowed: Iterable[
         elif path.is_dir():
             folders[name] = path
         else:
-            files[name] = (digest_of(path), path)
-    return Folder(files=files, irregular=frozenset(irregular), homes=homes, folders=folders)
+            files[name] = path
+    return Folder(
+        files=files,
+        # many records name one file
+        digest_of=functools.cache(digest_of),
+        irregular=frozenset(irregular),
+        homes=homes,
+        folders=folders,
+    )
 
 
 def _walk(

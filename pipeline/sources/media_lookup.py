@@ -129,8 +129,8 @@ class MediaTable:
             digest, path = self.loose[name]
             return digest, path, str(path)
         if name in self.folder.files:
-            digest, path = self.folder.files[name]
-            return digest, path, links.spelled(path, self.folder.homes)
+            path = self.folder.files[name]
+            return self.folder.digest_of(path), path, links.spelled(path, self.folder.homes)
         return None
 
     def _near(self, name: str, ref: MediaRef) -> Iterator[tuple[str, Found | Problem]]:
@@ -171,8 +171,8 @@ class MediaTable:
         home = self._home(name, inside)
         if isinstance(home, Problem):
             return home
-        files = self.folder.files
-        pairs = [(file.rpartition("/")[2], files[file][0]) for file in inside]
+        digests = (self.folder.digest_of(self.folder.files[file]) for file in inside)
+        pairs = zip((file.rpartition("/")[2] for file in inside), digests, strict=True)
         return Found(
             folder_digest(pairs),
             f"{_address('folder', home)}@{fps}",
@@ -190,7 +190,7 @@ class MediaTable:
             if place.is_relative_to(home) and all(
                 file in self.folder.files
                 # every picture must end within the same home
-                and any(self.folder.files[file][1].is_relative_to(end) for end in ends)
+                and any(self.folder.files[file].is_relative_to(end) for end in ends)
                 for file in inside
             ):
                 return links.spelled(place, [home])
@@ -210,7 +210,7 @@ class MediaTable:
     def _is_irregular(self, name: str) -> bool:
         """Whether the name, or a folder on its way, is something that is never opened."""
         # a name below an irregular folder is irregular too
-        parts = (name, *PurePosixPath(name).parents)
+        parts = (name, *PurePosixPath(name).parents) if self.folder.irregular else ()
         return any(str(part) in self.folder.irregular for part in parts)
 
     def everything(self) -> dict[str, Found | Problem]:

@@ -16,6 +16,7 @@ from shards.index import UNREADABLE
 
 NOT_READ = "(bytes, not read)"
 NO_VALUE = "(not readable)"
+_BUFFER = 1 << 20
 AT_ONCE = 16
 """Rows that are unpacked together at most: a dictionary repeats one large value in all of them."""
 
@@ -44,7 +45,7 @@ def rows(
     for path in files:
         number = unpacked = 0
         try:
-            with pq.ParquetFile(path) as file:
+            with by_pages(path) as file:
                 groups = range(file.num_row_groups)
                 # sizes that the footer states, before anything is unpacked
                 _bound(path, sum(file.metadata.row_group(i).total_byte_size for i in groups))
@@ -77,6 +78,12 @@ def rows(
             raise UserError(
                 f"{path}: not readable as Parquet: {error}; download it again"
             ) from error
+
+
+def by_pages(path: Path) -> pq.ParquetFile:
+    """A file whose columns are read page by page: a row group of media may outgrow memory."""
+    # arrow would fetch a row group's columns whole, before the first of its rows
+    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
 
 
 def _bound(path: Path, unpacked: int) -> None:

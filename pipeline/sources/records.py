@@ -6,8 +6,11 @@ code of `shards.outcome.CODES`), never an exception.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import re
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.sources.fields import CHANGES_MEANING, MEDIA_FIELDS, Reads, Row, is_empty, unread
+from pipeline.sources.numbered import NBYTES, NumberedIds, NumberedTexts
 from pipeline.untrusted import DIRECTION_MARKS, MAX_PATH, Problem, path_problems, text_problems
 from shards.ids import sha256_hex, short_hash
 from shards.sample import Turn, digest_turns
@@ -264,10 +268,16 @@ def _place(ref: MediaRef) -> str | list[str | int]:
     return [ref.name, ref.start, *ref.sizes] if ref.sizes else ref.url or ref.name
 
 
+@functools.lru_cache(maxsize=1)
+def said(turns: tuple[Turn, ...]) -> str:
+    """`shards.sample.digest_turns` of a record that is asked about twice in a row."""
+    return digest_turns(turns)
+
+
 def content_id(record: Record) -> str:
     """H of what a record says: its turns and its media, not its id."""
     media = [[ref.kind, _place(ref), list(ref.span or ())] for ref in record.media]
-    return short_hash([digest_turns(record.turns), media])
+    return short_hash([said(record.turns), media])
 
 
 def once_each(
@@ -277,26 +287,56 @@ def once_each(
 
     Where a publisher lets ids repeat, a later record of an id becomes `<id>#2`, `<id>#3`, ...
     """
-    contents: dict[str, str] = {}
-    first_name: dict[str, str] = {}
+    kept_records = _Kept()
     seen: Counter[str] = Counter()
     for item in published:
         if isinstance(item, RowRefusal):
             yield item
             continue
-        content = content_id(item)
+        content = bytes.fromhex(content_id(item))
         # the first record of a content stays, whatever its id
-        first = first_name.get(content)
-        seen[item.record] += 1
-        differs = contents.get(item.record, content) != content
+        first = kept_records.name_of(content)
+        differs = kept_records.differs(item.record, content)
         # different records under one id: numbered where the publisher lets ids repeat
-        if differs and ids_repeat and first is None:
-            item = replace(item, record=f"{item.record}#{seen[item.record]}")
+        if ids_repeat:
+            seen[item.record] += 1
+            if differs and first is None:
+                item = replace(item, record=f"{item.record}#{seen[item.record]}")
         if differs and not ids_repeat:
             reason = "an earlier record differs; `ids_repeat: true` numbers them"
             yield refusal(item.record, Problem("ROW_ID_CONFLICT", reason))
         elif first is not None:
             yield refusal(item.record, Problem("ROW_DUPLICATE", f"says what {first} says"))
         else:
-            contents[item.record], first_name[content] = content, item.record
+            kept_records.add(item.record, content)
             yield item
+
+
+class _Kept:
+    """The records that stay, by their ids and their contents."""
+
+    def __init__(self) -> None:
+        self._contents, self._names = NumberedIds(), NumberedTexts()
+        # ids by their hash, each with the number of its content
+        self._ids, self._content_of = NumberedIds(), array("I")
+
+    def name_of(self, content: bytes) -> str | None:
+        """The id of the record that has this content."""
+        number = self._contents.find(content)
+        return None if number < 0 else self._names[number]
+
+    def differs(self, name: str, content: bytes) -> bool:
+        """Whether a record of this id stays that has another content."""
+        number = self._ids.find(_hashed(name))
+        return number >= 0 and self._content_of[number] != self._contents.find(content)
+
+    def add(self, name: str, content: bytes) -> None:
+        """A record that stays; of records of one id the last counts."""
+        self._names.append(name)
+        number = self._ids.add(_hashed(name))
+        self._content_of.extend([0] * (number + 1 - len(self._content_of)))
+        self._content_of[number] = self._contents.add(content)
+
+
+def _hashed(name: str) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:NBYTES]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from pipeline.details import sentence
 from pipeline.fetch import links, local_files
@@ -15,7 +17,17 @@ from pipeline.fetch.digest_cache import Digests
 from pipeline.sources import file_names, records
 from pipeline.sources.media_lookup import Found, MediaTable, folder_table, joined
 from pipeline.sources.name_notes import NameNotes
-from pipeline.sources.records import Columns, MediaRef, Record, RowRefusal, once_each, refusal
+from pipeline.sources.numbered import NumberedIds, NumberedTexts
+from pipeline.sources.records import (
+    Columns,
+    MediaRef,
+    Record,
+    RowRefusal,
+    once_each,
+    refusal,
+    said,
+)
+from pipeline.sources.spilled import SpilledRows
 from pipeline.stages import named_media
 from pipeline.stages.list_media import NamesUnit
 from pipeline.untrusted import Problem
@@ -24,9 +36,11 @@ from shards.index import FETCHED, MEDIA, NAMED, REFUSED, SAMPLES, UNREAD, table_
 from shards.outcome import Refused
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
-from shards.sample import digest_turns, turns_to_json
+from shards.sample import turns_to_json
 
 ADMIT_VERSION = "2"
+ADMISSION_BYTES = 600 << 20
+"""What reading the records of a source may take, whatever their number (`benchmarks admission`)."""
 MAX_UNREAD = 200  # names of fields that are told apart; hostile rows have no end of them
 _NAME = 64  # characters that are kept of a name
 _EXAMPLE = 80  # and of a value
@@ -75,11 +89,11 @@ def admit(unit: SourceUnit) -> Receipt:
     # digests of local files are cached by size and time: admission is run on every build
     files = [_hashed(local_files.local(address), hashed) for address in unit.annotations]
     table = _media_of(unit, pool, hashed)
-    hashed.save()
     origins = _origins(unit, files)
-    answers = _answers(unit, table)
+    digests, places = _answered(unit, table, origins)
+    hashed.save()
     # what the records name decides the revision, not what else lies in the folder
-    inputs = [*(file.digest for file in files), short_hash(named_media.digests(answers))]
+    inputs = [*(file.digest for file in files), digests]
     rules = unit.rules()
     if names := file_names(unit.format, [file.path for file in files]):
         rules["files"] = names
@@ -92,7 +106,7 @@ def admit(unit: SourceUnit) -> Receipt:
         "revision": short_hash([*inputs, rules] if rules else inputs),
         "rules": rules,
         # of no revision: media that moved are admitted anew, for their addresses
-        "places": short_hash([list(unit.annotations), named_media.places(answers, origins)]),
+        "places": places,
         # places are parameters, not inputs: a moved folder is admitted again at the same revision
     }
     work = Work("admit", ADMIT_VERSION, parameters, inputs)
@@ -117,14 +131,15 @@ def _printable(value: Any, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _answers(unit: SourceUnit, table: MediaTable) -> dict[str, Found | Problem]:
-    """What answers the names of the records; embedded media are part of the annotations."""
+def _answered(unit: SourceUnit, table: MediaTable, origins: Mapping[str, str]) -> tuple[str, str]:
+    """H of what answers the names of the records, and of where that lies; embedded media are part
+    of the annotations."""
     if not (unit.media or unit.loose or unit.members):
-        return {}
+        return named_media.hashes((), unit.annotations, origins)
     named = NamesUnit(
         pool=unit.pool, format=unit.format, annotations=unit.annotations, columns=unit.columns
     )
-    return named_media.answers(named, table)
+    return named_media.answered(named, table, origins)
 
 
 def _hashed(local: local_files.Local, hashed: Digests) -> local_files.Local:
@@ -161,6 +176,29 @@ def _real(local: local_files.Local, homes: Sequence[str]) -> Path:
     return links.target(local.path, links.homes(local.path.parent.resolve(), homes)) or local.path
 
 
+class _Unread:
+    """The fields that a format leaves behind: of how many samples, and one value of each."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[str, Any]] = {}
+
+    def note(self, record: Record) -> None:
+        """One more record, with what is left behind of it."""
+        for field, value in record.unread.items():
+            name = _printable(field, _NAME)
+            # all names beyond the bound are counted as one
+            if name not in self._rows and len(self._rows) >= MAX_UNREAD:
+                name = "..."
+            if name not in self._rows:
+                example = _printable(value, _EXAMPLE)
+                self._rows[name] = {"field": name, "records": 0, "example": example}
+            self._rows[name]["records"] += 1
+
+    def table(self) -> pa.Table:
+        """Rows of shards.index.UNREAD."""
+        return table_of(UNREAD, (self._rows[name] for name in sorted(self._rows)))
+
+
 class _Admission:
     """The tables of one source while its records are read."""
 
@@ -178,17 +216,25 @@ class _Admission:
         self.revision = revision
         self.origins = origins
         self.profile_id = pool.profile.profile_id
-        self.samples: dict[str, dict[str, Any]] = {}
-        self.media: dict[tuple[str, str], dict[str, Any]] = {}
+        # the keys of samples, and the ids of their records
+        self.keys, self.first = NumberedIds(), NumberedTexts()
         self.pieces: dict[str, Found | Problem] = {}
         self.notes = NameNotes(table)
-        self.refused: list[Refused] = []
-        self.unread: dict[str, dict[str, Any]] = {}
+        self.unread = _Unread()
         self.counts: Counter[str] = Counter()
 
     def run(self, files: Sequence[local_files.Local], work: Work) -> Receipt:
         """Admit the records of these files, and commit their tables under this work."""
-        # a lazy stream: annotations may be larger than memory, the tables of samples may not
+        # rows lie on disk until they are committed: neither records nor tables fit into memory
+        with (
+            SpilledRows(SAMPLES, ["key"]) as self.samples,
+            SpilledRows(MEDIA, ["clip_id", "address"]) as self.media,
+            SpilledRows(REFUSED) as self.refused,
+        ):
+            self._read(files)
+            return self._commit(files, work)
+
+    def _read(self, files: Sequence[local_files.Local]) -> None:
         items = records(self.unit.format, [file.path for file in files], self.unit.columns)
         if self.unit.unread_fields == "refuse":
             items = map(wholly_read, items)
@@ -199,16 +245,18 @@ class _Admission:
                 self._refuse(item.record, "", item.code, item.detail)
             else:
                 self.counts["samples"] += 1
-                self._note_unread(item)
+                self.unread.note(item)
                 self._admit(item)
+
+    def _commit(self, files: Sequence[local_files.Local], work: Work) -> Receipt:
         # tables in the order of their keys: their bytes, and so their names, are the same in every
         # run
-        tables = {
+        tables: dict[str, pa.Table | Iterable[pa.Table]] = {
             "named": table_of(NAMED, self.notes.rows()),
-            "index/samples": table_of(SAMPLES, (self.samples[key] for key in sorted(self.samples))),
-            "index/media": table_of(MEDIA, (self.media[at] for at in sorted(self.media))),
-            "refused": table_of(REFUSED, (asdict(refusal) for refusal in self.refused)),
-            "unread": table_of(UNREAD, (self.unread[name] for name in sorted(self.unread))),
+            "index/samples": self.samples.tables(),
+            "index/media": self.media.tables(),
+            "refused": self.refused.tables(),
+            "unread": self.unread.table(),
         }
         fetched = [file for file in files if local_files.is_remote(file.address)]
         if fetched:
@@ -217,17 +265,6 @@ class _Admission:
         names = ("records", "records_refused", "samples", "samples_refused")
         counts = {name: self.counts[name] for name in names}
         return self.pool.commit(work, tables, counts=counts)
-
-    def _note_unread(self, record: Record) -> None:
-        for field, value in record.unread.items():
-            name = _printable(field, _NAME)
-            # all names beyond the bound are counted as one
-            if name not in self.unread and len(self.unread) >= MAX_UNREAD:
-                name = "..."
-            if name not in self.unread:
-                example = _printable(value, _EXAMPLE)
-                self.unread[name] = {"field": name, "records": 0, "example": example}
-            self.unread[name]["records"] += 1
 
     def _admit(self, record: Record) -> None:
         clip_ids = []
@@ -243,13 +280,15 @@ class _Admission:
             # clip
             name = clip_id(place.digest, ref.kind, ref.span, self.profile_id, ref.fps)
             clip_ids.append(name)
-            self.media[name, place.address] = {
-                "clip_id": name,
-                "media_digest": place.digest,
-                "kind": ref.kind,
-                "address": named_media.portable(place.address, self.origins),
-                "span": None if ref.span is None else list(ref.span),
-            }
+            self.media.append(
+                {
+                    "clip_id": name,
+                    "media_digest": place.digest,
+                    "kind": ref.kind,
+                    "address": named_media.portable(place.address, self.origins),
+                    "span": None if ref.span is None else list(ref.span),
+                }
+            )
         self._keep(record, clip_ids)
 
     def _find(self, ref: MediaRef) -> Found | Problem:
@@ -262,37 +301,40 @@ class _Admission:
         return self.pieces[name]
 
     def _keep(self, record: Record, clip_ids: list[str]) -> None:
-        digest = digest_turns(record.turns)
+        digest = said(record.turns)
         key = sample_key(digest, clip_ids)
         # equal turns over equal clips: the first record stays, whatever its id
-        if key in self.samples:
+        number = self.keys.add(bytes.fromhex(key))
+        if number < len(self.first):
             self.counts["samples_refused"] += 1
-            other = self.samples[key]["record"]
-            self._refuse(record.record, key, "ROW_DUPLICATE", f"the same sample as {other!r}")
+            told = f"the same sample as {self.first[number]!r}"
+            self._refuse(record.record, key, "ROW_DUPLICATE", told)
             return
-        self.samples[key] = {
-            "source": self.unit.name,
-            "revision": self.revision,
-            "key": key,
-            "record": record.record,
-            "turns": json.dumps(turns_to_json(record.turns), ensure_ascii=False),
-            "turns_digest": digest,
-            "clip_ids": clip_ids,
-            "dataset": self.unit.dataset,
-            "licence": record.licence or self.unit.licence,
-            "num_turns": len(record.turns),
-            "num_chars": sum(len(turn.text) for turn in record.turns),
-        }
+        self.first.append(record.record)
+        self.samples.append(
+            {
+                "source": self.unit.name,
+                "revision": self.revision,
+                "key": key,
+                "record": record.record,
+                "turns": json.dumps(turns_to_json(record.turns), ensure_ascii=False),
+                "turns_digest": digest,
+                "clip_ids": clip_ids,
+                "dataset": self.unit.dataset,
+                "licence": record.licence or self.unit.licence,
+                "num_turns": len(record.turns),
+                "num_chars": sum(len(turn.text) for turn in record.turns),
+            }
+        )
 
     def _refuse(self, record: str, key: str, code: str, detail: str, stage: str = "admit") -> None:
-        self.refused.append(
-            Refused(
-                source=self.unit.name,
-                record=record,
-                key=key,
-                stage=stage,
-                code=code,
-                detail=sentence(detail),
-                origin=f"{self.unit.dataset}@{self.revision}",
-            )
+        refusal = Refused(
+            source=self.unit.name,
+            record=record,
+            key=key,
+            stage=stage,
+            code=code,
+            detail=sentence(detail),
+            origin=f"{self.unit.dataset}@{self.revision}",
         )
+        self.refused.append({name: getattr(refusal, name) for name in REFUSED.names})

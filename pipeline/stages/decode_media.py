@@ -41,7 +41,7 @@ class MediaUnit:
     """Media to decode in one go: rows of the media index. Held-out media leave no frames behind.
 
     `scratch` holds the members of an archive that is being streamed; `no_sandbox` allows workers
-    where the media sandbox does not hold.
+    where the media sandbox does not hold; `attempt` counts from 0 how often these were tried.
     """
 
     pool: str
@@ -49,6 +49,7 @@ class MediaUnit:
     rows: tuple[MediaRow, ...]
     scratch: Path | None = None
     no_sandbox: bool = False
+    attempt: int = 0
 
 
 def decode(unit: MediaUnit) -> Receipt:
@@ -126,7 +127,10 @@ def _commit_decoded(
 def _work(pool: Pool, unit: MediaUnit) -> Work:
     clips = [row.clip_id for row in unit.rows]
     # the inputs are the clip ids: whatever unit a clip was decoded in, its receipt names it
-    return Work(unit.stage, DECODE_VERSION, {"profile": pool.profile.profile_id}, clips)
+    parameters: dict[str, str | int] = {"profile": pool.profile.profile_id}
+    # another attempt is other work: the receipt of the last one counts
+    parameters |= {"attempt": unit.attempt} if unit.attempt else {}
+    return Work(unit.stage, DECODE_VERSION, parameters, clips)
 
 
 def _part(decoded_clips: Sequence[tuple[MediaRow, Decoded]]) -> tuple[bytes, pa.Table]:

@@ -2,48 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.sources.media_lookup import Found, MediaTable
 from pipeline.sources.records import MediaRef
 from pipeline.stages import list_media
 from pipeline.untrusted import Problem
+from shards.ids import MappingHash
 from shards.pool import Pool
 
+_AT_ONCE = 1 << 12
 
-def answers(unit: list_media.NamesUnit, table: MediaTable) -> dict[str, Found | Problem]:
-    """Each name that records give, with what has it, or why nothing has.
 
-    A folder of pictures has a / behind its name. Files that nobody names do not count, so they
-    change no revision. Of records that name pieces of files every file counts.
+def answered(
+    unit: list_media.NamesUnit, table: MediaTable, origins: Mapping[str, str]
+) -> tuple[str, str]:
+    """H over each name that records give and the sha256 of its bytes, or the code of why there are
+    none; and H over where they lie, and what admission notes of that.
+
+    Files that nobody names do not count, so they change no revision. Of records that name pieces of
+    files every file counts.
     """
     pool = Pool(unit.pool)
     listed = list_media.names(unit)
     if listed.counts.get("pieces"):
-        return table.everything()
+        every = table.everything()
+        return hashes(((name, every[name]) for name in sorted(every)), unit.annotations, origins)
     # the receipt of the names is the list: no record is parsed twice
-    rows = pool.read(f"index/wanted/{listed.outputs['index/wanted'][0]}").to_pylist()
-    return dict(_answered(rows, table))
+    wanted = pool.read(f"index/wanted/{listed.outputs['index/wanted'][0]}")
+    return hashes(answers(wanted, table), unit.annotations, origins)
 
 
-def digests(named: Mapping[str, Found | Problem]) -> dict[str, str]:
-    """Behind each name the sha256 of its bytes, or the code of why there are none."""
-    return {
-        name: place.code if isinstance(place, Problem) else place.digest
-        for name, place in named.items()
-    }
+def hashes(
+    named: Iterable[tuple[str, Found | Problem]],
+    annotations: Sequence[str],
+    origins: Mapping[str, str],
+) -> tuple[str, str]:
+    """The two of `answered`, of names in ascending order."""
+    digests, places = MappingHash(), MappingHash(list(annotations))
+    for name, place in named:
+        if isinstance(place, Problem):
+            digests.add(name, place.code)
+        else:
+            digests.add(name, place.digest)
+            where = portable(place.address, origins)
+            places.add(name, [where, place.near, place.junk, place.numbered])
+    return digests.short(), places.short()
 
 
-def places(
-    named: Mapping[str, Found | Problem], origins: Mapping[str, str]
-) -> dict[str, list[str | int]]:
-    """Behind each name where its bytes lie, and what admission notes of that."""
-    return {
-        name: [portable(place.address, origins), place.near, place.junk, place.numbered]
-        for name, place in named.items()
-        if isinstance(place, Found)
-    }
+def answers(wanted: pa.Table, table: MediaTable) -> Iterator[tuple[str, Found | Problem]]:
+    """Each name of rows of WANTED, in ascending order, with what has it, or why nothing has.
+
+    A folder of pictures has a / behind its name.
+    """
+    # / tells a folder of pictures from a file of the same name
+    name = wanted["name"].combine_chunks()
+    folder = pc.binary_join_element_wise(name, "", "/")
+    wanted = wanted.append_column("asked", pc.if_else(pc.is_valid(wanted["fps"]), folder, name))
+    # a film may be wanted in several ways: the last of equal names is asked for
+    rows = _rows(wanted.sort_by("asked"))
+    for row, following in pairwise(chain(rows, [{"asked": None}])):
+        if row["asked"] != following["asked"]:
+            ref = MediaRef(kind=row["kind"], name=row["name"], fps=row["fps"], url=row["url"])
+            yield row["asked"], table.find(ref)
+
+
+def _rows(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a table, a few of them as objects at a time."""
+    for batch in table.to_batches(_AT_ONCE):
+        yield from batch.to_pylist()
 
 
 def portable(address: str, origins: Mapping[str, str]) -> str:
@@ -55,12 +87,3 @@ def portable(address: str, origins: Mapping[str, str]) -> str:
     # only these schemes have something behind the place
     path, mark, spot = place.rpartition("#") if scheme in ("parquet", "range") else (place, "", "")
     return f"{scheme}:{origins[path]}{mark}{spot}" if path in origins else address
-
-
-def _answered(
-    rows: list[Mapping[str, Any]], table: MediaTable
-) -> Iterator[tuple[str, Found | Problem]]:
-    for row in rows:
-        ref = MediaRef(kind=row["kind"], name=row["name"], fps=row["fps"], url=row["url"])
-        # / tells a folder of pictures from a file of the same name
-        yield f"{row['name']}/" if row["fps"] else row["name"], table.find(ref)

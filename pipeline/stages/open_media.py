@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from pipeline.fetch import links, local_files
 from pipeline.media.image_sequences import Stills
 from pipeline.names import in_order, is_junk
+from pipeline.sources.parquet_rows import by_pages
 from shards.errors import MissingData, UserError
 from shards.ids import short_hash
 from shards.index import UNREADABLE
@@ -296,7 +297,7 @@ class _Column:
         raise IndexError(f"row group {self._group} has no further row")
 
     def _read(self) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(self._path) as file:
+        with by_pages(self._path) as file:
             yield from file.iter_batches(
                 batch_size=self._rows, row_groups=[self._group], columns=[self._name]
             )

@@ -3,43 +3,115 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.stages.media_rows import MediaRow
-from shards.id_arrays import ids_of, sorting
+from shards.id_arrays import Ids, as_column, hex_of, ids_of, sorting
 from shards.index import MEDIA, REFUSED
 from shards.pool import Pool, Receipt
+from shards.receipts import attempt_of
 
 IMAGES_PER_PART = 128
 VIDEOS_PER_PART = 16
 
 
+AT_ONCE = 1 << 12
+"""Clips of which there are objects at one time."""
+
+
+class Wanted:
+    """The media that admissions name, each once, in the order in which they are decoded.
+
+    Columns of raw ids and addresses, some 200 bytes a clip: there is no object for each. Of several
+    addresses of one clip the first admitted wins; of several sources all are its users.
+    """
+
+    def __init__(self, pool: Pool, admitted: Mapping[str, Receipt]) -> None:
+        self._sources = list(admitted)
+        every = pa.concat_tables(_media(pool, list(admitted.values())))
+        # equal ids lie beside each other, the first admitted first: the sort is stable
+        ids = ids_of(every["clip_id"])
+        order = sorting(ids)
+        first = _first(ids[order])
+        self._ids = ids[order[first]].view("S16")
+        # the users of clip n in the order of ids are user[ends[n]:ends[n + 1]]
+        self._ends = np.append(first, len(ids))
+        self._user = np.asarray(every["user"], np.int32)[order]
+        # an archive's members lie side by side, so that it is read once and in order
+        keys = [(name, "ascending") for name in ("kind", "address", "clip_id")]
+        self._rows = every.take(order[first]).sort_by(keys)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def users(self, clip_id: str) -> set[str]:
+        """The sources that name a clip."""
+        place = int(np.searchsorted(self._ids, np.bytes_(bytes.fromhex(clip_id))))
+        return {
+            self._sources[user] for user in self._user[self._ends[place] : self._ends[place + 1]]
+        }
+
+    def clip_ids(self) -> Iterator[list[str]]:
+        """Their ids in the order in which they are decoded, AT_ONCE of them at a time."""
+        for batch in self._rows.select(["clip_id"]).to_batches(AT_ONCE):
+            yield hex_of(ids_of(batch["clip_id"])).to_pylist()
+
+    def units(self, left: NDArray[np.bool_]) -> Iterator[tuple[MediaRow, ...]]:
+        """Those that are left, in units of work: one kind each, a bounded number of them."""
+        rows = np.flatnonzero(left)
+        images = np.asarray(pc.equal(self._rows["kind"], "image"), np.bool_)[rows]
+        for kind, some in (("image", rows[images]), ("video", rows[~images])):
+            for start in range(0, len(some), per_part(kind)):
+                unit = self._rows.take(some[start : start + per_part(kind)]).to_pylist()
+                yield tuple(MediaRow.of(row | {"clip_id": row["clip_id"].hex()}) for row in unit)
+
+
 def wanted_media(pool: Pool, receipts: Sequence[Receipt]) -> list[MediaRow]:
-    """The media that these admissions name, each once, in the order of the clip ids."""
-    rows = pool.table(receipts, "index/media", MEDIA).to_pylist()
-    # reversed: of several addresses of one clip the first admitted wins
-    by_id = {row["clip_id"]: MediaRow.of(row) for row in reversed(rows)}
-    return [by_id[name] for name in sorted(by_id)]
+    """The media that these admissions name, each once, in the order in which they are decoded."""
+    wanted = Wanted(pool, {one.work_id: one for one in receipts})
+    units = wanted.units(np.ones(len(wanted), np.bool_))
+    return [row for unit in units for row in unit]
+
+
+def _media(pool: Pool, receipts: Sequence[Receipt]) -> Iterator[pa.Table]:
+    """Rows of MEDIA with raw ids, and the number of the receipt that they are of."""
+    yield _raw(MEDIA.empty_table(), 0)
+    for number, one in enumerate(receipts):
+        for _, table in pool.tables("index/media", pool.files([one], "index/media")):
+            yield _raw(table, number)
+
+
+def _raw(table: pa.Table, user: int) -> pa.Table:
+    return pa.table(
+        {
+            "clip_id": as_column(ids_of(table["clip_id"])),
+            **{name: table[name] for name in ("media_digest", "kind", "span")},
+            # more text than the 2 GB of a plain column
+            "address": table["address"].cast(pa.large_string()),
+            "user": pa.repeat(pa.scalar(user, pa.int32()), len(table)),
+        }
+    )
+
+
+def _first(ids: Ids) -> NDArray[np.int64]:
+    """Where each distinct id of sorted ones begins."""
+    return np.flatnonzero(np.append(True, ids[1:] != ids[:-1])[: len(ids)])
 
 
 def clip_ids(pool: Pool, receipts: Sequence[Receipt]) -> list[str]:
-    """The ids of those media."""
-    return sorted(set(pool.table(receipts, "index/media", MEDIA)["clip_id"].to_pylist()))
-
-
-def users(pool: Pool, admitted: Mapping[str, Receipt]) -> dict[str, set[str]]:
-    """The sources that name each clip."""
-    sources_of: dict[str, set[str]] = defaultdict(set)
-    for name, receipt in admitted.items():
-        for clip in clip_ids(pool, [receipt]):
-            sources_of[clip].add(name)
-    return sources_of
+    """The ids of the media that these admissions name, each once, ascending."""
+    names = pool.files(receipts, "index/media")
+    # a table in memory at a time: addresses are let go
+    found = [ids_of(table["clip_id"]) for _, table in pool.tables("index/media", names)]
+    ids = np.concatenate([np.empty(0, "V16"), *found])
+    ids = ids[sorting(ids)]
+    return list(hex_of(ids[_first(ids)]).to_pylist())
 
 
 def outcomes(pool: Pool, receipt: Receipt) -> dict[str, str]:
@@ -52,14 +124,24 @@ def outcomes(pool: Pool, receipt: Receipt) -> dict[str, str]:
     return codes
 
 
+def _attempt(parameters: str) -> int:
+    # most receipts are of a first attempt, which says nothing of it
+    return attempt_of(json.loads(parameters)) if '"attempt"' in parameters else 0
+
+
 class Known:
     """What became of media before, under every receipt of a stage: some 20 bytes a clip.
 
-    Tables of refusals are read when somebody asks for a clip of theirs.
+    Tables of refusals are read when somebody asks for a clip of theirs. `attempts` is how often
+    media of the stage were tried at most.
     """
 
     def __init__(self, pool: Pool, stage: str) -> None:
         rows = pool.ledger.table(stage)
+        attempts = np.array([_attempt(each) for each in rows["parameters"].to_pylist()], np.int64)
+        self.attempts = int(attempts.max(initial=-1)) + 1
+        # of several receipts that name a clip the latest attempt comes first, and counts
+        rows = rows.take(np.argsort(-attempts, kind="stable"))
         ids = ids_of(pc.list_flatten(rows["inputs"]))
         # 16 bytes an id instead of a string: ids sorted once, looked up by binary search
         order = sorting(ids)

@@ -196,6 +196,9 @@ MISTAKES: dict[str, Mistake] = {
     # other commands of the pipeline
     "an option: mistyped": line("pipeline build r.yaml --ouut out", "required: --out"),
     "an option: unknown": line("pipeline build r.yaml --out out --fast", "unrecognized arguments: --fast"),
+    "retry: no code": line("pipeline build r.yaml --out out --retry MEDIA_SLOW", "is MEDIA_TOO_SLOW"),
+    "retry: not of media": line("pipeline build r.yaml --out out --retry ROW_EMPTY", "no code of media"),
+    "retry: nothing": line("pipeline build r.yaml --out out --retry", "expected at least one argument"),
     "a command: mistyped": line("pipeline biuld r.yaml", "did you mean 'build'"),
     "init: no folder": line("pipeline init nowhere --for scratch", "nowhere: not a folder"),
     "init: nothing there": line("pipeline init other --for scratch", "no annotations here"),

@@ -85,3 +85,19 @@ def test_one_value_that_a_dictionary_repeats_is_never_held_so_often(tmp_path: Pa
     finally:
         pa.set_memory_pool(default)
     assert before is not None and (pool.max_memory() or 0) < 300 << 20
+
+
+def test_a_row_group_of_media_is_read_page_by_page(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    images = [{"bytes": bytes([n]) * (1 << 20), "path": None} for n in range(96)]
+    table = pa.table({"image": images, "texts": [[]] * len(images)})
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_batch_size=4)
+    del table, images
+    pool, default = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        besides = parquet_rows.rows(path, [("texts",)], 8, lambda field: field.name == "image")
+        assert [row["image"]["bytes"][0] for _, _, row in besides] == list(range(96))
+    finally:
+        pa.set_memory_pool(default)
+    assert (pool.max_memory() or 0) < 48 << 20

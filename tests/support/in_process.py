@@ -27,7 +27,9 @@ sources:
 class Here(Workers):
     """Units one after the other, in this process."""
 
-    def map(self, function: Callable[[Any], Any], units: Iterable[Any]) -> Iterator[Any]:
+    def map(
+        self, function: Callable[[Any], Any], units: Iterable[Any], _memory: int = 0
+    ) -> Iterator[Any]:
         return map(function, units)
 
     def each_node(self, _: Callable[[], Any]) -> dict[str, Any]:

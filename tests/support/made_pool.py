@@ -21,6 +21,7 @@ from shards.index import (
     MEDIA,
     NAMED,
     PAIRS,
+    REFERENCES,
     REFUSED,
     SAMPLES,
     UNREAD,
@@ -107,6 +108,7 @@ class MadePool:
     held_out: dict[str, list[MadeSample]] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     pairs: list[tuple[str, str]] = field(default_factory=list)
+    copies: list[tuple[str, str]] = field(default_factory=list)
     relation: str = "near"
     judged: str = "same"
     leaks: list[tuple[str, str, str]] = field(default_factory=list)
@@ -206,7 +208,20 @@ class MadePool:
             "sources": {name: name_of(name) for name in self.sources},
             "held_out": {name: name_of(name) for name in self.held_out},
         }
-        tables = {"clusters": table_of(PAIRS, pairs), "leaks": table_of(LEAKS, leaks)}
+        copies = [
+            {
+                "clip_id": name_of(clip),
+                "reference": name_of(reference),
+                "relation": "near",
+                "distance": 1,
+            }
+            for clip, reference in self.copies
+        ]
+        tables = {
+            "clusters": table_of(PAIRS, pairs),
+            "leaks": table_of(LEAKS, leaks),
+            "references": table_of(REFERENCES, copies),
+        }
         pool.commit(Work("compare", "1", parameters, []), tables)
 
 

@@ -22,7 +22,7 @@ from mixtures.selection import canonical_clips
 from mixtures.selection.canonical_clips import EQUALLY_LONG, canonical, repoint
 from mixtures.versions import CANONICAL_ALGO
 from shards.errors import UserError
-from shards.index import CLIPS, LEAKS, PAIRS, table_of
+from shards.index import CLIPS, LEAKS, PAIRS, REFERENCES, table_of
 from shards.pool import Pool
 from shards.reader import PoolReader, open_data
 from shards.receipts import Work
@@ -214,7 +214,8 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     rows = [(*pair, "near", 1, "same") for pair in zip(videos[:9], videos[9:], strict=True)]
     pairs = table_of(PAIRS, [dict(zip(PAIRS.names, row, strict=True)) for row in rows])
     (known,) = pool.receipts("compare")
-    facts = {"clusters": pairs, "leaks": LEAKS.empty_table()}
+    facts = {"clusters": pairs, "leaks": LEAKS.empty_table(),
+             "references": REFERENCES.empty_table()}  # fmt: skip
     pool.commit(Work("compare", known.version, known.parameters, ["of copies"]), facts)
     plan = build_manifest(load_recipe(tmp_path / "recipe.yaml"), pool, known.parameters["sources"])
     plan.write(str(tmp_path / "copies"))

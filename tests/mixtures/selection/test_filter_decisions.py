@@ -16,6 +16,7 @@ from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.pool.clusters import components
 from mixtures.recipe.load import load_recipe
 from shards import index
+from shards.errors import UserError
 from shards.pool import Pool
 from shards.receipts import Work
 from tests.support.made_pool import MadePool, MadeSample, name_of, write_recipe
@@ -41,9 +42,34 @@ def test_of_two_versions_of_the_comparison_only_the_later_one_counts(tmp_path: P
     assert len(refused(plan_of(tmp_path, made))) == 1
     pool = Pool(str(tmp_path / "pool"))
     (first,) = pool.receipts("compare")
-    facts = {"clusters": index.PAIRS.empty_table(), "leaks": index.LEAKS.empty_table()}
+    facts = {"clusters": index.PAIRS.empty_table(), "leaks": index.LEAKS.empty_table(),
+             "references": index.REFERENCES.empty_table()}  # fmt: skip
     pool.commit(Work("compare", "10", first.parameters, []), facts)
     assert refused(build_manifest(load_recipe(tmp_path / "recipe.yaml"), pool)) == {}
+
+
+def test_copies_of_a_reference_that_no_recipe_shows_are_duplicates(tmp_path: Path) -> None:
+    a, b = MadeSample("what", ["x"]), MadeSample("what", ["y"])
+    made = pool_with([a], [b], copies=[("x", "nobody's"), ("y", "nobody's")])
+    twice = {("b", "what"): ("plan", "DUPLICATE_SAMPLE")}
+    assert refused(plan_of(tmp_path / "copies", made)) == twice
+    # and what another reference shows is theirs
+    copies = [("x", "one"), ("y", "other")]
+    made = pool_with([a], [b], copies=copies, pairs=[("one", "other")])
+    assert refused(plan_of(tmp_path / "pairs", made)) == twice
+    assert refused(plan_of(tmp_path / "apart", pool_with([a], [b], copies=copies))) == {}
+
+
+def test_a_comparison_of_before_references_is_refused_by_name(tmp_path: Path) -> None:
+    pool_with([MadeSample("what", ["x"])], []).make(tmp_path / "pool")
+    pool = Pool(str(tmp_path / "pool"))
+    (first,) = pool.receipts("compare")
+    pool.commit(
+        Work("compare", "10", first.parameters, []),
+        {"clusters": index.PAIRS.empty_table(), "leaks": index.LEAKS.empty_table()},
+    )
+    with pytest.raises(UserError, match="older version"):
+        build_manifest(load_recipe(write_recipe(tmp_path, RATIOS)), pool)
 
 
 def test_another_question_over_a_copy_is_kept(tmp_path: Path) -> None:

@@ -183,7 +183,8 @@ class Fake:
         rows = [(clip, "exam", other, "near", 4, "same") for clip, other in leaks]
         matches = [dict(zip(index.LEAKS.names, row, strict=True)) for row in rows]
         tables = {"clusters": index.table_of(index.PAIRS, facts),
-                  "leaks": index.table_of(index.LEAKS, matches)}  # fmt: skip
+                  "leaks": index.table_of(index.LEAKS, matches),
+                  "references": index.REFERENCES.empty_table()}  # fmt: skip
         parameters = {"sources": sources, "held_out": {"exam": revision("exam")}}
         self.pool.commit(Work("compare", "1", parameters, []), tables)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from pipeline.sources.records import MediaRef
 from pipeline.stages.open_media import open_address
 from pipeline.untrusted import Problem
 from shards.errors import MissingData, UserError
-from shards.ids import sha256_hex
+from shards.ids import sha256_file, sha256_hex
 
 
 def find(root: Path, name: str) -> Found | Problem:
@@ -99,3 +100,14 @@ def test_annotations_are_files_and_a_folder_is_refused_by_name(tmp_path: Path) -
     source = SimpleNamespace(name="a", annotations=(str(tmp_path),), archives=())
     with pytest.raises(UserError, match=r"a folder, named by r\.yaml: annotations of a; name the"):
         pin._pinned(source, "r.yaml")  # type: ignore[arg-type]
+
+
+def test_a_file_is_hashed_when_it_is_asked_for_and_once(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "near.JPG"):
+        (tmp_path / name).write_bytes(name.encode())
+    hashed = Mock(side_effect=sha256_file)
+    table = folder_table(tmp_path, hashed)
+    assert not hashed.called
+    for name in ("a.jpg", "a.jpg", "missing.jpg", "near.jpg"):
+        table.find(MediaRef(kind="image", name=name))
+    assert [call.args[0].name for call in hashed.call_args_list] == ["a.jpg", "near.JPG"]

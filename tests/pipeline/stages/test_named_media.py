@@ -17,10 +17,10 @@ from pipeline.sources.media_lookup import Found, MediaTable, Members
 from pipeline.sources.records import MediaRef
 from pipeline.stages import pending
 from pipeline.stages.admit_records import SourceUnit, admit
-from pipeline.stages.named_media import _answered, digests
+from pipeline.stages.named_media import answers, hashes
 from pipeline.stages.open_media import open_address
 from shards.ids import sha256_hex
-from shards.index import MEDIA, REFUSED
+from shards.index import MEDIA, REFUSED, WANTED, table_of
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import Receipt
@@ -101,13 +101,14 @@ def test_pictures_in_a_table_that_moved_open(unit: SourceUnit, tmp_path: Path) -
 def test_a_film_and_a_folder_of_one_name_both_count() -> None:
     both = [MediaRef(kind="video", name="v", fps=fps) for fps in (None, 1)]
     film, folder = (Found(digit * 64, f"file:/{digit}") for digit in "12")
-    listed = [{"name": ref.name, "kind": ref.kind, "fps": ref.fps, "url": ""} for ref in both]
+    rows = [{"name": r.name, "kind": r.kind, "fps": r.fps, "span": None, "url": ""} for r in both]
+    listed = table_of(WANTED, rows)
     for changed in (film, folder):
         places = {("v", False): film, ("v", True): folder}
-        first = digests(dict(_answered(listed, MediaTable(members=Members(exact=places)))))
+        first = hashes(answers(listed, MediaTable(members=Members(exact=places))), [], {})
         places[("v", changed is folder)] = Found("3" * 64, "file:/3")
-        again = digests(dict(_answered(listed, MediaTable(members=Members(exact=places)))))
-        assert first != again
+        again = hashes(answers(listed, MediaTable(members=Members(exact=places))), [], {})
+        assert first[0] != again[0]
 
 
 def test_every_address_of_the_same_bytes_is_written_down(unit: SourceUnit) -> None:
