@@ -1,14 +1,15 @@
-# make setup | demo | ablation | test | check | faults | bench | bench-setup | wheel-test | audit | sbom
+# make setup | demo | ablation | test | check | faults | bench | bench-setup | lmms | wheel-test | audit | sbom
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 AUDIT := .venv-audit
+LMMS := .venv-lmms
 VULNERABILITIES ?= https://pypi.org/pypi/pip/json
 NAME ?= all
 export PYTHONHASHSEED ?= 0
 
-.PHONY: setup demo ablation test check faults bench bench-setup wheel-test tools test-tools audit sbom
+.PHONY: setup demo ablation test check faults bench bench-setup wheel-test tools test-tools audit sbom lmms
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +18,7 @@ help:
 	@echo "make test   the test suite"
 	@echo "make check  format, lint, types, imports and sizes, paths in documents: 9 s, 40 s without mypy's cache (2 cores)"
 	@echo "make audit  known vulnerabilities of what is installed;      make sbom  a CycloneDX bill of materials"
+	@echo "make lmms   lmms-eval in an environment of its own (6.5 GB), its tasks and table over the demo's model"
 	@echo "make faults kill tests;      make bench NAME=...  one benchmark (bench-setup installs the peers)"
 
 setup: tools $(READY)
@@ -80,6 +82,16 @@ audit: $(AUDIT)/ready
 
 sbom: $(AUDIT)/ready
 	$(AUDIT)/bin/cyclonedx-py requirements locks/run.txt --pyproject pyproject.toml --output-file sbom.cdx.json
+
+$(LMMS)/ready: locks/lmms.txt
+	test -x $(LMMS)/bin/python || $(PYTHON) -m venv $(LMMS)
+	$(LMMS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r locks/lmms.txt
+	$(LMMS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# outside `test`: gigabytes, and a torch of its own
+lmms: setup $(LMMS)/ready
+	$(BIN)/python -m benchmarks lmms
 
 bench: setup
 	$(BIN)/python -m benchmarks $(NAME)

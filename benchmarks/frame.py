@@ -27,7 +27,7 @@ GROUPS = {
     "mixing": ("mixture", "order", "packing", "scale"),
     "loading": ("integrity", "loader", "remote", "resume"),
     "training": (
-        *("ablation_statistics", "demo", "evaluate", "floors", "model", "projectors"),
+        *("ablation_statistics", "demo", "evaluate", "floors", "lmms", "model", "projectors"),
         *("ranks", "survive", "temporal", "train"),
     ),
 }

@@ -35,12 +35,14 @@ class Console(rich.console.Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
+        # rich takes 80 where it cannot ask, which would cut the tables of a log
         if not (self.is_terminal or "width" in options or "COLUMNS" in os.environ):
             self.width = LOG_WIDTH
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As rich prints; without a terminal tables have no boxes around their cells."""
         for each in objects:
+            # boxes are for eyes: `grep` and `cut` read columns of text
             if isinstance(each, Table) and not self.is_terminal:
                 each.box = None
         super().print(*objects, **options)
@@ -57,6 +59,7 @@ def add_json(command: argparse.ArgumentParser) -> None:
 
 def write_json(value: object) -> None:
     """Print the value as one line of JSON; fractions, paths and the like as text."""
+    # ASCII: a value can hold what strangers named, and no terminal obeys an escape
     text = json.dumps(value, ensure_ascii=True, sort_keys=True, default=str)
     sys.stdout.write(text + "\n")
 
@@ -65,6 +68,7 @@ def tables_json(*tables: Table) -> list[dict[str, Any]]:
     """Tables as they would be printed: for each its title, and its rows by header."""
     found = []
     for table in tables:
+        # a header's line breaks are for narrow terminals, not for programs
         headers = [" ".join(str(column.header).split()) for column in table.columns]
         rows = zip(*(column.cells for column in table.columns), strict=True)
         cells = [dict(zip(headers, map(str, row), strict=True)) for row in rows]
@@ -83,6 +87,7 @@ def fitting(
     They are left out, the first named first, until the others fit; the caption says which. A header
     may have several lines.
     """
+    # measured as if there were room for all: rich would else report the width it has
     unbounded = console.options.update(max_width=_UNBOUNDED)
     for count in range(len(spare) + 1):
         table = _without(spare[:count], headers, rows)
@@ -133,5 +138,6 @@ def books_table(console: Console, books: Sequence[Books]) -> Table:
         header for name, header in ACCOUNTS.items() if not any(getattr(one, name) for one in books)
     ]
     rest = [ACCOUNTS[name] for name in ("repeats", "joined", "not_chosen", "samples")]
+    # columns of zeros go first, then those that follow from the others
     spare = [*reversed(zeros), *(header for header in rest if header not in zeros)]
     return fitting(console, ["source", *ACCOUNTS.values()], rows, spare)

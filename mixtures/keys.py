@@ -39,6 +39,7 @@ def key(
     most: int | None = None,
 ) -> Any:
     """What belongs to a key besides its type: meaning, an example in YAML, bounds of an Integer."""
+    # pydantic keeps these in the schema, from which messages and the reference page are made
     return Field(description=meaning, examples=[example], ge=least, le=most)
 
 
@@ -59,6 +60,7 @@ class Rule:
         try:
             return self.read(value)
         except ValueError as error:
+            # "{words}" is pydantic's own template, filled in when the message is shown
             raise PydanticCustomError(RULE, "must be {words}", {"words": self.words}) from error
 
 
@@ -87,12 +89,14 @@ def mistakes_within(found: Mapping[str, tuple[str, str]]) -> ValidationError:
 
 
 def _text(value: Any) -> str:
+    # unprintable text could rewrite a terminal that shows it
     if not isinstance(value, str) or not value.strip() or not value.isprintable():
         raise ValueError(value)
     return value
 
 
 def _name(value: Any) -> str:
+    # it names files and columns of tables: nothing that a path or a shell reads otherwise
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", _text(value)):
         raise ValueError(value)
     return str(value)
@@ -131,6 +135,7 @@ def between(low: str, high: str) -> Rule:
 
 def _float(value: Any) -> float:
     if (
+        # strict_yaml reads decimals as Decimal: "1e400" is finite there and no float
         type(value) not in (int, Decimal)
         or not math.isfinite(read := float(Decimal(value)))
         or read < 0
@@ -147,6 +152,7 @@ def _float_above_0(value: Any) -> float:
 
 def _share(value: Any) -> Fraction:
     """A share: a decimal, or a fraction in words, `1/3`."""
+    # six digits a side: enough for any share, and cheap to reduce
     quotient = isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,5}/[1-9][0-9]{0,5}", value)
     share = Fraction(value) if quotient else _exact(value)
     if not 0 < share <= 1:
@@ -166,6 +172,7 @@ def one_of(*allowed: str | int) -> Rule:
     """One of some words, integers or truth values."""
 
     def read(value: Any) -> object:
+        # types are compared too: True equals 1, and `yes` is not `true`
         if not any(type(value) is type(one) and value == one for one in allowed):
             raise ValueError(value)
         return value

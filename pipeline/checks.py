@@ -144,15 +144,15 @@ def check_first(pinned: Pinned, where: str) -> None:
         _check_there(outside, pinned, where)
 
 
-def _check_read(items: Sequence[Record | RowRefusal], pinned: Pinned, where: str) -> None:
+def _check_read(records: Sequence[Record | RowRefusal], pinned: Pinned, where: str) -> None:
     """UserError where a whole file holds no record that is read."""
-    refused = [item for item in items if isinstance(item, RowRefusal)]
+    refused = [item for item in records if isinstance(item, RowRefusal)]
     if len(pinned.annotations) > 1 and pinned.source.format not in JOINED:
         return  # of several files one may hold nothing: the books will say so
-    if refused and len(refused) == len(items) < LOOKED_UP:
+    if refused and len(refused) == len(records) < LOOKED_UP:
         first = refused[0]
         raise UserError(
-            f"{where}: {pinned.source.name}: none of the {len(items)} records of "
+            f"{where}: {pinned.source.name}: none of the {len(records)} records of "
             f"{pinned.annotations[0]} can be read as {pinned.source.format}: {first.record}: "
             f"{first.code}: {first.detail}; mend them, or choose another `format`"
         )

@@ -165,8 +165,8 @@ def _more() -> list[str]:
     ]
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    spelled = [_scalar(name) for name in names]
+def _listed(texts: tuple[str, ...]) -> str:
+    spelled = [_scalar(name) for name in texts]
     return spelled[0] if len(spelled) == 1 else f"[{', '.join(spelled)}]"
 
 

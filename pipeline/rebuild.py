@@ -107,9 +107,9 @@ def check_files(lock: Lock, path: Path, allowed: Sequence[str] = ()) -> None:
     digests.save()
 
 
-def _check(name: str, address: str, digest: str, wanted: str) -> None:
-    if digest != wanted:
+def _check(name: str, address: str, digest: str, locked: str) -> None:
+    if digest != locked:
         raise UserError(
             f"{name}: {address}: not the bytes that were locked (sha256 {digest[:12]}, then "
-            f"{wanted[:12]}); put back what it was, or name its folder by --root OLD=NEW"
+            f"{locked[:12]}); put back what it was, or name its folder by --root OLD=NEW"
         )

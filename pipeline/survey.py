@@ -235,9 +235,9 @@ def _without_bytes(item: Record | RowRefusal) -> Record | RowRefusal:
     return replace(item, media=tuple(refs))
 
 
-def _refused(items: Sequence[Record | RowRefusal]) -> dict[str, tuple[int, str]]:
+def _refused(records: Sequence[Record | RowRefusal]) -> dict[str, tuple[int, str]]:
     """Code -> (how many, the first as an example), most frequent first."""
-    refused = [item for item in items if isinstance(item, RowRefusal)]
+    refused = [item for item in records if isinstance(item, RowRefusal)]
     counts = Counter(item.code for item in refused)
     first = {item.code: f"{item.record}: {item.detail}" for item in reversed(refused)}
     return {code: (count, first[code]) for code, count in counts.most_common()}
@@ -250,20 +250,20 @@ def _annotations(files: Sequence[str], names: FolderNames) -> tuple[str, ...]:
     return (pattern,) if len(files) > 1 and fitting == set(files) else tuple(files)
 
 
-def _name(file: str) -> str:
+def _name(path_name: str) -> str:
     """A source's name out of its file's and its folders': letters, digits, `_` and `-`."""
-    path = PurePosixPath(file)
+    path = PurePosixPath(path_name)
     # the folders too: `test/metadata.jsonl` is evaluation data by its folder's name
     stem = "_".join([*path.parent.parts, path.name.partition(".")[0]])
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", re.sub(r"[-_.]?[0-9]+(-of-[0-9]+)?$", "", stem))
     return plain.strip("_-")[-60:].strip("_-") or "source"
 
 
-def _apart(sources: Sequence[Surveyed]) -> tuple[Surveyed, ...]:
+def _apart(surveyed: Sequence[Surveyed]) -> tuple[Surveyed, ...]:
     """The sources under names of their own."""
     seen: Counter[str] = Counter()
     named = []
-    for one in sources:
+    for one in surveyed:
         seen[one.name] += 1
         number = seen[one.name]
         named.append(one if number == 1 else replace(one, name=f"{one.name}_{number}"))

@@ -198,6 +198,8 @@ def a_count(text: str) -> int:
 
 def a_manifest(text: str) -> Path:
     """The file of a manifest: a folder stands for the one in it."""
+    # imported here, as everywhere in this file: `--help` and a mistyped option wait for nothing
+    # heavy
     from mixtures.manifest.files import manifest_file
 
     return Path(manifest_file(text))
@@ -205,6 +207,8 @@ def a_manifest(text: str) -> Path:
 
 def default_data(manifest: Path) -> str:
     """The shards beside a manifest if there are any, else the pool beside its folder."""
+    # shards are this manifest's own, in draw order; a pool serves many manifests, so it comes
+    # second
     for mark in ("shards/receipt.json", "pool/profile.json", "../pool/profile.json"):
         if (manifest.parent / mark).is_file():
             return str((manifest.parent / mark).parent)
@@ -233,6 +237,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("run: give --manifest and --out, or --dry-run")
     if arguments.json:
         raise UserError("run: --json is of --dry-run; a run writes OUT/metrics.jsonl")
+    # this process is no rank: it starts ranks, which run the same words with ON_RAY set
     if arguments.ray and ON_RAY not in os.environ:
         from train.on_ray import launch
 
@@ -240,6 +245,7 @@ def run(arguments: argparse.Namespace) -> None:
         sys.exit(launch(sys.argv[1:], arguments.ray, {ON_RAY: "1"}))
     config = check_inputs(arguments)
 
+    # torch is imported from here on: every mistake above costs less than a second
     from train.loop import run
     from train.run_keys import Shown
 
@@ -260,6 +266,7 @@ def check_inputs(arguments: argparse.Namespace) -> Config:
     config, where = chosen(arguments), str(arguments.manifest)
     manifest = load_manifest(where)
     mistakes = Mistakes()
+    # each check runs whatever the others find, so that one start tells all mistakes
     with mistakes.noted():
         check_trackers(arguments.track)
     with mistakes.noted():
@@ -285,6 +292,7 @@ def dry_run(arguments: argparse.Namespace) -> None:
 
     config, path = chosen(arguments), arguments.manifest
     manifest = load_manifest(path) if path else None
+    # without a manifest only sizes are asked for, which the config has
     if manifest is not None:
         check_start(config, manifest, str(path))
 
@@ -307,6 +315,7 @@ def chosen(arguments: argparse.Namespace) -> Config:
     if arguments.init_from:
         config = replace(config, parts=all_from(config.parts, arguments.init_from))
     for part, where in by_part(arguments.init).items():
+        # after --init-from: the place of one part wins over that of all
         own = replace(getattr(config.parts, part), init=where)
         config = replace(config, parts=replace(config.parts, **{part: own}))
     return config
@@ -316,6 +325,7 @@ def by_part(words: list[str]) -> dict[str, str]:
     """PART=FOLDER of the command line; UserError for another part."""
     from train.config import PARTS
 
+    # a word without "=" has an empty folder, and is refused like a part that does not exist
     found = dict(word.partition("=")[::2] for word in words)
     for part, where in found.items():
         if part not in PARTS or not where:
@@ -324,6 +334,7 @@ def by_part(words: list[str]) -> dict[str, str]:
 
 
 def export(arguments: argparse.Namespace) -> None:
+    # with --like the source is what transformers saved, which has no commit mark to look for
     if arguments.like is None:
         a_checkpoint(arguments.source)
     from train.export import export_any
@@ -353,6 +364,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     check_files([*arguments.tasks, *([arguments.against] if arguments.against else [])])
     from train.evaluation.copies import copies
 
+    # folders are opened before there are ranks, each of which would tell the same mistake
     benchmarks = copies(arguments.benchmark)
     if arguments.ray and ON_RAY not in os.environ:
         from train.on_ray import launch
@@ -371,7 +383,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         subtitles=arguments.subtitles,
         precision=arguments.precision,
         batch=arguments.batch,
-        memory=arguments.media_memory << 20,
+        media_memory=arguments.media_memory << 20,
         other=arguments.against,
     )
     # the first rank of a launch has it whole, and speaks for all
@@ -397,6 +409,7 @@ def chat(arguments: argparse.Namespace) -> None:
         serve(answerer, arguments.tokens)
         return
     conversation = Conversation(answerer, arguments.tokens)
+    # the order on the command line is lost to argparse: videos are shown first
     for kind in ("video", "image"):
         for path in getattr(arguments, kind):
             conversation.show(kind, path)
@@ -404,6 +417,8 @@ def chat(arguments: argparse.Namespace) -> None:
         reply(conversation, arguments.question, as_json=arguments.json)
     else:
         failed = talk(conversation, lines_of_a_person(), as_json=arguments.json)
+        # a person saw each mistake as it came; a script that piped lines in looks at the exit
+        # status
         if failed and not sys.stdin.isatty():
             raise UserError(f"chat: {failed} of the lines could not be answered; see above")
 

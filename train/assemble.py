@@ -35,7 +35,7 @@ _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 
 
 def assemble(
-    decoder: str, tower: str, recipe_path: Path, out: Path, allowed: Sequence[str] = ()
+    decoder: str, tower_folder: str, recipe_path: Path, out: Path, allowed: Sequence[str] = ()
 ) -> int:
     """Write the model folder `out` in one step; the number of its parameters.
 
@@ -45,16 +45,20 @@ def assemble(
     if out.exists():
         raise UserError(f"{out}: is there already; give another --out, or remove it")
     recipe = load_recipe(recipe_path, allowed)
+    # the recipe's tokenizer, byte for byte: the one that its manifests will count with
     tokenizer = fetched_file(recipe.text.tokenizer, f"{recipe_path}: text: tokenizer").read_bytes()
     codec = TextCodec(tokenizer, recipe.text.template, recipe.text.tokenizer)
     rules = Rules(view=recipe.frames, layout=recipe.layout, codec=codec)
-    parts = Parts(tower=Part(init=tower), decoder=Part(init=decoder))
+    parts = Parts(tower=Part(init=tower_folder), decoder=Part(init=decoder))
     config = Config(parts=parts, projector=_projector_for(recipe.layout.arrangement))
     sources = {part: with_names(source) for part, source in open_sources(parts).items()}
     wanted = model_config(config, rules, sources)
+    # before gigabytes are read: a decoder that packs would train wrongly is refused here
     check_packed(wanted.text_config.to_dict())
+    # the folder has one type: that of most of the decoder's tensors
     kinds = Counter(each.dtype for each in stored_of("decoder", sources["decoder"]).values())
     wanted.dtype = _DTYPES[kinds.most_common(1)[0][0]]
+    # shapes alone: tensors stream from file to file
     with torch.device("meta"), opening(files_of(sources)):
         model = SlowFastForConditionalGeneration(wanted)
     temporary = out.with_name(f".{out.name}.tmp")
@@ -68,6 +72,7 @@ def assemble(
     GenerationConfig(**generation_values(wanted, codec)).save_pretrained(temporary)
     about = Description(rules=rules, profile=recipe.profile, manifest_id="")
     describe(temporary, tokenizer, about)
+    # a kill leaves a hidden folder, which the next try removes
     temporary.rename(out)
     return shards.parameters
 

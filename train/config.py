@@ -72,6 +72,7 @@ class VisionSize:
     )
     patch_order: Annotated[
         str | None,
+        # letters as einops has them: Oryx-ViT's order is a convolution's, SigLIP 2's that of pixels
         one_of("cphpw", "phpwc"),
         key("How the pixels of a patch are laid out: channels first or last.", "phpwc"),
     ] = None
@@ -97,6 +98,8 @@ class RopeScaling:
     """Positions beyond those that a decoder was trained on, as transformers scales them."""
 
     kind: Annotated[
+        # position interpolation (arXiv 2306.15595), NTK-aware scaling by length, YaRN (arXiv
+        # 2309.00071)
         str, one_of("linear", "dynamic", "yarn"), key("transformers' `rope_type`.", "yarn")
     ]
     factor: Annotated[Rate, key("How many times as many positions.", "4")]
@@ -161,6 +164,7 @@ class RandomInit:
     seed: int
 
     def __str__(self) -> str:
+        # as YAML spells it: checkpoints keep this text, and export reads it back
         return f"{{random: {self.seed}}}"
 
 
@@ -169,6 +173,7 @@ def _init(value: Any) -> str | RandomInit:
     if isinstance(value, str) and value.strip() and value.isprintable():
         return value
     seed = value.get("random") if isinstance(value, dict) and len(value) == 1 else None
+    # `type` and not isinstance: to Python, True is an integer
     if type(seed) is not int or seed < 0:
         raise ValueError(value)
     return RandomInit(seed)
@@ -239,6 +244,7 @@ class Schedule:
 
     kind: Annotated[
         str,
+        # wsd: warm-up, stable, decay (MiniCPM, arXiv 2404.06395)
         one_of("constant", "cosine", "linear", "wsd"),
         key("What follows the warm-up; `wsd`: constant, and a linear decay at the end.", "cosine"),
     ] = "cosine"
@@ -271,6 +277,7 @@ class Stochastic:
     """Stochastic back-propagation through the tower: of a video's frames, a drawn share is kept for
     the backward pass; single images always are."""
 
+    # Stochastic Backpropagation (Cheng et al., CVPR 2022): the forward pass sees every frame
     keep: Annotated[Share, key("The share of frames that is kept; 1: all.", "1/4")] = Fraction(1)
     mode: Annotated[
         str,
@@ -415,6 +422,7 @@ def load_config(path: Path) -> Config:
 def config_of(tree: Any, where: str) -> Config:
     """The config that a tree of plain values says, as one that stands in the file `where`."""
     wrong = [*_moved(tree), *fields.mistakes(Config, tree)]
+    # what keys say together is judged only where each can be read: no mistake is told twice
     if not wrong:
         config = fields.parse(Config, tree, where)
         wrong = [*_conflicts(config), *(_idle_line(*found) for found in without_effect(tree))]
@@ -431,6 +439,7 @@ def _moved(tree: Any) -> Iterator[str]:
         for step in outer:
             branch = branch.get(step) if isinstance(branch, dict) else None
         if isinstance(branch, dict) and name in branch:
+            # else `fields.mistakes` would tell it once more, as an unknown key
             del branch[name]
             yield ": ".join([*outer, f"the key {name!r} is no more; write {now}"])
 
@@ -484,14 +493,15 @@ def without_effect(tree: Any) -> Iterator[tuple[Sequence[str], str]]:
     if "floor" in schedule and kind == "constant":
         yield ("schedule", "floor"), "nothing falls under `kind: constant`"
     for name, part in tree.get("parts", {}).items():
+        # no gradient passes a frozen tower, so it recomputes nothing; one passes a frozen decoder
         frozen = ("lr", "weight_decay", "adapter", *(["checkpoint"] if name == "tower" else []))
         for key_ in frozen if part.get("train") is False else ():
             if key_ in part:
                 yield ("parts", name, key_), "does nothing under `train: false`"
 
 
-def _idle_line(place: Sequence[str], why: str) -> str:
-    return ": ".join([*place, f"{why}; remove it"])
+def _idle_line(key_path: Sequence[str], why: str) -> str:
+    return ": ".join([*key_path, f"{why}; remove it"])
 
 
 def _parts(config: Config) -> dict[str, Part]:

@@ -176,19 +176,19 @@ def _memory(run: Outline) -> Iterator[Table | str]:
         yield _rank_table(rank_memory(config, counts, ranks, step, adapters), ranks)
 
 
-def _rank_table(memory: RankMemory, ranks: int) -> Table:
+def _rank_table(held: RankMemory, ranks: int) -> Table:
     table = Table("GiB", *PARTS, "all", title=f"memory of each of {ranks} ranks")
-    for kind, parts in memory.states.items():
+    for kind, parts in held.states.items():
         table.add_row(kind, *map(_gib, parts.values()), _gib(sum(parts.values())))
     nothing = [""] * len(PARTS)
-    for kind, size in memory.passing.items():
+    for kind, size in held.passing.items():
         table.add_row(kind, *nothing, _gib(size))
     # phases follow each other: of them the fullest counts, not their sum
-    for phase, size in memory.step.phases.items():
+    for phase, size in held.step.phases.items():
         table.add_row(f"activations: {phase}", *nothing, _gib(size))
-    table.add_row("at the fullest", *nothing, _gib(memory.total))
+    table.add_row("at the fullest", *nothing, _gib(held.total))
     return table
 
 
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.2f}"
+def _gib(n_bytes: float) -> str:
+    return f"{n_bytes / 2**30:.2f}"

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mixtures.manifest.files import MANIFEST
 from shards.errors import UserError
 from shards.ids import sha256_file
 from train.adapter import FIRST, Adapter, is_adapters, leaf_of, peft_name
@@ -33,7 +34,6 @@ from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.parts import part_of
 from train.model.weight_digest import WeightDigest
-from train.model_folder import MANIFEST
 from train.weights.fill import fill
 from train.weights.folder_json import DESCRIPTION, read_description
 from train.weights.model_shards import Shards
@@ -68,14 +68,18 @@ def export(found: Checkpoint, out: Path, places: Mapping[str, str]) -> int:
     with written(out, described) as folder:
         shards = Shards(folder)
         names = {name for name, _ in model.named_parameters()}
+        # adapters are small and kept: what they are added to was not trained and is read below
         adapters = {}
         for name, weight in read_weights(found.folder):
             if is_adapters(name):
                 adapters[name] = weight
             else:
+                # from the fp32 masters, rounded once to the type that the run computed with
                 shards.put(name, weight.to(config.dtype))
+        # a frozen part has no bytes in the checkpoint, only the name and the digest of its source
         for part in found.frozen:
             _put_frozen(part, found, places, model, shards, adapters)
+        # every parameter came once, from the checkpoint or from a frozen part's source
         assert shards.files.keys() | shards.held.keys() == names
         shards.close()
         (folder / CARD).write_text(card(described, found))
@@ -90,7 +94,9 @@ def export_adapters(found: Checkpoint, out: Path) -> int:
     if not adapters:
         raise UserError(f"{found.folder}: trained without an adapter; export it without --adapter")
     config = SlowFastConfig.from_pretrained(found.folder / checkpoint.MODEL)
+    # what peft calls `modules_to_save`: stored in full beside the pairs
     whole = sorted({name.partition(".")[0] for name in weights if not is_adapters(name)})
+    # safetensors takes no views, and each would be written with all of its storage
     tensors = {peft_name(name): w.to(config.dtype).contiguous() for name, w in weights.items()}
     temporary = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -108,6 +114,7 @@ def adapters_in(found: Checkpoint, weights: Mapping[str, Tensor]) -> dict[str, A
     for part, alpha in alphas_of(found).items():
         firsts = {n: a for n, a in weights.items() if part_of(n) == part and FIRST in n}
         layers = sorted({leaf_of(name.partition(FIRST)[0]) for name in firsts})
+        # A is [rank, in]
         rank = next(iter(firsts.values())).shape[0]
         adapters[part] = Adapter(rank=rank, alpha=alpha, targets=tuple(layers))
     return adapters
@@ -136,6 +143,7 @@ def export_merged(source: Path, like: Path, out: Path) -> int:
 
 def on_paper(config: SlowFastConfig) -> SlowFastForConditionalGeneration:
     """The model without its weights: names, shapes, and the rules by which parts are drawn."""
+    # meta tensors have shapes and no bytes: the model itself is never held
     with torch.device("meta"):
         model = SlowFastForConditionalGeneration(config)
     model.tie_weights()
@@ -147,6 +155,7 @@ def written(out: Path, described: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `out` in one step: what `described` says of a model, but for
     its weights, is there, and the sha256 of everything at the end."""
     temporary = out.with_name(f".{out.name}.tmp")
+    # what a kill left of an earlier try
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     about = read_description(described)
@@ -154,10 +163,12 @@ def written(out: Path, described: Path) -> Iterator[Path]:
         if not name.startswith("model") and name != CARD:
             shutil.copy(described / name, temporary / name)
     yield temporary
+    # digests are taken when all is written, and the file that holds them comes last
     about["files"] = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
     write_json(temporary / DESCRIPTION, about)
     if out.exists():
         shutil.rmtree(out)
+    # the one moment in which the model appears: until then a kill leaves nothing under its name
     temporary.rename(out)
 
 
@@ -173,6 +184,7 @@ def _put_frozen(
     add the adapters that they have."""
     alphas = alphas_of(found)
     where = places.get(part, found.frozen[part]["source"])
+    # only `init` is read of it: how the part was trained plays no role here
     parts = replace(Parts(), **{part: replace(Parts().tower, init=_init(where))})
     sources = {p: with_names(s) for p, s in open_sources(parts, [part]).items()}
     shapes = {n: tuple(p.shape) for n, p in model.named_parameters() if part_of(n) == part}
@@ -180,6 +192,8 @@ def _put_frozen(
 
     def put(name: str, value: Tensor) -> None:
         cast = value.to(model.config.dtype)
+        # of the weights without their adapters, in the type of the run, as the start of the run
+        # took it
         digest.add(name, cast)
         shards.put(name, with_adapter(name, cast, adapters, alphas))
 

@@ -42,12 +42,16 @@ class Door:
 
     def objection(self, loss: float, norm: float) -> str:
         """Why a step of this loss and gradient norm is not to be taken; nothing if it is."""
+        # NaN passes every comparison below: finiteness comes first
         for what, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 return f"its {what} is {value}"
+        # a deviation of a few losses, and of the steep first ones, says nothing
         if len(self.losses) < LEAST:
             return ""
+        # of taken steps only: one spike must not make the next one look usual
         mean, deviation = fmean(self.losses), pstdev(self.losses)
+        # one-sided: a loss far below its like is no harm
         if loss <= mean + self.rule.spike * deviation:
             return ""
         far = f"{(loss - mean) / deviation:.1f} deviations" if deviation else "any deviation"
@@ -60,6 +64,8 @@ class Door:
     def refuse(self, step: int, why: str, where: Path) -> None:
         """Count a step that was not taken; UserError if the run ends there."""
         self.skipped += 1
+        # counted over the whole run, restarts included: many skipped steps are a fault of the data
+        # or the rate
         if self.rule.policy == "stop" or self.skipped > self.rule.at_most:
             raise UserError(
                 f"step {step}: {why}; it was not taken, its samples are in {where}; look at them, "
@@ -83,6 +89,7 @@ def samples_of(
     """Key and source of every sample of a step, as the order names them; `start` is the step's
     `BatchSampler.place_of`."""
     order = BatchSampler(manifest, global_batch)
+    # counted from the step's own window: the order need not be walked from its beginning
     order.go_on(step, *start)
     drawn = [one for pack in order.batch(step, 0, 1) for one in pack]
     return [{"key": one.key, "source": one.source} for one in drawn]

@@ -13,6 +13,7 @@ from typing import Any
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write or replace a JSON file in one durable step."""
     temporary = path.with_name(f".{path.name}.tmp")
+    # bytes reach the disk before the name does, and the name before the caller goes on
     temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
     fsync(temporary)
     temporary.replace(path)
@@ -44,6 +45,7 @@ class StepLog:
     def __init__(self, path: Path, last_step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text().splitlines() if path.exists() else []
+        # written anew and renamed: cutting in place could leave half a line
         kept = [line for line in lines if _is_up_to(line, last_step)]
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text("".join(f"{line}\n" for line in kept))

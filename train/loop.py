@@ -120,6 +120,7 @@ def run(
                     f"{out}: complete since step {total}; {out / MODEL} is the model\n"
                 )
             return 0
+        # a run that goes on is not complete, whatever an earlier and shorter one left
         ranks.by_first(partial(Store(out).remove, RUN))
         if is_branch := found is None and branch is not None:
             found = branched_from(branch, manifest, config, total)
@@ -127,6 +128,7 @@ def run(
             check_trace(shown.profile, total - (found.step if found else 0))
         with listening() as asked:
             training = start(config, manifest, data, out, total, found)
+            # signals are taken while the model is built too: that can take minutes
             training.asked = asked
             training.claim = claim
             training.branch = str(branch) if is_branch else ""
@@ -247,7 +249,8 @@ def train(run: Training) -> str:
     names = (METRICS, SKIPPED, HELD_OUT) if is_first else ()
     logs = {name: StepLog(run.out / name, stream.step) for name in names}
     with (
-        progress(run.total, stream.step, shown=is_first) as show,
+        # logs are cut to the step that the run goes on from: steps that are taken again appear once
+        progress(run.total, stream.step, visible=is_first) as show,
         tracked(shown.trackers if is_first else (), run.out, stream.step) as tell,
         traced(shown.profile, run.out, run.engine.rank, stream.step) as trace,
     ):
@@ -261,6 +264,7 @@ def train(run: Training) -> str:
                 return signal
             row = one_step(run, batches)
             tell(row, "")
+            # logged before the run may end for it: the log shows the step that was at fault
             settle(run, row, logs)
             if looked := look(run, logs):
                 tell(looked, "held_out/")
@@ -304,6 +308,7 @@ def look(run: Training, logs: Mapping[str, StepLog]) -> dict[str, Any] | None:
         return None
     losses = run.held_out.losses(run.engine)
     told = look_of(losses)
+    # by bits, as it goes into the checkpoint's record
     run.held_out_loss = told["loss"].hex()
     row = {"step": run.stream.step, **told}
     if log := logs.get(HELD_OUT):
@@ -317,6 +322,7 @@ def asked_to_stop(run: Training) -> str:
     """The signal that any rank was sent, if one was; UserError where another run took the folder
     over: then nothing more is written there."""
     who = run.claim.lost if run.claim else ""
+    # one all-reduce for both: a rank that ends alone would leave the others waiting
     signal, lost = run.asked.any_rank(run.engine, has_lost=bool(who))
     if lost:
         raise UserError(

@@ -84,6 +84,7 @@ def build_model(
     where the weights do not fit the config or the tokenizer, or where the decoder is of a kind that
     packs would train wrongly.
     """
+    # of a resumed run, only weights that checkpoints do not hold are looked for
     parts = [part for part in PARTS if saved is None or not getattr(config.parts, part).trains_own]
     named = open_sources(config.parts, parts)
     sources = {part: with_names(source) for part, source in named.items()}
@@ -92,6 +93,7 @@ def build_model(
     else:
         wanted = SlowFastConfig.from_pretrained(saved, packed_attention=config.packed_attention)
     check_packed(wanted.text_config.to_dict())
+    # parameters lie where the engine wants them (under ZeRO-3 a slice each), without values yet
     with unfilled(config), opening(files_of(sources)):
         model = SlowFastForConditionalGeneration(wanted)
         model.tie_weights()
@@ -99,8 +101,10 @@ def build_model(
     shapes = {name: tuple(whole_shape(p)) for name, p in parameters.items()}
     own = partial(_put_own, parameters)
     fill(model, config.parts, sources, shapes, own, parts)
+    # after `fill`: peft renames the layers that it wraps
     add_adapters(model, config.parts)
     draw_adapters(model, config.parts)
+    # set on the model, so that `generate` ends a turn as training data does
     model.generation_config.update(**generation_values(wanted, rules.codec))
     return model
 
@@ -123,6 +127,7 @@ def model_config(config: Config, rules: Rules, sources: Sources) -> SlowFastConf
     """The values of the sources, sizes of the config for parts that are drawn anew, and the
     manifest's layout and tokens."""
     codec = rules.codec
+    # a token that means another word to the decoder would go unnoticed in the loss for long
     if "decoder" in sources:
         for line in wrong_tokens(sources["decoder"], codec, "the manifest"):
             raise UserError(line)
@@ -149,6 +154,7 @@ def description_of(model: PreTrainedModel, manifest: Manifest, rules: Rules) -> 
     about = Description(rules=rules, profile=profile, manifest_id=manifest.manifest_id)
     with TemporaryDirectory() as name:
         folder = Path(name)
+        # transformers sets this when it saves weights; here it saves the config alone
         model.config.architectures = [type(model).__name__]
         model.config.save_pretrained(folder)
         model.generation_config.save_pretrained(folder)
@@ -196,6 +202,7 @@ def load_saved(folder: Path) -> Saved:
     if (folder / "processor_config.json").is_file() and not (folder / DESCRIPTION).is_file():
         return _saved_by_transformers(folder)
     about = read_description(folder)
+    # all bytes first: nothing of a damaged folder is parsed
     for name, digest in about["files"].items():
         checked(folder / name, digest)
     tokenizer = (folder / "tokenizer.json").read_bytes()
@@ -226,12 +233,16 @@ def _saved_by_transformers(folder: Path) -> Saved:
 
 
 def _whole_model(folder: Path) -> SlowFastForConditionalGeneration:
+    # config and headers are judged by us, with names and remedies, before transformers opens them
     read_model_config(folder)
     stored_in_folder(folder)
     with opening(str(folder)):
-        model, info = SlowFastForConditionalGeneration.from_pretrained(
+        loaded = SlowFastForConditionalGeneration.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True
         )
-    check_whole(folder, info)
+    model: SlowFastForConditionalGeneration = loaded[0]
+    # transformers draws what is missing anew and only warns
+    check_whole(folder, loaded[1])
+    # nothing promises this of a folder that others wrote
     check_finite(model.named_parameters(), str(folder))
     return model

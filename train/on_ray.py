@@ -31,6 +31,7 @@ PATIENCE = 600.0
 """Seconds in which the cluster may find room, or grow it."""
 GRACE = 120.0
 """Seconds in which the other ranks may end after one did."""
+# those that `train.run_folder.signals` takes in every rank
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -52,6 +53,7 @@ class Host:
     def seat(self) -> Seat:
         """Where this is."""
         with socket.socket() as free:
+            # given back at once: rank 0's TCPStore listens there a moment later
             free.bind(("", 0))
             port = free.getsockname()[1]
         gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
@@ -59,6 +61,7 @@ class Host:
 
     def run(self, words: Sequence[str], environment: Mapping[str, str]) -> int:
         """Run one rank to its end; its exit status."""
+        # a process of its own: torch's groups, signals and memory are not those of Ray's worker
         command = [sys.executable, "-m", "train", *words]
         self.child = subprocess.Popen(command, env={**os.environ, **environment})  # noqa: S603
         return self.child.wait()
@@ -93,6 +96,7 @@ def launch(words: Sequence[str], ranks: int, environment: Mapping[str, str]) -> 
 def seated(ranks: int) -> Iterator[list[Any]]:
     """So many hosts, each with a GPU if the cluster has any, as few nodes as will do."""
     there = ray.cluster_resources()
+    # one GPU a rank where there are any; PACK, since ranks of a node talk over NVLink
     bundle = {"CPU": 1.0} | ({"GPU": 1.0} if there.get("GPU") else {})
     group = placement_group([bundle] * ranks, strategy="PACK")
     try:
@@ -103,6 +107,8 @@ def seated(ranks: int) -> Iterator[list[Any]]:
                 f"{PATIENCE:.0f} s; lower --ray, or add nodes"
             )
         remote: Any = ray.remote  # its types know classes, and not all of their options
+        # two threads: `send` must get through while `run` waits; no restarts, a rank cannot rejoin
+        # its group
         kind = remote(max_concurrency=2, max_restarts=0)(Host)
         yield [
             kind.options(
@@ -119,6 +125,7 @@ def seated(ranks: int) -> Iterator[list[Any]]:
 def run_all(hosts: Sequence[Any], words: Sequence[str], environment: Mapping[str, str]) -> int:
     """Every rank to its end; signals that this process is sent are passed on to all of them."""
     seats = ray.get([host.seat.remote() for host in hosts])
+    # ranks of a node are neighbours, as torchrun numbers them: NCCL builds its rings over them
     order = sorted(range(len(hosts)), key=lambda number: seats[number].node)
     hosts, seats = [hosts[number] for number in order], [seats[number] for number in order]
     waiting = [
@@ -126,6 +133,7 @@ def run_all(hosts: Sequence[Any], words: Sequence[str], environment: Mapping[str
         for host, own in zip(hosts, environments(seats), strict=True)
     ]
     sent: list[int] = []
+    # noted here and sent from the loop: a handler may not call Ray
     before = {one: signal.signal(one, lambda number, _: sent.append(number)) for one in SIGNALS}
     try:
         return _wait(hosts, waiting, sent)
@@ -151,6 +159,8 @@ def environments(seats: Sequence[Seat]) -> list[dict[str, str]]:
             "MASTER_ADDR": seats[0].node,
             "MASTER_PORT": str(seats[0].port),
         }
+        # all GPUs of the node: NCCL's peer-to-peer needs to see the neighbours, LOCAL_RANK picks
+        # one
         if gpus[seat.node]:
             own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[seat.node])
         local[seat.node] += 1
@@ -168,9 +178,12 @@ def _wait(hosts: Sequence[Any], waiting: list[Any], sent: list[int]) -> int:
         done, waiting = ray.wait(waiting, timeout=1.0)
         for one in done:
             ended = _status(one)
+            # the others wait for this rank in a collective, which ends by torch's time-out or by
+            # force
             if ended and not status:
                 status = ended
                 _send(hosts, signal.SIGTERM)
+        # counted in waits of a second in which nobody ended, so the patience is about GRACE seconds
         left -= 1.0 if status and not done else 0.0
     return status
 

@@ -35,7 +35,9 @@ def reproduce(path: Path, data: str, manifest_path: Path | None, begin: int) -> 
     config = _config_of(record)
     check_launch(config)
     with ranks.joined(wanted=config.engine == "deepspeed"):
+        # from a checkpoint on, only the steps behind it are run again
         found = _begin(folder, begin) if begin else None
+        # `folder` is only read: nothing of the loop that writes is called here
         run = start(config, manifest, data, folder, record.step, found)
         try:
             if found is not None:
@@ -53,9 +55,11 @@ def _again(run: Training, last: int) -> dict[str, str]:
     batches = run.stream.steps()
     while run.stream.step < last:
         packs = next(batches)
+        # one less: `stream.step` counts the step at hand already, the schedule begins at 0
         share = rate_share(run.config.schedule, run.stream.step - 1, run.total)
         row = optimize(run.engine, packs, share, run.door, run.manifest.names)
         if row["objection"] is None:
+            # as bits: a comparison of printed numbers would hide the last ones
             losses[str(run.stream.step)] = float(row["loss"]).hex()
     return losses
 
@@ -68,6 +72,7 @@ def _manifest_of(record: Record, given: Path | None) -> Manifest:
             "name it by --manifest"
         )
     manifest = load_manifest(path)
+    # the id covers every byte of order, layout and tokenizer: equal ids are equal batches
     if manifest.manifest_id != record.manifest_id:
         raise UserError(
             f"{path}: manifest {manifest.manifest_id}, the run had {record.manifest_id}; name that "
@@ -80,6 +85,7 @@ def _config_of(record: Record) -> Config:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "config.yaml"
         path.write_text(record.config)
+        # held-out looks change no loss, and their manifest may be gone
         return replace(load_config(path), held_out=None)
 
 
@@ -90,6 +96,7 @@ def _begin(folder: Path, step: int) -> Checkpoint:
         named = ", ".join(map(str, there)) or "none"
         raise UserError(f"--from {step}: no checkpoint of it in {root}; there are: {named}")
     found = checkpoint.read(checkpoint.folder_of(root, step))
+    # the ranks share out the files to be hashed
     ranks.by_each(partial(checkpoint.verify, found, ranks.rank(), ranks.world_size()))
     return found
 

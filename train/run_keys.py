@@ -13,6 +13,7 @@ from mixtures.keys import Integer, Text, key
 class Keep:
     """Which checkpoints stay."""
 
+    # two: the newest could be damaged, and the one before it is what a run goes back to
     last: Annotated[Integer, key("So many of the newest.", "3", least=1)] = 2
     every: Annotated[
         Integer | None, key("Besides, those whose step is a multiple of it.", "1000", least=1)

@@ -18,8 +18,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from rich.console import Console
@@ -27,11 +28,11 @@ from rich.console import Console
 from benchmarks.frame import Bar, at_least, at_most, equal
 from benchmarks.inputs.made_model import made_copy, made_model
 from train.data.user_media import Seen, see_files
-from train.evaluation import answerer as answerer_module
-from train.evaluation.answerer import Answerer, Asked, Said
+from train.evaluation.answerer import Answerer, Asked
 from train.evaluation.benchmark import Run
 from train.evaluation.copies import copies
 from train.evaluation.evaluate import evaluate
+from train.evaluation.replying.replies import Said
 
 SMALL, MANY, QUESTIONS = 100, 1_000, 10
 EVERY = 10
@@ -133,13 +134,9 @@ def same(one: Sequence[Said], other: Sequence[Said]) -> int:
 @contextmanager
 def each_alone(*, wanted: bool) -> Iterator[None]:
     """Inside, if it is `wanted`, no question shares anything with another."""
-    shared = answerer_module.shared_tokens
-    if wanted:
-        answerer_module.shared_tokens = lambda _: 0  # type: ignore[assignment]
-    try:
+    shared = patch("train.evaluation.answerer.shared_tokens", lambda _: 0)
+    with shared if wanted else nullcontext():
         yield
-    finally:
-        answerer_module.shared_tokens = shared
 
 
 # Kills ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ parameter after the other, as a save does; only the disk and the digests are rea
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from train.engine import tensor_file
 from train.engine.state_files import KINDS, write_state
 
 SIZES = (16_000_000, *(4_000_000,) * 36, *(100_000,) * 60)
@@ -80,13 +80,13 @@ def _whole(share: Tensor) -> Sequence[Tensor]:
 
 @contextmanager
 def _digesting(wanted: bool) -> Iterator[None]:
-    before = tensor_file.hashlib.sha256
+    before = hashlib.sha256
     if not wanted:
-        tensor_file.hashlib.sha256 = Nothing  # type: ignore[assignment, misc]
+        hashlib.sha256 = Nothing  # type: ignore[assignment, misc]
     try:
         yield
     finally:
-        tensor_file.hashlib.sha256 = before  # type: ignore[misc]
+        hashlib.sha256 = before  # type: ignore[misc]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import sys
@@ -154,7 +155,7 @@ def _lay(patch: pytest.MonkeyPatch, strike: Strike) -> None:
         "commit": (checkpoint, "commit"),
         "rename": (checkpoint, "fsync"),
         "prune": (checkpoint, "prune"),
-        "remove": (checkpoint.shutil, "rmtree"),
+        "remove": (shutil, "rmtree"),
     }
     owner, name = place[strike.site]
     counted = [0]

@@ -93,6 +93,50 @@ class Learned:
     peak: int
 
 
+@dataclass(slots=True, kw_only=True)
+class Training:
+    """A model that learns all micro-batches of a way once, in UPDATES steps of AdamW."""
+
+    model: Model
+    way: Way
+    optimizer: torch.optim.Optimizer
+    peak: int
+    summed: float = 0.0
+    seconds: float = 0.0
+
+    @classmethod
+    def started(cls, way: Way, model: Model) -> Training:
+        """Nothing learnt yet; what its fullest micro-batch holds."""
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
+        peak = held_by(way.losses[0], model)
+        return cls(model=model, way=way, optimizer=optimizer, peak=peak)
+
+    @property
+    def name(self) -> str:
+        return self.way.name
+
+    def learn(self, update: int, tokens: int) -> None:
+        """One step of the optimizer."""
+        start = time.process_time()
+        for number in np.array_split(np.arange(len(self.way.losses)), UPDATES)[update]:
+            loss = self.way.losses[number]()
+            (loss * UPDATES / tokens).backward()
+            self.summed += loss.item()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.seconds += time.process_time() - start
+
+    def learned(self, tokens: int) -> Learned:
+        """What it took."""
+        return Learned(
+            passes=len(self.way.losses),
+            loss=self.summed / tokens,
+            rate=tokens / self.seconds,
+            peak=self.peak,
+        )
+
+
 def run(console: Console) -> list[Bar]:
     torch.set_num_threads(1)
     return [
@@ -138,21 +182,22 @@ def beside_the_plain_loop(console: Console) -> list[Bar]:
 def measured(
     console: Console, samples: Sequence[RenderedSample], makers: Sequence[Callable[[Model], Way]]
 ) -> dict[str, Learned]:
-    """What each way takes to learn the samples, each with a model of the same weights; told as it
-    ends."""
+    """What each way takes to learn the samples, each with a model of the same weights."""
     tokens, whole = learned(samples), sum(map(length, samples))
     console.print(
         f"{len(samples)} samples of {whole:,} tokens, {tokens:,} of them learned; packs of "
         f"{PACK_TOKENS:,}, {UPDATES} updates"
     )
-    took: dict[str, Learned] = {}
-    for make in makers:
-        model = small_model()
-        way = make(model)
-        took[way.name] = found = trained(model, way, tokens)
+    runs = [Training.started(make(model), model) for make in makers for model in [small_model()]]
+    # in turns, an update each: whatever else the machine does falls on all ways alike
+    for update in range(UPDATES):
+        for way in runs:
+            way.learn(update, tokens)
+    took = {way.name: way.learned(tokens) for way in runs}
+    for name, found in took.items():
         share = found.rate / next(iter(took.values())).rate
         console.print(
-            f"{way.name:<20} {found.passes:>3} passes, loss {found.loss:.4f}, {found.rate:.0f} "
+            f"{name:<20} {found.passes:>3} passes, loss {found.loss:.4f}, {found.rate:.0f} "
             f"learned tokens a CPU second ({share:.2f} of packs), peak {found.peak >> 20} MiB",
             highlight=False,
         )
@@ -218,23 +263,6 @@ def on_every_row(model: Model, pack: Pack) -> Tensor:
 
 def _padded_loss(model: Model, inputs: dict[str, Any]) -> Tensor:
     return model(**inputs, num_items_in_batch=1, use_cache=False).loss  # type: ignore[no-any-return]
-
-
-def trained(model: Model, way: Way, tokens: int) -> Learned:
-    """All micro-batches once, in UPDATES steps of AdamW, beside what the first one holds."""
-    peak = held_by(way.losses[0], model)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
-    summed, start = 0.0, time.process_time()
-    for members in np.array_split(np.arange(len(way.losses)), UPDATES):
-        for number in members:
-            loss = way.losses[number]()
-            (loss * UPDATES / tokens).backward()
-            summed += loss.item()
-        optimizer.step()
-        optimizer.zero_grad()
-    rate = tokens / (time.process_time() - start)
-    return Learned(passes=len(way.losses), loss=summed / tokens, rate=rate, peak=peak)
 
 
 def held_by(loss: Callable[[], Tensor], model: Model) -> int:

@@ -67,6 +67,7 @@ class Choices:
     held_out: tuple[str, ...]
     allow_licences: tuple[str, ...] | None
     max_shard_bytes: int | None
+    # from here on defaults: a key that is added later changes no id of a recipe without it
     duplicates: str = "refuse"
     near_text: str | None = None
     canonical_clips: bool = False
@@ -87,6 +88,7 @@ class StageShares:
     """From position `start` on, the integer share of each source in their sum."""
 
     start: int
+    # weights over their common denominator: no float has to be rounded alike everywhere
     shares: tuple[int, ...]
 
 
@@ -218,6 +220,7 @@ class Contents:
     packs: int
     packs_per_window: str
     totals: Totals
+    # of the keys at the first positions: tells whether code of another day still draws alike
     order_digest: str
     join: JoiningRule | None = None
     canonical: CanonicalRule | None = None
@@ -231,8 +234,11 @@ class Contents:
     def from_json(cls, data: bytes, where: str) -> Contents:
         """The contents in these bytes; DamagedData names a key that is missing, odd or unknown."""
         try:
+            # strict in one pass: a manifest that parses has all its keys, of their types, and no
+            # others
             contents: Contents = _reader().validate_json(data)
         except ValidationError as error:
+            # one is enough: nobody mends a manifest by hand
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"]))
             raise DamagedData(
@@ -248,6 +254,7 @@ class Contents:
 @cache
 def _reader() -> TypeAdapter[Any]:
     """Reads JSON as Contents: a number is no text, and what is no field is a mistake."""
+    # extra="forbid": a key that this version does not know may change what is drawn
     return TypeAdapter(with_config(ConfigDict(extra="forbid", strict=True))(Contents))
 
 

@@ -149,6 +149,7 @@ def choices_of(recipe: Recipe, index: LeakIndex | None, exclusions: Exclusions |
     sources = recipe.sources
     leaks = None
     if recipe.leaks is not None and index is not None:
+        # the id of the index, not its folder: where it lies decides nothing
         leaks = LeakChoice(index=index.index_id, text=recipe.leaks.text)
     return Choices(
         name=recipe.name,
@@ -158,6 +159,7 @@ def choices_of(recipe: Recipe, index: LeakIndex | None, exclusions: Exclusions |
         max_repeats={
             source.name: source.max_repeats for source in sources if source.max_repeats is not None
         },
+        # in the order of the recipe, which is also that of `sources`
         allow_short=tuple(source.name for source in sources if source.allow_short),
         # filters as written, so that `diff` can tell which one changed
         filters={
@@ -193,6 +195,7 @@ def _source(plan: SourcePlan, drawn: list[int]) -> SourceContents:
         asked={ratio: _asked(source)},
         kept=_kept(plan),
         content_id=content_id(table),
+        # the accounts of one source: admitted = kept + not chosen, before any joining
         admitted=admitted.samples - admitted.samples_refused,
         not_chosen=plan.decisions.counts(),
         drawn=Amounts(**dict(zip(("samples", *SUMMED), drawn, strict=True))),
@@ -201,6 +204,7 @@ def _source(plan: SourcePlan, drawn: list[int]) -> SourceContents:
 
 def _asked(source: Source) -> str:
     """What a source asks for: its weight or repeats as a fraction, or its budget."""
+    # `repeat: 1/2` and `0.5` are one fraction, and so one id
     given = source.weight or source.repeat
     return str(source.budget) if given is None else f"{given.numerator}/{given.denominator}"
 
@@ -210,6 +214,7 @@ def _kept(plan: SourcePlan) -> KeptSet:
     table = plan.table
     return KeptSet(
         samples=len(table),
+        # the column is 32 bits wide, its sum is not
         tokens=int(table["tokens"].sum(dtype=np.int64)),
         table=_digest(table),
         conversations=None if joined is None else int(plan.decisions.stays.sum()),

@@ -51,6 +51,7 @@ def parse(model: type[T], tree: object, where: str) -> T:
 
 def mistakes(model: type, tree: object) -> list[str]:
     """What is wrong with a tree, a line for each mistake, in the order of the file."""
+    # pydantic would tell of an empty value in its own words, and of all that is missing inside
     empty = set(_empty(tree))
     found = [error for error in _found(model, tree) if not _lies_in(error["loc"], empty)]
     found += [ErrorDetails(type=SAID, loc=place, msg=_EMPTY, input=None) for place in empty]
@@ -174,6 +175,7 @@ def _resolved(schema: Schema, top: Schema) -> Schema:
         if "$ref" in schema:
             schema = top["$defs"][schema["$ref"].rpartition("/")[2]]
         elif "anyOf" in schema and WORDS not in schema:
+            # `X | None`: a person writes X, or leaves the key out
             schema = next(one for one in schema["anyOf"] if one.get("type") != "null")
         else:
             return schema
@@ -186,6 +188,7 @@ def _at(top: Schema, place: Place) -> Schema:
         if isinstance(step, int):
             schema = schema["prefixItems"][step] if "prefixItems" in schema else schema["items"]
         else:
+            # keys that people choose (`weights`, `columns`) have one schema for all
             schema = schema.get("properties", {}).get(step) or schema["additionalProperties"]
         schema = _resolved(schema, top)
     return schema
@@ -244,6 +247,7 @@ def _shown(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "empty", True: "true", False: "false"}[value]
     shown = str(value) if isinstance(value, Decimal) else repr(value)
+    # Decimal by str: its repr would show Python's, not YAML's, spelling
     return _shortened(shown)
 
 

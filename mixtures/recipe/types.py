@@ -50,6 +50,7 @@ class Archive:
 
 
 def _archive(value: object) -> object:
+    # the short form, for archives that hold whole paths
     return {"at": value} if isinstance(value, str) else value
 
 
@@ -156,6 +157,7 @@ class HeldOut(Published):
 
     def __post_init__(self) -> None:
         if not self.dataset:
+            # frozen: the one place where a default depends on another field
             object.__setattr__(self, "dataset", self.name)
 
 
@@ -237,6 +239,7 @@ class StageRule:
 
 def _without_door(value: object) -> object:
     if isinstance(value, dict) and "door" in value:
+        # the door's version is the pool's own; a recipe cannot ask for an older door
         raise mistakes_within({"door": (UNKNOWN, "no key")})
     return value
 
@@ -244,6 +247,7 @@ def _without_door(value: object) -> object:
 def _within_area(value: object) -> object:
     """A view of small pictures enlarges none beyond its own area, unless it says so itself."""
     if isinstance(value, dict) and isinstance(area := value.get("area"), int):
+        # else `area: 65536` alone would be refused for a default that nobody wrote
         return {"min_area": min(View().min_area, area)} | value
     return value
 
@@ -381,5 +385,6 @@ class Recipe(Selection):
             # a stage changes the weights that it names; the others go on as they were
             pairs = zip(self.sources, current, strict=True)
             current = [stage.weights.get(source.name, weight) for source, weight in pairs]
+            # a stage from 0 takes the place of the weights as written
             found = [*(found if stage.start else []), (stage.start, current)]
         return found

@@ -162,8 +162,8 @@ def _times(log: IO[bytes]) -> list[int]:
     return [int(time) for _, time in logged]
 
 
-def _command(inputs: Sequence[_Source]) -> list[str]:
-    outputs = [_output(source) for source in inputs]
+def _command(opened: Sequence[_Source]) -> list[str]:
+    outputs = [_output(source) for source in opened]
     # -copyts: times stay those of the stream, not shifted to begin at 0
     flags = ("-nostdin", "-copyts", "-v", "error", "-filter_complex_threads", "1")
     merged = ffmpeg.merge_outputs(*outputs).global_args(*flags)

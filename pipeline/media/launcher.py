@@ -34,7 +34,7 @@ LAST_CAPABILITY = 63
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def restrict_files(readable: list[str], inputs: list[int]) -> None:
+def restrict_files(readable: list[str], descriptors: list[int]) -> None:
     """Landlock: read and run what is listed; write, connect by TCP and signal nothing."""
     # the version call: which Landlock this kernel has, -1 for none
     abi = libc.syscall(CREATE, None, 0, 1)
@@ -56,7 +56,7 @@ def restrict_files(readable: list[str], inputs: list[int]) -> None:
             continue
         add_rule(ruleset, at, rights if stat.S_ISDIR(os.fstat(at).st_mode) else rights & ~READ_DIR)
         os.close(at)
-    for descriptor in inputs:
+    for descriptor in descriptors:
         add_rule(ruleset, descriptor, READ_FILE)
     # needs no-new-privileges, which `main` has set
     libc.syscall(RESTRICT, ruleset, 0)

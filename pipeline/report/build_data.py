@@ -224,9 +224,9 @@ def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Choices) -> pa.Table
     return pa.concat_tables([matched_clips, pool.table(matched, "leaks", LEAKS)])
 
 
-def _facts(table: pa.Table, allowed: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
+def _facts(table: pa.Table, values_of: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
     """The rows whose columns hold these values, each once, in the order of their values."""
-    for column, values in allowed.items():
+    for column, values in values_of.items():
         table = table.filter(pc.is_in(table[column], pa.array(sorted(values), pa.string())))
     # several comparisons hold the same pair
     by_value = {tuple(row.values()): row for row in table.to_pylist()}

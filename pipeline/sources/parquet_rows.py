@@ -88,13 +88,13 @@ def _bound(path: Path, unpacked: int) -> None:
         )
 
 
-def _form(names: list[str], forms: Sequence[tuple[str, ...]], path: Path) -> tuple[str, ...]:
+def _form(present: list[str], forms: Sequence[tuple[str, ...]], path: Path) -> tuple[str, ...]:
     for columns in forms:
-        if set(columns) <= set(names):
+        if set(columns) <= set(present):
             return columns
     needed = " or ".join(map(str, forms))
     raise UserError(
-        f"{path}: columns {names}; this format needs {needed}, "
+        f"{path}: columns {present}; this format needs {needed}, "
         "choose another 'format' in the recipe"
     )
 

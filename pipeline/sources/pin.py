@@ -39,10 +39,10 @@ class Pinned:
     ids_repeat: bool = False
 
 
-def pin(source: Source | HeldOut, where: str, allowed: Sequence[Path] = ()) -> Pinned:
+def pin(source: Source | HeldOut, where: str, allowed_paths: Sequence[Path] = ()) -> Pinned:
     """The source with every address pinned; UserError names recipe, source and key.
 
-    Links among its media may end in the recipe's folder, the current one, and those `allowed`.
+    Links among its media may end in the recipe's folder, the current one, and `allowed_paths`.
     """
     full = completed(source, where)
     if full.format not in FORMATS:
@@ -59,7 +59,7 @@ def pin(source: Source | HeldOut, where: str, allowed: Sequence[Path] = ()) -> P
         try:
             pinned = _pinned(_with_id(full, name), where)
             own = Path(where).absolute().parent, Path.cwd()
-            homes = tuple(str(folder) for folder in (*own, *allowed))
+            homes = tuple(str(folder) for folder in (*own, *allowed_paths))
             return replace(pinned, homes=homes, ids_repeat=full.ids_repeat)
         # only the last one's absence is an error
         except hub.HubMissingError:

@@ -58,9 +58,9 @@ def portable(address: str, origins: Mapping[str, str]) -> str:
 
 
 def _answered(
-    wanted: list[Mapping[str, Any]], table: MediaTable
+    rows: list[Mapping[str, Any]], table: MediaTable
 ) -> Iterator[tuple[str, Found | Problem]]:
-    for row in wanted:
+    for row in rows:
         ref = MediaRef(kind=row["kind"], name=row["name"], fps=row["fps"], url=row["url"])
         # / tells a folder of pictures from a file of the same name
         yield f"{row['name']}/" if row["fps"] else row["name"], table.find(ref)

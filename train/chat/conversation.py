@@ -71,6 +71,8 @@ class Conversation:
 
     def show(self, kind: str, path: Path) -> None:
         """Show an "image" or a "video" with the next question; UserError says why it cannot be."""
+        # opened at once: a file that cannot be shown is told when it is named, not when it is asked
+        # about
         self.media.append(Medium(name=path.name, seen=opened(kind, path, self.answerer)))
 
     def ask(self, question: str, told: Told = lambda _: None) -> Reply:
@@ -78,6 +80,7 @@ class Conversation:
         before = {clip for turn in self.turns for clip, _ in turn.media}
         new = [number for number in range(len(self.media)) if number not in before]
         for number in new:
+            # frames are chosen by the question that comes with them, and stay so in later turns
             self.scores[number] = self.answerer.scores(self.media[number].seen, question)
         # new media stand before the question
         asked = Turn(role="user", text=question, media=tuple((number, 0) for number in new))
@@ -88,6 +91,7 @@ class Conversation:
             del self.media[len(before) :]
             self.views = {number: self.views[number] for number in self.views if number in before}
             raise
+        # only now: a reply that Ctrl-C ended leaves no half turn
         self.turns += [asked, Turn(role="assistant", text=text)]
         return Reply(answer=text, cut=cut, looked=tuple(map(self._looked, new)))
 
@@ -104,13 +108,18 @@ class Conversation:
         rules = self.answerer.rules
 
         def frames_of(number: int, view: ClipView, used: Sequence[int]) -> Frames:
+            # remembered as it is rendered: what a person is told was looked at is what the model
+            # got
             self.views[number] = view
             seen = self.media[number].seen
             return open_jpegs(seen.jpegs, view, used, seen.clip)
 
         clips = [medium.seen.clip for medium in self.media]
+        # the whole conversation anew at each turn: nothing is kept between turns but turns and
+        # media
         sample = render("", turns, clips, frames_of, rules, answer=True, scores=self.scores)
         end = rules.codec.token_id(IM_END)
+        # greedy: the same question gets the same reply
         (ids,) = self.answerer.model.answer(
             build_pack([sample], rules.layout),
             max_new_tokens=self.tokens,
@@ -137,6 +146,7 @@ class Pieces(BaseStreamer):
 
     def put(self, value: Any) -> None:
         """The prompt first, then token by token."""
+        # `generate` hands the prompt to a streamer first
         if self.ids is None:
             self.ids = []
             return
@@ -151,6 +161,7 @@ class Pieces(BaseStreamer):
         self._tell(self.codec.decode(self.ids or []))
 
     def _tell(self, text: str) -> None:
+        # decoded as a whole each time: a token's text depends on those before it
         self.told(text[len(self.said) :])
         self.said = text
 
@@ -162,6 +173,7 @@ def opened(kind: str, path: Path, answerer: Answerer) -> Seen:
     (found,) = see_each([(path.absolute(), kind, None, path.name)], answerer.profile)
     if isinstance(found, Seen):
         return found
+    # tried as the other kind: perhaps only the option is wrong
     (other,) = (one for one in KINDS if one != kind)
     (again,) = see_each([(path.absolute(), other, None, path.name)], answerer.profile)
     article = {"image": "an image", "video": "a video"}

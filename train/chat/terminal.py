@@ -22,6 +22,7 @@ HELP = """Ask, or say
 def lines_of_a_person() -> Iterator[str]:
     """What is typed, or piped in; a person sees when it is their turn."""
     if not sys.stdin.isatty():
+        # piped lines are answered without a prompt between them
         yield from sys.stdin
         return
     sys.stdout.write(HELP)
@@ -38,6 +39,7 @@ def talk(conversation: Conversation, lines: Iterable[str], *, as_json: bool) -> 
     told; Ctrl-C ends a reply, of which nothing is kept."""
     failed = 0
     for line in lines:
+        # a file's name may hold spaces: all behind the command is the name
         command, _, rest = line.strip().partition(" ")
         try:
             if command == "/quit":
@@ -51,6 +53,7 @@ def talk(conversation: Conversation, lines: Iterable[str], *, as_json: bool) -> 
             elif command:
                 reply(conversation, line.strip(), as_json=as_json)
         except UserError as error:
+            # told and not raised: one bad line of a script does not end the others
             failed += 1
             sys.stderr.write(f"{error}\n")
         except KeyboardInterrupt:
@@ -63,6 +66,7 @@ def reply(conversation: Conversation, question: str, *, as_json: bool) -> Reply:
     if as_json:
         found = conversation.ask(question)
         sys.stdout.write(json.dumps({"question": question, **asdict(found)}) + "\n")
+        # whoever reads the pipe gets each reply when it is there
         sys.stdout.flush()
         return found
     found = conversation.ask(question, told)

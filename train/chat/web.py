@@ -32,12 +32,15 @@ def gradio() -> Any:
 
 def serve(answerer: Answerer, tokens: int) -> None:
     """Serve the page on the first free port from 7860 on until it is interrupted."""
+    # loopback and no share link: media and questions stay on this machine
     page(gradio(), answerer, tokens).launch(server_name=LOOPBACK, share=False)
 
 
 def page(gr: Any, answerer: Answerer, tokens: int = REPLY_TOKENS) -> Any:
     """The page as a Gradio app: chat on the left, the frames that were seen on the right."""
+    # Gradio reports use to its makers unless told not to
     with gr.Blocks(title="slowfast-mix", analytics_enabled=False) as blocks:
+        # a conversation for each open page: State is per session
         state = gr.State(None)
         with gr.Row():
             with gr.Column(scale=3):
@@ -63,8 +66,10 @@ def answered(
     files = [Path(file) for file in asked.get("files") or []]
     question = str(asked.get("text") or "")
     said = [*said, {"role": "user", "content": question or "(nothing asked)"}]
+    # one dictionary that grows, shown again with every piece
     reply = {"role": "assistant", "content": ""}
     try:
+        # by suffix, as a person would; what opens it judges the bytes
         for path in files:
             talk.show("image" if path.suffix.lower() in PICTURES else "video", path)
         for piece in pieces(talk, question) if question else ():
@@ -83,9 +88,12 @@ def pieces(talk: Conversation, question: str) -> Iterator[str]:
         try:
             talk.ask(question, told.put)
             told.put(None)
+        # whatever it is, the page's generator raises it: a thread would only print it, and the page
+        # wait
         except BaseException as error:
             told.put(error)
 
+    # daemon: a page that is closed must not keep the process from ending
     Thread(target=ask, daemon=True).start()
     while (piece := told.get()) is not None:
         if isinstance(piece, BaseException):

@@ -107,6 +107,7 @@ def _without_times(clip_view: ClipView, layout: LayoutConfig) -> ClipView:
     # stamps spell the times, so that these layouts depend on them
     if layout.timestamps in ("sentence", "per_frame_text"):
         return replace(clip_view, frames=tuple(range(count)), picture=(0, 0))
+    # times, and which stored frames they were, decide nothing of a layout without stamps
     return replace(
         clip_view, frames=tuple(range(count)), pts=(0,) * count, time_base=(1, 1), picture=(0, 0)
     )

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.fetch.local_files import local
-from pipeline.media.decoded import Decoded, MediaRefusal, stored_size
+from pipeline.media.decoded import Decoded, stored_size
+from pipeline.media.decoded import MediaRefusal as MediaRefusal
 from pipeline.media.frame_difference import differences
-from pipeline.media.image_sequences import Stills, decode_all
+from pipeline.media.image_sequences import Stills as Stills
+from pipeline.media.image_sequences import decode_all
 from pipeline.media.video import Span
 from shards.errors import UserError
 from shards.ids import short_hash
@@ -96,17 +98,17 @@ def times_of(metadata: Any, num_frames: int, name: str) -> list[float]:
     return [index / fps for index in shown]
 
 
-def _see_place(place: str | Path | bytes, kind: str, name: str, profile: Profile) -> Seen:
+def _see_place(content: str | Path | bytes, kind: str, name: str, profile: Profile) -> Seen:
     """What lies at a path or an address, or came as bytes or as a `data:` URI."""
-    data = place if isinstance(place, bytes) else None
-    if isinstance(place, str) and place.startswith("data:"):
+    data = content if isinstance(content, bytes) else None
+    if isinstance(content, str) and content.startswith("data:"):
         try:
-            data = base64.b64decode(place.partition(",")[2], validate=True)
+            data = base64.b64decode(content.partition(",")[2], validate=True)
         except binascii.Error as error:
             raise UserError(f"{name}: no base64 ({error}); give a data: URI, or a path") from error
     if data is None:
         # fetched under the address guard of the pipeline, into its cache
-        address = str(place)
+        address = str(content)
         path = local(address).path if "://" in address else Path(address).absolute()
         return see_files([(path, kind, name)], profile)[0]
     # a file of their own: bytes of a user pass the same door as a dataset's
@@ -129,7 +131,8 @@ def _frames(value: Any, name: str, profile: Profile) -> NDArray[np.uint8]:
 def _picture(value: Any, name: str, profile: Profile) -> NDArray[np.uint8]:
     if isinstance(value, str | Path | bytes):
         seen = _see_place(value, "image", f"{name} ({str(value)[:80]})", profile)
-        return simplejpeg.decode_jpeg(seen.jpegs[0])
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(seen.jpegs[0])
+        return pixels
     if isinstance(value, Image.Image):
         return np.asarray(value.convert("RGB"))
     return _array(value, name)
@@ -178,8 +181,8 @@ def see_each(
 
 
 def see_image(image: Image.Image, profile: Profile, name: str) -> Seen:
-    # PNG: lossless, so that its only lossy step is the pool's own JPEG
     """A picture in memory, by way of a lossless file: it is opened as every other."""
+    # PNG: lossless, so that its only lossy step is the pool's own JPEG
     with tempfile.NamedTemporaryFile(suffix=".png") as file:
         image.save(file, "PNG")
         file.flush()

@@ -38,6 +38,7 @@ def add_adapters(model: PreTrainedModel, parts: Parts) -> None:
     UserError where peft is missing, or a name is no linear layer's of its part.
     """
     wanted = adapters_of(parts)
+    # peft is an optional dependency: without an adapter it is not looked for
     if not wanted:
         return
     named = {p: replace(a, targets=targets_of(model, p, a)) for p, a in wanted.items()}
@@ -52,6 +53,7 @@ def draw_adapters(model: PreTrainedModel, parts: Parts) -> None:
     seeds = {part: adapter.seed for part, adapter in adapters_of(parts).items()}
     for name, parameter in model.named_parameters():
         if is_adapters(name):
+            # in place, into the tensor that the engine holds
             with torch.no_grad():
                 parameter.copy_(_first_value(name, parameter, seeds[part_of(name)]))
 
@@ -62,6 +64,7 @@ def adapter_sizes(model: nn.Module, parts: Parts) -> dict[str, int]:
     for part, adapter in adapters_of(parts).items():
         targets = targets_of(model, part, adapter)
         for name, module in model.named_modules():
+            # A has rank x in, B out x rank entries
             if isinstance(module, nn.Linear) and part_of(name) == part and leaf_of(name) in targets:
                 sizes[part] += adapter.rank * (module.in_features + module.out_features)
     return sizes
@@ -71,8 +74,10 @@ def targets_of(model: nn.Module, part: str, adapter: Adapter) -> tuple[str, ...]
     """The last names of the layers that get an adapter; UserError for one that is no layer's."""
     named = [(name, module) for name, module in model.named_modules() if name and "." in name]
     inside = {name: module for name, module in named if part_of(name) == part}
+    # exactly nn.Linear: subclasses, such as quantised ones, are wrapped in another way by peft
     linear = {leaf_of(name) for name, module in inside.items() if type(module) is nn.Linear}
     others = {leaf_of(name) for name, module in inside.items() if type(module) is not nn.Linear}
+    # peft finds layers by last name: one that is also something else's cannot be named
     there = tuple(sorted(linear - others - {HEAD}))
     chosen = there if adapter.targets is None else adapter.targets
     for leaf in chosen:
@@ -90,6 +95,7 @@ def lora_config(adapters: Mapping[str, Adapter], **more: Any) -> Any:
         raise UserError("adapter: peft is not installed; pip install 'peft>=0.21'")
     from peft import LoraConfig
 
+    # whole-name patterns, one a part: ranks and scales may differ between parts of one model
     places = {part: _pattern(part, adapter.targets or ()) for part, adapter in adapters.items()}
     return LoraConfig(
         target_modules="|".join(places.values()),
@@ -117,6 +123,7 @@ def with_adapter(
 def _first_value(name: str, like: Tensor, seed: int) -> Tensor:
     """A by Kaiming's rule, as peft draws it; B zero."""
     value = torch.zeros(like.shape)
+    # keyed by seed and name: neither ranks, other layers nor their order change a draw
     if FIRST in name:
         generator = torch.Generator().manual_seed(int(short_hash([seed, name])[:15], 16))
         nn.init.kaiming_uniform_(value, a=math.sqrt(5), generator=generator)
@@ -125,5 +132,6 @@ def _first_value(name: str, like: Tensor, seed: int) -> Tensor:
 
 def _pattern(part: str, leaves: Sequence[str]) -> str:
     """What matches the whole names of these layers of a part, and no others."""
+    # peft matches a pattern against whole names: part first, then anything, then the layer
     modules, names = ("|".join(map(re.escape, each)) for each in (MODULES[part], leaves))
     return rf"(?:{modules})\.(?:.*\.)?(?:{names})"

@@ -17,12 +17,13 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import IO, Any
 
+from mixtures.tokens.layout_types import View
 from pipeline.sources.benchmarks.item import BenchmarkItem
 from pipeline.sources.records import MediaRef, RowRefusal
 from shards.ids import short_hash
 from train import ranks
 from train.data.user_media import Seen
-from train.evaluation.answerer import Answerer, Asked, Said
+from train.evaluation.answerer import Answerer, Asked
 from train.evaluation.answers import credit, normalise_answer, read_letter
 from train.evaluation.copies import Copy, Missing, on_screen
 from train.evaluation.predictions import (
@@ -33,6 +34,7 @@ from train.evaluation.predictions import (
     part,
     write_lines,
 )
+from train.evaluation.replying.replies import Said
 from train.evaluation.rules import Prompts, prompt, prompts
 from train.evaluation.watched import Watched, see_references, shuffled
 
@@ -85,9 +87,10 @@ class Held:
         wanted = VIDEOS_AT_A_TIME if kind == "video" else batch
         return max(1, min(wanted, self.limit // self.largest))
 
-    def saw(self, media: Iterable[Seen]) -> None:
+    def saw(self, decoded: Iterable[Seen]) -> None:
         """Remember the largest of these."""
-        sizes = [sum(map(len, seen.jpegs)) for seen in media]
+        # bytes of the JPEGs: what is held between questions; pixels live for one question only
+        sizes = [sum(map(len, seen.jpegs)) for seen in decoded]
         self.largest = max([self.largest, *sizes])
 
 
@@ -115,6 +118,7 @@ class Run:
             "benchmark": self.copy.benchmark.name,
             "questions": self.copy.digest(),
             "prompts": rules.version,
+            # the version is raised by hand, the digest cannot be forgotten
             "prompts_digest": short_hash([getattr(rules, name) for name in Prompts.__slots__]),
             "subtitles": self.subtitles,
             **self.answerer.identity,
@@ -136,23 +140,36 @@ class Run:
         ranks.by_each(lambda: None)  # all parts are written
         return {shown: self._gathered(shown, head) for shown, head in heads.items()}
 
-    def _gathered(self, shown: str, head: Head) -> list[Prediction]:
-        return ranks.by_first(lambda: gathered(self.files[shown], head))
+    def _gathered(self, condition: str, head: Head) -> list[Prediction]:
+        return ranks.by_first(lambda: gathered(self.files[condition], head))
 
     def _ask_all(self, lines: Mapping[str, IO[str]], done: Mapping[str, set[str]]) -> None:
         placed = (Placed(place=i, item=item) for i, item in enumerate(self.copy.items()))
+        # what some condition still lacks; those that have it leave it out below
         left = (one for one in placed if any(one.id not in ids for ids in done.values()))
+        # dealt by what is left, so that ranks share a rerun evenly, whoever asked what before
         groups = dealt(by_media(left), ranks.rank(), ranks.world_size())
         held = Held(limit=self.memory)
         kind, batch = self.copy.benchmark.kind, self.answerer.batch
         while window := list(itertools.islice(groups, held.most(kind, batch))):
-            shown = self._see(window)
-            held.saw(one.seen for one in shown.values() if isinstance(one, Watched))
-            for unit in units(window):
-                for condition, file in lines.items():
-                    asked = [one for one in unit if one.id not in done[condition]]
-                    there = self._under(condition, asked, shown)
-                    write_lines(file, self._predictions(asked, condition, there))
+            self._ask_window(window, held, lines, done)
+
+    def _ask_window(
+        self,
+        window: Sequence[list[Placed]],
+        held: Held,
+        lines: Mapping[str, IO[str]],
+        done: Mapping[str, set[str]],
+    ) -> None:
+        """Decode the media of a window and ask about them; they are let go before the next."""
+        shown = self._see(window)
+        held.saw(one.seen for one in shown.values() if isinstance(one, Watched))
+        for unit in units(window):
+            for condition, file in lines.items():
+                asked = [one for one in unit if one.id not in done[condition]]
+                there = under(condition, asked, shown, self.answerer.rules.view)
+                # on disk before the next unit is asked: a kill costs one unit
+                write_lines(file, self._predictions(asked, condition, there))
 
     def _see(self, window: Sequence[Sequence[Placed]]) -> dict[MediaRef, Watched | Missing]:
         """The media of a window, each decoded once; nothing where nothing is to be shown."""
@@ -162,22 +179,6 @@ class Run:
         shown = see_references(self.answerer, self.copy, wanted)
         self.work.decoded += sum(isinstance(one, Watched) for one in shown.values())
         return shown
-
-    def _under(
-        self,
-        condition: str,
-        asked: Sequence[Placed],
-        shown: Mapping[MediaRef, Watched | Missing],
-    ) -> Mapping[MediaRef, Watched | Missing]:
-        """What these questions are shown: their media, or the same with their frames shuffled."""
-        if condition != SHUFFLED:
-            return shown
-        view = self.answerer.rules.view
-        there = {ref: shown[ref] for one in asked for ref in one.media}
-        return {
-            ref: Watched(shuffled(each.seen, view)) if isinstance(each, Watched) else each
-            for ref, each in there.items()
-        }
 
     def _predictions(
         self,
@@ -215,6 +216,7 @@ class Run:
             return unread(one.place, one.item)
         item, rules = one.item, self.rules
         there = [shown[ref] for ref in item.media] if condition != NONE else []
+        # without one of its media it would be another question than the published one
         if missing := next((each for each in there if isinstance(each, Missing)), None):
             return about(one.place, item, missing=missing.reason)
         seen = [each.seen for each in there if isinstance(each, Watched)]
@@ -232,6 +234,22 @@ class Run:
         return on_screen(self.copy.subtitles(item), times)
 
 
+def under(
+    condition: str,
+    asked: Sequence[Placed],
+    shown: Mapping[MediaRef, Watched | Missing],
+    view: View,
+) -> Mapping[MediaRef, Watched | Missing]:
+    """What these questions are shown: their media, or the same with their frames shuffled."""
+    if condition != SHUFFLED:
+        return shown
+    there = {ref: shown[ref] for one in asked for ref in one.media}
+    return {
+        ref: Watched(shuffled(each.seen, view)) if isinstance(each, Watched) else each
+        for ref, each in there.items()
+    }
+
+
 def pathways_of(condition: str, answerer: Answerer) -> str:
     """The visual blocks that the model is given: shuffled frames are shown as it was trained."""
     return answerer.rules.layout.pathways if condition == SHUFFLED else condition
@@ -240,14 +258,14 @@ def pathways_of(condition: str, answerer: Answerer) -> str:
 # Order -------------------------------------------------------------------------
 
 
-def by_media(questions: Iterable[Placed]) -> Iterator[list[Placed]]:
+def by_media(placed: Iterable[Placed]) -> Iterator[list[Placed]]:
     """Questions about the same media together, in the order of their first one.
 
     What needs no file (bytes that came with the row, text alone, a bad row) passes as it comes, so
     that no more than one row of bytes is held.
     """
     waiting: dict[tuple[MediaRef, ...], list[Placed]] = {}
-    for one in questions:
+    for one in placed:
         if not one.media or any(ref.data is not None for ref in one.media):
             yield [one]
         else:
@@ -265,6 +283,7 @@ def units(window: Sequence[list[Placed]]) -> Iterator[list[Placed]]:
 
     def number(pair: tuple[int, list[Placed]]) -> int:
         place, group = pair
+        # -1 joins neighbours: pictures and texts share a batch, each video is a unit of its own
         return place if any(ref.kind == "video" for one in group for ref in one.media) else -1
 
     for _, same in itertools.groupby(enumerate(window), key=number):

@@ -132,7 +132,7 @@ def srt(text: str) -> list[tuple[float, float, str]]:
 
 def _seconds(clock: Sequence[int], fraction: str) -> float:
     hours, minutes, seconds, part = clock
-    return hours * 3600 + minutes * 60 + seconds + part / 10 ** len(fraction)
+    return hours * 3600 + minutes * 60 + seconds + part / 10.0 ** len(fraction)
 
 
 def json_subtitles(text: str) -> list[tuple[float, float, str]]:

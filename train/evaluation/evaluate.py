@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ PATIENCE = timedelta(days=7)
 def evaluate(
     model: Path,
     tasks: Sequence[Path],
-    shown: Sequence[str],
+    conditions: Sequence[str],
     out: Path,
     console: Console,
     relevance: Path | None = None,
@@ -53,46 +54,40 @@ def evaluate(
     subtitles: bool = False,
     precision: str = "",
     batch: int = BATCH,
-    memory: int = MEDIA_MEMORY,
+    media_memory: int = MEDIA_MEMORY,
     other: Path | None = None,
 ) -> dict[str, Any]:
     """Score a saved model on task files and on copies of benchmarks; the ranks of a launch share
     the videos.
 
-    `shown` are conditions: pathways, "none", "shuffled_frames". Without any, task files are asked
+    `conditions` are pathways, "none", "shuffled_frames". Without any, task files are asked
     with what the model was trained on, benchmarks with their floors beside it. Pathways other than
     those of training are masks over the same weights ("masked": true): a floor of this model, not
-    of one trained that way. `relevance`, `precision` and `batch` are as for `Answerer`; `memory`
-    bounds the bytes of decoded media that a process holds. Predictions of benchmarks lie beside
-    `out`, as `<out>.<benchmark>.<shown>.jsonl`. With `other`, the scores of another evaluation,
-    both are compared question by question.
+    of one trained that way. `relevance`, `precision` and `batch` are as for `Answerer`;
+    `media_memory` bounds the bytes of decoded media that a process holds. Predictions of benchmarks
+    lie beside `out`, as `<out>.<benchmark>.<condition>.jsonl`. With `other`, the scores of another
+    evaluation, both are compared question by question.
     """
-    check_conditions(benchmarks, shown)
+    check_conditions(benchmarks, conditions)
     questions = {name: read_tasks(path) for name, path in named_tasks(tasks).items()}
     if other is not None:
         scores_in(other)  # a mistake is told before hours of work
     with launched():
+        # every rank holds the whole model; they share out the videos, not the weights
         answerer = Answerer(model, relevance, precision=precision, batch=batch)
         trained = answerer.rules.layout.pathways
-        result: dict[str, Any] = {
-            "schema": SCORES,
-            "model": str(model),
-            **answerer.identity,
-            "trained_pathways": trained,
-            "selection": answerer.rules.view.selection,
-            "pathways": {},
-            **{key: {} for key in OF_BENCHMARKS},
-        }
+        result = nothing_asked(model, answerer)
         if questions:
-            wanted = list(dict.fromkeys(shown)) or [trained]
-            result["pathways"] = on_tasks(answerer, questions, wanted, memory)
-        files = {copy.benchmark.name: files_of(copy, shown, trained, out) for copy in benchmarks}
+            # a condition named twice is asked once
+            wanted = list(dict.fromkeys(conditions)) or [trained]
+            result["pathways"] = on_tasks(answerer, questions, wanted, media_memory)
+        files = {
+            copy.benchmark.name: files_of(copy, conditions, trained, out) for copy in benchmarks
+        }
+        asking = partial(Run, answerer=answerer, subtitles=subtitles, memory=media_memory)
         for copy in benchmarks:
             name = copy.benchmark.name
-            run = Run(
-                answerer=answerer, copy=copy, files=files[name], subtitles=subtitles, memory=memory
-            )
-            for key, value in of_benchmark(run).items():
+            for key, value in of_benchmark(asking(copy=copy, files=files[name])).items():
                 result[key][name] = value
         if ranks.rank() == 0:
             if other is not None:
@@ -100,6 +95,19 @@ def evaluate(
                 result["against"] = against(other, files, result["pathways"])
             publish(result, out, console, other)
     return result
+
+
+def nothing_asked(model: Path, answerer: Answerer) -> dict[str, Any]:
+    """A result without a score: which model it is of, and how media are shown to it."""
+    return {
+        "schema": SCORES,
+        "model": str(model),
+        **answerer.identity,
+        "trained_pathways": answerer.rules.layout.pathways,
+        "selection": answerer.rules.view.selection,
+        "pathways": {},
+        **{key: {} for key in OF_BENCHMARKS},
+    }
 
 
 def of_benchmark(run: Run) -> dict[str, Any]:
@@ -112,13 +120,17 @@ def of_benchmark(run: Run) -> dict[str, Any]:
         },
         "work": total(ranks.by_each(lambda: run.work)),
     }
+    # only the first rank has all counts and may write OUT
     if ranks.rank() == 0:
         for condition, rows in found.items():
             check_asked(run.copy, rows, run.files[condition])
+        # rows that could not be read have no question to answer
         items = (item for item in run.copy.items() if isinstance(item, BenchmarkItem))
         floor = question_only(run.copy.training(), items, run.rules)
         if floor is not None:
             said["question_only"] = floor
+        # what is submitted was shown as the first condition says: as trained, unless asked
+        # otherwise
         first, rows = next(iter(found.items()))
         file = run.files[first].with_suffix(".submission.json")
         if submission(run.copy.benchmark.name, rows, file):
@@ -126,10 +138,11 @@ def of_benchmark(run: Run) -> dict[str, Any]:
     return said
 
 
-def check_asked(copy: Copy, rows: Sequence[Prediction], file: Path) -> None:
+def check_asked(copy: Copy, predictions: Sequence[Prediction], file: Path) -> None:
     """UserError where questions are without a prediction: other ranks wrote theirs elsewhere."""
+    # ranks exchange predictions through files, so a folder that they do not share loses some
     asked = {item.id for item in copy.items() if isinstance(item, BenchmarkItem)}
-    lacking = asked - {row.id for row in rows}
+    lacking = asked - {row.id for row in predictions}
     if lacking:
         raise UserError(
             f"{file}: {len(lacking)} of {len(asked)} questions have no prediction (such as "
@@ -137,10 +150,10 @@ def check_asked(copy: Copy, rows: Sequence[Prediction], file: Path) -> None:
         )
 
 
-def check_conditions(benchmarks: Sequence[Copy], shown: Sequence[str]) -> None:
+def check_conditions(benchmarks: Sequence[Copy], conditions: Sequence[str]) -> None:
     """UserError where nothing of a set would be asked: pictures have no order to be shuffled."""
     for copy in benchmarks:
-        if copy.benchmark.kind != "video" and set(shown) == {SHUFFLED}:
+        if copy.benchmark.kind != "video" and set(conditions) == {SHUFFLED}:
             raise UserError(
                 f"--pathways {SHUFFLED}: {copy.benchmark.name} shows pictures, which have no "
                 "order; name another condition beside it"
@@ -158,6 +171,7 @@ def launched() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # gloo also on GPUs: only Python objects travel
     dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield
@@ -184,9 +198,9 @@ def write_scores(out: Path, result: dict[str, Any]) -> None:
     write_json(out, result)
 
 
-def files_of(copy: Copy, shown: Sequence[str], trained: str, out: Path) -> dict[str, Path]:
+def files_of(copy: Copy, conditions: Sequence[str], trained: str, out: Path) -> dict[str, Path]:
     """The predictions under each condition; pictures have no order to be shuffled."""
-    wanted = list(dict.fromkeys(shown)) or [trained, NONE, SHUFFLED]
+    wanted = list(dict.fromkeys(conditions)) or [trained, NONE, SHUFFLED]
     return {
         one: out.with_name(f"{out.stem}.{copy.benchmark.name}.{one}.jsonl")
         for one in wanted

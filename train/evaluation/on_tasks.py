@@ -33,17 +33,19 @@ def named_tasks(paths: Sequence[Path]) -> dict[str, Path]:
 def on_tasks(
     answerer: Answerer,
     questions: Mapping[str, Sequence[Question]],
-    shown: Sequence[str],
-    memory: int,
+    conditions: Sequence[str],
+    media_memory: int,
 ) -> dict[str, Any]:
     """Scores of task files by condition; what nobody is shown is not opened."""
     every = [question for of_task in questions.values() for question in of_task]
     by_medium: dict[Medium | None, list[int]] = {}
     for number, question in enumerate(every):
+        # a medium is decoded once for all its questions, whichever file they are in
         by_medium.setdefault(question.medium, []).append(number)
+    # dealt by medium: no two ranks decode the same one
     mine = list(by_medium.items())[ranks.rank() :: ranks.world_size()]
-    said: dict[str, dict[int, str]] = {condition: {} for condition in shown}
-    held = Held(limit=memory)
+    said: dict[str, dict[int, str]] = {condition: {} for condition in conditions}
+    held = Held(limit=media_memory)
     while mine:
         first, _ = mine[0]
         most = held.most(kind_of(first), answerer.batch)
@@ -51,18 +53,20 @@ def on_tasks(
         _, of_a_kind = next(itertools.groupby(mine[:most], lambda one: kind_of(one[0])))
         window = list(of_a_kind)
         mine = mine[len(window) :]
-        media = [medium for medium, _ in window if medium is not None and set(shown) != {NONE}]
-        seen = answerer.see(media)
-        held.saw(seen.values())
         numbers = [number for _, of_medium in window for number in of_medium]
-        for condition in shown:
+        seen = answerer.see([m for m, _ in window if m is not None and set(conditions) != {NONE}])
+        held.saw(seen.values())
+        for condition in conditions:
             asked = [_asked(every[number], seen, condition, answerer) for number in numbers]
             replies = answerer.answer(asked, pathways_of(condition, answerer))
             said[condition] |= {n: one.text for n, one in zip(numbers, replies, strict=True)}
+        # let go of the frames (the questions hold them too) before the next window is decoded
+        del seen, asked
     told = ranks.by_each(lambda: said)
     result = {}
-    for condition in shown:
+    for condition in conditions:
         replies_of = {n: text for each in told for n, text in each[condition].items()}
+        # numbers run over all files, in their order
         rest = iter(range(len(every)))
         result[condition] = {
             "masked": condition not in (answerer.rules.layout.pathways, SHUFFLED),

@@ -60,7 +60,9 @@ def gathered(file: Path, head: Head) -> list[Prediction]:
     found: dict[str, Prediction] = {}
     for path in (file, *parts):
         for prediction in read_lines(path, head):
+            # the file before its parts: a question asked twice keeps its first prediction
             found.setdefault(prediction.id, prediction)
+    # in published order, whichever rank asked: the file does not tell how many ranks there were
     rows = sorted(found.values(), key=lambda prediction: prediction.place)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.tmp")
@@ -70,6 +72,7 @@ def gathered(file: Path, head: Head) -> list[Prediction]:
         write_lines(lines, rows)
     temporary.replace(file)
     fsync(file.parent)
+    # only now: what stood in them is in the file, and on disk
     for path in parts:
         path.unlink()
     return rows
@@ -88,6 +91,7 @@ def part(file: Path, rank: int, head: Head) -> Iterator[IO[str]]:
     """The part of one process, to write into; what stands in it already stays."""
     path = file.with_name(f"{file.name}.{rank}.part")
     with path.open("a", encoding="utf-8") as lines:
+        # a part that a kill left goes on under its head, which `gathered` compared
         if not path.stat().st_size:
             lines.write(json.dumps(head) + "\n")
         yield lines
@@ -98,6 +102,7 @@ def write_lines(lines: IO[str], predictions: Iterable[Prediction]) -> None:
     for prediction in predictions:
         lines.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
     lines.flush()
+    # a prediction costs seconds of a GPU: it shall survive the machine
     os.fsync(lines.fileno())
 
 
@@ -112,6 +117,8 @@ def read_lines(path: Path, head: Head | None = None) -> list[Prediction]:
         rows = [json.loads(line) for line in whole.decode("utf-8").splitlines()]
         predictions = [Prediction(**row) for row in rows[1:]]
     except (ValueError, TypeError, RecursionError) as error:
+        # another version's lines do not parse either: that it is another run says more than the
+        # field
         if rows_head := _head_of(whole):
             _refuse_other(path, rows_head, head)
         raise UserError(f"{path}: a damaged file of predictions ({error}); remove it") from error
@@ -129,9 +136,9 @@ def head_of(path: Path) -> dict[str, Any]:
     return head
 
 
-def _head_of(text: bytes) -> dict[str, Any]:
+def _head_of(line: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(text.splitlines()[0])
+        value = json.loads(line.splitlines()[0])
     except (ValueError, IndexError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -141,6 +148,7 @@ def _refuse_other(path: Path, there: Any, head: Head | None) -> None:
     if head is None or there == head:
         return
     other = there if isinstance(there, dict) else {}
+    # the first key that differs, in the order of the head
     differing = next((key for key in head if other.get(key) != head[key]), "schema")
     raise UserError(
         f"{path}: predictions of another run ({differing}: {other.get(differing)!r}, now "

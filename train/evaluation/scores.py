@@ -25,6 +25,7 @@ def scores(predictions: Sequence[Prediction], rules: Prompts) -> dict[str, Any]:
         "questions": len(predictions),
         "scored": len(scored),
         "missing": dict(missing),
+        # three are enough to see what is wrong with a copy
         "missing_examples": [
             asdict(prediction) for prediction in predictions if prediction.missing
         ][:3],
@@ -73,6 +74,7 @@ def _majority(predictions: Sequence[Prediction], mean_of: str = "") -> dict[str,
         return {"answer": "", "mean": 0.0}
     # ties fall to the greatest text: the same on every machine
     answer, _ = max(known.items(), key=lambda pair: (pair[1], pair[0]))
+    # scored like a model, with its axis and clusters: a floor of the same kind as the score
     always = [replace(one, credit=float(answer in _right(one))) for one in predictions]
     return {"answer": answer, "mean": _row(always, mean_of)["mean"]}
 

@@ -51,6 +51,7 @@ def benchmark_table(
     intervals; beside it the means under the others, such as floors."""
     paper = prompts(name).paper
     table = Table(title=name, caption=f"SlowFast-LLaVA-1.5: {paper}" if paper else None)
+    # the first condition is the score, the others are floors beside it
     (first, result), *others = by_condition.items()
     for title in ("axis", "value"):
         table.add_column(title)
@@ -77,6 +78,7 @@ def benchmark_table(
             beside = [_mean(other["tables"][axis].get(value)) for _, other in others]
             table.add_row(axis, value, *_cells(row), *beside, f"{row['majority']:.3f}")
     for shown, each in by_condition.items():
+        # a score over the questions that could be asked is no score of the set: it says so
         if not each["complete"]:
             counts = ", ".join(f"{code} {count}" for code, count in each["missing"].items())
             table.add_row("INCOMPLETE", f"{shown}, not asked: {counts}")

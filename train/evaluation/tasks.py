@@ -125,9 +125,9 @@ def _questions(row: dict[str, Any], path: Path, number: int) -> Iterator[Questio
         )
 
 
-def _pair(question: Any, reply: Any, where: str) -> tuple[str, str]:
+def _pair(human: Any, gpt: Any, where: str) -> tuple[str, str]:
     texts = []
-    for turn, role in ((question, "human"), (reply, "gpt")):
+    for turn, role in ((human, "human"), (gpt, "gpt")):
         if not isinstance(turn, dict) or turn.get("from") != role:
             raise UserError(f"{where}: expected a turn from {role!r}, not {turn!r}")
         text = turn.get("value")

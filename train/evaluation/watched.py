@@ -28,8 +28,10 @@ def see_references(
 ) -> dict[MediaRef, Watched | Missing]:
     """Each distinct medium of these, decoded together."""
     distinct = list(dict.fromkeys(wanted))
+    # bytes that came with a row become files: the sandbox opens files only
     with tempfile.TemporaryDirectory() as folder:
         places = {ref: _place(copy, ref, Path(folder, str(i))) for i, ref in enumerate(distinct)}
+        # one call for all: files share the start of a child process
         there = [(ref, at) for ref, at in places.items() if not isinstance(at, Missing)]
         media = [(at, ref.kind, ref.span, ref.name or ref.address) for ref, at in there]
         every = see_each(media, answerer.profile)
@@ -54,5 +56,6 @@ def shuffled(seen: Seen, view: View) -> Seen:
     """The frames of a video in another order, their times as they were: a floor for what needs
     the order of frames. The order is drawn by the frames' content."""
     content = short_hash([sha256_hex(jpeg) for jpeg in seen.jpegs])
+    # a permutation by hash: the same on every rank and in every run
     order = sorted(range(len(seen.jpegs)), key=lambda i: short_hash([content, i]))
     return reordered(seen, order, differences_too=view.selection in SCORED)

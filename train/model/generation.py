@@ -92,7 +92,7 @@ class SlowFastGenerationMixin(GenerationMixin):
     ) -> dict[str, Any]:
         """The arguments of the next forward pass: rows of the prompt wherever its ids would go."""
         parent: Any = super()
-        made = parent.prepare_inputs_for_generation(
+        made: dict[str, Any] = parent.prepare_inputs_for_generation(
             input_ids,
             next_sequence_length=next_sequence_length,
             past_key_values=past_key_values,

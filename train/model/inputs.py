@@ -126,7 +126,6 @@ def packed_row(pack: Pack, device: torch.device | str = "cpu") -> PackedRow:
 
     On an accelerator they come through page-locked memory and are on their way when this returns.
     """
-    # grids are read by the host: on a device each look would wait for it
     device = torch.device(device)
     slots = {name: getattr(pack.slots, name) for name in SlotTensors._fields}
     memory = {f.name: getattr(pack.memory, f.name) for f in fields(pack.memory)}
@@ -138,6 +137,7 @@ def packed_row(pack: Pack, device: torch.device | str = "cpu") -> PackedRow:
         supervised=moved(pack.supervised_rows, device),
         visual=VisualInputs(
             patches=moved(pack.patches, device),
+            # grids are read by the host: on a device each look would wait for it
             grids=torch.from_numpy(pack.grids),
             slots=SlotTensors(**{name: moved(array, device) for name, array in slots.items()}),
             seconds=moved(pack.times, device),

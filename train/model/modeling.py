@@ -53,12 +53,14 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         heads = vision.num_attention_heads
         # native resolution, no resize to a square
         self.vision_tower = OryxVisionTower(vision)
+        # [P, C] features of patches become [M, D] rows of the decoder
         self.projector = build_projector(
             config.projector, *widths, layout, heads=heads, pool_first=config.pool_before_projection
         )
         self.memory = None
         if layout.memory_tokens:
             self.memory = LongMemory(*widths, layout.memory_tokens, heads)
+        # any causal decoder of transformers; `check_packed` has tried it in packed rows
         text = config.text_config
         attention = self.attention_for(text._attn_implementation)
         self.language_model = AutoModelForCausalLM.from_config(text, attn_implementation=attention)
@@ -145,6 +147,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
 
     def padded_logits(self, batch: PaddedBatch) -> CausalLMOutputWithPast:
         """The logits of a padded batch, its loss, and the cache for the tokens that follow."""
+        # attentions that nobody computes would come back as None
         self.refuse_attentions(batch.others)
         rows = batch.embeddings
         if rows is not None and batch.shown.patches is not None:
@@ -190,6 +193,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         made = encode(
             self.vision_tower, visual.patches, beyond, plan, again=self.memory is not None
         )
+        # scattered by position: ids keep their pads, and no row is cut or joined
         shown = self.projector(made.features, plan.frames, slots, visual.seconds)
         rows = rows.index_copy(0, slots.position, shown.to(rows.dtype))
         if self.memory is None:

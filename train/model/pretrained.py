@@ -26,6 +26,7 @@ class SlowFastPreTrainedModel(PreTrainedModel):
     language_model: Any
     input_modalities: Any = ("image", "video", "text")
     supports_gradient_checkpointing = True
+    # accelerate puts a block whole on one device; the decoder's class is that of Qwen2
     _no_split_modules: Any = ("Block", "Qwen2DecoderLayer")
     _supports_sdpa = True
     _supports_attention_backend = True
@@ -55,6 +56,7 @@ class SlowFastPreTrainedModel(PreTrainedModel):
                 *args,
                 dtype=main,
                 quantization_config=keeping_whole(quantization_config),
+                # asked for always: `verify` reads it
                 output_loading_info=True,
                 **kwargs,
             )
@@ -82,7 +84,8 @@ class SlowFastPreTrainedModel(PreTrainedModel):
     @property
     def decoder_attention(self) -> str:
         """The name of the attention that the decoder runs now."""
-        return self.language_model.config._attn_implementation
+        name: str = self.language_model.config._attn_implementation
+        return name
 
     @property
     def base_model(self) -> nn.Module:
@@ -119,7 +122,8 @@ class SlowFastPreTrainedModel(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """The decoder's table of word vectors."""
-        return self.language_model.get_input_embeddings()
+        table: nn.Module = self.language_model.get_input_embeddings()
+        return table
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace it, as resizing the vocabulary does."""
@@ -127,7 +131,8 @@ class SlowFastPreTrainedModel(PreTrainedModel):
 
     def get_output_embeddings(self) -> nn.Module:
         """The decoder's last layer."""
-        return self.language_model.get_output_embeddings()
+        head: nn.Module = self.language_model.get_output_embeddings()
+        return head
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         """Replace it."""

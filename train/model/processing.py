@@ -210,6 +210,7 @@ class SlowFastProcessor(ProcessorMixin):
 
 def processor_of(rules: Rules, profile: Profile, tokenizer_json: str) -> SlowFastProcessor:
     """The processor of a manifest's rules; `tokenizer_json` is a tokenizer file."""
+    # left: `generate` goes on at the last column of every row
     specials = {"eos_token": IM_END, "pad_token": "<|endoftext|>", "padding_side": "left"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=tokenizer_json, **specials)
     return SlowFastProcessor(

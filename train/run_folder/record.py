@@ -33,10 +33,12 @@ ENVELOPE = Envelope(
     if_damaged="remove it and run the same command again",
     if_outdated="remove it and run the same command again",
 )
+# the first ones show where two runs part, the later ones how far; a long run's record stays small
 FIRST, EVERY = 100, 100
 """Steps whose losses are kept: so many first ones, then every so many."""
 PACKAGES = ("torch", "transformers", "deepspeed", "numpy", "safetensors")
 _ROOT = Path(__file__).resolve().parents[2]
+# the pipeline is not among them: a run reads what it made, by digests, and runs none of it
 _ROOMS = ("shards", "mixtures", "train")
 
 
@@ -64,6 +66,7 @@ class Record:
 
 def record_of(out: Path, config: Config, manifest: Path, last: Checkpoint) -> Record:
     """What this process, its `last` checkpoint and the log in `out` say of a complete run."""
+    # the addresses of the sources are in the lock alone: with it the data can be made again
     lock = manifest.parent / LOCK
     return Record(
         step=last.step,
@@ -87,6 +90,7 @@ def made_with(config: Config) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name() if cuda else f"CPU, {_cpu()}",
+        # the number of threads decides how sums are split, and so their last digits
         "threads": str(torch.get_num_threads()),
         "processes": str(ranks.world_size()),
         "engine": config.engine,
@@ -108,6 +112,7 @@ def code_digest() -> str:
 
 def write_record(out: Path, record: Record) -> None:
     """Say that the run in `out` is complete."""
+    # the last file of a run, in one durable step: there or not there
     Store(out).put(RUN, ENVELOPE.seal(asdict(record)))
 
 
@@ -122,6 +127,7 @@ def read_record(path: Path) -> Record:
 def compared(left: Record, right: Record) -> Iterator[str]:
     """A line for each named thing in which two runs differ."""
     plain = ("manifest_id", "lock", "branch", "step")
+    # manifest, lock and branch decide the data; what decides the computing follows, key by key
     for name in plain:
         yield from differences({name: getattr(left, name)}, {name: getattr(right, name)})
     for name in ("deciding", "made_with"):
@@ -135,6 +141,7 @@ def verdict(left: Mapping[str, str], right: Mapping[str, str]) -> str:
         return "no step in common"
     # `float.hex` keeps every bit
     pairs = {n: (float.fromhex(left[str(n)]), float.fromhex(right[str(n)])) for n in steps}
+    # relative, and safe where both losses are zero
     far = {n: abs(a - b) / max(abs(a), abs(b), 1e-30) for n, (a, b) in pairs.items()}
     worst = max(steps, key=lambda n: far[n])
     first = next((n for n in steps if far[n]), None)

@@ -27,6 +27,7 @@ def resolved(config: Config) -> str:
     Keys without a value, and those that do nothing beside the others, are left out.
     """
     tree = _tree(config)
+    # a strict reader would refuse them: the file must be readable as the same run
     for *outer, name in [place for place, _ in without_effect(tree)]:
         inner = tree
         for step in outer:
@@ -40,6 +41,8 @@ def _tree(value: Any) -> Any:
         return {"random": value.seed}
     if is_dataclass(value):
         named = {field.name: _tree(getattr(value, field.name)) for field in fields(value)}
+        # a key that is left out has its default, and a default may change between versions; what is
+        # said stays
         return {name: inner for name, inner in named.items() if inner not in (None, "", {})}
     if isinstance(value, Fraction):
         # 1.0 and not 1: of a count or a share, an integer is the count
@@ -71,6 +74,7 @@ def deciding(config: Config) -> dict[str, str]:
         for key_ in ("checkpoint", "init"):
             del found[f"parts: {part}: {key_}"]
         if rule.adapter is None:
+            # runs of before this key have the same digest as runs that do not use it
             found.pop(f"parts: {part}: adapter")
         if rule.trains_own and isinstance(rule.init, RandomInit):
             found[f"parts: {part}: init"] = str(rule.init)
@@ -94,13 +98,15 @@ def differences(saved: Mapping[str, str], now: Mapping[str, str]) -> Iterator[st
             yield f"{place}: saved with {before}, this run has {after}"
 
 
-def by_place(tree: Any, place: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
+def by_place(tree: Any, key_path: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """Every value of a JSON tree by its place: "sources[2]: weight" -> "3"."""
     if isinstance(tree, Mapping):
         for name, inner in tree.items():
-            yield from by_place(inner, (*place, str(name)))
+            yield from by_place(inner, (*key_path, str(name)))
     elif isinstance(tree, list):
         for number, inner in enumerate(tree):
-            yield from by_place(inner, (*place[:-1], f"{place[-1] if place else ''}[{number}]"))
+            yield from by_place(
+                inner, (*key_path[:-1], f"{key_path[-1] if key_path else ''}[{number}]")
+            )
     else:
-        yield ": ".join(place), str(tree)
+        yield ": ".join(key_path), str(tree)

@@ -28,6 +28,7 @@ def check_shared(out: Path) -> None:
 
 
 def _write(out: Path) -> str:
+    # a name of its own: an old probe must not pass for this one
     name = f".probe-{secrets.token_hex(8)}"
     Store(out).put(name, bytes(SIZE))
     return name
@@ -35,6 +36,7 @@ def _write(out: Path) -> str:
 
 def _read(out: Path, name: str, writer: str) -> None:
     deadline = time.monotonic() + PATIENCE
+    # whole, and not only there: NFS shows a name before its bytes
     while not (out / name).is_file() or (out / name).stat().st_size != SIZE:
         if time.monotonic() > deadline:
             raise UserError(

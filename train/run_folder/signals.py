@@ -26,11 +26,13 @@ class Asked:
     def any_rank(self, engine: Engine, *, has_lost: bool) -> tuple[str, bool]:
         """The name of a signal that some rank was sent, and whether one has lost its folder: the
         same on every rank, by one all-reduce."""
+        # sums over ranks: whoever was sent a signal, all see it before the same step
         *counts, lost = engine.totals(*(self.signal == one for one in SIGNALS), has_lost)
         name = next((one.name for one, n in zip(SIGNALS, counts, strict=True) if n), "")
         return name, bool(lost)
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
+        # a handler may do next to nothing: the loop looks before each step
         self.signal = signal.Signals(number)
 
 
@@ -40,6 +42,8 @@ def listening() -> Iterator[Asked]:
     asked = Asked()
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
+        # Python delivers signals to the main thread alone; a run inside another one's thread goes
+        # without
         before = {one: signal.signal(one, asked._take) for one in SIGNALS}
     try:
         yield asked

@@ -37,12 +37,12 @@ class Fit:
     bytes: tuple[float, ...]
 
 
-def with_tower(config: Config, tower: str) -> Config:
+def with_tower(config: Config, tower_mode: str) -> Config:
     """The config with the tower frozen, tuned with checkpointing, or so on a quarter of frames."""
     # unless it is checkpointed, a tuned tower keeps 66 GiB of one video for the backward pass
-    frozen = tower == "frozen"
+    frozen = tower_mode == "frozen"
     part = replace(config.parts.tower, train=not frozen, checkpoint=not frozen)
-    keep = Fraction(1, 4) if tower.startswith("stochastic") else Fraction(1)
+    keep = Fraction(1, 4) if tower_mode.startswith("stochastic") else Fraction(1)
     parts = replace(config.parts, tower=part)
     return replace(config, parts=parts, stochastic=Stochastic(keep=keep))
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from train.model.config import SlowFastConfig
+from train.model.vision import OryxVisionConfig
 
 STATE_BYTES = {"weights": 2, "gradients": 2, "master weights": 4, "Adam moments": 8}
 """Bytes per parameter of mixed-precision training: 16 in all."""
@@ -56,7 +57,7 @@ def forward_flops(config: SlowFastConfig, work: Work) -> Flops:
     )
 
 
-def vision_flops(vision: Any, frames: Sequence[int]) -> int:
+def vision_flops(vision: OryxVisionConfig, frames: Sequence[int]) -> int:
     """The tower over frames of so many patches each."""
     width, layers = vision.hidden_size, vision.num_hidden_layers
     patches = sum(frames)
@@ -71,8 +72,9 @@ def vision_flops(vision: Any, frames: Sequence[int]) -> int:
 
 def projector_flops(config: SlowFastConfig, pooled: int) -> int:
     """The two matrices of the MLP over pooled tokens."""
+    width: int = config.vision_config.hidden_size
     hidden: int = config.text_config.hidden_size
-    return 2 * pooled * hidden * (config.vision_config.hidden_size + hidden)
+    return 2 * pooled * hidden * (width + hidden)
 
 
 def text_flops(text: Any, samples: Sequence[int]) -> int:

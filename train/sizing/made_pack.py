@@ -56,33 +56,35 @@ def _side(area: int) -> int:
     return math.isqrt(area) // PATCH // 4 * 4 or 4
 
 
-def made_pack(budget: Budget, layout: LayoutConfig, shown: Media, rule: TowerRule) -> Pack:
+def made_pack(budget: Budget, layout: LayoutConfig, medium: Media, rule: TowerRule) -> Pack:
     """Such a video or image as often as it fits, a short question to each; then text."""
     question = min(QUESTION, budget.tokens // 128)
-    first = made_sample("0", shown, layout, question)
-    patches = shown.frames * shown.side**2
+    first = made_sample("0", medium, layout, question)
+    patches = medium.frames * medium.side**2
     # as many as the tighter budget holds; text fills what is left of the tokens
     count = min(budget.tokens // len(first.text.ids), budget.patches // patches)
-    samples = [made_sample(str(number), shown, layout, question) for number in range(count)]
+    samples = [made_sample(str(number), medium, layout, question) for number in range(count)]
     left = budget.tokens - sum(len(sample.text.ids) for sample in samples)
     return build_pack([*samples, _text(left)] if left else samples, layout, rule)
 
 
-def made_sample(key: str, shown: Media, layout: LayoutConfig, question: int) -> RenderedSample:
+def made_sample(
+    key: str, medium: Media, layout: LayoutConfig, question_tokens: int
+) -> RenderedSample:
     """A clip of black frames, one a second, and so many tokens of text; a stamp takes one token per
     character, as Qwen2.5's tokenizer has it for digits."""
-    side, frames = shown.side, shown.frames
-    runs = plan_frames([(side, side)] * frames, range(frames), shown.kind, layout, len)
+    side, frames = medium.side, medium.frames
+    runs = plan_frames([(side, side)] * frames, range(frames), medium.kind, layout, len)
     # a text as the renderer makes it: one id for each slot, then the question
     counts = np.array([run.n for run in runs])
     special = {START: _START, END: _END, TIME: _TIME}
     block = np.repeat([special.get(run.kind, _PAD) for run in runs], counts)
     used = frames_used(runs)
-    length = len(block) + question
+    length = len(block) + question_tokens
     return RenderedSample(
         key=key,
         text=Rendered(
-            ids=np.concatenate([block, np.full(question, _TIME)]).astype(np.int32),
+            ids=np.concatenate([block, np.full(question_tokens, _TIME)]).astype(np.int32),
             supervised=np.arange(length) >= len(block),
             visual=_places(runs, counts),
         ),

@@ -15,6 +15,7 @@ from shards.errors import UserError
 from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
 
+# as in the config.json of Qwen/Qwen2.5-*-Instruct
 _QWEN25: dict[str, Any] = {
     "model_type": "qwen2",
     "vocab_size": 151_936,
@@ -47,6 +48,7 @@ TEXT: dict[str, dict[str, Any]] = {
         "num_attention_heads": 28,
         "num_key_value_heads": 4,
         "intermediate_size": 18_944,
+        # padded further than the small ones: the tokenizer is the same
         "vocab_size": 152_064,
         "tie_word_embeddings": False,
     },

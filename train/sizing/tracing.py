@@ -126,7 +126,7 @@ def _kept(pack: Pack, vision: OryxVisionConfig, *, train: bool, again: bool) -> 
         tracker.track_external(model, *_tensors(given))
         with tracker:
             before = tracker.beside_weights()
-            features = model(*given)
+            features: Tensor = model(*given)
             # what is alive now and was not before is kept for the backward pass, or is the result
             held = tracker.beside_weights()
     return held - before - features.nbytes
@@ -210,9 +210,9 @@ def _mark_phases(model: SlowFastForConditionalGeneration, tracker: Tracker) -> N
     decoder.register_forward_hook(into_head)
 
 
-def _of_depth(wanted: SlowFastConfig, tower: int, decoder: int) -> SlowFastConfig:
+def _of_depth(wanted: SlowFastConfig, tower_depth: int, decoder: int) -> SlowFastConfig:
     made = copy.deepcopy(wanted)
-    made.vision_config = _tower_of(wanted.vision_config, tower)
+    made.vision_config = _tower_of(wanted.vision_config, tower_depth)
     text = made.text_config
     text.num_hidden_layers = decoder
     # a list with a kind for each layer is as long as the decoder is deep

@@ -34,10 +34,10 @@ def losses_by_source(
 
 
 def mean_by_source(
-    sources: Sequence[str], summed: Sequence[float], rows: Sequence[float]
+    sources: Sequence[str], summed: Sequence[float], row_counts: Sequence[float]
 ) -> dict[str, float]:
     """The loss per supervised row of each source that has some."""
-    each = zip(sources, summed, rows, strict=True)
+    each = zip(sources, summed, row_counts, strict=True)
     return {name: loss / count for name, loss, count in each if count}
 
 

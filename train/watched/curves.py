@@ -38,6 +38,7 @@ def watch(out: Path, width: int) -> str:
     page = out / PAGE
     temporary = page.with_name(f".{PAGE}.tmp")
     temporary.write_text(page_of(out, curves))
+    # a browser that reloads sees the old page or the new one
     temporary.replace(page)
     return "\n".join([*(in_terminal(curve, width) for curve in curves), f"page {page}"])
 
@@ -49,6 +50,7 @@ def curves_of(out: Path) -> list[Curve]:
         raise UserError(f"{out}: no {METRICS} with a step in it; give the --out of a run")
     found = [_curve(name, [(row["step"], row.get(name)) for row in rows]) for name in CURVES]
     found += _by_source("loss", rows)
+    # every trained part has a rate of its own: lr_tower, lr_projector, lr_decoder
     rates = sorted(name for name in rows[-1] if name.startswith("lr_"))
     found += [_curve(name, [(row["step"], row.get(name)) for row in rows]) for name in rates]
     looks = _rows(out / HELD_OUT)
@@ -60,7 +62,9 @@ def curves_of(out: Path) -> list[Curve]:
 def in_terminal(curve: Curve, width: int) -> str:
     """One line: the name, first and last value, and bars, each the mean of a stretch of steps."""
     values = [value for _, value in curve.points]
+    # 50 columns are name and two values; so many bars at least, also in a narrow terminal
     room = max(width - 50, 8)
+    # ceiling division: a bar stands for so many steps
     size = -(-len(values) // room)
     means = [_mean(values[start : start + size]) for start in range(0, len(values), size)]
     low, high = min(means), max(means)
@@ -83,6 +87,7 @@ def page_of(out: Path, curves: Sequence[Curve]) -> str:
 def _drawing(curve: Curve, colour: str) -> str:
     steps, values = zip(*curve.points, strict=True)
     low, high = min(values), max(values)
+    # a single step or a constant curve has no extent to divide by
     wide = max(steps[-1] - steps[0], 1)
     tall = (high - low) or 1.0
     points = " ".join(
@@ -97,9 +102,9 @@ def _drawing(curve: Curve, colour: str) -> str:
     )
 
 
-def _by_source(name: str, rows: Sequence[dict[str, Any]]) -> list[Curve]:
+def _by_source(name: str, metrics: Sequence[dict[str, Any]]) -> list[Curve]:
     """A curve for each source that is in one of the rows."""
-    told = [(row["step"], row.get("by_source", {})) for row in rows]
+    told = [(row["step"], row.get("by_source", {})) for row in metrics]
     sources = sorted({source for _, means in told for source in means})
     return [_curve(f"{name}, {s}", [(step, means.get(s)) for step, means in told]) for s in sources]
 
@@ -108,8 +113,8 @@ def _curve(name: str, points: Sequence[tuple[int, Any]]) -> Curve:
     return Curve(name=name, points=tuple((s, float(v)) for s, v in points if v is not None))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _mean(losses: Sequence[float]) -> float:
+    return sum(losses) / len(losses)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -117,5 +122,6 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     text = path.read_text()
+    # the run may be writing: its last line may be half
     whole = text[: text.rfind("\n") + 1]
     return [json.loads(line) for line in whole.splitlines()]

@@ -54,6 +54,7 @@ class HeldOut:
 
     def losses(self, engine: Engine) -> list[SampleLoss]:
         """The loss of each sample, in their order: on every rank, for all call."""
+        # every rank ends up with all of them: the mean is computed alike everywhere
         mine = dict(self._mine(engine))
         found = {key: told for each in ranks.by_each(lambda: mine) for key, told in each.items()}
         return [
@@ -66,6 +67,7 @@ class HeldOut:
         """Key -> (summed loss, supervised tokens) of this rank's samples."""
         size = engine.world_size
         rule = self.loader.tower
+        # a sample a rank, and an empty pack where none is left: collectives need every rank
         for start in range(0, len(self.samples), size):
             dealt = self.samples[start : start + size]
             # under ZeRO-3 every rank has to call the tower equally often
@@ -88,6 +90,7 @@ def open_held_out(
     """
     manifest = load_manifest(Path(rule.manifest))
     left, right = manifest.contents, trained.contents
+    # shown in another way, its loss would measure the showing and not the model
     for name, ours, theirs in (
         ("layout", left.layout, right.layout),
         ("frames", left.frames, right.frames),
@@ -111,6 +114,7 @@ def _distinct(manifest: Manifest) -> Iterator[SampleReference]:
         for row in table
     }
     draws, start = Draws(manifest), 0
+    # until all were drawn once: an order repeats samples before others come up
     while left and not (manifest.is_finite and start >= manifest.length):
         stop = start + _AT_ONCE
         for one in draws.samples(start, min(stop, manifest.length) if manifest.is_finite else stop):

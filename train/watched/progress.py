@@ -14,7 +14,7 @@ from mixtures.console import Console
 
 @contextmanager
 def progress(
-    total: int, done: int, *, shown: bool
+    total: int, done: int, *, visible: bool
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A bar with what the last step was like; yields the function to call with each step's row."""
     columns = (
@@ -24,7 +24,8 @@ def progress(
         TimeRemainingColumn(),
         TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
     )
-    bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
+    # on stderr: stdout is for what a command answers
+    bar = Progress(*columns, console=Console(stderr=True), disable=not visible)
     with bar:
         task = bar.add_task("train", total=total, completed=done, told="")
         yield lambda row: bar.update(task, advance=1, told=line(row))
@@ -33,6 +34,7 @@ def progress(
 def line(row: Mapping[str, Any]) -> str:
     """A step in a line: loss, speed, use of the device, wait for data, fill, memory."""
     share = row["data_seconds"] / (row["data_seconds"] + row["compute_seconds"])
+    # no peak is known of this device
     use = "" if row["mfu"] is None else f"MFU {row['mfu']:.0%} HFU {row['hfu']:.0%} "
     return (
         f"loss {row['loss']:.3f} {row['tokens_per_second']:,.0f} tokens/s {use}"

@@ -34,6 +34,7 @@ PEAKS = {
 
 def peak_of(device_name: str) -> float | None:
     """The peak of a device, if its name is known."""
+    # longer names stand before their beginnings: "H100 PCIe" before "H100"
     return next((peak for name, peak in PEAKS.items() if name in device_name), None)
 
 
@@ -59,6 +60,7 @@ def billed(config: Config, forward: Flops) -> tuple[float, float]:
     sizes = (forward.vision, forward.projector, forward.text + forward.head)
     asked = 0.0
     again = float(forward.head)  # logits are never kept
+    # from the tower up: gradients pass through a part if it or anything below it is trained
     below = False
     for name, size in zip(PARTS, sizes, strict=True):
         part = getattr(config.parts, name)
@@ -99,4 +101,5 @@ def memory_bytes() -> int:
     """The most that this process has held so far: of the GPU, or where there is none, of memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    # Linux counts it in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10

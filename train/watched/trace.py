@@ -19,11 +19,11 @@ BEFORE = 2
 """Steps of a start that are not traced: the first one warms up, the second one the profiler."""
 
 
-def check_trace(steps: int, left: int) -> None:
+def check_trace(steps: int, steps_left: int) -> None:
     """Raise UserError where a run has not so many steps left."""
-    if steps and left < steps + BEFORE:
+    if steps and steps_left < steps + BEFORE:
         raise UserError(
-            f"--profile {steps}: {left} steps are left, of which the first {BEFORE} are not "
+            f"--profile {steps}: {steps_left} steps are left, of which the first {BEFORE} are not "
             "traced; ask for fewer"
         )
 
@@ -40,11 +40,13 @@ def traced(steps: int, out: Path, rank: int, done: int) -> Iterator[Callable[[],
     kinds = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         kinds.append(ProfilerActivity.CUDA)
+    # the profiler's own warm-up is thrown away: its first step is slowed by the start of tracing
     when = schedule(wait=1, warmup=BEFORE - 1, active=steps, repeat=1)
     with profile(
         activities=kinds,
         schedule=when,
         on_trace_ready=lambda made: made.export_chrome_trace(str(path)),
+        # shapes tell which pack a kernel was slow on
         record_shapes=True,
     ) as profiler:
         yield profiler.step

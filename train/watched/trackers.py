@@ -39,6 +39,7 @@ class TensorBoard:
     def __init__(self, out: Path, done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        # steps that a crash took back are drawn once: the reader hides events from `purge_step` on
         self._writer: Any = SummaryWriter(out / "tensorboard", purge_step=done + 1)
 
     def write(self, step: int, told: Mapping[str, float]) -> None:
@@ -59,6 +60,7 @@ class WeightsAndBiases:
 
         self._run: Any = wandb.init(
             project="slowfast-mix",
+            # the folder names the run: every start of one --out goes on under one id
             id=short_hash(["wandb", str(out.absolute())])[:16],
             name=out.name,
             dir=out,
@@ -116,6 +118,7 @@ def scalars(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in row.items():
         if name == "by_source":
+            # a slash groups curves in both libraries
             found |= scalars(value, f"{prefix}loss/")
         elif name != "step" and isinstance(value, int | float) and math.isfinite(value):
             found[prefix + name] = float(value)

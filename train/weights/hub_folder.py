@@ -46,12 +46,12 @@ def fetched_file(address: str, key: str) -> Path:
         return local_files.path_of(address, key)
 
 
-def _linked(folder: Path, files: dict[str, Path]) -> Path:
+def _linked(folder: Path, paths: dict[str, Path]) -> Path:
     """A folder of links, made whole in one step; ranks of one node may do so at once."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for name, path in files.items():
+    for name, path in paths.items():
         (temporary / name).symlink_to(path)
     try:
         temporary.rename(folder)

@@ -21,13 +21,13 @@ class Shards:
         self.folder = folder
         self.parameters = 0
         self.held: dict[str, Tensor] = {}
-        # a view would be written with its whole storage
         self.files: dict[str, Path] = {}
 
     def put(self, name: str, value: Tensor) -> None:
         """Take a tensor; where the file at hand would become too large, it is written first."""
         if self.held and value.nbytes + sum(t.nbytes for t in self.held.values()) > SHARD_BYTES:
             self._write()
+        # a view would be written with its whole storage
         self.held[name] = value.contiguous().clone()
         self.parameters += value.numel()
 

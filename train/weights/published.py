@@ -30,6 +30,7 @@ DECODER_UNUSED = (".rotary_emb.inv_freq",)
 
 _KINDS = ("weight", "bias")
 _BLOCK = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+# our names before theirs
 _ORYX_STEM = {
     "embeddings.position_embedding": "pos_embed",
     "embeddings.patch_embedding.weight": "patch_embed.proj.weight",
@@ -107,6 +108,7 @@ def oryx_names(layers: int) -> dict[str, str]:
     names = dict(_ORYX_STEM)
     for layer in range(layers):
         for name in (f"{part}.{kind}" for part in _BLOCK for kind in _KINDS):
+            # called as in timm's VisionTransformer
             names[f"layers.{layer}.{name}"] = f"blocks.{layer}.{name}"
     return names
 
@@ -155,11 +157,11 @@ def same_table(shapes: Mapping[str, Shape]) -> Table:
     }
 
 
-def moved(table: Table, ours: str = "", theirs: str = "") -> Table:
+def moved(table: Table, our_prefix: str = "", stored_prefix: str = "") -> Table:
     """The table with a prefix before our names, and another before the stored ones."""
     return {
-        f"{ours}{own}": Origin(
-            names=tuple(f"{theirs}{name}" for name in origin.names),
+        f"{our_prefix}{own}": Origin(
+            names=tuple(f"{stored_prefix}{name}" for name in origin.names),
             shapes=origin.shapes,
             shape=origin.shape,
         )

@@ -128,6 +128,7 @@ def _check_sources(config: Config, sources: Sources, manifest: Manifest, where: 
             check_table(part, source, table)
     wrong = [*_wrong_decoder(config, sources, manifest, where)]
     tower = sources.get("tower")
+    # a pickle's sizes are known when it is read
     if tower is None or tower.stored:
         wrong += wrong_tower(vision_of(config, sources), tower, manifest.layout.patch, where)
     if wrong:
@@ -159,6 +160,7 @@ def _wrong_decoder(
     codec = manifest.codec
     values = text_of(config, sources, codec.vocab_size)
     of = "text" if source is None else str(source.config_file)
+    # before the tables: a width that heads do not divide gives shapes that mislead
     head_sizes(values, of)
     longest = max(
         (int(table["tokens"].max()) for table in manifest.tables if len(table)), default=0
@@ -175,6 +177,7 @@ def _wrong_decoder(
 def wrong_tokens(source: Source, codec: TextCodec, where: str) -> Iterator[str]:
     """What is wrong with a decoder under this tokenizer: no row for a token, or another one's."""
     rows = text_values(source)["vocab_size"]
+    # more rows than tokens is usual: published tables are padded to a round number
     if rows < codec.vocab_size:
         yield (
             f"{source.config_file}: vocab_size: {rows}, the tokenizer of {where} has "
@@ -201,5 +204,6 @@ def wrong_tokens(source: Source, codec: TextCodec, where: str) -> Iterator[str]:
 
 
 def _token_ids(tokenizer: Mapping[str, Any]) -> dict[str, int]:
+    # tokens of chat templates are `added_tokens`, beside the vocabulary of the merges
     added = {each["content"]: each["id"] for each in tokenizer.get("added_tokens", [])}
     return {**tokenizer["model"]["vocab"], **added}

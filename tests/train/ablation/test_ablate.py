@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from mixtures.manifest.files import load_manifest
+from mixtures.plan.build_manifest import build_manifest
 from shards.errors import UserError
 from tests.support.tiny_run import ONE_THREAD, metrics
 from tests.train.ablation.tiny_grid import InProcess, ablate, in_process, world
@@ -192,7 +193,7 @@ def test_planning_that_decodes_is_a_bug(
         (root / "pool/clips/new.tar").write_bytes(b"")
         return real(*words)
 
-    real = plans.build_manifest
+    real = build_manifest
     monkeypatch.setattr(plans, "build_manifest", decoding)
     grid = load_grid(root / "grid.yaml")
     try:

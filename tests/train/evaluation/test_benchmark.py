@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -22,11 +23,13 @@ from tests.support.ranks import launch
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import TINY
 from tests.train.evaluation.test_evaluation import png, video
+from train.data.user_media import Seen
 from train.evaluation import benchmark
 from train.evaluation.answerer import Answerer, Asked, placed
 from train.evaluation.copies import Copy, copies, json_subtitles, on_screen, srt
 from train.evaluation.evaluate import check_asked, evaluate
 from train.evaluation.predictions import read_lines
+from train.evaluation.watched import see_references
 from train.loop import run
 
 
@@ -64,7 +67,7 @@ def score(trained: Path, folder: Path, out: Path, **more: Any) -> dict[str, Any]
     found = evaluate(
         trained,
         [],
-        more.pop("shown", ["both"]),
+        more.pop("conditions", ["both"]),
         out,
         Console(file=said, width=160),
         benchmarks=copies([f"{more.pop('name', 'egoschema')}={folder}"]),
@@ -100,7 +103,7 @@ def test_a_killed_run_goes_on_behind_its_last_line(
     lines = (tmp_path / "a.egoschema.both.jsonl").read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:3]) + lines[3][:20])
     seen: list[str] = []
-    asked = benchmark.see_references
+    asked = see_references
 
     def watched(answerer: Any, one: Any, wanted: Any) -> Any:
         seen.extend(ref.name for ref in wanted)
@@ -131,7 +134,7 @@ def test_batches_and_windows_do_not_change_replies(
 
 
 def test_without_pictures_nothing_is_decoded(trained: Path, tmp_path: Path) -> None:
-    found = score(trained, egoschema(tmp_path / "copy"), tmp_path / "s.json", shown=["none"])[
+    found = score(trained, egoschema(tmp_path / "copy"), tmp_path / "s.json", conditions=["none"])[
         "egoschema"
     ]["none"]
     assert (found["complete"], found["scored"]) == (True, 3)
@@ -265,10 +268,10 @@ def test_ranks_share_the_videos_and_leave_the_file_of_one(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: int
 ) -> None:
     copy = egoschema(tmp_path / "copy", videos=5)
-    alone = score(trained, copy, tmp_path / "a.json", shown=[])
+    alone = score(trained, copy, tmp_path / "a.json", conditions=[])
     with monkeypatch.context() as patch:
         ranks = Ranks(world, patch)
-        ranks.run(lambda: score(trained, copy, tmp_path / "b.json", shown=[]))
+        ranks.run(lambda: score(trained, copy, tmp_path / "b.json", conditions=[]))
     check_the_same(alone, tmp_path)
 
 
@@ -276,7 +279,7 @@ def test_ranks_share_the_videos_and_leave_the_file_of_one(
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_of_a_launch_do_so(trained: Path, tmp_path: Path, world: int) -> None:
     copy = egoschema(tmp_path / "copy", videos=5)
-    alone = score(trained, copy, tmp_path / "a.json", shown=[])
+    alone = score(trained, copy, tmp_path / "a.json", conditions=[])
     words = f"--model {trained} --benchmark egoschema={copy} --out {tmp_path}/b.json"
     launch(["train", "evaluate", *words.split()], 300, world)
     check_the_same(alone, tmp_path)
@@ -286,7 +289,7 @@ def test_questions_that_another_rank_wrote_elsewhere_are_not_taken_for_none(
     trained: Path, tmp_path: Path
 ) -> None:
     (copy,) = copies([f"egoschema={egoschema(tmp_path / 'copy')}"])
-    score(trained, copy.folder, tmp_path / "a.json", shown=["none"])
+    score(trained, copy.folder, tmp_path / "a.json", conditions=["none"])
     file = tmp_path / "a.egoschema.none.jsonl"
     check_asked(copy, read_lines(file), file)
     with pytest.raises(UserError, match=r"1 of 6 questions have no prediction .*processes share"):
@@ -321,20 +324,29 @@ def test_questions_on_a_video_are_asked_together_wherever_they_stand(
     assert [json.loads(line)["place"] for line in lines] == list(range(8))
 
 
+def seen_alive() -> int:
+    """How many decoded media are held by anything."""
+    gc.collect()
+    return sum(type(one) is Seen for one in gc.get_objects())
+
+
 @pytest.mark.parametrize("limit", [1, 1 << 30])
 def test_media_are_held_within_a_bound(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
     copy = egoschema(tmp_path / "copy", videos=5)
     windows: list[int] = []
-    see = benchmark.see_references
+    before = seen_alive()
+    see = see_references
 
     def watched(answerer: Any, one: Any, wanted: Any) -> Any:
+        # the window before is gone before this one is decoded
+        assert seen_alive() == before
         windows.append(len(set(wanted)))
         return see(answerer, one, wanted)
 
     monkeypatch.setattr(benchmark, "see_references", watched)
-    score(trained, copy, tmp_path / "s.json", memory=limit)
+    score(trained, copy, tmp_path / "s.json", media_memory=limit)
     assert windows == ([1] * 5 if limit == 1 else [1, 4])
 
 

@@ -13,7 +13,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from transformers.modeling_outputs import CausalLMOutput
 
 from shards.errors import UserError
-from train.weights import packed_check
 from train.weights.packed_check import check_packed, losses, small_copy
 
 SIZES = {
@@ -91,7 +90,7 @@ def test_what_a_head_does_to_logits_shows_at_the_size_of_the_copy(
             model.forward = with_change
         return model
 
-    monkeypatch.setattr(packed_check.AutoModelForCausalLM, "from_config", changed)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_config", changed)
     with pytest.raises(UserError, match="qwen2 with these values has a loss of"):
         check_packed(values("qwen2"))
 

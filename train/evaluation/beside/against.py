@@ -44,10 +44,10 @@ def against(
     """
     rows = []
     for name, by_condition in files.items():
-        for shown, file in by_condition.items():
-            theirs = other.with_name(f"{other.stem}.{name}.{shown}.jsonl")
+        for condition, file in by_condition.items():
+            theirs = other.with_name(f"{other.stem}.{name}.{condition}.jsonl")
             if theirs.is_file():
-                rows.append(of_benchmark(name, shown, file, theirs))
+                rows.append(of_benchmark(name, condition, file, theirs))
     rows += of_tasks(other, pathways)
     if not rows:
         raise UserError(
@@ -71,24 +71,27 @@ def scores_in(path: Path) -> dict[str, Any]:
     return value
 
 
-def of_benchmark(name: str, shown: str, ours: Path, theirs: Path) -> dict[str, Any]:
+def of_benchmark(name: str, condition: str, our_file: Path, their_file: Path) -> dict[str, Any]:
     """The row of one set under one condition."""
-    heads = head_of(ours), head_of(theirs)
+    heads = head_of(our_file), head_of(their_file)
+    # differences of scores over other questions would mean nothing, whatever their error
     for key in COMPARABLE:
         if heads[0][key] != heads[1].get(key):
             raise UserError(
-                f"--against: {theirs} is about other questions ({key}: {heads[1].get(key)!r}, here "
-                f"{heads[0][key]!r}); evaluate that model on this copy"
+                f"--against: {their_file} is about other questions ({key}: "
+                f"{heads[1].get(key)!r}, here {heads[0][key]!r}); evaluate that model on this copy"
             )
     mean_of = prompts(name).mean_of
-    other = {prediction.id: prediction for prediction in read_lines(theirs)}
+    other = {prediction.id: prediction for prediction in read_lines(their_file)}
     pairs = [
         pair_of(prediction, other[prediction.id], mean_of)
-        for prediction in read_lines(ours)
+        for prediction in read_lines(our_file)
+        # paired: a question counts where both were asked, so that what one lacks favours neither
         if prediction.id in other and not prediction.missing and not other[prediction.id].missing
     ]
+    # what may differ (model, precision, batch) is told beside the row, for people to judge
     differs = [key for key in heads[0] if heads[0][key] != heads[1].get(key)]
-    return {"set": name, "shown": shown, "differs": differs} | compared(pairs, bool(mean_of))
+    return {"set": name, "shown": condition, "differs": differs} | compared(pairs, bool(mean_of))
 
 
 def pair_of(ours: Prediction, theirs: Prediction, mean_of: str) -> Pair:
@@ -115,6 +118,7 @@ def of_tasks(other: Path, pathways: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _of_task(
     name: str, other: Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> dict[str, Any]:
+    # task files have no digest in the scores: their questions are compared one by one
     asked = [[(a["record"], a["question"]) for a in each["answers"]] for each in (ours, theirs)]
     if asked[0] != asked[1]:
         raise UserError(f"--against {other}: {name} had other questions; evaluate that model anew")
@@ -132,6 +136,8 @@ def _of_task(
 
 def compared(pairs: Sequence[Pair], grouped: bool) -> dict[str, Any]:
     """Means of both, their difference with its clustered error, and the share of equal replies."""
+    # the mean of the differences is the difference of the means, but with the error of pairs: what
+    # is hard for both cancels out (Miller, arXiv 2411.00640)
     scored = [pair for pair in pairs if None not in pair.credits_]
     ours = [pair.credits_[0] or 0.0 for pair in scored]
     theirs = [pair.credits_[1] or 0.0 for pair in scored]
@@ -141,6 +147,8 @@ def compared(pairs: Sequence[Pair], grouped: bool) -> dict[str, Any]:
         [pair.cluster for pair in scored],
         [pair.group for pair in scored] if grouped else None,
     )
+    # paired with zeros: each model's own mean, weighed over clusters and groups as the difference
+    # is
     zero = [0.0] * len(scored)
     clusters = [pair.cluster for pair in scored]
     groups = [pair.group for pair in scored] if grouped else None
@@ -151,12 +159,13 @@ def compared(pairs: Sequence[Pair], grouped: bool) -> dict[str, Any]:
         "ours": paired(zero, ours, clusters, groups).mean,
         "theirs": paired(zero, theirs, clusters, groups).mean,
         "difference": found.mean,
+        # one cluster has no spread to take an error from
         "error": found.error if found.clusters > 1 else None,
         "equal_replies": same / len(pairs) if pairs else None,
     }
 
 
-def against_table(other: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def against_table(other: str, differences: Sequence[Mapping[str, Any]]) -> Table:
     """The rows for people; an interval that excludes 0 is marked."""
     table = Table(title=f"against {other}: paired differences, clustered by video")
     for title in ("set", "shown"):
@@ -164,7 +173,7 @@ def against_table(other: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     for title in ("questions", "here", "there", "difference", "95 %", "equal replies"):
         table.add_column(title, justify="right")
     table.add_column("differs in")
-    for row in rows:
+    for row in differences:
         equal = row["equal_replies"]
         table.add_row(
             row["set"],
@@ -184,5 +193,6 @@ def interval(mean: float, error: float | None) -> str:
     """95 % around a difference; a star where 0 is outside."""
     if error is None:
         return ""
+    # the normal approximation, as in `train.evaluation.statistics.Estimate`
     low, high = mean - Z95 * error, mean + Z95 * error
     return f"{low:+.3f}..{high:+.3f}{'' if low <= 0 <= high else ' *'}"

@@ -19,6 +19,7 @@ from train.evaluation.predictions import Prediction
 
 def egoschema(predictions: Sequence[Prediction]) -> dict[str, int]:
     """Video -> number of the option, from 0; -1 where none was read."""
+    # one question for each video: its uid is the question's
     return {Path(one.video).stem: number_of(one) for one in predictions}
 
 
@@ -50,6 +51,7 @@ SUBMISSIONS: Mapping[str, Callable[[Sequence[Prediction]], Any]] = {
 def submission(name: str, predictions: Sequence[Prediction], file: Path) -> Path | None:
     """Write what a set's publisher takes, of all questions, where some have no public answer."""
     asked = [one for one in predictions if not one.missing]
+    # where all answers are public there is nobody to send them to
     if name not in SUBMISSIONS or all(one.answers for one in asked):
         return None
     file.write_text(json.dumps(SUBMISSIONS[name](asked), indent=1) + "\n", encoding="utf-8")

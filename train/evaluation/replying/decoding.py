@@ -65,6 +65,7 @@ def prefilled(model: SlowFastForConditionalGeneration, pack: Pack) -> Prefilled:
     row = packed_row(pack, model.device)
     lengths = (pack.cu_seqlens[1:] - pack.cu_seqlens[:-1]).tolist()
     rows, mask = left_padded(model.embed(row.ids, row.visual), lengths)
+    # left-padded: the last column is the last token of every prompt
     out = model(inputs_embeds=rows, attention_mask=mask, use_cache=True, logits_to_keep=1)
     assert out.past_key_values is not None
     return Prefilled(out.past_key_values, mask, out.logits[:, -1])
@@ -119,32 +120,34 @@ def greedy_behind(
 @torch.no_grad()
 def log_likelihoods(
     model: SlowFastForConditionalGeneration,
-    prompts: Prefilled,
+    prefilled: Prefilled,
     replies: Sequence[Sequence[Sequence[int]]],
 ) -> list[list[float]]:
     """log p(reply | prompt) in nats of each reply to each prompt, their end tokens counted."""
-    device = prompts.logits.device
+    device = prefilled.logits.device
     every = [reply for of_prompt in replies for reply in of_prompt]
     owner = torch.tensor(
         [i for i, of_prompt in enumerate(replies) for _ in of_prompt], device=device
     )
+    # the last token of a reply is predicted and never fed
     ids = [torch.tensor(reply, device=device) for reply in every]
     fed = pad_sequence([reply[:-1] for reply in ids], batch_first=True)
     real = pad_sequence([torch.ones_like(reply[:-1]) for reply in ids], batch_first=True)
     # the first token of a reply is predicted by its prompt, each other one by the token before
-    scores = [prompts.logits[owner, None].float()]
+    scores = [prefilled.logits[owner, None].float()]
     if fed.shape[1]:
-        mask = torch.cat([prompts.mask[owner], real], dim=1)
+        mask = torch.cat([prefilled.mask[owner], real], dim=1)
         out = model(
             input_ids=fed,
             attention_mask=mask,
             position_ids=_positions(mask, fed.shape[1]),
-            past_key_values=repeated(prompts.cache, owner),
+            past_key_values=repeated(prefilled.cache, owner),
             use_cache=True,
         )
         scores.append(out.logits.float())
     spoken = pad_sequence(ids, batch_first=True)
     each = torch.cat(scores, dim=1).log_softmax(-1).gather(-1, spoken[..., None])[..., 0]
+    # [R, L]: the first token is always real, padding behind a shorter reply counts 0
     kept = pad(real, (1, 0), value=1)
     sums = iter((each * kept).sum(1).tolist())
     return [[next(sums) for _ in of_prompt] for of_prompt in replies]

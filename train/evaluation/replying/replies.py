@@ -44,6 +44,7 @@ def replies(
 
     All of them have replies to choose from, or none.
     """
+    # a reply of several tokens is scored whole, as lm-evaluation-harness does with `loglikelihood`
     if batch[0].replies:
         return likeliest(model, prefilled(model, pack), batch)
     # the turn's end mark ends a reply; rows that ended are padded with it
@@ -66,6 +67,7 @@ def replies_behind(
     max_new_tokens: int,
 ) -> dict[int, Said]:
     """The same of prompts that begin with the prefix, which is not computed again."""
+    # the prefix's keys and values were computed once for all of them
     rest = [prompt.ids[prefix.length :] for prompt in batch]
     if batch[0].replies:
         return likeliest(model, prefilled_behind(model, prefix, rest), batch)
@@ -80,16 +82,21 @@ def likeliest(
     """Of each prompt's replies the one of the greatest likelihood, the first of equal ones."""
     found = log_likelihoods(model, read, [prompt.replies for prompt in batch])
     return {
+        # summed and not averaged: longer options are less likely, as the sets' authors score them
         prompt.number: Said(chosen=each.index(max(each)), likelihoods=tuple(each))
         for prompt, each in zip(batch, found, strict=True)
     }
 
 
 def spoken(
-    batch: Sequence[Prompt], made: Sequence[Sequence[int]], codec: TextCodec, max_new_tokens: int
+    batch: Sequence[Prompt],
+    generated: Sequence[Sequence[int]],
+    codec: TextCodec,
+    max_new_tokens: int,
 ) -> dict[int, Said]:
     """Generated ids as text."""
     return {
+        # as many as allowed: the end mark, which is taken off, did not come
         prompt.number: Said(text=codec.decode(ids).strip(), cut=len(ids) >= max_new_tokens)
-        for prompt, ids in zip(batch, made, strict=True)
+        for prompt, ids in zip(batch, generated, strict=True)
     }

@@ -55,9 +55,9 @@ class _Decoder(nn.Module):
         super().__init__()
         self.decoder, self.position = model.language_model, visual.slots.position
 
-    def forward(self, ids: Tensor, shown: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, visual_rows: Tensor, mask: Tensor) -> Tensor:
         text = self.decoder.get_input_embeddings()(ids).flatten(0, 1)
-        rows = text.index_copy(0, self.position, shown.to(text.dtype)).unflatten(0, ids.shape)
+        rows = text.index_copy(0, self.position, visual_rows.to(text.dtype)).unflatten(0, ids.shape)
         logits: Tensor = self.decoder(
             inputs_embeds=rows, attention_mask=mask, use_cache=False
         ).logits
