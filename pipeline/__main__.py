@@ -412,10 +412,10 @@ def show(built: Built, page: str) -> None:
         console.print(again, highlight=False, markup=False, soft_wrap=True)
 
 
-def show_sizes(console: Console, sizes: Sizes) -> None:
-    reuse = sizes.clips_packed / max(1, sizes.clips_stored)
+def show_sizes(console: Console, pool_sizes: Sizes) -> None:
+    reuse = pool_sizes.clips_packed / max(1, pool_sizes.clips_stored)
     console.print(
-        f"pool {sizes.pool_bytes:,} bytes of clips, shards {sizes.shard_bytes:,} bytes, "
+        f"pool {pool_sizes.pool_bytes:,} bytes of clips, shards {pool_sizes.shard_bytes:,} bytes, "
         f"each clip packed {reuse:.2f} times",
         highlight=False,
     )

@@ -19,9 +19,9 @@ _LINE, _GAP = 14, 6
 _INK, _PAPER, _SLOW = (30, 30, 30), (255, 255, 255), (190, 80, 20)
 
 
-def sheet(samples: Sequence[Shown]) -> bytes:
+def sheet(shown: Sequence[Shown]) -> bytes:
     """The PNG of these samples, one below the other; slow frames are framed."""
-    strips = [strip for one in samples for strip in _strips(one)]
+    strips = [strip for one in shown for strip in _strips(one)]
     width = max([320, *(strip.width for strip in strips)])
     image = Image.new("RGB", (width, sum(strip.height for strip in strips) or 1), _PAPER)
     top = 0

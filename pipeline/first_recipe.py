@@ -130,25 +130,25 @@ def apart(found: Survey) -> tuple[list[Surveyed], list[Surveyed]]:
     return (kept, held_out) if kept else (held_out, [])
 
 
-def _ratio(source: Surveyed, kept: list[Surveyed]) -> str:
+def _ratio(of: Surveyed, surveyed: list[Surveyed]) -> str:
     """A weight for each record, where all of them are known; else every sample once."""
-    if all(one.whole for one in kept):
-        return f"weight: {max(source.usable, 1)}  # its records, so that all are seen alike"
+    if all(one.whole for one in surveyed):
+        return f"weight: {max(of.usable, 1)}  # its records, so that all are seen alike"
     return "repeat: 1  # every sample once"
 
 
-def _source(found: Survey, source: Surveyed, ratio: str) -> Iterator[str]:
-    yield f"  - name: {_scalar(source.name)}"
-    yield f"    dataset: {_word(found.folder.resolve().name)}/{source.name}"
-    yield f"    format: {source.format}"
-    files = [_scalar(str(found.folder / name)) for name in source.annotations]
+def _source(found: Survey, surveyed: Surveyed, ratio: str) -> Iterator[str]:
+    yield f"  - name: {_scalar(surveyed.name)}"
+    yield f"    dataset: {_word(found.folder.resolve().name)}/{surveyed.name}"
+    yield f"    format: {surveyed.format}"
+    files = [_scalar(str(found.folder / name)) for name in surveyed.annotations]
     yield f"    annotations: {files[0] if len(files) == 1 else '[' + ', '.join(files) + ']'}"
-    if source.columns:
-        meant = (f"{meaning}: {_listed(names)}" for meaning, names in source.columns)
+    if surveyed.columns:
+        meant = (f"{meaning}: {_listed(names)}" for meaning, names in surveyed.columns)
         yield f"    columns: {{{', '.join(meant)}}}"
-    if source.media:
-        yield f"    media: {_scalar(source.media)}"
-    elif source.missing and found.archives:
+    if surveyed.media:
+        yield f"    media: {_scalar(surveyed.media)}"
+    elif surveyed.missing and found.archives:
         places = ", ".join(_scalar(str(found.folder / name)) for name in found.archives)
         yield f"    archives: [{places}]  # looked through when it is built"
     yield "    licence: unknown  # the one under which you may use it"

@@ -71,12 +71,12 @@ def _record(one: Shown) -> str:
     return one.refusal["record"] if one.refusal else ""
 
 
-def _names(clips: Sequence[ShownClip]) -> list[str]:
+def _names(shown_clips: Sequence[ShownClip]) -> list[str]:
     """What clips are called in a conversation: `image`, or `video 2` where there are several."""
-    kinds = Counter(one.clip.kind for one in clips)
+    kinds = Counter(one.clip.kind for one in shown_clips)
     seen: Counter[str] = Counter()
     names = []
-    for kind in (one.clip.kind for one in clips):
+    for kind in (one.clip.kind for one in shown_clips):
         seen[kind] += 1
         names.append(kind if kinds[kind] == 1 else f"{kind} {seen[kind]}")
     return names

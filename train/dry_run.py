@@ -103,15 +103,15 @@ def dry_run(config: Config, manifest: Manifest | None, where: str) -> Iterator[T
     yield from _memory(run)
 
 
-def operations(run: Outline, manifest: Manifest) -> float:
+def operations(outline: Outline, manifest: Manifest) -> float:
     """Forward and backward over all that a manifest draws in its length, on paper."""
-    return sum(_operations(run, source) for source in manifest.contents.sources)
+    return sum(_operations(outline, source) for source in manifest.contents.sources)
 
 
-def _sources(run: Outline, manifest: Manifest, steps: int) -> Table:
+def _sources(outline: Outline, manifest: Manifest, steps: int) -> Table:
     """Tokens and hours of each source: its share of what `steps` steps draw of the order."""
     # a run may stop within the order, or pass over it more than once
-    share = steps * run.config.global_batch / manifest.contents.packs
+    share = steps * outline.config.global_batch / manifest.contents.packs
     title = f"hours on one GPU at {MFU:.0%} MFU of {PEAK / 1e12:.0f} TFLOP/s; n GPUs take 1/n"
     table = Table("source", "samples", "tokens", "patches", "hours", title=title)
     sums = [0.0] * 4
@@ -121,7 +121,7 @@ def _sources(run: Outline, manifest: Manifest, steps: int) -> Table:
             drawn.samples,
             drawn.tokens,
             drawn.patches,
-            _operations(run, source) / (3600 * MFU * PEAK),
+            _operations(outline, source) / (3600 * MFU * PEAK),
         ]
         row = [value * share for value in row]
         # hours add up like tokens: operations are those of each source by itself
@@ -136,9 +136,9 @@ def _cells(row: list[float]) -> list[str]:
     return [*(f"{count:,.0f}" for count in counts), f"{hours:,.2f}"]
 
 
-def _operations(run: Outline, source: SourceContents) -> float:
+def _operations(outline: Outline, contents: SourceContents) -> float:
     """Forward and backward over what is drawn of a source, billed by its mean sample."""
-    drawn = source.drawn
+    drawn = contents.drawn
     if not drawn.samples:
         return 0.0
     # the mean sample stands for all: attention grows with squares, so this is a little low
@@ -151,42 +151,42 @@ def _operations(run: Outline, source: SourceContents) -> float:
         supervised=min(tokens, SUPERVISED),
     )
     # the share of the tower's frames that has a backward pass
-    keep = run.config.stochastic.keep if run.config.parts.tower.train else 0
-    return drawn.samples * forward_flops(run.model, work).step(float(keep))
+    keep = outline.config.stochastic.keep if outline.config.parts.tower.train else 0
+    return drawn.samples * forward_flops(outline.model, work).step(float(keep))
 
 
-def _memory(run: Outline) -> Iterator[Table | str]:
-    config = run.config
+def _memory(outline: Outline) -> Iterator[Table | str]:
+    config = outline.config
     rule = config.stochastic
     # packs of one forward pass lie in memory together
     packs = Budget(
-        tokens=run.budget.tokens * config.micro_batch,
-        patches=run.budget.patches * config.micro_batch,
+        tokens=outline.budget.tokens * config.micro_batch,
+        patches=outline.budget.patches * config.micro_batch,
     )
     tower = TowerRule(chunk=config.tower_chunk, keep=rule.keep.denominator, seed=rule.seed)
-    pack = made_pack(packs, run.model.layout_config(), run.media, tower)
+    pack = made_pack(packs, outline.model.layout_config(), outline.media, tower)
     yield (
         f"the fullest pack: {len(pack.tokens):,} tokens, {len(pack.patches):,} patches of "
         f"{len(pack.grids):,} frames, {pack.supervised:,} rows with a loss"
     )
     # one trace does for every number of ranks: only states are shared
-    step, counts = trace_step(config, run.model, pack), part_parameters(run.model)
-    adapters = adapter_sizes(on_paper(run.model), config.parts)
+    step, counts = trace_step(config, outline.model, pack), part_parameters(outline.model)
+    adapters = adapter_sizes(on_paper(outline.model), config.parts)
     for ranks in RANKS if config.engine == "deepspeed" else (1,):
         yield _rank_table(rank_memory(config, counts, ranks, step, adapters), ranks)
 
 
-def _rank_table(held: RankMemory, ranks: int) -> Table:
+def _rank_table(rank_memory: RankMemory, ranks: int) -> Table:
     table = Table("GiB", *PARTS, "all", title=f"memory of each of {ranks} ranks")
-    for kind, parts in held.states.items():
+    for kind, parts in rank_memory.states.items():
         table.add_row(kind, *map(_gib, parts.values()), _gib(sum(parts.values())))
     nothing = [""] * len(PARTS)
-    for kind, size in held.passing.items():
+    for kind, size in rank_memory.passing.items():
         table.add_row(kind, *nothing, _gib(size))
     # phases follow each other: of them the fullest counts, not their sum
-    for phase, size in held.step.phases.items():
+    for phase, size in rank_memory.step.phases.items():
         table.add_row(f"activations: {phase}", *nothing, _gib(size))
-    table.add_row("at the fullest", *nothing, _gib(held.total))
+    table.add_row("at the fullest", *nothing, _gib(rank_memory.total))
     return table
 
 

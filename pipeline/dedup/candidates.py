@@ -100,8 +100,8 @@ def upright(hashed: Hashed, one: int, other: int) -> Iterator[dict[str, str | in
         yield dict(zip(CANDIDATES.names, (*names, AS_IT_IS, bits, *pictures), strict=True))
 
 
-def _those(names: Sequence[str], wanted: Callable[[str], bool]) -> Bools:
-    return np.array([wanted(name) for name in names], np.bool_)
+def _those(names: Sequence[str], holds: Callable[[str], bool]) -> Bools:
+    return np.array([holds(name) for name in names], np.bool_)
 
 
 def _asked(asking: Fingerprints) -> tuple[Hashes, Ints, Ints]:

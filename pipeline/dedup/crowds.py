@@ -68,9 +68,9 @@ class Crowded:
                 first.append(name)
         return {name for first in found.values() for name in first}
 
-    def together(self, one: str, other: str) -> bool:
+    def together(self, clip_a: str, clip_b: str) -> bool:
         """Whether two clips stand in one crowd."""
-        return one in self.crowd and self.crowd[one] == self.crowd.get(other)
+        return clip_a in self.crowd and self.crowd[clip_a] == self.crowd.get(clip_b)
 
 
 def crowds(hashed: Hashed) -> list[list[str]]:
@@ -93,14 +93,14 @@ def _middles(hashed: Hashed) -> tuple[Ints, Hashes]:
     return clips, hashed.hashes[first + count // 2]
 
 
-def connected(nodes: int, one: Ints, other: Ints) -> Ints:
+def connected(nodes: int, first: Ints, second: Ints) -> Ints:
     """The least node of each node's connected component."""
     label = np.arange(nodes)
     while True:
         # labels spread along edges, then each takes its label's own (Shiloach and Vishkin, 1982)
         before = label.copy()
-        np.minimum.at(label, one, before[other])
-        np.minimum.at(label, other, before[one])
+        np.minimum.at(label, first, before[second])
+        np.minimum.at(label, second, before[first])
         label = label[label]
         if (label == before).all():
             return label
@@ -159,27 +159,27 @@ class _Looks:
                     every = unpacked(details.data, details.sides, side)
                     self.tiles[side][clip] = np.rint(every[len(every) // 2] * 4)
 
-    def off(self, clip: int, others: Ints) -> Floats:
+    def off(self, clip: int, rest: Ints) -> Floats:
         """By how much the most different patch of each of the others differs, as a share of what a
         copy's may; infinite where nothing can be told."""
-        off = np.full(len(others), np.inf, np.float32)
+        off = np.full(len(rest), np.inf, np.float32)
         # at the largest side that both have
-        sides = np.minimum(self.largest[others], self.largest[clip])
+        sides = np.minimum(self.largest[rest], self.largest[clip])
         for side in set(sides.tolist()) - {0}:
             some = np.flatnonzero(sides == side)
             every = self.tiles[side]
-            off[some] = _shares(every[clip], every[others[some]])
+            off[some] = _shares(every[clip], every[rest[some]])
         return off
 
 
-def _shares(tiles: np.ndarray, others: np.ndarray) -> Floats:
-    """The same for tiles [n, n, 8] and others [k, n, n, 8], where they are, unmoved."""
+def _shares(tiles: np.ndarray, rest: np.ndarray) -> Floats:
+    """The same for tiles [n, n, 8] and the rest [k, n, n, 8], where they are, unmoved."""
     # as pipeline.dedup.detail_comparison judges two pictures of one moment, without registration
     ours = tiles.astype(np.float32) / 4
     says = np.sqrt(smoothed((ours**2).sum(axis=-1)[None])[0]) > _STRUCTURE
     if says.sum() < 4:
-        return np.full(len(others), np.inf, np.float32)
-    differences = others.astype(np.float32) / 4 - ours
+        return np.full(len(rest), np.inf, np.float32)
+    differences = rest.astype(np.float32) / 4 - ours
     patches = np.sqrt(smoothed(np.einsum("kijw,kijw->kij", differences, differences)))
     usual = np.quantile(patches[:, says], [share for share, _ in _USUAL], axis=1)
     allowed = _LEAST + np.array([many for _, many in _USUAL]) @ usual

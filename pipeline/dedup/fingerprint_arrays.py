@@ -84,9 +84,9 @@ class Hashed:
         )
 
 
-def only(table: pa.Table, names: Collection[str]) -> pa.Table:
+def only(table: pa.Table, wanted_names: Collection[str]) -> pa.Table:
     """Those of the rows that are these clips'."""
-    value_set = pa.array(sorted(names), pa.string())
+    value_set = pa.array(sorted(wanted_names), pa.string())
     return table.filter(pc.is_in(table["clip_id"], value_set=value_set))
 
 

@@ -168,7 +168,7 @@ def bands(
 
 
 def _stairs(
-    levels: Sequence[float], left: float, step: float, top: float, bottom: float
+    levels: Sequence[float], start: float, step: float, top: float, bottom: float
 ) -> Iterator[tuple[float, float]]:
     """The corners of a staircase; neighbours of one height need no corner."""
     last = None
@@ -176,11 +176,11 @@ def _stairs(
         y = bottom - (bottom - top) * level
         if y != last:
             if last is not None:
-                yield left + i * step, last
-            yield left + i * step, y
+                yield start + i * step, last
+            yield start + i * step, y
         last = y
     if last is not None:
-        yield left + len(levels) * step, last
+        yield start + len(levels) * step, last
 
 
 def means(points: Sequence[tuple[int, float]], groups: int) -> list[tuple[float, float]]:

@@ -92,13 +92,13 @@ def _crowds(build: Build) -> list[tuple[str, ...]]:
     return sorted([*of_one, *crowds_of(build.pairs)], key=lambda name: (-len(name), name))
 
 
-def _crowd(build: Build, clip_ids: tuple[str, ...]) -> dict[str, Any]:
+def _crowd(build: Build, crowd_ids: tuple[str, ...]) -> dict[str, Any]:
     """How many clips a crowd has, and the first of them."""
     shown = [
         _clip(build, clip_id, 1, _letter(n)) | {"uses": _uses(build, clip_id)[:1]}
-        for n, clip_id in enumerate(clip_ids[:_MEMBERS])
+        for n, clip_id in enumerate(crowd_ids[:_MEMBERS])
     ]
-    return {"count": len(clip_ids), "members": shown}
+    return {"count": len(crowd_ids), "members": shown}
 
 
 def of_every_kind(clusters: Sequence[Cluster], most: int, first: set[str]) -> list[Cluster]:

@@ -105,10 +105,10 @@ class SpilledRows:
     def _bucket(self, row: Mapping[str, Any]) -> int:
         return int(row[self._keys[0]][:2], 16) if self._keys else 0
 
-    def _read(self, place: tuple[int, int]) -> pa.Table:
+    def _read(self, extent: tuple[int, int]) -> pa.Table:
         end = self._file.tell()
-        self._file.seek(place[0])
-        table = pa.ipc.open_stream(self._file.read(place[1])).read_all()
+        self._file.seek(extent[0])
+        table = pa.ipc.open_stream(self._file.read(extent[1])).read_all()
         self._file.seek(end)
         return table
 

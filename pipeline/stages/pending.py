@@ -32,9 +32,9 @@ class Wanted:
     addresses of one clip the first admitted wins; of several sources all are its users.
     """
 
-    def __init__(self, pool: Pool, admitted: Mapping[str, Receipt]) -> None:
-        self._sources = list(admitted)
-        every = pa.concat_tables(_media(pool, list(admitted.values())))
+    def __init__(self, pool: Pool, admissions: Mapping[str, Receipt]) -> None:
+        self._sources = list(admissions)
+        every = pa.concat_tables(_media(pool, list(admissions.values())))
         # equal ids lie beside each other, the first admitted first: the sort is stable
         ids = ids_of(every["clip_id"])
         order = sorting(ids)

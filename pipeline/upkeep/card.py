@@ -29,11 +29,11 @@ samples = load_dataset("FOLDER OR NAME", split="train", streaming=True)
 into its text); `loss` is 1 of an answer that is to be learned. It needs `datasets` 4 or newer."""
 
 
-def card(manifest: Manifest, licences: Licences, files: str) -> str:
+def card(manifest: Manifest, licences: Licences, data_files: str) -> str:
     """README.md of the dataset whose Parquet files these are."""
     contents = manifest.contents
     total = sum(sum(own.values()) for own in licences.values())
-    head = yaml.safe_dump(_head(contents, licences, files, total), sort_keys=False)
+    head = yaml.safe_dump(_head(contents, licences, data_files, total), sort_keys=False)
     parts = {
         "": f"Manifest `{contents.manifest_id}`, {total:,} conversations, each once.",
         "Reading it": READ,
@@ -61,7 +61,7 @@ them, may go further. Whoever passes this on answers for that, and for take-down
 recipe's `exclude` file, plan again, and export again."""
 
 
-def _head(contents: Contents, licences: Licences, files: str, total: int) -> dict[str, object]:
+def _head(contents: Contents, licences: Licences, data_files: str, total: int) -> dict[str, object]:
     """What the hub reads of a card."""
     names = {name.lower() for own in licences.values() for name in own}
     (only,) = names if len(names) == 1 else ("",)
@@ -74,7 +74,9 @@ def _head(contents: Contents, licences: Licences, files: str, total: int) -> dic
         "pretty_name": contents.recipe.name,
         "task_categories": kinds,
         "size_categories": [next((said for most, said in SIZES if total < most), "n>1M")],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": files}]}],
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": "train", "path": data_files}]}
+        ],
     }
 
 

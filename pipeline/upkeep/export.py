@@ -136,17 +136,17 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
     return {"dtype": str(kind), "_type": "Value"}
 
 
-def _row(kept: Kept, extents: Extents) -> dict[str, Any]:
+def _row(sample: Kept, extents: Extents) -> dict[str, Any]:
     clips: list[Clip] = []
     images: list[dict[str, Any]] = []
-    for place in kept.places:
+    for place in sample.places:
         where = extents.where(place)
         described, payload = pair(extents.read(place), where)
         clips.append(clip_of(json.loads(bytes(described))))
         frames = split_frames(clips[-1:], payload, where)[0]
         images += ({"bytes": bytes(frame), "path": None} for frame in frames)
-    row = {name: kept.row[name] for name in _STRINGS}
-    turns = json.loads(kept.row["turns"])
+    row = {name: sample.row[name] for name in _STRINGS}
+    turns = json.loads(sample.row["turns"])
     return row | {"turns": turns, "clips": list(map(asdict, clips)), "images": images}
 
 

@@ -139,9 +139,9 @@ def _shared(pool: Pool, ledger: Ledger, kept: set[str], needs: Sequence[Needs]) 
     return total
 
 
-def unneeded(clips: pa.Table, needs: Sequence[Needs]) -> list[int]:
+def unneeded(clip_table: pa.Table, needs: Sequence[Needs]) -> list[int]:
     """The extents of those clips of an index that none of the manifests shows."""
-    ids = ids_of(clips["clip_id"])
+    ids = ids_of(clip_table["clip_id"])
     shown = sum((find(one.clips, ids) >= 0) for one in needs)
-    extents: list[int] = clips.filter(pa.array(shown == 0))["extent"].to_pylist()
+    extents: list[int] = clip_table.filter(pa.array(shown == 0))["extent"].to_pylist()
     return extents

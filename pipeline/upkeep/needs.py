@@ -141,13 +141,13 @@ def check_sources(pool: Pool, manifest: Manifest, where: str) -> None:
     _check(pool, manifest, pool.admitted(manifest.revisions), where)
 
 
-def _check(pool: Pool, manifest: Manifest, sources: Sequence[Receipt], where: str) -> None:
+def _check(pool: Pool, manifest: Manifest, receipts: Sequence[Receipt], where: str) -> None:
     if manifest.contents.profile != pool.profile:
         raise UserError(
             f"{where}: planned from a pool of another profile than {pool.store.url}; name one that "
             "was planned from this pool"
         )
-    missing = manifest.revisions.keys() - {one.parameters["source"] for one in sources}
+    missing = manifest.revisions.keys() - {one.parameters["source"] for one in receipts}
     if missing:
         name = min(missing)
         raise UserError(
@@ -216,7 +216,7 @@ def _of_texts(ledger: Ledger, manifest: Manifest, tables: set[str]) -> list[Rece
 
 
 def _leaks(
-    ledger: Ledger, contents: Contents, tables: set[str], decoded: set[str]
+    ledger: Ledger, contents: Contents, tables: set[str], decodings: set[str]
 ) -> list[Receipt]:
     """Matches of the manifest's clips and texts with its leak index."""
     if contents.recipe.leaks is None:
@@ -225,7 +225,7 @@ def _leaks(
     of_clips = {
         name
         for one in ledger.of("decode")
-        if one.work_id in decoded
+        if one.work_id in decodings
         for name in one.outputs["index/fingerprints"]
     }
     wanted = {"leak_media": of_clips, "leak_text": tables}

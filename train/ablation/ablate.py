@@ -142,14 +142,14 @@ def _clips(grid: Grid, runs: Sequence[PlannedRun]) -> dict[str, str]:
 def _keep(
     grid: Grid,
     out: Path,
-    clips: Mapping[str, str],
+    clip_of: Mapping[str, str],
     say: Callable[[str], None],
     run: PlannedRun,
     folder: Path,
 ) -> None:
     """Keep what a run came to, and say so."""
     made = made_with(load_config(run.folder / CONFIG))
-    result = result_of(run, folder, grid, clips, made)
+    result = result_of(run, folder, grid, clip_of, made)
     write_result(out, run.name, result)
     ended = f"diverged at {result.diverged}" if result.diverged else "done"
     say(f"{run.variant}, seed {run.seed}: {ended} ({float(result.seconds):,.0f} s)")

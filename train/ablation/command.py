@@ -80,9 +80,9 @@ def ablate(arguments: argparse.Namespace) -> None:
         raise UserError(*failed)
 
 
-def show(as_json: bool, told: Iterable[Table | str]) -> None:
+def show(as_json: bool, shown: Iterable[Table | str]) -> None:
     """Tables and lines, for people or as one JSON value."""
-    parts = list(told)
+    parts = list(shown)
     if as_json:
         tables = tables_json(*(part for part in parts if not isinstance(part, str)))
         write_json({"lines": [p for p in parts if isinstance(p, str)], "tables": tables})

@@ -94,9 +94,9 @@ def measures_of(result: Result) -> dict[tuple[str, str], Measure]:
     return {(one.name, one.part): one for one in found if one.items}
 
 
-def _credits(asked: Asked) -> dict[str, tuple[str, Item]]:
-    sizes = Counter(asked.groups)
-    columns = zip(asked.ids, asked.clips, asked.groups, asked.credits_, strict=True)
+def _credits(question: Asked) -> dict[str, tuple[str, Item]]:
+    sizes = Counter(question.groups)
+    columns = zip(question.ids, question.clips, question.groups, question.credits_, strict=True)
     # where the authors average over groups, each of them weighs the same
     return {
         each: (
@@ -104,7 +104,7 @@ def _credits(asked: Asked) -> dict[str, tuple[str, Item]]:
             Item(
                 clip=clip,
                 value=float(credit),
-                weight=1 / sizes[group] if asked.mean_of_groups else 1.0,
+                weight=1 / sizes[group] if question.mean_of_groups else 1.0,
             ),
         )
         for each, clip, group, credit in columns
@@ -170,13 +170,13 @@ def _compared(
     )
 
 
-def _claimed(found: Sequence[Comparison]) -> list[Comparison]:
+def _claimed(compared: Sequence[Comparison]) -> list[Comparison]:
     """With the levels of those that may be claimed, corrected for how many they are."""
     levels = {
         place: one.difference.level
-        for place, one in enumerate(found)
+        for place, one in enumerate(compared)
         if not one.part and one.difference.seeds >= CLAIMS_FROM
     }
     known = {place: level for place, level in levels.items() if level is not None}
     corrected = dict(zip(known, holm(list(known.values())), strict=True))
-    return [replace(one, level=corrected.get(place)) for place, one in enumerate(found)]
+    return [replace(one, level=corrected.get(place)) for place, one in enumerate(compared)]

@@ -106,18 +106,18 @@ def _frames(questions: Sequence[Question]) -> list[tuple[Frame, ...]]:
     return [tuple(_thumbnails(seen.get(q.medium))) if q.medium else () for q in questions]
 
 
-def _thumbnails(seen: Seen | MediaRefusal | None) -> Iterator[Frame]:
-    if not isinstance(seen, Seen):
+def _thumbnails(outcome: Seen | MediaRefusal | None) -> Iterator[Frame]:
+    if not isinstance(outcome, Seen):
         return
-    count, (above, below) = len(seen.jpegs), seen.clip.time_base
+    count, (above, below) = len(outcome.jpegs), outcome.clip.time_base
     # evenly, the first and the last among them
     places = sorted({round(i * (count - 1) / max(FRAMES - 1, 1)) for i in range(FRAMES)})
     for n in places:
-        with Image.open(io.BytesIO(seen.jpegs[n])) as opened:
+        with Image.open(io.BytesIO(outcome.jpegs[n])) as opened:
             image = opened.convert("RGB")
         image.thumbnail((SIDE, SIDE))
         sink = io.BytesIO()
         image.save(sink, "JPEG", quality=75)
         data = "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode()
-        seconds = f"{seen.clip.pts[n] * above / below:.1f} s" if count > 1 else ""
+        seconds = f"{outcome.clip.pts[n] * above / below:.1f} s" if count > 1 else ""
         yield Frame(data=data, seconds=seconds, width=image.width, height=image.height)

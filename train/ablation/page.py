@@ -68,25 +68,27 @@ class DifferenceRow:
     plot: Markup
 
 
-def difference_rows(found: Sequence[Comparison]) -> Iterator[DifferenceRow]:
+def difference_rows(compared: Sequence[Comparison]) -> Iterator[DifferenceRow]:
     """Comparisons with their plots; those of one measure share a scale around 0."""
-    for one in found:
-        alike = [other for other in found if other.measure == one.measure]
+    for one in compared:
+        alike = [other for other in compared if other.measure == one.measure]
         # intervals of two seeds are so wide that they would hide all differences
         reach = max(max(map(abs, other.difference.by_seed)) for other in alike) * 1.6 or 1.0
         low, high = one.difference.interval or (None, None)
         yield DifferenceRow(one=one, low=low, high=high, plot=interval_plot(one, reach))
 
 
-def interval_plot(one: Comparison, reach: float) -> Markup:
+def interval_plot(comparison: Comparison, reach: float) -> Markup:
     """The mean, its 95 % interval (an arrow where it goes on) and the difference of each seed."""
     width, middle = 240.0, 120.0
 
     def at(value: float) -> float:
         return middle + max(min(value / reach, 1.0), -1.0) * (middle - 6)
 
-    low, high = one.difference.interval or (one.difference.mean,) * 2
-    told = f"{one.variant}: {one.difference.mean:+.4f}, from {low:+.4f} to {high:+.4f}"
+    low, high = comparison.difference.interval or (comparison.difference.mean,) * 2
+    told = (
+        f"{comparison.variant}: {comparison.difference.mean:+.4f}, from {low:+.4f} to {high:+.4f}"
+    )
     marks = [
         Markup('<line class="zero" x1="{0}" y1="0" x2="{0}" y2="26"/>').format(middle),
         Markup('<line class="span" x1="{:.1f}" y1="13" x2="{:.1f}" y2="13"/>').format(
@@ -100,10 +102,12 @@ def interval_plot(one: Comparison, reach: float) -> Markup:
     marks += [Markup('<polygon class="on" points="{}"/>').format(p) for p, beyond in ends if beyond]
     marks += [
         Markup('<circle class="seed" cx="{:.1f}" cy="13" r="2.5"/>').format(at(value))
-        for value in one.difference.by_seed
+        for value in comparison.difference.by_seed
     ]
     marks.append(
-        Markup('<circle class="dot" cx="{:.1f}" cy="13" r="5"/>').format(at(one.difference.mean))
+        Markup('<circle class="dot" cx="{:.1f}" cy="13" r="5"/>').format(
+            at(comparison.difference.mean)
+        )
     )
     start = Markup('<svg class="plot" viewBox="0 0 240 26" role="img" aria-label="{}">').format(
         told

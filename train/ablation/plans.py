@@ -107,13 +107,13 @@ class _Planner:
         self.same: dict[tuple[int, str], str] = {}
         self.held_out: dict[str, str] = {}
 
-    def plan(self, one: Resolved, seed: int) -> PlannedRun:
+    def plan(self, variant: Resolved, seed: int) -> PlannedRun:
         """The run of a variant with a seed, its manifest and config written."""
-        place = f"{self.where}: {one.name}"
-        recipe, config = seeded(one, seed)
-        folder = self.out / "plans" / f"{one.name}.{seed}"
+        place = f"{self.where}: {variant.name}"
+        recipe, config = seeded(variant, seed)
+        folder = self.out / "plans" / f"{variant.name}.{seed}"
         manifest = build_manifest(recipe, self.pool).manifest
-        self._check_another(one.name, seed, manifest, config)
+        self._check_another(variant.name, seed, manifest, config)
         write_manifest(manifest, str(folder))
         drawn = self._drawn(manifest, config, place)
         config = self._with_held_out(replace(config, stop=Stop(steps=drawn.steps)), recipe)
@@ -123,7 +123,7 @@ class _Planner:
         totals = manifest.contents.totals
         share = drawn.tokens / max(totals.tokens, 1)
         return PlannedRun(
-            variant=one.name,
+            variant=variant.name,
             seed=seed,
             folder=folder,
             pathways=manifest.layout.pathways,

@@ -117,27 +117,27 @@ def _commands(grid: Grid, run: PlannedRun, places: Places) -> Iterator[list[str]
         yield [*words, "--pathways", run.pathways, *grid.floors, *on_ray]
 
 
-def _has_ended(one: _Active, places: Places) -> bool:
+def _has_ended(active: _Active, places: Places) -> bool:
     """Whether nothing of a run is left to be done, or its command failed; the next is started."""
-    if one.process is not None:
-        status = one.process.poll()
+    if active.process is not None:
+        status = active.process.poll()
         if status is None:
             return False
         if status:
             return True
-        one.process = None
-    if not one.commands:
+        active.process = None
+    if not active.commands:
         return True
-    one.process = _start(one.commands.pop(0), one, places)
+    active.process = _start(active.commands.pop(0), active, places)
     return False
 
 
-def _start(words: Sequence[str], one: _Active, places: Places) -> Popen[bytes]:
-    folder = folder_of(places.out, one.run)
+def _start(words: Sequence[str], active: _Active, places: Places) -> Popen[bytes]:
+    folder = folder_of(places.out, active.run)
     folder.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)
-    if one.gpu >= 0:
-        environment["CUDA_VISIBLE_DEVICES"] = str(one.gpu)
+    if active.gpu >= 0:
+        environment["CUDA_VISIBLE_DEVICES"] = str(active.gpu)
     elif not places.ranks:
         # runs beside each other share the cores
         threads = max((os.cpu_count() or 1) // places.at_once, 1)
@@ -158,13 +158,13 @@ def _stop(active: Sequence[_Active]) -> None:
         process.wait(GRACE)
 
 
-def _why(one: _Active, folder: Path) -> str:
+def _why(active: _Active, folder: Path) -> str:
     """The last thing that a failed run said."""
     text = (folder / LOG).read_text(errors="replace")
     errors = [line for line in text.splitlines() if line.startswith("error: ")]
     said = errors[-1].removeprefix("error: ") if errors else f"see {folder / LOG}"
-    status = one.process.returncode if one.process is not None else 0
-    return f"{one.run.variant}, seed {one.run.seed}: ended with status {status}: {said}"
+    status = active.process.returncode if active.process is not None else 0
+    return f"{active.run.variant}, seed {active.run.seed}: ended with status {status}: {said}"
 
 
 @contextmanager

@@ -114,11 +114,15 @@ def write_result(out: Path, name: str, result: Result) -> None:
 
 
 def result_of(
-    run: PlannedRun, folder: Path, grid: Grid, clips: Mapping[str, str], made: Mapping[str, str]
+    run: PlannedRun,
+    folder: Path,
+    grid: Grid,
+    clip_of: Mapping[str, str],
+    provenance: Mapping[str, str],
 ) -> Result:
-    """What a run left in its folder; `clips` has the clip of each held-out sample.
+    """What a run left in its folder; `clip_of` has the clip of each held-out sample.
 
-    `made` is told of one that diverged, which has no record of its own.
+    `provenance` is told of one that diverged, which has no record of its own.
     """
     diverged = divergence(folder)
     record = None if diverged else read_record(folder)
@@ -127,8 +131,8 @@ def result_of(
         variant=run.variant,
         seed=run.seed,
         key=run.key,
-        code=record.made_with["code"] if record else made["code"],
-        made_with=record.made_with if record else made,
+        code=record.made_with["code"] if record else provenance["code"],
+        made_with=record.made_with if record else provenance,
         diverged=diverged,
         steps=len(rows),
         supervised=sum(row["supervised"] for row in rows),
@@ -136,7 +140,7 @@ def result_of(
         seconds=repr(sum(row["data_seconds"] + row["compute_seconds"] for row in rows)),
         flops=repr(run.flops),
         losses=tuple(_thinned(rows)),
-        held_out=() if diverged else tuple(_held_out(folder / HELD_OUT_SAMPLES, clips)),
+        held_out=() if diverged else tuple(_held_out(folder / HELD_OUT_SAMPLES, clip_of)),
         asked={} if diverged else dict(_asked(folder / SCORES, grid)),
     )
 
@@ -166,11 +170,11 @@ def _thinned(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
             yield rows[start]["step"], repr(sum(some) / len(some))
 
 
-def _held_out(path: Path, clips: Mapping[str, str]) -> Iterator[tuple[str, str, str, str, int]]:
+def _held_out(path: Path, clip_of: Mapping[str, str]) -> Iterator[tuple[str, str, str, str, int]]:
     if not path.is_file():
         return
     for one in json.loads(path.read_text())["samples"]:
-        yield one["key"], clips[one["key"]], one["source"], repr(one["loss"]), one["tokens"]
+        yield one["key"], clip_of[one["key"]], one["source"], repr(one["loss"]), one["tokens"]
 
 
 def _asked(path: Path, grid: Grid) -> Iterator[tuple[str, Asked]]:
@@ -214,5 +218,5 @@ def _asked(path: Path, grid: Grid) -> Iterator[tuple[str, Asked]]:
         )
 
 
-def _spelled(values: Mapping[str, float]) -> dict[str, str]:
-    return {name: repr(value) for name, value in values.items()}
+def _spelled(floats: Mapping[str, float]) -> dict[str, str]:
+    return {name: repr(value) for name, value in floats.items()}

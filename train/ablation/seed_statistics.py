@@ -72,33 +72,33 @@ class Difference:
         return math.sqrt(math.fsum(squares))
 
 
-def difference(items: NDArray[np.float64], clips: Sequence[Hashable]) -> Difference:
-    """What `items` (variant - base of each seed and item, [seeds, items]) say on the whole.
+def difference(item_scores: NDArray[np.float64], clips: Sequence[Hashable]) -> Difference:
+    """What `item_scores` (variant - base of each seed and item, [seeds, items]) say on the whole.
 
     `clips` names the clip of each item: those of one clip are right or wrong together.
     """
-    by_seed = items.mean(axis=1)
+    by_seed = item_scores.mean(axis=1)
     return Difference(
         mean=float(by_seed.mean()),
         by_seed=tuple(by_seed.tolist()),
         clips=len(set(clips)),
-        variances=_variances(items, by_seed, clips) if len(items) > 1 else (0.0, 0.0),
+        variances=_variances(item_scores, by_seed, clips) if len(item_scores) > 1 else (0.0, 0.0),
     )
 
 
 def _variances(
-    items: NDArray[np.float64], by_seed: NDArray[np.float64], clips: Sequence[Hashable]
+    item_scores: NDArray[np.float64], by_seed: NDArray[np.float64], clips: Sequence[Hashable]
 ) -> tuple[float, float]:
     """The variance of the mean that is due to seeds, and that due to clips; each at least 0."""
     number = {name: i for i, name in enumerate(dict.fromkeys(clips))}
-    seeds, count = items.shape
+    seeds, count = item_scores.shape
     few = len(number)
     of_seeds = float(by_seed.var(ddof=1)) / seeds
     if few < 2:
         return of_seeds, 0.0
     # each clip's pull on the mean of each seed, without what the seed shifts all of them by
     pulls = np.zeros((few, seeds))
-    np.add.at(pulls, [number[name] for name in clips], (items - by_seed[:, None]).T / count)
+    np.add.at(pulls, [number[name] for name in clips], (item_scores - by_seed[:, None]).T / count)
     shared = pulls.mean(axis=1, keepdims=True)
     of_clips = float(np.sum(shared**2))
     # what a clip does with one seed only is in the spread of the seeds already

@@ -101,24 +101,24 @@ def notes(results: Sequence[Result], code: str) -> Iterator[str]:
         yield f"made by other code ({other[:8]}), repeated with --again: {told}"
 
 
-def _mean(values: Sequence[float]) -> str:
-    return f"{fmean(values):,.0f}" if values else ""
+def _mean(differences: Sequence[float]) -> str:
+    return f"{fmean(differences):,.0f}" if differences else ""
 
 
-def comparison_table(found: Sequence[Comparison], title: str) -> Table:
+def comparison_table(compared: Sequence[Comparison], title: str) -> Table:
     """A row for each comparison."""
     table = Table(title=title)
     for name in ("measure", "part", "variant"):
-        if name != "part" or any(one.part for one in found):
+        if name != "part" or any(one.part for one in compared):
             table.add_column(name)
     for name in ("base", "difference", "95 %", "seeds", "items"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
-    for one in found:
+    for one in compared:
         told = one.difference
         table.add_row(
             one.measure,
-            *([one.part] if any(each.part for each in found) else []),
+            *([one.part] if any(each.part for each in compared) else []),
             one.variant,
             f"{one.base:.4f}",
             f"{told.mean:+.4f}",
@@ -130,12 +130,16 @@ def comparison_table(found: Sequence[Comparison], title: str) -> Table:
     return table
 
 
-def interval(one: Comparison) -> str:
+def interval(comparison: Comparison) -> str:
     """Where the difference lies."""
-    found = one.difference.interval
+    found = comparison.difference.interval
     return "" if found is None else f"{found[0]:+.4f}..{found[1]:+.4f}"
 
 
-def verdict(one: Comparison) -> str:
+def verdict(comparison: Comparison) -> str:
     """What may be said, with the corrected level of a claim that may be made."""
-    return one.verdict if one.level is None else f"{one.verdict} (p {one.level:.3g})"
+    return (
+        comparison.verdict
+        if comparison.level is None
+        else f"{comparison.verdict} (p {comparison.level:.3g})"
+    )

@@ -66,21 +66,21 @@ def resolve(grid: Grid, where: str, allowed: Sequence[Path] = ()) -> list[Resolv
     return found
 
 
-def seeded(one: Resolved, seed: int) -> tuple[Recipe, Config]:
+def seeded(resolved: Resolved, seed: int) -> tuple[Recipe, Config]:
     """Recipe and config of the run with this seed: of the order, of the draws of frames, and of
     what is drawn anew of the weights."""
-    parts = {name: getattr(one.config.parts, name) for name in PARTS}
+    parts = {name: getattr(resolved.config.parts, name) for name in PARTS}
     drawn = {
         name: replace(part, init=RandomInit(seed))
         for name, part in parts.items()
         if isinstance(part.init, RandomInit)
     }
     config = replace(
-        one.config,
-        parts=replace(one.config.parts, **drawn),
-        stochastic=replace(one.config.stochastic, seed=seed),
+        resolved.config,
+        parts=replace(resolved.config.parts, **drawn),
+        stochastic=replace(resolved.config.stochastic, seed=seed),
     )
-    return replace(one.recipe, seed=seed), config
+    return replace(resolved.recipe, seed=seed), config
 
 
 def _another(own: Resolved, others: Sequence[Resolved], place: str) -> Resolved:
@@ -164,14 +164,14 @@ def _changed(tree: Tree, variant: Variant, where: str) -> Tree:
     return found | {"sources": [merged(source, of.get(source["name"])) for source in kept]}
 
 
-def _multiply(source: Tree, times: Fraction | None) -> None:
+def _multiply(tree: Tree, times: Fraction | None) -> None:
     """The ratio of a source, so many times as high; a decimal as YAML would have it."""
     for ratio in RATIOS:
-        if times is not None and ratio in source:
-            value = Fraction(source[ratio]) * times
+        if times is not None and ratio in tree:
+            value = Fraction(tree[ratio]) * times
             whole = value.denominator == 1
             exact = Decimal(value.numerator) / Decimal(value.denominator)
-            source[ratio] = int(value) if whole else exact
+            tree[ratio] = int(value) if whole else exact
 
 
 def _check_source(name: str, names: Sequence[str], where: str) -> None:

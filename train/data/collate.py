@@ -290,11 +290,11 @@ def _before(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(sizes) - sizes
 
 
-def _grids(clips: Sequence[Frames]) -> NDArray[np.int64]:
+def _grids(frames_of_clips: Sequence[Frames]) -> NDArray[np.int64]:
     """[N, 2]: the grid of each frame."""
     # one grid per clip: all frames of a clip are shown at one size
-    grids = np.array([frames.shape[1:3] for frames in clips], np.int64).reshape(-1, 2)
-    return np.repeat(grids, [len(frames) for frames in clips], axis=0)
+    grids = np.array([frames.shape[1:3] for frames in frames_of_clips], np.int64).reshape(-1, 2)
+    return np.repeat(grids, [len(frames) for frames in frames_of_clips], axis=0)
 
 
 def _frames(clips: Sequence[_Placed], rule: TowerRule) -> FrameTable:

@@ -55,26 +55,26 @@ class Prefetcher:
             begun.append(self._joined(loading, wanted_calls))
         return begun
 
-    def _joined(self, runs: list[Future[list[RenderedSample]]], calls: int) -> Future[Pack]:
+    def _joined(self, futures: list[Future[list[RenderedSample]]], calls: int) -> Future[Pack]:
         """The pack of these samples, joined by the thread that ends the last: none waits for it."""
         pack: Future[Pack] = Future()
-        if not runs:
+        if not futures:
             pack.set_result(self.loader.packed([], calls))
         # counts down: the callback that draws 0 is the last
-        unfinished = iter(range(len(runs))[::-1])
+        unfinished = iter(range(len(futures))[::-1])
 
         def ended(_: Future[list[RenderedSample]]) -> None:
             """One run has ended; the last of them joins the pack."""
             if next(unfinished, 0):
                 return
             try:
-                samples = [sample for run in runs for sample in run.result()]
+                samples = [sample for run in futures for sample in run.result()]
                 pack.set_result(self.loader.packed(samples, calls))
             except BaseException as error:  # also a panic of a library: whoever waits must know
                 pack.set_exception(error)
             finally:
-                runs.clear()  # they hold this function, which holds them and their arrays
+                futures.clear()  # they hold this function, which holds them and their arrays
 
-        for run in list(runs):
+        for run in list(futures):
             run.add_done_callback(ended)
         return pack

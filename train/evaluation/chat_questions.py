@@ -93,11 +93,11 @@ def cut(reply: str, stops: str | Sequence[str] | None) -> str:
 
 
 @contextmanager
-def _files(media: Sequence[Mapping[str, Any]]) -> Iterator[list[Item]]:
+def _files(contents: Sequence[Mapping[str, Any]]) -> Iterator[list[Item]]:
     """The places of these media; pictures in memory by way of lossless files."""
     with tempfile.TemporaryDirectory() as folder:
         items: list[Item] = []
-        for number, content in enumerate(media):
+        for number, content in enumerate(contents):
             value, span = _place(content)
             if isinstance(value, Image.Image):
                 path = Path(folder, f"{number}.png")

@@ -113,8 +113,8 @@ def _curve(name: str, points: Sequence[tuple[int, Any]]) -> Curve:
     return Curve(name=name, points=tuple((s, float(v)) for s, v in points if v is not None))
 
 
-def _mean(losses: Sequence[float]) -> float:
-    return sum(losses) / len(losses)
+def _mean(points: Sequence[float]) -> float:
+    return sum(points) / len(points)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

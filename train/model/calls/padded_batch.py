@@ -30,11 +30,11 @@ class SlowFastInputs(BatchFeature):
         return self
 
 
-def _moved(value: Any, device: Any, non_blocking: bool) -> Any:
+def _moved(value: Any, target: Any, non_blocking: bool) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device=device, non_blocking=non_blocking)
+        return value.to(device=target, non_blocking=non_blocking)
     if isinstance(value, Mapping):
-        return {name: _moved(one, device, non_blocking) for name, one in value.items()}
+        return {name: _moved(one, target, non_blocking) for name, one in value.items()}
     return value
 
 
