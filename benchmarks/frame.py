@@ -24,7 +24,7 @@ GROUPS = {
         "receipts",
         "text_twins",
     ),
-    "mixing": ("mixture", "order", "packing", "scale"),
+    "mixing": ("mixture", "order", "packing", "scale", "scores"),
     "loading": ("integrity", "loader", "remote", "resume"),
     "training": (
         *("demo", "evaluate", "floors", "lmms", "model", "projectors"),
