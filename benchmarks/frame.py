@@ -25,7 +25,7 @@ GROUPS = {
         "text_twins",
     ),
     "size": ("admission", "driver"),
-    "mixing": ("mixture", "order", "packing", "scale"),
+    "mixing": ("mixture", "order", "packing", "scale", "scores"),
     "loading": ("integrity", "loader", "remote", "resume"),
     "training": (
         *("ablation_statistics", "demo", "evaluate", "floors", "lmms", "model", "projectors"),

@@ -11,6 +11,7 @@ Examples:
   python -m pipeline report OUT
   python -m pipeline compact POOL
   python -m pipeline pool ls POOL --manifests OUT
+  python -m pipeline score POOL --scorer pipeline.scorers:sharpness --per frame
   python -m pipeline sources
   python -m pipeline sandbox
   python -m pipeline leaks build BENCHMARKS.yaml --out INDEX
@@ -30,7 +31,7 @@ from rich.table import Column, Table
 
 from mixtures.console import Console, add_json, books_table, write_json
 from mixtures.recipe.allowed_paths import add_option
-from pipeline.pool_commands import add_pool
+from pipeline.pool_commands import add_pool, add_score
 from shards import program, tool_version
 from shards.errors import Parser, UserError, run_command
 from shards.outcome import CODES, top_codes, worth_another_try
@@ -68,6 +69,7 @@ def parser() -> Parser:
     command.add_argument("pool", help="the pool, a folder or s3://...; builds may be running on it")
     command.set_defaults(run=run_compact)
     add_pool(commands)
+    add_score(commands)
     command = commands.add_parser("sources", help="list the catalogue of public datasets")
     add_json(command)
     command.set_defaults(run=run_sources)

@@ -22,7 +22,7 @@ from shards.errors import Parser, run_command
 
 OWNERS = {
     **dict.fromkeys(
-        "init build rebuild pack report show compact pool sources sandbox leaks".split(),
+        "init build rebuild pack report show compact pool score sources sandbox leaks".split(),
         "pipeline",
     ),
     **dict.fromkeys("plan diff explain".split(), "mixtures"),

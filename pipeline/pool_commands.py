@@ -23,6 +23,12 @@ EXAMPLES = """examples:
   python -m pipeline pool gc runs/pool --keep runs/a --remove   (removes it)
   python -m pipeline pool export runs/pool --manifest runs/a --out published
 """
+SCORE_EXAMPLES = """examples:
+  python -m pipeline score runs/pool --scorer pipeline.scorers:sharpness --per frame
+  python -m pipeline score runs/pool --scorer pipeline.scorers:caption_length --per sample
+built in: brightness, sharpness, motion, text_density (per frame), caption_length (per sample)
+"""
+PER = ("frame", "clip", "sample")
 POOL = "the pool, a folder or s3://..."
 MANIFESTS = "a manifest.json, or a folder with one; several"
 _HEX = 12
@@ -70,23 +76,82 @@ def add_pool(commands: Commands) -> None:
     command.set_defaults(run=run_export)
 
 
+def add_score(commands: Commands) -> None:
+    """The command `score`."""
+    command = commands.add_parser(
+        "score",
+        help="a column of integers over a pool's frames, clips or samples, for filters",
+        epilog=SCORE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("pool", help=POOL)
+    command.add_argument(
+        "--scorer", required=True, metavar="MODULE:FUNCTION", help="what scores: docs/pool.md"
+    )
+    command.add_argument("--per", choices=PER, required=True, help="what it gives an integer for")
+    command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
+    add_json(command)
+    command.set_defaults(run=run_score)
+
+
+def run_score(arguments: argparse.Namespace) -> None:
+    """`score`: run a scorer over a pool; what is scored already is not scored again."""
+    from pipeline.jobs.score_pool import check_scorer, score_pool
+    from shards.pool import Pool, writing
+
+    check_scorer(arguments.scorer)
+    pool = Pool(arguments.pool)
+    pool.store.check_writable()
+
+    from pipeline.jobs.job import Job
+    from pipeline.jobs.progress import steps
+    from pipeline.jobs.ray_executor import connect
+
+    with writing(pool.store), connect(arguments.address) as workers, steps() as bars:
+        job = Job(pool=pool, workers=workers, bars=bars)
+        found = score_pool(arguments.scorer, arguments.per, job)
+    if arguments.json:
+        write_json(asdict(found))
+        return
+    name = arguments.scorer.rpartition(":")[2]
+    Console(highlight=False).print(
+        f"scores.{name}@{found.digest[:8]}, per {found.per}: "
+        f"{found.rows} {'samples' if found.per == 'sample' else 'clips'}, "
+        f"from {found.least} to {found.most}, {found.mean:.1f} in the mean",
+        soft_wrap=True,
+    )
+
+
 def run_ls(arguments: argparse.Namespace) -> None:
     """`ls`: the sources of a pool, and what the given manifests need of it."""
     from pipeline.upkeep.garbage import manifests_in
-    from pipeline.upkeep.inventory import holdings, uses
+    from pipeline.upkeep.inventory import columns, holdings, uses
     from shards.pool import Pool
 
     pool = Pool(arguments.pool)
     manifests = manifests_in(arguments.manifests)
     held = holdings(pool, manifests)
     used = uses(pool, manifests) if manifests else []
+    scores = columns(pool)
     if arguments.json:
-        write_json({"sources": list(map(asdict, held)), "manifests": list(map(asdict, used))})
+        write_json(
+            {
+                "sources": list(map(asdict, held)),
+                "manifests": list(map(asdict, used)),
+                "scores": list(map(asdict, scores)),
+            }
+        )
         return
     console = Console(highlight=False)
     _print_holdings(console, held, [one.manifest for one in used])
     if used:
         _print_uses(console, used)
+    for one in scores:
+        name = one.scorer.rpartition(":")[2]
+        told = (
+            f"scores.{name}@{one.digest[:8]}: {one.scorer}, per {one.per}, of {one.tables} tables"
+        )
+        console.print(told, soft_wrap=True)
 
 
 def _print_holdings(console: Console, held: Sequence[Holding], manifests: Sequence[str]) -> None:

@@ -248,6 +248,10 @@ LENGTHS = pa.schema(
 )
 """Tokens per turn, template pieces included, visual slots excluded."""
 
+SCORES = pa.schema([("of", pa.string()), ("values", pa.list_(pa.int32()))])
+"""What a scorer says of each row of a table: of a clip (its id) or a sample (its key), one integer
+from 0 to 65,535, or one for each frame of the clip."""
+
 TOKENIZERS = pa.schema([("address", pa.string()), ("json", pa.binary())])
 """The tokenizer.json at an address that a recipe names, for plans, which fetch nothing."""
 

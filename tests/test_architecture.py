@@ -44,7 +44,8 @@ ROOMS = {
         "media": "names",
         "dedup": "media",
         "sources": "untrusted names archives fetch",
-        "stages": "untrusted names details archives fetch media dedup sources",
+        "scorers": "",
+        "stages": "untrusted names details archives fetch media dedup sources scorers",
         "jobs": "archives fetch media sources stages",
         "report": "",
         "failed_build": "report",
@@ -59,7 +60,7 @@ ROOMS = {
         "shown_sample": "",
         "contact_sheet": "shown_sample",
         "upkeep": "",
-        "pool_commands": "upkeep",
+        "pool_commands": "jobs upkeep",
         "show_command": "conversation report shown_sample contact_sheet",
         "console_script": "",
         "__main__": "media sources jobs report checks build rebuild survey first_recipe "

@@ -115,10 +115,7 @@ def run(
     with ranks.joined(wanted=config.engine == "deepspeed"), opened(out) as claim:
         found = last_checkpoint(out, manifest, config)
         if found is not None and ranks.by_first(partial(is_complete, out, found, total)):
-            if ranks.rank() == 0:
-                sys.stdout.write(
-                    f"{out}: complete since step {total}; {out / MODEL} is the model\n"
-                )
+            tell_complete(out, total)
             return 0
         # a run that goes on is not complete, whatever an earlier and shorter one left
         ranks.by_first(partial(Store(out).remove, RUN))
@@ -176,6 +173,7 @@ def to_the_end(run: Training, found: Checkpoint | None, manifest_path: Path) -> 
             tell_stopped(run, signal)
             return STATUS
         ranks.by_first(partial(leave_model, run, manifest_path))
+        tell_complete(run.out, run.total)
         return 0
     finally:
         run.engine.close()
@@ -198,6 +196,12 @@ def is_complete(out: Path, found: Checkpoint, total: int) -> bool:
         return False
     record = read_record(out)
     return (record.step, record.manifest_id) == (found.step, found.manifest_id)
+
+
+def tell_complete(out: Path, total: int) -> None:
+    """Say that nothing is left to do, and where the model lies."""
+    if ranks.rank() == 0:
+        sys.stdout.write(f"{out}: complete since step {total}; {out / MODEL} is the model\n")
 
 
 def tell_stopped(run: Training, signal: str) -> None:

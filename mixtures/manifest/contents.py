@@ -74,6 +74,7 @@ class Choices:
     max_samples_per_clip: int | None = None
     leaks: LeakChoice | None = None
     exclude: ExclusionList | None = None
+    scores: dict[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,8 @@ from mixtures.pool.inputs import (
     unread,
 )
 from mixtures.pool.sample_costs import SampleCosts
+from mixtures.pool.score_columns import is_score, passing_scores, score_digests
+from mixtures.recipe.filters import Filter
 from mixtures.recipe.types import Recipe
 from mixtures.recipe.validate import check_view
 from mixtures.selection.canonical_clips import show_canonical
@@ -122,7 +124,7 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
         )
     ]
     # 4. order: schedule, packs, sums, and the manifest that says so
-    choices = choices_of(recipe, index, exclusions)
+    choices = choices_of(recipe, index, exclusions, score_digests(pool, recipe))
     manifest = _ordered(recipe, codec, choices, plans, tokenizer, chosen.copies)
     refused = refused_before(pool, sources)
     # 5. account: nothing is published unless the books balance
@@ -185,7 +187,7 @@ def _choose(
             refuse_excluded(own, pool, admission.receipts, clips, exclusions)
         refuse_licences(own, recipe.allow_licences)
         for rule in source.filters:
-            passes = passing(pool, admission.receipts, own.samples, clips, rule)
+            passes = _passing(recipe, pool, admission, own.samples, clips, rule)
             refuse_filtered(own, rule, passes)
         refuse_leaks(own, clips, found)
         if recipe.leaks and recipe.leaks.text == "refuse":
@@ -216,6 +218,15 @@ def _choose(
         ],
         copies=copies,
     )
+
+
+def _passing(
+    recipe: Recipe, pool: Pool, admission: Admitted, samples: Samples, clips: Clips, rule: Filter
+) -> NDArray[np.bool_]:
+    """Which samples pass a filter, over the index or over scores."""
+    if is_score(rule):
+        return passing_scores(pool, samples, clips, rule, str(recipe.path))
+    return passing(pool, admission.receipts, samples, clips, rule)
 
 
 class NothingLeft(UserError):

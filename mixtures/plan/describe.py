@@ -144,8 +144,16 @@ def _canonical(copies: NDArray[np.void]) -> CanonicalRule:
     return CanonicalRule(algo=CANONICAL_ALGO, clips=len(copies), table=_digest(copies))
 
 
-def choices_of(recipe: Recipe, index: LeakIndex | None, exclusions: Exclusions | None) -> Choices:
-    """What a manifest remembers of a recipe, and of the files that it names."""
+def choices_of(
+    recipe: Recipe,
+    index: LeakIndex | None,
+    exclusions: Exclusions | None,
+    scores: dict[str, str],
+) -> Choices:
+    """What a manifest remembers of a recipe, and of the files that it names.
+
+    `scores` maps the columns of scores that its filters name to the digests of their scorers.
+    """
     sources = recipe.sources
     leaks = None
     if recipe.leaks is not None and index is not None:
@@ -174,6 +182,7 @@ def choices_of(recipe: Recipe, index: LeakIndex | None, exclusions: Exclusions |
         max_samples_per_clip=recipe.max_samples_per_clip,
         leaks=leaks,
         exclude=None if exclusions is None else exclusions.digest(),
+        scores=scores or None,
     )
 
 

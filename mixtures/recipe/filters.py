@@ -1,6 +1,8 @@
 """Filters of a recipe: conditions on columns of the sample index and the clip index.
 
-A condition on a clip column must hold for every clip of a sample. A missing value fails.
+A condition on a clip column must hold for every clip of a sample. A missing value fails. Columns of
+scores (`python -m pipeline score`) are named `scores.NAME`, those of frames by how they become one
+value of their clip: `scores.NAME.mean`, `.least` or `.most`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,10 @@ from mixtures.keys import SAID, WORDS, mistakes_within
 from shards.index import CLIPS, SAMPLES
 
 _BOUNDS = ("min", "max")
+SCORES = "scores."
+"""How the names of columns of scores begin."""
+MADE_ONE = ("mean", "least", "most")
+"""How the scores of a clip's frames become one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,12 @@ class Filter:
     least: int | None = None
     most: int | None = None
     allowed: tuple[Any, ...] | None = None
+
+    @property
+    def score(self) -> tuple[str, str]:
+        """The name of the scorer, and how its scores become one ("": there is but one)."""
+        name, _, made_one = self.column.removeprefix(SCORES).partition(".")
+        return name, made_one
 
     def holds(self, values: pa.ChunkedArray) -> NDArray[np.bool_]:
         """Which of the column's values pass."""
@@ -103,6 +115,8 @@ def _filter(column: str, condition: Any) -> Filter:
 
 def _column(name: str) -> tuple[pa.DataType, bool]:
     """The type of an index column with one value per row, and whether it is the clips'."""
+    if name.startswith(SCORES):
+        return _score_column(name)
     known: dict[str, tuple[pa.DataType, bool]] = {}
     # columns with one value a row; where both have a name, the sample's is meant
     for schema, of_clips in ((CLIPS, True), (SAMPLES, False)):
@@ -110,6 +124,16 @@ def _column(name: str) -> tuple[pa.DataType, bool]:
     if name not in known:
         raise ValueError(f"the index has no such column; it has {', '.join(sorted(known))}")
     return known[name]
+
+
+def _score_column(name: str) -> tuple[pa.DataType, bool]:
+    scorer, _, made_one = name.removeprefix(SCORES).partition(".")
+    if not scorer or (made_one and made_one not in MADE_ONE):
+        raise ValueError(
+            f"must be {SCORES}NAME, or of frames {SCORES}NAME.mean, .least or .most, e.g. "
+            f"{SCORES}sharpness.mean"
+        )
+    return pa.int64(), True
 
 
 def _is_a(value: Any, kind: pa.DataType) -> bool:

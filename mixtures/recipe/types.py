@@ -128,8 +128,8 @@ class Source(Published):
     filters: Annotated[
         Filters,
         key(
-            "Conditions on columns of the sample index or the clip index; a condition on a clip "
-            "column must hold for every clip of a sample.",
+            "Conditions on columns of the sample index, the clip index, or of scores "
+            "(docs/pool.md); a condition on a clip column must hold for every clip of a sample.",
             "{width: {min: 320}, codec: {one_of: [h264, vp9]}}",
         ),
     ] = ()

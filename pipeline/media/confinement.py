@@ -28,6 +28,7 @@ from shards.errors import UserError
 _ROOT = Path(__file__).resolve().parents[2]
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives")
 _LIBRARY = re.compile(r"(/\S+) \(0x")
+_PACKAGES = ("site-packages", "dist-packages")
 _NAMESPACES = (
     "--unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try "
     "--uid 65534 --gid 65534 --cap-drop ALL --die-with-parent --new-session"
@@ -131,6 +132,8 @@ def view(program: str) -> tuple[str, ...]:
     # our own child: the interpreter, its virtual environment, and our sources
     if program == sys.executable:
         needed = [sys.prefix, sys.base_prefix, str(_ROOT / "pipeline"), str(_ROOT / "shards")]
+        # an environment may see the packages of another one, by a line in a .pth file
+        needed += [path for path in sys.path if Path(path).name in _PACKAGES]
     elif _is_system(program) and _is_system(real):
         needed = []
     else:

@@ -25,6 +25,8 @@ from shards.store import TEMPORARY, remove_all
 
 _OURS = re.compile(r".+/[0-9a-f]{64}\.(parquet|tar)")
 """Names of files that a pool makes, by their content; others are not touched."""
+_CUT = re.compile(rf"(.*/)?\.[^/]+\.\d+\.[0-9a-f]{{8}}{re.escape(TEMPORARY)}")
+"""Names of writes that did not end (shards.store)."""
 _APART = (LEASES, "receipts", "snapshots")
 
 
@@ -103,7 +105,7 @@ def _unnamed(ledger: Ledger, kept: set[str], sizes: Mapping[str, int]) -> dict[s
     return {
         name: nbytes
         for name, nbytes in sizes.items()
-        if name.endswith(TEMPORARY) or (is_pool_file(name) and name not in named)
+        if _is_cut(name) or (is_pool_file(name) and name not in named)
     }
 
 
@@ -112,8 +114,13 @@ def is_pool_file(name: str) -> bool:
     return bool(_OURS.fullmatch(name)) and not name.startswith(tuple(f"{one}/" for one in _APART))
 
 
+def _is_cut(name: str) -> bool:
+    # a lease is written again while this runs
+    return bool(_CUT.fullmatch(name)) and not name.startswith(f"{LEASES}/")
+
+
 def _is_receipt(name: str) -> bool:
-    return name.startswith("receipts/") and not name.endswith(TEMPORARY)
+    return name.startswith("receipts/") and not _is_cut(name)
 
 
 def _named(ledger: Ledger, kept: Iterable[str]) -> Iterable[str]:

@@ -51,6 +51,16 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of scores: its scorer, what it scores, and of how many tables."""
+
+    scorer: str
+    digest: str
+    per: str
+    tables: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Folder:
     """A folder of the pool: its files, and those that no receipt names."""
 
@@ -114,6 +124,18 @@ def folders(pool: Pool) -> list[Folder]:
             unnamed_bytes=without[folder],
         )
         for folder, total in sorted(nbytes.items(), key=lambda each: (-each[1], each[0]))
+    ]
+
+
+def columns(pool: Pool) -> list[Column]:
+    """The columns of scores in a pool, by name."""
+    tables = Counter(
+        (one.parameters["scorer"], one.parameters["digest"], one.parameters["per"])
+        for one in pool.receipts("score")
+    )
+    return [
+        Column(scorer=scorer, digest=digest, per=per, tables=count)
+        for (scorer, digest, per), count in sorted(tables.items())
     ]
 
 

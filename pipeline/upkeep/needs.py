@@ -26,7 +26,7 @@ from shards.receipts import Receipt, latest, receipts_in
 
 KNOWN = frozenset(
     "admit candidates compare decode facts held_out leak_media leak_text lengths link names same "
-    "stream texts tokenizer twins".split()
+    "score stream texts tokenizer twins".split()
 )
 """Stages whose receipts may be judged; those of others belong to a version that knows them."""
 
@@ -81,6 +81,7 @@ def needs_of(pool: Pool, ledger: Ledger, manifest: Manifest, where: str) -> Need
         *_gathered(pool, ledger, [*sources, *held_out]),
         *_of_texts(ledger, manifest, tables),
         *_leaks(ledger, contents, tables, decoded),
+        *_scores(ledger, contents, tables, decoded),
     ]
     ids = {one.work_id for one in kept} | decoded | holding(ledger.rows_of("held_out"), exams)
     return Needs(work_ids=frozenset(ids), clips=shown)
@@ -234,4 +235,22 @@ def _leaks(
         for stage, inputs in wanted.items()
         for one in ledger.of(stage)
         if one.parameters["index"] == index and inputs & set(one.inputs)
+    ]
+
+
+def _scores(
+    ledger: Ledger, contents: Contents, tables: set[str], decoded: set[str]
+) -> list[Receipt]:
+    """The columns of scores that the manifest's filters name, of its clips and samples."""
+    digests = set((contents.recipe.scores or {}).values())
+    own = tables | {
+        name
+        for one in ledger.of("decode")
+        if one.work_id in decoded
+        for name in one.outputs["index/clips"]
+    }
+    return [
+        one
+        for one in ledger.of("score")
+        if one.parameters["digest"] in digests and own & set(one.inputs)
     ]

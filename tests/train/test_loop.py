@@ -64,13 +64,16 @@ def test_a_finished_run_is_not_repeated_and_says_so(
 
 
 def test_a_run_whose_model_was_not_exported_yet_is_not_complete(
-    built: Path, unbroken: Path, tmp_path: Path
+    built: Path, unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = shutil.copytree(unbroken, tmp_path / "out")
     (out / "run.json").unlink()
     (out / "model/data.json").write_text("{}")
+    capsys.readouterr()
     run(TINY, built, pool_of(built), out)
     assert load_saved(out / "model").manifest_id and (out / "run.json").is_file()
+    told = f"{out}: complete since step 12; {out}/model is the model"
+    assert capsys.readouterr().out.splitlines()[-1] == told
 
 
 def test_the_config_that_is_kept_is_the_one_that_was_run(unbroken: Path) -> None:
@@ -112,7 +115,8 @@ def test_a_run_killed_in_the_middle_goes_on_bit_for_bit(
     taken_over, *others = again.stderr.splitlines()
     assert f"{out}: taken over from a run that is gone (" in taken_over
     assert f"pid {child.pid}, since " in taken_over
-    assert again.stdout == "" and {line.split()[0] for line in others} == {"train"}
+    assert again.stdout == f"{out}: complete since step 12; {out}/model is the model\n"
+    assert {line.split()[0] for line in others} == {"train"}
     assert not re.search("warning|accelerator", again.stderr, re.IGNORECASE)
     assert exact(metrics(out)) == exact(metrics(unbroken))
 

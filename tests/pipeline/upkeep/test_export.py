@@ -129,6 +129,9 @@ print(found.nbytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+SMALL = "layout: {slow_frames: 2, timestamps: none, image_token_budget: 8}"
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(300)
 def test_memory_does_not_grow_with_what_is_exported(
@@ -138,7 +141,7 @@ def test_memory_does_not_grow_with_what_is_exported(
     monkeypatch.setattr(made_source, "CLIPS_PER_PART", 16)
     noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
     jpeg = simplejpeg.encode_jpeg(noise, 100)
-    recipe = load_recipe(write_recipe(tmp_path, {"big": "weight: 1"}, "length: 64"))
+    recipe = load_recipe(write_recipe(tmp_path, {"big": "weight: 1"}, "length: 64", SMALL))
     pool = Pool(str(tmp_path / "pool"), recipe.profile)
     count = (1200 << 20) // len(jpeg) + 1
     commit_source(pool, TextCodec(TOKENIZER), "big", (scene(jpeg, n) for n in range(count)))

@@ -15,6 +15,7 @@ from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from pipeline.build import Built, build
 from pipeline.jobs import ray_executor
+from pipeline.jobs.leak_index import build_index
 from shards.pool import Pool
 from shards.reader import open_data
 from shards.store import Store
@@ -26,6 +27,13 @@ def built(recipe: Path, out: Path, pool: str) -> Built:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_executor, "connect", lambda _: nullcontext(Here()))
         return build(str(recipe), str(out), pool, with_shards=False)
+
+
+def indexed(benchmarks: Path, out: Path) -> None:
+    """A leak index, made in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_executor, "connect", lambda _: nullcontext(Here()))
+        build_index(str(benchmarks), str(out), no_sandbox=False)
 
 
 def planned(recipe: Path, pool: str) -> str:

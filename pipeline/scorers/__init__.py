@@ -1,0 +1,6 @@
+"""A line belongs here if it turns a clip's frames or a sample's turns into integers; no model."""
+
+from pipeline.scorers.pixels import brightness, motion, sharpness, text_density
+from pipeline.scorers.words import caption_length
+
+__all__ = ["brightness", "caption_length", "motion", "sharpness", "text_density"]
