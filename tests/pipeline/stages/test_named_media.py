@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.fetch import local_files
+from pipeline.sources import spilled
 from pipeline.sources.media_lookup import Found, MediaTable, Members
 from pipeline.sources.records import MediaRef
 from pipeline.stages import pending
@@ -20,7 +22,7 @@ from pipeline.stages.admit_records import SourceUnit, admit
 from pipeline.stages.named_media import answers, hashes
 from pipeline.stages.open_media import open_address
 from shards.ids import sha256_hex
-from shards.index import MEDIA, REFUSED, WANTED, table_of
+from shards.index import MEDIA, REFUSED, SAMPLES, WANTED, table_of
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import Receipt
@@ -149,3 +151,31 @@ def opened(pool: Pool, admitted: Receipt) -> list[bytes]:
             assert isinstance(path, Path)
             found.append(path.read_bytes())
     return found
+
+
+def test_a_source_of_many_rows_lies_in_several_tables_in_the_same_order(
+    unit: SourceUnit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = json.loads(Path(unit.annotations[0]).read_text())
+    more = []
+    for row, n in product(rows, range(20)):
+        asked = {"from": "human", "value": f"<image>\n{n}?"}
+        talk = [asked, row["conversations"][1]]
+        more.append(row | {"id": f"{row['id']}-{n}", "conversations": talk})
+    Path(unit.annotations[0]).write_text(json.dumps(more))
+    whole = admit(unit)
+    monkeypatch.setattr(spilled, "IN_MEMORY", 7)
+    monkeypatch.setattr(spilled, "TABLE", 5)
+    Pool(str(tmp_path / "other"), Profile())
+    cut = admit(replace(unit, pool=str(tmp_path / "other")))
+    assert cut.work_id == whole.work_id and cut.counts == whole.counts
+    assert len(cut.outputs["index/samples"]) > 3 and len(cut.outputs["refused"]) > 1
+    for folder, schema in (
+        ("index/samples", SAMPLES),
+        ("index/media", MEDIA),
+        ("refused", REFUSED),
+    ):
+        tables = [Pool(one.pool).table([of], folder, schema) for one, of in
+                  ((unit, whole), (replace(unit, pool=str(tmp_path / "other")), cut))]  # fmt: skip
+        assert tables[0].to_pylist() == tables[1].to_pylist()
+    assert len(whole.outputs["index/samples"]) == 1
