@@ -1,4 +1,4 @@
-"""The door for numbers: a step whose loss or gradient is not finite, or far above its like, is not
+"""Guards each step: one whose loss or gradient is not finite, or far above its like, is not
 taken, and its samples are named.
 
     OUT/skipped.jsonl    a line for each such step: step, why, loss, norm, samples
@@ -32,7 +32,7 @@ class GuardState(TypedDict):
     skipped: int
 
 
-class Door:
+class StepGuard:
     """Judges each step before it is taken, on every rank alike: all hold the same numbers."""
 
     def __init__(self, rule: Guard) -> None:

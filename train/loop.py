@@ -35,7 +35,7 @@ from train.engine.interface import Engine
 from train.engine.open_engine import check_launch, open_engine
 from train.engine.trained import frozen_parts
 from train.export import export
-from train.guard import SKIPPED, Door, samples_of
+from train.guard import SKIPPED, StepGuard, samples_of
 from train.json_files import HELD_OUT, HELD_OUT_SAMPLES, METRICS, StepLog, write_json
 from train.model_folder import build_model, description_of
 from train.run_folder.opening import CHECKPOINTS, branched_from, last_checkpoint, opened
@@ -75,7 +75,7 @@ class Training:
     frozen: dict[str, dict[str, str]]
     engine: Engine
     stream: Stream
-    door: Door
+    guard: StepGuard
     description: dict[str, bytes]
     bases: dict[str, str]
     asked: Asked = field(default_factory=Asked)
@@ -156,7 +156,7 @@ def start(
         frozen=frozen,
         engine=engine,
         stream=open_stream(config, manifest, data, engine),
-        door=Door(config.guard),
+        guard=StepGuard(config.guard),
         held_out=held_out,
         description=description_of(engine.model, manifest, rules) if engine.rank == 0 else {},
         bases={part: str(getattr(config.parts, part).init) for part in PARTS},
@@ -286,7 +286,7 @@ def one_step(run: Training, batches: Iterator[list[Pack]]) -> dict[str, Any]:
     waited = time.perf_counter()
     # `stream.step` counts this step already
     share = rate_share(run.config.schedule, run.stream.step - 1, run.total)
-    row = optimize(run.engine, packs, share, run.door, run.manifest.names)
+    row = optimize(run.engine, packs, share, run.guard, run.manifest.names)
     ended = time.perf_counter()
     seconds = {"data_seconds": waited - started, "compute_seconds": ended - waited}
     row |= {"step": run.stream.step, **rates(run.config, share), **seconds}
@@ -337,12 +337,12 @@ def asked_to_stop(run: Training) -> str:
 
 
 def optimize(
-    engine: Engine, packs: Sequence[Pack], share: float, door: Door, sources: Sequence[str]
+    engine: Engine, packs: Sequence[Pack], share: float, guard: StepGuard, sources: Sequence[str]
 ) -> dict[str, Any]:
     """One step; every supervised token of the global batch weighs the same.
 
     The denominator is known before the first backward pass: the supervised tokens of all ranks.
-    What the door objects to is not taken: `objection` says why. `sources` names all there are.
+    What the guard objects to is not taken: `objection` says why. `sources` names all there are.
     """
     # empty packs keep collectives in step, and count for nothing
     real = [pack for pack in packs if pack.keys]
@@ -359,12 +359,12 @@ def optimize(
     loss = math.fsum(summed) / max(supervised, 1)
     # judged before it is taken: the same numbers on every rank
     norm = engine.norm()
-    objection = door.objection(loss, norm)
+    objection = guard.objection(loss, norm)
     if objection:
         engine.discard()
     else:
         engine.update(share)
-        door.took(loss)
+        guard.took(loss)
     counts = {"supervised": int(supervised), "tokens": int(tokens), "samples": int(samples)}
     means = mean_by_source(sources, summed, rows)
     told = {"loss": loss, "by_source": means, "grad_norm": norm, **counts}
@@ -385,7 +385,7 @@ def settle(run: Training, row: dict[str, Any], logs: Mapping[str, StepLog]) -> N
         samples = samples_of(run.manifest, step - 1, place, run.config.global_batch)
         told = {name: row[name] for name in ("step", "objection", "loss", "grad_norm")}
         log.write(told | {"samples": samples})
-    run.door.refuse(step, why, run.out / SKIPPED)
+    run.guard.refuse(step, why, run.out / SKIPPED)
 
 
 def rates(config: Config, share: float) -> dict[str, float]:
@@ -406,7 +406,7 @@ def resume(run: Training, found: Checkpoint) -> None:
         run.branch = found.branch
         run.saved = found.step
     run.engine.load(found.folder, found.updates)
-    run.door.load(found.guard)
+    run.guard.load(found.guard)
     run.bases = found.bases
     run.updates = found.updates
 
@@ -443,6 +443,6 @@ def record(run: Training) -> dict[str, Any]:
         "frozen": run.frozen,
         "branch": run.branch,
         "held_out": run.held_out_loss,
-        "guard": run.door.state(),
+        "guard": run.guard.state(),
         "data": run.stream.state(),
     }

@@ -57,7 +57,7 @@ def _again(run: Training, last: int) -> dict[str, str]:
         packs = next(batches)
         # one less: `stream.step` counts the step at hand already, the schedule begins at 0
         share = rate_share(run.config.schedule, run.stream.step - 1, run.total)
-        row = optimize(run.engine, packs, share, run.door, run.manifest.names)
+        row = optimize(run.engine, packs, share, run.guard, run.manifest.names)
         if row["objection"] is None:
             # as bits: a comparison of printed numbers would hide the last ones
             losses[str(run.stream.step)] = float(row["loss"]).hex()

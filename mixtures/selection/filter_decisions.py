@@ -186,10 +186,10 @@ def refuse_near_duplicates(
     """Samples over the clusters of an earlier one that stays and whose text a pair connects."""
     ends = [ids_of(pairs[name]) for name in ("text_a", "text_b")]
     # the graph of texts that are nearly alike, both ways
-    alike: dict[bytes, set[bytes]] = defaultdict(set)
+    paired_with: dict[bytes, set[bytes]] = defaultdict(set)
     for one, other in zip(*(each.tolist() for each in ends), strict=True):
-        alike[one].add(other)
-        alike[other].add(one)
+        paired_with[one].add(other)
+        paired_with[other].add(one)
     paired = np.concatenate(ends)
     paired = paired[sorting(paired)]
     kept: dict[bytes, dict[bytes, tuple[int, str]]] = defaultdict(dict)
@@ -200,12 +200,13 @@ def refuse_near_duplicates(
         turns = np.ascontiguousarray(samples.turns)
         for place in decisions.staying(find(paired, turns) >= 0).tolist():
             text = turns[place].tobytes()
-            # greedy: a sample stays unless it is alike to one over the same clips that stays
+            # greedy: a sample stays unless it nearly repeats one over the same clips that stays
             mates = kept[found.cluster[_clips_of(samples, place)].tobytes()]
-            twins = alike[text] & mates.keys()
-            if twins:
+            near_duplicates = paired_with[text] & mates.keys()
+            if near_duplicates:
                 places.append(place)
-                details.append(f"nearly the same as {min(mates[twin] for twin in twins)[1]}")
+                _, earliest = min(mates[other] for other in near_duplicates)
+                details.append(f"nearly the same as {earliest}")
             else:
                 name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
                 mates[text] = (len(mates), name)

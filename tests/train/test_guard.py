@@ -15,60 +15,60 @@ from shards.errors import UserError
 from tests.support.tiny_pool import tiny_manifest
 from train.config import Guard
 from train.data.pack_stream import Stream
-from train.guard import LEAST, MOST, Door, samples_of
+from train.guard import LEAST, MOST, StepGuard, samples_of
 from train.json_files import StepLog
 
 STRICT = Guard(spike=6.0)
 
 
-def door_after(losses: int, rule: Guard = STRICT) -> Door:
-    door = Door(rule)
+def guard_after(losses: int, rule: Guard = STRICT) -> StepGuard:
+    guard = StepGuard(rule)
     for loss in np.random.default_rng(0).normal(2, 0.1, losses):
-        assert not door.objection(loss, 1.0)
-        door.took(loss)
-    return door
+        assert not guard.objection(loss, 1.0)
+        guard.took(loss)
+    return guard
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_objected_to_from_the_first_step(value: float) -> None:
-    assert Door(STRICT).objection(value, 1.0) == f"its loss is {value}"
-    assert Door(STRICT).objection(1.0, value) == f"its gradient norm is {value}"
-    assert not Door(STRICT).objection(1e9, 1e9)
+    assert StepGuard(STRICT).objection(value, 1.0) == f"its loss is {value}"
+    assert StepGuard(STRICT).objection(1.0, value) == f"its gradient norm is {value}"
+    assert not StepGuard(STRICT).objection(1e9, 1e9)
 
 
 def test_a_loss_far_above_its_like_is_objected_to_and_one_below_is_not() -> None:
-    few, many = door_after(LEAST - 1), door_after(LEAST)
+    few, many = guard_after(LEAST - 1), guard_after(LEAST)
     assert not few.objection(100.0, 1.0)
     assert "deviations above the" in many.objection(3.0, 1.0)
     assert not many.objection(2.3, 1.0) and not many.objection(0.0, 1.0)
-    assert not door_after(LEAST, Guard(spike=50.0)).objection(3.0, 1.0)
+    assert not guard_after(LEAST, Guard(spike=50.0)).objection(3.0, 1.0)
     assert "any deviation" in _constant().objection(1.1, 1.0)
 
 
-def _constant() -> Door:
-    door = Door(STRICT)
+def _constant() -> StepGuard:
+    guard = StepGuard(STRICT)
     for _ in range(LEAST):
-        door.took(1.0)
-    return door
+        guard.took(1.0)
+    return guard
 
 
 def test_the_last_losses_are_what_a_step_is_compared_with_also_after_a_resume() -> None:
-    door = door_after(MOST + 300)
-    state = door.state()
+    guard = guard_after(MOST + 300)
+    state = guard.state()
     assert len(state["losses"]) == MOST
-    again = Door(STRICT)
+    again = StepGuard(STRICT)
     again.load(json.loads(json.dumps(state)))
     for loss in np.linspace(2.4, 2.8, 50):
-        assert again.objection(loss, 1.0) == door.objection(loss, 1.0)
+        assert again.objection(loss, 1.0) == guard.objection(loss, 1.0)
 
 
 def test_the_run_ends_at_the_first_objection_or_after_so_many() -> None:
     with pytest.raises(UserError, match=r"step 3: its loss is nan; .* S; .*at_most: 1}"):
-        Door(STRICT).refuse(3, "its loss is nan", Path("S"))
-    door = Door(Guard(policy="skip", at_most=2))
-    door.refuse(3, "w", Path("S"))
-    again = Door(door.rule)
-    again.load(door.state())
+        StepGuard(STRICT).refuse(3, "its loss is nan", Path("S"))
+    guard = StepGuard(Guard(policy="skip", at_most=2))
+    guard.refuse(3, "w", Path("S"))
+    again = StepGuard(guard.rule)
+    again.load(guard.state())
     again.refuse(5, "w", Path("S"))
     with pytest.raises(UserError, match="step 9: w"):
         again.refuse(9, "w", Path("S"))

@@ -88,15 +88,14 @@ def _rendered(
         )
         for clip_view, clip in zip(clip_views, clips, strict=True)
     ]
-    used = [frames_used(slots) for slots in layouts]
+    used = [frames_used(plan) for plan in layouts]
     return RenderedSample(
         key=key,
         text=render_text(layouts),
         layouts=layouts,
         frames=[open_frames(i, clip_view, used[i]) for i, clip_view in enumerate(clip_views)],
         seconds=[
-            seconds_of(clip_view, slots)
-            for clip_view, slots in zip(clip_views, layouts, strict=True)
+            seconds_of(clip_view, plan) for clip_view, plan in zip(clip_views, layouts, strict=True)
         ],
     )
 
@@ -120,7 +119,7 @@ def _laid_out(
     return plan_clip(clip_view, kind, layout, codec.count, images)
 
 
-def seconds_of(clip_view: ClipView, slots: TokenPlan) -> list[float]:
-    """Presentation times of the frames that the layout uses."""
+def seconds_of(clip_view: ClipView, plan: TokenPlan) -> list[float]:
+    """Presentation times of the frames that the token plan uses."""
     numerator, denominator = clip_view.time_base
-    return [clip_view.pts[frame] * numerator / denominator for frame in frames_used(slots)]
+    return [clip_view.pts[frame] * numerator / denominator for frame in frames_used(plan)]

@@ -95,6 +95,7 @@ def times_of(metadata: Any, num_frames: int, name: str) -> list[float]:
             f"{name}: video_metadata with fps {fps!r} and {len(shown)} frames_indices for "
             f"{num_frames} frames; give the fps, and one index for each frame"
         )
+    # a user's frames have no decoder's times: index / fps is what transformers means by them
     return [index / fps for index in shown]
 
 
@@ -203,6 +204,7 @@ def see_frames(
         )
     # relative to the first frame, as the decoder's times are
     pts = tuple(round((time - seconds[0]) * MICROSECONDS) for time in seconds)
+    # as rounded: two frames within a microsecond are one moment
     if any(b <= a for a, b in itertools.pairwise(pts)):
         raise UserError(f"{name}: times do not ascend; sort the frames by time")
     height, width = frames.shape[1:3]
@@ -229,6 +231,7 @@ def see_frames(
 
 
 def _jpeg(frame: NDArray[np.uint8], stored: tuple[int, int], quality: int) -> bytes:
+    # bicubic, as the pool scales; full chroma, since what a user holds is RGB
     shown = Image.fromarray(frame).resize(stored, Image.Resampling.BICUBIC)
     data: bytes = simplejpeg.encode_jpeg(np.asarray(shown), quality, "RGB", "444")
     return data

@@ -145,6 +145,7 @@ def check_same_frozen(found: Checkpoint, frozen: dict[str, dict[str, str]]) -> N
 def sweep(root: Path) -> None:
     """Remove what a killed save or prune left behind; only the owner of the run may."""
     committed = set(_committed(root))
+    # hidden ones too: `.step-N.tmp` of a save, `.step-N.old.tmp` of a removal
     for path in root.glob("*step-*"):
         if path not in committed:
             shutil.rmtree(path)
@@ -158,6 +159,7 @@ def prune(root: Path, keep: Keep) -> None:
         kept |= {folder for folder in folders if _step(folder) % keep.every == 0}
     if keep.best is not None:
         losses = {folder: read(folder).held_out for folder in folders}
+        # a checkpoint between two looks has no loss to be judged by
         judged = [folder for folder in folders if losses[folder]]
         kept |= set(sorted(judged, key=lambda one: float.fromhex(losses[one]))[: keep.best])
     for folder in folders:

@@ -57,6 +57,7 @@ def read_tasks(path: Path) -> list[Question]:
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
+        # utf-8-sig: files from spreadsheets begin with a byte order mark
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); mend the file") from error
@@ -136,6 +137,7 @@ def _pair(human: Any, gpt: Any, where: str) -> tuple[str, str]:
         # placeholders stand for media that are given beside the text
         for placeholder in PLACEHOLDERS if role == "human" else ():
             text = text.replace(placeholder, "")
+        # after the placeholders are gone: a question of nothing but "<image>" asks nothing
         if not text.strip():
             raise UserError(f"{where}: the {role} turn says nothing")
         texts.append(text.strip())

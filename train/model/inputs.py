@@ -95,6 +95,7 @@ class PaddedBatch:
 def padded_only(batch: PaddedBatch) -> dict[str, Any]:
     """What a packed row does not take, under the names of `forward`; None where it is not given."""
     keep = batch.logits_to_keep
+    # empty values count as not given: `generate` passes all of its arguments
     return batch.others | {
         "attention_mask": batch.mask,
         "past_key_values": batch.cache,
@@ -194,6 +195,7 @@ def row_of(
             "`pack_inputs` gives them (an empty pack has patches too: none of them)"
         )
     return PackedRow(
+        # a packed row is [T] inside; forward takes [1, T], as transformers expects a batch axis
         ids=input_ids[0],
         targets=targets[0],
         positions=position_ids[0],
@@ -258,6 +260,7 @@ def _visual(
         raise TypeError("with `patches`, forward needs grids, slots and seconds")
     tower = shown.tower
     if tower is None:
+        # the tower runs over shown frames first, then over those of the memory
         beyond = shown.grids[:0] if memory is None else memory.grids
         # a batch from the processor has no plan of its own
         plan = plan_all(shown.grids.cpu().numpy(), beyond.cpu().numpy())
@@ -280,10 +283,12 @@ _NONE = torch.zeros(0, dtype=torch.int64)
 def _entries(shown: VisualArguments, name: str) -> dict[str, Any]:
     """The processor's dictionary of this name; TypeError for another value or entry."""
     value = getattr(shown, name)
+    # a processor of a model without memory gives none
     if value is None and name == "memory":
         return {"position": _NONE, "sample": _NONE}
     if not isinstance(value, Mapping):
         raise TypeError(f"with `patches`, forward needs {name} as the processor makes them")
+    # an entry that nobody reads would be a mistake in silence
     unknown = set(value) - _ENTRIES[name]
     missing = _ENTRIES[name] - set(value)
     if unknown or missing:

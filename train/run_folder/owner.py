@@ -21,7 +21,7 @@ from shards.errors import UserError
 from shards.store import Store
 
 OWNER = "owner.json"
-_DOOR = ".owner.lock"
+_LOCK = ".owner.lock"
 RENEWED, STALE = 30.0, 300.0
 """Seconds between two renewals, and the age from which an owner is taken for gone."""
 ENVELOPE = Envelope(
@@ -60,12 +60,12 @@ class Claim:
 
     def take(self) -> str:
         """Become the owner; whom this took over from, if anybody. UserError names a live one."""
-        with _one_at_a_time(self.path.parent) as door:
+        with _one_at_a_time(self.path.parent) as lock_file:
             held = self._held()
             if held is not None:
                 # both ages by the clock of the disk
-                os.utime(door)
-                age = door.stat().st_mtime - self.path.stat().st_mtime
+                os.utime(lock_file)
+                age = lock_file.stat().st_mtime - self.path.stat().st_mtime
                 self._check_gone(held, age)
             self.store.put(OWNER, ENVELOPE.seal(asdict(self.owner)))
         return "" if held is None else str(held)
@@ -140,11 +140,11 @@ def process_start(pid: int) -> int | None:
 def _one_at_a_time(out: Path) -> Iterator[Path]:
     """Two that start at once look one after the other, where the disk has locks."""
     out.mkdir(parents=True, exist_ok=True)
-    door = out / _DOOR
-    with door.open("a") as file:
+    lock_file = out / _LOCK
+    with lock_file.open("a") as file:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield door
+        yield lock_file
 
 
 def say_taken_over(out: Path, before: str) -> None:

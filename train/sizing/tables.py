@@ -40,8 +40,8 @@ def video_tokens(size: tuple[int, int], reading: str) -> tuple[int, int]:
     shown = video_placement(size, reading)
     # all frames of a video are shown at one size
     grid = grid_of(shown.width, shown.height)
-    slots = plan_frames([grid] * FRAMES, range(FRAMES), "video", layout, stamp_tokens)
-    return sum(s.n for s in slots if s.kind in POOLED), sum(s.n for s in slots)
+    plan = plan_frames([grid] * FRAMES, range(FRAMES), "video", layout, stamp_tokens)
+    return sum(run.n for run in plan if run.kind in POOLED), sum(run.n for run in plan)
 
 
 def image_tokens(size: tuple[int, int]) -> int:
@@ -60,8 +60,8 @@ def image_tokens(size: tuple[int, int]) -> int:
         source_fps=(0, 1),
         colour="",
     )
-    look = view_clip(clip, View(), LayoutConfig())
-    return sum(s.n for s in plan_clip(look, "image", LayoutConfig(), stamp_tokens))
+    clip_view = view_clip(clip, View(), LayoutConfig())
+    return sum(run.n for run in plan_clip(clip_view, "image", LayoutConfig(), stamp_tokens))
 
 
 def video_flops(size: str) -> Flops:

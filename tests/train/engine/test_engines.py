@@ -22,7 +22,7 @@ from train.engine.interface import distinct_weights
 from train.engine.open_engine import open_engine
 from train.engine.state_files import KINDS, grouped, read_state, write_state
 from train.engine.torch_engine import TorchEngine
-from train.guard import Door
+from train.guard import StepGuard
 from train.loop import optimize, run
 from train.model_folder import build_model, load_saved
 
@@ -41,8 +41,8 @@ def rules_of(built: Path) -> tuple[Manifest, Rules]:
     return manifest, Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
 
 
-def door() -> Door:
-    return Door(Guard())
+def guard() -> StepGuard:
+    return StepGuard(Guard())
 
 
 def one_step(built: Path, micro_batch: int, *, and_empty: bool = False) -> dict[str, float]:
@@ -50,7 +50,7 @@ def one_step(built: Path, micro_batch: int, *, and_empty: bool = False) -> dict[
     data = str(built.parent.parent / "pool")
     packs = next(Stream(manifest, data, global_batch=4, micro_batch=micro_batch).steps())
     engine = TorchEngine(TINY, build_model(TINY, rules))
-    return optimize(engine, [*packs, empty_pack()] if and_empty else packs, 0.2, door(), NAMES)
+    return optimize(engine, [*packs, empty_pack()] if and_empty else packs, 0.2, guard(), NAMES)
 
 
 def test_how_packs_are_joined_into_forward_passes_changes_nothing(built: Path) -> None:
@@ -77,10 +77,10 @@ def test_what_an_engine_saved_goes_into_a_model_of_the_same_sizes_only(
         )
         for i in (0, 5)
     )
-    optimize(one, packs, 0.2, door(), NAMES)
+    optimize(one, packs, 0.2, guard(), NAMES)
     one.save(tmp_path)
     other.load(tmp_path, 1)
-    rows = [optimize(engine, packs, 0.2, door(), NAMES) for engine in (one, other)]
+    rows = [optimize(engine, packs, 0.2, guard(), NAMES) for engine in (one, other)]
     assert rows[0] == rows[1]
     both = zip(one.model.parameters(), other.model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in both)

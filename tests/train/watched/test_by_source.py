@@ -15,7 +15,7 @@ from train.data.collate import empty_pack
 from train.data.pack_stream import Stream
 from train.data.render import Rules
 from train.engine.torch_engine import TorchEngine
-from train.guard import Door
+from train.guard import StepGuard
 from train.json_files import StepLog
 from train.loop import optimize
 from train.model_folder import build_model
@@ -41,7 +41,7 @@ def test_each_sample_counts_for_its_own_source(tmp_path: Path) -> None:
     assert all(rows.values()) and apart["pictures"] / rows["pictures"] != pytest.approx(
         apart["clips"] / rows["clips"], rel=1e-3
     )
-    row = optimize(engine, [*packs, empty_pack()], 0.2, Door(Guard()), manifest.names)
+    row = optimize(engine, [*packs, empty_pack()], 0.2, StepGuard(Guard()), manifest.names)
     for name in manifest.names:
         assert row["by_source"][name] == pytest.approx(apart[name] / rows[name], rel=1e-5)
     whole = sum(row["by_source"][name] * rows[name] for name in rows)

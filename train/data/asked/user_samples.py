@@ -60,6 +60,7 @@ class UserSamples:
 
         try:
             return made(clips=clips, open_frames=opened, rules=self.rules, scores=scores)
+        # the text layer knows what does not fit, and only here which conversation it was
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
 

@@ -62,6 +62,7 @@ class Prompt:
 def without_pixels(view: ClipView, used: Sequence[int]) -> Frames:
     """Frames of a view's shape that take no memory."""
     shape = (len(used), view.height // PATCH, view.width // PATCH, PATCH_VALUES)
+    # strides of 0: one patch stands for all of them
     return np.broadcast_to(_NO_PIXELS, shape)
 
 
@@ -94,6 +95,7 @@ def batches(prompts: Iterable[Prompt], most: int, before: int = 0) -> Iterator[l
     for prompt in prompts:
         reply = max(map(len, prompt.replies), default=0)
         length = before + len(prompt.sample.text.ids) + reply
+        # behind a prefix the media were computed with it
         more = 0 if before else prompt.patches
         wanted = rows + max(len(prompt.replies), 1)
         # padding counts: every row is as long as the longest

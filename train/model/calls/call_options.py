@@ -123,8 +123,10 @@ def _view(flat: Mapping[str, Any], view: View, profile: Profile) -> View:
             raise UserError(
                 "processor: do_sample_frames=False with fps or num_frames; leave one out"
             )
+        # all stored frames: the rate and the cap of the view are out of reach
         return replace(view, fps=ALL_FRAMES, cap=ALL_FRAMES)
     for name, value, bound in (("fps", rate, profile.fps), ("num_frames", most, profile.frame_cap)):
+        # `fps=2.0` is 2: transformers has floats there
         if value is not None and (value != int(value) or not 1 <= value <= bound):
             raise UserError(
                 f"processor: {name}={value!r}; give a whole number from 1 to {bound}, of which the "

@@ -68,6 +68,7 @@ class _Decoder(nn.Module):
 def export_parts(model: Any, inputs: Mapping[str, Any]) -> Exported:
     """The three programs for the processor's `inputs`; `logits = decoder(ids, projector(tower(
     patches), seconds), mask)`. UserError where nothing is shown, or a memory reads frames."""
+    # its reader attends over as many frames as there are: not a shape that a program can fix
     if model.memory is not None:
         raise UserError("export_parts: a model with `memory_tokens`; export one without")
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
