@@ -47,8 +47,8 @@ def hex_of(ids: Ids) -> pa.Array:
 
 
 def halves(ids: Ids) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    # big-endian: numbers then sort as bytes do
     """The first and the last 8 bytes of ids as numbers that sort as the ids do."""
+    # big-endian: numbers then sort as bytes do
     both = np.ascontiguousarray(ids).view(">u8").reshape(-1, 2).astype(np.uint64)
     return both[:, 0].copy(), both[:, 1].copy()
 

@@ -55,8 +55,8 @@ def sha256_file(path: Path) -> str:
 
 
 def short_hash(value: Any) -> str:
-    # 128 bits: collisions are out of reach for any number of samples
     """H: the first 32 hex of the sha256 of the canonical JSON of `value`."""
+    # 128 bits: collisions are out of reach for any number of samples
     return sha256_hex(canonical_json(value))[:32]
 
 

@@ -285,8 +285,8 @@ SHARD_INDEX = pa.schema(
 
 
 def table_of(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    # rows in the order given: bytes, and so names, follow from it
     """A table of exactly these columns."""
+    # rows in the order given: bytes, and so names, follow from it
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 

@@ -120,8 +120,8 @@ def shared(folder: Path | None, name: str, make: Callable[[], pa.Table]) -> pa.T
 
 
 def _opened(path: Path) -> pa.Table | None:
-    # flock orders the processes of a node, not threads
     """The table in a file, if its bytes are those whose sha256 lies beside it, and sound."""
+    # flock orders the processes of a node, not threads
     try:
         if sha256_file(path).encode() != path.with_suffix(_DIGEST).read_bytes():
             _log.warning("%s: not as it was written; it is made again", path)

@@ -179,8 +179,8 @@ class Books:
         return self.samples - self.samples_refused
 
     def check(self, refused_records: int, refused_samples: int, verdicts: int) -> None:
-        # double-entry: every count is held against what was written down
         """Raise UserError unless the accounts equal the refusals that were written down."""
+        # double-entry: every count is held against what was written down
         pairs = (
             ("records refused", self.records_refused, refused_records),
             ("samples", self.samples, self.parsed),

@@ -137,6 +137,7 @@ def build_pack(
     lengths = np.array([len(sample.text.ids) for sample in samples], np.int64)
     # where each sample begins in the row
     starts = _before(lengths)
+    # every clip in reading order, its rows counted from the pack's first
     clips = [
         _placed(sample, number, start)
         for sample, start in zip(samples, starts.tolist(), strict=True)
@@ -280,6 +281,7 @@ def _stacked(patches_of: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         at += part.nbytes
     if room is None or room.shape[1:] != (PATCH_VALUES,):
         return np.concatenate(filled)
+    # all of them are one stretch of that array: a view of it, no byte is copied
     first = (start - room.ctypes.data) // PATCH_VALUES
     rows: NDArray[np.uint8] = room[first : first + (at - start) // PATCH_VALUES]
     return rows
@@ -287,6 +289,7 @@ def _stacked(patches_of: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 def _before(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sum of the sizes before each."""
+    # an exclusive prefix sum
     return np.cumsum(sizes) - sizes
 
 
@@ -331,6 +334,7 @@ def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
     parts = [
         _token_patches(clip, rows, config) for clip, rows in zip(clips, projected, strict=True)
     ]
+    # how many consecutive rows of the pack each run of a plan covers
     tokens = [
         counts_of(clip.layout).tokens[rows[:, 2]]
         for clip, rows in zip(clips, projected, strict=True)
@@ -356,6 +360,7 @@ def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
 
 
 def _token_patches(clip: _Placed, rows: NDArray[np.int64], config: LayoutConfig) -> TokenPatches:
+    # as bytes: `token_patches` is cached by its arguments, which must hash
     numbers = rows[:, 2].tobytes()
     grid = clip.shown.shape[1:3]
     try:
@@ -365,8 +370,8 @@ def _token_patches(clip: _Placed, rows: NDArray[np.int64], config: LayoutConfig)
 
 
 def _memory(clips: Sequence[_Placed]) -> MemoryFrames:
-    # frames that a long video has beyond the cap go into a memory of fixed size
     """The frames beyond the cap of these clips, and where they stand."""
+    # frames that a long video has beyond the cap go into a memory of fixed size
     if not clips:
         return _NO_MEMORY
     counts = [len(clip.beyond) for clip in clips]

@@ -109,8 +109,8 @@ class Benchmark:
         raise UserError(f"{copy}: no {wanted} of {self.name}; name the folder of your copy")
 
     def items(self, path: Path) -> Iterator[BenchmarkItem | RowRefusal]:
-        # ids repeat between the files and videos of many sets: the row's number makes them unique
         """Every question of one annotation file, named `<row>:<id>`; a bad row is a refusal."""
+        # ids repeat between the files and videos of many sets: the row's number makes them unique
         for number, row in enumerate(self._rows(path)):
             label = f"#{number}"
             if isinstance(row, Problem):

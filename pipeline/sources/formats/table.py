@@ -47,8 +47,8 @@ MediaOf = Callable[[Cells], llava_json.Media]
 
 
 def read(annotations: Path, columns: Columns) -> Iterator[Record | RowRefusal]:
-    # the names of all columns that the recipe maps, several of which may mean one thing
     """Records of one file, or of every `*.parquet` of a folder in order of their names."""
+    # the names of all columns that the recipe maps, several of which may mean one thing
     needed = [name for _, names in columns for name in names]
     missing = set(needed)
     last = Row()
