@@ -2,7 +2,8 @@
 and explained, and by which its recipe is built again without decoding anything.
 
 A manifest names its sources by revision; everything else follows from what receipts say of their
-inputs. Work that comes before other work and is not read again (candidates, same) is not needed.
+inputs. Work that comes before other work and is not read again (compared, crowds, candidates, same)
+is not needed.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from shards.pool import Pool
 from shards.receipts import Receipt, latest, receipts_in
 
 KNOWN = frozenset(
-    "admit candidates compare decode facts held_out leak_media leak_text lengths link names same "
-    "score stream texts tokenizer twins".split()
+    "admit candidates compare compared crowds decode facts held_out leak_media leak_text lengths "
+    "link names same score stream texts tokenizer twins".split()
 )
 """Stages whose receipts may be judged; those of others belong to a version that knows them."""
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WAITING = {
     "shards/retry.py",
     # for another process
+    "train/ablation/queue.py",
     "train/data/node_cache.py",
     "train/run_folder/shared_folder.py",
 }

@@ -110,6 +110,8 @@ def test_what_is_there_is_not_trained_again_wherever_it_came_from(
     (gone,) = (tmp_path / "out/results").glob("base.4.*")
     gone.unlink()
     path = grid_with(root, tmp_path, "name: double_clips", "name: twice")
+    # wide: how long numbers are decides where cells are wrapped
+    monkeypatch.setenv("COLUMNS", "200")
     assert ablate(monkeypatch, str(path), "--out", str(tmp_path / "out")) == 0
     assert in_process == [f"run {tmp_path}/out/plans/base.4/train.yaml", "evaluate --model"]
     ours, theirs = (read_ablation(each)[1] for each in (tmp_path / "out", done))
