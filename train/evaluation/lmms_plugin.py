@@ -69,8 +69,7 @@ class SlowFast(lmms):  # type: ignore[misc]  # untyped, and not installed here
         )
         self.pathways = pathways or self.answerer.rules.layout.pathways
         on = self.answerer.model.device.type
-        # lmms-eval names a device even where its user did not
-        if device is not None and not device.startswith((on, "cuda")):
+        if device is not None and not device.startswith(on):
             raise UserError(f"device={device}: the model is on {on}; leave it out")
 
     def generate_until(self, requests: Sequence[Request]) -> list[str]:
