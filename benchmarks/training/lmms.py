@@ -30,6 +30,11 @@ from train.evaluation.predictions import read_lines
 
 PYTHON = Path(".venv-lmms/bin/python")
 VIDEOS, IMAGES = "egoschema_subset", "ocrbench"
+LOCAL = {
+    VIDEOS: ("egoschema/egoschema_subset.yaml", "egoschema/test.parquet"),
+    IMAGES: ("ocrbench/ocrbench.yaml", "ocrbench/test-00000-of-00001.parquet"),
+}
+"""Of each task lmms-eval's own file, and the questions here."""
 EACH = 6
 """Questions of each of eight axes about videos."""
 PICTURES = 48
@@ -76,11 +81,11 @@ def egoschema(folder: Path) -> None:
     (made / "videos").rename(home / "videos")
     lines = (made / "temporal.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [egoschema_row(number, json.loads(line)) for number, line in enumerate(lines)]
-    pq.write_table(pa.Table.from_pylist(rows), home / "test.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), folder / LOCAL[VIDEOS][1])
 
 
 def egoschema_row(number: int, row: dict[str, Any]) -> dict[str, Any]:
-    fillers = [f"none of these ({number})" for number in range(OPTIONS)]
+    fillers = [f"none of these ({filler})" for filler in range(OPTIONS)]
     texts = (row["options"] + fillers)[:OPTIONS]
     return {
         "question_idx": str(number),
@@ -110,7 +115,7 @@ def ocrbench(folder: Path) -> None:
     text = {"dtype": "string", "_type": "Value"}
     features = dict.fromkeys(rows[0], text) | {"answer": [text], "image": {"_type": "Image"}}
     known = json.dumps({"info": {"features": features}})
-    target = folder / "ocrbench/test-00000-of-00001.parquet"
+    target = folder / LOCAL[IMAGES][1]
     target.parent.mkdir()
     table = pa.Table.from_pylist(rows).replace_schema_metadata({"huggingface": known})
     pq.write_table(table, target)
@@ -137,7 +142,7 @@ def theirs_of(model: Path, folder: Path, console: Console) -> dict[str, list[str
     command = [
         *(str(PYTHON), "-m", "lmms_eval", "eval", "--model", "slowfast", "--batch_size", "8"),
         *("--model_args", f"pretrained={model.absolute()},precision=fp32"),
-        *("--tasks", "slowfast_videos,slowfast_images", "--include_path", str(tasks)),
+        *("--tasks", ",".join(map(local_name, LOCAL)), "--include_path", str(tasks)),
         *("--log_samples", "--output_path", str(folder / "theirs")),
     ]
     # no hub: copies lie here, and videos where the cache would hold them
@@ -145,14 +150,22 @@ def theirs_of(model: Path, folder: Path, console: Console) -> dict[str, list[str
     done = subprocess.run(
         command, env=os.environ | offline, capture_output=True, text=True, check=False
     )
-    if done.returncode:
+    logs = {task: next((folder / "theirs").rglob(log_of(task)), None) for task in LOCAL}
+    # it ends with 0 where an evaluation has failed: without a log there was none
+    if done.returncode or None in logs.values():
         raise UserError(f"lmms-eval ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
     # wider than a terminal may be: it is lmms-eval's own
     console.print(table_of(done.stdout), markup=False, highlight=False, soft_wrap=True)
-    return {
-        VIDEOS: logged(folder / "theirs", "slowfast_videos"),
-        IMAGES: logged(folder / "theirs", "slowfast_images"),
-    }
+    return {task: logged(log) for task, log in logs.items() if log is not None}
+
+
+def local_name(task: str) -> str:
+    """What the task is called here."""
+    return f"slowfast_{task}"
+
+
+def log_of(task: str) -> str:
+    return f"*_samples_{local_name(task)}.jsonl"
 
 
 def local_tasks(tasks: Path, folder: Path) -> None:
@@ -161,17 +174,11 @@ def local_tasks(tasks: Path, folder: Path) -> None:
     done = subprocess.run([str(PYTHON), "-c", where], capture_output=True, text=True, check=True)
     theirs = Path(done.stdout.splitlines()[-1])
     tasks.mkdir()
-    for name, task, file in (
-        ("slowfast_videos", "egoschema/egoschema_subset.yaml", folder / "egoschema/test.parquet"),
-        (
-            "slowfast_images",
-            "ocrbench/ocrbench.yaml",
-            next((folder / "ocrbench").glob("*.parquet")),
-        ),
-    ):
-        (tasks / f"{name}.yaml").write_text(
-            f"include: {theirs / task}\ntask: {name}\ndataset_path: parquet\ndataset_name: null\n"
-            f"dataset_kwargs:\n  data_files:\n    test: {file}\n"
+    for task, (file, questions) in LOCAL.items():
+        (tasks / f"{local_name(task)}.yaml").write_text(
+            f"include: {theirs / file}\ntask: {local_name(task)}\n"
+            "dataset_path: parquet\ndataset_name: null\n"
+            f"dataset_kwargs:\n  data_files:\n    test: {folder / questions}\n"
         )
 
 
@@ -180,8 +187,8 @@ def table_of(printed: str) -> str:
     return "\n".join(line for line in printed.splitlines() if line.startswith("|"))
 
 
-def logged(folder: Path, task: str) -> list[str]:
-    (file,) = folder.rglob(f"*_samples_{task}.jsonl")
+def logged(file: Path) -> list[str]:
+    """The replies of a log, in the order of the documents."""
     samples = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     samples.sort(key=lambda sample: sample["doc_id"])
     return [reply_of(sample) for sample in samples]

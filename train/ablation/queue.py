@@ -142,7 +142,7 @@ def _start(words: Sequence[str], active: _Active, places: Places) -> Popen[bytes
         # runs beside each other share the cores
         threads = max((os.cpu_count() or 1) // places.at_once, 1)
         environment.setdefault("OMP_NUM_THREADS", str(threads))
-    command = [sys.executable, "-m", "train.ablation.leash", str(os.getpid()), *words]
+    command = [sys.executable, "-m", "train.ablation.parent_death", str(os.getpid()), *words]
     with (folder / LOG).open("ab") as log:
         return Popen(  # noqa: S603
             command, stdout=log, stderr=STDOUT, env=environment
