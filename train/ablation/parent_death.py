@@ -1,4 +1,4 @@
-"""`python -m train.ablation.parent_death PARENT WORDS...`: `python -m train WORDS`, until the parent ends.
+"""`python -m train.ablation.parent_death PARENT WORDS...`: `python -m train WORDS`, while it lives.
 
 A queue that is killed leaves no run behind that goes on by itself: the kernel kills it too.
 """
