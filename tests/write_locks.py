@@ -41,7 +41,7 @@ CPU_TORCH = (
     "d20fa53ee744502fa4c69818a720b05ca0d37abd055d4f6e66cae155114bc691",  # 3.14, x86-64
     "ca021f9eb2f8345c83fa03e3a04587308afb8df71bd472670b3ece00df58621c",  # 3.14, aarch64
 )
-"""SHA-256 of the Linux wheels of torch 2.13.0+cpu, which PyTorch's own index has and PyPI has not."""
+"""SHA-256 of the Linux wheels of torch 2.13.0+cpu: PyTorch's own index has them, PyPI has not."""
 AUDIT = "pip-audit\ncyclonedx-bom\n"
 _UV = (
     "uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate "
