@@ -29,13 +29,14 @@ LEAST = 1e-9
 class Difference:
     """The mean of variant - base over seeds and items in `clips`; `by_seed` has that of each seed.
 
-    `variances` of the mean are those due to seeds and to clips.
+    `variances` of the mean are those due to seeds, to clips, and to what a clip does with one seed
+    only, which is part of the first.
     """
 
     mean: float
     by_seed: tuple[float, ...]
     clips: int
-    variances: tuple[float, float]
+    variances: tuple[float, float, float]
 
     @property
     def seeds(self) -> int:
@@ -67,9 +68,14 @@ class Difference:
 
     def _half_width(self, level: float) -> float:
         # Banerjee (1961): the squares of two Student intervals add up, and cover at least as often
-        each = zip(self.variances, (self.seeds - 1, self.clips - 1), strict=True)
-        squares = (student_quantile(1 - level / 2, n) ** 2 * found for found, n in each if found)
-        return math.sqrt(math.fsum(squares))
+        freedom = (self.seeds - 1, self.clips - 1, (self.seeds - 1) * (self.clips - 1))
+        of_seeds, of_clips, of_both = (
+            student_quantile(1 - level / 2, n) ** 2 * variance if variance else 0.0
+            for variance, n in zip(self.variances, freedom, strict=True)
+        )
+        # few seeds may agree by chance, to the last item: what clips do with each counts at least
+        by_chance = self.seeds < CLAIMS_FROM and self.variances[0] < self.variances[2]
+        return math.sqrt((of_both if by_chance else of_seeds) + of_clips)
 
 
 def difference(item_scores: NDArray[np.float64], clips: Sequence[Hashable]) -> Difference:
@@ -82,20 +88,20 @@ def difference(item_scores: NDArray[np.float64], clips: Sequence[Hashable]) -> D
         mean=float(by_seed.mean()),
         by_seed=tuple(by_seed.tolist()),
         clips=len(set(clips)),
-        variances=_variances(item_scores, by_seed, clips) if len(item_scores) > 1 else (0.0, 0.0),
+        variances=_variances(item_scores, by_seed, clips) if len(item_scores) > 1 else (0.0,) * 3,
     )
 
 
 def _variances(
     item_scores: NDArray[np.float64], by_seed: NDArray[np.float64], clips: Sequence[Hashable]
-) -> tuple[float, float]:
-    """The variance of the mean that is due to seeds, and that due to clips; each at least 0."""
+) -> tuple[float, float, float]:
+    """The variance of the mean that is due to seeds, to clips, and to both; each at least 0."""
     number = {name: i for i, name in enumerate(dict.fromkeys(clips))}
     seeds, count = item_scores.shape
     few = len(number)
     of_seeds = float(by_seed.var(ddof=1)) / seeds
     if few < 2:
-        return of_seeds, 0.0
+        return of_seeds, 0.0, 0.0
     # each clip's pull on the mean of each seed, without what the seed shifts all of them by
     pulls = np.zeros((few, seeds))
     np.add.at(pulls, [number[name] for name in clips], (item_scores - by_seed[:, None]).T / count)
@@ -103,7 +109,8 @@ def _variances(
     of_clips = float(np.sum(shared**2))
     # what a clip does with one seed only is in the spread of the seeds already
     of_both = float(np.sum((pulls - shared) ** 2)) / (seeds * (seeds - 1))
-    return of_seeds, max(of_clips - of_both, 0.0) * few / (few - 1)
+    unbiased = few / (few - 1)
+    return of_seeds, max(of_clips - of_both, 0.0) * unbiased, of_both * unbiased
 
 
 def holm(levels: Sequence[float]) -> list[float]:

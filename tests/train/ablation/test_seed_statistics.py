@@ -75,6 +75,15 @@ def test_one_seed_says_nothing_of_others_and_equal_answers_are_no_difference() -
     assert (same.interval, same.level) == ((0.0, 0.0), 1.0)
 
 
+def test_two_seeds_that_agree_by_chance_are_no_certainty() -> None:
+    # one right answer more with each seed, of items that a clip each asks
+    item_scores = np.zeros((2, 50))
+    item_scores[0, 3] = item_scores[1, 7] = 1.0
+    found = difference(item_scores, range(50))
+    assert found.by_seed == (0.02, 0.02)
+    assert found.interval is not None and found.interval[0] < 0 < 0.04 < found.interval[1]
+
+
 @pytest.mark.parametrize("seed_variance", [0.0, 1.0, 4.0])
 def test_intervals_cover_as_often_as_they_say(seed_variance: float) -> None:
     assert 0.93 <= covered(1000, seed_variance) <= 0.98
