@@ -1,7 +1,8 @@
-"""Rendered samples -> one flat row of tokens, labels, pixels and where these stand. numpy only.
+"""Collate: rendered samples -> one flat row of tokens, labels, pixels, and where these stand.
 
-A pack is whole samples back to back. Every count comes from `mixtures.tokens.token_plan`; here
-it is only checked that placeholders, features and frames agree, sample by sample.
+Numpy only. A pack is whole samples back to back. Every count comes from
+`mixtures.tokens.token_plan`; here it is only checked that placeholders, features and frames agree,
+sample by sample.
 """
 
 from __future__ import annotations
@@ -207,12 +208,12 @@ class _Placed(NamedTuple):
     """A clip in its pack, called `name`: the frames shown, and those beyond the cap.
 
     `rows` int64 [S, 3] are those of `Rendered.visual` that mention it, in reading order, positions
-    counted from the pack's first row. `images` is the number of images in its sample; `place` is
+    counted from the pack's first row. `images` is the number of images in its sample; `draw_key` is
     what its frames are drawn by: sample key, position in the order, number in the sample.
     """
 
     name: str
-    place: tuple[str, int, int]
+    draw_key: tuple[str, int, int]
     layout: TokenPlan
     rows: NDArray[np.int64]
     images: int
@@ -250,7 +251,7 @@ def _placed(sample: RenderedSample, number: int, first_row: int) -> _Placed:
     shown = len(frames) - counts.beyond
     return _Placed(
         name=name,
-        place=(sample.key, sample.position, number),
+        draw_key=(sample.key, sample.position, number),
         layout=layout,
         rows=np.add(rows, (first_row, 0, 0)),
         images=sum(counts_of(each_layout).is_image for each_layout in sample.layouts),
@@ -322,7 +323,7 @@ def _learned(clip: _Placed, rule: TowerRule) -> NDArray[np.float32]:
     if rule.keep == 1 or counts_of(clip.layout).is_image:
         return np.ones((count, 2), np.float32)
     # the inverse chance makes the gradient's expectation that of the whole tower
-    drawn = learned_frames(rule, count, *clip.place)
+    drawn = learned_frames(rule, count, *clip.draw_key)
     return np.stack([drawn, np.full(count, rule.keep)], axis=1, dtype=np.float32)
 
 

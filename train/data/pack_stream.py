@@ -1,4 +1,4 @@
-"""Manifest -> packs of this rank, step by step, whatever the number of workers.
+"""The data loader: manifest -> packs of this rank, step by step, whatever the number of workers.
 
 Steps leave in order, prepared by threads or by the caller. The whole state is one number: the next
 step that the consumer has not been given. A checkpoint keeps beside it in which window that begins.
@@ -13,7 +13,7 @@ from itertools import count, takewhile
 
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import BatchSampler
-from shards.extents import Fetch, Place
+from shards.extents import ByteRange, Fetch
 from shards.reader import open_data
 from train.data.collate import Pack
 from train.data.data_state import STATE_VERSION, DataState, check_same_order
@@ -151,7 +151,7 @@ class Stream:
             future=self._future(self._node),
         )
 
-    def _future(self, node: Node) -> Iterator[list[Place]]:
+    def _future(self, node: Node) -> Iterator[list[ByteRange]]:
         """What this node's ranks will read, step by step from the current one."""
         order = BatchSampler(self._manifest, self.sampler.global_batch)
         # a sampler of its own: the leader's place in the order is ahead of the consumer's
@@ -160,7 +160,7 @@ class Stream:
             ranks = [order.batch(step, rank, self.sampler.world_size) for rank in node.ranks]
             drawn = [reference for packs in ranks for pack in packs for reference in pack]
             yield [
-                place
+                byte_range
                 for reference in drawn
-                for place in self.reader.places(reference.source, reference.key)
+                for byte_range in self.reader.byte_ranges(reference.source, reference.key)
             ]

@@ -49,14 +49,16 @@ class StandIns:
         """`read` of the first stand-in that is whole; DamagedData past the limit, or if none is."""
         # every replacement counts against the limit, also one that is damaged itself
         self._charge(damage)
-        for other in self.candidates(drawn):
+        for stand_in in self.candidates(drawn):
             try:
-                found = read(other)
+                stand_in_read = read(stand_in)
             except DamagedData as error:
                 self._charge(error)
                 continue
-            _log.warning("position %d: %s; sample %s stands in", drawn.position, damage, other.key)
-            return found
+            _log.warning(
+                "position %d: %s; sample %s stands in", drawn.position, damage, stand_in.key
+            )
+            return stand_in_read
         raise DamagedData(f"{damage}; no whole sample of {drawn.source!r} fits into its place")
 
     def candidates(self, drawn: SampleReference) -> Iterator[SampleReference]:

@@ -1,6 +1,6 @@
-"""What the slots of a layout are, and which patches stand behind each of their tokens.
+"""The patch index of visual tokens: which patches stand behind each token of a token plan.
 
-Both follow from the layout alone, which clips of one size share, and are kept.
+It follows from the plan alone, which clips of one size share, and is kept.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ def token_patches(
     # the runs of the plan that the text mentions, in the order of mention
     slots = [layout[number] for number in np.frombuffer(numbers, np.int64)]
     # a frame's number among those that are encoded
-    place = {frame: i for i, frame in enumerate(frames_used(layout))}
+    encoded_index = {frame: i for i, frame in enumerate(frames_used(layout))}
     pooled = [slot for slot in slots if slot.kind not in LEARNED]
     rows = [_cells(grid, slot, config, images) for slot in pooled]
     # the first patch of each run's frame
-    starts = [place[slot.frame] * grid[0] * grid[1] for slot in pooled]
+    starts = [encoded_index[slot.frame] * grid[0] * grid[1] for slot in pooled]
     sizes = np.concatenate([_NOTHING, *(sizes for _, sizes in rows)])
     tokens = [slot.n for slot in slots]
     # every row that shows no learned vector shows the next pooled token
@@ -93,7 +93,7 @@ def token_patches(
         ),
         segment=np.repeat(np.arange(len(sizes)), sizes),
         sizes=sizes,
-        frame=_repeated([place.get(slot.frame, -1) for slot in slots], tokens),
+        frame=_repeated([encoded_index.get(slot.frame, -1) for slot in slots], tokens),
         kind=_repeated([POOLED.index(slot.kind) for slot in pooled], [slot.n for slot in pooled]),
     )
 

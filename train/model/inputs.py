@@ -223,19 +223,19 @@ def padded_visual(ids: Tensor, shown: VisualArguments, pads: Sequence[int]) -> V
     placeholders than features, or placeholders and nothing shown.
     """
     # placeholders are found by id, wherever padding put them
-    found = torch.isin(ids, ids.new_tensor(pads))
+    is_placeholder = torch.isin(ids, ids.new_tensor(pads))
     if shown.patches is None:
-        check_placeholders(found.sum(1), torch.zeros(len(ids), dtype=torch.int64))
+        check_placeholders(is_placeholder.sum(1), torch.zeros(len(ids), dtype=torch.int64))
         return None
     slots, memory = (_entries(shown, name) for name in ("slots", "memory"))
     sample = torch.cat([part["sample"].cpu() for part in (slots, memory)])
     # counted per sample, so that a batch of wrong pairs is told by its sample
-    check_placeholders(found.sum(1), torch.bincount(sample, minlength=len(ids)))
+    check_placeholders(is_placeholder.sum(1), torch.bincount(sample, minlength=len(ids)))
     # the i-th feature, counted along the batch, goes where the i-th placeholder stands
     # features of frames and of memories in the order of their placeholders
     order = torch.cat([part["position"].cpu() for part in (slots, memory)]).argsort()
     places = torch.empty_like(order)
-    places[order] = found.flatten().nonzero().squeeze(1).cpu()
+    places[order] = is_placeholder.flatten().nonzero().squeeze(1).cpu()
     of_slots, of_memory = places.split([len(slots["position"]), len(memory["position"])])
     put = {
         name: (of_slots if name == "position" else slots[name]).to(ids.device)

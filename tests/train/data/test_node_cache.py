@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from benchmarks.loading.link import bytes_sent, link
 from mixtures.manifest.files import load_manifest
 from shards.errors import UserError
-from shards.extents import Place
+from shards.extents import ByteRange
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import fingerprint
 from train.data.node_cache import PATIENCE_SECONDS, RANGE_BYTES, WASTE, Node, coalesce, this_node
@@ -94,7 +94,7 @@ def test_it_fetches_less_than_least_recently_used_when_things_recur() -> None:
 
 PLACES = st.lists(
     st.builds(
-        Place,
+        ByteRange,
         st.sampled_from(["a.tar", "b.tar"]),
         st.integers(0, 1 << 22),
         st.integers(1, 1 << 18),
@@ -106,17 +106,22 @@ PLACES = st.lists(
 
 
 @given(PLACES)
-def test_requests_bring_every_place_once_and_waste_little(places: list[Place]) -> None:
-    requests = coalesce(places)
-    assert sorted(place for request in requests for place in request.places) == sorted(places)
+def test_requests_bring_every_place_once_and_waste_little(byte_ranges: list[ByteRange]) -> None:
+    requests = coalesce(byte_ranges)
+    assert sorted(
+        byte_range for request in requests for byte_range in request.byte_ranges
+    ) == sorted(byte_ranges)
     for file, start, stop, brought in requests:
         assert all(
             p.file == file and start <= p.offset and p.offset + p.extent <= stop for p in brought
         )
-        asked = sum(place.extent for place in brought)
+        asked = sum(byte_range.extent for byte_range in brought)
         assert stop - start <= asked + asked // WASTE
         assert len(brought) == 1 or stop - start <= RANGE_BYTES
-    firsts = [min(places.index(place) for place in request.places) for request in requests]
+    firsts = [
+        min(byte_ranges.index(byte_range) for byte_range in request.byte_ranges)
+        for request in requests
+    ]
     assert firsts == sorted(firsts)
 
 

@@ -30,10 +30,10 @@ def pool_of(built: Path) -> str:
 
 def spoil(built: Path, source: str, key: str) -> None:
     """Flip one bit in the middle of the sample's clip."""
-    (place,) = open_data(pool_of(built)).places(source, key)
-    part = Path(pool_of(built)) / place.file
+    (byte_range,) = open_data(pool_of(built)).byte_ranges(source, key)
+    part = Path(pool_of(built)) / byte_range.file
     data = bytearray(part.read_bytes())
-    data[place.offset + place.extent // 2] ^= 1
+    data[byte_range.offset + byte_range.extent // 2] ^= 1
     part.write_bytes(data)
 
 
@@ -117,7 +117,7 @@ def test_a_source_without_a_whole_sample_stops_the_run(built: Path) -> None:
         if drawn.source == "pictures":
             part = (
                 Path(pool_of(built))
-                / open_data(pool_of(built)).places("pictures", drawn.key)[0].file
+                / open_data(pool_of(built)).byte_ranges("pictures", drawn.key)[0].file
             )
             part.write_bytes(b"\0" * part.stat().st_size)
     with pytest.raises(DamagedData, match=r"no whole sample|are damaged"):
