@@ -23,11 +23,19 @@ help:
 
 setup: tools $(READY)
 
-$(READY): pyproject.toml constraints.txt
+LOCKED = -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
+
+# by digest; which build of torch a machine gets is its package index's choice
+$(READY): pyproject.toml locks/all.txt locks/build.txt locks/torch.txt locks/torch_cpu.txt locks/cuda.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; run make PYTHON=python3.12 setup"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/python $(LOCKED) -r locks/build.txt
+	$(BIN)/python $(LOCKED) --no-build-isolation -r locks/all.txt
+	$(BIN)/python $(LOCKED) -r locks/torch_cpu.txt 2>/dev/null || \
+	  { echo "no torch for the processor alone at this package index: the one with CUDA, gigabytes"; \
+	    $(BIN)/python $(LOCKED) -r locks/torch.txt -r locks/cuda.txt; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
 tools:
@@ -71,21 +79,21 @@ wheel-test: setup
 
 $(AUDIT)/ready: locks/audit.txt
 	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
-	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r locks/audit.txt
+	$(AUDIT)/bin/python $(LOCKED) -r locks/audit.txt
 	touch $@
 
 # a package that could not be asked about is no clean bill: --strict
 audit: $(AUDIT)/ready
 	@$(PYTHON) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=30)' $(VULNERABILITIES) 2>/dev/null || \
 	  { echo "error: no database of vulnerabilities can be reached ($(VULNERABILITIES)); nothing was audited"; exit 2; }
-	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r locks/all.txt -r locks/build.txt -r locks/cuda.txt
+	$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r locks/all.txt -r locks/torch.txt -r locks/build.txt -r locks/cuda.txt
 
 sbom: $(AUDIT)/ready
 	$(AUDIT)/bin/cyclonedx-py requirements locks/run.txt --pyproject pyproject.toml --output-file sbom.cdx.json
 
 $(LMMS)/ready: locks/lmms.txt
 	test -x $(LMMS)/bin/python || $(PYTHON) -m venv $(LMMS)
-	$(LMMS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r locks/lmms.txt
+	$(LMMS)/bin/python $(LOCKED) -r locks/lmms.txt
 	$(LMMS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 

@@ -36,7 +36,7 @@ def version(requirement: Requirement) -> str:
 
 
 def test_every_pin_is_locked_as_it_stands() -> None:
-    locked = entries("all") | entries("build") | entries("cuda")
+    locked = entries("all") | entries("torch") | entries("build") | entries("cuda")
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         pinned = Requirement(line)
         found = locked[canonicalize_name(pinned.name)]
@@ -47,7 +47,7 @@ def test_every_pin_is_locked_as_it_stands() -> None:
 def test_every_requirement_is_met_by_its_lock(lock: str, extras: tuple[str, ...]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     more = [line for extra in extras for line in project["optional-dependencies"][extra]]
-    locked = entries(lock)
+    locked = (entries("torch") if lock == "all" else {}) | entries(lock)
     for line in [*project["dependencies"], *more]:
         asked = Requirement(line)
         if (lock, asked.name) == ("lmms", "torch"):
@@ -57,9 +57,25 @@ def test_every_requirement_is_met_by_its_lock(lock: str, extras: tuple[str, ...]
 
 
 def test_one_release_of_a_package_on_clusters_and_at_home() -> None:
-    everything = entries("all")
+    everything = entries("all") | entries("torch")
     for name, requirement in entries("run").items():
         assert version(everything[name]) == version(requirement)
+
+
+def test_both_builds_of_torch_are_one_release() -> None:
+    (cpu,) = entries("torch_cpu").values()
+    (cuda,) = entries("torch").values()
+    assert version(cpu) == f"{version(cuda)}+cpu"
+
+
+def test_setup_installs_nothing_without_its_digest() -> None:
+    text = (ROOT / "Makefile").read_text()
+    locked = re.search(r"^LOCKED = -m pip install (.*)", text, re.MULTILINE)
+    assert locked and "--require-hashes --no-deps" in locked.group(1)
+    recipe = text.partition("$(READY): ")[2].partition("\ntools:")[0]
+    # what is not in a lock is this project itself
+    (own,) = re.findall(r"pip install.*", recipe)
+    assert own.endswith("--no-deps --no-build-isolation --editable .")
 
 
 @pytest.mark.parametrize("name", SETUPS)

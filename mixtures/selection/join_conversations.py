@@ -10,6 +10,7 @@ keeps its place in the order when one of its conversations goes.
 
 from __future__ import annotations
 
+import binascii
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -21,7 +22,10 @@ from mixtures.order.permutation import key_of, splitmix
 from mixtures.pool.columns import Samples
 from mixtures.recipe.types import JoinRule
 from mixtures.versions import JOIN_ALGO
-from shards.id_arrays import Ids, halves, hex_of, sorting
+from shards.id_arrays import Ids, halves, sorting
+
+_BETWEEN = b'","'
+_SPELLED = 32 + len(_BETWEEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +62,20 @@ def join_by_clip(
     joined_rows = rows[order[first]]
     joined_rows["tokens"] = shown[first] + np.add.reduceat(text, first) if len(first) else 0
     keys = np.ascontiguousarray(rows["key"])[order]
-    joined_rows["key"] = _keys(keys, sizes)
-    members = np.empty(len(order), MEMBER)
-    members["key"] = np.repeat(joined_rows["key"], sizes)
-    members["member"] = keys
+    joined_rows["key"] = _keys(keys, first, sizes)
+    by_key = sorting(np.ascontiguousarray(joined_rows["key"]))
     # a conversation that stays alone is its own sample, and no member of another
-    members = members[np.repeat(sizes > 1, sizes)]
-    by_key = _by_key(joined_rows)
+    many = by_key[sizes[by_key] > 1]
+    lengths = sizes[many]
+    members = np.empty(int(lengths.sum()), MEMBER)
+    members["key"] = np.repeat(joined_rows["key"][many], lengths)
+    # runs stand in the order of their samples' keys: member i of a run lies i behind its first
+    before = np.cumsum(lengths) - lengths
+    members["member"] = keys[np.repeat(first[many] - before, lengths) + np.arange(len(members))]
     return Joined(
         rows=joined_rows[by_key],
         joined_by=_joined_by(samples, indices[order], fresh, first, clip_ids)[by_key],
-        members=members[_by_key(members)],
+        members=members,
     )
 
 
@@ -174,21 +181,24 @@ def _begins(
     return begins
 
 
-def _keys(keys: NDArray[np.void], sizes: NDArray[np.int64]) -> NDArray[np.void]:
+def _keys(
+    keys: NDArray[np.void], first: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> NDArray[np.void]:
     """The key of each run of conversations: its own if it is one, else H of theirs in order."""
-    # a run of one keeps its key; H of the others' keys is spelled without a JSON encoder
-    ends = np.cumsum(sizes)
-    run_keys: NDArray[np.void] = keys[ends - sizes]
-    names = hex_of(keys).to_pylist()
+    run_keys: NDArray[np.void] = keys[first]
     many = np.flatnonzero(sizes > 1)
-    runs = zip((ends - sizes)[many].tolist(), ends[many].tolist(), strict=True)
-    listed = ('","'.join(names[start:stop]) for start, stop in runs)
-    # canonical JSON, in a fifth of the time
-    spelled = (f'["{JOIN_ALGO}",["{each}"]]' for each in listed)
-    digests = b"".join(sha256(each.encode()).digest()[:16] for each in spelled)
+    # H hashes canonical JSON; all keys are spelled at once, as 32 hex digits and what parts two
+    spelled = np.empty((len(keys), _SPELLED), "S1")
+    digits = binascii.hexlify(np.ascontiguousarray(keys).tobytes())
+    spelled[:, :32] = np.frombuffer(digits, "S1").reshape(-1, 32)
+    spelled[:, 32:] = np.frombuffer(_BETWEEN, "S1")
+    text = spelled.view(np.uint8).reshape(-1).data
+    starts = first[many] * _SPELLED
+    stops = starts + sizes[many] * _SPELLED - len(_BETWEEN)
+    head, tail = f'["{JOIN_ALGO}",["'.encode(), b'"]]'
+    digests = b"".join(
+        sha256(b"".join((head, text[start:stop], tail))).digest()[:16]
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+    )
     run_keys[many] = np.frombuffer(digests, "V16")
     return run_keys
-
-
-def _by_key(rows: NDArray[np.void]) -> NDArray[np.int64]:
-    return sorting(np.ascontiguousarray(rows["key"]))
