@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.measure import MANY_TYPES, failures, modules, vague_names
+from tests.measure import MANY_TYPES, VAGUE_NAMES, failures, modules, vague_names
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG = "def f(found):\n    a = 1\n    b = 2\n    c = 3\n    d = 4\n    return found\n"
@@ -30,6 +30,7 @@ def test_the_bars_hold() -> None:
         ("x = 1\n", "train/: 0 comment lines"),
         ("x = 1\n", "train/data/collate.py: 0 comment lines"),
         (TYPES, MANY_TYPES),
+        (LONG, VAGUE_NAMES),
         ("a, b = 1, 2\n", "packed assignments"),
         ("def f(): ...\n", "public functions with a docstring"),
     ],

@@ -42,7 +42,7 @@ from train.run_folder.opening import CHECKPOINTS, branched_from, last_checkpoint
 from train.run_folder.owner import Claim
 from train.run_folder.record import RUN, read_record, record_of, write_record
 from train.run_folder.settings import deciding
-from train.run_folder.signals import STATUS, STOPPED, Asked, listening
+from train.run_folder.signals import STATUS, STOPPED, StopRequest, listening
 from train.run_keys import NOTHING, Shown
 from train.schedule import (
     check_length,
@@ -52,7 +52,7 @@ from train.schedule import (
     total_steps,
 )
 from train.watched.by_source import losses_by_source, mean_by_source, rows_by_source
-from train.watched.held_out import HeldOut, look_of, open_held_out
+from train.watched.held_out import HeldOut, means_of, open_held_out
 from train.watched.progress import progress
 from train.watched.step_figures import figures, operations
 from train.watched.trace import check_trace, traced
@@ -78,7 +78,7 @@ class Training:
     guard: StepGuard
     description: dict[str, bytes]
     bases: dict[str, str]
-    asked: Asked = field(default_factory=Asked)
+    stop_request: StopRequest = field(default_factory=StopRequest)
     claim: Claim | None = None
     held_out: HeldOut | None = None
     shown: Shown = NOTHING
@@ -123,10 +123,10 @@ def run(
             committed = branched_from(branch, manifest, config, total)
         if committed is None or is_branch:  # the command of a supervised run is the same to its end
             check_trace(shown.profile, total - (committed.step if committed else 0))
-        with listening() as asked:
+        with listening() as stop_request:
             training = start(config, manifest, data, out, total, committed)
             # signals are taken while the model is built too: that can take minutes
-            training.asked = asked
+            training.stop_request = stop_request
             training.claim = claim
             training.branch = str(branch) if is_branch else ""
             training.shown = shown
@@ -272,8 +272,8 @@ def train(run: Training) -> str:
             tell(row, "")
             # logged before the run may end for it: the log shows the step that was at fault
             settle(run, row, logs)
-            if looked := look(run, logs):
-                tell(looked, "held_out/")
+            if means := held_out_loss(run, logs):
+                tell(means, "held_out/")
             show(row)
             if stream.step % run.config.save_every == 0 or stream.step == run.total:
                 save(run, logs)
@@ -304,7 +304,7 @@ def watched(
     return figures(run.config, run.manifest.pack.tokens, tokens, seconds, flops)
 
 
-def look(run: Training, logs: Mapping[str, StepLog]) -> dict[str, Any] | None:
+def held_out_loss(run: Training, logs: Mapping[str, StepLog]) -> dict[str, Any] | None:
     """The held-out loss, behind every step that wants it."""
     run.held_out_loss = ""
     rule = run.config.held_out
@@ -313,7 +313,7 @@ def look(run: Training, logs: Mapping[str, StepLog]) -> dict[str, Any] | None:
     if run.stream.step % rule.every and run.stream.step != run.total:
         return None
     losses = run.held_out.losses(run.engine)
-    told = look_of(losses)
+    told = means_of(losses)
     # by bits, as it goes into the checkpoint's record
     run.held_out_loss = told["loss"].hex()
     row = {"step": run.stream.step, **told}
@@ -329,7 +329,7 @@ def asked_to_stop(run: Training) -> str:
     over: then nothing more is written there."""
     who = run.claim.lost if run.claim else ""
     # one all-reduce for both: a rank that ends alone would leave the others waiting
-    signal, lost = run.asked.any_rank(run.engine, has_lost=bool(who))
+    signal, lost = run.stop_request.any_rank(run.engine, has_lost=bool(who))
     if lost:
         raise UserError(
             f"{run.out}: was taken over by another run ({who or 'rank 0 knows it'}), this one ends;"

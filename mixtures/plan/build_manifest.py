@@ -198,8 +198,8 @@ def _choose(
         row_readers = [partial(rows_at, pool, admission.receipts) for admission in sources]
         copies = show_canonical(decisions, clips, compared.copies, row_readers)
     # costs over the clips that are shown; what outgrows a pack over them cannot be drawn
-    pricer = SampleCosts(recipe, codec, clips, pool)
-    rows = [pricer.rows(source_decisions.samples) for source_decisions in decisions]
+    costs = SampleCosts(recipe, codec, clips, pool)
+    rows = [costs.rows(source_decisions.samples) for source_decisions in decisions]
     for source_decisions, source_rows in zip(decisions, rows, strict=True):
         refuse_long(source_decisions, source_rows, recipe.pack)
     # what looks at other samples comes last: it must not keep one for another that goes

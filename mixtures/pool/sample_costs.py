@@ -98,15 +98,15 @@ class SampleCosts:
             counts = np.diff(self._ends)[timings]
             # timings of equally many frames carry their stamps at equal frames
             for count in np.unique(counts).tolist():
-                alike = timings[counts == count]
-                tokens[alike] = self._stamps_of_alike(alike, count)
+                same_count = timings[counts == count]
+                tokens[same_count] = self._stamps_of_timings(same_count, count)
         stamps[videos] = tokens[clips.timing[videos]]
         return stamps
 
     def _stamps_of(self, clip: Clip) -> int:
         return sum(run.n for run in self._layout(clip) if run.kind == TIME)
 
-    def _stamps_of_alike(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    def _stamps_of_timings(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Tokens of the timestamps of timings with `count` frames at the view's rate."""
         first = self._square(int(timings[0]))
         clip_view = view_clip(first, self._recipe.frames, self._recipe.layout)

@@ -26,7 +26,7 @@ def refuse_beyond(all_decisions: Sequence[FilterDecisions], most: int, clips: Cl
     crowded = uses > most
     waiting = _by_crowded_clip(all_decisions, crowded)
     left = dict.fromkeys(np.flatnonzero(crowded).tolist(), most)
-    refused = _dealt_in_turn(waiting, left, len(all_decisions))
+    refused = _assigned_round_robin(waiting, left, len(all_decisions))
     for decisions, full in zip(all_decisions, refused, strict=True):
         indices = sorted(full)
         names = (clips.ids[full[index]].tobytes().hex() for index in indices)
@@ -53,7 +53,9 @@ def _by_crowded_clip(
     return waiting
 
 
-def _dealt_in_turn(waiting: _Waiting, left: dict[int, int], sources: int) -> list[dict[int, int]]:
+def _assigned_round_robin(
+    waiting: _Waiting, left: dict[int, int], sources: int
+) -> list[dict[int, int]]:
     """Per source: sample index -> the clip that is used up, of the samples that get no turn."""
     given = [0] * sources
     taken = [set[int]() for _ in range(sources)]

@@ -213,8 +213,8 @@ def _of_texts(ledger: Ledger, manifest: Manifest, tables: set[str]) -> list[Rece
     if contents.recipe.near_text is None:
         return receipts
     receipts += [one for one in ledger.of("texts") if tables & set(one.inputs)]
-    twins = ledger.of("twins")
-    return receipts + [one for one in twins if one.parameters["sources"] == manifest.revisions]
+    text_pairs = ledger.of("twins")
+    return receipts + [one for one in text_pairs if one.parameters["sources"] == manifest.revisions]
 
 
 def _leaks(
@@ -240,14 +240,14 @@ def _leaks(
 
 
 def _scores(
-    ledger: Ledger, contents: Contents, tables: set[str], decoded: set[str]
+    ledger: Ledger, contents: Contents, tables: set[str], decode_ids: set[str]
 ) -> list[Receipt]:
     """The columns of scores that the manifest's filters name, of its clips and samples."""
     digests = set((contents.recipe.scores or {}).values())
     inputs = tables | {
         name
         for one in ledger.of("decode")
-        if one.work_id in decoded
+        if one.work_id in decode_ids
         for name in one.outputs["index/clips"]
     }
     return [

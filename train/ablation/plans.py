@@ -176,10 +176,10 @@ class _Planner:
             write_manifest(manifest, str(home))
             self.held_out[known] = str(home / MANIFEST)
         steps = config.stop.steps or 1
-        look = HeldOutLoss(
+        held_out = HeldOutLoss(
             manifest=self.held_out[known], data=self.grid.pool, every=steps, samples=rule.samples
         )
-        return replace(config, held_out=look)
+        return replace(config, held_out=held_out)
 
     def _check(self, config: Config, manifest: Manifest, where: str) -> None:
         """What a run would refuse is refused before the first one begins."""

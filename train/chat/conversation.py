@@ -29,7 +29,7 @@ OnPiece = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
+class ShownMedium:
     """A medium as the model saw it: presentation times (as text) and size of its frames."""
 
     name: str
@@ -44,7 +44,7 @@ class Reply:
 
     answer: str
     cut: bool
-    looked: tuple[Looked, ...]
+    looked: tuple[ShownMedium, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,11 +129,11 @@ class Conversation:
         )
         return rules.codec.decode(ids).strip(), len(ids) >= self.tokens
 
-    def _looked(self, number: int) -> Looked:
+    def _looked(self, number: int) -> ShownMedium:
         view, medium = self.views[number], self.media[number]
         times = tuple(time_text(second) for second in view.seconds)
         size = (view.width, view.height)
-        return Looked(name=medium.name, kind=medium.seen.clip.kind, times=times, size=size)
+        return ShownMedium(name=medium.name, kind=medium.seen.clip.kind, times=times, size=size)
 
 
 class Pieces(BaseStreamer):

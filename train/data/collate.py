@@ -35,7 +35,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VisualSlots:
+class PatchIndex:
     """What stands at the visual rows: `V` of them, `M` pooled tokens over `K` patch uses.
 
     `position` int64 [V]: row of the pack. `feature` int64 [V]: below len(LEARNED) a learned vector,
@@ -87,7 +87,7 @@ class Pack:
     cu_seqlens: NDArray[np.int64]
     patches: NDArray[np.uint8]
     grids: NDArray[np.int64]
-    slots: VisualSlots
+    patch_index: PatchIndex
     times: NDArray[np.float32]
     keys: tuple[str, ...]
     sources: tuple[str, ...]
@@ -161,7 +161,7 @@ def build_pack(
         # patches lie in the pack's buffer already where every sample fitted
         patches=_stacked([clip.shown.reshape(-1, PATCH_VALUES) for clip in clips]),
         grids=_grids([clip.shown for clip in clips]),
-        slots=_slots(clips, config),
+        patch_index=_patch_index(clips, config),
         times=np.array([t for clip in clips for t in clip.times], np.float32),
         keys=tuple(sample.key for sample in samples),
         sources=tuple(sample.source for sample in samples),
@@ -181,7 +181,7 @@ def empty_pack(rule: TowerRule = WHOLE_TOWER, calls: int = 1) -> Pack:
         cu_seqlens=np.array([0, 1]),
         patches=np.zeros((0, PATCH_VALUES), np.uint8),
         grids=np.zeros((0, 2), np.int64),
-        slots=_NO_SLOTS,
+        patch_index=_EMPTY_INDEX,
         times=np.zeros(0, np.float32),
         keys=(),
         sources=(),
@@ -192,8 +192,8 @@ def empty_pack(rule: TowerRule = WHOLE_TOWER, calls: int = 1) -> Pack:
     )
 
 
-_NO_SLOTS = VisualSlots(
-    **dict.fromkeys((field.name for field in fields(VisualSlots)), np.zeros(0, np.int64))
+_EMPTY_INDEX = PatchIndex(
+    **dict.fromkeys((field.name for field in fields(PatchIndex)), np.zeros(0, np.int64))
 )
 _NO_MEMORY = MemoryFrames(
     patches=np.zeros((0, PATCH_VALUES), np.uint8),
@@ -327,9 +327,9 @@ def _learned(clip: _Placed, rule: TowerRule) -> NDArray[np.float32]:
     return np.stack([drawn, np.full(count, rule.keep)], axis=1, dtype=np.float32)
 
 
-def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
+def _patch_index(clips: Sequence[_Placed], config: LayoutConfig) -> PatchIndex:
     if not clips:
-        return _NO_SLOTS
+        return _EMPTY_INDEX
     # rows that the projector fills; special tokens and stamps have embeddings of the text
     projected = [clip.rows[counts_of(clip.layout).projected[clip.rows[:, 2]]] for clip in clips]
     parts = [
@@ -348,7 +348,7 @@ def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
     rows_of = [len(part.feature) for part in parts]
     feature = np.concatenate([part.feature for part in parts])
     frame = np.concatenate([part.frame for part in parts])
-    return VisualSlots(
+    return PatchIndex(
         # each run of the plan covers consecutive rows of the pack
         position=runs(np.concatenate(projected)[:, 0], np.concatenate(tokens)),
         feature=feature + np.where(feature < len(LEARNED), 0, np.repeat(pooled, rows_of)),
@@ -392,5 +392,5 @@ def _memory_rows(clip: _Placed) -> NDArray[np.int64]:
     mentions = clip.rows[counts.memory[clip.rows[:, 2]]]
     if len(mentions) != 1:
         raise ValueError(f"{clip.name}: a memory that is mentioned {len(mentions)} times")
-    ((start, _, slot),) = mentions.tolist()
-    return np.arange(start, start + counts.tokens[slot])
+    ((start, _, run),) = mentions.tolist()
+    return np.arange(start, start + counts.tokens[run])

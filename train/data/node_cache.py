@@ -26,7 +26,7 @@ from shards.errors import DamagedData, UserError
 from shards.extents import ByteRange, Extents
 from shards.ids import short_hash
 from shards.store import private_folder
-from train.data.prefetch_plan import NEVER, Forecast
+from train.data.prefetch_plan import NEVER, PrefetchPlan
 
 IN_FLIGHT = 32
 RANGE_BYTES = 512 << 10
@@ -190,7 +190,7 @@ class Leader:
         self.cache, self.threads = cache, threads
         self.next_step = cache.step()
         held = {path.name: path.stat().st_size for path in cache.folder.iterdir()}
-        self.forecast = Forecast(cache.node.limit, held)
+        self.prefetch_plan = PrefetchPlan(cache.node.limit, held)
         self.byte_ranges: dict[str, ByteRange] = {}
         self.waiting: deque[Request] = deque()
         self.running: set[Future[None]] = set()
@@ -201,7 +201,7 @@ class Leader:
         while not self.cache.stop.is_set():
             # told anew in every round: a leader of a killed run may have left GONE
             self.cache.leading[:] = LEADING
-            self.forecast.pass_to(int(self.cache.progress.min()))
+            self.prefetch_plan.pass_to(int(self.cache.progress.min()))
             learned = self._learn()
             self._take()
             self._submit()
@@ -210,7 +210,7 @@ class Leader:
 
     def _learn(self) -> bool:
         """One more step, unless enough is known or the order has ended."""
-        plan = self.forecast
+        plan = self.prefetch_plan
         # a bounded look ahead: uses enough to choose what to drop by Belady's rule
         far = len(plan) >= HORIZON_USES or plan.bytes_known >= HORIZON_BYTES * plan.limit
         if far and self.next_step > plan.now + 1:
@@ -235,7 +235,7 @@ class Leader:
     def _take(self) -> None:
         if len(self.waiting) >= IN_FLIGHT:
             return
-        fetched, dropped = self.forecast.take(IN_FLIGHT * RANGE_BYTES // 4)
+        fetched, dropped = self.prefetch_plan.take(IN_FLIGHT * RANGE_BYTES // 4)
         for name in dropped:
             (self.cache.folder / name).unlink(missing_ok=True)
         self.waiting += coalesce([self.byte_ranges[name] for name in fetched])

@@ -21,7 +21,7 @@ from train.data.node_cache import Node, NodeCache
 from train.data.prefetch import Prefetcher
 from train.data.rank_sampler import RankSampler
 from train.data.render import Rules
-from train.data.replacements import StandIns
+from train.data.replacements import ReplacementSamples
 from train.data.sample_loader import SampleLoader
 from train.data.tower_plan import WHOLE_TOWER, TowerRule
 
@@ -64,7 +64,9 @@ class Stream:
         # the reader first: it checks that the data are those of the manifest
         self.reader = open_data(data, None if node is None else node.folder, manifest)
         rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
-        self.loader = SampleLoader(self.reader, rules, StandIns(manifest), cache_bytes, tower)
+        self.loader = SampleLoader(
+            self.reader, rules, ReplacementSamples(manifest), cache_bytes, tower
+        )
         self._manifest = manifest
         # a local store needs no cache: its files are the cache
         self._node = None if node is None or self.reader.extents.store.is_local else node
@@ -72,7 +74,7 @@ class Stream:
     @property
     def replaced(self) -> int:
         """Damaged samples that this process has replaced so far."""
-        return self.loader.stand_ins.replaced
+        return self.loader.replacement_samples.replaced
 
     @property
     def micro_steps(self) -> int:

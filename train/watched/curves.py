@@ -53,9 +53,9 @@ def curves_of(out: Path) -> list[Curve]:
     # every trained part has a rate of its own: lr_tower, lr_projector, lr_decoder
     rates = sorted(name for name in rows[-1] if name.startswith("lr_"))
     curves += [_curve(name, [(row["step"], row.get(name)) for row in rows]) for name in rates]
-    looks = _rows(out / HELD_OUT)
-    curves.append(_curve("held-out loss", [(row["step"], row["loss"]) for row in looks]))
-    curves += _by_source("held-out loss", looks)
+    held_out_rows = _rows(out / HELD_OUT)
+    curves.append(_curve("held-out loss", [(row["step"], row["loss"]) for row in held_out_rows]))
+    curves += _by_source("held-out loss", held_out_rows)
     return [curve for curve in curves if curve.points]
 
 

@@ -46,7 +46,7 @@ def operations(config: Config, model: SlowFastConfig, packs: Sequence[Pack]) -> 
         work = Work(
             frames=(grids[:, 0] * grids[:, 1]).tolist(),
             samples=np.diff(pack.cu_seqlens).tolist(),
-            pooled=len(pack.slots.sizes),
+            pooled=len(pack.patch_index.sizes),
             supervised=pack.supervised,
         )
         asked, again = billed(config, forward_flops(model, work))

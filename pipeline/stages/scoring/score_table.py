@@ -107,11 +107,11 @@ def _of_clips(
         yield {"of": row["clip_id"], "values": _checked(said if each else [said], wanted, about)}
 
 
-def _checked(said: Any, wanted: int, about: str) -> list[int]:
+def _checked(said: Any, expected: int, about: str) -> list[int]:
     """The integers that a scorer said; UserError if they are none, or too many, or too large."""
     values = list(said) if isinstance(said, Sequence) or hasattr(said, "__array__") else [said]
-    if len(values) != wanted:
-        raise UserError(f"{about}: {len(values)} scores, {wanted} wanted")
+    if len(values) != expected:
+        raise UserError(f"{about}: {len(values)} scores, {expected} wanted")
     try:
         # integers of Python and numpy; a float, also a whole one, is none
         numbers = [operator.index(value) for value in values]
