@@ -60,6 +60,13 @@ def test_how_packs_are_joined_into_forward_passes_changes_nothing(built: Path) -
     assert one["grad_norm"] == pytest.approx(four["grad_norm"], rel=1e-4)
 
 
+def test_the_same_bits_each_time_cost_no_filling_of_new_memory(built: Path) -> None:
+    _, rules = rules_of(built)
+    open_engine(TINY, build_model(TINY, rules))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch._C._get_deterministic_fill_uninitialized_memory()
+
+
 def test_an_empty_pack_takes_part_and_weighs_nothing(built: Path) -> None:
     plain, padded = one_step(built, 2), one_step(built, 2, and_empty=True)
     assert padded["loss"] == pytest.approx(plain["loss"], rel=1e-6)
