@@ -102,7 +102,7 @@ def trouble(planted: Planted) -> Section:
             source=item["source"],
             record=item["record"],
             expected="" if item["expected"] == "kept" else item["expected"],
-            found="" if code == "kept" else code,
+            code="" if code == "kept" else code,
         )
         for item, code in planted.rows
     ]

@@ -142,12 +142,12 @@ def ratio_table(manifest: Manifest) -> Table:
     table = Table("source", "asked", "drawn", "of samples", "of tokens", box=None)
     totals = manifest.contents.totals
     for source in manifest.contents.sources:
-        ((ratio, asked),) = source.asked.items()
+        ((ratio, unit),) = source.asked.items()
         drawn = source.drawn
         shares = (drawn.samples / max(totals.samples, 1), drawn.tokens / max(totals.tokens, 1))
         table.add_row(
             source.name,
-            f"{ratio} {asked.removesuffix('/1')}",
+            f"{ratio} {unit.removesuffix('/1')}",
             str(drawn.samples),
             *(f"{share:.3%}" for share in shares),
         )
@@ -156,25 +156,27 @@ def ratio_table(manifest: Manifest) -> Table:
 
 def run_diff(arguments: argparse.Namespace) -> None:
     """`diff`: print what two manifests share and where they part."""
-    found = diff(load_manifest(arguments.a), load_manifest(arguments.b))
+    difference = diff(load_manifest(arguments.a), load_manifest(arguments.b))
     if arguments.json:
-        write_json(found)
+        write_json(difference)
         return
     console = Console(highlight=False)
-    console.print(_difference_table(console, found["sources"]))
-    for name, one in found["sources"].items():
-        if one["conversations"] != one["kept"]:
-            ours, theirs = one["conversations"]
+    console.print(_difference_table(console, difference["sources"]))
+    for name, source in difference["sources"].items():
+        if source["conversations"] != source["kept"]:
+            ours, theirs = source["conversations"]
             console.print(f"{name}: joined from {ours} | {theirs} conversations")
-        if one["gone"]:
-            console.print(f"{name}: gone: {' '.join(one['gone'])}", soft_wrap=True)
-    for rule, (ours, theirs) in found["rules"].items():
+        if source["gone"]:
+            console.print(f"{name}: gone: {' '.join(source['gone'])}", soft_wrap=True)
+    for rule, (ours, theirs) in difference["rules"].items():
         console.print(f"{rule}: {ours} | {theirs}", soft_wrap=True)
-    if found["identical"]:
-        console.print(f"the same manifest: {found['a']}", soft_wrap=True)
+    if difference["identical"]:
+        console.print(f"the same manifest: {difference['a']}", soft_wrap=True)
         return
-    console.print(f"the first {found['same_positions']} positions are the same")
-    console.print(f"{found['reused'] / found['length'][1]:.1%} of positions reuse the same samples")
+    console.print(f"the first {difference['same_positions']} positions are the same")
+    console.print(
+        f"{difference['reused'] / difference['length'][1]:.1%} of positions reuse the same samples"
+    )
 
 
 def _difference_table(console: Console, sources: dict[str, Any]) -> Table:
@@ -201,16 +203,16 @@ def run_explain(arguments: argparse.Namespace) -> None:
     # steps beyond the length are counted first, under a bar
     order = BatchSampler(manifest, global_batch)
     _count(order, step)
-    found = explain(manifest, step, rank, world_size, global_batch, pool, order)
+    packs = explain(manifest, step, rank, world_size, global_batch, pool, order)
     if arguments.json:
-        write_json(found)
+        write_json(packs)
         return
     console = Console(highlight=False)
-    rows = [_sample_row(one) for pack in found for one in pack]
+    rows = [_sample_row(sample) for pack in packs for sample in pack]
     spare = ("record", "origin", "licence", "clips", "epoch")
     console.print(fitting(console, SAMPLE.split(), rows, spare))
     # many clips are shown alike: each way once, the most frequent first
-    views = Counter(view["told"] for pack in found for one in pack for view in one["views"])
+    views = Counter(view["told"] for pack in packs for sample in pack for view in sample["views"])
     for told, clips in views.most_common():
         console.print(f"{clips} clip{'s' * (clips > 1)}: {told}", soft_wrap=True)
 

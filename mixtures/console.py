@@ -66,14 +66,14 @@ def write_json(value: object) -> None:
 
 def tables_json(*tables: Table) -> list[dict[str, Any]]:
     """Tables as they would be printed: for each its title, and its rows by header."""
-    found = []
+    titled = []
     for table in tables:
         # a header's line breaks are for narrow terminals, not for programs
         headers = [" ".join(str(column.header).split()) for column in table.columns]
         rows = zip(*(column.cells for column in table.columns), strict=True)
         cells = [dict(zip(headers, map(str, row), strict=True)) for row in rows]
-        found.append({"title": str(table.title or ""), "rows": cells})
-    return found
+        titled.append({"title": str(table.title or ""), "rows": cells})
+    return titled
 
 
 def fitting(
@@ -103,18 +103,18 @@ def _without(
     left_out: Sequence[str], headers: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> Table:
     table = Table(box=None, caption_justify="left")
-    shown = [place for place, header in enumerate(headers) if header not in left_out]
-    for place in shown:
-        justify: JustifyMethod = "right" if _counts(rows, place) else "left"
-        table.add_column(headers[place], no_wrap=True, justify=justify)
+    shown = [index for index, header in enumerate(headers) if header not in left_out]
+    for index in shown:
+        justify: JustifyMethod = "right" if _counts(rows, index) else "left"
+        table.add_column(headers[index], no_wrap=True, justify=justify)
     for row in rows:
-        table.add_row(*(row[place] for place in shown))
+        table.add_row(*(row[index] for index in shown))
     return table
 
 
-def _counts(rows: Sequence[Sequence[str]], place: int) -> bool:
+def _counts(rows: Sequence[Sequence[str]], index: int) -> bool:
     """Whether a column holds numbers alone, which stand at the right."""
-    return all(row[place].rstrip("%").replace(".", "", 1).isdigit() for row in rows)
+    return all(row[index].rstrip("%").replace(".", "", 1).isdigit() for row in rows)
 
 
 ACCOUNTS = {

@@ -70,7 +70,7 @@ def diff(a: Manifest, b: Manifest) -> dict[str, Any]:
 
 def _rules(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
     """`section.key` -> the two values, for every rule that differs."""
-    found = {}
+    differing = {}
     # compared as JSON: every key of a rule is one line of the answer
     sides = [m.contents.to_json() for m in (a, b)]
     for name in _RULES:
@@ -82,8 +82,8 @@ def _rules(a: Manifest, b: Manifest) -> dict[str, list[Any]]:
             pair = [ours.get(key), theirs.get(key)]
             rule = f"{name}.{key}".rstrip(".")
             if pair[0] != pair[1] and rule != _FOLLOWS:
-                found[rule] = pair
-    return found
+                differing[rule] = pair
+    return differing
 
 
 def _source(a: Manifest, b: Manifest, i: int | None, j: int | None) -> dict[str, Any]:

@@ -78,12 +78,12 @@ class NotAKey:
         raise PydanticCustomError(UNKNOWN, "no key")
 
 
-def mistakes_within(found: Mapping[str, tuple[str, str]]) -> ValidationError:
+def mistakes_within(mistakes: Mapping[str, tuple[str, str]]) -> ValidationError:
     """What a validator of a mapping raises: key -> (type, what is wrong there)."""
     details = [
         # pydantic joins these places to the one of the mapping
         InitErrorDetails(type=PydanticCustomError(kind, text), loc=(place,), input=None)
-        for place, (kind, text) in found.items()
+        for place, (kind, text) in mistakes.items()
     ]
     return ValidationError.from_exception_data("", details)
 

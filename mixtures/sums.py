@@ -1,4 +1,4 @@
-"""Exact integer sums over the parts of an array."""
+"""Segment sums and group sums: exact integer sums over the parts of an array."""
 
 from __future__ import annotations
 

@@ -192,13 +192,13 @@ def run_init(arguments: argparse.Namespace) -> None:
     recipe = arguments.out or arguments.folder / "recipe.yaml"
     if recipe.exists():
         raise UserError(f"{recipe}: is there already; remove it, or give another --out")
-    found = survey(arguments.folder)
-    tokenizer = write_recipe(found, arguments.purpose, recipe)
+    surveyed = survey(arguments.folder)
+    tokenizer = write_recipe(surveyed, arguments.purpose, recipe)
     if arguments.json:
-        write_json(as_json(found, recipe, tokenizer))
+        write_json(as_json(surveyed, recipe, tokenizer))
         return
     console = Console(highlight=False)
-    tell(console, found)
+    tell(console, surveyed)
     out = shlex.quote(f"runs/{arguments.folder.resolve().name}")
     console.print(f"\nwrote {recipe}; its tokenizer is {tokenizer}", soft_wrap=True)
     console.print(
@@ -357,18 +357,24 @@ def run_sandbox(arguments: argparse.Namespace) -> None:
     """What code inside the media sandbox can do to this machine; status 2 if it can do anything."""
     from pipeline.media import canary
 
-    found = canary.found()
+    confinement = canary.found()
     if arguments.json:
-        write_json({"kind": found.kind, "open": list(found.open), "tried": dict(canary.ESCAPES)})
+        write_json(
+            {
+                "kind": confinement.kind,
+                "open": list(confinement.open),
+                "tried": dict(canary.ESCAPES),
+            }
+        )
     else:
         table = Table("escape", "a program inside", "is", box=None)
         for name, what in canary.ESCAPES.items():
-            table.add_row(name, what, "open" if name in found.open else "confined")
+            table.add_row(name, what, "open" if name in confinement.open else "confined")
         console = Console()
-        console.print(str(found), highlight=False)
+        console.print(str(confinement), highlight=False)
         console.print(table)
-    if found.open:
-        raise UserError(f"{' '.join(found.open)}: open; install bubblewrap and libseccomp")
+    if confinement.open:
+        raise UserError(f"{' '.join(confinement.open)}: open; install bubblewrap and libseccomp")
 
 
 def run_leaks_build(arguments: argparse.Namespace) -> None:

@@ -154,9 +154,9 @@ def compare(
         crowded = compare_clips.tables(list(each(job, compare_clips.crowds, parts, step)))
         asking = [replace(part, crowded=crowded) for part in parts]
         nearby = list(each(job, compare_clips.candidates, asking, step))
-        judging = [replace(part, found=compare_clips.tables(nearby)) for part in parts]
+        judging = [replace(part, previous_tables=compare_clips.tables(nearby)) for part in parts]
         same = list(each(job, compare_clips.same, judging, step))
-        final = replace(unit, found=compare_clips.tables(same), crowded=crowded)
+        final = replace(unit, previous_tables=compare_clips.tables(same), crowded=crowded)
         list(each(job, compare_clips.compare, [final], step))
 
 

@@ -112,13 +112,13 @@ def check_same_tokenizer(recipe: Recipe, tokenizer: bytes, pool_url: str) -> Non
 def _pinned(
     recipe: Recipe, published: Sequence[Source | HeldOut], mistakes: Mistakes
 ) -> tuple[Pinned, ...]:
-    found = []
-    for one in published:
+    pinned_sources = []
+    for source in published:
         with mistakes.noted():
-            pinned = pin(one, str(recipe.path), recipe.allowed_paths)
+            pinned = pin(source, str(recipe.path), recipe.allowed_paths)
             check_first(pinned, str(recipe.path))
-            found.append(pinned)
-    return tuple(found)
+            pinned_sources.append(pinned)
+    return tuple(pinned_sources)
 
 
 # The first records -------------------------------------------------------------

@@ -21,7 +21,7 @@ _INK, _PAPER, _SLOW = (30, 30, 30), (255, 255, 255), (190, 80, 20)
 
 def sheet(shown: Sequence[Shown]) -> bytes:
     """The PNG of these samples, one below the other; slow frames are framed."""
-    strips = [strip for one in shown for strip in _strips(one)]
+    strips = [strip for shown_sample in shown for strip in _strips(shown_sample)]
     width = max([320, *(strip.width for strip in strips)])
     image = Image.new("RGB", (width, sum(strip.height for strip in strips) or 1), _PAPER)
     top = 0
@@ -33,10 +33,10 @@ def sheet(shown: Sequence[Shown]) -> bytes:
     return sink.getvalue()
 
 
-def _strips(one: Shown) -> list[Image.Image]:
-    said = f"{one.source} {one.key[:16]}"
-    title = _words(said + (f"  {one.refusal['code']}" if one.refusal else ""))
-    return [title, *(_clip_strip(clip) for clip in one.clips)]
+def _strips(shown_sample: Shown) -> list[Image.Image]:
+    said = f"{shown_sample.source} {shown_sample.key[:16]}"
+    title = _words(said + (f"  {shown_sample.refusal['code']}" if shown_sample.refusal else ""))
+    return [title, *(_clip_strip(clip) for clip in shown_sample.clips)]
 
 
 def _words(text: str) -> Image.Image:
@@ -50,20 +50,20 @@ def _ascii(text: str) -> str:
     return text.encode("ascii", "replace").decode()
 
 
-def _clip_strip(one: ShownClip) -> Image.Image:
+def _clip_strip(shown_clip: ShownClip) -> Image.Image:
     """The frames of a clip in rows."""
-    frames = one.frames[:: -(-len(one.frames) // MOST_FRAMES) or 1]
+    frames = shown_clip.frames[:: -(-len(shown_clip.frames) // MOST_FRAMES) or 1]
     across = min(ACROSS, max(len(frames), 1))
     rows = -(-len(frames) // across)
-    scale = min(1.0, SIDE / max(one.placement.width, one.placement.height))
-    width = max(round(one.placement.width * scale), 1)
-    height = max(round(one.placement.height * scale), 1)
+    scale = min(1.0, SIDE / max(shown_clip.placement.width, shown_clip.placement.height))
+    width = max(round(shown_clip.placement.width * scale), 1)
+    height = max(round(shown_clip.placement.height * scale), 1)
     cell = width + _GAP, height + _LINE + _GAP
     strip = Image.new("RGB", (across * cell[0] + _GAP, rows * cell[1] + _GAP), _PAPER)
     for number, frame in enumerate(frames):
         at = (number % across * cell[0] + _GAP, number // across * cell[1] + _GAP)
-        strip.paste(_on_grid(frame, one).resize((width, height)), at)
-        _label(strip, frame, one.clip.kind, at, (width, height))
+        strip.paste(_on_grid(frame, shown_clip).resize((width, height)), at)
+        _label(strip, frame, shown_clip.clip.kind, at, (width, height))
     return strip
 
 
@@ -78,11 +78,13 @@ def _label(
         draw.rectangle((left - 2, top - 2, left + size[0] + 1, top + size[1] + 1), outline=_SLOW)
 
 
-def _on_grid(frame: ShownFrame, one: ShownClip) -> Image.Image:
+def _on_grid(frame: ShownFrame, shown_clip: ShownClip) -> Image.Image:
     """The picture as it is scaled, in the middle of its grid, on zeros."""
-    grid = Image.new("RGB", (one.placement.width, one.placement.height))
+    grid = Image.new("RGB", (shown_clip.placement.width, shown_clip.placement.height))
     with Image.open(io.BytesIO(frame.jpeg)) as stored:
         # bicubic, as the trainer scales
-        picture = stored.convert("RGB").resize(one.placement.picture, Image.Resampling.BICUBIC)
-    grid.paste(picture, one.placement.offset)
+        picture = stored.convert("RGB").resize(
+            shown_clip.placement.picture, Image.Resampling.BICUBIC
+        )
+    grid.paste(picture, shown_clip.placement.offset)
     return grid

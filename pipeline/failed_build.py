@@ -72,12 +72,14 @@ def unplanned(
 def _broken(pool: Pool) -> dict[str, dict[str, Any]]:
     """The refusal of each clip that was refused when it was last tried."""
     attempts: dict[int, list[Receipt]] = {}
-    for one in pool.receipts("decode"):
-        attempts.setdefault(attempt_of(one.parameters), []).append(one)
+    for receipt in pool.receipts("decode"):
+        attempts.setdefault(attempt_of(receipt.parameters), []).append(receipt)
     broken: dict[str, dict[str, Any]] = {}
     for attempt in sorted(attempts):
         # what was tried again is what it became then
-        tried = {clip for one in attempts[attempt] for clip in one.inputs} if attempt else set()
+        tried = (
+            {clip for receipt in attempts[attempt] for clip in receipt.inputs} if attempt else set()
+        )
         broken = {clip: row for clip, row in broken.items() if clip not in tried}
         rows = pool.table(attempts[attempt], "refused", REFUSED).to_pylist()
         broken |= {row["key"]: row for row in rows}

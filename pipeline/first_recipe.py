@@ -68,7 +68,7 @@ pack_patches: 262144
 """By what a recipe is for."""
 
 
-def write_recipe(found: Survey, purpose: str, path: Path) -> str:
+def write_recipe(survey: Survey, purpose: str, path: Path) -> str:
     """Write the recipe, and the tokenizer if it is a new one; returns the tokenizer's address.
 
     UserError where the recipe is there already.
@@ -77,56 +77,56 @@ def write_recipe(found: Survey, purpose: str, path: Path) -> str:
         raise UserError(f"{path}: is there already; remove it, or give another --out")
     store = Store(path.parent)
     store.check_writable()
-    tokenizer = _tokenizer(found, purpose, path.parent)
-    text = recipe_text(found, purpose, tokenizer)
+    tokenizer = _tokenizer(survey, purpose, path.parent)
+    text = recipe_text(survey, purpose, tokenizer)
     # read as a build reads it before it is there: a first recipe may not be wrong
     fields.parse(Recipe, parse_yaml(text.encode(), str(path)), str(path))
     store.put(path.name, text.encode())
     return tokenizer
 
 
-def _tokenizer(found: Survey, purpose: str, beside: Path) -> str:
+def _tokenizer(survey: Survey, purpose: str, beside: Path) -> str:
     """The file or address of a tokenizer that fits; a small one is trained where there is none."""
     if purpose == "qwen2.5":
         return str(QWEN_FILE) if QWEN_FILE.is_file() else QWEN
     file = beside / "tokenizer.json"
     if not file.is_file():
-        texts = [text for source in found.sources for text in source.texts]
+        texts = [text for source in survey.sources for text in source.texts]
         Store(beside).put(file.name, train_tokenizer(texts, VOCABULARY))
     return str(file)
 
 
-def recipe_text(found: Survey, purpose: str, tokenizer: str) -> str:
+def recipe_text(survey: Survey, purpose: str, tokenizer: str) -> str:
     """The recipe as YAML, with what a person may want to change beside it."""
     preset = PRESETS[purpose]
-    kept, held_out = apart(found)
+    kept, held_out = apart(survey)
     samples = sum(source.usable for source in kept)
     # small data: still several windows, so that epochs and shares are whole
     window = min(preset.window, max(1, samples // 4))
     lines = [
         f"# For {preset.about}. Every key: docs/recipe_reference.md.",
         "# Paths start from the folder in which commands are run.",
-        f"name: {_scalar(_word(found.folder.resolve().name))}",
+        f"name: {_scalar(_word(survey.folder.resolve().name))}",
         "seed: 1  # of the order",
         preset.lines.rstrip(),
         f"pack_window: {window}  # positions among which packs are made",
         f"text: {{tokenizer: {_scalar(tokenizer)}}}",
         "sources:",
-        *(line for source in kept for line in _source(found, source, _ratio(source, kept))),
+        *(line for source in kept for line in _source(survey, source, _ratio(source, kept))),
     ]
     if held_out:
         lines += [
             "# Named like evaluation data: training samples that show the same media are refused.",
             "held_out:",
-            *(line for source in held_out for line in _source(found, source, "")),
+            *(line for source in held_out for line in _source(survey, source, "")),
         ]
     return "\n".join([*lines, *_more()]) + "\n"
 
 
-def apart(found: Survey) -> tuple[list[Surveyed], list[Surveyed]]:
+def apart(survey: Survey) -> tuple[list[Surveyed], list[Surveyed]]:
     """(what is trained on, what is named like evaluation data and has media)."""
-    held_out = [s for s in found.sources if HELD_OUT.search(s.name) and s.images + s.videos]
-    kept = [source for source in found.sources if source not in held_out]
+    held_out = [s for s in survey.sources if HELD_OUT.search(s.name) and s.images + s.videos]
+    kept = [source for source in survey.sources if source not in held_out]
     return (kept, held_out) if kept else (held_out, [])
 
 
@@ -137,19 +137,19 @@ def _ratio(of: Surveyed, surveyed: list[Surveyed]) -> str:
     return "repeat: 1  # every sample once"
 
 
-def _source(found: Survey, surveyed: Surveyed, ratio: str) -> Iterator[str]:
+def _source(survey: Survey, surveyed: Surveyed, ratio: str) -> Iterator[str]:
     yield f"  - name: {_scalar(surveyed.name)}"
-    yield f"    dataset: {_word(found.folder.resolve().name)}/{surveyed.name}"
+    yield f"    dataset: {_word(survey.folder.resolve().name)}/{surveyed.name}"
     yield f"    format: {surveyed.format}"
-    files = [_scalar(str(found.folder / name)) for name in surveyed.annotations]
+    files = [_scalar(str(survey.folder / name)) for name in surveyed.annotations]
     yield f"    annotations: {files[0] if len(files) == 1 else '[' + ', '.join(files) + ']'}"
     if surveyed.columns:
         meant = (f"{meaning}: {_listed(names)}" for meaning, names in surveyed.columns)
         yield f"    columns: {{{', '.join(meant)}}}"
     if surveyed.media:
         yield f"    media: {_scalar(surveyed.media)}"
-    elif surveyed.missing and found.archives:
-        places = ", ".join(_scalar(str(found.folder / name)) for name in found.archives)
+    elif surveyed.missing and survey.archives:
+        places = ", ".join(_scalar(str(survey.folder / name)) for name in survey.archives)
         yield f"    archives: [{places}]  # looked through when it is built"
     yield "    licence: unknown  # the one under which you may use it"
     if ratio:

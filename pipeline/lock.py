@@ -137,26 +137,27 @@ def dumped(tree: Any) -> str:
 def _addresses(full: Source | HeldOut, pinned: Pinned) -> dict[str, Any]:
     """The keys of a source that say where it lies, each pattern at the commit that was found."""
     archived = [address for parts, _ in pinned.archives for address in parts]
-    found = [*pinned.annotations, *archived, *(address for _, address in pinned.loose)]
+    addresses = [*pinned.annotations, *archived, *(address for _, address in pinned.loose)]
     said: dict[str, Any] = {
         "format": full.format,
-        "annotations": [_at_commit(one, found) for one in full.annotations],
+        "annotations": [_at_commit(address, addresses) for address in full.annotations],
         "archives": [
-            {"at": _at_commit(one.at, found)} | ({"under": one.under} if one.under else {})
-            for one in full.archives
+            {"at": _at_commit(archive.at, addresses)}
+            | ({"under": archive.under} if archive.under else {})
+            for archive in full.archives
         ],
         "media": _absolute(full.media) if full.media else "",
     }
     return {key: value for key, value in said.items() if value}
 
 
-def _at_commit(address: str, found: Sequence[str]) -> str:
+def _at_commit(address: str, pinned_addresses: Sequence[str]) -> str:
     """The address, or pattern, at the commit of the files that it named."""
     if not address.startswith("hf://"):
         return _absolute(address)
     file = hub.parse(address)
-    there = (hub.parse(one) for one in found if one.startswith("hf://"))
-    commit = next(one.revision for one in there if one.repo == file.repo)
+    files = (hub.parse(pinned) for pinned in pinned_addresses if pinned.startswith("hf://"))
+    commit = next(pinned_file.revision for pinned_file in files if pinned_file.repo == file.repo)
     return str(replace(file, revision=commit))
 
 

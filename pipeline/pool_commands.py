@@ -109,15 +109,15 @@ def run_score(arguments: argparse.Namespace) -> None:
 
     with writing(pool.store), connect(arguments.address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars)
-        found = score_pool(arguments.scorer, arguments.per, job)
+        scored = score_pool(arguments.scorer, arguments.per, job)
     if arguments.json:
-        write_json(asdict(found))
+        write_json(asdict(scored))
         return
     name = arguments.scorer.rpartition(":")[2]
     Console(highlight=False).print(
-        f"scores.{name}@{found.digest[:8]}, per {found.per}: "
-        f"{found.rows} {'samples' if found.per == 'sample' else 'clips'}, "
-        f"from {found.least} to {found.most}, {found.mean:.1f} in the mean",
+        f"scores.{name}@{scored.digest[:8]}, per {scored.per}: "
+        f"{scored.rows} {'samples' if scored.per == 'sample' else 'clips'}, "
+        f"from {scored.least} to {scored.most}, {scored.mean:.1f} in the mean",
         soft_wrap=True,
     )
 
@@ -186,16 +186,16 @@ def run_du(arguments: argparse.Namespace) -> None:
     from pipeline.upkeep.inventory import folders
     from shards.pool import Pool
 
-    found = folders(Pool(arguments.pool))
+    sizes = folders(Pool(arguments.pool))
     if arguments.json:
-        write_json(list(map(asdict, found)))
+        write_json(list(map(asdict, sizes)))
         return
     console = Console(highlight=False)
     headers = ["folder", "files", "bytes", "files of\nno receipt", "bytes of\nno receipt"]
-    rows = [list(map(str, asdict(one).values())) for one in found]
+    rows = [list(map(str, asdict(folder).values())) for folder in sizes]
     console.print(fitting(console, headers, rows, spare=headers[3:]))
-    total = sum(one.nbytes for one in found)
-    console.print(f"{total:,} bytes in {sum(one.files for one in found)} files")
+    total = sum(folder.nbytes for folder in sizes)
+    console.print(f"{total:,} bytes in {sum(folder.files for folder in sizes)} files")
 
 
 def run_gc(arguments: argparse.Namespace) -> None:
@@ -208,11 +208,11 @@ def run_gc(arguments: argparse.Namespace) -> None:
     if arguments.remove:
         cleared = clear(pool, manifests)
     else:
-        cleared = Cleared(found=garbage(pool, manifests))
+        cleared = Cleared(garbage=garbage(pool, manifests))
     if arguments.json:
         write_json(_cleared_json(cleared, removed=arguments.remove))
     else:
-        _tell(Console(highlight=False), cleared.found, removed=arguments.remove)
+        _tell(Console(highlight=False), cleared.garbage, removed=arguments.remove)
     if cleared.failed:
         raise UserError(
             *(
@@ -233,55 +233,56 @@ def run_export(arguments: argparse.Namespace) -> None:
     where = manifest_file(arguments.manifest)
     manifest = load_manifest(where)
     check_sources(pool, manifest, where)
-    found = export(pool, manifest, arguments.out)
+    exported = export(pool, manifest, arguments.out)
     if arguments.json:
-        write_json(asdict(found))
+        write_json(asdict(exported))
         return
     console = Console(highlight=False)
     rows = [
         [source, name or "not stated", str(count)]
-        for source, own in found.licences.items()
-        for name, count in sorted(own.items())
+        for source, counts in exported.licences.items()
+        for name, count in sorted(counts.items())
     ]
     console.print(fitting(console, ["source", "licence", "samples"], rows))
     console.print(
-        f"{arguments.out}: {found.samples:,} samples in {found.parts} files, {found.nbytes:,} "
-        "bytes of clips and text; its card is README.md",
+        f"{arguments.out}: {exported.samples:,} samples in {exported.parts} files, "
+        f"{exported.nbytes:,} bytes of clips and text; its card is README.md",
         soft_wrap=True,
     )
 
 
 def _cleared_json(cleared: Cleared, *, removed: bool) -> dict[str, object]:
-    found = cleared.found
+    garbage = cleared.garbage
     return {
         "removed": removed,
-        "files": dict(found.files),
-        "nbytes": found.nbytes,
-        "stays": found.stays,
-        "shared": found.shared,
-        "unknown_receipts": found.unknown,
+        "files": dict(garbage.files),
+        "nbytes": garbage.nbytes,
+        "stays": garbage.stays,
+        "shared": garbage.shared,
+        "unknown_receipts": garbage.unknown,
         "failed": dict(cleared.failed),
     }
 
 
-def _tell(console: Console, found: Garbage, *, removed: bool) -> None:
+def _tell(console: Console, garbage: Garbage, *, removed: bool) -> None:
     """What goes by folder, what stays, and why some of that does."""
     by_folder: dict[str, list[int]] = {}
-    for name, nbytes in found.files.items():
+    for name, nbytes in garbage.files.items():
         by_folder.setdefault(name.rpartition("/")[0] or ".", []).append(nbytes)
-    rows = [[name, str(len(own)), str(sum(own))] for name, own in sorted(by_folder.items())]
+    rows = [[name, str(len(sizes)), str(sum(sizes))] for name, sizes in sorted(by_folder.items())]
     if rows:
         console.print(fitting(console, ["folder", "files", "bytes"], rows))
     goes = "removed" if removed else "would go (--remove removes them)"
     console.print(
-        f"{found.nbytes:,} bytes in {len(found.files)} files {goes}; {found.stays:,} bytes stay",
+        f"{garbage.nbytes:,} bytes in {len(garbage.files)} files {goes}; {garbage.stays:,} bytes "
+        "stay",
         soft_wrap=True,
     )
-    if found.shared:
+    if garbage.shared:
         console.print(
-            f"{found.shared:,} of them are clips that no kept manifest shows, in parts with clips "
-            "that one does: a part is never rewritten",
+            f"{garbage.shared:,} of them are clips that no kept manifest shows, in parts with "
+            "clips that one does: a part is never rewritten",
             soft_wrap=True,
         )
-    if found.unknown:
-        console.print(f"{found.unknown} receipts of stages that this version does not know stay")
+    if garbage.unknown:
+        console.print(f"{garbage.unknown} receipts of stages that this version does not know stay")

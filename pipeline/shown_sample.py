@@ -62,7 +62,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class SampleQuery:
     """Which samples: by the beginning of a key, or of a source, kept or refused with a code."""
 
     key: str = ""
@@ -89,59 +89,59 @@ class Gallery:
         """Opened when there is something to read: an index of the whole pool is made for it."""
         return PoolReader(self._pool, None, self.manifest)
 
-    def find(self, asked: Asked) -> Iterator[Shown]:
+    def find(self, query: SampleQuery) -> Iterator[Shown]:
         """The samples that are asked for, in the order of their keys; UserError for none."""
-        self._check(asked)
-        found = [*self._kept(asked), *self._rows(asked)]
+        self._check(query)
+        found = [*self._kept(query), *self._rows(query)]
         if not found:
-            raise UserError(f"{self.out}: {self._nothing(asked)}")
-        for source, key, row in found[: asked.count]:
+            raise UserError(f"{self.out}: {self._nothing(query)}")
+        for source, key, row in found[: query.count]:
             yield self._shown(source, key, row)
 
-    def _check(self, asked: Asked) -> None:
+    def _check(self, query: SampleQuery) -> None:
         names = self.manifest.names
-        if asked.source and asked.source not in names:
-            raise UserError(f"--source {asked.source}: the build has {', '.join(names)}")
-        if asked.refused and asked.refused not in CODES:
+        if query.source and query.source not in names:
+            raise UserError(f"--source {query.source}: the build has {', '.join(names)}")
+        if query.refused and query.refused not in CODES:
             raise UserError(
-                f"--refused {asked.refused}: no code; this build has "
+                f"--refused {query.refused}: no code; this build has "
                 f"{', '.join(sorted({row['code'] for row in self._refused})) or 'none'}"
             )
-        plain = asked.key.lower().strip("0123456789abcdef") == ""
-        if asked.key and (not plain or len(asked.key) < LEAST_DIGITS):
+        plain = query.key.lower().strip("0123456789abcdef") == ""
+        if query.key and (not plain or len(query.key) < LEAST_DIGITS):
             raise UserError(
-                f"--key {asked.key}: a key is of hex digits, and the first {LEAST_DIGITS} suffice"
+                f"--key {query.key}: a key is of hex digits, and the first {LEAST_DIGITS} suffice"
             )
 
-    def _kept(self, asked: Asked) -> Iterator[tuple[str, str, None]]:
+    def _kept(self, query: SampleQuery) -> Iterator[tuple[str, str, None]]:
         """(source, key, None) of kept samples; nothing where refused ones are asked for."""
-        if asked.refused:
+        if query.refused:
             return
         for name, rows in zip(self.manifest.names, self.manifest.tables, strict=True):
-            if asked.source in ("", name):
+            if query.source in ("", name):
                 keys = (row.tobytes().hex() for row in rows["key"])
-                yield from ((name, key, None) for key in keys if key.startswith(asked.key.lower()))
+                yield from ((name, key, None) for key in keys if key.startswith(query.key.lower()))
 
-    def _rows(self, asked: Asked) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    def _rows(self, query: SampleQuery) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """(source, key, row) of refusals; without a code only those that a key names."""
         for row in self._refused:
-            of_source = asked.source in ("", row["source"])
-            if asked.refused:
-                fits = row["code"] == asked.refused and row["key"].startswith(asked.key.lower())
+            of_source = query.source in ("", row["source"])
+            if query.refused:
+                fits = row["code"] == query.refused and row["key"].startswith(query.key.lower())
             else:
-                fits = bool(asked.key) and row["key"].startswith(asked.key.lower())
+                fits = bool(query.key) and row["key"].startswith(query.key.lower())
             if fits and of_source:
                 yield row["source"], row["key"], row
 
-    def _nothing(self, asked: Asked) -> str:
-        if asked.refused:
+    def _nothing(self, query: SampleQuery) -> str:
+        if query.refused:
             here = sorted(
-                {row["code"] for row in self._refused if asked.source in ("", row["source"])}
+                {row["code"] for row in self._refused if query.source in ("", row["source"])}
             )
             return f"nothing was refused so; there is {', '.join(here) or 'no refusal'}"
-        if not asked.key:
-            return f"nothing of {asked.source or 'it'} is kept; ask for --refused CODE"
-        return f"no sample has a key that begins with {asked.key}; `explain` prints keys"
+        if not query.key:
+            return f"nothing of {query.source or 'it'} is kept; ask for --refused CODE"
+        return f"no sample has a key that begins with {query.key}; `explain` prints keys"
 
     def _shown(self, source: str, key: str, row: Mapping[str, str] | None) -> Shown:
         if not key:

@@ -108,8 +108,8 @@ def survey(folder: Path) -> Survey:
         else:
             sources.append(told)
     archives = [name for name in names.files if ARCHIVES.search(name)]
-    taken = {name for one in sources for name in archives if one.format == "webdataset"}
-    found = Survey(
+    taken = {name for source in sources for name in archives if source.format == "webdataset"}
+    surveyed = Survey(
         folder=folder,
         sources=_apart(sources),
         unread=tuple((name, why) for name, why in unread if name not in archives),
@@ -117,8 +117,8 @@ def survey(folder: Path) -> Survey:
         media_files=sum(kind_of(name) != "" for name in names.files),
     )
     if not sources:
-        raise UserError(*_nothing(found))
-    return found
+        raise UserError(*_nothing(surveyed))
+    return surveyed
 
 
 def kind_of(name: str) -> str:
@@ -127,14 +127,14 @@ def kind_of(name: str) -> str:
     return next((kind for kind, endings in _ENDINGS.items() if ending in endings), "")
 
 
-def _nothing(found: Survey) -> Iterator[str]:
-    if not found.unread:
+def _nothing(folder_survey: Survey) -> Iterator[str]:
+    if not folder_survey.unread:
         yield (
-            f"{found.folder}: no annotations here ({', '.join(ANNOTATIONS)}, plain or .gz); write "
-            "one object per line as docs/own_data.md shows"
+            f"{folder_survey.folder}: no annotations here ({', '.join(ANNOTATIONS)}, plain or "
+            ".gz); write one object per line as docs/own_data.md shows"
         )
-    for name, why in found.unread[:10]:
-        yield f"{found.folder / name}: {why}"
+    for name, why in folder_survey.unread[:10]:
+        yield f"{folder_survey.folder / name}: {why}"
 
 
 def _groups(names: FolderNames) -> list[list[str]]:

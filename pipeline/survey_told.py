@@ -17,69 +17,72 @@ COUNTS = ("records", "refused", "images", "videos", "missing")
 _EXAMPLES = 3
 
 
-def tell(console: Console, found: Survey) -> None:
+def tell(console: Console, survey: Survey) -> None:
     """Counts of every source, what is wrong with them, and records as they will be read."""
-    rows = [[one.name, one.format, *_counts(one)] for one in found.sources]
+    rows = [[surveyed.name, surveyed.format, *_counts(surveyed)] for surveyed in survey.sources]
     console.print(fitting(console, ["source", "format", *COUNTS], rows))
-    for line in _remarks(found):
+    for line in _remarks(survey):
         console.print(line, soft_wrap=True)
-    for source in found.sources:
-        for record in source.shown[: -(-_EXAMPLES // len(found.sources))]:
-            console.print(f"\n{source.name}: {record.record}", soft_wrap=True)
+    for surveyed in survey.sources:
+        for record in surveyed.shown[: -(-_EXAMPLES // len(survey.sources))]:
+            console.print(f"\n{surveyed.name}: {record.record}", soft_wrap=True)
             names = [ref.name or ref.url or f"embedded {ref.kind}" for ref in record.media]
             console.print(table(lines(record.turns, names)))
 
 
-def _counts(one: Surveyed) -> list[str]:
-    more = "" if one.whole else "+"
-    refused = sum(count for count, _ in one.refused.values())
-    counts = (refused, one.images, one.videos, len(one.missing))
-    return [f"{one.read}{more}", *map(str, counts)]
+def _counts(surveyed: Surveyed) -> list[str]:
+    more = "" if surveyed.whole else "+"
+    refused = sum(count for count, _ in surveyed.refused.values())
+    counts = (refused, surveyed.images, surveyed.videos, len(surveyed.missing))
+    return [f"{surveyed.read}{more}", *map(str, counts)]
 
 
-def _remarks(found: Survey) -> Iterator[str]:
+def _remarks(survey: Survey) -> Iterator[str]:
     """What a person should know before building."""
-    for one in found.sources:
-        for code, (count, example) in one.refused.items():
-            yield f"{one.name}: {count} {code} ({CODES[code]}; e.g. {example})"
-        if one.missing and one.media:
-            yield f"{one.name}: {one.media} lacks {len(one.missing)}, e.g. {one.missing[0]!r}"
-        elif one.missing and not found.archives:
-            yield f"{one.name}: no file is called like any of its media, e.g. {one.missing[0]!r}"
-        if not one.whole:
-            yield f"{one.name}: the first {MOST_RECORDS} records alone were looked at"
-    for one in apart(found)[1]:
-        yield f"{one.name}: named like evaluation data, so it is held out of training"
-    for name, why in found.unread:
+    for surveyed in survey.sources:
+        for code, (count, example) in surveyed.refused.items():
+            yield f"{surveyed.name}: {count} {code} ({CODES[code]}; e.g. {example})"
+        example = surveyed.missing[0] if surveyed.missing else ""
+        if surveyed.missing and surveyed.media:
+            lacks = f"lacks {len(surveyed.missing)}, e.g. {example!r}"
+            yield f"{surveyed.name}: {surveyed.media} {lacks}"
+        elif surveyed.missing and not survey.archives:
+            yield f"{surveyed.name}: no file is called like any of its media, e.g. {example!r}"
+        if not surveyed.whole:
+            yield f"{surveyed.name}: the first {MOST_RECORDS} records alone were looked at"
+    for surveyed in apart(survey)[1]:
+        yield f"{surveyed.name}: named like evaluation data, so it is held out of training"
+    for name, why in survey.unread:
         yield f"{name}: {why}"
 
 
-def as_json(found: Survey, recipe: Path, tokenizer: str) -> dict[str, Any]:
+def as_json(survey: Survey, recipe: Path, tokenizer: str) -> dict[str, Any]:
     """The same as one JSON value."""
     return {
         "recipe": str(recipe),
         "tokenizer": tokenizer,
-        "sources": [_source(one) for one in found.sources],
-        "held_out": [one.name for one in apart(found)[1]],
-        "archives": list(found.archives),
-        "unread": [{"file": name, "why": why} for name, why in found.unread],
+        "sources": [_source(surveyed) for surveyed in survey.sources],
+        "held_out": [surveyed.name for surveyed in apart(survey)[1]],
+        "archives": list(survey.archives),
+        "unread": [{"file": name, "why": why} for name, why in survey.unread],
     }
 
 
-def _source(one: Surveyed) -> dict[str, Any]:
+def _source(surveyed: Surveyed) -> dict[str, Any]:
     return {
-        "name": one.name,
-        "format": one.format,
-        "columns": {meaning: list(names) for meaning, names in one.columns},
-        "annotations": one.annotations,
-        "media": one.media,
-        "records": one.read,
-        "whole": one.whole,
-        "refused": {code: count for code, (count, _) in one.refused.items()},
-        "images": one.images,
-        "videos": one.videos,
-        "missing": list(one.missing),
+        "name": surveyed.name,
+        "format": surveyed.format,
+        "columns": {meaning: list(names) for meaning, names in surveyed.columns},
+        "annotations": surveyed.annotations,
+        "media": surveyed.media,
+        "records": surveyed.read,
+        "whole": surveyed.whole,
+        "refused": {code: count for code, (count, _) in surveyed.refused.items()},
+        "images": surveyed.images,
+        "videos": surveyed.videos,
+        "missing": list(surveyed.missing),
         "first": [
-            {"record": record.record, "turns": turns_to_json(record.turns)} for record in one.shown
+            {"record": record.record, "turns": turns_to_json(record.turns)}
+            for record in surveyed.shown
         ],
     }

@@ -1,4 +1,4 @@
-"""Extents: adjacent tar members inside a stored file, read by place and verified on every read.
+"""Extents: adjacent tar members in a stored file, read by byte range, verified on every read.
 
 The same members give the same bytes, always.
 """
@@ -20,11 +20,11 @@ from shards.store import Store
 
 OPEN_FILES = 64
 JOINED_BYTES = 256 << 10
-"""Adjacent places are read at once up to about this size, which still fits a core's cache."""
+"""Adjacent ranges are read at once up to about this size, which still fits a core's cache."""
 _BLOCK = tarfile.BLOCKSIZE
 
 
-class Place(NamedTuple):
+class ByteRange(NamedTuple):
     """`extent` bytes of `file` from `offset` on, and the crc32 that they had when written."""
 
     file: str
@@ -47,34 +47,34 @@ class _Descriptor:
 
 
 class Extents:
-    """Reads places of a store; threads may share it. At most `OPEN_FILES` files stay open."""
+    """Reads byte ranges of a store; threads may share it. At most `OPEN_FILES` files stay open."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         # least recently used descriptors are dropped, and close once no reader holds them
         self._open = lru_cache(OPEN_FILES)(lambda file: _Descriptor(store.path(file)))
 
-    def read(self, place: Place) -> bytes:
-        """The bytes of a place; DamagedData if they are not those that were written."""
-        file, offset, extent, written = place
+    def read(self, byte_range: ByteRange) -> bytes:
+        """The bytes of a range; DamagedData if they are not those that were written."""
+        file, offset, extent, written = byte_range
         data = self.raw(file, offset, extent)
         # the checksum first: only what fails it is looked at closely
         if crc32(data) != written or len(data) != extent:
-            self.check(place, data)
+            self.check(byte_range, data)
         return data
 
-    def read_all(self, places: Iterable[Place]) -> Iterator[memoryview]:
-        """The bytes of each place as `read` gives them, in order; adjacent ones in one read."""
-        # one read for places that follow each other: a run of positions in draw order
-        for run in _adjacent(places):
+    def read_all(self, byte_ranges: Iterable[ByteRange]) -> Iterator[memoryview]:
+        """The bytes of each range as `read` gives them, in order; adjacent ones in one read."""
+        # one read for ranges that follow each other: a run of positions in draw order
+        for run in _adjacent(byte_ranges):
             file = run[0].file
             first = run[0].offset
             data = memoryview(self.raw(file, first, run[-1].offset + run[-1].extent - first))
-            for place in run:
-                _, offset, extent, written = place
+            for byte_range in run:
+                _, offset, extent, written = byte_range
                 piece = data[offset - first : offset - first + extent]
                 if crc32(piece) != written or len(piece) != extent:
-                    self.check(place, piece)
+                    self.check(byte_range, piece)
                 yield piece
 
     def raw(self, file: str, offset: int, nbytes: int) -> bytes:
@@ -90,19 +90,21 @@ class Extents:
                 f"{self.store.path(file)}: not there; restore it, or build again what it is part of"
             ) from error
 
-    def check(self, place: Place, data: bytes | memoryview) -> None:
-        """Raise DamagedData unless `data` is what was written at `place`."""
+    def check(self, byte_range: ByteRange, data: bytes | memoryview) -> None:
+        """Raise DamagedData unless `data` is what was written at `byte_range`."""
         # length before checksum: a cut file is told as cut
-        if len(data) != place.extent:
-            raise DamagedData(f"{self.where(place)}: {len(data)} of {place.extent} bytes are there")
-        if crc32(data) != place.crc32:
+        if len(data) != byte_range.extent:
             raise DamagedData(
-                f"{self.where(place)}: {place.extent} bytes are not those that were written; "
-                "restore the file"
+                f"{self.where(byte_range)}: {len(data)} of {byte_range.extent} bytes are there"
+            )
+        if crc32(data) != byte_range.crc32:
+            raise DamagedData(
+                f"{self.where(byte_range)}: {byte_range.extent} bytes are not those that were "
+                "written; restore the file"
             )
 
-    def where(self, place: Place) -> str:
-        return f"{self.store.path(place.file)} at byte {place.offset}"
+    def where(self, byte_range: ByteRange) -> str:
+        return f"{self.store.path(byte_range.file)} at byte {byte_range.offset}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +148,8 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     return info
 
 
-Fetch = Callable[[Place], bytes]
-"""Verified bytes of a place, wherever they come from: `Extents.read`, or a node's cache."""
+Fetch = Callable[[ByteRange], bytes]
+"""Verified bytes of a range, wherever they come from: `Extents.read`, or a node's cache."""
 
 
 def pair(extent: bytes | memoryview, where: str) -> tuple[memoryview, memoryview]:
@@ -171,19 +173,23 @@ def pair(extent: bytes | memoryview, where: str) -> tuple[memoryview, memoryview
     return view[_BLOCK : _BLOCK + described], view[start:end]
 
 
-def _adjacent(places: Iterable[Place]) -> Iterator[list[Place]]:
-    """Runs of places that follow one another in one file, of about `JOINED_BYTES` at most."""
-    run: list[Place] = []
+def _adjacent(byte_ranges: Iterable[ByteRange]) -> Iterator[list[ByteRange]]:
+    """Runs of ranges that follow one another in one file, of about `JOINED_BYTES` at most."""
+    run: list[ByteRange] = []
     file = ""
     end = -1
-    for place in places:
+    for byte_range in byte_ranges:
         # a gap, another file, or enough for one read
-        if place.offset != end or place.file != file or end - run[0].offset >= JOINED_BYTES:
+        if (
+            byte_range.offset != end
+            or byte_range.file != file
+            or end - run[0].offset >= JOINED_BYTES
+        ):
             if run:
                 yield run
             run = []
-            file = place.file
-        run.append(place)
-        end = place.offset + place.extent
+            file = byte_range.file
+        run.append(byte_range)
+        end = byte_range.offset + byte_range.extent
     if run:
         yield run

@@ -72,12 +72,12 @@ class Pool:
         Media that moved are admitted again at the same revision: of each revision the first.
         """
         # receipts in the order of their work ids: the same first one on every machine
-        found: dict[tuple[str, str], Receipt] = {}
-        for one in self.receipts("admit"):
-            source, revision = one.parameters["source"], one.parameters["revision"]
+        first_admissions: dict[tuple[str, str], Receipt] = {}
+        for receipt in self.receipts("admit"):
+            source, revision = receipt.parameters["source"], receipt.parameters["revision"]
             if revisions is None or revisions.get(source) == revision:
-                found.setdefault((source, revision), one)
-        return list(found.values())
+                first_admissions.setdefault((source, revision), receipt)
+        return list(first_admissions.values())
 
     def commit(
         self,
@@ -106,10 +106,10 @@ class Pool:
         DamagedData for a receipt that says nothing of the folder: its stage always fills it.
         """
         # a receipt without its folder would drop its rows in silence
-        for one in receipts:
-            if folder not in one.outputs:
+        for receipt in receipts:
+            if folder not in receipt.outputs:
                 raise DamagedData(
-                    f"{self.store.path(f'receipts/{one.work_id}.json')}: names no file of "
+                    f"{self.store.path(f'receipts/{receipt.work_id}.json')}: names no file of "
                     f"{folder}/; remove it and snapshots/, and build again"
                 )
         return [*dict.fromkeys(name for one in receipts for name in one.outputs[folder])]
@@ -178,17 +178,17 @@ def _leased(store: Store, kind: str, rivals: Sequence[str]) -> Iterator[None]:
         store.remove(name)
 
 
-def _check_alone(store: Store, own: str, rivals: Sequence[str]) -> None:
+def _check_alone(store: Store, own_lease: str, rivals: Sequence[str]) -> None:
     """Raise UserError for a rival's lease that was renewed lately, by the store's clock."""
-    now = store.modified(own)
-    for each in store.list(LEASES):
-        name = f"{LEASES}/{each}"
+    now = store.modified(own_lease)
+    for lease in store.list(LEASES):
+        name = f"{LEASES}/{lease}"
         try:
             age = now - store.modified(name)
         except FileNotFoundError:  # its owner is through
             continue
-        if name != own and each.startswith(tuple(rivals)) and age <= LASTS:
-            busy = "is being written to" if each.startswith(_WRITING) else "is being cleared"
+        if name != own_lease and lease.startswith(tuple(rivals)) and age <= LASTS:
+            busy = "is being written to" if lease.startswith(_WRITING) else "is being cleared"
             raise UserError(
                 f"{store.url}: {busy} (its lease {name} was renewed {max(0, age):.0f} s ago); wait "
                 "until that has ended, or remove the lease if its process is gone"

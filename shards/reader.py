@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shards.errors import DamagedData, MissingData, UserError
-from shards.extents import Extents, Fetch, Place, pair
+from shards.extents import ByteRange, Extents, Fetch, pair
 from shards.ids import short_hash
 from shards.index import CLIPS, SAMPLES
 from shards.key_index import NO_SOURCE, EntryIds, KeyIndex, entry_ids, indexed, numbers_of, shared
@@ -80,7 +80,7 @@ class Reader(Protocol):
 
     extents: Extents
 
-    def places(self, source: str, key: str) -> list[Place]:
+    def byte_ranges(self, source: str, key: str) -> list[ByteRange]:
         """What `read` of this sample will fetch."""
         ...
 
@@ -113,12 +113,12 @@ class _Places:
         names = ("file", "offset", "extent", "crc32")
         self._columns = [self.index.numbers(name) for name in names]
 
-    def at(self, numbers: NDArray[np.int64]) -> list[Place]:
-        """The places of these rows."""
+    def at(self, numbers: NDArray[np.int64]) -> list[ByteRange]:
+        """The byte ranges of these rows."""
         # columns of numbers are memory-mapped: only the rows asked for become Python objects
         file, *rest = (column[numbers].tolist() for column in self._columns)
         names = [self.files[number] for number in file]
-        return list(map(Place._make, zip(names, *rest, strict=True)))
+        return list(map(ByteRange._make, zip(names, *rest, strict=True)))
 
 
 def _places_table(
@@ -160,11 +160,11 @@ class ShardReader:
 
         Shards lie in draw order, so a run of positions takes few reads.
         """
-        places = self.places_of(sources, keys)
-        for place, extent in zip(places, self.extents.read_all(places), strict=True):
-            yield pair(extent, place.file)
+        byte_ranges = self.byte_ranges_of(sources, keys)
+        for byte_range, extent in zip(byte_ranges, self.extents.read_all(byte_ranges), strict=True):
+            yield pair(extent, byte_range.file)
 
-    def places_of(self, sources: Sequence[str], keys: Sequence[str]) -> list[Place]:
+    def byte_ranges_of(self, sources: Sequence[str], keys: Sequence[str]) -> list[ByteRange]:
         """Where these samples lie; MissingData names the first one that these shards lack."""
         # a source that the shards lack finds nothing
         numbers = [self._number.get(source, NO_SOURCE) for source in sources]
@@ -177,14 +177,14 @@ class ShardReader:
             )
         return self._places.at(rows)
 
-    def places(self, source: str, key: str) -> list[Place]:
-        return self.places_of([source], [key])
+    def byte_ranges(self, source: str, key: str) -> list[ByteRange]:
+        return self.byte_ranges_of([source], [key])
 
     def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
-        (place,) = self.places(source, key)
+        (byte_range,) = self.byte_ranges(source, key)
         # what was read is held against what was asked for: an index may be of other shards
-        where = self.extents.where(place)
-        stored = stored_in((fetch or self.extents.read)(place), where)
+        where = self.extents.where(byte_range)
+        stored = stored_in((fetch or self.extents.read)(byte_range), where)
         if (stored.sample.source, stored.sample.key) != (source, key):
             raise DamagedData(f"{where}: sample {stored.sample.key}, not {key}; {_REMEDY}")
         return stored
@@ -240,10 +240,10 @@ class PoolReader:
             entry_ids(rows["clip_id"].to_pylist(), np.zeros(len(rows))), rows["part"], rows
         )
 
-    def places(self, source: str, key: str) -> list[Place]:
+    def byte_ranges(self, source: str, key: str) -> list[ByteRange]:
         # a joined sample shows the clips of its first conversation
         first = self._made.members_of(source, key)[0]
-        return self._clip_places(self._made.shown(self._row(source, first)["clip_ids"]))
+        return self._clip_byte_ranges(self._made.shown(self._row(source, first)["clip_ids"]))
 
     def read(self, source: str, key: str, fetch: Fetch | None = None) -> Stored:
         # all conversations of a joined sample, the clips once
@@ -251,9 +251,9 @@ class PoolReader:
         clips = []
         frames = []
         shown = self._made.shown(rows[0]["clip_ids"])
-        for clip_id, place in zip(shown, self._clip_places(shown), strict=True):
-            where = self.extents.where(place)
-            described, payload = pair((fetch or self.extents.read)(place), where)
+        for clip_id, byte_range in zip(shown, self._clip_byte_ranges(shown), strict=True):
+            where = self.extents.where(byte_range)
+            described, payload = pair((fetch or self.extents.read)(byte_range), where)
             clips.append(clip_of(json.loads(bytes(described))))
             if clips[-1].clip_id != clip_id:
                 raise DamagedData(f"{where}: clip {clips[-1].clip_id}, not {clip_id}; {_REMEDY}")
@@ -277,17 +277,17 @@ class PoolReader:
         # keys are content ids: what was read is hashed and compared
         try:
             row["turns"] = turns_from_json(json.loads(row["turns"]))
-            found = key_of(row["turns"], row["clip_ids"])
+            found_key = key_of(row["turns"], row["clip_ids"])
         except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            found = repr(error)
-        if found != key:
+            found_key = repr(error)
+        if found_key != key:
             raise DamagedData(
                 f"{self.pool.store.url}: the index holds another conversation for sample {key} of "
-                f"{source!r} ({found}); {_REMEDY}"
+                f"{source!r} ({found_key}); {_REMEDY}"
             )
         return row
 
-    def _clip_places(self, clip_ids: Sequence[str]) -> list[Place]:
+    def _clip_byte_ranges(self, clip_ids: Sequence[str]) -> list[ByteRange]:
         # clips have no source: the number 0 stands for it
         rows = self._clips.index.find(entry_ids(clip_ids, np.zeros(len(clip_ids))))
         if (rows < 0).any():
@@ -295,8 +295,8 @@ class PoolReader:
             raise MissingData(
                 f"{self.pool.store.url}: clip {clip_id} is not decoded; build it first"
             )
-        places = self._clips.at(rows)
-        return [place._replace(file=f"clips/{place.file}") for place in places]
+        byte_ranges = self._clips.at(rows)
+        return [byte_range._replace(file=f"clips/{byte_range.file}") for byte_range in byte_ranges]
 
 
 def _wide(column: pa.ChunkedArray) -> pa.Array:

@@ -1,7 +1,8 @@
 """The one patience with servers, hubs and stores: which failures may pass, and how long is waited.
 
 Time-outs, 408, 429 and 5xx may pass. What a server asks for (`Retry-After`, `RateLimit`) is waited
-for within the patience; else the pause doubles. Numbers from outside are ASCII digits, and few.
+for within the patience; else the pause doubles (exponential backoff). Numbers from outside are
+ASCII digits, and few.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from shards.envelope import Envelope
 from shards.errors import DamagedData, MissingData
-from shards.extents import Extents, Place, pair
+from shards.extents import ByteRange, Extents, pair
 from shards.ids import sha256_hex
 from shards.index import read_table
 from shards.sample import sample_from_json
@@ -67,7 +67,7 @@ def damage(url: str) -> Iterator[str]:
             yield from _shard(store, name, named[name], owner, rows.get(name, []))
 
 
-Row = tuple[Place, str, int]
+Row = tuple[ByteRange, str, int]
 """Where a sample lies, its key and its position."""
 
 
@@ -82,8 +82,8 @@ def _index(store: Store, digest: str) -> tuple[dict[str, list[Row]], list[str]]:
         return rows, [str(error)]
     for row in table.to_pylist():
         # by shard, in the order of the index
-        place = Place(row["shard"], row["offset"], row["extent"], row["crc32"])
-        rows.setdefault(place.file, []).append((place, row["key"], row["position"]))
+        byte_range = ByteRange(row["shard"], row["offset"], row["extent"], row["crc32"])
+        rows.setdefault(byte_range.file, []).append((byte_range, row["key"], row["position"]))
     return rows, []
 
 
@@ -91,27 +91,27 @@ def _shard(
     store: Store, name: str, digest: str, owner: dict[str, str], rows: Sequence[Row]
 ) -> Iterator[str]:
     data = store.get(name)
-    found = sha256_hex(data)
+    found_digest = sha256_hex(data)
     where = store.path(name)
-    if found in owner and owner[found] != name:
-        yield f"{where}: holds the bytes of {owner[found]}; the shards were swapped"
+    if found_digest in owner and owner[found_digest] != name:
+        yield f"{where}: holds the bytes of {owner[found_digest]}; the shards were swapped"
         return
-    if found != digest:
+    if found_digest != digest:
         yield f"{where}: {len(data)} bytes, not those that were written; restore it"
     extents = Extents(store)
     damaged = False
-    for place, key, position in rows:
-        extent = memoryview(data)[place.offset : place.offset + place.extent]
+    for byte_range, key, position in rows:
+        extent = memoryview(data)[byte_range.offset : byte_range.offset + byte_range.extent]
         try:
-            extents.check(place, extent)
+            extents.check(byte_range, extent)
             # one sample a shard is parsed: checksums say that bytes are right, this that they are
             # samples
-            if place == rows[0][0]:
+            if byte_range == rows[0][0]:
                 sample_from_json(bytes(pair(extent, where)[0]), where)
         except DamagedData as error:
             damaged = True
             yield f"{error} (sample {key} at position {position})"
     # every sample is whole: what differs are the two zero blocks at the end
-    if rows and not damaged and found != digest:
-        end = max(place.offset + place.extent for place, _, _ in rows)
+    if rows and not damaged and found_digest != digest:
+        end = max(byte_range.offset + byte_range.extent for byte_range, _, _ in rows)
         yield f"{where} from byte {end} on: the end of the archive differs; every sample is whole"

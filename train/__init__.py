@@ -1,1 +1,1 @@
-"""THE MODEL: manifest -> weights -> answers."""
+"""The model: manifest -> weights -> answers."""

@@ -298,12 +298,12 @@ def dry_run(arguments: argparse.Namespace) -> None:
 
     from train.dry_run import dry_run
 
-    told = list(dry_run(config, manifest, str(path)))
+    parts = list(dry_run(config, manifest, str(path)))
     if arguments.json:
-        tables = tables_json(*(part for part in told if not isinstance(part, str)))
-        write_json({"lines": [part for part in told if isinstance(part, str)], "tables": tables})
+        tables = tables_json(*(part for part in parts if not isinstance(part, str)))
+        write_json({"lines": [part for part in parts if isinstance(part, str)], "tables": tables})
         return
-    for part in told:
+    for part in parts:
         Console().print(part)
 
 

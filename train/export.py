@@ -52,17 +52,17 @@ def export_any(
         raise UserError(f"{out}: is there already; give another --out, or remove it")
     if like is not None:
         return export_merged(source, like, out)
-    found = checkpoint.read(source)
-    checkpoint.verify(found)
-    return export_adapters(found, out) if alone else export(found, out, places)
+    committed = checkpoint.read(source)
+    checkpoint.verify(committed)
+    return export_adapters(committed, out) if alone else export(committed, out, places)
 
 
-def export(found: Checkpoint, out: Path, places: Mapping[str, str]) -> int:
+def export(committed: Checkpoint, out: Path, places: Mapping[str, str]) -> int:
     """Write the model of a verified checkpoint in one step; the number of its parameters.
 
     `places` names, by part, where a part that was not trained lies now.
     """
-    described = found.folder / checkpoint.MODEL
+    described = committed.folder / checkpoint.MODEL
     config = SlowFastConfig.from_pretrained(described)
     model = on_paper(config)
     with written(out, described) as folder:
@@ -70,30 +70,32 @@ def export(found: Checkpoint, out: Path, places: Mapping[str, str]) -> int:
         names = {name for name, _ in model.named_parameters()}
         # adapters are small and kept: what they are added to was not trained and is read below
         adapters = {}
-        for name, weight in read_weights(found.folder):
+        for name, weight in read_weights(committed.folder):
             if is_adapters(name):
                 adapters[name] = weight
             else:
                 # from the fp32 masters, rounded once to the type that the run computed with
                 shards.put(name, weight.to(config.dtype))
         # a frozen part has no bytes in the checkpoint, only the name and the digest of its source
-        for part in found.frozen:
-            _put_frozen(part, found, places, model, shards, adapters)
+        for part in committed.frozen:
+            _put_frozen(part, committed, places, model, shards, adapters)
         # every parameter came once, from the checkpoint or from a frozen part's source
         assert shards.files.keys() | shards.held.keys() == names
         shards.close()
-        (folder / CARD).write_text(card(described, found))
+        (folder / CARD).write_text(card(described, committed))
     return shards.parameters
 
 
-def export_adapters(found: Checkpoint, out: Path) -> int:
+def export_adapters(committed: Checkpoint, out: Path) -> int:
     """Write a verified checkpoint's adapters, and the parts that were trained whole, as peft has
     them; the number of their parameters. UserError if it has no adapter."""
-    weights = dict(read_weights(found.folder))
-    adapters = adapters_in(found, weights)
+    weights = dict(read_weights(committed.folder))
+    adapters = adapters_in(committed, weights)
     if not adapters:
-        raise UserError(f"{found.folder}: trained without an adapter; export it without --adapter")
-    config = SlowFastConfig.from_pretrained(found.folder / checkpoint.MODEL)
+        raise UserError(
+            f"{committed.folder}: trained without an adapter; export it without --adapter"
+        )
+    config = SlowFastConfig.from_pretrained(committed.folder / checkpoint.MODEL)
     # what peft calls `modules_to_save`: stored in full beside the pairs
     whole = sorted({name.partition(".")[0] for name in weights if not is_adapters(name)})
     # safetensors takes no views, and each would be written with all of its storage
@@ -103,15 +105,15 @@ def export_adapters(found: Checkpoint, out: Path) -> int:
     temporary.mkdir(parents=True)
     lora_config(adapters, modules_to_save=whole or None).save_pretrained(temporary)
     save_file(tensors, temporary / "adapter_model.safetensors", {"format": "pt"})
-    (temporary / CARD).write_text(card(found.folder / checkpoint.MODEL, found))
+    (temporary / CARD).write_text(card(committed.folder / checkpoint.MODEL, committed))
     temporary.rename(out)
     return sum(tensor.numel() for tensor in tensors.values())
 
 
-def adapters_in(found: Checkpoint, weights: Mapping[str, Tensor]) -> dict[str, Adapter]:
+def adapters_in(committed: Checkpoint, weights: Mapping[str, Tensor]) -> dict[str, Adapter]:
     """The adapters of a checkpoint by part, with the last names of the layers that have one."""
     adapters = {}
-    for part, alpha in alphas_of(found).items():
+    for part, alpha in alphas_of(committed).items():
         firsts = {n: a for n, a in weights.items() if part_of(n) == part and FIRST in n}
         layers = sorted({leaf_of(name.partition(FIRST)[0]) for name in firsts})
         # A is [rank, in]
@@ -120,9 +122,9 @@ def adapters_in(found: Checkpoint, weights: Mapping[str, Tensor]) -> dict[str, A
     return adapters
 
 
-def alphas_of(found: Checkpoint) -> dict[str, float]:
+def alphas_of(committed: Checkpoint) -> dict[str, float]:
     """`alpha` of each part that was trained by an adapter."""
-    told = {part: found.config.get(f"parts: {part}: adapter: alpha") for part in PARTS}
+    told = {part: committed.config.get(f"parts: {part}: adapter: alpha") for part in PARTS}
     return {part: float(alpha) for part, alpha in told.items() if alpha is not None}
 
 
@@ -174,7 +176,7 @@ def written(out: Path, described: Path) -> Iterator[Path]:
 
 def _put_frozen(
     part: str,
-    found: Checkpoint,
+    committed: Checkpoint,
     places: Mapping[str, str],
     model: SlowFastForConditionalGeneration,
     shards: Shards,
@@ -182,8 +184,8 @@ def _put_frozen(
 ) -> None:
     """Read weights that were not trained, see that they are those that the others learned with, and
     add the adapters that they have."""
-    alphas = alphas_of(found)
-    where = places.get(part, found.frozen[part]["source"])
+    alphas = alphas_of(committed)
+    where = places.get(part, committed.frozen[part]["source"])
     # only `init` is read of it: how the part was trained plays no role here
     parts = replace(Parts(), **{part: replace(Parts().tower, init=_init(where))})
     sources = {p: with_names(s) for p, s in open_sources(parts, [part]).items()}
@@ -198,11 +200,11 @@ def _put_frozen(
         shards.put(name, with_adapter(name, cast, adapters, alphas))
 
     fill(model, parts, sources, shapes, put, [part])
-    if digest.hexdigest() != found.frozen[part]["sha256"]:
+    if digest.hexdigest() != committed.frozen[part]["sha256"]:
         raise UserError(
-            f"{where}: not the {part} that {found.folder} was trained over (sha256 of its weights "
-            f"{digest.hexdigest()[:12]}, not {found.frozen[part]['sha256'][:12]}); name its place "
-            f"by --init {part}=FOLDER"
+            f"{where}: not the {part} that {committed.folder} was trained over (sha256 of its "
+            f"weights {digest.hexdigest()[:12]}, not {committed.frozen[part]['sha256'][:12]}); "
+            f"name its place by --init {part}=FOLDER"
         )
 
 
@@ -212,18 +214,18 @@ def _init(where: str) -> str | RandomInit:
     return RandomInit(int(drawn[1])) if drawn else where
 
 
-def card(described: Path, found: Checkpoint) -> str:
+def card(described: Path, committed: Checkpoint) -> str:
     """The model card: what it was made of, under which licences, and how to make it again."""
     manifest: dict[str, Any] = json.loads((described / MANIFEST).read_bytes())
     sources = "\n".join(
         f"| {one['name']} | {one['dataset']} | {one['licence']} | {one['revision'][:12]} |"
         for one in manifest["sources"]
     )
-    bases = "\n".join(f"- {part}: {found.bases[part]}" for part in PARTS)
+    bases = "\n".join(f"- {part}: {committed.bases[part]}" for part in PARTS)
     return (
         "---\nlibrary_name: transformers\npipeline_tag: image-text-to-text\n---\n\n"
-        f"# SlowFast video language model, step {found.step} of {found.total}\n\n"
+        f"# SlowFast video language model, step {committed.step} of {committed.total}\n\n"
         f"Base models (their licences are their authors'):\n\n{bases}\n\n"
-        f"Manifest `{found.manifest_id}`:\n\n| source | dataset | licence | revision |\n"
+        f"Manifest `{committed.manifest_id}`:\n\n| source | dataset | licence | revision |\n"
         f"|---|---|---|---|\n{sources}\n"
     )

@@ -1,6 +1,9 @@
 """Guards each step: one whose loss or gradient is not finite, or far above its like, is not
 taken, and its samples are named.
 
+PaLM's authors went back and skipped the batches of a loss spike (arXiv 2204.02311, section 5.1);
+here the step of such a batch is not taken in the first place.
+
     OUT/skipped.jsonl    a line for each such step: step, why, loss, norm, samples
 """
 

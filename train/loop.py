@@ -42,7 +42,7 @@ from train.run_folder.opening import CHECKPOINTS, branched_from, last_checkpoint
 from train.run_folder.owner import Claim
 from train.run_folder.record import RUN, read_record, record_of, write_record
 from train.run_folder.settings import deciding
-from train.run_folder.signals import STATUS, STOPPED, Asked, listening
+from train.run_folder.signals import STATUS, STOPPED, StopRequest, listening
 from train.run_keys import NOTHING, Shown
 from train.schedule import (
     check_length,
@@ -52,7 +52,7 @@ from train.schedule import (
     total_steps,
 )
 from train.watched.by_source import losses_by_source, mean_by_source, rows_by_source
-from train.watched.held_out import HeldOut, look_of, open_held_out
+from train.watched.held_out import HeldOut, means_of, open_held_out
 from train.watched.progress import progress
 from train.watched.step_figures import figures, operations
 from train.watched.trace import check_trace, traced
@@ -78,7 +78,7 @@ class Training:
     guard: StepGuard
     description: dict[str, bytes]
     bases: dict[str, str]
-    asked: Asked = field(default_factory=Asked)
+    stop_request: StopRequest = field(default_factory=StopRequest)
     claim: Claim | None = None
     held_out: HeldOut | None = None
     shown: Shown = NOTHING
@@ -113,24 +113,24 @@ def run(
     check_launch(config)
     # ranks first, then the folder: one of them owns it for all
     with ranks.joined(wanted=config.engine == "deepspeed"), opened(out) as claim:
-        found = last_checkpoint(out, manifest, config)
-        if found is not None and ranks.by_first(partial(is_complete, out, found, total)):
+        committed = last_checkpoint(out, manifest, config)
+        if committed is not None and ranks.by_first(partial(is_complete, out, committed, total)):
             tell_complete(out, total)
             return 0
         # a run that goes on is not complete, whatever an earlier and shorter one left
         ranks.by_first(partial(Store(out).remove, RUN))
-        if is_branch := found is None and branch is not None:
-            found = branched_from(branch, manifest, config, total)
-        if found is None or is_branch:  # the command of a supervised run is the same to its end
-            check_trace(shown.profile, total - (found.step if found else 0))
-        with listening() as asked:
-            training = start(config, manifest, data, out, total, found)
+        if is_branch := committed is None and branch is not None:
+            committed = branched_from(branch, manifest, config, total)
+        if committed is None or is_branch:  # the command of a supervised run is the same to its end
+            check_trace(shown.profile, total - (committed.step if committed else 0))
+        with listening() as stop_request:
+            training = start(config, manifest, data, out, total, committed)
             # signals are taken while the model is built too: that can take minutes
-            training.asked = asked
+            training.stop_request = stop_request
             training.claim = claim
             training.branch = str(branch) if is_branch else ""
             training.shown = shown
-            return to_the_end(training, found, manifest_path)
+            return to_the_end(training, committed, manifest_path)
 
 
 def start(
@@ -139,13 +139,15 @@ def start(
     data: str,
     out: Path,
     total: int,
-    found: Checkpoint | None,
+    committed: Checkpoint | None,
 ) -> Training:
-    """The run in memory, before it goes on from `found`."""
+    """The run in memory, before it goes on from `committed`."""
     # the model may be that of the checkpoint, whose parts are then not read again
     rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
     held_out = held_out_of(config, manifest, data)  # what is wrong with it is said at once
-    model = build_model(config, rules, None if found is None else found.folder / checkpoint.MODEL)
+    model = build_model(
+        config, rules, None if committed is None else committed.folder / checkpoint.MODEL
+    )
     frozen = frozen_parts(config, model)
     engine = open_engine(config, model)
     return Training(
@@ -163,12 +165,12 @@ def start(
     )
 
 
-def to_the_end(run: Training, found: Checkpoint | None, manifest_path: Path) -> int:
-    """Go on from `found`, and leave a model behind the last step; the exit status."""
+def to_the_end(run: Training, committed: Checkpoint | None, manifest_path: Path) -> int:
+    """Go on from `committed`, and leave a model behind the last step; the exit status."""
     try:
-        if found is not None:
+        if committed is not None:
             # weights, moments, guard and data state, or the start as it was drawn
-            resume(run, found)
+            resume(run, committed)
         if signal := train(run):
             tell_stopped(run, signal)
             return STATUS
@@ -190,12 +192,12 @@ def leave_model(run: Training, manifest_path: Path) -> None:
     write_record(run.out, record)
 
 
-def is_complete(out: Path, found: Checkpoint, total: int) -> bool:
+def is_complete(out: Path, committed: Checkpoint, total: int) -> bool:
     """Whether the run ended at this very checkpoint, its model exported."""
-    if found.step != total or not ((out / RUN).is_file() and (out / MODEL).is_dir()):
+    if committed.step != total or not ((out / RUN).is_file() and (out / MODEL).is_dir()):
         return False
     record = read_record(out)
-    return (record.step, record.manifest_id) == (found.step, found.manifest_id)
+    return (record.step, record.manifest_id) == (committed.step, committed.manifest_id)
 
 
 def tell_complete(out: Path, total: int) -> None:
@@ -270,8 +272,8 @@ def train(run: Training) -> str:
             tell(row, "")
             # logged before the run may end for it: the log shows the step that was at fault
             settle(run, row, logs)
-            if looked := look(run, logs):
-                tell(looked, "held_out/")
+            if means := held_out_loss(run, logs):
+                tell(means, "held_out/")
             show(row)
             if stream.step % run.config.save_every == 0 or stream.step == run.total:
                 save(run, logs)
@@ -302,7 +304,7 @@ def watched(
     return figures(run.config, run.manifest.pack.tokens, tokens, seconds, flops)
 
 
-def look(run: Training, logs: Mapping[str, StepLog]) -> dict[str, Any] | None:
+def held_out_loss(run: Training, logs: Mapping[str, StepLog]) -> dict[str, Any] | None:
     """The held-out loss, behind every step that wants it."""
     run.held_out_loss = ""
     rule = run.config.held_out
@@ -311,7 +313,7 @@ def look(run: Training, logs: Mapping[str, StepLog]) -> dict[str, Any] | None:
     if run.stream.step % rule.every and run.stream.step != run.total:
         return None
     losses = run.held_out.losses(run.engine)
-    told = look_of(losses)
+    told = means_of(losses)
     # by bits, as it goes into the checkpoint's record
     run.held_out_loss = told["loss"].hex()
     row = {"step": run.stream.step, **told}
@@ -327,7 +329,7 @@ def asked_to_stop(run: Training) -> str:
     over: then nothing more is written there."""
     who = run.claim.lost if run.claim else ""
     # one all-reduce for both: a rank that ends alone would leave the others waiting
-    signal, lost = run.asked.any_rank(run.engine, has_lost=bool(who))
+    signal, lost = run.stop_request.any_rank(run.engine, has_lost=bool(who))
     if lost:
         raise UserError(
             f"{run.out}: was taken over by another run ({who or 'rank 0 knows it'}), this one ends;"
@@ -394,21 +396,21 @@ def rates(config: Config, share: float) -> dict[str, float]:
     return {f"lr_{part}": rule.lr * share for part, rule in rules.items() if rule.train}
 
 
-def resume(run: Training, found: Checkpoint) -> None:
+def resume(run: Training, committed: Checkpoint) -> None:
     """Go on from a verified checkpoint of this run, or of the one it branches off."""
-    checkpoint.check_same_frozen(found, run.frozen)
+    checkpoint.check_same_frozen(committed, run.frozen)
     # another run's data state is of another order
     if run.branch:
-        run.stream.step = found.step
+        run.stream.step = committed.step
     else:
-        check_same_rates(run.config, found.step, found.total, run.total)
-        run.stream.load(found.data)
-        run.branch = found.branch
-        run.saved = found.step
-    run.engine.load(found.folder, found.updates)
-    run.guard.load(found.guard)
-    run.bases = found.bases
-    run.updates = found.updates
+        check_same_rates(run.config, committed.step, committed.total, run.total)
+        run.stream.load(committed.data)
+        run.branch = committed.branch
+        run.saved = committed.step
+    run.engine.load(committed.folder, committed.updates)
+    run.guard.load(committed.guard)
+    run.bases = committed.bases
+    run.updates = committed.updates
 
 
 def save(run: Training, logs: Mapping[str, StepLog]) -> None:

@@ -149,9 +149,9 @@ def environments(seats: Sequence[Seat]) -> list[dict[str, str]]:
         gpus.setdefault(seat.node, []).extend(seat.gpus)
     sizes = Counter(seat.node for seat in seats)
     local = Counter[str]()
-    told = []
+    by_rank = []
     for rank, seat in enumerate(seats):
-        own = {
+        variables = {
             "RANK": str(rank),
             "WORLD_SIZE": str(len(seats)),
             "LOCAL_RANK": str(local[seat.node]),
@@ -162,10 +162,10 @@ def environments(seats: Sequence[Seat]) -> list[dict[str, str]]:
         # all GPUs of the node: NCCL's peer-to-peer needs to see the neighbours, LOCAL_RANK picks
         # one
         if gpus[seat.node]:
-            own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[seat.node])
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[seat.node])
         local[seat.node] += 1
-        told.append(own)
-    return told
+        by_rank.append(variables)
+    return by_rank
 
 
 def _wait(hosts: Sequence[Any], waiting: list[Any], sent: list[int]) -> int:

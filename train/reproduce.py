@@ -36,12 +36,12 @@ def reproduce(path: Path, data: str, manifest_path: Path | None, begin: int) -> 
     check_launch(config)
     with ranks.joined(wanted=config.engine == "deepspeed"):
         # from a checkpoint on, only the steps behind it are run again
-        found = _begin(folder, begin) if begin else None
+        committed = _begin(folder, begin) if begin else None
         # `folder` is only read: nothing of the loop that writes is called here
-        run = start(config, manifest, data, folder, record.step, found)
+        run = start(config, manifest, data, folder, record.step, committed)
         try:
-            if found is not None:
-                resume(run, found)
+            if committed is not None:
+                resume(run, committed)
             losses = _again(run, min(begin + FIRST, record.step))
         finally:
             run.engine.close()

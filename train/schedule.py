@@ -1,6 +1,7 @@
-"""How long a run is, and how its rates go: functions of the config, the manifest and the step.
+"""Learning-rate schedules, and how long a run is: functions of config, manifest and step.
 
-They look at no loss, so that a resumed run finds the same rates.
+Warm-up, then constant, linear, cosine (Loshchilov and Hutter, SGDR, 2017) or warmup-stable-decay
+(MiniCPM, arXiv 2404.06395). They look at no loss, so that a resumed run finds the same rates.
 """
 
 from __future__ import annotations

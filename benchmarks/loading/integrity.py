@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.frame import Bar, at_least, at_most
 from benchmarks.inputs.corpus import PICTURES, ROOT, Kind, corpus
 from shards.errors import DamagedData
-from shards.extents import Place
+from shards.extents import ByteRange
 from shards.index import read_table
 from shards.reader import ShardReader
 from shards.store import Store
@@ -54,11 +54,11 @@ def run(console: Console) -> list[Bar]:
     ]
 
 
-def rows_of(home: Path) -> list[tuple[str, Place, str]]:
+def rows_of(home: Path) -> list[tuple[str, ByteRange, str]]:
     """(source, place, key) of every sample."""
     table = read_table((home / "index.parquet").read_bytes(), "index.parquet").to_pylist()
     return [
-        (r["source"], Place(r["shard"], r["offset"], r["extent"], r["crc32"]), r["key"])
+        (r["source"], ByteRange(r["shard"], r["offset"], r["extent"], r["crc32"]), r["key"])
         for r in table
     ]
 
@@ -132,10 +132,10 @@ def reading_cost(shards: Path) -> tuple[float, float]:
     Wall seconds of two threads from the disk; CPU seconds from memory.
     """
     extents = ShardReader(Store(shards)).extents
-    places = [place for _, place, _ in rows_of(shards)]
+    byte_ranges = [byte_range for _, byte_range, _ in rows_of(shards)]
 
-    def raw(place: Place) -> None:
-        extents.raw(*place[:3])
+    def raw(byte_range: ByteRange) -> None:
+        extents.raw(*byte_range[:3])
 
     from_disk, from_memory = [], []
     for _ in range(ROUNDS):
@@ -143,26 +143,26 @@ def reading_cost(shards: Path) -> tuple[float, float]:
         for read in (raw, extents.read):
             forget(shards)
             started = time.perf_counter()
-            read_by_two(read, places)
+            read_by_two(read, byte_ranges)
             wall[read] = time.perf_counter() - started
         for read in (raw, extents.read):
             started = time.process_time()
-            read_by_two(read, places)
+            read_by_two(read, byte_ranges)
             cpu[read] = time.process_time() - started
         from_disk.append(wall[extents.read] / wall[raw] - 1)
         from_memory.append(cpu[extents.read] / cpu[raw] - 1)
     return statistics.median(from_disk), statistics.median(from_memory)
 
 
-def read_by_two(read: Callable[[Place], object], places: list[Place]) -> None:
-    half = len(places) // 2
+def read_by_two(read: Callable[[ByteRange], object], byte_ranges: list[ByteRange]) -> None:
+    half = len(byte_ranges) // 2
 
-    def read_each(some: list[Place]) -> None:
-        for place in some:
-            read(place)
+    def read_each(some: list[ByteRange]) -> None:
+        for byte_range in some:
+            read(byte_range)
 
     with ThreadPoolExecutor(2) as threads:
-        list(threads.map(read_each, (places[:half], places[half:])))
+        list(threads.map(read_each, (byte_ranges[:half], byte_ranges[half:])))
 
 
 def forget(shards: Path) -> None:

@@ -24,7 +24,7 @@ from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import BatchSampler
-from shards.extents import Place
+from shards.extents import ByteRange
 from shards.reader import open_data
 
 LATENCY, BANDWIDTH, SHARE = 0.05, 200e6 / 8, 0.7
@@ -37,7 +37,8 @@ def run(console: Console) -> list[Bar]:
     manifest = load_manifest(made.manifest)
     needs = [list(reads(manifest, made.shards, node)) for node in range(NODES)]
     step_bytes = [
-        sum(place.extent for node in needs for place in node[step]) for step in range(len(needs[0]))
+        sum(byte_range.extent for node in needs for byte_range in node[step])
+        for step in range(len(needs[0]))
     ]
     unique = sum(step_bytes)
     limit = int(CACHE * unique)
@@ -85,27 +86,31 @@ def run(console: Console) -> list[Bar]:
     ]
 
 
-def reads(manifest: Manifest, data: str, node: int) -> Iterator[list[Place]]:
+def reads(manifest: Manifest, data: str, node: int) -> Iterator[list[ByteRange]]:
     """What the ranks of a node read at each step."""
     order, reader, per_node = BatchSampler(manifest, GLOBAL_BATCH), open_data(data), WORLD // NODES
     packs = sum(manifest.packs_per_window.tolist())
     for step in range(-(-packs // GLOBAL_BATCH)):
         ranks = [order.batch(step, node * per_node + r, WORLD) for r in range(per_node)]
         drawn = [one for packs in ranks for pack in packs for one in pack]
-        yield [place for one in drawn for place in reader.places(one.source, one.key)]
+        yield [
+            byte_range for one in drawn for byte_range in reader.byte_ranges(one.source, one.key)
+        ]
 
 
-def lru_bytes(steps: list[list[Place]], limit: int) -> int:
+def lru_bytes(steps: list[list[ByteRange]], limit: int) -> int:
     """Bytes fetched by a cache of whole blocks that drops the least recently used one."""
     held: OrderedDict[tuple[str, int], None] = OrderedDict()
     fetched = 0
-    for place in (place for step in steps for place in step):
-        for block in range(place.offset // BLOCK, (place.offset + place.extent - 1) // BLOCK + 1):
-            if (place.file, block) in held:
-                held.move_to_end((place.file, block))
+    for byte_range in (byte_range for step in steps for byte_range in step):
+        for block in range(
+            byte_range.offset // BLOCK, (byte_range.offset + byte_range.extent - 1) // BLOCK + 1
+        ):
+            if (byte_range.file, block) in held:
+                held.move_to_end((byte_range.file, block))
                 continue
             fetched += BLOCK
-            held[place.file, block] = None
+            held[byte_range.file, block] = None
             if len(held) * BLOCK > limit:
                 held.popitem(last=False)
     return fetched

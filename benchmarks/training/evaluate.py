@@ -28,7 +28,7 @@ from rich.console import Console
 from benchmarks.frame import Bar, at_least, at_most, equal
 from benchmarks.inputs.made_model import made_copy, made_model
 from train.data.user_media import Seen, see_files
-from train.evaluation.answerer import Answerer, Asked
+from train.evaluation.answerer import Answerer, VisualQuestion
 from train.evaluation.benchmark import Run
 from train.evaluation.copies import copies
 from train.evaluation.evaluate import evaluate
@@ -120,9 +120,11 @@ def speed(console: Console, folder: Path) -> list[Bar]:
     ]
 
 
-def about(seen: Seen, number: int) -> list[Asked]:
+def about(seen: Seen, number: int) -> list[VisualQuestion]:
     return [
-        Asked(text=f"What is shown? {number} {i} " + "Say it again. " * (i % 3), seen=(seen,))
+        VisualQuestion(
+            text=f"What is shown? {number} {i} " + "Say it again. " * (i % 3), seen=(seen,)
+        )
         for i in range(QUESTIONS)
     ]
 
@@ -181,10 +183,10 @@ def note(log: Path) -> None:
     """Write down each video whose questions are put, before they are answered."""
     ask = Run._predictions
 
-    def noted(self: Run, asked, condition, shown):  # type: ignore[no-untyped-def]
+    def noted(self: Run, items, condition, shown):  # type: ignore[no-untyped-def]
         with log.open("a") as file:
-            file.writelines(f"{name}\n" for name in {ref.name for a in asked for ref in a.media})
-        return ask(self, asked, condition, shown)
+            file.writelines(f"{name}\n" for name in {ref.name for i in items for ref in i.media})
+        return ask(self, items, condition, shown)
 
     Run._predictions = noted  # type: ignore[method-assign]
 

@@ -190,8 +190,8 @@ def share(console: Console) -> list[Bar]:
 
     def project_and_splice() -> None:
         rows = model.get_input_embeddings()(row.ids)
-        made = model.projector(kept[0], shown.tower.frames, shown.slots, shown.seconds)
-        rows.index_copy(0, shown.slots.position, made)
+        made = model.projector(kept[0], shown.tower.frames, shown.patch_index, shown.seconds)
+        rows.index_copy(0, shown.patch_index.position, made)
 
     spent = [timed(tower, "cpu"), *(timed(project_and_splice, "cpu") for _ in range(3))]
     console.print(f"27 blocks {spent[0]:.2f} s, projector and splice {min(spent[1:]):.4f} s")

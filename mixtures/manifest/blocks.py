@@ -114,14 +114,14 @@ class Blocks:
         self, first: int, by_window: Sequence[NDArray[np.int32]], counts: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """The pack of each position, counted through all windows in the order they come out."""
-        found = [np.empty(0, np.int64)]
+        emitted = [np.empty(0, np.int64)]
         before = 0
-        for k, (own, count) in enumerate(zip(by_window, counts.tolist(), strict=True)):
+        for k, (packs, count) in enumerate(zip(by_window, counts.tolist(), strict=True)):
             rank = np.empty(count, np.int64)  # when each pack of the window comes out
             rank[emission(count, key_of(self._seed, "packs", first + k))] = np.arange(count)
-            found.append(before + rank[own])
+            emitted.append(before + rank[packs])
             before += count
-        return np.concatenate(found)
+        return np.concatenate(emitted)
 
 
 def pack_numbers(records: NDArray[np.void], rule: PackRule) -> list[NDArray[np.int32]]:
@@ -129,9 +129,9 @@ def pack_numbers(records: NDArray[np.void], rule: PackRule) -> list[NDArray[np.i
     size = rule.window
     # all whole windows as one array; the last one of a finite order may be shorter
     whole = len(records) // size * size
-    found: list[NDArray[np.int32]] = []
+    packs_of_windows: list[NDArray[np.int32]] = []
     for part, width in ((records[:whole], size), (records[whole:], len(records) - whole)):
         if len(part):
             tokens, patches = (part[name].reshape(-1, width) for name in ("tokens", "patches"))
-            found.extend(pack_windows(tokens, patches, rule.tokens, rule.patches))
-    return found
+            packs_of_windows.extend(pack_windows(tokens, patches, rule.tokens, rule.patches))
+    return packs_of_windows

@@ -241,9 +241,9 @@ class Contents:
         except ValidationError as error:
             # one is enough: nobody mends a manifest by hand
             first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
+            loc = ".".join(map(str, first["loc"]))
             raise DamagedData(
-                f"{where}: not a manifest ({place}: {first['msg']}); plan again"
+                f"{where}: not a manifest ({loc}: {first['msg']}); plan again"
             ) from error
         return contents
 

@@ -128,12 +128,12 @@ def _check_version(value: Mapping[str, Any], where: str) -> None:
     # a rule of another name would give another order in silence
     for path, known in _known_rules(value).items():
         # `a.b` is the key b of the mapping a
-        found: Any = value
+        stated: Any = value
         for name in path.split("."):
-            found = found[name]
-        if found != known:
+            stated = stated[name]
+        if stated != known:
             raise UserError(
-                f"{where}: {path} is {found!r}, this version knows {known!r}; "
+                f"{where}: {path} is {stated!r}, this version knows {known!r}; "
                 "use the version that wrote it, or plan again"
             )
 

@@ -51,14 +51,14 @@ class Packs:
         ascending = np.unique(np.array(numbers, np.int64))
         if len(ascending) and not (ascending[0] >= 0 and self.has_pack(int(ascending[-1]))):
             raise IndexError(f"packs {numbers} of {self._counted[-1]}")
-        found: dict[int, Pack] = {}
+        by_number: dict[int, Pack] = {}
         for block, of_block, inside in self._by_block(ascending):
             # every pack's samples in one gather, then cut where packs end
             samples = self._draws.references(block.draw.at(block.places_of(inside)))
             ends = np.cumsum(block.ends[inside + 1] - block.ends[inside]).tolist()
             for number, start, end in zip(of_block.tolist(), [0, *ends], ends, strict=False):
-                found[number] = tuple(samples[start:end])
-        return [found[number] for number in numbers]
+                by_number[number] = tuple(samples[start:end])
+        return [by_number[number] for number in numbers]
 
     def patches(self, numbers: Sequence[int]) -> int:
         """The patches of these packs' samples, as the plan counted them."""

@@ -1,6 +1,7 @@
 """The distributed batch sampler: step -> this rank's packed sequences.
 
-Only this dealing knows the world size: which packs a step has is the same for any number of ranks.
+Sharding over ranks alone knows the world size: which packs a step has is the same for any number of
+ranks.
 """
 
 from __future__ import annotations

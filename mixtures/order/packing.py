@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mixtures.order.permutation import splitmix
 
 _TOGETHER = 64
-_LOOK_EVERY = 16
+_CHECK_EVERY = 16
 _SIGN = np.uint32(1 << 31)
 """Budgets and sizes are signed 32-bit integers, so that a missing fit shows in the sign bit."""
 Integers = NDArray[np.integer]
@@ -54,8 +54,8 @@ def _pack(
     # the last pack opened in each window: packs beyond it are whole and need not be looked at
     highest = np.zeros(windows, np.int64)
     for i in range(size):
-        if i % _LOOK_EVERY == 0:  # a step opens one pack of a window at most
-            opened = min(int(highest.max()) + 1 + _LOOK_EVERY, size)
+        if i % _CHECK_EVERY == 0:  # a step opens one pack of a window at most
+            opened = min(int(highest.max()) + 1 + _CHECK_EVERY, size)
         # tokens left after placing it: as unsigned numbers a missing fit is larger than any fit
         after = (tokens_left[:, :opened] - token_sizes[:, i, None]).view(np.uint32)
         beside = (patches_left[:, :opened] - patch_sizes[:, i, None]).view(np.uint32)

@@ -1,8 +1,9 @@
 """Shuffling in O(1) per index, without a table: the packs and the ranks of a step.
 
 A balanced Feistel network of 6 rounds on the smallest even number of bits that holds n; the round
-function is splitmix64; an index that lands outside 0..n-1 walks on until it is inside. Nothing of
-this may change under its name: manifests hold `BATCH_ALGO`, the tests golden vectors.
+function is SplitMix64 (Steele, Lea and Flood, 2014); an index that lands outside 0..n-1 walks on
+until it is inside (cycle walking; Black and Rogaway, 2002). Nothing of this may change under its
+name: manifests hold `BATCH_ALGO`, the tests golden vectors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The shuffle of a source: its samples ranked by a hash of their ids, anew in each epoch.
+"""The shuffle of a source: its samples sorted by a keyed hash of their ids, anew in each epoch.
 
-A sample's hash knows nothing of the others, so the order of fewer samples is a part of the order of
-all. Nothing of this may change under its name: manifests hold `PERMUTATION_ALGO`, the tests golden
-vectors.
+The hash is SplitMix64 (Steele, Lea and Flood, 2014). A sample's hash knows nothing of the others,
+so the order of fewer samples is a part of the order of all. Nothing of this may change under its
+name: manifests hold `PERMUTATION_ALGO`, the tests golden vectors.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def ranked(ids: Ids, salt: int, epochs: NDArray[np.int64]) -> NDArray[np.uint32]
     # sorted as plain numbers, the row beneath the hash's upper half: several times an argsort
     packed = (drawn & ~_LOW) | rows
     packed.sort(axis=1)
-    found = (packed & _LOW).astype(np.uint32)
+    order = (packed & _LOW).astype(np.uint32)
     packed >>= _HALF
     # equal upper halves (one pair in 2^32 or so) are told apart by the whole hash, then by row
     epoch, at = np.nonzero(packed[:, 1:] == packed[:, :-1])
@@ -36,9 +36,9 @@ def ranked(ids: Ids, salt: int, epochs: NDArray[np.int64]) -> NDArray[np.uint32]
         tied = np.zeros(packed.shape, bool)
         tied[epoch, at] = tied[epoch, at + 1] = True
         epoch, at = np.nonzero(tied)
-        own = found[epoch, at]
-        found[epoch, at] = own[np.lexsort((own, drawn[epoch, own], epoch))]
-    return found
+        tied_rows = order[epoch, at]
+        order[epoch, at] = tied_rows[np.lexsort((tied_rows, drawn[epoch, tied_rows], epoch))]
+    return order
 
 
 def hashed(ids: Ids, salt: int, epochs: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -52,12 +52,12 @@ def hashed(ids: Ids, salt: int, epochs: NDArray[np.int64]) -> NDArray[np.uint64]
 
 def _copies(first: NDArray[np.uint64], last: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """0 for an id, splitmix of its number (1, 2, ...) for each copy that follows it."""
-    found = np.zeros(len(first), np.uint64)
+    salts = np.zeros(len(first), np.uint64)
     fresh = np.ones(len(first), bool)
     fresh[1:] = (first[1:] != first[:-1]) | (last[1:] != last[:-1])
     if not fresh.all():
         # the number of a copy is its distance from the first of its run
         starts = np.flatnonzero(fresh)
         number = np.arange(len(first)) - np.repeat(starts, np.diff(np.append(starts, len(first))))
-        found[~fresh] = splitmix(number[~fresh].astype(np.uint64))
-    return found
+        salts[~fresh] = splitmix(number[~fresh].astype(np.uint64))
+    return salts

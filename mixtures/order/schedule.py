@@ -1,5 +1,7 @@
 """Interleaving of sources by weight: which one stands at position n, earliest deadline first.
 
+The algorithm is EDF of unit jobs (Horn, 1974), which solves the chairman assignment problem
+(Tijdeman, 1980).
 Every prefix of a stage is within 1 sample per source of its exact share, and every window within 2;
 there is no randomness here.
 """

@@ -174,47 +174,48 @@ def _choose(
     for own_samples in samples:
         # comparisons matter among the clips of these sources only
         used[own_samples.clips] = True
-    found = comparison(recipe, pool, sources, held_out, clips, used, index)
+    compared = comparison(recipe, pool, sources, held_out, clips, used, index)
     leaked = [leaked_texts(recipe, pool, source, index) for source in sources]
     decisions = [FilterDecisions(own_samples) for own_samples in samples]
     # the order of these decisions is the order of the codes: the first one that applies is told
-    for source, own, admission, asked in zip(
+    for source, source_decisions, admission, texts in zip(
         recipe.sources, decisions, sources, leaked, strict=True
     ):
         # broken media and take-downs first: no setting of a recipe may hide them
-        refuse_broken(own, clips)
+        refuse_broken(source_decisions, clips)
         if exclusions is not None:
-            refuse_excluded(own, pool, admission.receipts, clips, exclusions)
-        refuse_licences(own, recipe.allow_licences)
+            refuse_excluded(source_decisions, pool, admission.receipts, clips, exclusions)
+        refuse_licences(source_decisions, recipe.allow_licences)
         for rule in source.filters:
-            passes = _passing(recipe, pool, admission, own.samples, clips, rule)
-            refuse_filtered(own, rule, passes)
-        refuse_leaks(own, clips, found)
+            passes = _passing(recipe, pool, admission, source_decisions.samples, clips, rule)
+            refuse_filtered(source_decisions, rule, passes)
+        refuse_leaks(source_decisions, clips, compared)
         if recipe.leaks and recipe.leaks.text == "refuse":
-            refuse_leaked_texts(own, asked)
+            refuse_leaked_texts(source_decisions, texts)
     # which clips are shown decides what samples cost, so it comes before any counting
     copies = NONE_SHOWN
     if recipe.canonical_clips:
-        said = [partial(rows_at, pool, admission.receipts) for admission in sources]
-        copies = show_canonical(decisions, clips, found.copies, said)
+        row_readers = [partial(rows_at, pool, admission.receipts) for admission in sources]
+        copies = show_canonical(decisions, clips, compared.copies, row_readers)
     # costs over the clips that are shown; what outgrows a pack over them cannot be drawn
-    pricer = SampleCosts(recipe, codec, clips, pool)
-    rows = [pricer.rows(own.samples) for own in decisions]
-    for own, each in zip(decisions, rows, strict=True):
-        refuse_long(own, each, recipe.pack)
+    costs = SampleCosts(recipe, codec, clips, pool)
+    rows = [costs.rows(source_decisions.samples) for source_decisions in decisions]
+    for source_decisions, source_rows in zip(decisions, rows, strict=True):
+        refuse_long(source_decisions, source_rows, recipe.pack)
     # what looks at other samples comes last: it must not keep one for another that goes
     if recipe.duplicates == "refuse":
-        refuse_duplicates(decisions, found)
-    refuse_near_duplicates(decisions, found, text_pairs(recipe, pool, sources))
+        refuse_duplicates(decisions, compared)
+    refuse_near_duplicates(decisions, compared, text_pairs(recipe, pool, sources))
     if recipe.max_samples_per_clip is not None:
         refuse_beyond(decisions, recipe.max_samples_per_clip, clips)
-    left = [each[own.stays] for each, own in zip(rows, decisions, strict=True)]
+    left = [table[judged.stays] for table, judged in zip(rows, decisions, strict=True)]
     _check_left(recipe, pool, sources, decisions, left)
     return _Chosen(
         decisions=decisions,
         rows=left,
         matches=[
-            match_table(own, found, asked) for own, asked in zip(decisions, leaked, strict=True)
+            match_table(judged, compared, texts)
+            for judged, texts in zip(decisions, leaked, strict=True)
         ],
         copies=copies,
     )
@@ -258,14 +259,14 @@ def _check_left(
     books = [_books(pool, *each, 0) for each in zip(plans, refused, strict=True)]
     refused += [_refusals(pool, each.admitted, each.decisions) for each in plans]
     refusals = pa.concat_tables(refused)
-    told = (
+    messages = (
         f"{recipe.path}: nothing of the source {plan.source.name!r} is left "
         f"({', '.join(map(str, top_codes(refusals, plan.source.name))) or 'it has no record'}); "
         "remove it, or mend what refuses it"
         for plan in plans
         if not len(plan.table)
     )
-    raise NothingLeft(told, books, refusals)
+    raise NothingLeft(messages, books, refusals)
 
 
 def _join(
@@ -382,6 +383,8 @@ def _books(pool: Pool, plan: SourcePlan, refused: pa.Table, visits: int) -> Book
 def _refusals(pool: Pool, admitted: Admitted, decisions: FilterDecisions) -> pa.Table:
     if not decisions.refusals:
         return REFUSED.empty_table()
-    places = decisions.places
-    origins = rows_at(pool, admitted.receipts, decisions.samples, places, "record dataset revision")
+    indices = decisions.indices
+    origins = rows_at(
+        pool, admitted.receipts, decisions.samples, indices, "record dataset revision"
+    )
     return refusal_table(decisions, origins)

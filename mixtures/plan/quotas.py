@@ -85,14 +85,14 @@ def _quota(recipe: Recipe, i: int, table: NDArray[np.void], epochs: Epochs) -> i
     source = recipe.sources[i]
     if source.repeat is not None:
         quota = int(len(table) * source.repeat)
-        asked = f"repeat {source.repeat}"
+        request = f"repeat {source.repeat}"
     else:
-        asked = f"budget {source.budget} {recipe.unit}"
+        request = f"budget {source.budget} {recipe.unit}"
         quota = source.budget or 0
         if recipe.unit == "tokens":
             quota = _samples_within(epochs, i, table, quota)
     if quota == 0:
-        raise UserError(f"{recipe.path}: {source.name}: {asked}: not one sample; raise it")
+        raise UserError(f"{recipe.path}: {source.name}: {request}: not one sample; raise it")
     most = _most(source, table)
     if most is None or quota <= most:
         return quota

@@ -33,7 +33,9 @@ class ClipPlacement:
     def to_json(self) -> dict[str, Any]:
         """The JSON value."""
         value = asdict(self)
-        return {name: list(own) if isinstance(own, tuple) else own for name, own in value.items()}
+        return {
+            name: list(size) if isinstance(size, tuple) else size for name, size in value.items()
+        }
 
 
 def clip_views(
@@ -44,12 +46,12 @@ def clip_views(
     at = find(clips.ids, wanted)
     # the images of one sample share its token budget, so their number decides their size
     images = int((clips.kind[at] == IMAGE).sum())
-    found = []
-    for place in at.tolist():
-        stored = int(clips.width[place]), int(clips.height[place])
-        kind = "image" if clips.kind[place] == IMAGE else "video"
+    placements = []
+    for clip in at.tolist():
+        stored = int(clips.width[clip]), int(clips.height[clip])
+        kind = "image" if clips.kind[clip] == IMAGE else "video"
         shown = view_placement(kind, stored, view, layout, images)
-        found.append(
+        placements.append(
             ClipPlacement(
                 stored=stored,
                 picture=shown.picture,
@@ -59,4 +61,4 @@ def clip_views(
                 told=shown.told(*stored),
             )
         )
-    return found
+    return placements

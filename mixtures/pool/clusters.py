@@ -1,6 +1,6 @@
 """Deduplication: duplicate pairs of a pool as clusters, and which of these are contaminated.
 
-A cluster is a connected component of the pairs among one recipe's clips.
+A cluster is a connected component of the pairs among one recipe's clips, found by union-find.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What comparing the recipe's clips found, by their place in Clips.
+    """What comparing the recipe's clips found, by their index in Clips.
 
     `cluster` names each clip's cluster by its least clip; `copies` are the pairs that show the
     same, upright and from beginning to end; `leaks` maps a cluster to the least leak of each
@@ -99,7 +99,7 @@ def compared(
 
 
 Named = TypeVar("Named", int, str)
-"""A clip by its place or by its id."""
+"""A clip by its index or by its id."""
 
 
 def components(pairs: Iterable[tuple[Named, Named]]) -> dict[Named, Named]:

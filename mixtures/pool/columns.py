@@ -289,14 +289,14 @@ def read_samples(
     counted = [receipt for receipt in lengths if tables & set(receipt.inputs)]
     parameters = {"of": "samples", "source": name, "text_profile": codec.profile_id}
     inputs = [receipt.work_id for receipt in (*receipts, *counted)] + [clips.facts_id]
-    _, found = _remembered(
+    _, sample_columns = _remembered(
         pool,
         parameters,
         inputs,
         lambda: _sample_tables(pool, name, receipts, counted, codec, clips),
     )
     # columns as plain arrays: filtering and costing never touch a Python object per sample
-    table = found["facts/samples"].combine_chunks()
+    table = sample_columns["facts/samples"].combine_chunks()
     used = _one(table["clips"])
     # a licence is a small number into one list, whatever parts it came from
     licences = table["licence"].unify_dictionaries()
@@ -394,17 +394,17 @@ def rows_at(
     pool: Pool,
     receipts: Sequence[Receipt],
     samples: Samples,
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
     columns: str,
 ) -> pa.Table:
-    """The key and these columns of the samples at some places, reading the others in passing."""
+    """The key and these columns of the samples at some indices, reading the others in passing."""
     keys = np.ascontiguousarray(samples.key)
-    # read by key, then put back into the order of the places
-    wanted = np.unique(keys[places])
+    # read by key, then put back into the order of the indices
+    wanted = np.unique(keys[indices])
     wanted = wanted[sorting(wanted)]
     table = admitted_rows(pool, receipts, columns, wanted)
-    at = find(ids_of(table["key"]), keys[places])
-    return table.take(at + places - find(keys, keys[places]))  # of equal keys, the same one
+    at = find(ids_of(table["key"]), keys[indices])
+    return table.take(at + indices - find(keys, keys[indices]))  # of equal keys, the same one
 
 
 def passing(

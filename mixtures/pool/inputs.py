@@ -67,16 +67,20 @@ def read_tokenizer(recipe: Recipe, pool: Pool) -> bytes:
 def _kept_tokenizer(recipe: Recipe, pool: Pool) -> bytes:
     """What a build found at the tokenizer's address (stage `tokenizer`)."""
     where = recipe.text.tokenizer
-    found = [one for one in pool.receipts("tokenizer") if one.parameters["address"] == where]
-    if len(found) != 1:
+    fetched = [
+        receipt for receipt in pool.receipts("tokenizer") if receipt.parameters["address"] == where
+    ]
+    if len(fetched) != 1:
         held = (
-            "holds no tokenizer" if not found else f"holds {len(found)} files, one after another,"
+            "holds no tokenizer"
+            if not fetched
+            else f"holds {len(fetched)} files, one after another,"
         )
         raise UserError(
             f"{recipe.path}: text: tokenizer: {pool.store.url} {held} of {where}; "
-            f"{REMEDY if not found else 'fetch the one that is meant, and name its file'}"
+            f"{REMEDY if not fetched else 'fetch the one that is meant, and name its file'}"
         )
-    (data,) = pool.table(found, "tokenizers", TOKENIZERS)["json"].to_pylist()
+    (data,) = pool.table(fetched, "tokenizers", TOKENIZERS)["json"].to_pylist()
     return bytes(data)
 
 
@@ -104,35 +108,35 @@ def _admitted(
     name = published.name
     pin = pins.get(published.name, published.revision)
     # a pin is the id of one admission, or the head of a revision
-    found = [receipt for receipt in receipts if receipt.parameters["source"] == name]
-    found = [
-        one
-        for one in found
-        if one.work_id == pin or str(one.parameters["revision"]).startswith(pin)
+    admissions = [receipt for receipt in receipts if receipt.parameters["source"] == name]
+    admissions = [
+        receipt
+        for receipt in admissions
+        if receipt.work_id == pin or str(receipt.parameters["revision"]).startswith(pin)
     ]
-    if not found:
+    if not admissions:
         at = f" at revision {pin}" if pin else ""
         raise UserError(f"{recipe.path}: the pool holds no source {name!r}{at}; {REMEDY}")
     # one revision of a source: what was read of two may not be mixed
-    revisions = sorted({one.parameters["revision"] for one in found})
+    revisions = sorted({receipt.parameters["revision"] for receipt in admissions})
     if len(revisions) > 1:
         raise UserError(
             f"{recipe.path}: the pool holds {len(revisions)} revisions of {name!r}; "
             f"give it one as `revision`: {', '.join(revisions)}"
         )
     # two adapters may read one file differently: never mix what they made
-    if len({(one.version, one.parameters.get("format")) for one in found}) > 1:
+    if len({(receipt.version, receipt.parameters.get("format")) for receipt in admissions}) > 1:
         raise UserError(
             f"{recipe.path}: {name!r} was admitted under several versions of its adapter; "
             "build another pool"
         )
     return Admitted(
         name=name,
-        dataset=str(found[0].parameters.get("dataset", name)),
+        dataset=str(admissions[0].parameters.get("dataset", name)),
         revision=str(revisions[0]),
-        receipts=(found[0],),
+        receipts=(admissions[0],),
         **{
-            what: found[0].counts[what]
+            what: admissions[0].counts[what]
             for what in ("records", "records_refused", "samples", "samples_refused")
         },
     )
@@ -192,25 +196,25 @@ def comparison(
     pairs = pairs.filter(pc.equal(pairs["judged"], "same"))
     copies = pool.table(receipts, "references", REFERENCES)
     # both ends of each as places among the clips; references besides are numbered behind these
-    (one, other), copies_of = _numbered(
+    (left, right), copies_of = _numbered(
         clips, [(pairs, ("clip_a", "clip_b")), (copies, ("clip_id", "reference"))]
     )
     whole = np.asarray(pc.is_in(pairs["relation"], value_set=pa.array(["exact", "near"])), bool)
-    same = np.stack([one, other])
+    same = np.stack([left, right])
     leaks = pool.table(receipts, "leaks", LEAKS)
     # only benchmarks that this recipe holds out, then those of its leak index
     leaks = leaks.filter(pc.is_in(leaks["benchmark"], value_set=pa.array(held_out, pa.string())))
     if index:
-        own = _index_matches(recipe, pool, index, "leak_media", _shown(pool, clips, wanted))
-        leaks = pa.concat_tables([leaks, pool.table(own, "leaks", LEAKS)])
+        matched = _index_matches(recipe, pool, index, "leak_media", _shown(pool, clips, wanted))
+        leaks = pa.concat_tables([leaks, pool.table(matched, "leaks", LEAKS)])
     places = find(clips.ids, ids_of(leaks["clip_id"])).tolist()
-    found = [
+    leaks_of_clips = [
         (clip, Leak(row["benchmark"], row["judged"], row["held_out"], row["relation"]))
         for clip, row in zip(places, leaks.to_pylist(), strict=True)
         if clip >= 0 and wanted[clip]
     ]
     every, upright = (Pairs(each, copies_of) for each in (same, same[:, whole]))
-    return compared(every, upright, wanted, found)
+    return compared(every, upright, wanted, leaks_of_clips)
 
 
 def _numbered(
@@ -238,16 +242,16 @@ def leak_index(recipe: Recipe) -> LeakIndex | None:
 
 def _shown(pool: Pool, clips: Clips, wanted: NDArray[np.bool_]) -> dict[str, str]:
     """Tables of fingerprints that hold clips `wanted` -> the first of those clips."""
-    found: dict[str, str] = {}
+    first_clips: dict[str, str] = {}
     for receipt in pool.receipts("decode"):
         at = find(clips.ids, ids_of(pa.array(receipt.inputs, pa.string())))
         # a table of fingerprints matters if one of its clips is shown
         shown = np.flatnonzero((at >= 0) & wanted[at])
         if len(shown):
-            found |= dict.fromkeys(
+            first_clips |= dict.fromkeys(
                 receipt.outputs["index/fingerprints"], f"clip {receipt.inputs[shown[0]]}"
             )
-    return found
+    return first_clips
 
 
 def _index_matches(

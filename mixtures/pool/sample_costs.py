@@ -63,7 +63,7 @@ class SampleCosts:
         # one timing of each number of frames stands for all of them
         _, first, group = np.unique(np.diff(self._ends), return_index=True, return_inverse=True)
         known: dict[ClipView, int] = {}
-        found = []
+        view_of_timing = []
         for timing in first.tolist():
             clip_view = view_clip(self._square(timing), view, self._recipe.layout)
             shown = len(clip_view.frames)
@@ -71,23 +71,23 @@ class SampleCosts:
             clip_view = replace(
                 clip_view, frames=tuple(range(shown)), pts=(0,) * shown, time_base=(1, 1)
             )
-            found.append(known.setdefault(clip_view, len(known)))
-        return list(known), np.array(found, np.int64)[group]
+            view_of_timing.append(known.setdefault(clip_view, len(known)))
+        return list(known), np.array(view_of_timing, np.int64)[group]
 
     def _stamp_tokens(self, pool: Pool) -> NDArray[np.int64]:
         """Tokens of the timestamps of each clip."""
         clips = self._clips
         view = self._recipe.frames
         videos = np.flatnonzero(clips.kind == VIDEO)
-        found = np.zeros(len(clips.ids), np.int64)
+        stamps = np.zeros(len(clips.ids), np.int64)
         if self._recipe.layout.timestamps not in ("sentence", "per_frame_text"):
-            return found
+            return stamps
         if view.selection in SCORED:  # each clip has a view of its own
             differences = read_differences(pool, clips)
             for clip in videos.tolist():
                 square = self._square(int(clips.timing[clip]))
-                found[clip] = self._stamps_of(replace(square, differences=differences.of(clip)))
-            return found
+                stamps[clip] = self._stamps_of(replace(square, differences=differences.of(clip)))
+            return stamps
         # timings, not clips, are laid out: one in ten clips has times of its own
         timings = np.unique(clips.timing[videos])
         tokens = np.zeros(len(clips.bases), np.int64)
@@ -98,15 +98,15 @@ class SampleCosts:
             counts = np.diff(self._ends)[timings]
             # timings of equally many frames carry their stamps at equal frames
             for count in np.unique(counts).tolist():
-                alike = timings[counts == count]
-                tokens[alike] = self._stamps_of_alike(alike, count)
-        found[videos] = tokens[clips.timing[videos]]
-        return found
+                same_count = timings[counts == count]
+                tokens[same_count] = self._stamps_of_timings(same_count, count)
+        stamps[videos] = tokens[clips.timing[videos]]
+        return stamps
 
     def _stamps_of(self, clip: Clip) -> int:
         return sum(run.n for run in self._layout(clip) if run.kind == TIME)
 
-    def _stamps_of_alike(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    def _stamps_of_timings(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Tokens of the timestamps of timings with `count` frames at the view's rate."""
         first = self._square(int(timings[0]))
         clip_view = view_clip(first, self._recipe.frames, self._recipe.layout)
@@ -153,15 +153,15 @@ class SampleCosts:
             costs[:, number] = self._cost(*divmod(number, span))
         # gather the costs of all used clips, then sum them up by sample
         tokens, patches, frames = costs[:, clip_view]
-        found = np.empty(len(samples.key), ROW)
-        found["key"] = samples.key
-        found["clips"] = np.diff(ends)
-        found["tokens"] = samples.tokens + segment_sums(tokens + self._stamps[used], ends)
-        found["patches"] = segment_sums(patches, ends)
-        found["frames"] = segment_sums(frames, ends)
-        found["millis"] = segment_sums(clips.millis[used], ends)
-        found["nbytes"] = segment_sums(clips.nbytes[used], ends)
-        return found
+        costed = np.empty(len(samples.key), ROW)
+        costed["key"] = samples.key
+        costed["clips"] = np.diff(ends)
+        costed["tokens"] = samples.tokens + segment_sums(tokens + self._stamps[used], ends)
+        costed["patches"] = segment_sums(patches, ends)
+        costed["frames"] = segment_sums(frames, ends)
+        costed["millis"] = segment_sums(clips.millis[used], ends)
+        costed["nbytes"] = segment_sums(clips.nbytes[used], ends)
+        return costed
 
     def _cost(self, form: int, images: int) -> Cost:
         """The cost of a clip of this form among so many images (0: it is a video)."""

@@ -47,13 +47,13 @@ def is_score(rule: Filter) -> bool:
 def column_of(pool: Pool, rule: Filter, where: str) -> ScoreColumn:
     """The column that a filter names; UserError if the pool holds none of that name, or several."""
     name, _, head = rule.score[0].partition("@")
-    found = [
-        one
-        for one in pool.receipts("score")
-        if one.parameters["scorer"].endswith(f":{name}")
-        and one.parameters["digest"].startswith(head)
+    receipts = [
+        receipt
+        for receipt in pool.receipts("score")
+        if receipt.parameters["scorer"].endswith(f":{name}")
+        and receipt.parameters["digest"].startswith(head)
     ]
-    digests = sorted({one.parameters["digest"] for one in found})
+    digests = sorted({receipt.parameters["digest"] for receipt in receipts})
     if not digests:
         raise UserError(
             f"{where}: filters: {rule.column}: the pool {pool.store.url} holds no scores {name!r}; "
@@ -62,15 +62,16 @@ def column_of(pool: Pool, rule: Filter, where: str) -> ScoreColumn:
     if len(digests) > 1:
         raise UserError(
             f"{where}: filters: {rule.column}: the pool holds {len(digests)} columns of that name "
-            f"({', '.join(one[:8] for one in digests)}); write {SCORES}{name}@{digests[0][:8]}"
+            f"({', '.join(digest[:8] for digest in digests)}); "
+            f"write {SCORES}{name}@{digests[0][:8]}"
         )
-    per = found[0].parameters["per"]
+    per = receipts[0].parameters["per"]
     if (per == FRAMES) != bool(rule.score[1]):
         said = f"{SCORES}{name}.mean, .least or .most" if per == FRAMES else f"{SCORES}{name}"
         raise UserError(
             f"{where}: filters: {rule.column}: these are scores of a {per}; write {said}"
         )
-    return ScoreColumn(receipts=tuple(found), per=per, digest=digests[0])
+    return ScoreColumn(receipts=tuple(receipts), per=per, digest=digests[0])
 
 
 def passing_scores(

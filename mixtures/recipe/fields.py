@@ -22,7 +22,7 @@ from mixtures.recipe.strict_yaml import load_yaml
 from shards.errors import UserError
 
 T = TypeVar("T")
-Place = tuple[int | str, ...]
+Loc = tuple[int | str, ...]
 """Where a value stands: keys of mappings and indexes of lists, from the top."""
 Schema = Mapping[str, Any]
 """The JSON schema of a type: what may be written, and what keys mean."""
@@ -53,20 +53,20 @@ def mistakes(model: type, tree: object) -> list[str]:
     """What is wrong with a tree, a line for each mistake, in the order of the file."""
     # pydantic would tell of an empty value in its own words, and of all that is missing inside
     empty = set(_empty(tree))
-    found = [error for error in _found(model, tree) if not _lies_in(error["loc"], empty)]
-    found += [ErrorDetails(type=SAID, loc=place, msg=_EMPTY, input=None) for place in empty]
+    errors = [error for error in _found(model, tree) if not _lies_in(error["loc"], empty)]
+    errors += [ErrorDetails(type=SAID, loc=loc, msg=_EMPTY, input=None) for loc in empty]
     # in the order of the file, so that a person can go down it
-    found.sort(key=lambda error: _position(tree, _place(error)))
+    errors.sort(key=lambda error: _position(tree, _loc(error)))
     top = schema_of(model)
     # a key that is nearly right explains the one that is missing beside it
-    shown = found[:MOST]
-    meant = {(_place(error), _near(error, top)) for error in shown}
+    shown = errors[:MOST]
+    meant = {(_loc(error), _near(error, top)) for error in shown}
     lines = [
-        ": ".join([*_spelled(tree, _place(error)), _what(error, tree, top)])
+        ": ".join([*_spelled(tree, _loc(error)), _what(error, tree, top)])
         for error in shown
         if error["type"] != "missing" or (error["loc"][:-1], error["loc"][-1]) not in meant
     ]
-    more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
+    more = [f"and {len(errors) - MOST} more"] if len(errors) > MOST else []
     return list(dict.fromkeys(lines)) + more  # several findings about one value are one mistake
 
 
@@ -103,17 +103,18 @@ def keys_of(model: type) -> dict[str, Schema]:
 
 def words(schema: Schema, top: Schema) -> str:
     """What may be written, in words: `an integer from 1 to 60`."""
-    one = _resolved(schema, top)
-    if WORDS in one:
-        return str(one[WORDS])
-    if "const" in one:
-        return f"one of {one['const']}"
-    if "prefixItems" in one:
-        return f"a list of {len(one['prefixItems'])}, each {words(one['prefixItems'][0], top)}"
-    if one.get("type") == "array":
-        return f"a list, each {words(one['items'], top)}"
+    resolved = _resolved(schema, top)
+    if WORDS in resolved:
+        return str(resolved[WORDS])
+    if "const" in resolved:
+        return f"one of {resolved['const']}"
+    if "prefixItems" in resolved:
+        items = resolved["prefixItems"]
+        return f"a list of {len(items)}, each {words(items[0], top)}"
+    if resolved.get("type") == "array":
+        return f"a list, each {words(resolved['items'], top)}"
     kinds = {"object": "a mapping", "boolean": "true or false", "string": "text"}
-    return kinds.get(one.get("type", ""), "") or _number(one)
+    return kinds.get(resolved.get("type", ""), "") or _number(resolved)
 
 
 def _number(schema: Schema) -> str:
@@ -125,32 +126,32 @@ def _number(schema: Schema) -> str:
     return kind if least is None else f"{kind} of at least {least}"
 
 
-def _place(error: ErrorDetails) -> Place:
+def _loc(error: ErrorDetails) -> Loc:
     """Where a mistake is: a key that is unknown or missing is one of the mapping around it."""
-    place = error["loc"]
+    loc = error["loc"]
     if error["type"] in (*_UNKNOWN, "missing"):
-        return place[:-1]
-    return place[:-2] if place[-1:] == (_A_KEY,) else place
+        return loc[:-1]
+    return loc[:-2] if loc[-1:] == (_A_KEY,) else loc
 
 
 def _what(error: ErrorDetails, tree: object, top: Schema) -> str:
     """What is wrong there, and what to do about it."""
     kind = error["type"]
-    place = error["loc"]
-    at = _place(error)
+    loc = error["loc"]
+    at = _loc(error)
     if kind == SAID:
         return error["msg"]
     if kind == "value_error":
         return str(error["ctx"]["error"])
-    if kind == "missing" and isinstance(place[-1], str):
-        return f"the key {place[-1]!r} is missing; add it"
+    if kind == "missing" and isinstance(loc[-1], str):
+        return f"the key {loc[-1]!r} is missing; add it"
     if kind in _UNKNOWN:
         near = _near(error, top)
         known = ", ".join(_keys(_at(top, at)))
         remedy = f"did you mean {near!r}?" if near else f"the keys here are {known}"
-        return f"unknown key {place[-1]!r}; {remedy}"
-    if place[-1:] == (_A_KEY,):
-        return f"the name {place[-2]!r} {error['msg']}"
+        return f"unknown key {loc[-1]!r}; {remedy}"
+    if loc[-1:] == (_A_KEY,):
+        return f"the name {loc[-2]!r} {error['msg']}"
     if kind == RULE:
         return f"{error['msg']}, not {_shown(_value(tree, at))}"
     return f"must be {words(_at(top, at), top)}, not {_shown(_value(tree, at))}"
@@ -160,7 +161,7 @@ def _near(error: ErrorDetails, top: Schema) -> str:
     """The known key that was meant by one that is not known, or nothing."""
     if error["type"] not in _UNKNOWN:
         return ""
-    known = _keys(_at(top, _place(error)))
+    known = _keys(_at(top, _loc(error)))
     return "".join(difflib.get_close_matches(str(error["loc"][-1]), known, 1))
 
 
@@ -181,10 +182,10 @@ def _resolved(schema: Schema, top: Schema) -> Schema:
             return schema
 
 
-def _at(top: Schema, place: Place) -> Schema:
-    """The schema of the value at a place."""
+def _at(top: Schema, loc: Loc) -> Schema:
+    """The schema of the value at a location."""
     schema = _resolved(top, top)
-    for step in place:
+    for step in loc:
         if isinstance(step, int):
             schema = schema["prefixItems"][step] if "prefixItems" in schema else schema["items"]
         else:
@@ -194,7 +195,7 @@ def _at(top: Schema, place: Place) -> Schema:
     return schema
 
 
-def _empty(tree: object, place: Place = ()) -> Iterator[Place]:
+def _empty(tree: object, loc: Loc = ()) -> Iterator[Loc]:
     """Every key and item without a value; nothing is left to be guessed there."""
     items: Iterable[tuple[int | str, object]] = ()
     if isinstance(tree, dict):
@@ -203,34 +204,34 @@ def _empty(tree: object, place: Place = ()) -> Iterator[Place]:
         items = enumerate(tree)
     for step, item in items:
         if item is None:
-            yield (*place, step)
-        yield from _empty(item, (*place, step))
+            yield (*loc, step)
+        yield from _empty(item, (*loc, step))
 
 
-def _value(tree: object, place: Place) -> Any:
-    """The value at a place, as it was read."""
+def _value(tree: object, loc: Loc) -> Any:
+    """The value at a location, as it was read."""
     value: Any = tree
-    for step in place:
+    for step in loc:
         if isinstance(value, dict | list):
             value = value[step]  # type: ignore[index]
     return value
 
 
-def _position(tree: object, place: Place) -> tuple[int, ...]:
-    """Places sort as they stand in the file."""
+def _position(tree: object, loc: Loc) -> tuple[int, ...]:
+    """Locations sort as they stand in the file."""
     order = []
     value = tree
-    for step in place:
+    for step in loc:
         order.append(list(value).index(step) if isinstance(value, dict) else int(step))
         value = _value(value, (step,))
     return tuple(order)
 
 
-def _spelled(tree: object, place: Place) -> list[str]:
-    """A place for people: `sources[2] (coco)`, `weight`; an item is called by its name."""
+def _spelled(tree: object, loc: Loc) -> list[str]:
+    """A location for people: `sources[2] (coco)`, `weight`; an item is called by its name."""
     parts: list[str] = []
     value = tree
-    for step in place:
+    for step in loc:
         inner = _value(value, (step,))
         if isinstance(value, dict):
             parts.append(step if str(step).isprintable() else repr(step))  # type: ignore[arg-type]
@@ -255,5 +256,5 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def _lies_in(place: Place, places: set[Place]) -> bool:
-    return any(place[:length] in places for length in range(len(place) + 1))
+def _lies_in(loc: Loc, locs: set[Loc]) -> bool:
+    return any(loc[:length] in locs for length in range(len(loc) + 1))

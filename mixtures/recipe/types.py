@@ -380,11 +380,11 @@ class Recipe(Selection):
     def weights(self) -> list[tuple[int, list[Fraction]]]:
         """(start, weight of each source) of the stages of a weight recipe, the first from 0."""
         current = [source.weight or Fraction(0) for source in self.sources]
-        found = [(0, current)]
+        stages = [(0, current)]
         for stage in self.stages:
             # a stage changes the weights that it names; the others go on as they were
             pairs = zip(self.sources, current, strict=True)
             current = [stage.weights.get(source.name, weight) for source, weight in pairs]
             # a stage from 0 takes the place of the weights as written
-            found = [*(found if stage.start else []), (stage.start, current)]
-        return found
+            stages = [*(stages if stage.start else []), (stage.start, current)]
+        return stages

@@ -36,20 +36,22 @@ def check(recipe: Recipe) -> None:
 def _bad_places(recipe: Recipe) -> Iterator[str]:
     """Local files lie in the recipe's folder, the current one, or one that was allowed."""
     # by spelling, not by what links lead to: these are the user's own
-    own = (Path(os.path.normpath(recipe.path.parent.absolute())), Path.cwd())
-    homes = (*own, *recipe.allowed_paths)
-    for where, place in _places(recipe):
+    folders = (Path(os.path.normpath(recipe.path.parent.absolute())), Path.cwd())
+    homes = (*folders, *recipe.allowed_paths)
+    for where, address in _places(recipe):
         # an address has a scheme; anything else is a path
-        scheme, remote, _ = place.partition("://")
+        scheme, remote, _ = address.partition("://")
         if remote and scheme not in REMOTE:
-            known = ", ".join(f"{one}://" for one in REMOTE)
-            yield f"{where}: {place!r} is no address; give one that starts with {known}, or a path"
+            known = ", ".join(f"{scheme}://" for scheme in REMOTE)
+            yield (
+                f"{where}: {address!r} is no address; give one that starts with {known}, or a path"
+            )
         # nothing is opened here: a plan may run where the data are not
-        path = Path(os.path.normpath(Path(place).expanduser().absolute()))
+        path = Path(os.path.normpath(Path(address).expanduser().absolute()))
         if not remote and not any(path.is_relative_to(home) for home in homes):
             yield (
-                f"{where}: {place!r} is outside the recipe's folder and the current one; allow its "
-                f"folder with {OPTION} FOLDER, or keep the recipe beside its data"
+                f"{where}: {address!r} is outside the recipe's folder and the current one; allow "
+                f"its folder with {OPTION} FOLDER, or keep the recipe beside its data"
             )
 
 
@@ -61,12 +63,12 @@ def _places(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.exclude is not None:
         yield "exclude", recipe.exclude
     for key, entries in (("sources", recipe.sources), ("held_out", recipe.held_out)):
-        for i, one in enumerate(entries):
-            where = f"{key}[{i}] ({one.name})"
-            yield from ((f"{where}: annotations", place) for place in one.annotations)
-            yield from ((f"{where}: archives", archive.at) for archive in one.archives)
-            if one.media:
-                yield f"{where}: media", one.media
+        for i, entry in enumerate(entries):
+            where = f"{key}[{i}] ({entry.name})"
+            yield from ((f"{where}: annotations", address) for address in entry.annotations)
+            yield from ((f"{where}: archives", archive.at) for archive in entry.archives)
+            if entry.media:
+                yield f"{where}: media", entry.media
 
 
 def _bad_exclude(recipe: Recipe) -> Iterator[str]:

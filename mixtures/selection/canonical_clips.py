@@ -37,29 +37,29 @@ def show_canonical(
     decisions: Sequence[FilterDecisions],
     clips: Clips,
     copies: Pairs,
-    said: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
+    row_readers: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
 ) -> NDArray[np.void]:
     """Repoint the samples of all sources; the rows of SHOWN, sorted by clip.
 
     Only what a sample that still stays names is shown: no clip under a licence that is refused.
-    `said` reads columns of a source's samples at some places.
+    `row_readers` read columns of a source's samples at some indices.
     """
     used = np.zeros(len(clips.ids), bool)
-    for own in decisions:
+    for source in decisions:
         # clips of samples that stay, flattened
-        used[own.samples.clips[np.repeat(own.stays, np.diff(own.samples.ends))]] = True
+        used[source.samples.clips[np.repeat(source.stays, np.diff(source.samples.ends))]] = True
     shown = canonical(clips, copies.among(used), used)
     # where answers disagree the pictures differ in what was asked: they show themselves
-    own_clips = answered_apart(decisions, shown, said)
+    own_clips = answered_apart(decisions, shown, row_readers)
     shown[own_clips] = own_clips
-    for own in decisions:
-        own.samples = repoint(own.samples, shown)
+    for source in decisions:
+        source.samples = repoint(source.samples, shown)
     # only what is shown for another is written down
     others = np.flatnonzero(shown != np.arange(len(shown)))
-    found = np.empty(len(others), SHOWN)
-    found["clip"] = clips.ids[others]
-    found["shown"] = clips.ids[shown[others]]
-    return found
+    shown_rows = np.empty(len(others), SHOWN)
+    shown_rows["clip"] = clips.ids[others]
+    shown_rows["shown"] = clips.ids[shown[others]]
+    return shown_rows
 
 
 def canonical(
@@ -93,7 +93,7 @@ def canonical(
 def answered_apart(
     decisions: Sequence[FilterDecisions],
     shown: NDArray[np.int64],
-    said: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
+    row_readers: Sequence[Callable[[Samples, NDArray[np.int64], str], pa.Table]],
 ) -> NDArray[np.int64]:
     """The clips of samples that would ask one question over one shown clip and get different
     answers of at most SHORT words."""
@@ -101,17 +101,24 @@ def answered_apart(
     # only samples over a clip that would be shown for another are read
     shared[shown[shown != np.arange(len(shown))]] = True
     answers: dict[tuple[bytes, str], set[str]] = defaultdict(set)
-    asked: dict[tuple[bytes, str], set[int]] = defaultdict(set)
-    for own, read in zip(decisions, said, strict=True):
-        places = own.staying(own.samples.per_sample(shared[shown]))
-        turns = read(own.samples, places, "turns")["turns"].to_pylist()
-        for place, text in zip(places.tolist(), turns, strict=True):
-            clips = own.samples.clips[own.samples.ends[place] : own.samples.ends[place + 1]]
+    clips_asked_about: dict[tuple[bytes, str], set[int]] = defaultdict(set)
+    for source, read in zip(decisions, row_readers, strict=True):
+        indices = source.staying(source.samples.per_sample(shared[shown]))
+        turns = read(source.samples, indices, "turns")["turns"].to_pylist()
+        for index, text in zip(indices.tolist(), turns, strict=True):
+            clips = source.samples.clips[
+                source.samples.ends[index] : source.samples.ends[index + 1]
+            ]
             for question, answer in _short_answers(text):
                 name = (shown[clips].tobytes(), question)
                 answers[name].add(answer)
-                asked[name].update(clips.tolist())
-    apart = {clip for name, found in answers.items() if len(found) > 1 for clip in asked[name]}
+                clips_asked_about[name].update(clips.tolist())
+    apart = {
+        clip
+        for name, different in answers.items()
+        if len(different) > 1
+        for clip in clips_asked_about[name]
+    }
     return np.array(sorted(apart), np.int64)
 
 

@@ -1,4 +1,4 @@
-"""No clip is shown by more samples than the recipe allows; sources that share one take turns."""
+"""A cap on the samples that show one clip; sources that share a clip take turns (round robin)."""
 
 from __future__ import annotations
 
@@ -26,34 +26,37 @@ def refuse_beyond(all_decisions: Sequence[FilterDecisions], most: int, clips: Cl
     crowded = uses > most
     waiting = _by_crowded_clip(all_decisions, crowded)
     left = dict.fromkeys(np.flatnonzero(crowded).tolist(), most)
-    refused = _dealt_in_turn(waiting, left, len(all_decisions))
+    refused = _assigned_round_robin(waiting, left, len(all_decisions))
     for decisions, full in zip(all_decisions, refused, strict=True):
-        places = sorted(full)
-        names = (clips.ids[full[place]].tobytes().hex() for place in places)
+        indices = sorted(full)
+        names = (clips.ids[full[index]].tobytes().hex() for index in indices)
         details = [f"{most} other samples show clip {name}" for name in names]
-        decisions.refuse(np.array(places, np.int64), "CLIP_CAPPED", details)
+        decisions.refuse(np.array(indices, np.int64), "CLIP_CAPPED", details)
 
 
 _Waiting = dict[int, dict[int, list[tuple[int, list[int]]]]]
-"""Clip -> source -> its samples over the clip: place, and all of its clips that are crowded."""
+"""Clip -> source -> its samples over the clip: index, and all of its clips that are crowded."""
 
 
 def _by_crowded_clip(
     all_decisions: Sequence[FilterDecisions], crowded: NDArray[np.bool_]
 ) -> _Waiting:
-    found: _Waiting = defaultdict(lambda: defaultdict(list))
+    waiting: _Waiting = defaultdict(lambda: defaultdict(list))
     for source, decisions in enumerate(all_decisions):
         samples = decisions.samples
-        for place in decisions.staying(samples.per_sample(crowded)).tolist():
-            clips = samples.clips[samples.ends[place] : samples.ends[place + 1]]
-            own = np.unique(clips[crowded[clips]]).tolist()  # one that is shown twice counts once
-            for clip in own:
-                found[clip][source].append((place, own))
-    return found
+        for index in decisions.staying(samples.per_sample(crowded)).tolist():
+            clips = samples.clips[samples.ends[index] : samples.ends[index + 1]]
+            # one that is shown twice counts once
+            crowded_clips = np.unique(clips[crowded[clips]]).tolist()
+            for clip in crowded_clips:
+                waiting[clip][source].append((index, crowded_clips))
+    return waiting
 
 
-def _dealt_in_turn(waiting: _Waiting, left: dict[int, int], sources: int) -> list[dict[int, int]]:
-    """Per source: place -> the clip that is used up, of the samples that get no turn."""
+def _assigned_round_robin(
+    waiting: _Waiting, left: dict[int, int], sources: int
+) -> list[dict[int, int]]:
+    """Per source: sample index -> the clip that is used up, of the samples that get no turn."""
     given = [0] * sources
     taken = [set[int]() for _ in range(sources)]
     refused = [dict[int, int]() for _ in range(sources)]
@@ -62,16 +65,16 @@ def _dealt_in_turn(waiting: _Waiting, left: dict[int, int], sources: int) -> lis
         # round robin over the sources of this clip, the one that has given least first
         while queues:
             for source in sorted(queues, key=lambda each: (given[each], each)):
-                for place, own in queues[source]:
-                    if place in taken[source] or place in refused[source]:
+                for index, crowded_clips in queues[source]:
+                    if index in taken[source] or index in refused[source]:
                         continue
                     # a sample needs room at every crowded clip that it shows
-                    full = [each for each in own if not left[each]]
+                    full = [crowded for crowded in crowded_clips if not left[crowded]]
                     if full:
-                        refused[source][place] = min(full)
+                        refused[source][index] = min(full)
                         continue
-                    left.update((each, left[each] - 1) for each in own)
-                    taken[source].add(place)
+                    left.update((crowded, left[crowded] - 1) for crowded in crowded_clips)
+                    taken[source].add(index)
                     given[source] += 1
                     break
                 else:

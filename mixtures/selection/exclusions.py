@@ -93,8 +93,8 @@ def refuse_excluded(
     if names:
         records = admitted_rows(pool, receipts, "record")["record"]
         named = np.asarray(pc.is_in(records, value_set=pa.array(names, pa.string())), bool)
-        places = decisions.staying(named)
-        decisions.refuse(places, "EXCLUDED", ["the record is excluded"] * len(places))
+        indices = decisions.staying(named)
+        decisions.refuse(indices, "EXCLUDED", ["the record is excluded"] * len(indices))
 
 
 def _refuse_media(
@@ -111,5 +111,5 @@ def _refuse_media(
         at = find(clips.ids, ids_of(named["clip_id"]))
         gone = np.zeros(len(clips.ids), bool)
         gone[at[at >= 0]] = True
-        places = decisions.staying(decisions.samples.per_sample(gone))
-        decisions.refuse(places, "EXCLUDED", [said] * len(places))
+        indices = decisions.staying(decisions.samples.per_sample(gone))
+        decisions.refuse(indices, "EXCLUDED", [said] * len(indices))

@@ -28,9 +28,9 @@ _MARK_BITS = 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusals:
-    """Samples of one source, by place, that are refused with one code, and why each."""
+    """Samples of one source, by index, that are refused with one code, and why each."""
 
-    places: NDArray[np.int64]
+    indices: NDArray[np.int64]
     stage: str
     code: str
     details: list[str]
@@ -49,47 +49,47 @@ class FilterDecisions:
         return np.flatnonzero(where & self.stays)
 
     def refuse(
-        self, places: NDArray[np.int64], code: str, details: list[str], stage: str = "plan"
+        self, indices: NDArray[np.int64], code: str, details: list[str], stage: str = "plan"
     ) -> None:
         """Refuse samples that still stay, each with its detail."""
         if code not in CODES:
             raise AssertionError(f"unknown refusal {code}")
-        if len(places):
-            self.refusals.append(Refusals(places=places, stage=stage, code=code, details=details))
-            self.stays[places] = False
+        if len(indices):
+            self.refusals.append(Refusals(indices=indices, stage=stage, code=code, details=details))
+            self.stays[indices] = False
 
     def counts(self) -> dict[str, int]:
         """Refused samples by code, those of the plan only."""
         found: dict[str, int] = {}
         for each in self.refusals:
             if each.stage == "plan":
-                found[each.code] = found.get(each.code, 0) + len(each.places)
+                found[each.code] = found.get(each.code, 0) + len(each.indices)
         return found
 
     @property
-    def places(self) -> NDArray[np.int64]:
+    def indices(self) -> NDArray[np.int64]:
         """Places of the refused samples, ascending."""
         return np.flatnonzero(~self.stays)
 
     @property
     def broken(self) -> int:
         """Samples that are refused for their media."""
-        return sum(len(each.places) for each in self.refusals if each.stage == "decode")
+        return sum(len(each.indices) for each in self.refusals if each.stage == "decode")
 
 
 def refuse_broken(decisions: FilterDecisions, clips: Clips) -> None:
     """Samples with a refused clip, each with the code of its first one."""
     samples = decisions.samples
     by_code = defaultdict[str, list[tuple[int, str]]](list)
-    for place in decisions.staying(samples.per_sample(clips.kind == 0)).tolist():
+    for index in decisions.staying(samples.per_sample(clips.kind == 0)).tolist():
         # one code a sample: that of the first clip which is broken
-        first = next(clip for clip in _clips_of(samples, place) if clip in clips.why)
+        first = next(clip for clip in _clips_of(samples, index) if clip in clips.why)
         code, detail = clips.why[first]
         # one entry in the books for each code
-        by_code[code].append((place, detail))
-    for code, found in sorted(by_code.items()):
-        places, details = zip(*found, strict=True)
-        decisions.refuse(np.array(places, np.int64), code, list(details), "decode")
+        by_code[code].append((index, detail))
+    for code, broken in sorted(by_code.items()):
+        indices, details = zip(*broken, strict=True)
+        decisions.refuse(np.array(indices, np.int64), code, list(details), "decode")
 
 
 def refuse_licences(decisions: FilterDecisions, allowed: Sequence[str] | None) -> None:
@@ -100,35 +100,37 @@ def refuse_licences(decisions: FilterDecisions, allowed: Sequence[str] | None) -
     # few licences, many samples: decide once for each licence
     fits = np.array([licence in allowed for licence in samples.licences])
     details = [f"the licence is {licence}" for licence in samples.licences]
-    places = decisions.staying(~fits[samples.licence])
-    own = [details[i] for i in samples.licence[places].tolist()]
-    decisions.refuse(places, "LICENCE_REFUSED", own)
+    indices = decisions.staying(~fits[samples.licence])
+    own = [details[i] for i in samples.licence[indices].tolist()]
+    decisions.refuse(indices, "LICENCE_REFUSED", own)
 
 
 def refuse_filtered(decisions: FilterDecisions, rule: Filter, passes: NDArray[np.bool_]) -> None:
     """Samples that do not pass a filter."""
-    places = decisions.staying(~passes)
+    indices = decisions.staying(~passes)
     detail = f"the recipe wants {rule.column} {rule.wanted()}"
-    decisions.refuse(places, "FILTER_REFUSED", [detail] * len(places))
+    decisions.refuse(indices, "FILTER_REFUSED", [detail] * len(indices))
 
 
-def refuse_leaks(decisions: FilterDecisions, clips: Clips, found: Comparison) -> None:
+def refuse_leaks(decisions: FilterDecisions, clips: Clips, comparison: Comparison) -> None:
     """Samples with a clip in the cluster of a clip that matches held-out media."""
     samples = decisions.samples
-    places = decisions.staying(samples.per_sample(found.leaked))
+    indices = decisions.staying(samples.per_sample(comparison.leaked))
     details = []
-    for place in places.tolist():
-        clip, leaks = next(leaks_of(samples, place, found))
+    for index in indices.tolist():
+        clip, leaks = next(leaks_of(samples, index, comparison))
         name = clips.ids[clip].tobytes().hex()
         doubt = "" if leaks[0].judged == "same" else ", or it is too small to tell"
         details.append(f"clip {name} matches {leaks[0].held_out} of {leaks[0].benchmark}{doubt}")
-    decisions.refuse(places, "LEAK_MEDIA", details)
+    decisions.refuse(indices, "LEAK_MEDIA", details)
 
 
-def leaks_of(samples: Samples, place: int, found: Comparison) -> Iterator[tuple[int, list[Leak]]]:
+def leaks_of(
+    samples: Samples, index: int, comparison: Comparison
+) -> Iterator[tuple[int, list[Leak]]]:
     """(clip, its cluster's leaks) of each clip of a sample that has any."""
-    for clip in _clips_of(samples, place):
-        if leaks := found.leaks.get(int(found.cluster[clip])):
+    for clip in _clips_of(samples, index):
+        if leaks := comparison.leaks.get(int(comparison.cluster[clip])):
             yield clip, leaks
 
 
@@ -140,48 +142,48 @@ def refuse_leaked_texts(decisions: FilterDecisions, leaked: pa.Table) -> None:
     # of several benchmarks the first by name is told
     keys = ids_of(long["key"])
     at = find(keys, np.ascontiguousarray(decisions.samples.key))
-    places = decisions.staying(at >= 0)
-    rows = long.take(pa.array(at[places])).to_pylist()
+    indices = decisions.staying(at >= 0)
+    rows = long.take(pa.array(at[indices])).to_pylist()
     details = [f"asks {row['held_out']} of {row['benchmark']}" for row in rows]
-    decisions.refuse(places, "LEAK_TEXT", details)
+    decisions.refuse(indices, "LEAK_TEXT", details)
 
 
 def refuse_long(decisions: FilterDecisions, rows: NDArray[np.void], budget: PackRule) -> None:
     """Samples (their rows of ROW beside) that outgrow one pack."""
     for what, most in (("tokens", budget.tokens), ("patches", budget.patches)):
-        places = decisions.staying(rows[what] > most)
-        sizes = rows[what][places].tolist()
+        indices = decisions.staying(rows[what] > most)
+        sizes = rows[what][indices].tolist()
         details = [f"{size} {what}, a pack holds {most}" for size in sizes]
-        decisions.refuse(places, "SAMPLE_TOO_LONG", details)
+        decisions.refuse(indices, "SAMPLE_TOO_LONG", details)
 
 
-def refuse_duplicates(all_decisions: Sequence[FilterDecisions], found: Comparison) -> None:
+def refuse_duplicates(all_decisions: Sequence[FilterDecisions], comparison: Comparison) -> None:
     """Of samples with equal turns over equal clusters, all but the first of the recipe."""
     # 64 of the 128 bits of a digest find what may be equal; only that is looked at whole
-    heads = [halves(each.samples.turns)[0] for each in all_decisions]
-    staying = [head[each.stays] for head, each in zip(heads, all_decisions, strict=True)]
+    heads = [halves(source.samples.turns)[0] for source in all_decisions]
+    staying = [head[source.stays] for head, source in zip(heads, all_decisions, strict=True)]
     # heads that occur twice or more, over all sources
     every = np.sort(np.concatenate(staying))
     twice = np.unique(every[1:][every[1:] == every[:-1]])
     first: dict[tuple[bytes, bytes], str] = {}
     for decisions, head in zip(all_decisions, heads, strict=True):
         samples = decisions.samples
-        places = []
+        indices = []
         details = []
-        for place in decisions.staying(_among(head, twice)).tolist():
+        for index in decisions.staying(_among(head, twice)).tolist():
             # equal turns over clips of equal clusters, in order; the first of them survives
-            clusters = found.cluster[_clips_of(samples, place)].tobytes()
-            name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
+            clusters = comparison.cluster[_clips_of(samples, index)].tobytes()
+            name = f"{samples.key[index].tobytes().hex()} of {samples.name}"
             # sources come in the order of the recipe, samples in that of their keys
-            survivor = first.setdefault((samples.turns[place].tobytes(), clusters), name)
+            survivor = first.setdefault((samples.turns[index].tobytes(), clusters), name)
             if survivor is not name:
-                places.append(place)
+                indices.append(index)
                 details.append(f"the same as {survivor}")
-        decisions.refuse(np.array(places, np.int64), "DUPLICATE_SAMPLE", details)
+        decisions.refuse(np.array(indices, np.int64), "DUPLICATE_SAMPLE", details)
 
 
 def refuse_near_duplicates(
-    all_decisions: Sequence[FilterDecisions], found: Comparison, pairs: pa.Table
+    all_decisions: Sequence[FilterDecisions], comparison: Comparison, pairs: pa.Table
 ) -> None:
     """Samples over the clusters of an earlier one that stays and whose text a pair connects."""
     ends = [ids_of(pairs[name]) for name in ("text_a", "text_b")]
@@ -195,22 +197,22 @@ def refuse_near_duplicates(
     kept: dict[bytes, dict[bytes, tuple[int, str]]] = defaultdict(dict)
     for decisions in all_decisions:
         samples = decisions.samples
-        places = []
+        indices = []
         details = []
         turns = np.ascontiguousarray(samples.turns)
-        for place in decisions.staying(find(paired, turns) >= 0).tolist():
-            text = turns[place].tobytes()
+        for index in decisions.staying(find(paired, turns) >= 0).tolist():
+            text = turns[index].tobytes()
             # greedy: a sample stays unless it nearly repeats one over the same clips that stays
-            mates = kept[found.cluster[_clips_of(samples, place)].tobytes()]
+            mates = kept[comparison.cluster[_clips_of(samples, index)].tobytes()]
             near_duplicates = paired_with[text] & mates.keys()
             if near_duplicates:
-                places.append(place)
+                indices.append(index)
                 _, earliest = min(mates[other] for other in near_duplicates)
                 details.append(f"nearly the same as {earliest}")
             else:
-                name = f"{samples.key[place].tobytes().hex()} of {samples.name}"
+                name = f"{samples.key[index].tobytes().hex()} of {samples.name}"
                 mates[text] = (len(mates), name)
-        decisions.refuse(np.array(places, np.int64), "DUPLICATE_NEAR", details)
+        decisions.refuse(np.array(indices, np.int64), "DUPLICATE_NEAR", details)
 
 
 def _among(heads: NDArray[np.uint64], few: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -224,6 +226,6 @@ def _among(heads: NDArray[np.uint64], few: NDArray[np.uint64]) -> NDArray[np.boo
     return found
 
 
-def _clips_of(samples: Samples, place: int) -> list[int]:
-    clips: list[int] = samples.clips[samples.ends[place] : samples.ends[place + 1]].tolist()
+def _clips_of(samples: Samples, index: int) -> list[int]:
+    clips: list[int] = samples.clips[samples.ends[index] : samples.ends[index + 1]].tolist()
     return clips

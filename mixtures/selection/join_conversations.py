@@ -42,76 +42,76 @@ class Joined:
 
 def join_by_clip(
     samples: Samples,
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
     rows: NDArray[np.void],
     rule: JoinRule,
     clip_ids: Ids,
 ) -> Joined:
-    """The samples at `places`, whose rows are `rows`, joined as far as the rule's bounds allow.
+    """The samples at `indices`, whose rows are `rows`, joined as far as the rule's bounds allow.
 
-    `clip_ids` are those of all clips, which samples name by place.
+    `clip_ids` are those of all clips, which samples name by index.
     """
     # sort what may be joined side by side, cut it by the bounds, then sum each run up
-    order, fresh = _side_by_side(samples, places)
-    text = samples.tokens[places][order].astype(np.int64)
+    order, fresh = _side_by_side(samples, indices)
+    text = samples.tokens[indices][order].astype(np.int64)
     shown = rows["tokens"][order] - text
-    turns = samples.num_turns[places][order]
+    turns = samples.num_turns[indices][order]
     first = np.flatnonzero(_begins(fresh, turns, text, shown, rule))
     sizes = np.diff(np.append(first, len(order)))
     # a run's clips cost once, as they do in its first conversation; its texts all count
-    found = rows[order[first]]
-    found["tokens"] = shown[first] + np.add.reduceat(text, first) if len(first) else 0
+    joined_rows = rows[order[first]]
+    joined_rows["tokens"] = shown[first] + np.add.reduceat(text, first) if len(first) else 0
     keys = np.ascontiguousarray(rows["key"])[order]
-    found["key"] = _keys(keys, first, sizes)
-    by_key = sorting(np.ascontiguousarray(found["key"]))
+    joined_rows["key"] = _keys(keys, first, sizes)
+    by_key = sorting(np.ascontiguousarray(joined_rows["key"]))
     # a conversation that stays alone is its own sample, and no member of another
     many = by_key[sizes[by_key] > 1]
     lengths = sizes[many]
     members = np.empty(int(lengths.sum()), MEMBER)
-    members["key"] = np.repeat(found["key"][many], lengths)
+    members["key"] = np.repeat(joined_rows["key"][many], lengths)
     # runs stand in the order of their samples' keys: member i of a run lies i behind its first
     before = np.cumsum(lengths) - lengths
     members["member"] = keys[np.repeat(first[many] - before, lengths) + np.arange(len(members))]
     return Joined(
-        rows=found[by_key],
-        joined_by=_joined_by(samples, places[order], fresh, first, clip_ids)[by_key],
+        rows=joined_rows[by_key],
+        joined_by=_joined_by(samples, indices[order], fresh, first, clip_ids)[by_key],
         members=members,
     )
 
 
-def _stays_alone(samples: Samples, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _stays_alone(samples: Samples, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Without clips, or with an odd number of turns: it opens with a system turn."""
-    counts = np.diff(samples.ends)[places]
-    turns = samples.num_turns[places]
+    counts = np.diff(samples.ends)[indices]
+    turns = samples.num_turns[indices]
     alone: NDArray[np.bool_] = (counts == 0) | (turns % 2 == 1)
     return alone
 
 
 def _side_by_side(
-    samples: Samples, places: NDArray[np.int64]
+    samples: Samples, indices: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Indices into `places` that put what may be joined together, and where each group begins."""
-    counts = np.diff(samples.ends)[places]
-    alone = _stays_alone(samples, places)
+    """Indices into `indices` that put what may be joined together, and where each group begins."""
+    counts = np.diff(samples.ends)[indices]
+    alone = _stays_alone(samples, indices)
     order = [np.flatnonzero(alone)]
     fresh = [np.ones(len(order[0]), bool)]
     # by number of clips, so that equally many columns are compared
     for count in np.unique(counts[~alone]).tolist():
-        own = np.flatnonzero(~alone & (counts == count))
-        starts = samples.ends[places[own]]
+        same_count = np.flatnonzero(~alone & (counts == count))
+        starts = samples.ends[indices[same_count]]
         columns = [samples.clips[starts + i] for i in range(count)]
-        columns.append(samples.licence[places[own]])
+        columns.append(samples.licence[indices[same_count]])
         # equal clips and licences stand together
         sorted_own = np.lexsort(columns)  # stable: equal ones stay in the order of their keys
         differs = [column[sorted_own][1:] != column[sorted_own][:-1] for column in columns]
-        order.append(own[sorted_own])
+        order.append(same_count[sorted_own])
         fresh.append(np.concatenate([[True], np.any(differs, axis=0)]))
     return np.concatenate(order), np.concatenate(fresh)
 
 
 def _joined_by(
     samples: Samples,
-    places: NDArray[np.int64],
+    indices: NDArray[np.int64],
     fresh: NDArray[np.bool_],
     first: NDArray[np.int64],
     clip_ids: Ids,
@@ -126,27 +126,27 @@ def _joined_by(
     starts = np.flatnonzero(begins)
     # the number of a run in its group: its place less that of the group's first
     part = np.arange(len(group)) - np.repeat(starts, np.diff(np.append(starts, len(group))))
-    own = places[first]
+    first_indices = indices[first]
     # big-endian, so that the two halves are read back as they are ranked
-    both = np.stack([_grouped_by(samples, own, clip_ids), part.astype(np.uint64)], 1)
-    found: Ids = both.astype(">u8").view("V16")[:, 0]
-    alone = _stays_alone(samples, own)
-    found[alone] = samples.key[own[alone]]
-    return found
+    both = np.stack([_grouped_by(samples, first_indices, clip_ids), part.astype(np.uint64)], 1)
+    joined_by: Ids = both.astype(">u8").view("V16")[:, 0]
+    alone = _stays_alone(samples, first_indices)
+    joined_by[alone] = samples.key[first_indices[alone]]
+    return joined_by
 
 
-def _grouped_by(samples: Samples, places: NDArray[np.int64], clip_ids: Ids) -> NDArray[np.uint64]:
+def _grouped_by(samples: Samples, indices: NDArray[np.int64], clip_ids: Ids) -> NDArray[np.uint64]:
     """A hash of the clips, in order, and the licence of each sample."""
     # chained hashing: licence first, then each clip's two halves
     licences = np.array([key_of(name) for name in samples.licences] or [0], np.uint64)
-    found = splitmix(licences[samples.licence[places]])
-    starts = samples.ends[places]
-    counts = np.diff(samples.ends)[places]
+    hashes = splitmix(licences[samples.licence[indices]])
+    starts = samples.ends[indices]
+    counts = np.diff(samples.ends)[indices]
     for i in range(int(counts.max(initial=0))):
-        some = np.flatnonzero(counts > i)
-        clip_first, clip_last = halves(clip_ids[samples.clips[starts[some] + i]])
-        found[some] = splitmix(splitmix(found[some] ^ clip_first) ^ clip_last)
-    return found
+        longer = np.flatnonzero(counts > i)
+        clip_first, clip_last = halves(clip_ids[samples.clips[starts[longer] + i]])
+        hashes[longer] = splitmix(splitmix(hashes[longer] ^ clip_first) ^ clip_last)
+    return hashes
 
 
 def _begins(
@@ -185,7 +185,7 @@ def _keys(
     keys: NDArray[np.void], first: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> NDArray[np.void]:
     """The key of each run of conversations: its own if it is one, else H of theirs in order."""
-    found: NDArray[np.void] = keys[first]
+    run_keys: NDArray[np.void] = keys[first]
     many = np.flatnonzero(sizes > 1)
     # H hashes canonical JSON; all keys are spelled at once, as 32 hex digits and what parts two
     spelled = np.empty((len(keys), _SPELLED), "S1")
@@ -200,5 +200,5 @@ def _keys(
         sha256(b"".join((head, text[start:stop], tail))).digest()[:16]
         for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
     )
-    found[many] = np.frombuffer(digests, "V16")
-    return found
+    run_keys[many] = np.frombuffer(digests, "V16")
+    return run_keys

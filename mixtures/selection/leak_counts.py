@@ -37,15 +37,15 @@ class MatchRow(TypedDict):
 
 def by_benchmark(matches: Sequence[MatchRow]) -> list[Matched]:
     """Samples that match each benchmark, and how many of them are refused, for whatever reason."""
-    found: dict[str, dict[str, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
+    samples: dict[str, dict[str, set[tuple[str, str]]]] = defaultdict(lambda: defaultdict(set))
     for match in matches:
         name = (match["source"], match["key"])
         kind = match["kind"]
         # a set of samples: one that matches by two clips counts once
-        found[match["benchmark"]][kind].add(name)
+        samples[match["benchmark"]][kind].add(name)
         if match["code"]:
-            found[match["benchmark"]][f"{kind}_refused"].add(name)
+            samples[match["benchmark"]][f"{kind}_refused"].add(name)
     return [
         Matched(benchmark=benchmark, **{kind: len(names) for kind, names in of.items()})
-        for benchmark, of in sorted(found.items())
+        for benchmark, of in sorted(samples.items())
     ]

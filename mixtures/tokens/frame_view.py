@@ -84,15 +84,15 @@ def view_frames(clip: Clip, view: View, scores: Sequence[int] = ()) -> list[int]
     shown = at_rate(clip, view.fps)
     per_frame: Sequence[int] = ()
     if view.selection in SCORED and len(shown) > view.cap:
-        own = scores if view.selection == "query" else clip.differences
-        if len(own) != len(clip.pts):
+        frame_scores = scores if view.selection == "query" else clip.differences
+        if len(frame_scores) != len(clip.pts):
             raise ValueError(
                 f"clip {clip.clip_id}: selection {view.selection} needs {len(clip.pts)} scores, "
-                f"one per stored frame, has {len(own)}"
+                f"one per stored frame, has {len(frame_scores)}"
             )
         # what changed since the frame shown before: the most of all stored frames in between
         first = [0, *(frame + 1 for frame in shown[:-1])]
-        per_frame = [max(own[a : b + 1]) for a, b in zip(first, shown, strict=True)]
+        per_frame = [max(frame_scores[a : b + 1]) for a, b in zip(first, shown, strict=True)]
     return [shown[i] for i in select(len(shown), view.cap, view.selection, per_frame)]
 
 

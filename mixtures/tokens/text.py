@@ -1,5 +1,6 @@
 """The chat template: a conversation becomes token ids and a label mask, here and nowhere else.
 
+The template is ChatML with the vision tokens of Qwen2-VL.
 Template pieces carry the special tokens, looked up by string. Every content string and timestamp is
 encoded alone by a tokenizer without added tokens, so no text can spell a control token.
 """

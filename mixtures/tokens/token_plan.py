@@ -1,5 +1,7 @@
 """The token plan of a clip: how many visual tokens it takes, and where; counted here only.
 
+Slow and fast blocks are arranged as GSF or ISF of SlowFast-LLaVA-1.5 (arXiv 2503.18943), or as in
+SlowFast-LLaVA (arXiv 2407.15841).
 Grids are in patches (rows, columns). A recipe's view of a clip picks frames and a size
 (`mixtures.tokens.frame_view`); `plan_frames` lists the runs of a clip in order; `pool_cells`
 says which patches a token averages. Everything is integer arithmetic.

@@ -86,15 +86,15 @@ def candidates_with_crowds(
     )
 
 
-def upright(hashed: Hashed, one: int, other: int) -> Iterator[dict[str, str | int]]:
+def upright(hashed: Hashed, clip: int, other_clip: int) -> Iterator[dict[str, str | int]]:
     """Rows of CANDIDATES of two clips as they are: SEEDS of their hashed pictures, evenly."""
-    places = []
-    for clip in (one, other):
-        first, behind = np.searchsorted(hashed.clip, [clip, clip + 1])
+    seeds = []
+    for number in (clip, other_clip):
+        first, behind = np.searchsorted(hashed.clip, [number, number + 1])
         # the first, the last, and evenly between, of whatever number there is
-        places.append(first + np.arange(SEEDS) * (behind - 1 - first) // (SEEDS - 1))
-    names = hashed.clips[one], hashed.clips[other]
-    for row, column in sorted({*zip(*(each.tolist() for each in places), strict=True)}):
+        seeds.append(first + np.arange(SEEDS) * (behind - 1 - first) // (SEEDS - 1))
+    names = hashed.clips[clip], hashed.clips[other_clip]
+    for row, column in sorted({*zip(*(each.tolist() for each in seeds), strict=True)}):
         bits = int(np.bitwise_count(hashed.hashes[row] ^ hashed.hashes[column]).sum())
         pictures = int(hashed.picture[row]), int(hashed.picture[column])
         yield dict(zip(CANDIDATES.names, (*names, AS_IT_IS, bits, *pictures), strict=True))

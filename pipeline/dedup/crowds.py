@@ -61,12 +61,12 @@ class Crowded:
 
     def heads(self) -> set[str]:
         """The first MOST references of each crowd: through them others find the crowd."""
-        found: dict[str, list[str]] = {}
+        first_references: dict[str, list[str]] = {}
         for name in sorted(self.crowd):
-            first = found.setdefault(self.crowd[name], [])
+            first = first_references.setdefault(self.crowd[name], [])
             if not self.is_member(name) and len(first) < MOST:
                 first.append(name)
-        return {name for first in found.values() for name in first}
+        return {name for first in first_references.values() for name in first}
 
     def together(self, clip_a: str, clip_b: str) -> bool:
         """Whether two clips stand in one crowd."""
@@ -77,13 +77,13 @@ def crowds(hashed: Hashed) -> list[list[str]]:
     """The ids of the clips of each crowd, ascending: connected by hashes of their middle pictures
     that are near, more than MOST of one kind."""
     clips, middle = _middles(hashed)
-    found: dict[int, list[str]] = {}
+    members: dict[int, list[str]] = {}
     for kind in (False, True):
         rows = np.flatnonzero(hashed.video[clips] == kind)
         label = connected(len(rows), *neighbours(middle[rows], NEAR))
         for row, least in zip(rows.tolist(), rows[label].tolist(), strict=True):
-            found.setdefault(least, []).append(hashed.clips[clips[row]])
-    return [names for names in found.values() if len(names) > MOST]
+            members.setdefault(least, []).append(hashed.clips[clips[row]])
+    return [names for names in members.values() if len(names) > MOST]
 
 
 def _middles(hashed: Hashed) -> tuple[Ints, Hashes]:

@@ -86,7 +86,7 @@ class Shown:
         return tiles[:, :: -1 if transform.down else 1, :: -1 if transform.across else 1]
 
 
-def judged(ours: Shown, theirs: Shown, place: Floats) -> str:
+def judged(ours: Shown, theirs: Shown, warp: Floats) -> str:
     """SAME, DIFFERENT or UNDECIDED, for two clips of which the first lies so in the other."""
     if not len(ours.micros) or not len(theirs.micros):
         return UNDECIDED
@@ -94,7 +94,7 @@ def judged(ours: Shown, theirs: Shown, place: Floats) -> str:
     # of images there is always one; films may have no two pictures of about the same moment
     if not len(pairs):
         return SAME if _moves(ours) and _moves(theirs) else UNDECIDED
-    differences = _largest(ours, theirs, pairs, place)
+    differences = _largest(ours, theirs, pairs, warp)
     if not len(differences):
         return UNDECIDED
     # the median over moments: one pair of pictures may be blurred, cut into or badly registered
@@ -159,27 +159,26 @@ def _aligned(ours: Shown, theirs: Shown) -> Ints:
     return np.argwhere(nearest & ((off <= APART) | (not ours.video)))
 
 
-def _largest(ours: Shown, theirs: Shown, pairs: Ints, place: Floats) -> Floats:
+def _largest(ours: Shown, theirs: Shown, pairs: Ints, warp: Floats) -> Floats:
     """Of each pair of pictures that says something, the largest difference of a patch, as a share
     of what copies differ by at most."""
     # both are described at the largest side they share; finer tiles of one have no partner
     side = max(set(ours.details.sides) & set(theirs.details.sides))
     our_pictures, their_pictures = ours.pictures[pairs[:, 0]], theirs.pictures[pairs[:, 1]]
     start, untouched = (
-        np.repeat(origin, len(pairs), axis=0)
-        for origin in (place, transforms.start(ours.transform))
+        np.repeat(origin, len(pairs), axis=0) for origin in (warp, transforms.start(ours.transform))
     )
     refined = registered(our_pictures, their_pictures, start, 5)
-    # where registration ran away, the place it was sought from is the better guess
-    places = np.where(plausible(refined, start)[:, None], refined, start)
-    luma = warped(our_pictures, places) - their_pictures
+    # where registration ran away, the warp it was sought from is the better guess
+    warps = np.where(plausible(refined, start)[:, None], refined, start)
+    luma = warped(our_pictures, warps) - their_pictures
     luma -= np.median(luma, axis=(1, 2), keepdims=True)  # a copy may be brighter as a whole
-    usual_luma = np.quantile(abs(luma) * inside(places), 0.75, axis=(1, 2))
-    free = ~_covered(ours, theirs, place, LEVELS[side])
+    usual_luma = np.quantile(abs(luma) * inside(warps), 0.75, axis=(1, 2))
+    free = ~_covered(ours, theirs, warp, LEVELS[side])
     # tiles to compare, without those under an overlay
     tiles = ours.tiles(side)[pairs[:, 0]], theirs.tiles(side)[pairs[:, 1]]
     # registration may bend a picture until other letters fit: where it was sought from counts too
-    fit = _laid(*tiles, (places, start, untouched))
+    fit = _laid(*tiles, (warps, start, untouched))
     # root mean square over 3 x 3 tiles: a stroke on the border of two tiles counts as one
     # difference
     patches = np.sqrt(smoothed(fit.off * free))
@@ -212,13 +211,13 @@ def _allowed(patches: Floats, luma: float) -> float:
 
 
 def _laid(tiles: Floats, others: Floats, origins: Iterable[Floats]) -> _Fit:
-    """Lay the tiles of k pictures over the others' at those of the places, and then at that shift
+    """Lay the tiles of k pictures over the others' at those of the warps, and then at that shift
     of a part of a tile, at which the pictures fit best as a whole."""
-    place = np.stack([*origins])
-    # which of the places explains the most, over the whole picture
-    fits = [_fit(*next(_moved(tiles, lies, (0.0,))), others) for lies in place]
+    warps = np.stack([*origins])
+    # which of the warps explains the most, over the whole picture
+    fits = [_fit(*next(_moved(tiles, lies, (0.0,))), others) for lies in warps]
     best = np.argmin([fit.score for fit in fits], axis=0)
-    chosen = np.take_along_axis(place, best[None, :, None], axis=0)[0]
+    chosen = np.take_along_axis(warps, best[None, :, None], axis=0)[0]
     fit = None
     # then the best shift by a part of a tile, an exhaustive search: this is finer than registration
     # saw
@@ -260,15 +259,15 @@ def _sampled(scale: Floats, shift: Floats, more: float, count: int) -> tuple[Flo
     return weights.astype(np.float32), within
 
 
-def _covered(ours: Shown, theirs: Shown, place: Floats, count: int) -> Bools:
+def _covered(ours: Shown, theirs: Shown, warp: Floats, count: int) -> Bools:
     """bool[count, count]: the tiles of an overlay that one of two moving films has."""
     none = np.zeros((count, count), np.bool_)
     if not (_moves(ours) and _moves(theirs)):
         # an overlay can be told from content only where the content moves
         return none
     # both ways, as either may carry the overlay; grown twice to take in its soft edge
-    one = warped(ours.pictures, np.repeat(place, len(ours.micros), axis=0))
-    cells = grown(grown(_over(one, theirs.pictures) | _over(theirs.pictures, one)))
+    laid = warped(ours.pictures, np.repeat(warp, len(ours.micros), axis=0))
+    cells = grown(grown(_over(laid, theirs.pictures) | _over(theirs.pictures, laid)))
     # what covers much of the picture is no overlay but another scene
     if cells.mean() > _MOST_COVERED:
         return none

@@ -79,7 +79,7 @@ def neighbours(hashes: Hashes, limit: int) -> tuple[Ints, Ints]:
     not to list its pairs. The hashes [n, 4] need not be distinct.
     """
     words = np.ascontiguousarray(hashes.T)
-    found = [np.empty((2, 0), np.int64)]
+    near_pairs = [np.empty((2, 0), np.int64)]
     for table in range(TABLES):
         order, mixer = _drawn(table)
         keys = _keys(words, order[:BITS], mixer)
@@ -87,8 +87,8 @@ def neighbours(hashes: Hashes, limit: int) -> tuple[Ints, Ints]:
         rows = np.argsort(keys, kind="stable")
         pairs = np.stack([rows[:-1], rows[1:]])[:, keys[rows[1:]] == keys[rows[:-1]]]
         bits = np.bitwise_count(hashes[pairs[0]] ^ hashes[pairs[1]]).sum(axis=1, dtype=np.int64)
-        found.append(pairs[:, bits <= limit])
-    rows, columns = _once(found, len(hashes))
+        near_pairs.append(pairs[:, bits <= limit])
+    rows, columns = _once(near_pairs, len(hashes))
     return rows, columns
 
 

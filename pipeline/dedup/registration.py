@@ -6,7 +6,7 @@ what differs is what is shown. The algorithm is that of Lucas and Kanade (1981) 
 additive form (Baker and Matthews, "Lucas-Kanade 20 years on", 2004): Gauss-Newton steps over a
 scale and a shift per axis, damped as Levenberg and Marquardt do and reweighted by a Cauchy weight.
 
-A place is float32[k, 4]: row i of the other picture shows row middle + scale * (i - middle) + shift
+A warp is float32[k, 4]: row i of the other picture shows row middle + scale * (i - middle) + shift
 of the picture; (scale, shift) of the rows, then of the columns. All functions take k pairs at once.
 """
 
@@ -21,7 +21,7 @@ from pipeline.dedup.fingerprints import SIDE, Floats
 from pipeline.dedup.transforms import sampling
 
 HERE: Floats = np.array([[1, 0, 1, 0]], np.float32)
-MAX_SCALED = 0.12  # a place further off is another picture, bent until it fits
+MAX_SCALED = 0.12  # a warp further off is another picture, bent until it fits
 MAX_SHIFTED = 3.0  # the same, in cells
 FITS = (36.0, 8.0, 0.9)  # Likeness.same of copied images; different digit scans: 40 and more
 FLAT = 2.0  # luma; what varies less has no shape of its own
@@ -57,69 +57,69 @@ def smoothed(pictures: Floats) -> Floats:
 
 
 def registered(pictures: Floats, others: Floats, start: Floats, steps: int = 8) -> Floats:
-    """The place [k, 4] of each of `others` [k, 32, 32] in each of `pictures`, sought from `start`.
+    """The warp [k, 4] of each of `others` [k, 32, 32] in each of `pictures`, sought from `start`.
 
-    It always answers: whether the place is one is for `plausible` and `likeness` to say.
+    It always answers: whether it is one at all is for `plausible` and `likeness` to say.
     """
     # image gradient of the picture, warped with it in each step
     slopes = np.gradient(pictures, axis=(1, 2))
-    place: Floats = start
+    warp: Floats = start
     for step in range(steps):
-        # what is left to explain, at the place known so far
-        down, across = _axes(place)
+        # what is left to explain, at the warp known so far
+        down, across = _axes(warp)
         missing = others - down @ pictures @ across
         # Cauchy weights: a logo hardly pulls, once the first two steps have come near
         outliers = (missing / _OUTLIER) ** 2 if step > 1 else np.zeros_like(missing)
-        weight = inside(place) / (1 + outliers)
+        weight = inside(warp) / (1 + outliers)
         # Jacobian [k, 4, 32, 32]: how each cell changes with the scale and the shift of each axis
-        jacobian = np.empty((len(place), 4, SIDE, SIDE), np.float32)
+        jacobian = np.empty((len(warp), 4, SIDE, SIDE), np.float32)
         jacobian[:, 1], jacobian[:, 3] = (down @ slope @ across for slope in slopes)
         jacobian[:, 0] = jacobian[:, 1] * _OFFSETS[:, None]
         jacobian[:, 2] = jacobian[:, 3] * _OFFSETS
         # normal equations, damped: a picture without structure along an axis does not run away
-        weighted = (jacobian * weight[:, None]).reshape(len(place), 4, SIDE * SIDE)
-        normal = weighted @ jacobian.reshape(len(place), 4, SIDE * SIDE).transpose(0, 2, 1)
+        weighted = (jacobian * weight[:, None]).reshape(len(warp), 4, SIDE * SIDE)
+        normal = weighted @ jacobian.reshape(len(warp), 4, SIDE * SIDE).transpose(0, 2, 1)
         normal = normal * (1 + _DAMPING * np.eye(4, dtype=np.float32)) + 1e-3 * np.eye(4)
-        pull = weighted @ missing.reshape(len(place), SIDE * SIDE, 1)
-        place = (place + np.linalg.solve(normal, pull)[..., 0]).astype(np.float32)
-    return place
+        pull = weighted @ missing.reshape(len(warp), SIDE * SIDE, 1)
+        warp = (warp + np.linalg.solve(normal, pull)[..., 0]).astype(np.float32)
+    return warp
 
 
-def plausible(place: Floats, start: Floats) -> Bools:
+def plausible(warp: Floats, start: Floats) -> Bools:
     """bool[k]: whether registration stayed near where it was sought from; what fits only far away
     is another picture, bent."""
-    off = abs(place - start)
+    off = abs(warp - start)
     # scale relative to the start, shift in cells
     scaled = (off[:, ::2] / start[:, ::2] <= MAX_SCALED).all(axis=1)
     return np.asarray(scaled & (off[:, 1::2] <= MAX_SHIFTED).all(axis=1))
 
 
-def warped(pictures: Floats, place: Floats) -> Floats:
+def warped(pictures: Floats, warp: Floats) -> Floats:
     """The pictures [k, 32, 32] as the others would show them, by bilinear sampling."""
-    down, across = _axes(place)
+    down, across = _axes(warp)
     return np.asarray(down @ pictures @ across)
 
 
-def inverse(place: Floats) -> Floats:
-    """The place [k, 4] of the picture in the other picture."""
-    back = np.empty_like(place)
-    back[:, ::2] = 1 / place[:, ::2]
-    back[:, 1::2] = -place[:, 1::2] / place[:, ::2]
+def inverse(warp: Floats) -> Floats:
+    """The warp [k, 4] of the picture in the other picture."""
+    back = np.empty_like(warp)
+    back[:, ::2] = 1 / warp[:, ::2]
+    back[:, 1::2] = -warp[:, 1::2] / warp[:, ::2]
     return back
 
 
-def _axes(place: Floats) -> tuple[Floats, Floats]:
+def _axes(warp: Floats) -> tuple[Floats, Floats]:
     """Sampling matrices [k, 32, 32] that stand left (rows) and right (columns) of a picture."""
     # bilinear warp of one axis as a matrix, so that a warp is two products
-    across = sampling(place[:, 2], place[:, 3])
-    return sampling(place[:, 0], place[:, 1]), across.transpose(0, 2, 1)
+    across = sampling(warp[:, 2], warp[:, 3])
+    return sampling(warp[:, 0], warp[:, 1]), across.transpose(0, 2, 1)
 
 
-def inside(place: Floats, margin: float = -0.75) -> Floats:
+def inside(warp: Floats, margin: float = -0.75) -> Floats:
     """float32[k, 32, 32]: 1 where a cell of the other picture lies in the picture, `margin` cells
     from its edge; else 0."""
-    rows = _within(place[:, 0], place[:, 1], margin)
-    return np.asarray(rows[:, :, None] * _within(place[:, 2], place[:, 3], margin)[:, None, :])
+    rows = _within(warp[:, 0], warp[:, 1], margin)
+    return np.asarray(rows[:, :, None] * _within(warp[:, 2], warp[:, 3], margin)[:, None, :])
 
 
 def _within(scale: Floats, shift: Floats, margin: float) -> Floats:

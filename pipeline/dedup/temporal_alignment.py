@@ -1,7 +1,7 @@
 """Temporal alignment: whether two videos show the same pictures in the same order, at whatever rate
 and speed.
 
-Of one video every picture is laid over the other's by one place (pipeline.dedup.registration): what
+Of one video every picture is laid over the other's by one warp (pipeline.dedup.registration): what
 a crop, a border or a mirror does to one frame it does to all. Then a straight line is sought
 between the two clocks, time in the other = speed * time + offset: a Hough transform, as video copy
 detection uses it (Douze, Jegou and Schmid, 2010), in which the likest pictures vote for a speed and
@@ -99,9 +99,9 @@ ONE_CLOCK = Line(1.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Where one video lies in another: a place [1, 4], and the cells [32, 32] of a logo on one."""
+    """Where one video lies in another: a warp [1, 4], and the cells [32, 32] of a logo on one."""
 
-    place: Floats
+    warp: Floats
     patch: Bools
 
 
@@ -120,13 +120,13 @@ def fits(pictures: Floats, others: Floats, start: Floats, pair: Ints) -> Iterato
     start = start[some]
     pair = pair[some]
     # all steps for the rest
-    places = registered(pictures, others, start)
-    near = plausible(places, start)
+    warps = registered(pictures, others, start)
+    near = plausible(warps, start)
     astray = ~near & (as_asked[some] <= FAIR)  # pulled away by a logo; it was right at the start
-    places = np.where(astray[:, None], start, places)
+    warps = np.where(astray[:, None], start, warps)
     near |= astray
-    # of each pair of videos the place that fits best serves all of their pictures
-    off = abs(warped(pictures, places) - others)
+    # of each pair of videos the warp that fits best serves all of their pictures
+    off = abs(warped(pictures, warps) - others)
     fair = np.where(near, _fair(off), np.inf)
     for number in np.unique(pair).tolist():
         seeds = slice(*np.searchsorted(pair, [number, number + 1]))
@@ -135,7 +135,7 @@ def fits(pictures: Floats, others: Floats, start: Floats, pair: Ints) -> Iterato
             # cells that differ in most of the seeds are a logo's, if they are few
             patch = (off[seeds][near[seeds]] > PATCH).mean(axis=0) > 0.5
             if patch.mean() <= PATCH_SHARE:
-                yield number, Fit(places[best : best + 1], np.asarray(patch, np.bool_))
+                yield number, Fit(warps[best : best + 1], np.asarray(patch, np.bool_))
 
 
 def _fair(off: Floats) -> Floats:
@@ -145,16 +145,16 @@ def _fair(off: Floats) -> Floats:
 
 def laid_over(film: Film, other: Film, fit: Fit) -> Laid:
     """Lay the first over the second, on the coarser of their two grids."""
-    place = fit.place
+    warp = fit.warp
     counted = (~grown(fit.patch))[None].astype(np.float32)
     # the one that is shown larger is warped: sampling less than it holds loses nothing
-    if place[0, 0] * place[0, 2] < 1:
-        back = inverse(place)
+    if warp[0, 0] * warp[0, 2] < 1:
+        back = inverse(warp)
         counted = np.round(warped(counted, back)) * inside(back, margin=1.0)
         other = replace(other, pictures=warped(other.pictures, back))
     else:
-        film = replace(film, pictures=warped(film.pictures, place))
-        counted = counted * inside(place)
+        film = replace(film, pictures=warped(film.pictures, warp))
+        counted = counted * inside(warp)
     return Laid(film, other, counted, _correlations(film.pictures, other.pictures, counted))
 
 
@@ -189,17 +189,17 @@ def _lines(laid: Laid) -> list[Line]:
     # at each speed a vote falls into one bin of offsets, half a step between pictures wide
     speeds = np.array(SPEEDS)[:, None]
     offsets = theirs[columns] - speeds * ours[rows]
-    places = np.round(offsets / (max(laid.film.step, laid.other.step) / 2)).astype(np.int64)
-    lowest = places.min()
-    span = int(np.ptp(places)) + 1
-    # bins counted: (speed, place of the offset) as one number
-    names = np.arange(len(SPEEDS))[:, None] * span + places - lowest
+    bins = np.round(offsets / (max(laid.film.step, laid.other.step) / 2)).astype(np.int64)
+    lowest = bins.min()
+    span = int(np.ptp(bins)) + 1
+    # bins counted: (speed, bin of the offset) as one number
+    names = np.arange(len(SPEEDS))[:, None] * span + bins - lowest
     names, group, count = np.unique(names.ravel(), return_inverse=True, return_counts=True)
     votes = np.bincount(group, weights=np.tile(weight, len(SPEEDS)))
     speed = names // span
-    place = names % span + lowest
+    offset_bin = names % span + lowest
     # per speed the bins with the most votes, of equal ones that which shifts the clocks least
-    order = np.lexsort((abs(place), -votes, speed))
+    order = np.lexsort((abs(offset_bin), -votes, speed))
     first = np.searchsorted(speed[order], speed[order])
     chosen = order[np.arange(len(order)) - first < OFFSETS_TRIED]
     # the offset of a bin is the median of the offsets that fell into it
@@ -287,7 +287,7 @@ def _judged(laid: Laid, line: Line) -> str:
     if first_side.contradicts(second_side) or second_side.contradicts(first_side):
         return ""
     # evidence from the side with fewer pictures: the other is sampled more finely
-    matched = min((first_side.found, second_side.found), key=len)
+    matched = min((first_side.matched, second_side.matched), key=len)
     if len(matched) and matched.mean() < LEAST_SHARE:
         return ""
     whole = bool(inner and outer)
@@ -297,19 +297,25 @@ def _judged(laid: Laid, line: Line) -> str:
 
 
 class _Side:
-    """One video's pictures and where they are looked for in the other: bool[n, m] `own`."""
+    """One video's pictures and where they are looked for in the other: bool[n, m] `searched`."""
 
     def __init__(
-        self, alike: Floats, grid: Bools, likest: Floats, own: Bools, other: Film, counted: Floats
+        self,
+        alike: Floats,
+        grid: Bools,
+        likest: Floats,
+        searched: Bools,
+        other: Film,
+        counted: Floats,
     ) -> None:
         self.alike = alike
-        self.own = own
+        self.searched = searched
         self.other = other
         self.counted = counted
-        self.same = grid & own
-        self.likest = np.where(own, likest, -1).max(axis=1)
-        self.looked_for: Bools = np.asarray(own.any(axis=1))
-        self.found: Bools = np.asarray(self.same.any(axis=1))[self.looked_for]
+        self.same = grid & searched
+        self.likest = np.where(searched, likest, -1).max(axis=1)
+        self.looked_for: Bools = np.asarray(searched.any(axis=1))
+        self.matched: Bools = np.asarray(self.same.any(axis=1))[self.looked_for]
 
     def contradicts(self, across: _Side) -> bool:
         """Whether a picture is missing where the other video stands still, or is out of order."""
@@ -326,7 +332,7 @@ class _Side:
 
     def _stands_still(self, row: int) -> bool:
         # the other film's pictures around its time: if these are equal, nothing moved in between
-        first, last = np.flatnonzero(self.own[row])[[0, -1]]
+        first, last = np.flatnonzero(self.searched[row])[[0, -1]]
         if first == last or self.other.micros[last] - self.other.micros[first] > MAX_STILL_GAP:
             return False
         before, after = (self.other.pictures[at : at + 1] for at in (first, last))
@@ -387,9 +393,9 @@ def _compared(laid: Laid, pairs: Ints) -> tuple[Bools, Floats]:
     # the rest after registration: a pan moves between two pictures of other moments
     rest = np.flatnonzero(~same & (like >= 0.4))
     if len(rest):
-        places = registered(ours[rest], theirs[rest], np.repeat(HERE, len(rest), axis=0), steps=5)
-        again: Likeness = likeness(warped(ours[rest], places), theirs[rest], counted)
-        fits = plausible(places, np.repeat(HERE, len(rest), axis=0))
+        warps = registered(ours[rest], theirs[rest], np.repeat(HERE, len(rest), axis=0), steps=5)
+        again: Likeness = likeness(warped(ours[rest], warps), theirs[rest], counted)
+        fits = plausible(warps, np.repeat(HERE, len(rest), axis=0))
         same[rest] = _same(again) & fits
         like[rest] = np.where(fits, np.maximum(like[rest], again.correlation), like[rest])
     grid = np.zeros(laid.alike.shape, np.bool_)

@@ -187,18 +187,18 @@ def _alike(candidates: pa.Table, fingerprints: Fingerprints) -> dict[tuple[str, 
             alike[pair] = Alike(trial, "exact", HERE)
     # images and films are verified apart: one picture registered, or a sequence aligned
     rest = [trial for trial in tried if trial.pair not in alike]
-    for trial, place in _same_images(
+    for trial, warp in _same_images(
         [trial for trial in rest if not fingerprints.video[trial.a]], fingerprints
     ):
         relation = "near" if trial.transform.upright else "mirrored"
-        alike.setdefault(trial.pair, Alike(trial, relation, place))
+        alike.setdefault(trial.pair, Alike(trial, relation, warp))
     for trial, fit in _fitting(
         [trial for trial in rest if fingerprints.video[trial.a]], fingerprints
     ):
         if trial.pair not in alike:
             kind, line = trial.relation(fingerprints, fit)
             if kind:
-                alike[trial.pair] = Alike(trial, kind, fit.place, line)
+                alike[trial.pair] = Alike(trial, kind, fit.warp, line)
     return alike
 
 
@@ -266,14 +266,14 @@ class Alike:
 
     tried: _Tried
     relation: str
-    place: Floats
+    warp: Floats
     line: Line = ONE_CLOCK
 
     def judged(self, fingerprints: Fingerprints) -> str:
         """SAME, DIFFERENT or UNDECIDED, by their details."""
         if self.relation == "exact":
             return SAME
-        return judged(*self.tried.shown(fingerprints, self.line), self.place)
+        return judged(*self.tried.shown(fingerprints, self.line), self.warp)
 
 
 def _shown(fingerprints: Fingerprints, clip: int) -> Shown:
@@ -300,18 +300,18 @@ def _same_images(
     """Those whose pictures are the same after registration, and where they lie."""
     for at in range(0, len(tried), _AT_ONCE):
         some = tried[at : at + _AT_ONCE]
-        ours, theirs, places, _ = _pictures(some, fingerprints)
+        ours, theirs, warps, _ = _pictures(some, fingerprints)
         # a cascade, each filter dearer than the one before: as hashed, two steps of registration,
         # all steps
-        near = np.flatnonzero(likeness(warped(ours, places), theirs, inside(places)).same(*LIKELY))
+        near = np.flatnonzero(likeness(warped(ours, warps), theirs, inside(warps)).same(*LIKELY))
         for steps, limits in ((2, NEARLY), (8, FITS)):
-            before = places[near]
+            before = warps[near]
             refined = registered(ours[near], theirs[near], before, steps)
             like = likeness(warped(ours[near], refined), theirs[near], inside(refined))
             good = like.same(*limits) & plausible(refined, before)
             near = near[good]
-            places[near] = refined[good]
-        yield from ((some[each], places[each : each + 1]) for each in near)
+            warps[near] = refined[good]
+        yield from ((some[each], warps[each : each + 1]) for each in near)
 
 
 def _fitting(tried: list[_Tried], fingerprints: Fingerprints) -> Iterable[tuple[_Tried, Fit]]:
@@ -338,6 +338,6 @@ def _pictures(
     number = np.array([distinct_transforms.index(trial.transform) for trial in tried])[owner]
     for at, transform in enumerate(distinct_transforms):
         pictures[number == at] = seen(pictures[number == at], transform)
-    places = np.concatenate([start(transform) for transform in distinct_transforms])[number]
+    warps = np.concatenate([start(transform) for transform in distinct_transforms])[number]
     others = fingerprints.pictures[theirs].astype(np.float32)
-    return smoothed(pictures), smoothed(others), places, owner
+    return smoothed(pictures), smoothed(others), warps, owner

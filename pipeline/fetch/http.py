@@ -135,7 +135,7 @@ def _open(
     deadline: float,
 ) -> urllib3.BaseHTTPResponse:
     """The answer behind at most MAX_HOPS redirects."""
-    url, own = request.url, dict(request.headers)
+    url, request_headers = request.url, dict(request.headers)
     for _ in range(MAX_HOPS + 1):
         with _heard(url, "FETCH_UNREACHABLE", watchdog):
             pool, target, host = connection(url, request.trusted)
@@ -143,7 +143,7 @@ def _open(
             response = watchdog.over(pool).urlopen(
                 "GET",
                 target,
-                headers=headers | own | {"Host": host},
+                headers=headers | request_headers | {"Host": host},
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
@@ -155,7 +155,7 @@ def _open(
         response.close()
         onward = _onward(url, location)
         if Origin.of(onward) != Origin.of(url):
-            own = {}  # a token is for the host that it was given to
+            request_headers = {}  # a token is for the host that it was given to
         url = onward
     raise FetchProblem(
         "FETCH_TOO_MANY_HOPS", f"{shown(request.url)}: more than {MAX_HOPS} redirects"

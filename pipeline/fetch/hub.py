@@ -83,12 +83,12 @@ class HubFile:
 
 def parse(address: str) -> HubFile:
     """The parts of an hf:// address; UserError shows the form."""
-    found, kind = _ADDRESS.fullmatch(address), "dataset"
-    if not found:
-        found, kind = _MODEL.fullmatch(address), "model"
-    if not found or ".." in found[3].split("/"):
+    match, kind = _ADDRESS.fullmatch(address), "dataset"
+    if not match:
+        match, kind = _MODEL.fullmatch(address), "model"
+    if not match or ".." in match[3].split("/"):
         raise UserError(f"{address}: not of the form hf://datasets/ORGANISATION/NAME@REVISION/PATH")
-    return HubFile(found[1], found[2] or "", found[3], kind)
+    return HubFile(match[1], match[2] or "", match[3], kind)
 
 
 def endpoint() -> str:

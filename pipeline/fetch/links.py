@@ -33,15 +33,15 @@ def spelled(path: Path, within: Iterable[Path]) -> str:
     return f"{home}//{path.relative_to(home)}"
 
 
-def opened(place: str) -> Path:
+def opened(locator: str) -> Path:
     """The file at HOME//REST, links followed; where one of them leads out of HOME, that link.
 
     So a link that took a file's place since it was listed is refused as what it is. Another place
     is a path as it is.
     """
-    home, mark, rest = place.rpartition("//")
+    home, mark, rest = locator.rpartition("//")
     if not mark:
-        return Path(place)
+        return Path(locator)
     path = Path(home, rest)
     if real := target(path, [Path(home).resolve()]):
         return real

@@ -57,12 +57,12 @@ def is_remote(address: str) -> bool:
 def resolve(path: str, key: str) -> Path:
     """The absolute local path of a recipe's file or folder; UserError says which `key` named it."""
     plain = os.fsdecode(unquote_to_bytes(path.removeprefix(_QUOTED))) if is_quoted(path) else path
-    found = Path(plain).expanduser().absolute()
-    if not path or not found.exists():
-        raise UserError(f"{found}: no such file or folder, named by {key}; correct the path")
-    if not os.access(found, os.R_OK):
-        raise UserError(f"{found}: not readable, named by {key}; give rights to read it")
-    return found
+    file = Path(plain).expanduser().absolute()
+    if not path or not file.exists():
+        raise UserError(f"{file}: no such file or folder, named by {key}; correct the path")
+    if not os.access(file, os.R_OK):
+        raise UserError(f"{file}: not readable, named by {key}; give rights to read it")
+    return file
 
 
 def path_of(address: str, key: str) -> Path:
@@ -178,20 +178,20 @@ def _fetch(address: str, entry: Path, limits: Limits, media: bool) -> Local:
             return known
         digest = _into(address, part, limits)
         check_first_bytes(part, address, media=media)
-        found = sha256_file(part)
-        if digest and found != digest:
+        actual = sha256_file(part)
+        if digest and actual != digest:
             part.unlink()
-            raise FetchProblem("FETCH_CHANGED", f"sha256 {found}, the hub names {digest}")
+            raise FetchProblem("FETCH_CHANGED", f"sha256 {actual}, the hub names {digest}")
         name = _file_name(address)
-        final = cache() / "files" / found / name
+        final = cache() / "files" / actual / name
         final.parent.mkdir(parents=True, exist_ok=True)
         nbytes = part.stat().st_size
-        value = {"address": address, "digest": found, "name": name, "nbytes": nbytes}
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        value = {"address": address, "digest": actual, "name": name, "nbytes": nbytes}
+        with part.open("rb") as opened:
+            os.fsync(opened.fileno())
         part.replace(final)
         Store(entry.parent).put(entry.name, _ENTRY.seal(value))
-    return Local(address=address, path=final, digest=found, nbytes=nbytes)
+    return Local(address=address, path=final, digest=actual, nbytes=nbytes)
 
 
 def _into(address: str, part: Path, limits: Limits) -> str:

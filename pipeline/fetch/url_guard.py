@@ -123,14 +123,14 @@ def _carried(address: IPAddress) -> Iterator[IPAddress]:
 
 def public_address(host: str) -> str:
     """The address to connect to; one that is not public refuses the host."""
-    found = resolve(host)
-    for text in found:
+    addresses = resolve(host)
+    for text in addresses:
         if not is_public(ipaddress.ip_address(text.split("%")[0])):
             detail = f"{host} leads to {text}, which is not public"
             raise FetchProblem("FETCH_ADDRESS_REFUSED", detail)
-    if not found:
+    if not addresses:
         raise FetchProblem("FETCH_UNREACHABLE", f"{host} has no address")
-    return found[0]
+    return addresses[0]
 
 
 def connection(url: str, trusted: Origin | None) -> tuple[urllib3.HTTPConnectionPool, str, str]:

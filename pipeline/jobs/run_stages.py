@@ -74,13 +74,13 @@ def admit(
 
 def refused_codes(pool: Pool, admitted: Receipt) -> Counter[str]:
     """How many records of a source fetching and admission refused, by code."""
-    found: Counter[str] = Counter()
+    codes: Counter[str] = Counter()
     # table by table: a source may be refused whole
     for _, table in pool.tables("refused", pool.files([admitted], "refused")):
-        found.update(
+        codes.update(
             {row["values"]: row["counts"] for row in table["code"].value_counts().to_pylist()}
         )
-    return found
+    return codes
 
 
 def unread_told(rows: Sequence[Mapping[str, Any]]) -> str:

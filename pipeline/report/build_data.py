@@ -24,7 +24,7 @@ from mixtures.manifest.files import load_manifest
 from mixtures.manifest.manifest import Manifest
 from mixtures.selection.leak_counts import MatchRow
 from shards.errors import UserError
-from shards.extents import Extents, Place, pair
+from shards.extents import ByteRange, Extents, pair
 from shards.index import CLIPS, LEAKS, PAIRS, REFERENCES, SAMPLES
 from shards.outcome import Books, read_books
 from shards.pool import Pool, Receipt
@@ -201,18 +201,18 @@ def _check_pool(build: Build) -> None:
 
 def _compared(pool: Pool, revisions: Mapping[str, str]) -> list[Receipt]:
     """The comparisons that covered all of these sources."""
-    found = [
+    receipts = [
         receipt
         for receipt in pool.receipts("compare")
         # a comparison over more sources holds the pairs of these too
         if revisions.items() <= receipt.parameters["sources"].items()
     ]
-    if not found:
+    if not receipts:
         raise UserError(f"{pool.store.url}: never compared these sources; is --pool the right one?")
-    found = latest(found)
-    if any("references" not in receipt.outputs for receipt in found):
+    receipts = latest(receipts)
+    if any("references" not in receipt.outputs for receipt in receipts):
         raise UserError(f"{pool.store.url}: compared by an older version; build into it again")
-    return found
+    return receipts
 
 
 def shown_copies(
@@ -233,16 +233,16 @@ def shown_pairs(
     """Pairs of the clips shown, as PAIRS: the least of a reference's copies stands for all."""
     stands_for = {name: name for name in clip_ids}
     stands_for |= {name: clips[0] for name, clips in copies.items()}
-    found = {}
+    pairs = {}
     for row in facts:
         ends = sorted({stands_for.get(row[name], "") for name in ("clip_a", "clip_b")} - {""})
         if len(ends) == 2:
-            found[*ends, row["relation"]] = {**row, "clip_a": ends[0], "clip_b": ends[1]}
+            pairs[*ends, row["relation"]] = {**row, "clip_a": ends[0], "clip_b": ends[1]}
     for least, *others in copies.values():
         for other in others:
             values = (least, other, "near", 0, "same")
-            found[values[:3]] = dict(zip(PAIRS.names, values, strict=True))
-    return [found[name] for name in sorted(found)]
+            pairs[values[:3]] = dict(zip(PAIRS.names, values, strict=True))
+    return [pairs[name] for name in sorted(pairs)]
 
 
 def _leaks(pool: Pool, compared: Sequence[Receipt], recipe: Choices) -> pa.Table:
@@ -273,9 +273,9 @@ def frames_of(build: Build, row: Mapping[str, Any]) -> tuple[Clip, list[bytes]]:
     """A clip of the pool's index and its JPEGs, checksum verified."""
     where = f"clips/{row['part']}"
     clip = clip_of(dict(row))
-    place = Place(where, row["offset"], row["extent"], row["crc32"])
+    byte_range = ByteRange(where, row["offset"], row["extent"], row["crc32"])
     # the member's bytes are checked against the crc32 of the index
-    _, payload = pair(Extents(build.pool.store).read(place), where)
+    _, payload = pair(Extents(build.pool.store).read(byte_range), where)
     return clip, [bytes(frame) for frame in split_frames([clip], payload, where)[0]]
 
 

@@ -131,12 +131,12 @@ class PlantedRow:
     source: str
     record: str
     expected: str
-    found: str
+    code: str
 
     @property
     def is_right(self) -> bool:
         """Whether the code is the expected one, or none was expected and none came."""
-        return self.expected == self.found
+        return self.expected == self.code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,18 +144,19 @@ class Recall:
     """How many planted things were expected to be refused, were so rightly, and were so wrongly."""
 
     expected: int
-    found: int
-    false: int
+    true_positives: int
+    false_positives: int
 
     @property
     def precision(self) -> float:
         """Rightly refused among the refused."""
-        return self.found / (self.found + self.false) if self.found + self.false else 1.0
+        positives = self.true_positives + self.false_positives
+        return self.true_positives / positives if positives else 1.0
 
     @property
     def recall(self) -> float:
         """Rightly refused among those to be refused."""
-        return self.found / self.expected if self.expected else 1.0
+        return self.true_positives / self.expected if self.expected else 1.0
 
 
 def recall_of(planted: Sequence[PlantedRow]) -> Recall:
@@ -163,8 +164,8 @@ def recall_of(planted: Sequence[PlantedRow]) -> Recall:
     # a refusal under the wrong code is neither found nor harmless
     return Recall(
         expected=sum(bool(row.expected) for row in planted),
-        found=sum(row.is_right and bool(row.found) for row in planted),
-        false=sum(not row.is_right and bool(row.found) for row in planted),
+        true_positives=sum(row.is_right and bool(row.code) for row in planted),
+        false_positives=sum(not row.is_right and bool(row.code) for row in planted),
     )
 
 

@@ -29,15 +29,15 @@ class FolderNames:
 
     def homes(self, ref: MediaRef) -> set[str]:
         """The folders from which a name of the medium leads to something."""
-        found = set()
+        homes = set()
         for name in (ref.name, *ref.also):
             tail = f"/{folded(name)}"
             last = "/".join(tail[1:].split("/")[-2:])
             for path in self.by_tail.get(last, ()):
                 if f"/{folded(path)}".endswith(tail):
                     parts = PurePosixPath(path).parts
-                    found.add("/".join(parts[: len(parts) - tail.count("/")]))
-        return found
+                    homes.add("/".join(parts[: len(parts) - tail.count("/")]))
+        return homes
 
 
 def folder_names(root: Path, most: int) -> FolderNames:

@@ -40,10 +40,13 @@ def _unique_keys(members: list[tuple[str, Any]]) -> dict[str, Any]:
 STRICT = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=NotFinite)
 
 
-def json_problem(cause: ValueError | RecursionError, place: str, before: int = 0) -> Problem:
+def json_problem(
+    cause: ValueError | RecursionError, before_number: str, before: int = 0
+) -> Problem:
     """The refusal for an error that the strict decoder raised.
 
-    `place` comes before the number of a character, `before` are those that the decoder did not see.
+    `before_number` comes before the number of a character, `before` are those that the decoder did
+    not see.
     """
     match cause:
         case RecursionError():
@@ -51,26 +54,26 @@ def json_problem(cause: ValueError | RecursionError, place: str, before: int = 0
         case _DuplicateKeyError():
             return Problem("ROW_DUPLICATE_KEY", f"a key repeats among {cause}"[:200])
         case json.JSONDecodeError():
-            return Problem("ROW_NOT_JSON", f"{cause.msg} at {place}{before + cause.pos}")
+            return Problem("ROW_NOT_JSON", f"{cause.msg} at {before_number}{before + cause.pos}")
     return Problem("ROW_NOT_JSON", str(cause)[:200])
 
 
 def parse_row(line: bytes, number: int | None = None) -> Row | Problem:
     """The object of line `number` (from 0), parsed strictly; a byte order mark is allowed."""
-    place = "" if number is None else f"line {number + 1}, "
+    line_prefix = "" if number is None else f"line {number + 1}, "
     # bounded before it is decoded
     if len(line) > MAX_ROW_BYTES:
         return Problem("ROW_TOO_LONG", f"more than {MAX_ROW_BYTES} bytes")
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        return Problem("ROW_NOT_UTF8", f"{place}byte {error.start} is not UTF-8")
+        return Problem("ROW_NOT_UTF8", f"{line_prefix}byte {error.start} is not UTF-8")
     if not text.strip():
         return Problem("ROW_EMPTY", "a blank line")
     try:
         value = STRICT.decode(text.strip())
     except (ValueError, RecursionError) as error:
-        return json_problem(error, f"{place}character ", len(text) - len(text.lstrip()))
+        return json_problem(error, f"{line_prefix}character ", len(text) - len(text.lstrip()))
     return object_of(value)
 
 

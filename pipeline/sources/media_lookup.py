@@ -112,16 +112,16 @@ class MediaTable:
     def _named(self, name: str, ref: MediaRef) -> Found | Problem | None:
         """What has exactly this name."""
         if ref.sizes:
-            place = self._place(name)
+            file = self._place(name)
             # pieces name bytes of a file, whatever else has that name
-            return _pieces(*place[1:], ref) if place else None
-        asked = name, ref.fps is not None
-        if asked in self.members.exact:
-            return self.members.exact[asked]
+            return _pieces(*file[1:], ref) if file else None
+        lookup = name, ref.fps is not None
+        if lookup in self.members.exact:
+            return self.members.exact[lookup]
         if ref.fps is not None:
             return self._pictures(name, ref.fps)
-        place = self._place(name)
-        return _file(name, *place) if place else None
+        file = self._place(name)
+        return _file(name, *file) if file else None
 
     def _place(self, name: str) -> tuple[str, Path, str] | None:
         """(sha256, path, place for links.opened) of a loose file, or of one of the folder."""
@@ -184,16 +184,16 @@ class MediaTable:
         """The place of a folder as HOME//REST; links among its pictures end in HOME, or where those
         of the hub's cache do.
         """
-        place = self.folder.folders[name]
+        folder = self.folder.folders[name]
         for home in self.folder.homes:
-            ends = links.homes(place, [str(home)])
-            if place.is_relative_to(home) and all(
+            ends = links.homes(folder, [str(home)])
+            if folder.is_relative_to(home) and all(
                 file in self.folder.files
                 # every picture must end within the same home
                 and any(self.folder.files[file].is_relative_to(end) for end in ends)
                 for file in inside
             ):
-                return links.spelled(place, [home])
+                return links.spelled(folder, [home])
         irregular = next((file for file in inside if file in self.folder.irregular), inside[0])
         return Problem(
             "MEDIA_NOT_A_FILE", f"{printable(irregular)} is no file, or a link elsewhere"
@@ -229,15 +229,15 @@ class MediaTable:
         return places
 
 
-def _file(name: str, digest: str, path: Path, place: str) -> Found:
+def _file(name: str, digest: str, path: Path, path_name: str) -> Found:
     """One file; where its name tells a GIF and its path does not, as in the hub's cache, or is no
     text, it is opened as a copy.
     """
     # ffmpeg tells a GIF by its suffix; the hub's cache names files by their digest
     gif = ".gif" if name.lower().endswith(".gif") and path.suffix.lower() != ".gif" else ""
-    if gif or printable(place) != place:
-        return Found(digest, f"copy:{_quoted(place)}#{gif}")
-    return Found(digest, f"file:{place}")
+    if gif or printable(path_name) != path_name:
+        return Found(digest, f"copy:{_quoted(path_name)}#{gif}")
+    return Found(digest, f"file:{path_name}")
 
 
 def _address(scheme: str, place: str) -> str:
@@ -257,7 +257,7 @@ def folder_digest(pairs: Iterable[tuple[str, str]]) -> str:
     return sha256_hex(canonical_json([[printable(name), digest] for name, digest in ordered]))
 
 
-def _pieces(path: Path, place: str, ref: MediaRef) -> Found | Problem:
+def _pieces(path: Path, address: str, ref: MediaRef) -> Found | Problem:
     """Pieces of a file that follow each other: the digest is that of their bytes."""
     if path.stat().st_size < ref.start + sum(ref.sizes):
         return Problem("MEDIA_TRUNCATED", f"{ref.name} ends before byte {ref.start}+")
@@ -269,7 +269,7 @@ def _pieces(path: Path, place: str, ref: MediaRef) -> Found | Problem:
             digest.update(opened.read(size))
     rate = "" if ref.fps is None else f"@{ref.fps}"
     sizes = ",".join(map(str, ref.sizes))
-    return Found(digest.hexdigest(), f"{_address('range', place)}#{ref.start}:{sizes}{rate}")
+    return Found(digest.hexdigest(), f"{_address('range', address)}#{ref.start}:{sizes}{rate}")
 
 
 def folder_table(
@@ -295,15 +295,15 @@ def joined(members: Iterable[MemberRow]) -> Members:
     near: dict[Asked, dict[str, list[Found | Problem]]] = defaultdict(lambda: defaultdict(list))
     broken: list[Problem] = []
     for row in members:
-        place = _met(row)
+        medium = _met(row)
         # (name, is a folder of pictures): both may be wanted
         name = row["name"], row["fps"] is not None
         if not row["name"]:
-            broken += [place] if isinstance(place, Problem) else []
+            broken += [medium] if isinstance(medium, Problem) else []
         elif row["near"]:
-            near[name][row["near"]].append(place)
+            near[name][row["near"]].append(medium)
         else:
-            exact[name].append(place)
+            exact[name].append(medium)
     return Members(
         exact={name: _one(name[0], places) for name, places in exact.items()},
         near={

@@ -41,14 +41,14 @@ class NameNotes:
             if printable(name) != name:
                 self._add(FOREIGN, name, 1, printable(name))
 
-    def note(self, name: str, place: Found) -> None:
+    def note(self, name: str, located: Found) -> None:
         """What was found under a name that a record gives."""
-        if place.near:
-            self._add(NEAR, name, 1, f"{told(name, place.near)} is {told(place.near, name)}")
-        if place.junk:
-            self._add(JUNK, place.address, place.junk, name)
-        if place.numbered:
-            self._add(NUMBERED, place.address, 1, place.numbered)
+        if located.near:
+            self._add(NEAR, name, 1, f"{told(name, located.near)} is {told(located.near, name)}")
+        if located.junk:
+            self._add(JUNK, located.address, located.junk, name)
+        if located.numbered:
+            self._add(NUMBERED, located.address, 1, located.numbered)
 
     def _add(self, what: str, once: str, count: int, example: str) -> None:
         # the same name in many records is told once

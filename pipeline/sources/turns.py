@@ -49,7 +49,7 @@ class Mention(NamedTuple):
 
     kind: str
     ref: MediaRef | None = None
-    place: int | None = None
+    number: int | None = None
 
 
 class Spoken(NamedTuple):
@@ -223,7 +223,7 @@ def _mention(kind: str, fields: dict[str, Any], number: int) -> Mention | Proble
         index = fields.get("index")
         if index is not None and (type(index) is not int or index < 0):
             return Problem("ROW_WRONG_TYPE", f"turn {number} holds an index that is no number")
-        return Mention(kind, place=index)
+        return Mention(kind, number=index)
     if isinstance(value, list):
         return Problem("ROW_WRONG_TYPE", f"turn {number} holds a {kind} as a list of {len(value)}")
     name = read_name(value)
@@ -253,13 +253,13 @@ def _in_order(
         waiting = left[mention.kind]
         if mention.ref:
             ordered.append(mention.ref)
-        elif mention.place is not None:
+        elif mention.number is not None:
             of_kind = by_kind[mention.kind]
-            if mention.place >= len(of_kind) or of_kind[mention.place] not in waiting:
-                reason = f"{mention.kind} {mention.place} of {len(of_kind)} is mentioned, or twice"
+            if mention.number >= len(of_kind) or of_kind[mention.number] not in waiting:
+                reason = f"{mention.kind} {mention.number} of {len(of_kind)} is mentioned, or twice"
                 return Problem("MEDIA_PLACEHOLDER_COUNT", reason)
-            waiting.remove(of_kind[mention.place])
-            ordered.append(of_kind[mention.place])
+            waiting.remove(of_kind[mention.number])
+            ordered.append(of_kind[mention.number])
         elif waiting:
             ordered.append(waiting.pop(0))
     return (*ordered, *left["image"], *left["video"])

@@ -270,22 +270,22 @@ class _Admission:
         clip_ids = []
         # one missing medium refuses the record: a sample with fewer images is another sample
         for ref in record.media:
-            place = self._find(ref)
-            if isinstance(place, Problem):
+            located = self._find(ref)
+            if isinstance(located, Problem):
                 self.counts["samples_refused"] += 1
-                self._refuse(record.record, "", place.code, place.detail, stage="fetch")
+                self._refuse(record.record, "", located.code, located.detail, stage="fetch")
                 return
-            self.notes.note(ref.name, place)
+            self.notes.note(ref.name, located)
             # a clip is content, kind, span and profile: equal media of other sources are the same
             # clip
-            name = clip_id(place.digest, ref.kind, ref.span, self.profile_id, ref.fps)
+            name = clip_id(located.digest, ref.kind, ref.span, self.profile_id, ref.fps)
             clip_ids.append(name)
             self.media.append(
                 {
                     "clip_id": name,
-                    "media_digest": place.digest,
+                    "media_digest": located.digest,
                     "kind": ref.kind,
-                    "address": named_media.portable(place.address, self.origins),
+                    "address": named_media.portable(located.address, self.origins),
                     "span": None if ref.span is None else list(ref.span),
                 }
             )

@@ -36,7 +36,7 @@ CLIPS_PER_PART = 4096
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareUnit:
     """The clips of a recipe, the held-out clips with their benchmark's name, and which part of the
-    work this is; `found` are the tables of the stage before, `crowded` those of the crowds.
+    work this is; `previous_tables` are those of the stage before, `crowded` those of the crowds.
 
     A unit that is `listed` names no clips: they lie in that table of the pool, under `digest`.
     """
@@ -47,7 +47,7 @@ class CompareUnit:
     clip_ids: tuple[str, ...]
     benchmark: dict[str, str]
     part: tuple[int, int] = (0, 1)
-    found: tuple[str, ...] = ()
+    previous_tables: tuple[str, ...] = ()
     crowded: tuple[str, ...] = ()
     listed: str = ""
     count: int = 0
@@ -140,7 +140,10 @@ def same(unit: CompareUnit) -> Receipt:
     if done := pool.done(work):
         return done
     nearby = pa.concat_tables(
-        [CANDIDATES.empty_table(), *(pool.read(f"candidates/{name}") for name in unit.found)]
+        [
+            CANDIDATES.empty_table(),
+            *(pool.read(f"candidates/{name}") for name in unit.previous_tables),
+        ]
     )
     # each pair falls to one part, that of its lesser clip id
     first = pc.min_element_wise(nearby["asking"], nearby["stored"])
@@ -156,7 +159,7 @@ def compare(unit: CompareUnit) -> Receipt:
     pool = Pool(unit.pool)
     ours = unit.clips(pool)
     pairs = pa.concat_tables(
-        [PAIRS.empty_table(), *(pool.read(f"same/{name}") for name in unit.found)]
+        [PAIRS.empty_table(), *(pool.read(f"same/{name}") for name in unit.previous_tables)]
     ).sort_by([("clip_a", "ascending"), ("clip_b", "ascending")])
     references = verify.references(_crowds(pool, unit))
     comparison = {

@@ -41,12 +41,12 @@ def link(unit: LinkUnit) -> Receipt:
     """Fetch each address into the cache; what cannot be had is written down with its code."""
     pool = Pool(unit.pool)
     before = pool.read(f"index/members/{unit.known}").to_pylist() if unit.known else ()
-    found = {row["name"]: row for row in before if row["code"] not in unit.retry}
-    asked = [url for url in unit.urls if url not in found]
+    rows_by_url = {row["name"]: row for row in before if row["code"] not in unit.retry}
+    missing = [url for url in unit.urls if url not in rows_by_url]
     # threads, since fetching waits for the network; each has its own bounds of time and bytes
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        found |= zip(asked, threads.map(_linked, asked), strict=True)
-    rows = [found[url] for url in unit.urls]
+        rows_by_url |= zip(missing, threads.map(_linked, missing), strict=True)
+    rows = [rows_by_url[url] for url in unit.urls]
     tables = {"index/members": table_of(MEMBERS, rows)}
     refused = sum(bool(row["code"]) for row in rows)
     return pool.commit(
@@ -67,13 +67,13 @@ def last_attempts(receipts: Sequence[Receipt]) -> list[Receipt]:
 
 def again(pool: Pool, urls: Collection[str], retry: frozenset[str]) -> Iterator[LinkUnit]:
     """Another attempt at these addresses, where they were refused with these codes."""
-    for one in last_attempts(pool.receipts("link")) if retry else ():
-        (known,) = one.outputs["index/members"]
+    for receipt in last_attempts(pool.receipts("link")) if retry else ():
+        (known,) = receipt.outputs["index/members"]
         rows = pool.read(f"index/members/{known}").to_pylist()
         if any(row["code"] in retry and row["name"] in urls for row in rows):
-            attempt = attempt_of(one.parameters) + 1
+            attempt = attempt_of(receipt.parameters) + 1
             yield LinkUnit(
-                pool=pool.store.url, urls=one.inputs, attempt=attempt, known=known, retry=retry
+                pool=pool.store.url, urls=receipt.inputs, attempt=attempt, known=known, retry=retry
             )
 
 

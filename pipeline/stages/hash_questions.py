@@ -44,22 +44,22 @@ def questions(unit: QuestionsUnit) -> Receipt:
     work = Work("questions", QUESTIONS_VERSION, parameters, inputs)
     if done := pool.done(work):
         return done
-    asked = [
+    texts = [
         (item.record, turn.text)
         for item in records(unit.format, [file.path for file in files], unit.columns)
         for turn in (item.turns if isinstance(item, Record) else ())
         # only what the user asks: answers of a benchmark may be as short as "yes"
         if turn.role == "user"
     ]
-    tables = {"questions": question_table(unit.benchmark, asked)}
+    tables = {"questions": question_table(unit.benchmark, texts)}
     return pool.commit(work, tables)
 
 
-def question_table(name: str, asked: Sequence[tuple[str, str]]) -> pa.Table:
+def question_table(name: str, question_texts: Sequence[tuple[str, str]]) -> pa.Table:
     """Rows of LEAK_QUESTIONS of (record, text), each distinct text and first line once."""
     # a question may be copied without its options, which follow on the next lines
-    lines = [(record, text.partition("\n")[0]) for record, text in asked]
-    texts = [*asked, *lines]
+    lines = [(record, text.partition("\n")[0]) for record, text in question_texts]
+    texts = [*question_texts, *lines]
     words = words_of([text for _, text in texts])
     whole = wholes(words)
     # the first row of each distinct text: np.unique sorts, so equal hashes give their least index
@@ -71,7 +71,7 @@ def question_table(name: str, asked: Sequence[tuple[str, str]]) -> pa.Table:
     kept = np.isin(row, first)
     grams, row = _distinct(grams[kept], row[kept])
     # counted over whole questions only: first lines repeat what stands in them
-    distinct, uses = np.unique(grams[row < len(asked)], return_counts=True)
+    distinct, uses = np.unique(grams[row < len(question_texts)], return_counts=True)
     # boilerplate ("answer with the option's letter") is in many questions of one benchmark
     telling = ~np.isin(grams, distinct[uses > COMMON])
     grams, row = grams[telling], row[telling]

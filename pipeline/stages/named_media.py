@@ -45,13 +45,13 @@ def hashes(
 ) -> tuple[str, str]:
     """The two of `answered`, of names in ascending order."""
     digests, places = MappingHash(), MappingHash(list(annotations))
-    for name, place in named:
-        if isinstance(place, Problem):
-            digests.add(name, place.code)
+    for name, medium in named:
+        if isinstance(medium, Problem):
+            digests.add(name, medium.code)
         else:
-            digests.add(name, place.digest)
-            where = portable(place.address, origins)
-            places.add(name, [where, place.near, place.junk, place.numbered])
+            digests.add(name, medium.digest)
+            where = portable(medium.address, origins)
+            places.add(name, [where, medium.near, medium.junk, medium.numbered])
     return digests.short(), places.short()
 
 

@@ -51,7 +51,7 @@ def open_address(address: str, members: Path | None = None) -> Iterator[Path | S
 
     `members` is the scratch folder of an archive that is being streamed.
     """
-    scheme, _, place = address.partition(":")
+    scheme, _, locator = address.partition(":")
     # these are read out of a file: into memory where there is room, copies of whole files onto disk
     if scheme in ("parquet", "range", "range%", "copy"):
         read = {"parquet": _embedded, "copy": _copied}.get(scheme, _pieces)
@@ -62,13 +62,13 @@ def open_address(address: str, members: Path | None = None) -> Iterator[Path | S
     home = ""
     if scheme == "member":
         path = _there(spooled(members or Path("/nowhere"), address).resolve())
-        fps = _with_fps(place)[1]
+        fps = _with_fps(locator)[1]
     elif scheme in ("folder", "folder%"):
-        place, fps = _with_fps(_plain(address))
-        path = _local(place)
-        home = place.rpartition("//")[0]
+        locator, fps = _with_fps(_plain(address))
+        path = _local(locator)
+        home = locator.rpartition("//")[0]
     elif scheme == "file":
-        path = _local(place)
+        path = _local(locator)
     else:
         raise UserError(f"{address!r}: not an address of the pool's index")
     # a folder is a video of pictures; a link to one is not followed
@@ -88,12 +88,12 @@ def _plain(address: str) -> str:
     return os.fsdecode(unquote_to_bytes(place)) if quoted else place
 
 
-def _local(place: str) -> Path:
-    """The file at a place; the link that leads out of its folder where one was put there."""
-    is_address = not place.startswith("/") and (
-        local_files.is_remote(place) or local_files.is_quoted(place)
+def _local(locator: str) -> Path:
+    """The file of a locator; the link that leads out of its folder where one was put there."""
+    is_address = not locator.startswith("/") and (
+        local_files.is_remote(locator) or local_files.is_quoted(locator)
     )
-    return _there(local_files.local(place).path if is_address else links.opened(place))
+    return _there(local_files.local(locator).path if is_address else links.opened(locator))
 
 
 def _there(path: Path) -> Path:
@@ -214,15 +214,15 @@ def _copied(place: str, home: Path) -> Path:
     return home / f"medium{suffix}"
 
 
-def _embedded(place: str, home: Path) -> Path:
+def _embedded(locator: str, home: Path) -> Path:
     """The bytes of one medium in a Parquet file."""
-    where, _, spot = place.rpartition("#")
+    where, _, spot = locator.rpartition("#")
     # ROW/INDEX, or ROW/INDEX/COLUMN where the column is not one of EMBEDDED_IN
     row, index, name = (*spot.split("/", 2), "")[:3]
     try:
         path = local_files.local(where).path
     except UserError as error:
-        gone = f"{place}: gone since the sources were read: {error}"
+        gone = f"{locator}: gone since the sources were read: {error}"
         raise MissingData(f"{gone}; run the build again") from error
     try:
         starts = _group_starts(path)
@@ -235,8 +235,8 @@ def _embedded(place: str, home: Path) -> Path:
     # whatever a file that changed makes arrow or the indexing raise
     except (*UNREADABLE, LookupError, TypeError) as error:
         raise MissingData(
-            f"{place}: not what was read when its records were admitted: {error!r}; fetch the file "
-            "again, or leave it out of the recipe"
+            f"{locator}: not what was read when its records were admitted: {error!r}; fetch the "
+            "file again, or leave it out of the recipe"
         ) from error
     return home / "medium"
 

@@ -83,17 +83,17 @@ class PictureFolders:
 
     def __init__(
         self,
-        place: str,
+        archive: str,
         scratch: Path,
         wanted_names: Callable[[str], list[Ask]],
         on_close: Callable[[PictureFolder], None],
     ) -> None:
-        """`place` is the archive's address, `scratch` holds the pictures; `wanted_names` gives the
+        """`archive` is its address, `scratch` holds the pictures; `wanted_names` gives the
         wanted names of a folder, `on_close` takes one that passed by.
         """
-        self._place = place
+        self._archive = archive
         self._within = scratch
-        self._asked = wanted_names
+        self._wanted_names = wanted_names
         self._closed = on_close
         self._open: PictureFolder | None = None
         self._seen: set[str] = set()
@@ -125,14 +125,14 @@ class PictureFolders:
             self._closed(folder)
 
     def _begin(self, parent: str) -> None:
-        asks = self._asked(parent)
+        asks = self._wanted_names(parent)
         if not asks:
             return
-        address = f"member:{self._place}#{printable(parent)}"
+        address = f"member:{self._archive}#{printable(parent)}"
         self._open = PictureFolder(asks, parent, address, spooled(self._within, address))
         # pictures of a folder that was closed before: it was decoded without them
         if parent in self._seen:
-            detail = f"the pictures of {printable(parent)} lie in several places of {self._place}"
+            detail = f"the pictures of {printable(parent)} lie in several places of {self._archive}"
             self.fail(MemberProblem("ARCHIVE_MEMBER_REFUSED", detail))
         else:
             self._open.home.mkdir()

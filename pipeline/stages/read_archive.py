@@ -100,7 +100,7 @@ def stream(unit: ArchiveUnit) -> Passed:
     if not digest:
         # a source failed in it: no receipt, so that it is read again once the source is mended
         return Passed(receipt=None, parts=parts, codes=codes)
-    tables = {"index/members": table_of(MEMBERS, passing.found.rows())}
+    tables = {"index/members": table_of(MEMBERS, passing.members_found.rows())}
     receipt = pool.commit(replace(work, inputs=[digest]), tables, counts=passing.counts())
     return Passed(receipt=receipt, parts=parts, codes=codes)
 
@@ -212,9 +212,9 @@ class _Passing:
         self.unit = unit
         self.pool = pool
         self.limit = limit
-        self.place = unit.parts[0]
+        self.archive = unit.parts[0]
         self.wanted = _Wanted(unit, pool, limit)
-        self.found = _Found()
+        self.members_found = _Found()
         self.prefix = f"{PurePosixPath(unit.under)}/" if unit.under else ""
         self.taken: set[str] = set()
         self.members = self.members_refused = self.bytes_read = 0
@@ -228,7 +228,7 @@ class _Passing:
         with scratch(memory()) as self.scratch, scratch(disk()) as self.large:
             decoding = _decoding(unit, self.scratch)
             self.folders = PictureFolders(
-                self.place, self.large, self.wanted.folders_named, self._close
+                self.archive, self.large, self.wanted.folders_named, self._close
             )
             self.decoder = MemberDecoder(self.pool, decoding, self.limit, alone=unit.alone)
             with Concatenated(paths, hashed=not known) as file:
@@ -257,7 +257,7 @@ class _Passing:
                 self._meet(member)
         # what was found before the damage stays; names behind it are refused by the archive's code
         except ArchiveProblem as problem:
-            self.found.refuse(Ask(""), problem)
+            self.members_found.refuse(Ask(""), problem)
             if not problem.ended:
                 self.folders.fail(problem)
         self.folders.close()
@@ -271,12 +271,12 @@ class _Passing:
         try:
             if member.refusal:
                 self.members_refused += 1
-                detail = f"{printable(member.name)[:200]!r} in {self.place}: {member.refusal}"
+                detail = f"{printable(member.name)[:200]!r} in {self.archive}: {member.refusal}"
                 raise MemberProblem("ARCHIVE_MEMBER_REFUSED", detail)
             medium = self._save(member) if asks else None
         except MemberProblem as problem:
             for ask in asks:
-                self.found.refuse(ask, problem)
+                self.members_found.refuse(ask, problem)
             if folder:
                 folder.problems.append(problem)
             return
@@ -289,7 +289,7 @@ class _Passing:
         """Write down what a folder of pictures is, which passed by as a whole."""
         if folder.problems:
             for ask in folder.asks:
-                self.found.refuse(ask, folder.problem(), fps=1)
+                self.members_found.refuse(ask, folder.problem(), fps=1)
             return
         digest = folder_digest(folder.digests.items())
         rows = [row for a in folder.asks for row in self.wanted.rows(a.name, folders=True)]
@@ -306,12 +306,12 @@ class _Passing:
             medium = Spooled(address=address, media_digest=digest, path=path, nbytes=folder.nbytes)
             self.decoder.add(medium, [row for row in rows if row["fps"] == rate])
             for ask in folder.asks if rate == rates[0] else ():
-                self.found.place(ask, medium, folder.known() | {"fps": rate})
+                self.members_found.place(ask, medium, folder.known() | {"fps": rate})
 
     def _take(self, asks: Sequence[Ask], medium: Spooled) -> None:
         """Write down what answers to these names, and decode it as all of them want it."""
         for ask in asks:
-            self.found.place(ask, medium, {})
+            self.members_found.place(ask, medium, {})
         # a second member of this name: its digest is noted, its bytes are not decoded
         if medium.address in self.taken:
             drop(medium.path)
@@ -326,7 +326,7 @@ class _Passing:
         Of a second member of one name only the digest is taken: with other bytes than the first
         has, it makes the name answer nothing.
         """
-        address = f"member:{self.place}#{printable(member.name)}"
+        address = f"member:{self.archive}#{printable(member.name)}"
         if member.nbytes > MAX_BYTES:  # not even written to disk
             detail = f"{address[:200]}: {member.nbytes} bytes, at most {MAX_BYTES}"
             raise MemberProblem("MEDIA_TOO_BIG", detail)

@@ -87,13 +87,13 @@ def _table(header: str, rows: list[str]) -> str:
 
 def _composition(contents: Contents, licences: Licences) -> str:
     rows = []
-    for one in contents.sources:
-        here = sum(licences.get(one.name, {}).values())
+    for source in contents.sources:
+        here = sum(licences.get(source.name, {}).values())
         # admitted, and neither refused by the recipe nor here: its media could not be decoded
-        undecoded = one.admitted - sum(one.not_chosen.values()) - here
+        undecoded = source.admitted - sum(source.not_chosen.values()) - here
         rows.append(
-            f"{_cell(one.name)} | {_cell(one.dataset)} | `{one.revision[:12]}` | {one.admitted} | "
-            f"{undecoded} | {_counted(one.not_chosen)} | {here}"
+            f"{_cell(source.name)} | {_cell(source.dataset)} | `{source.revision[:12]}` | "
+            f"{source.admitted} | {undecoded} | {_counted(source.not_chosen)} | {here}"
         )
     return _table("source | dataset | revision | admitted | not decoded | not chosen | here", rows)
 
@@ -117,7 +117,7 @@ def _preprocessing(contents: Contents) -> str:
 
 
 def _choices(recipe: Choices) -> list[str]:
-    found = {
+    choices = {
         "Duplicates": "one of each is kept" if recipe.duplicates == "refuse" else recipe.duplicates,
         "Held out": ", ".join(recipe.held_out),
         "Leak index": recipe.leaks.index if recipe.leaks else "",
@@ -125,10 +125,10 @@ def _choices(recipe: Choices) -> list[str]:
         "Licences allowed": ", ".join(recipe.allow_licences or ()),
         "Take-downs": f"{recipe.exclude.entries} entries" if recipe.exclude else "",
         "Filters": "; ".join(
-            f"{source}: {', '.join(own)}" for source, own in recipe.filters.items()
+            f"{source}: {', '.join(conditions)}" for source, conditions in recipe.filters.items()
         ),
     }
-    return [f"{name}: {said}." for name, said in found.items() if said]
+    return [f"{name}: {said}." for name, said in choices.items() if said]
 
 
 def _counted(codes: Mapping[str, int]) -> str:

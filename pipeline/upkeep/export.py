@@ -4,7 +4,7 @@
     OUT/README.md                          the card, written last: licences and a datasheet
 
 A part is written in one step, and one that is there is finished: an export that was killed goes on
-where it was. Memory holds one part and the places of the pool's clips, whatever there is in all.
+where it was. Memory holds one part and where the pool's clips lie, whatever there is in all.
 """
 
 from __future__ import annotations
@@ -98,12 +98,12 @@ def cut(samples: Iterable[Kept], limit: int) -> Iterator[list[Kept]]:
     """Samples in parts of about so many bytes, each of one at least."""
     part: list[Kept] = []
     total = 0
-    for one in samples:
-        if part and total + one.nbytes > limit:
+    for sample in samples:
+        if part and total + sample.nbytes > limit:
             yield part
             part, total = [], 0
-        part.append(one)
-        total += one.nbytes
+        part.append(sample)
+        total += sample.nbytes
     if part:
         yield part
 
@@ -139,9 +139,9 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
 def _row(sample: Kept, extents: Extents) -> dict[str, Any]:
     clips: list[Clip] = []
     images: list[dict[str, Any]] = []
-    for place in sample.places:
-        where = extents.where(place)
-        described, payload = pair(extents.read(place), where)
+    for byte_range in sample.byte_ranges:
+        where = extents.where(byte_range)
+        described, payload = pair(extents.read(byte_range), where)
         clips.append(clip_of(json.loads(bytes(described))))
         frames = split_frames(clips[-1:], payload, where)[0]
         images += ({"bytes": bytes(frame), "path": None} for frame in frames)

@@ -54,7 +54,7 @@ class Garbage:
 class Cleared:
     """What went, and what could not be removed: name -> why."""
 
-    found: Garbage
+    garbage: Garbage
     failed: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -86,17 +86,17 @@ def garbage(pool: Pool, manifests: Mapping[str, Manifest]) -> Garbage:
 def clear(pool: Pool, manifests: Mapping[str, Manifest]) -> Cleared:
     """Remove it; UserError while somebody writes to the pool."""
     with clearing(pool.store):
-        found = garbage(pool, manifests)
+        to_remove = garbage(pool, manifests)
         # receipts first: without one its files do not exist for readers
-        failed = remove_all(pool.store, [receipt_name(name) for name in found.receipts])
+        failed = remove_all(pool.store, [receipt_name(name) for name in to_remove.receipts])
         failed |= pool.ledger.forget_removed()
         # read again: a receipt that could not be removed keeps its files
         left = Ledger(pool.ledger.written())
         named = set(_named(left, left.rows["work_id"].to_pylist()))
-        files = [name for name in found.files if name not in named]
+        files = [name for name in to_remove.files if name not in named]
         failed |= remove_all(pool.store, [name for name in files if not _is_receipt(name)])
         pool.ledger.compact(MANY)
-    return Cleared(found=found, failed=failed)
+    return Cleared(garbage=to_remove, failed=failed)
 
 
 def _unnamed(ledger: Ledger, kept: set[str], sizes: Mapping[str, int]) -> dict[str, int]:

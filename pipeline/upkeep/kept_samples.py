@@ -1,6 +1,6 @@
 """The conversations that a manifest keeps, out of a pool, in bounded memory.
 
-Rows of samples are read some at a time; of all clips only ids and places are held, 48 bytes each.
+Rows of samples are read some at a time; of all clips only ids and byte ranges, 48 bytes each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mixtures.manifest.manifest import Manifest
 from shards.errors import MissingData
-from shards.extents import Place
+from shards.extents import ByteRange
 from shards.id_arrays import Ids, find, ids_of, sorting
 from shards.ids import sha256_file
 from shards.index import SAMPLES
@@ -33,15 +33,15 @@ class Kept:
     """A row of SAMPLES that the manifest keeps, and where the clips lie that it shows."""
 
     row: dict[str, Any]
-    places: list[Place]
+    byte_ranges: list[ByteRange]
 
     @property
     def nbytes(self) -> int:
         """About the bytes that it takes, without a look at its frames."""
-        return len(self.row["turns"]) + sum(place.extent for place in self.places)
+        return len(self.row["turns"]) + sum(byte_range.extent for byte_range in self.byte_ranges)
 
 
-class ClipPlaces:
+class ClipByteRanges:
     """Where every decoded clip of a pool lies."""
 
     def __init__(self, pool: Pool) -> None:
@@ -66,25 +66,25 @@ class ClipPlaces:
         columns += [table[name].to_pylist() for name in _PLACED[2:]]
         return np.array(columns, np.int64).T
 
-    def of(self, clip_ids: list[str]) -> list[Place]:
-        """The places of these clips; MissingData for one that is not decoded."""
+    def of(self, clip_ids: list[str]) -> list[ByteRange]:
+        """The byte ranges of these clips; MissingData for one that is not decoded."""
         at = find(self._ids, ids_of(pa.array(clip_ids, pa.string())))
         if (at < 0).any():
             missing = clip_ids[int(np.flatnonzero(at < 0)[0])]
             raise MissingData(f"{self._url}: clip {missing} is not decoded; build it first")
         found = self._rows_of[at].tolist()
-        return [Place(f"clips/{self._parts[part]}", *rest) for part, *rest in found]
+        return [ByteRange(f"clips/{self._parts[part]}", *rest) for part, *rest in found]
 
 
 def kept_samples(pool: Pool, manifest: Manifest) -> Iterator[Kept]:
     """Each conversation once, source by source, sorted by key; joined ones apart, as admitted."""
-    places = ClipPlaces(pool)
+    byte_ranges = ClipByteRanges(pool)
     admitted = {one.parameters["source"]: one for one in pool.admitted(manifest.revisions)}
     for number, source in enumerate(manifest.names):
         kept = _conversations(manifest, number)
         for row in _rows(pool, admitted[source], kept):
             shown = list(manifest.shown(row["clip_ids"]))
-            yield Kept(row=row | {"clip_ids": shown}, places=places.of(shown))
+            yield Kept(row=row | {"clip_ids": shown}, byte_ranges=byte_ranges.of(shown))
 
 
 def _conversations(manifest: Manifest, number: int) -> Ids:

@@ -203,18 +203,18 @@ def _of_texts(ledger: Ledger, manifest: Manifest, tables: set[str]) -> list[Rece
     """Counts of tokens, the tokenizer, and comparisons of texts where the recipe asks for them."""
     contents = manifest.contents
     profile = manifest.codec.profile_id
-    found = [
+    receipts = [
         one
         for one in ledger.of("lengths")
         if one.parameters["text_profile"] == profile and tables & set(one.inputs)
     ]
     tokenizer = contents.text.tokenizer_sha256
-    found += [one for one in ledger.of("tokenizer") if tokenizer in one.inputs]
+    receipts += [one for one in ledger.of("tokenizer") if tokenizer in one.inputs]
     if contents.recipe.near_text is None:
-        return found
-    found += [one for one in ledger.of("texts") if tables & set(one.inputs)]
-    twins = ledger.of("twins")
-    return found + [one for one in twins if one.parameters["sources"] == manifest.revisions]
+        return receipts
+    receipts += [one for one in ledger.of("texts") if tables & set(one.inputs)]
+    text_pairs = ledger.of("twins")
+    return receipts + [one for one in text_pairs if one.parameters["sources"] == manifest.revisions]
 
 
 def _leaks(
@@ -240,18 +240,18 @@ def _leaks(
 
 
 def _scores(
-    ledger: Ledger, contents: Contents, tables: set[str], decoded: set[str]
+    ledger: Ledger, contents: Contents, tables: set[str], decode_ids: set[str]
 ) -> list[Receipt]:
     """The columns of scores that the manifest's filters name, of its clips and samples."""
     digests = set((contents.recipe.scores or {}).values())
-    own = tables | {
+    inputs = tables | {
         name
         for one in ledger.of("decode")
-        if one.work_id in decoded
+        if one.work_id in decode_ids
         for name in one.outputs["index/clips"]
     }
     return [
         one
         for one in ledger.of("score")
-        if one.parameters["digest"] in digests and own & set(one.inputs)
+        if one.parameters["digest"] in digests and inputs & set(one.inputs)
     ]

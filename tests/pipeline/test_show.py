@@ -16,7 +16,7 @@ from mixtures.plan.build_manifest import build_manifest
 from mixtures.recipe.load import load_recipe
 from pipeline.__main__ import main
 from pipeline.contact_sheet import sheet
-from pipeline.shown_sample import Asked, Gallery, Shown
+from pipeline.shown_sample import Gallery, SampleQuery, Shown
 from shards.errors import UserError
 from shards.pool import Pool
 from tests.support.tiny_pool import COLOURS, tiny_manifest
@@ -38,7 +38,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def found(out: Path, **asked: object) -> list[Shown]:
     gallery = Gallery(str(out), str(out.parent / "pool"))
-    return list(gallery.find(Asked(**{"count": 99, **asked})))  # type: ignore[arg-type]
+    return list(gallery.find(SampleQuery(**{"count": 99, **asked})))  # type: ignore[arg-type]
 
 
 def test_a_kept_clip_has_the_frames_of_its_layout_with_their_times(out: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_kept_clip_has_the_frames_of_its_layout_with_their_times(out: Path) ->
 def test_the_tokens_of_a_clip_are_those_that_the_plan_counted(out: Path) -> None:
     gallery = Gallery(str(out), str(out.parent / "pool"))
     table = gallery.manifest.tables[1]
-    (shown,) = gallery.find(Asked(key=table["key"][0].tobytes().hex()))
+    (shown,) = gallery.find(SampleQuery(key=table["key"][0].tobytes().hex()))
     assert shown.sample is not None
     said = sum(gallery.manifest.codec.count_turns(shown.sample.turns))
     assert shown.clips[0].tokens + said == table["tokens"][0]

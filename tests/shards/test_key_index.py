@@ -143,8 +143,8 @@ def test_bytes_of_another_sample_are_never_read(
     manifest, pool, shards = tiny
     data = open_data(pool if where == "pool" else shards, None, manifest)
     source, key = sample_of(manifest, 0)
-    other = data.places(*sample_of(manifest, 1))
-    name = "_clip_places" if where == "pool" else "places_of"
+    other = data.byte_ranges(*sample_of(manifest, 1))
+    name = "_clip_byte_ranges" if where == "pool" else "byte_ranges_of"
     monkeypatch.setattr(data, name, lambda *_: other)
     with pytest.raises(DamagedData, match="not "):
         data.read(source, key)

@@ -158,15 +158,17 @@ def test_members_of_many_samples_come_with_few_reads_and_are_verified(
     reader = ShardReader(folder(tmp_path, shards=2, each=5))
     keys = [sample(number).sample.key for number in (*range(10), 3, 3, 7)]
     sources, sizes, raw = ["s"] * len(keys), [], reader.extents.raw
-    monkeypatch.setattr(reader.extents, "raw", lambda *place: sizes.append(place[2]) or raw(*place))
-    places = [place for key in keys for place in reader.places("s", key)]
+    monkeypatch.setattr(
+        reader.extents, "raw", lambda *byte_range: sizes.append(byte_range[2]) or raw(*byte_range)
+    )
+    byte_ranges = [byte_range for key in keys for byte_range in reader.byte_ranges("s", key)]
     found = [(bytes(a), bytes(b)) for a, b in reader.members(sources, keys)]
-    single = [pair(reader.extents.read(place), "") for place in places]
+    single = [pair(reader.extents.read(byte_range), "") for byte_range in byte_ranges]
     assert found == [(bytes(a), bytes(b)) for a, b in single]
     assert len(sizes) - len(keys) == 5  # two whole shards, then three samples out of order
-    shard, at = tmp_path / places[2].file, places[2].offset + places[2].extent // 2
+    shard, at = tmp_path / byte_ranges[2].file, byte_ranges[2].offset + byte_ranges[2].extent // 2
     shard.write_bytes(flip(shard.read_bytes(), 8 * at))
-    with pytest.raises(DamagedData, match=f"at byte {places[2].offset}:"):
+    with pytest.raises(DamagedData, match=f"at byte {byte_ranges[2].offset}:"):
         list(reader.members(sources, keys))
 
 
@@ -184,16 +186,20 @@ def test_every_flipped_bit_of_a_sample_is_found_on_reading_and_by_verify(tmp_pat
     store = folder(tmp_path, shards=1, each=2)
     name = next(name for name in store.list("") if name.endswith(".tar"))
     clean = store.get(name)
-    places = [ShardReader(store).places("s", sample(n).sample.key)[0] for n in range(2)]
+    byte_ranges = [ShardReader(store).byte_ranges("s", sample(n).sample.key)[0] for n in range(2)]
     for bit in range(0, 8 * len(clean), 8 * 61 + 3):
         store.put(name, flip(clean, bit))
-        hit = [n for n, place in enumerate(places) if 0 <= bit // 8 - place.offset < place.extent]
+        hit = [
+            n
+            for n, byte_range in enumerate(byte_ranges)
+            if 0 <= bit // 8 - byte_range.offset < byte_range.extent
+        ]
         faults = list(damage(str(tmp_path)))
         assert len(faults) == 2 and all(name in fault for fault in faults)
         if hit:
-            assert f"at byte {places[hit[0]].offset}" in faults[1]
+            assert f"at byte {byte_ranges[hit[0]].offset}" in faults[1]
             assert sample(hit[0]).sample.key in faults[1]
-            with pytest.raises(DamagedData, match=f"{name} at byte {places[hit[0]].offset}"):
+            with pytest.raises(DamagedData, match=f"{name} at byte {byte_ranges[hit[0]].offset}"):
                 read_all(store)
         else:
             assert "the end of the archive" in faults[1]
@@ -216,9 +222,9 @@ def test_every_cut_is_found_on_reading_and_by_verify(tmp_path: Path) -> None:
     name = next(name for name in store.list("") if name.endswith(".tar"))
     clean = store.get(name)
     end = max(
-        place.offset + place.extent
+        byte_range.offset + byte_range.extent
         for n in range(2)
-        for place in ShardReader(store).places("s", sample(n).sample.key)
+        for byte_range in ShardReader(store).byte_ranges("s", sample(n).sample.key)
     )
     for size in range(0, len(clean), 512):
         store.put(name, clean[:size])
@@ -249,7 +255,7 @@ def test_an_index_is_made_once_and_mapped_by_everybody(tmp_path: Path) -> None:
     first = ShardReader(store, node)
     (made,) = node.glob("*.arrow")
     stamp = made.stat().st_mtime_ns
-    assert ShardReader(store, node).places("s", sample(3).sample.key) == first.places(
+    assert ShardReader(store, node).byte_ranges("s", sample(3).sample.key) == first.byte_ranges(
         "s", sample(3).sample.key
     )
     assert made.stat().st_mtime_ns == stamp

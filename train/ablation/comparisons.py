@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from train.ablation.grid import BASE
-from train.ablation.results import Asked, Result
+from train.ablation.results import Result, ScoredQuestions
 from train.ablation.seed_statistics import CLAIMS_FROM, LEVEL, Difference, difference, holm
 
 HELD_OUT = "held-out loss"
@@ -94,9 +94,9 @@ def measures_of(result: Result) -> dict[tuple[str, str], Measure]:
     return {(one.name, one.part): one for one in found if one.items}
 
 
-def _credits(question: Asked) -> dict[str, tuple[str, Item]]:
-    sizes = Counter(question.groups)
-    columns = zip(question.ids, question.clips, question.groups, question.credits_, strict=True)
+def _credits(scored: ScoredQuestions) -> dict[str, tuple[str, Item]]:
+    sizes = Counter(scored.groups)
+    columns = zip(scored.ids, scored.clips, scored.groups, scored.credits_, strict=True)
     # where the authors average over groups, each of them weighs the same
     return {
         each: (
@@ -104,7 +104,7 @@ def _credits(question: Asked) -> dict[str, tuple[str, Item]]:
             Item(
                 clip=clip,
                 value=float(credit),
-                weight=1 / sizes[group] if question.mean_of_groups else 1.0,
+                weight=1 / sizes[group] if scored.mean_of_groups else 1.0,
             ),
         )
         for each, clip, group, credit in columns
@@ -121,16 +121,20 @@ def _parted(name: str, rows: Mapping[str, tuple[str, Item]]) -> Iterator[Measure
 
 def comparisons(results: Sequence[Result], variants: Sequence[str]) -> list[Comparison]:
     """Every variant beside the base, in the order of `variants`; claims are corrected together."""
-    by_run = {(one.variant, one.seed): measures_of(one) for one in results if not one.diverged}
+    by_run = {
+        (result.variant, result.seed): measures_of(result)
+        for result in results
+        if not result.diverged
+    }
     names = dict.fromkeys(name for measures in by_run.values() for name in measures)
-    found = [
+    per_variant = [
         comparison
         for variant in variants
         if variant != BASE
         for name in names
         if (comparison := _compared(by_run, variant, name)) is not None
     ]
-    return _claimed(found)
+    return _claimed(per_variant)
 
 
 def _compared(
@@ -154,7 +158,7 @@ def _compared(
         return None
     first = pairs[0][0]
     weights = np.array([float(first.items[key].weight) for key in common])
-    base, own = (
+    base, varied = (
         np.array([[pair[side].items[key].value for key in common] for pair in pairs])
         for side in (0, 1)
     )
@@ -164,7 +168,7 @@ def _compared(
         measure=name[0],
         part=name[1],
         base=float((weights * base).mean()),
-        difference=difference(weights * (own - base), [first.items[key].clip for key in common]),
+        difference=difference(weights * (varied - base), [first.items[key].clip for key in common]),
         items=len(common),
         less_is_better=first.less_is_better,
     )

@@ -106,10 +106,10 @@ def rows_of(
 
 def clip_of_samples(pool: Pool, manifest: Manifest) -> dict[str, str]:
     """The first clip of every sample of a manifest by its key; a sample without one is its own."""
-    found: dict[str, str] = {}
+    first_clips: dict[str, str] = {}
     for source, table in zip(manifest.names, manifest.tables, strict=True):
         keys = [row.tobytes().hex() for row in table["key"]]
         first = {key: manifest.members_of(source, key)[0] for key in keys}
         clips = dict(rows_of(pool, manifest, source, sorted(set(first.values())), "clip_ids"))
-        found |= {key: (clips[member] or [key])[0] for key, member in first.items()}
-    return found
+        first_clips |= {key: (clips[member] or [key])[0] for key, member in first.items()}
+    return first_clips

@@ -68,17 +68,17 @@ def examples_of(out: Path, ablation: Ablation) -> list[Example]:
 
 def _replies(out: Path, ablation: Ablation) -> dict[str, dict[str, list[str]]]:
     """Task -> variant -> every reply, of the first seed that each has here."""
-    found: dict[str, dict[str, list[str]]] = {}
+    replies: dict[str, dict[str, list[str]]] = {}
     for variant, seed, key in ablation.runs:
         path = out / "runs" / f"{variant}.{seed}.{key[:8]}" / SCORES
         if not path.is_file():
             continue
         scores: dict[str, Any] = json.loads(path.read_text())
         tasks = scores["pathways"].get(scores["trained_pathways"], {"tasks": {}})["tasks"]
-        for name, told in tasks.items():
-            said = [answer["said"] for answer in told["answers"]]
-            found.setdefault(name, {}).setdefault(variant, said)
-    return found
+        for name, scored in tasks.items():
+            said = [answer["said"] for answer in scored["answers"]]
+            replies.setdefault(name, {}).setdefault(variant, said)
+    return replies
 
 
 def _chosen(

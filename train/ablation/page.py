@@ -37,15 +37,15 @@ _ENVIRONMENT = Environment(
 def write_page(out: Path) -> Path:
     """Write or replace the page about the ablation in `out`; UserError where there is none."""
     ablation, results = read_ablation(out)
-    found = comparisons(results, ablation.names)
+    compared = comparisons(results, ablation.names)
     page = _ENVIRONMENT.get_template("page.html").render(
         title=ablation.grid,
         ablation=ablation,
         runs=len(ablation.runs),
-        ended=sum(not one.diverged for one in results),
+        ended=sum(not result.diverged for result in results),
         seeds=len({seed for _, seed, _ in ablation.runs}),
-        rows=list(difference_rows(found)),
-        parts=list(dict.fromkeys(one.measure for one in found)),
+        rows=list(difference_rows(compared)),
+        parts=list(dict.fromkeys(comparison.measure for comparison in compared)),
         variants=list(variant_rows(ablation, results)),
         notes=list(notes(results, code_digest())),
         curves=curves(ablation, results),
@@ -62,7 +62,7 @@ def write_page(out: Path) -> Path:
 class DifferenceRow:
     """A comparison, and its interval drawn on the scale of its measure."""
 
-    one: Comparison
+    comparison: Comparison
     low: float | None
     high: float | None
     plot: Markup
@@ -70,12 +70,14 @@ class DifferenceRow:
 
 def difference_rows(compared: Sequence[Comparison]) -> Iterator[DifferenceRow]:
     """Comparisons with their plots; those of one measure share a scale around 0."""
-    for one in compared:
-        alike = [other for other in compared if other.measure == one.measure]
+    for comparison in compared:
+        same_measure = [other for other in compared if other.measure == comparison.measure]
         # intervals of two seeds are so wide that they would hide all differences
-        reach = max(max(map(abs, other.difference.by_seed)) for other in alike) * 1.6 or 1.0
-        low, high = one.difference.interval or (None, None)
-        yield DifferenceRow(one=one, low=low, high=high, plot=interval_plot(one, reach))
+        reach = max(max(map(abs, other.difference.by_seed)) for other in same_measure) * 1.6 or 1.0
+        low, high = comparison.difference.interval or (None, None)
+        yield DifferenceRow(
+            comparison=comparison, low=low, high=high, plot=interval_plot(comparison, reach)
+        )
 
 
 def interval_plot(comparison: Comparison, reach: float) -> Markup:
@@ -86,7 +88,7 @@ def interval_plot(comparison: Comparison, reach: float) -> Markup:
         return middle + max(min(value / reach, 1.0), -1.0) * (middle - 6)
 
     low, high = comparison.difference.interval or (comparison.difference.mean,) * 2
-    told = (
+    label = (
         f"{comparison.variant}: {comparison.difference.mean:+.4f}, from {low:+.4f} to {high:+.4f}"
     )
     marks = [
@@ -110,37 +112,41 @@ def interval_plot(comparison: Comparison, reach: float) -> Markup:
         )
     )
     start = Markup('<svg class="plot" viewBox="0 0 240 26" role="img" aria-label="{}">').format(
-        told
+        label
     )
     return start + Markup("").join(marks) + Markup("</svg>")
 
 
 def variant_rows(ablation: Ablation, results: Sequence[Result]) -> Iterator[dict[str, Any]]:
     """What each variant changes, what that does to the data, and what it costs."""
-    for number, one in enumerate(ablation.variants):
-        own = [result for result in results if result.variant == one.name and not result.diverged]
+    for number, variant in enumerate(ablation.variants):
+        runs = [
+            result for result in results if result.variant == variant.name and not result.diverged
+        ]
         yield {
-            "name": one.name,
+            "name": variant.name,
             "colour": number % COLOURS,
-            "changes": one.changes,
-            "differs": one.differs,
-            "runs": len(own),
-            "tokens": fmean([one.tokens for one in own]) if own else None,
-            "tflop": fmean([float(one.flops) for one in own]) / 1e12 if own else None,
-            "seconds": fmean([float(one.seconds) for one in own]) if own else None,
+            "changes": variant.changes,
+            "differs": variant.differs,
+            "runs": len(runs),
+            "tokens": fmean([run.tokens for run in runs]) if runs else None,
+            "tflop": fmean([float(run.flops) for run in runs]) / 1e12 if runs else None,
+            "seconds": fmean([float(run.seconds) for run in runs]) if runs else None,
         }
 
 
 def curves(ablation: Ablation, results: Sequence[Result]) -> Markup:
     """The training loss of every run over supervised tokens, a colour for each variant."""
-    drawn = [(one, [(s, float(v)) for s, v in one.losses]) for one in results if one.losses]
+    drawn = [
+        (result, [(s, float(v)) for s, v in result.losses]) for result in results if result.losses
+    ]
     if not drawn:
         return Markup("")
     steps = max(points[-1][0] for _, points in drawn)
     values = [value for _, points in drawn for _, value in points]
     low, high = min(values), max(values)
     lines = []
-    for one, points in drawn:
+    for result, points in drawn:
         spelled = " ".join(
             f"{step / steps * _WIDE:.1f},{_TALL - (value - low) / ((high - low) or 1) * _TALL:.1f}"
             for step, value in points
@@ -149,18 +155,18 @@ def curves(ablation: Ablation, results: Sequence[Result]) -> Markup:
             '<polyline data-variant="{}" class="line{}" points="{}">'
             "<title>{}, seed {}</title></polyline>"
         )
-        colour = ablation.names.index(one.variant) % COLOURS
-        lines.append(shape.format(one.variant, colour, spelled, one.variant, one.seed))
+        colour = ablation.names.index(result.variant) % COLOURS
+        lines.append(shape.format(result.variant, colour, spelled, result.variant, result.seed))
     texts = (
         Markup('<text x="2" y="{}">{:.3f}</text>').format(y, value)
         for y, value in ((12, high), (_TALL - 4, low))
     )
     last = Markup('<text x="{}" y="{}" text-anchor="end">step {}</text>')
     marks = [*lines, *texts, last.format(_WIDE - 2, _TALL - 4, steps)]
-    told = f"training loss of {len(drawn)} runs over {steps} steps, from {low:.3f} to {high:.3f}"
+    label = f"training loss of {len(drawn)} runs over {steps} steps, from {low:.3f} to {high:.3f}"
     start = Markup(
         '<svg class="curves" viewBox="-4 -4 768 268" role="img" aria-label="{}">'
-    ).format(told)
+    ).format(label)
     return start + Markup("").join(marks) + Markup("</svg>")
 
 

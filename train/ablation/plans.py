@@ -109,17 +109,17 @@ class _Planner:
 
     def plan(self, variant: Resolved, seed: int) -> PlannedRun:
         """The run of a variant with a seed, its manifest and config written."""
-        place = f"{self.where}: {variant.name}"
+        where = f"{self.where}: {variant.name}"
         recipe, config = seeded(variant, seed)
         folder = self.out / "plans" / f"{variant.name}.{seed}"
         manifest = build_manifest(recipe, self.pool).manifest
         self._check_another(variant.name, seed, manifest, config)
         write_manifest(manifest, str(folder))
-        drawn = self._drawn(manifest, config, place)
+        drawn = self._drawn(manifest, config, where)
         config = self._with_held_out(replace(config, stop=Stop(steps=drawn.steps)), recipe)
-        self._check(config, manifest, place)
+        self._check(config, manifest, where)
         (folder / CONFIG).write_text(resolved(config))
-        on_paper = outline(config, manifest, place)
+        on_paper = outline(config, manifest, where)
         totals = manifest.contents.totals
         share = drawn.tokens / max(totals.tokens, 1)
         return PlannedRun(
@@ -149,7 +149,7 @@ class _Planner:
                 "and trained alike: over this pool it changes nothing; remove it"
             )
 
-    def _drawn(self, manifest: Manifest, config: Config, place: str) -> Drawn:
+    def _drawn(self, manifest: Manifest, config: Config, where: str) -> Drawn:
         """What a run of the budget draws; the first base says the budget if nobody else does."""
         batch = config.global_batch
         if self.budget is None:
@@ -158,43 +158,43 @@ class _Planner:
         try:
             return self.counts.steps_of(manifest, batch, self.budget)
         except UserError as error:
-            raise UserError(f"{place}: {error}") from error
+            raise UserError(f"{where}: {error}") from error
 
     def _with_held_out(self, config: Config, recipe: Recipe) -> Config:
         """The config with the held-out loss behind its last step, shown as the recipe shows."""
         rule = self.grid.held_out
         if rule is None:
             return config
-        asked = load_recipe(Path(rule.recipe))
+        held_out_recipe = load_recipe(Path(rule.recipe))
         keys = ("profile", "frames", "layout", "text", "pack_tokens", "pack_patches")
-        asked = replace(asked, **{name: getattr(recipe, name) for name in keys})
+        held_out_recipe = replace(held_out_recipe, **{name: getattr(recipe, name) for name in keys})
         # alike for all variants that show alike
         known = str([getattr(recipe, name) for name in keys])
         if known not in self.held_out:
-            manifest = build_manifest(asked, self.pool).manifest
+            manifest = build_manifest(held_out_recipe, self.pool).manifest
             home = self.out / "plans" / f"{HELD_OUT}.{manifest.manifest_id[:8]}"
             write_manifest(manifest, str(home))
             self.held_out[known] = str(home / MANIFEST)
         steps = config.stop.steps or 1
-        look = HeldOutLoss(
+        held_out = HeldOutLoss(
             manifest=self.held_out[known], data=self.grid.pool, every=steps, samples=rule.samples
         )
-        return replace(config, held_out=look)
+        return replace(config, held_out=held_out)
 
-    def _check(self, config: Config, manifest: Manifest, place: str) -> None:
+    def _check(self, config: Config, manifest: Manifest, where: str) -> None:
         """What a run would refuse is refused before the first one begins."""
         mistakes = Mistakes()
         with mistakes.noted():
-            check_layout(config, manifest.layout, place)
+            check_layout(config, manifest.layout, where)
         with mistakes.noted():
             check_schedule(config.schedule, config.stop.steps or 0)
         with mistakes.noted():
-            check_start(config, manifest, place)
+            check_start(config, manifest, where)
         try:
             mistakes.tell()
         except UserError as error:
-            lines = (str(line).removeprefix(f"{place}: ") for line in error.args)
-            raise UserError(*(f"{place}: {line}" for line in lines)) from error
+            lines = (str(line).removeprefix(f"{where}: ") for line in error.args)
+            raise UserError(*(f"{where}: {line}" for line in lines)) from error
 
     def _key(self, manifest: Manifest, config: Config) -> dict[str, Any]:
         held_out, rule = "", config.held_out

@@ -54,11 +54,11 @@ class _Active:
 class _Signals:
     """What this process was asked, while it waits."""
 
-    asked: list[int] = field(default_factory=list)
+    received: list[int] = field(default_factory=list)
 
     def note(self, number: int, _: FrameType | None) -> None:
         """A handler."""
-        self.asked.append(number)
+        self.received.append(number)
 
 
 def folder_of(out: Path, run: PlannedRun) -> Path:
@@ -79,18 +79,18 @@ def train_all(
     waiting, active, failed = list(runs), list[_Active](), list[str]()
     with _listening() as signals:
         while waiting or active:
-            while waiting and len(active) < places.at_once and not signals.asked:
+            while waiting and len(active) < places.at_once and not signals.received:
                 active.append(_begin(grid, waiting.pop(0), places, active))
-            if signals.asked:
+            if signals.received:
                 _stop(active)
-                sys.exit(128 + signals.asked[0])
-            for one in [one for one in active if _has_ended(one, places)]:
-                active.remove(one)
-                folder = folder_of(places.out, one.run)
-                if one.process is None or divergence(folder):
-                    done(one.run, folder)
+                sys.exit(128 + signals.received[0])
+            for ended in [ended for ended in active if _has_ended(ended, places)]:
+                active.remove(ended)
+                folder = folder_of(places.out, ended.run)
+                if ended.process is None or divergence(folder):
+                    done(ended.run, folder)
                 else:
-                    failed.append(_why(one, folder))
+                    failed.append(_why(ended, folder))
             time.sleep(0.05)
     return failed
 

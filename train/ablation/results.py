@@ -41,7 +41,7 @@ POINTS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class ScoredQuestions:
     """The questions of a task file or evaluation set, column by column, and what scored how.
 
     `groups` are types or tasks; `mean_of_groups` says that each of them weighs the same. `floors`
@@ -77,7 +77,7 @@ class Result:
     flops: str
     losses: tuple[tuple[int, str], ...]
     held_out: tuple[tuple[str, str, str, str, int], ...]
-    asked: Mapping[str, Asked]
+    asked: Mapping[str, ScoredQuestions]
 
     @property
     def key_id(self) -> str:
@@ -102,9 +102,11 @@ def read_result(path: Path) -> Result:
     return Result(**value | pairs | {"asked": asked})
 
 
-def _asked_again(value: Mapping[str, Any]) -> Asked:
+def _asked_again(value: Mapping[str, Any]) -> ScoredQuestions:
     columns = {name: tuple(value[name]) for name in ("ids", "clips", "groups", "credits_")}
-    return Asked(mean_of_groups=value["mean_of_groups"], floors=value["floors"], **columns)
+    return ScoredQuestions(
+        mean_of_groups=value["mean_of_groups"], floors=value["floors"], **columns
+    )
 
 
 def write_result(out: Path, name: str, result: Result) -> None:
@@ -177,25 +179,27 @@ def _held_out(path: Path, clip_of: Mapping[str, str]) -> Iterator[tuple[str, str
         yield one["key"], clip_of[one["key"]], one["source"], repr(one["loss"]), one["tokens"]
 
 
-def _asked(path: Path, grid: Grid) -> Iterator[tuple[str, Asked]]:
+def _asked(path: Path, grid: Grid) -> Iterator[tuple[str, ScoredQuestions]]:
     """Every task file and evaluation set of the scores at `path`."""
     if not (grid.tasks or grid.benchmarks):
         return
     scores = json.loads(path.read_text())
     trained = scores["trained_pathways"]
     for name in tasks_of(grid):
-        found = {how: each["tasks"][name] for how, each in scores["pathways"].items()}
-        answers = found[trained]["answers"]
-        floors = {how: one["all"]["accuracy"] for how, one in found.items() if how != trained}
+        by_pathways = {how: scored["tasks"][name] for how, scored in scores["pathways"].items()}
+        answers = by_pathways[trained]["answers"]
+        floors = {
+            how: scored["all"]["accuracy"] for how, scored in by_pathways.items() if how != trained
+        }
         yield (
             name,
-            Asked(
+            ScoredQuestions(
                 ids=tuple(map(str, range(len(answers)))),
                 clips=tuple(answer["record"] for answer in answers),
                 groups=tuple(answer["type"] for answer in answers),
                 credits_=tuple(repr(answer["credit"]) for answer in answers),
                 mean_of_groups=False,
-                floors=_spelled(floors | {"majority": found[trained]["majority_per_type"]}),
+                floors=_spelled(floors | {"majority": by_pathways[trained]["majority_per_type"]}),
             ),
         )
     for copy in copies(benchmark_words(grid)):
@@ -207,7 +211,7 @@ def _asked(path: Path, grid: Grid) -> Iterator[tuple[str, Asked]]:
         floors = {how: v["score"]["mean"] for how, v in by_condition.items() if how != trained}
         yield (
             name,
-            Asked(
+            ScoredQuestions(
                 ids=tuple(line.id for line in scored),
                 clips=tuple(line.video for line in scored),
                 groups=tuple(line.groups.get(mean_of, [""])[0] for line in scored),

@@ -72,14 +72,14 @@ def variants_table(ablation: Ablation, results: Sequence[Result]) -> Table:
     table = Table(
         "variant", "changed", "in the data", "runs", "tokens", "TFLOP", "seconds", "notes"
     )
-    for one in ablation.variants:
-        own = [result for result in results if result.variant == one.name]
-        ended = [result for result in own if not result.diverged]
-        wanted = sum(name == one.name for name, _, _ in ablation.runs)
+    for variant in ablation.variants:
+        runs = [result for result in results if result.variant == variant.name]
+        ended = [result for result in runs if not result.diverged]
+        wanted = sum(name == variant.name for name, _, _ in ablation.runs)
         table.add_row(
-            one.name,
-            "; ".join(one.changes),
-            "; ".join(one.differs),
+            variant.name,
+            "; ".join(variant.changes),
+            "; ".join(variant.differs),
             f"{len(ended)} of {wanted}",
             _mean([result.tokens for result in ended]),
             _mean([float(result.flops) / 1e12 for result in ended]),
@@ -109,23 +109,23 @@ def comparison_table(compared: Sequence[Comparison], title: str) -> Table:
     """A row for each comparison."""
     table = Table(title=title)
     for name in ("measure", "part", "variant"):
-        if name != "part" or any(one.part for one in compared):
+        if name != "part" or any(comparison.part for comparison in compared):
             table.add_column(name)
     for name in ("base", "difference", "95 %", "seeds", "items"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
-    for one in compared:
-        told = one.difference
+    for comparison in compared:
+        difference = comparison.difference
         table.add_row(
-            one.measure,
-            *([one.part] if any(each.part for each in compared) else []),
-            one.variant,
-            f"{one.base:.4f}",
-            f"{told.mean:+.4f}",
-            interval(one),
-            str(told.seeds),
-            str(one.items),
-            verdict(one),
+            comparison.measure,
+            *([comparison.part] if any(each.part for each in compared) else []),
+            comparison.variant,
+            f"{comparison.base:.4f}",
+            f"{difference.mean:+.4f}",
+            interval(comparison),
+            str(difference.seeds),
+            str(comparison.items),
+            verdict(comparison),
         )
     return table
 

@@ -49,21 +49,21 @@ def resolve(grid: Grid, where: str, allowed: Sequence[Path] = ()) -> list[Resolv
         config=load_config(Path(grid.config)),
     )
     mistakes = Mistakes()
-    found = [base]
-    for place, variant in _spelled_out(grid, base.recipe, where):
+    variants = [base]
+    for location, variant in _spelled_out(grid, base.recipe, where):
         with mistakes.noted():
-            changed = _changed(trees[0], variant, f"{where}: {place}")
-            own = Resolved(
+            changed = _changed(trees[0], variant, f"{where}: {location}")
+            resolved = Resolved(
                 name=variant.name,
                 changes=tuple(_told(variant)),
-                recipe=_recipe(changed, base.recipe.path, f"{where}: {place}: recipe", allowed),
+                recipe=_recipe(changed, base.recipe.path, f"{where}: {location}: recipe", allowed),
                 config=config_of(
-                    merged(trees[1] or {}, variant.config), f"{where}: {place}: config"
+                    merged(trees[1] or {}, variant.config), f"{where}: {location}: config"
                 ),
             )
-            found.append(_another(own, found, f"{where}: {place}"))
+            variants.append(_another(resolved, variants, f"{where}: {location}"))
     mistakes.tell()
-    return found
+    return variants
 
 
 def seeded(resolved: Resolved, seed: int) -> tuple[Recipe, Config]:
@@ -83,16 +83,16 @@ def seeded(resolved: Resolved, seed: int) -> tuple[Recipe, Config]:
     return replace(resolved.recipe, seed=seed), config
 
 
-def _another(own: Resolved, others: Sequence[Resolved], place: str) -> Resolved:
+def _another(resolved: Resolved, others: Sequence[Resolved], location: str) -> Resolved:
     """The variant; UserError where it is one that is there already."""
     for other in others:
-        if (own.recipe, own.config) == (other.recipe, other.config):
+        if (resolved.recipe, resolved.config) == (other.recipe, other.config):
             raise UserError(
-                f"{place}: is the same as {other.name!r}; change something, or remove it"
+                f"{location}: is the same as {other.name!r}; change something, or remove it"
             )
-        if own.name == other.name:
-            raise UserError(f"{place}: another one is named {own.name!r} too; rename it")
-    return own
+        if resolved.name == other.name:
+            raise UserError(f"{location}: another one is named {resolved.name!r} too; rename it")
+    return resolved
 
 
 def _spelled_out(grid: Grid, recipe: Recipe, where: str) -> Iterator[tuple[str, Variant]]:
@@ -102,11 +102,11 @@ def _spelled_out(grid: Grid, recipe: Recipe, where: str) -> Iterator[tuple[str, 
         yield f"variants[{number}] ({variant.name})", variant
     for what in grid.each_source:
         for name in names:
-            place = f"each_source: {what} ({name})"
+            location = f"each_source: {what} ({name})"
             if what == "leave_out":
-                yield place, Variant(name=f"without_{name}"[:64], leave_out=(name,))
+                yield location, Variant(name=f"without_{name}"[:64], leave_out=(name,))
             else:
-                yield place, Variant(name=f"double_{name}"[:64], times={name: Fraction(2)})
+                yield location, Variant(name=f"double_{name}"[:64], times={name: Fraction(2)})
     if grid.sweep is not None:
         for share in grid.sweep.shares:
             yield f"sweep: {share}", _with_share(grid.sweep, share, recipe, where)
@@ -120,13 +120,15 @@ def _with_share(sweep: Sweep, share: Fraction, recipe: Recipe, where: str) -> Va
         _check_source(name, [source.name for source in recipe.sources], f"{where}: sweep: sources")
     weights = {source.name: source.weight or Fraction(0) for source in recipe.sources}
     total = sum(weights.values())
-    own = sum(weights[name] for name in set(sweep.sources))
+    swept = sum(weights[name] for name in set(sweep.sources))
     name = f"{sweep.name}_{float(share):g}"
     rest = [one for one in weights if one not in sweep.sources]
     if share == 1 or not rest:
         return Variant(name=name, leave_out=tuple(rest))
     times = {
-        one: share * total / own if one in sweep.sources else (1 - share) * total / (total - own)
+        one: share * total / swept
+        if one in sweep.sources
+        else (1 - share) * total / (total - swept)
         for one in weights
     }
     return Variant(name=name, times=times)
@@ -134,34 +136,34 @@ def _with_share(sweep: Sweep, share: Fraction, recipe: Recipe, where: str) -> Va
 
 def merged(tree: Tree, over: Mapping[str, Any] | None) -> Tree:
     """A tree with the values of another one, mapping by mapping; lists are replaced whole."""
-    found = dict(tree)
+    merged_tree = dict(tree)
     for name, value in (over or {}).items():
-        inner = found.get(name)
+        inner = merged_tree.get(name)
         if isinstance(inner, dict) and isinstance(value, dict):
             value = merged(inner, value)
-        found[name] = value
-    return found
+        merged_tree[name] = value
+    return merged_tree
 
 
 def _changed(tree: Tree, variant: Variant, where: str) -> Tree:
     """The recipe's tree as the variant has it; sources are known by name."""
-    found = merged(tree, variant.recipe)
-    sources = [dict(source) for source in found["sources"]]
+    recipe = merged(tree, variant.recipe)
+    sources = [dict(source) for source in recipe["sources"]]
     names = [source["name"] for source in sources]
     named = {"sources": variant.sources, "leave_out": variant.leave_out, "times": variant.times}
     for key, wanted in named.items():
         for name in wanted or ():
             _check_source(name, names, f"{where}: {key}")
-    if variant.times and found.get("stages"):
+    if variant.times and recipe.get("stages"):
         raise UserError(
-            f"{where}: times: {found['name']!r} has `stages`, whose weights win; write "
+            f"{where}: times: {recipe['name']!r} has `stages`, whose weights win; write "
             "the variant's own, as `recipe: {stages: [...]}`, and `sources: {NAME: {weight: N}}`"
         )
     for source in sources:
         _multiply(source, (variant.times or {}).get(source["name"]))
     kept = [source for source in sources if source["name"] not in variant.leave_out]
     of = variant.sources or {}
-    return found | {"sources": [merged(source, of.get(source["name"])) for source in kept]}
+    return recipe | {"sources": [merged(source, of.get(source["name"])) for source in kept]}
 
 
 def _multiply(tree: Tree, times: Fraction | None) -> None:
@@ -202,8 +204,8 @@ def _told_of(where: str, path: str) -> Iterator[None]:
 
 def _told(variant: Variant) -> Iterator[str]:
     """What a variant changes, in words: `recipe: duplicates: keep`."""
-    for place, tree in (("recipe", variant.recipe), ("config", variant.config)):
-        yield from (f"{place}: {line}" for line in _lines(tree or {}))
+    for location, tree in (("recipe", variant.recipe), ("config", variant.config)):
+        yield from (f"{location}: {line}" for line in _lines(tree or {}))
     for name, tree in (variant.sources or {}).items():
         yield from (f"source {name}: {line}" for line in _lines(tree))
     yield from (f"without source {name}" for name in variant.leave_out)

@@ -24,12 +24,12 @@ from train.data.user_media import KINDS, MediaRefusal, Seen, see_each
 from train.evaluation.answerer import Answerer
 
 REPLY_TOKENS = 256
-Told = Callable[[str], None]
+OnPiece = Callable[[str], None]
 """Takes pieces of a reply as they come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
+class ShownMedium:
     """A medium as the model saw it: presentation times (as text) and size of its frames."""
 
     name: str
@@ -44,7 +44,7 @@ class Reply:
 
     answer: str
     cut: bool
-    looked: tuple[Looked, ...]
+    looked: tuple[ShownMedium, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Conversation:
         # about
         self.media.append(Medium(name=path.name, seen=opened(kind, path, self.answerer)))
 
-    def ask(self, question: str, told: Told = lambda _: None) -> Reply:
+    def ask(self, question: str, on_piece: OnPiece = lambda _: None) -> Reply:
         """The reply to a question about all that was shown and said so far."""
         before = {clip for turn in self.turns for clip, _ in turn.media}
         new = [number for number in range(len(self.media)) if number not in before]
@@ -83,16 +83,16 @@ class Conversation:
             # frames are chosen by the question that comes with them, and stay so in later turns
             self.scores[number] = self.answerer.scores(self.media[number].seen, question)
         # new media stand before the question
-        asked = Turn(role="user", text=question, media=tuple((number, 0) for number in new))
+        user_turn = Turn(role="user", text=question, media=tuple((number, 0) for number in new))
         try:
-            text, cut = self._said([*self.turns, asked], told)
+            text, cut = self._said([*self.turns, user_turn], on_piece)
         except UserError:
             # what cannot be shown would make every later question fail alike
             del self.media[len(before) :]
             self.views = {number: self.views[number] for number in self.views if number in before}
             raise
         # only now: a reply that Ctrl-C ended leaves no half turn
-        self.turns += [asked, Turn(role="assistant", text=text)]
+        self.turns += [user_turn, Turn(role="assistant", text=text)]
         return Reply(answer=text, cut=cut, looked=tuple(map(self._looked, new)))
 
     def frames(self) -> Iterator[tuple[Pixels, str]]:
@@ -104,7 +104,7 @@ class Conversation:
             for frame, second in zip(pixels, view.seconds, strict=True):
                 yield frame.copy(), f"{time_text(second)} {medium.name}"
 
-    def _said(self, turns: Sequence[Turn], told: Told) -> tuple[str, bool]:
+    def _said(self, turns: Sequence[Turn], on_piece: OnPiece) -> tuple[str, bool]:
         rules = self.answerer.rules
 
         def frames_of(number: int, view: ClipView, used: Sequence[int]) -> Frames:
@@ -125,22 +125,22 @@ class Conversation:
             max_new_tokens=self.tokens,
             eos_token_id=end,
             do_sample=False,
-            streamer=Pieces(rules.codec, end, told),
+            streamer=Pieces(rules.codec, end, on_piece),
         )
         return rules.codec.decode(ids).strip(), len(ids) >= self.tokens
 
-    def _looked(self, number: int) -> Looked:
+    def _looked(self, number: int) -> ShownMedium:
         view, medium = self.views[number], self.media[number]
         times = tuple(time_text(second) for second in view.seconds)
         size = (view.width, view.height)
-        return Looked(name=medium.name, kind=medium.seen.clip.kind, times=times, size=size)
+        return ShownMedium(name=medium.name, kind=medium.seen.clip.kind, times=times, size=size)
 
 
 class Pieces(BaseStreamer):
     """Tells the text of generated tokens as soon as it is whole: a character may take several."""
 
-    def __init__(self, codec: TextCodec, end: int, told: Told) -> None:
-        self.codec, self.end_token, self.told = codec, end, told
+    def __init__(self, codec: TextCodec, end: int, on_piece: OnPiece) -> None:
+        self.codec, self.end_token, self.on_piece = codec, end, on_piece
         self.ids: list[int] | None = None
         self.said = ""
 
@@ -162,7 +162,7 @@ class Pieces(BaseStreamer):
 
     def _tell(self, text: str) -> None:
         # decoded as a whole each time: a token's text depends on those before it
-        self.told(text[len(self.said) :])
+        self.on_piece(text[len(self.said) :])
         self.said = text
 
 
@@ -170,13 +170,15 @@ def opened(kind: str, path: Path, answerer: Answerer) -> Seen:
     """The medium in a file; UserError where there is none, or one of the other kind."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give --{kind} FILE")
-    (found,) = see_each([(path.absolute(), kind, None, path.name)], answerer.profile)
-    if isinstance(found, Seen):
-        return found
+    (medium,) = see_each([(path.absolute(), kind, None, path.name)], answerer.profile)
+    if isinstance(medium, Seen):
+        return medium
     # tried as the other kind: perhaps only the option is wrong
-    (other,) = (one for one in KINDS if one != kind)
-    (again,) = see_each([(path.absolute(), other, None, path.name)], answerer.profile)
+    (other_kind,) = (one for one in KINDS if one != kind)
+    (retried,) = see_each([(path.absolute(), other_kind, None, path.name)], answerer.profile)
     article = {"image": "an image", "video": "a video"}
-    if not isinstance(again, MediaRefusal):
-        raise UserError(f"{path}: {article[other]}, not {article[kind]}; give it as --{other}")
-    raise UserError(f"{path}: {found.code}: {found.detail}; give another file")
+    if not isinstance(retried, MediaRefusal):
+        raise UserError(
+            f"{path}: {article[other_kind]}, not {article[kind]}; give it as --{other_kind}"
+        )
+    raise UserError(f"{path}: {medium.code}: {medium.detail}; give another file")

@@ -64,19 +64,19 @@ def talk(conversation: Conversation, lines: Iterable[str], *, as_json: bool) -> 
 def reply(conversation: Conversation, question: str, *, as_json: bool) -> Reply:
     """One reply: as it comes, then what was looked at; or one JSON object."""
     if as_json:
-        found = conversation.ask(question)
-        sys.stdout.write(json.dumps({"question": question, **asdict(found)}) + "\n")
+        answered = conversation.ask(question)
+        sys.stdout.write(json.dumps({"question": question, **asdict(answered)}) + "\n")
         # whoever reads the pipe gets each reply when it is there
         sys.stdout.flush()
-        return found
-    found = conversation.ask(question, told)
+        return answered
+    answered = conversation.ask(question, told)
     sys.stdout.write("\n")
-    for medium in found.looked:
+    for medium in answered.looked:
         width, height = medium.size
         times = f": {', '.join(medium.times)}" if medium.kind == "video" else ""
         count = f"{len(medium.times)} frames" if medium.kind == "video" else "an image"
         sys.stdout.write(f"looked at {count} of {width}x{height} of {medium.name}{times}\n")
-    return found
+    return answered
 
 
 def told(text: str) -> None:

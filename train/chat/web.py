@@ -64,11 +64,11 @@ def page(gr: Any, answerer: Answerer, tokens: int = REPLY_TOKENS) -> Any:
 
 
 def answered(
-    talk: Conversation, asked: dict[str, Any], said: list[dict[str, Any]]
+    talk: Conversation, submitted: dict[str, Any], said: list[dict[str, Any]]
 ) -> Iterator[tuple[Any, ...]]:
     """What the page shows as the reply comes: the turns, the frames, the state, an empty entry."""
-    files = [Path(file) for file in asked.get("files") or []]
-    question = str(asked.get("text") or "")
+    files = [Path(file) for file in submitted.get("files") or []]
+    question = str(submitted.get("text") or "")
     shown = [f"[{path.name}]" for path in files]
     said = [*said, {"role": "user", "content": " ".join([*shown, question or "(nothing asked)"])}]
     # one dictionary that grows, shown again with every piece
@@ -87,20 +87,20 @@ def answered(
 
 def pieces(talk: Conversation, question: str) -> Iterator[str]:
     """The reply as it comes: generated in a thread of its own, whose mistake is raised here."""
-    told: SimpleQueue[str | BaseException | None] = SimpleQueue()
+    pieces_queue: SimpleQueue[str | BaseException | None] = SimpleQueue()
 
     def ask() -> None:
         try:
-            talk.ask(question, told.put)
-            told.put(None)
+            talk.ask(question, pieces_queue.put)
+            pieces_queue.put(None)
         # whatever it is, the page's generator raises it: a thread would only print it, and the page
         # wait
         except BaseException as error:
-            told.put(error)
+            pieces_queue.put(error)
 
     # daemon: a page that is closed must not keep the process from ending
     Thread(target=ask, daemon=True).start()
-    while (piece := told.get()) is not None:
+    while (piece := pieces_queue.get()) is not None:
         if isinstance(piece, BaseException):
             raise piece
         yield piece

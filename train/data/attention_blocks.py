@@ -1,4 +1,4 @@
-"""Where the segments of a packed row lie, and how they are gathered into batches for attention."""
+"""Block-diagonal attention of a packed row: where its segments lie, and their padded batches."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Rendered samples -> one flat row of tokens, labels, pixels and where these stand. numpy only.
+"""Collate: rendered samples -> one flat row of tokens, labels, pixels, and where these stand.
 
-A pack is whole samples back to back. Every count comes from `mixtures.tokens.token_plan`; here
-it is only checked that placeholders, features and frames agree, sample by sample.
+Numpy only. A pack is whole samples back to back. Every count comes from
+`mixtures.tokens.token_plan`; here it is only checked that placeholders, features and frames agree,
+sample by sample.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VisualSlots:
+class PatchIndex:
     """What stands at the visual rows: `V` of them, `M` pooled tokens over `K` patch uses.
 
     `position` int64 [V]: row of the pack. `feature` int64 [V]: below len(LEARNED) a learned vector,
@@ -86,7 +87,7 @@ class Pack:
     cu_seqlens: NDArray[np.int64]
     patches: NDArray[np.uint8]
     grids: NDArray[np.int64]
-    slots: VisualSlots
+    patch_index: PatchIndex
     times: NDArray[np.float32]
     keys: tuple[str, ...]
     sources: tuple[str, ...]
@@ -160,7 +161,7 @@ def build_pack(
         # patches lie in the pack's buffer already where every sample fitted
         patches=_stacked([clip.shown.reshape(-1, PATCH_VALUES) for clip in clips]),
         grids=_grids([clip.shown for clip in clips]),
-        slots=_slots(clips, config),
+        patch_index=_patch_index(clips, config),
         times=np.array([t for clip in clips for t in clip.times], np.float32),
         keys=tuple(sample.key for sample in samples),
         sources=tuple(sample.source for sample in samples),
@@ -180,7 +181,7 @@ def empty_pack(rule: TowerRule = WHOLE_TOWER, calls: int = 1) -> Pack:
         cu_seqlens=np.array([0, 1]),
         patches=np.zeros((0, PATCH_VALUES), np.uint8),
         grids=np.zeros((0, 2), np.int64),
-        slots=_NO_SLOTS,
+        patch_index=_EMPTY_INDEX,
         times=np.zeros(0, np.float32),
         keys=(),
         sources=(),
@@ -191,8 +192,8 @@ def empty_pack(rule: TowerRule = WHOLE_TOWER, calls: int = 1) -> Pack:
     )
 
 
-_NO_SLOTS = VisualSlots(
-    **dict.fromkeys((field.name for field in fields(VisualSlots)), np.zeros(0, np.int64))
+_EMPTY_INDEX = PatchIndex(
+    **dict.fromkeys((field.name for field in fields(PatchIndex)), np.zeros(0, np.int64))
 )
 _NO_MEMORY = MemoryFrames(
     patches=np.zeros((0, PATCH_VALUES), np.uint8),
@@ -207,12 +208,12 @@ class _Placed(NamedTuple):
     """A clip in its pack, called `name`: the frames shown, and those beyond the cap.
 
     `rows` int64 [S, 3] are those of `Rendered.visual` that mention it, in reading order, positions
-    counted from the pack's first row. `images` is the number of images in its sample; `place` is
+    counted from the pack's first row. `images` is the number of images in its sample; `draw_key` is
     what its frames are drawn by: sample key, position in the order, number in the sample.
     """
 
     name: str
-    place: tuple[str, int, int]
+    draw_key: tuple[str, int, int]
     layout: TokenPlan
     rows: NDArray[np.int64]
     images: int
@@ -250,7 +251,7 @@ def _placed(sample: RenderedSample, number: int, first_row: int) -> _Placed:
     shown = len(frames) - counts.beyond
     return _Placed(
         name=name,
-        place=(sample.key, sample.position, number),
+        draw_key=(sample.key, sample.position, number),
         layout=layout,
         rows=np.add(rows, (first_row, 0, 0)),
         images=sum(counts_of(each_layout).is_image for each_layout in sample.layouts),
@@ -322,13 +323,13 @@ def _learned(clip: _Placed, rule: TowerRule) -> NDArray[np.float32]:
     if rule.keep == 1 or counts_of(clip.layout).is_image:
         return np.ones((count, 2), np.float32)
     # the inverse chance makes the gradient's expectation that of the whole tower
-    drawn = learned_frames(rule, count, *clip.place)
+    drawn = learned_frames(rule, count, *clip.draw_key)
     return np.stack([drawn, np.full(count, rule.keep)], axis=1, dtype=np.float32)
 
 
-def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
+def _patch_index(clips: Sequence[_Placed], config: LayoutConfig) -> PatchIndex:
     if not clips:
-        return _NO_SLOTS
+        return _EMPTY_INDEX
     # rows that the projector fills; special tokens and stamps have embeddings of the text
     projected = [clip.rows[counts_of(clip.layout).projected[clip.rows[:, 2]]] for clip in clips]
     parts = [
@@ -347,7 +348,7 @@ def _slots(clips: Sequence[_Placed], config: LayoutConfig) -> VisualSlots:
     rows_of = [len(part.feature) for part in parts]
     feature = np.concatenate([part.feature for part in parts])
     frame = np.concatenate([part.frame for part in parts])
-    return VisualSlots(
+    return PatchIndex(
         # each run of the plan covers consecutive rows of the pack
         position=runs(np.concatenate(projected)[:, 0], np.concatenate(tokens)),
         feature=feature + np.where(feature < len(LEARNED), 0, np.repeat(pooled, rows_of)),
@@ -391,5 +392,5 @@ def _memory_rows(clip: _Placed) -> NDArray[np.int64]:
     mentions = clip.rows[counts.memory[clip.rows[:, 2]]]
     if len(mentions) != 1:
         raise ValueError(f"{clip.name}: a memory that is mentioned {len(mentions)} times")
-    ((start, _, slot),) = mentions.tolist()
-    return np.arange(start, start + counts.tokens[slot])
+    ((start, _, run),) = mentions.tolist()
+    return np.arange(start, start + counts.tokens[run])

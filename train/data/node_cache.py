@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.errors import DamagedData, UserError
-from shards.extents import Extents, Place
+from shards.extents import ByteRange, Extents
 from shards.ids import short_hash
 from shards.store import private_folder
-from train.data.prefetch_plan import NEVER, Forecast
+from train.data.prefetch_plan import NEVER, PrefetchPlan
 
 IN_FLIGHT = 32
 RANGE_BYTES = 512 << 10
@@ -65,33 +65,39 @@ def this_node(folder: str, limit: int, rank: int, environment: Mapping[str, str]
 
 
 class Request(NamedTuple):
-    """One ranged read of `file`, and the places that it brings."""
+    """One ranged read of `file`, and the byte ranges of extents that it brings."""
 
     file: str
     start: int
     stop: int
-    places: list[Place]
+    byte_ranges: list[ByteRange]
 
 
-def coalesce(places: Sequence[Place]) -> list[Request]:
-    """Ranges over places of one step or few: near ones share a request, in order of first need."""
-    first = {place: number for number, place in enumerate(places)}
+def coalesce(byte_ranges: Sequence[ByteRange]) -> list[Request]:
+    """Requests that bring these: near ones share a request; in the order of first need."""
+    first = {byte_range: number for number, byte_range in enumerate(byte_ranges)}
     requests: list[Request] = []
     # by file and offset, so that neighbours meet
-    for place in sorted(first):
-        stop = place.offset + place.extent
+    for byte_range in sorted(first):
+        stop = byte_range.offset + byte_range.extent
         if requests:
             last = requests[-1]
-            useful = sum(brought.extent for brought in last.places) + place.extent
+            useful = sum(brought.extent for brought in last.byte_ranges) + byte_range.extent
             span = stop - last.start
             # near enough: few bytes that nobody asked for, and not too long a range
-            if last.file == place.file and span <= RANGE_BYTES and span - useful <= useful // WASTE:
-                last.places.append(place)
+            if (
+                last.file == byte_range.file
+                and span <= RANGE_BYTES
+                and span - useful <= useful // WASTE
+            ):
+                last.byte_ranges.append(byte_range)
                 requests[-1] = last._replace(stop=max(stop, last.stop))
                 continue
-        requests.append(Request(place.file, place.offset, stop, [place]))
+        requests.append(Request(byte_range.file, byte_range.offset, stop, [byte_range]))
     # first needed first, whatever the order of their offsets
-    return sorted(requests, key=lambda request: min(first[place] for place in request.places))
+    return sorted(
+        requests, key=lambda request: min(first[byte_range] for byte_range in request.byte_ranges)
+    )
 
 
 class NodeCache:
@@ -103,7 +109,7 @@ class NodeCache:
         extents: Extents,
         rank: int,
         step: Callable[[], int],
-        future: Iterator[Sequence[Place]],
+        future: Iterator[Sequence[ByteRange]],
     ) -> None:
         """`step()` is the step this rank is at; `future` what the node reads from there on."""
         self.node = node
@@ -145,23 +151,23 @@ class NodeCache:
         """Tell the node at which step this rank is, whether it reads anything there or not."""
         self.progress[self.mine] = self.step()
 
-    def read(self, place: Place) -> bytes:
-        """The verified bytes of a place, as soon as they are here; else straight from the store."""
-        path = self.folder / name_of(self.extents, place)
+    def read(self, byte_range: ByteRange) -> bytes:
+        """The verified bytes of a range, as soon as they are here; else straight from the store."""
+        path = self.folder / name_of(self.extents, byte_range)
         patience = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 data = path.read_bytes()
-                self.extents.check(place, data)
+                self.extents.check(byte_range, data)
                 return data
             except DamagedData:
                 # written wrong, or of another store: read past the cache
-                return self.extents.read(place)
+                return self.extents.read(byte_range)
             except FileNotFoundError:
                 # nobody fetches for this rank any more
                 alone = self.stop.is_set() or self.leading == GONE
                 if alone or time.monotonic() > patience:
-                    return self.extents.read(place)
+                    return self.extents.read(byte_range)
             time.sleep(POLL_SECONDS)
 
     def _lead(self) -> None:
@@ -184,8 +190,8 @@ class Leader:
         self.cache, self.threads = cache, threads
         self.next_step = cache.step()
         held = {path.name: path.stat().st_size for path in cache.folder.iterdir()}
-        self.forecast = Forecast(cache.node.limit, held)
-        self.places: dict[str, Place] = {}
+        self.prefetch_plan = PrefetchPlan(cache.node.limit, held)
+        self.byte_ranges: dict[str, ByteRange] = {}
         self.waiting: deque[Request] = deque()
         self.running: set[Future[None]] = set()
         self.allowed = 4
@@ -195,7 +201,7 @@ class Leader:
         while not self.cache.stop.is_set():
             # told anew in every round: a leader of a killed run may have left GONE
             self.cache.leading[:] = LEADING
-            self.forecast.pass_to(int(self.cache.progress.min()))
+            self.prefetch_plan.pass_to(int(self.cache.progress.min()))
             learned = self._learn()
             self._take()
             self._submit()
@@ -204,7 +210,7 @@ class Leader:
 
     def _learn(self) -> bool:
         """One more step, unless enough is known or the order has ended."""
-        plan = self.forecast
+        plan = self.prefetch_plan
         # a bounded look ahead: uses enough to choose what to drop by Belady's rule
         far = len(plan) >= HORIZON_USES or plan.bytes_known >= HORIZON_BYTES * plan.limit
         if far and self.next_step > plan.now + 1:
@@ -212,12 +218,16 @@ class Leader:
         coming = next(self.cache.future, None)
         if coming is None:
             return False
-        named = {name_of(self.cache.extents, place): place for place in coming}
-        self.places |= named
-        # names of places are kept as long as a use is known
-        if len(self.places) > 2 * HORIZON_USES:
-            self.places = {n: place for n, place in self.places.items() if plan.expects(n)}
-        plan.learn(self.next_step, [(name, place.extent) for name, place in named.items()])
+        named = {name_of(self.cache.extents, byte_range): byte_range for byte_range in coming}
+        self.byte_ranges |= named
+        # names of ranges are kept as long as a use is known
+        if len(self.byte_ranges) > 2 * HORIZON_USES:
+            self.byte_ranges = {
+                n: byte_range for n, byte_range in self.byte_ranges.items() if plan.expects(n)
+            }
+        plan.learn(
+            self.next_step, [(name, byte_range.extent) for name, byte_range in named.items()]
+        )
         self.next_step += 1
         return True
 
@@ -225,10 +235,10 @@ class Leader:
     def _take(self) -> None:
         if len(self.waiting) >= IN_FLIGHT:
             return
-        fetched, dropped = self.forecast.take(IN_FLIGHT * RANGE_BYTES // 4)
+        fetched, dropped = self.prefetch_plan.take(IN_FLIGHT * RANGE_BYTES // 4)
         for name in dropped:
             (self.cache.folder / name).unlink(missing_ok=True)
-        self.waiting += coalesce([self.places[name] for name in fetched])
+        self.waiting += coalesce([self.byte_ranges[name] for name in fetched])
 
     def _submit(self) -> None:
         """More requests at once as they succeed, so that the first ones have the link alone."""
@@ -250,20 +260,20 @@ class Leader:
         except UserError as error:
             _log.warning("%s", error)
             data = b""
-        for place in request.places:
-            start = place.offset - request.start
-            piece = memoryview(data)[start : start + place.extent]
+        for byte_range in request.byte_ranges:
+            start = byte_range.offset - request.start
+            piece = memoryview(data)[start : start + byte_range.extent]
             # checked before it is published: a reader that finds a file need not wait
             try:
-                self.cache.extents.check(place, piece)
+                self.cache.extents.check(byte_range, piece)
             except DamagedData:
                 piece = memoryview(b"")
-            _commit(self.cache.folder / name_of(self.cache.extents, place), piece)
+            _commit(self.cache.folder / name_of(self.cache.extents, byte_range), piece)
 
 
-def name_of(extents: Extents, place: Place) -> str:
-    """The name of a place's file in the cache."""
-    return short_hash([extents.store.url, *place])
+def name_of(extents: Extents, byte_range: ByteRange) -> str:
+    """The name of a byte range's file in the cache."""
+    return short_hash([extents.store.url, *byte_range])
 
 
 def _commit(path: Path, data: memoryview) -> None:

@@ -1,4 +1,4 @@
-"""Manifest -> packs of this rank, step by step, whatever the number of workers.
+"""The data loader: manifest -> packs of this rank, step by step, whatever the number of workers.
 
 Steps leave in order, prepared by threads or by the caller. The whole state is one number: the next
 step that the consumer has not been given. A checkpoint keeps beside it in which window that begins.
@@ -13,7 +13,7 @@ from itertools import count, takewhile
 
 from mixtures.manifest.manifest import Manifest
 from mixtures.manifest.sampler import BatchSampler
-from shards.extents import Fetch, Place
+from shards.extents import ByteRange, Fetch
 from shards.reader import open_data
 from train.data.collate import Pack
 from train.data.data_state import STATE_VERSION, DataState, check_same_order
@@ -21,7 +21,7 @@ from train.data.node_cache import Node, NodeCache
 from train.data.prefetch import Prefetcher
 from train.data.rank_sampler import RankSampler
 from train.data.render import Rules
-from train.data.replacements import StandIns
+from train.data.replacements import ReplacementSamples
 from train.data.sample_loader import SampleLoader
 from train.data.tower_plan import WHOLE_TOWER, TowerRule
 
@@ -64,7 +64,9 @@ class Stream:
         # the reader first: it checks that the data are those of the manifest
         self.reader = open_data(data, None if node is None else node.folder, manifest)
         rules = Rules(view=manifest.view, layout=manifest.layout, codec=manifest.codec)
-        self.loader = SampleLoader(self.reader, rules, StandIns(manifest), cache_bytes, tower)
+        self.loader = SampleLoader(
+            self.reader, rules, ReplacementSamples(manifest), cache_bytes, tower
+        )
         self._manifest = manifest
         # a local store needs no cache: its files are the cache
         self._node = None if node is None or self.reader.extents.store.is_local else node
@@ -72,7 +74,7 @@ class Stream:
     @property
     def replaced(self) -> int:
         """Damaged samples that this process has replaced so far."""
-        return self.loader.stand_ins.replaced
+        return self.loader.replacement_samples.replaced
 
     @property
     def micro_steps(self) -> int:
@@ -151,7 +153,7 @@ class Stream:
             future=self._future(self._node),
         )
 
-    def _future(self, node: Node) -> Iterator[list[Place]]:
+    def _future(self, node: Node) -> Iterator[list[ByteRange]]:
         """What this node's ranks will read, step by step from the current one."""
         order = BatchSampler(self._manifest, self.sampler.global_batch)
         # a sampler of its own: the leader's place in the order is ahead of the consumer's
@@ -160,7 +162,7 @@ class Stream:
             ranks = [order.batch(step, rank, self.sampler.world_size) for rank in node.ranks]
             drawn = [reference for packs in ranks for pack in packs for reference in pack]
             yield [
-                place
+                byte_range
                 for reference in drawn
-                for place in self.reader.places(reference.source, reference.key)
+                for byte_range in self.reader.byte_ranges(reference.source, reference.key)
             ]

@@ -16,7 +16,7 @@ RESERVE = 4
 """One part in this many of the limit keeps what recurs; the rest may hold what is fetched ahead."""
 
 
-class Forecast:
+class PrefetchPlan:
     """Items by name, sizes in bytes; `limit` bounds what is held, `held` is there already."""
 
     def __init__(self, limit: int, held: Mapping[str, int] | None = None) -> None:

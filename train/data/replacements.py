@@ -20,7 +20,7 @@ from mixtures.order.permutation import key_of
 from mixtures.order.ranking import hashed
 from shards.errors import DamagedData
 
-STAND_IN_ALGO = "smaller-of-source/2"
+REPLACEMENT_ALGO = "smaller-of-source/2"
 ATTEMPTS = 16
 MOST = 10
 MOST_PER_SAMPLE = 1 / 1000
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class StandIns:
+class ReplacementSamples:
     """Replaces damaged samples, counts and logs them, and stops a run that meets too many."""
 
     manifest: Manifest
@@ -49,14 +49,16 @@ class StandIns:
         """`read` of the first stand-in that is whole; DamagedData past the limit, or if none is."""
         # every replacement counts against the limit, also one that is damaged itself
         self._charge(damage)
-        for other in self.candidates(drawn):
+        for replacement in self.candidates(drawn):
             try:
-                found = read(other)
+                replacement_read = read(replacement)
             except DamagedData as error:
                 self._charge(error)
                 continue
-            _log.warning("position %d: %s; sample %s stands in", drawn.position, damage, other.key)
-            return found
+            _log.warning(
+                "position %d: %s; sample %s stands in", drawn.position, damage, replacement.key
+            )
+            return replacement_read
         raise DamagedData(f"{damage}; no whole sample of {drawn.source!r} fits into its place")
 
     def candidates(self, drawn: SampleReference) -> Iterator[SampleReference]:
@@ -70,7 +72,7 @@ class StandIns:
         rows = np.flatnonzero(
             (table["tokens"] <= drawn.tokens) & (table["patches"] <= drawn.patches)
         )
-        salt = key_of(self.manifest.seed, drawn.source, STAND_IN_ALGO, drawn.key)
+        salt = key_of(self.manifest.seed, drawn.source, REPLACEMENT_ALGO, drawn.key)
         # ranked by a keyed hash, as draws are: the same candidates on every rank
         (hashes,) = hashed(table["key"][rows], salt, np.array([drawn.epoch]))
         for row in rows[np.argsort(hashes, kind="stable")[:ATTEMPTS]].tolist():

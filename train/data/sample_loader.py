@@ -23,7 +23,7 @@ from shards.reader import Reader, Stored
 from train.data.collate import Pack, RenderedSample, build_pack
 from train.data.jpeg_patches import ClipCache, Frames, Room, Rooms, open_jpegs
 from train.data.render import Rules, render
-from train.data.replacements import StandIns
+from train.data.replacements import ReplacementSamples
 from train.data.tower_plan import WHOLE_TOWER, TowerRule
 
 
@@ -41,7 +41,7 @@ class SampleLoader:
         self,
         reader: Reader,
         rules: Rules,
-        stand_ins: StandIns,
+        replacement_samples: ReplacementSamples,
         cache_bytes: int = 0,
         tower: TowerRule = WHOLE_TOWER,
     ) -> None:
@@ -49,7 +49,7 @@ class SampleLoader:
         self.reader = reader
         self.rules = rules
         self.tower = tower
-        self.stand_ins = stand_ins
+        self.replacement_samples = replacement_samples
         self._clips = ClipCache(cache_bytes)
         self._rooms = Rooms()
 
@@ -76,12 +76,12 @@ class SampleLoader:
     def _sample(
         self, drawn: SampleReference, rows: NDArray[np.uint8], fetch: Fetch | None
     ) -> RenderedSample:
-        self.stand_ins.count()
+        self.replacement_samples.count()
         try:
             return self._read(fetch, rows, drawn)
         except DamagedData as error:
             # the replacement is read past the cache: nobody fetched it ahead
-            return self.stand_ins.replace(drawn, error, partial(self._read, None, rows))
+            return self.replacement_samples.replace(drawn, error, partial(self._read, None, rows))
 
     def _read(
         self, fetch: Fetch | None, rows: NDArray[np.uint8], drawn: SampleReference

@@ -1,6 +1,6 @@
-"""What the slots of a layout are, and which patches stand behind each of their tokens.
+"""The patch index of visual tokens: which patches stand behind each token of a token plan.
 
-Both follow from the layout alone, which clips of one size share, and are kept.
+It follows from the plan alone, which clips of one size share, and is kept.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mixtures.tokens.layout_types import (
 from mixtures.tokens.token_plan import frames_used, pool_cells
 
 PROJECTED = frozenset((*POOLED, *LEARNED))
-"""Slots whose tokens the projector makes."""
+"""Runs whose tokens the projector makes."""
 VISUAL = PROJECTED | {MEMORY}
 
 
 class Counts(NamedTuple):
-    """What the slots of a layout are: their tokens and those that stand for features, int64 [S],
+    """What the runs of a plan are: their tokens and those that stand for features, int64 [S],
     and which are of which kind."""
 
     tokens: NDArray[np.int64]
@@ -41,20 +41,20 @@ class Counts(NamedTuple):
 
 @lru_cache(maxsize=256)
 def counts_of(layout: TokenPlan) -> Counts:
-    """The counts of a layout."""
-    kinds = [slot.kind for slot in layout]
+    """The counts of a plan."""
+    kinds = [run.kind for run in layout]
     return Counts(
-        np.array([slot.n for slot in layout], np.int64),
-        np.array([slot.n * (slot.kind in VISUAL) for slot in layout], np.int64),
+        np.array([run.n for run in layout], np.int64),
+        np.array([run.n * (run.kind in VISUAL) for run in layout], np.int64),
         np.array([kind in PROJECTED for kind in kinds], bool),
         np.array([kind == MEMORY for kind in kinds], bool),
-        sum(slot.frames for slot in layout if slot.kind == MEMORY),
+        sum(run.frames for run in layout if run.kind == MEMORY),
         IMAGE in kinds,
     )
 
 
 class TokenPatches(NamedTuple):
-    """VisualSlots of one clip, counted from its own first row, patch and pooled token."""
+    """The PatchIndex of one clip, counted from its own first row, patch and pooled token."""
 
     feature: NDArray[np.int64]
     patch: NDArray[np.int64]
@@ -68,22 +68,22 @@ class TokenPatches(NamedTuple):
 def token_patches(
     layout: TokenPlan, numbers: bytes, grid: tuple[int, int], config: LayoutConfig, images: int
 ) -> TokenPatches:
-    """The patches behind the slots with these numbers (int64) over frames of one grid.
+    """The patches behind the runs with these numbers (int64) over frames of one grid.
 
     Frames are numbered as encoded.
     """
     # the runs of the plan that the text mentions, in the order of mention
-    slots = [layout[number] for number in np.frombuffer(numbers, np.int64)]
+    runs = [layout[number] for number in np.frombuffer(numbers, np.int64)]
     # a frame's number among those that are encoded
-    place = {frame: i for i, frame in enumerate(frames_used(layout))}
-    pooled = [slot for slot in slots if slot.kind not in LEARNED]
-    rows = [_cells(grid, slot, config, images) for slot in pooled]
+    encoded_index = {frame: i for i, frame in enumerate(frames_used(layout))}
+    pooled = [run for run in runs if run.kind not in LEARNED]
+    rows = [_cells(grid, run, config, images) for run in pooled]
     # the first patch of each run's frame
-    starts = [place[slot.frame] * grid[0] * grid[1] for slot in pooled]
+    starts = [encoded_index[run.frame] * grid[0] * grid[1] for run in pooled]
     sizes = np.concatenate([_NOTHING, *(sizes for _, sizes in rows)])
-    tokens = [slot.n for slot in slots]
+    tokens = [run.n for run in runs]
     # every row that shows no learned vector shows the next pooled token
-    feature = _repeated([_learned(slot.kind) for slot in slots], tokens)
+    feature = _repeated([_learned(run.kind) for run in runs], tokens)
     # pooled tokens are numbered in reading order, behind the learned vectors
     feature[feature < 0] = len(LEARNED) + np.arange(len(sizes))
     return TokenPatches(
@@ -93,8 +93,8 @@ def token_patches(
         ),
         segment=np.repeat(np.arange(len(sizes)), sizes),
         sizes=sizes,
-        frame=_repeated([place.get(slot.frame, -1) for slot in slots], tokens),
-        kind=_repeated([POOLED.index(slot.kind) for slot in pooled], [slot.n for slot in pooled]),
+        frame=_repeated([encoded_index.get(run.frame, -1) for run in runs], tokens),
+        kind=_repeated([POOLED.index(run.kind) for run in pooled], [run.n for run in pooled]),
     )
 
 
@@ -110,13 +110,15 @@ def _repeated(numbers: list[int], times: list[int]) -> NDArray[np.int64]:
 
 
 def _cells(
-    grid: tuple[int, int], slot: TokenRun, config: LayoutConfig, images: int
+    grid: tuple[int, int], token_run: TokenRun, config: LayoutConfig, images: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The patches behind a row of pooled tokens, and how many each token pools."""
-    patches, sizes = _cells_of(grid, slot.kind, slot.row, config, images)
+    patches, sizes = _cells_of(grid, token_run.kind, token_run.row, config, images)
     # the plan counts a row's tokens without patches: both counts must agree
-    if len(sizes) != slot.n:
-        raise ValueError(f"a {slot.kind} row of {slot.n} tokens over {len(sizes)} pooled cells")
+    if len(sizes) != token_run.n:
+        raise ValueError(
+            f"a {token_run.kind} row of {token_run.n} tokens over {len(sizes)} pooled cells"
+        )
     return patches, sizes
 
 

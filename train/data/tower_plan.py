@@ -96,15 +96,17 @@ def calls_for(patches: int, chunk: int) -> int:
     return max(1, -(-patches // chunk))
 
 
-def learned_frames(rule: TowerRule, count: int, *place: str | int) -> NDArray[np.bool_]:
+def learned_frames(rule: TowerRule, count: int, *draw_key: str | int) -> NDArray[np.bool_]:
     """Which frames of a video are learned from: one of every `keep` in a row, by a keyed draw.
 
-    `place` names the video: sample key, position in the order, number among the sample's clips.
+    `draw_key` names the video: sample key, position in the order, number among the sample's clips.
     Of a last run that is cut short none may be drawn: each frame's chance is 1 / keep exactly.
     """
     runs = np.arange(-(-count // rule.keep))
     # counter-based: the run's number hashed with the key (SplitMix64), no generator's state
-    drawn = splitmix(np.uint64(key_of(rule.seed, "learned frames", *place)) ^ splitmix(_u64(runs)))
+    drawn = splitmix(
+        np.uint64(key_of(rule.seed, "learned frames", *draw_key)) ^ splitmix(_u64(runs))
+    )
     learned = np.zeros(len(runs) * rule.keep, bool)
     # one frame of each run of `keep`, at a jittered place
     learned[runs * rule.keep + (drawn % np.uint64(rule.keep)).astype(np.int64)] = True

@@ -108,35 +108,35 @@ def read(folder: Path) -> Checkpoint:
     path = folder / COMMITTED
     if not path.is_file():
         raise UserError(f"{folder}: no checkpoint (no {COMMITTED}); name a folder step-N of a run")
-    found = Checkpoint(folder=folder, **ENVELOPE.unseal(path.read_bytes(), str(path)))
-    if not (folder.name == _name(found.step) and found.step == found.data["step"]):
+    committed = Checkpoint(folder=folder, **ENVELOPE.unseal(path.read_bytes(), str(path)))
+    if not (folder.name == _name(committed.step) and committed.step == committed.data["step"]):
         raise DamagedData(
-            f"{path}: step {found.step} of the weights and {found.data['step']} of the data, in "
-            f"{folder.name}; {ENVELOPE.if_damaged}"
+            f"{path}: step {committed.step} of the weights and {committed.data['step']} of the "
+            f"data, in {folder.name}; {ENVELOPE.if_damaged}"
         )
-    return found
+    return committed
 
 
-def verify(found: Checkpoint, rank: int = 0, world_size: int = 1) -> None:
+def verify(committed: Checkpoint, rank: int = 0, world_size: int = 1) -> None:
     """Hash this rank's share of the files; DamagedData names one that is not as it was saved."""
     # the files are shared out by number: together the ranks hash each once
-    for name in sorted(found.files)[rank::world_size]:
-        path = found.folder / name
+    for name in sorted(committed.files)[rank::world_size]:
+        path = committed.folder / name
         whole = path.is_file()
-        if not whole or sha256_file(path) != found.files[name]:
+        if not whole or sha256_file(path) != committed.files[name]:
             what = "not the bytes that were saved" if whole else "not there"
             raise DamagedData(
-                f"{path}: {what}; delete {found.folder} to resume from the checkpoint before it"
+                f"{path}: {what}; delete {committed.folder} to resume from the checkpoint before it"
             )
 
 
-def check_same_frozen(found: Checkpoint, frozen: dict[str, dict[str, str]]) -> None:
+def check_same_frozen(committed: Checkpoint, frozen: dict[str, dict[str, str]]) -> None:
     """Raise UserError unless the parts that are not trained are those the checkpoint stands on."""
-    for part, saved in found.frozen.items():
+    for part, saved in committed.frozen.items():
         now = frozen[part]
         if now["sha256"] != saved["sha256"]:
             raise UserError(
-                f"{found.folder}: trained over the {part} of {saved['source']} (sha256 "
+                f"{committed.folder}: trained over the {part} of {saved['source']} (sha256 "
                 f"{saved['sha256'][:12]}), that of {now['source']} is another one "
                 f"({now['sha256'][:12]}); give the one of before, or another --out"
             )

@@ -1,4 +1,7 @@
-"""The packs of a step on their way to a device, and whose fault it is when it is full."""
+"""Micro-batches of gradient accumulation: the packs of a step on their way to a device.
+
+Where the device's memory is full, the error names the samples that filled it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process on one device, with plain torch."""
+"""One process on one device, with plain torch: an engine (train.engine.interface)."""
 
 from __future__ import annotations
 

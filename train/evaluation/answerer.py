@@ -46,7 +46,7 @@ _MARK = re.compile(r"<image (\d)>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class VisualQuestion:
     """A question and its media, which stand before it, or where it says `<image N>`.
 
     With `options` the likeliest of them is the reply; without, the model says what it will.
@@ -125,7 +125,7 @@ class Answerer:
         return self.relevance(seen.jpegs, question)
 
     def answer(
-        self, questions: Sequence[Asked], pathways: str, max_new_tokens: int = 16
+        self, questions: Sequence[VisualQuestion], pathways: str, max_new_tokens: int = 16
     ) -> list[Said]:
         """Greedy answers or likeliest options, in order; `pathways` says which visual blocks the
         model is given.
@@ -155,7 +155,7 @@ class Answerer:
                 said |= replies(self.model, pack, batch, rules.codec, max_new_tokens)
         return [said[i] for i in range(len(questions))]
 
-    def _prompt(self, number: int, question: Asked, rules: Rules) -> Prompt:
+    def _prompt(self, number: int, question: VisualQuestion, rules: Rules) -> Prompt:
         turn, seen = placed(question)
         shown: list[Shown] = []
 
@@ -190,7 +190,7 @@ class Answerer:
         return replace(prompt.sample, frames=frames)
 
 
-def placed(question: Asked) -> tuple[Turn, tuple[Seen, ...]]:
+def placed(question: VisualQuestion) -> tuple[Turn, tuple[Seen, ...]]:
     """The user's turn, and its media in the order in which the turn shows them.
 
     A medium whose mark `<image N>` stands in the text is shown there, where it is first named; the

@@ -1,6 +1,6 @@
 """A model asked all questions of a benchmark's copy: predictions as they come.
 
-    copy ─► items ─► by video ─► dealt to the ranks ─► a few videos decoded ─► asked, one by one
+    copy ─► items ─► by video ─► sharded over ranks ─► a few videos decoded ─► asked, one by one
 
 A video is decoded once, whatever it is asked under (its pathways, none of them, its frames
 shuffled), and encoded once for each. After each video its predictions are on disk: a kill repeats
@@ -23,7 +23,7 @@ from pipeline.sources.records import MediaRef, RowRefusal
 from shards.ids import short_hash
 from train import ranks
 from train.data.user_media import Seen
-from train.evaluation.answerer import Answerer, Asked
+from train.evaluation.answerer import Answerer, VisualQuestion
 from train.evaluation.answers import credit, normalise_answer, read_letter
 from train.evaluation.copies import Copy, Missing, on_screen
 from train.evaluation.predictions import (
@@ -46,10 +46,10 @@ NONE, SHUFFLED = "none", "shuffled_frames"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class NumberedItem:
     """A question, or what stands in its place, and which of the published ones it is."""
 
-    place: int
+    number: int
     item: BenchmarkItem | RowRefusal
 
     @property
@@ -144,11 +144,11 @@ class Run:
         return ranks.by_first(lambda: gathered(self.files[condition], head))
 
     def _ask_all(self, lines: Mapping[str, IO[str]], done: Mapping[str, set[str]]) -> None:
-        placed = (Placed(place=i, item=item) for i, item in enumerate(self.copy.items()))
+        placed = (NumberedItem(number=i, item=item) for i, item in enumerate(self.copy.items()))
         # what some condition still lacks; those that have it leave it out below
         left = (one for one in placed if any(one.id not in ids for ids in done.values()))
-        # dealt by what is left, so that ranks share a rerun evenly, whoever asked what before
-        groups = dealt(by_media(left), ranks.rank(), ranks.world_size())
+        # sharded by what is left, so that ranks share a rerun evenly, whoever asked what before
+        groups = shard_of_rank(by_media(left), ranks.rank(), ranks.world_size())
         held = Held(limit=self.memory)
         kind, batch = self.copy.benchmark.kind, self.answerer.batch
         while window := list(itertools.islice(groups, held.most(kind, batch))):
@@ -156,7 +156,7 @@ class Run:
 
     def _ask_window(
         self,
-        window: Sequence[list[Placed]],
+        window: Sequence[list[NumberedItem]],
         held: Held,
         lines: Mapping[str, IO[str]],
         done: Mapping[str, set[str]],
@@ -171,7 +171,7 @@ class Run:
                 # on disk before the next unit is asked: a kill costs one unit
                 write_lines(file, self._predictions(asked, condition, there))
 
-    def _see(self, window: Sequence[Sequence[Placed]]) -> dict[MediaRef, Watched | Missing]:
+    def _see(self, window: Sequence[Sequence[NumberedItem]]) -> dict[MediaRef, Watched | Missing]:
         """The media of a window, each decoded once; nothing where nothing is to be shown."""
         if set(self.files) == {NONE}:
             return {}
@@ -182,19 +182,19 @@ class Run:
 
     def _predictions(
         self,
-        asked: Sequence[Placed],
+        items: Sequence[NumberedItem],
         condition: str,
         shown: Mapping[MediaRef, Watched | Missing],
     ) -> list[Prediction]:
         """A prediction for each of these."""
-        found: list[Prediction] = []
-        questions: list[tuple[Placed, Asked]] = []
-        for one in asked:
-            question = self._question(one, condition, shown)
-            if isinstance(question, Asked):
-                questions.append((one, question))
+        predictions: list[Prediction] = []
+        questions: list[tuple[NumberedItem, VisualQuestion]] = []
+        for numbered in items:
+            question = self._question(numbered, condition, shown)
+            if isinstance(question, VisualQuestion):
+                questions.append((numbered, question))
             else:
-                found.append(question)
+                predictions.append(question)
         before = self.answerer.encoded
         # one call: questions that show the same share the model's pass over it
         replies = self.answerer.answer(
@@ -204,23 +204,23 @@ class Run:
         )
         self.work.asked += len(questions)
         self.work.encoded += self.answerer.encoded - before
-        for (one, question), said in zip(questions, replies, strict=True):
-            found.append(judged(one, question.text, said, self.rules))
-        return found
+        for (numbered, question), said in zip(questions, replies, strict=True):
+            predictions.append(judged(numbered, question.text, said, self.rules))
+        return predictions
 
     def _question(
-        self, one: Placed, condition: str, shown: Mapping[MediaRef, Watched | Missing]
-    ) -> Asked | Prediction:
+        self, numbered: NumberedItem, condition: str, shown: Mapping[MediaRef, Watched | Missing]
+    ) -> VisualQuestion | Prediction:
         """How a question is put, or why it cannot be."""
-        if isinstance(one.item, RowRefusal):
-            return unread(one.place, one.item)
-        item, rules = one.item, self.rules
-        there = [shown[ref] for ref in item.media] if condition != NONE else []
+        if isinstance(numbered.item, RowRefusal):
+            return unread(numbered.number, numbered.item)
+        item, rules = numbered.item, self.rules
+        media = [shown[ref] for ref in item.media] if condition != NONE else []
         # without one of its media it would be another question than the published one
-        if missing := next((each for each in there if isinstance(each, Missing)), None):
-            return about(one.place, item, missing=missing.reason)
-        seen = [each.seen for each in there if isinstance(each, Watched)]
-        return Asked(
+        if missing := next((each for each in media if isinstance(each, Missing)), None):
+            return about(numbered.number, item, missing=missing.reason)
+        seen = [each.seen for each in media if isinstance(each, Watched)]
+        return VisualQuestion(
             text=prompt(item, rules, self._subtitles(item, seen)),
             seen=tuple(seen),
             options=item.options if rules.choose == "likelihood" else (),
@@ -236,14 +236,14 @@ class Run:
 
 def under(
     condition: str,
-    asked: Sequence[Placed],
+    numbered: Sequence[NumberedItem],
     shown: Mapping[MediaRef, Watched | Missing],
     view: View,
 ) -> Mapping[MediaRef, Watched | Missing]:
     """What these questions are shown: their media, or the same with their frames shuffled."""
     if condition != SHUFFLED:
         return shown
-    there = {ref: shown[ref] for one in asked for ref in one.media}
+    there = {ref: shown[ref] for one in numbered for ref in one.media}
     return {
         ref: Watched(shuffled(each.seen, view)) if isinstance(each, Watched) else each
         for ref, each in there.items()
@@ -258,13 +258,13 @@ def pathways_of(condition: str, answerer: Answerer) -> str:
 # Order -------------------------------------------------------------------------
 
 
-def by_media(placed: Iterable[Placed]) -> Iterator[list[Placed]]:
+def by_media(placed: Iterable[NumberedItem]) -> Iterator[list[NumberedItem]]:
     """Questions about the same media together, in the order of their first one.
 
     What needs no file (bytes that came with the row, text alone, a bad row) passes as it comes, so
     that no more than one row of bytes is held.
     """
-    waiting: dict[tuple[MediaRef, ...], list[Placed]] = {}
+    waiting: dict[tuple[MediaRef, ...], list[NumberedItem]] = {}
     for one in placed:
         if not one.media or any(ref.data is not None for ref in one.media):
             yield [one]
@@ -273,15 +273,17 @@ def by_media(placed: Iterable[Placed]) -> Iterator[list[Placed]]:
     yield from waiting.values()
 
 
-def dealt(groups: Iterable[list[Placed]], rank: int, world: int) -> Iterator[list[Placed]]:
+def shard_of_rank(
+    groups: Iterable[list[NumberedItem]], rank: int, world: int
+) -> Iterator[list[NumberedItem]]:
     """The groups of one rank: every world-th."""
     return itertools.islice(groups, rank, None, world)
 
 
-def units(window: Sequence[list[Placed]]) -> Iterator[list[Placed]]:
+def units(window: Sequence[list[NumberedItem]]) -> Iterator[list[NumberedItem]]:
     """What is asked at once: the questions about a video, or all that show none."""
 
-    def number(pair: tuple[int, list[Placed]]) -> int:
+    def number(pair: tuple[int, list[NumberedItem]]) -> int:
         place, group = pair
         # -1 joins neighbours: pictures and texts share a batch, each video is a unit of its own
         return place if any(ref.kind == "video" for one in group for ref in one.media) else -1
@@ -293,9 +295,9 @@ def units(window: Sequence[list[Placed]]) -> Iterator[list[Placed]]:
 # Predictions -------------------------------------------------------------------
 
 
-def judged(one: Placed, prompt_text: str, said: Said, rules: Prompts) -> Prediction:
+def judged(numbered: NumberedItem, prompt_text: str, said: Said, rules: Prompts) -> Prediction:
     """The prediction of a reply: what was read of it, and its credit where there is any."""
-    item = one.item
+    item = numbered.item
     assert isinstance(item, BenchmarkItem)
     reply, read = said.text, ""
     if said.chosen is not None:
@@ -310,7 +312,7 @@ def judged(one: Placed, prompt_text: str, said: Said, rules: Prompts) -> Predict
     scored = bool(item.answers) and task not in rules.unscored
     earned = float(read in item.answers) if item.options else credit(reply, item, rules.compare)
     return about(
-        one.place,
+        numbered.number,
         item,
         prompt=prompt_text,
         reply=reply,
@@ -321,12 +323,12 @@ def judged(one: Placed, prompt_text: str, said: Said, rules: Prompts) -> Predict
     )
 
 
-def about(place: int, item: BenchmarkItem, **more: Any) -> Prediction:
+def about(number: int, item: BenchmarkItem, **more: Any) -> Prediction:
     """The prediction of an item with these fields."""
     return Prediction(
         id=item.id,
         published=item.published,
-        place=place,
+        place=number,
         video=item.media[0].name or item.media[0].address if item.media else item.id,
         question=item.question,
         groups={name: list(values) for name, values in item.groups.items()},
@@ -336,12 +338,12 @@ def about(place: int, item: BenchmarkItem, **more: Any) -> Prediction:
     )
 
 
-def unread(place: int, refused: RowRefusal) -> Prediction:
+def unread(number: int, refused: RowRefusal) -> Prediction:
     """What stands in the place of a row that is no question."""
     return Prediction(
         id=refused.record,
         published="",
-        place=place,
+        place=number,
         video="",
         question="",
         groups={},

@@ -17,7 +17,7 @@ from PIL import Image
 from shards.errors import UserError
 from shards.profile import Profile
 from train.data.user_media import KINDS, MediaRefusal, Seen, Stills, see_each
-from train.evaluation.answerer import Asked
+from train.evaluation.answerer import VisualQuestion
 
 MICROSECONDS = 1_000_000
 Message = Mapping[str, Any]
@@ -60,13 +60,13 @@ def wording(messages: Sequence[Message]) -> Wording:
     return Wording(text=text, media=tuple(media))
 
 
-def questions(conversations: Sequence[Sequence[Message]], profile: Profile) -> list[Asked]:
+def questions(conversations: Sequence[Sequence[Message]], profile: Profile) -> list[VisualQuestion]:
     """The questions with their media, decoded together; UserError names one that is refused."""
     worded = [wording(messages) for messages in conversations]
     with _files([content for each in worded for content in each.media]) as items:
         seen = iter(see_each(items, profile))
         return [
-            Asked(
+            VisualQuestion(
                 text=each.text, seen=tuple(_accepted(next(seen), content) for content in each.media)
             )
             for each in worded

@@ -74,14 +74,14 @@ class Copy:
             if problem := next(path_problems(name), None):
                 return Missing(f"{problem.code}: {problem.detail}")
             for folder in self.benchmark.media:
-                place = root / folder / name
-                if ref.fps and place.is_dir():
-                    pictures = [path for path in place.iterdir() if not is_junk(path.name)]
+                path = root / folder / name
+                if ref.fps and path.is_dir():
+                    pictures = [picture for picture in path.iterdir() if not is_junk(picture.name)]
                     # frames of a folder in the order of their numbers
-                    pictures.sort(key=lambda path: number_order(path.name))
+                    pictures.sort(key=lambda picture: number_order(picture.name))
                     return Stills(files=tuple(pictures), fps=ref.fps)
-                if place.is_file() and not ref.fps:
-                    return place.resolve()
+                if path.is_file() and not ref.fps:
+                    return path.resolve()
         return Missing(f"MISSING: {ref.name} is in none of {', '.join(self._searched())}")
 
     def subtitles(self, item: BenchmarkItem) -> list[tuple[float, float, str]]:
@@ -102,14 +102,14 @@ def copies(named: Sequence[str]) -> list[Copy]:
     """`NAME=FOLDER` each; UserError names what is unknown, missing or named twice."""
     named_copies: list[Copy] = []
     for text in named:
-        name, mark, place = text.partition("=")
+        name, mark, folder = text.partition("=")
         if name not in BENCHMARKS:
             raise UserError(f"--benchmark {text}: {name!r} is none of {', '.join(BENCHMARKS)}")
-        if not mark or not Path(place).exists():
+        if not mark or not Path(folder).exists():
             raise UserError(f"--benchmark {text}: no such folder; write {name}=FOLDER of your copy")
         if any(copy.benchmark.name == name for copy in named_copies):
             raise UserError(f"--benchmark {text}: {name} is named twice; score one copy at a time")
-        named_copies.append(Copy(benchmark=BENCHMARKS[name], folder=Path(place)))
+        named_copies.append(Copy(benchmark=BENCHMARKS[name], folder=Path(folder)))
         named_copies[-1].benchmark.files(named_copies[-1].folder)
     return named_copies
 

@@ -112,17 +112,17 @@ def nothing_asked(model: Path, answerer: Answerer) -> dict[str, Any]:
 
 def of_benchmark(run: Run) -> dict[str, Any]:
     """What a result says of one benchmark, by OF_BENCHMARKS; on the first rank all of it."""
-    found, heads = run.ask(), run.heads()
+    predictions, heads = run.ask(), run.heads()
     said = {
         "benchmarks": {
             condition: {**heads[condition], **scores(rows, run.rules)}
-            for condition, rows in found.items()
+            for condition, rows in predictions.items()
         },
         "work": total(ranks.by_each(lambda: run.work)),
     }
     # only the first rank has all counts and may write OUT
     if ranks.rank() == 0:
-        for condition, rows in found.items():
+        for condition, rows in predictions.items():
             check_asked(run.copy, rows, run.files[condition])
         # rows that could not be read have no question to answer
         items = (item for item in run.copy.items() if isinstance(item, BenchmarkItem))
@@ -131,7 +131,7 @@ def of_benchmark(run: Run) -> dict[str, Any]:
             said["question_only"] = floor
         # what is submitted was shown as the first condition says: as trained, unless asked
         # otherwise
-        first, rows = next(iter(found.items()))
+        first, rows = next(iter(predictions.items()))
         file = run.files[first].with_suffix(".submission.json")
         if submission(run.copy.benchmark.name, rows, file):
             said["submissions"] = file.name

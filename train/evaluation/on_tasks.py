@@ -11,7 +11,7 @@ from typing import Any
 
 from train import ranks
 from train.data.user_media import Seen
-from train.evaluation.answerer import Answerer, Asked
+from train.evaluation.answerer import Answerer, VisualQuestion
 from train.evaluation.answers import normalise_answer
 from train.evaluation.benchmark import NONE, SHUFFLED, Held, pathways_of
 from train.evaluation.scoring import score, score_types
@@ -84,13 +84,13 @@ def kind_of(medium: Medium | None) -> str:
 
 def _asked(
     question: Question, seen: Mapping[Medium, Seen], condition: str, answerer: Answerer
-) -> Asked:
+) -> VisualQuestion:
     if question.medium is None or condition == NONE:
-        return Asked(text=question.text)
+        return VisualQuestion(text=question.text)
     one = seen[question.medium]
     if condition == SHUFFLED:
         one = shuffled(one, answerer.rules.view)
-    return Asked(text=question.text, seen=(one,))
+    return VisualQuestion(text=question.text, seen=(one,))
 
 
 def _scores(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, Any]:

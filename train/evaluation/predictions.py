@@ -57,13 +57,13 @@ def gathered(file: Path, head: Head) -> list[Prediction]:
     UserError where one of them is another run's.
     """
     parts = parts_of(file)
-    found: dict[str, Prediction] = {}
+    first_predictions: dict[str, Prediction] = {}
     for path in (file, *parts):
         for prediction in read_lines(path, head):
             # the file before its parts: a question asked twice keeps its first prediction
-            found.setdefault(prediction.id, prediction)
+            first_predictions.setdefault(prediction.id, prediction)
     # in published order, whichever rank asked: the file does not tell how many ranks there were
-    rows = sorted(found.values(), key=lambda prediction: prediction.place)
+    rows = sorted(first_predictions.values(), key=lambda prediction: prediction.place)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.tmp")
     # written as a whole, then renamed: a kill leaves the file and the parts as they were

@@ -77,9 +77,9 @@ def _named_medium(row: dict[str, Any], path: Path) -> Medium | None:
         raise UserError(f"{path}: row {row.get('id')!r}: needs one image or one video by name")
     # a name that climbs out of the folder is not looked for
     for folder in MEDIA_FOLDERS[kind] if ".." not in Path(name).parts else ():
-        place = path.parent / folder / name
-        if place.is_file() and not Path(name).is_absolute():
-            return Medium(kind=kind, name=name, path=place)
+        file = path.parent / folder / name
+        if file.is_file() and not Path(name).is_absolute():
+            return Medium(kind=kind, name=name, path=file)
     raise UserError(
         f"{path}: row {row.get('id')!r}: {kind} {name!r} is neither beside the file nor in "
         f"{MEDIA_FOLDERS[kind][1]}/; put it there"

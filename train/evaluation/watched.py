@@ -35,17 +35,17 @@ def see_references(
         there = [(ref, at) for ref, at in places.items() if not isinstance(at, Missing)]
         media = [(at, ref.kind, ref.span, ref.name or ref.address) for ref, at in there]
         every = see_each(media, answerer.profile)
-    found = {ref: at for ref, at in places.items() if isinstance(at, Missing)}
+    missing = {ref: at for ref, at in places.items() if isinstance(at, Missing)}
     shown = {ref: _shown(one) for (ref, _), one in zip(there, every, strict=True)}
-    return {ref: found.get(ref) or shown[ref] for ref in distinct}
+    return {ref: missing.get(ref) or shown[ref] for ref in distinct}
 
 
-def _place(copy: Copy, ref: MediaRef, own: Path) -> Path | Stills | Missing:
+def _place(copy: Copy, ref: MediaRef, file: Path) -> Path | Stills | Missing:
     """The medium's file; bytes that came with the question by way of the file `own`."""
     if ref.data is None:
         return copy.find(ref)
-    own.write_bytes(ref.data)
-    return own
+    file.write_bytes(ref.data)
+    return file
 
 
 def _shown(one: Seen | MediaRefusal) -> Watched | Missing:

@@ -1,4 +1,4 @@
-"""Attention of packed rows: every sample sees itself and nothing else.
+"""Block-diagonal causal attention of packed rows: every sample sees itself and nothing else.
 
 The implementations are registered with transformers; a packed forward passes `blocks=`.
 

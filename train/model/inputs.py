@@ -20,7 +20,7 @@ from train.data.attention_blocks import Blocks
 from train.data.collate import MemoryFrames, Pack
 from train.data.tower_plan import TowerPlan, plan_all
 from train.model.memory import MemoryTensors
-from train.model.projectors import SlotTensors
+from train.model.projectors import PatchIndexTensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class VisualInputs:
 
     patches: Tensor
     grids: Tensor
-    slots: SlotTensors
+    patch_index: PatchIndexTensors
     seconds: Tensor
     memory: MemoryTensors | None
     tower: TowerPlan[Tensor]
@@ -44,7 +44,7 @@ class VisualArguments(NamedTuple):
 
     patches: Tensor | None
     grids: Tensor | None
-    slots: SlotTensors | Mapping[str, Tensor] | None
+    slots: PatchIndexTensors | Mapping[str, Tensor] | None
     seconds: Tensor | None
     memory: MemoryTensors | Mapping[str, Tensor] | None
     tower: TowerPlan[Tensor] | None
@@ -116,7 +116,7 @@ class PackedArguments(TypedDict):
     supervised: Tensor | None
     patches: Tensor
     grids: Tensor
-    slots: SlotTensors
+    slots: PatchIndexTensors
     seconds: Tensor
     memory: MemoryTensors | None
     tower: TowerPlan[Tensor]
@@ -128,7 +128,7 @@ def packed_row(pack: Pack, device: torch.device | str = "cpu") -> PackedRow:
     On an accelerator they come through page-locked memory and are on their way when this returns.
     """
     device = torch.device(device)
-    slots = {name: getattr(pack.slots, name) for name in SlotTensors._fields}
+    patch_index = {name: getattr(pack.patch_index, name) for name in PatchIndexTensors._fields}
     memory = {f.name: getattr(pack.memory, f.name) for f in fields(pack.memory)}
     return PackedRow(
         ids=moved(pack.tokens, device),
@@ -140,7 +140,9 @@ def packed_row(pack: Pack, device: torch.device | str = "cpu") -> PackedRow:
             patches=moved(pack.patches, device),
             # grids are read by the host: on a device each look would wait for it
             grids=torch.from_numpy(pack.grids),
-            slots=SlotTensors(**{name: moved(array, device) for name, array in slots.items()}),
+            patch_index=PatchIndexTensors(
+                **{name: moved(array, device) for name, array in patch_index.items()}
+            ),
             seconds=moved(pack.times, device),
             memory=_memory(memory, device),
             tower=moved(pack.tower, device),
@@ -173,7 +175,7 @@ def pack_inputs(pack: Pack, device: torch.device | str = "cpu") -> PackedArgumen
         "supervised": row.supervised,
         "patches": row.visual.patches,
         "grids": row.visual.grids,
-        "slots": row.visual.slots,
+        "slots": row.visual.patch_index,
         "seconds": row.visual.seconds,
         "memory": row.visual.memory,
         "tower": row.visual.tower,
@@ -209,7 +211,7 @@ def packed_visual(shown: VisualArguments) -> VisualInputs | None:
     """What a packed row shows, None for nothing; TypeError where it is not as packs have it."""
     if shown.patches is None:
         return None
-    if not isinstance(shown.slots, SlotTensors) or isinstance(shown.memory, Mapping):
+    if not isinstance(shown.slots, PatchIndexTensors) or isinstance(shown.memory, Mapping):
         raise TypeError("with `blocks`, forward needs slots and memory as `pack_inputs` gives them")
     return _visual(shown, shown.slots, shown.memory, shown.patches.device)
 
@@ -223,35 +225,35 @@ def padded_visual(ids: Tensor, shown: VisualArguments, pads: Sequence[int]) -> V
     placeholders than features, or placeholders and nothing shown.
     """
     # placeholders are found by id, wherever padding put them
-    found = torch.isin(ids, ids.new_tensor(pads))
+    is_placeholder = torch.isin(ids, ids.new_tensor(pads))
     if shown.patches is None:
-        check_placeholders(found.sum(1), torch.zeros(len(ids), dtype=torch.int64))
+        check_placeholders(is_placeholder.sum(1), torch.zeros(len(ids), dtype=torch.int64))
         return None
-    slots, memory = (_entries(shown, name) for name in ("slots", "memory"))
-    sample = torch.cat([part["sample"].cpu() for part in (slots, memory)])
+    patch_index, memory = (_entries(shown, name) for name in ("slots", "memory"))
+    sample = torch.cat([part["sample"].cpu() for part in (patch_index, memory)])
     # counted per sample, so that a batch of wrong pairs is told by its sample
-    check_placeholders(found.sum(1), torch.bincount(sample, minlength=len(ids)))
+    check_placeholders(is_placeholder.sum(1), torch.bincount(sample, minlength=len(ids)))
     # the i-th feature, counted along the batch, goes where the i-th placeholder stands
     # features of frames and of memories in the order of their placeholders
-    order = torch.cat([part["position"].cpu() for part in (slots, memory)]).argsort()
+    order = torch.cat([part["position"].cpu() for part in (patch_index, memory)]).argsort()
     places = torch.empty_like(order)
-    places[order] = found.flatten().nonzero().squeeze(1).cpu()
-    of_slots, of_memory = places.split([len(slots["position"]), len(memory["position"])])
+    places[order] = is_placeholder.flatten().nonzero().squeeze(1).cpu()
+    of_index, of_memory = places.split([len(patch_index["position"]), len(memory["position"])])
     put = {
-        name: (of_slots if name == "position" else slots[name]).to(ids.device)
-        for name in SlotTensors._fields
+        name: (of_index if name == "position" else patch_index[name]).to(ids.device)
+        for name in PatchIndexTensors._fields
     }
     kept = None
     if shown.memory is not None:
         beyond = memory | {"position": of_memory}
         arrays = {name: beyond[name].cpu().numpy() for name in _OF_MEMORY}
         kept = _memory(arrays, ids.device)
-    return _visual(shown, SlotTensors(**put), kept, ids.device)
+    return _visual(shown, PatchIndexTensors(**put), kept, ids.device)
 
 
 def _visual(
     shown: VisualArguments,
-    slots: SlotTensors,
+    patch_index: PatchIndexTensors,
     memory: MemoryTensors | None,
     device: torch.device,
 ) -> VisualInputs:
@@ -268,7 +270,7 @@ def _visual(
     return VisualInputs(
         patches=shown.patches.to(device),
         grids=shown.grids,
-        slots=slots,
+        patch_index=patch_index,
         seconds=shown.seconds.to(device),
         memory=memory,
         tower=tower,
@@ -276,7 +278,7 @@ def _visual(
 
 
 _OF_MEMORY = tuple(field.name for field in fields(MemoryFrames))
-_ENTRIES = {"slots": {*SlotTensors._fields, "sample"}, "memory": {*_OF_MEMORY, "sample"}}
+_ENTRIES = {"slots": {*PatchIndexTensors._fields, "sample"}, "memory": {*_OF_MEMORY, "sample"}}
 _NONE = torch.zeros(0, dtype=torch.int64)
 
 

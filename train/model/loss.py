@@ -1,5 +1,6 @@
-"""Cross entropy of the supervised rows, without ever holding all logits.
+"""Cross entropy of the supervised rows in chunks, without ever holding all logits.
 
+The logits of a chunk are recomputed in the backward pass (Chen et al., arXiv 1604.06174).
 The loss of a row is a sum: the caller divides by one denominator for all ranks and micro-steps.
 """
 

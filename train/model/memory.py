@@ -1,7 +1,7 @@
 """Frames beyond the cap, summarised: any number of them becomes a fixed number of rows.
 
-Of each frame the tower keeps only the average of its patches (train.model.encoding). Learned
-queries read those vectors, each with its time.
+Of each frame the tower keeps only the average of its patches (train.model.encoding). The learned
+queries of a Q-Former (BLIP-2, arXiv 2301.12597) read those vectors, each with its time.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from train.model.inputs import (
 from train.model.loss import PackedOutput, packed_output, supervised_losses
 from train.model.memory import LongMemory, MemoryTensors, with_memory
 from train.model.pretrained import SlowFastPreTrainedModel
-from train.model.projectors import SlotTensors, build_projector
+from train.model.projectors import PatchIndexTensors, build_projector
 from train.model.vision import OryxVisionTower
 
 register_attention()
@@ -79,7 +79,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         supervised: Tensor | None = None,
         patches: Tensor | None = None,
         grids: Tensor | None = None,
-        slots: SlotTensors | Mapping[str, Tensor] | None = None,
+        slots: PatchIndexTensors | Mapping[str, Tensor] | None = None,
         seconds: Tensor | None = None,
         memory: MemoryTensors | Mapping[str, Tensor] | None = None,
         tower: TowerPlan[Tensor] | None = None,
@@ -186,7 +186,7 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
         tokens int64 [T]. With no patch at all the tower and the projector still run, on zero rows.
         """
         rows = self.get_input_embeddings()(tokens)
-        memory, slots, plan = visual.memory, visual.slots, visual.tower
+        memory, patch_index, plan = visual.memory, visual.patch_index, visual.tower
         # frames beyond the cap pass the tower too
         beyond = visual.patches[:0] if memory is None else memory.patches
         # frames beyond the cap may be many: of them nothing but their averages is kept
@@ -194,8 +194,8 @@ class SlowFastForConditionalGeneration(SlowFastPreTrainedModel, SlowFastGenerati
             self.vision_tower, visual.patches, beyond, plan, again=self.memory is not None
         )
         # scattered by position: ids keep their pads, and no row is cut or joined
-        shown = self.projector(made.features, plan.frames, slots, visual.seconds)
-        rows = rows.index_copy(0, slots.position, shown.to(rows.dtype))
+        shown = self.projector(made.features, plan.frames, patch_index, visual.seconds)
+        rows = rows.index_copy(0, patch_index.position, shown.to(rows.dtype))
         if self.memory is None:
             return rows
         assert memory is not None  # `pack_inputs` and the processor always give one

@@ -51,7 +51,7 @@ class SlowFastPreTrainedModel(PreTrainedModel):
             check_bytes(Path(pretrained_model_name_or_path))
         # a dictionary of types by part, or one for all
         with typed(kwargs.pop("torch_dtype", None) if dtype is None else dtype) as main:
-            found: Any = super().from_pretrained(
+            loaded: Any = super().from_pretrained(
                 pretrained_model_name_or_path,
                 *args,
                 dtype=main,
@@ -61,8 +61,8 @@ class SlowFastPreTrainedModel(PreTrainedModel):
                 **kwargs,
             )
         if verify:
-            check_whole(pretrained_model_name_or_path, found[1])
-        return found if output_loading_info else found[0]
+            check_whole(pretrained_model_name_or_path, loaded[1])
+        return loaded if output_loading_info else loaded[0]
 
     def cast_weights(self, dtype: torch.dtype) -> None:
         """Cast parameters and no buffer: rotary frequencies in bf16 are of no use from position

@@ -25,8 +25,8 @@ LEARNED_STD = 0.02
 _ENDS_OF_FRAMES = (LEARNED.index(FRAME), LEARNED.index(SEPARATOR))
 
 
-class SlotTensors(NamedTuple):
-    """`train.data.collate.VisualSlots` as tensors; the fields mean the same."""
+class PatchIndexTensors(NamedTuple):
+    """`train.data.collate.PatchIndex` as tensors; the fields mean the same."""
 
     position: Tensor
     feature: Tensor
@@ -37,32 +37,36 @@ class SlotTensors(NamedTuple):
     kind: Tensor
 
 
-def pool(features: Tensor, slots: SlotTensors) -> Tensor:
+def pool(features: Tensor, patch_index: PatchIndexTensors) -> Tensor:
     """Average of each pooled token's patches: [P, C] -> [M, C]."""
     # mean as a gather and a segmented sum: cells of any size in one call
-    share = slots.sizes.reciprocal().to(features.dtype)
-    return summed(features.index_select(0, slots.patch), slots) * share[:, None]
+    share = patch_index.sizes.reciprocal().to(features.dtype)
+    return summed(features.index_select(0, patch_index.patch), patch_index) * share[:, None]
 
 
-def summed(rows: Tensor, slots: SlotTensors) -> Tensor:
+def summed(rows: Tensor, patch_index: PatchIndexTensors) -> Tensor:
     """Sum over each pooled token's patches: [K, ...] -> [M, ...]."""
-    zeros = rows.new_zeros(len(slots.sizes), *rows.shape[1:])
-    return zeros.index_add(0, slots.segment, rows)
+    zeros = rows.new_zeros(len(patch_index.sizes), *rows.shape[1:])
+    return zeros.index_add(0, patch_index.segment, rows)
 
 
-def highest(rows: Tensor, slots: SlotTensors) -> Tensor:
+def highest(rows: Tensor, patch_index: PatchIndexTensors) -> Tensor:
     """Maximum over each pooled token's patches: [K, ...] -> [M, ...]."""
-    if not len(slots.sizes):  # the reduction refuses to reduce nothing
+    if not len(patch_index.sizes):  # the reduction refuses to reduce nothing
         return rows
-    return torch.segment_reduce(rows, "max", lengths=slots.sizes, unsafe=True)  # unasked: no wait
+    return torch.segment_reduce(
+        rows, "max", lengths=patch_index.sizes, unsafe=True
+    )  # unasked: no wait
 
 
-def attend(scores: Tensor, slots: SlotTensors) -> Tensor:
+def attend(scores: Tensor, patch_index: PatchIndexTensors) -> Tensor:
     """Softmax of scores [K, H] inside the patches of each pooled token."""
     with torch.no_grad():  # any constant per token cancels out: it needs no gradient
-        shift = highest(scores.float(), slots).index_select(0, slots.segment)
+        shift = highest(scores.float(), patch_index).index_select(0, patch_index.segment)
     powers = (scores.float() - shift).exp()
-    return (powers / summed(powers, slots).index_select(0, slots.segment)).to(scores.dtype)
+    return (powers / summed(powers, patch_index).index_select(0, patch_index.segment)).to(
+        scores.dtype
+    )
 
 
 class Projector(nn.Module, ABC):
@@ -82,23 +86,33 @@ class Projector(nn.Module, ABC):
         self.heads = heads
 
     @abstractmethod
-    def tokens(self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+    def tokens(
+        self, features: Tensor, frames: FrameGroups[Tensor], patch_index: PatchIndexTensors
+    ) -> Tensor:
         """Patch features [P, C] -> pooled tokens [M, D]."""
 
     def forward(
-        self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors, seconds: Tensor
+        self,
+        features: Tensor,
+        frames: FrameGroups[Tensor],
+        patch_index: PatchIndexTensors,
+        seconds: Tensor,
     ) -> Tensor:
-        """Patch features [P, C] of frames, seconds [N] -> one row per visual slot [V, D]."""
+        """Patch features [P, C] of frames, seconds [N] -> one row per visual token [V, D]."""
         features = features.to(self.learned.dtype)  # each part may be of another type
         # row i of the table: learned vectors first, then the pooled tokens
-        rows = torch.cat([self.learned, self.tokens(features, frames, slots)])[slots.feature]
+        rows = torch.cat([self.learned, self.tokens(features, frames, patch_index)])[
+            patch_index.feature
+        ]
         if self.times is None:
             return rows
         # a frame's time is added where the frame ends
         # a frame ends with its frame mark, or with the separator
-        ends = (slots.feature == _ENDS_OF_FRAMES[0]) | (slots.feature == _ENDS_OF_FRAMES[1])
-        ends = ends & (slots.frame >= 0)
-        times = self.times(seconds, rows.dtype).index_select(0, slots.frame.clamp(min=0))
+        ends = (patch_index.feature == _ENDS_OF_FRAMES[0]) | (
+            patch_index.feature == _ENDS_OF_FRAMES[1]
+        )
+        ends = ends & (patch_index.frame >= 0)
+        times = self.times(seconds, rows.dtype).index_select(0, patch_index.frame.clamp(min=0))
         return rows + (times * ends[:, None]).to(rows.dtype)
 
 
@@ -108,40 +122,48 @@ class AveragePool(Projector):
     Pooling comes before the projection: eight times fewer rows pass the MLP.
     """
 
-    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+    def tokens(
+        self, features: Tensor, _: FrameGroups[Tensor], patch_index: PatchIndexTensors
+    ) -> Tensor:
         """Pool, then project."""
-        return self.mlp(pool(features, slots))
+        return self.mlp(pool(features, patch_index))
 
 
 class AveragePoolLate(AveragePool):
     """The same with the projection first: every patch passes the MLP."""
 
-    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+    def tokens(
+        self, features: Tensor, _: FrameGroups[Tensor], patch_index: PatchIndexTensors
+    ) -> Tensor:
         """Project, then pool."""
-        return pool(self.mlp(features), slots)
+        return pool(self.mlp(features), patch_index)
 
 
 class TrainingFree(Projector):
     """SlowFast-LLaVA (v1), pooled first: slow rows max-pooled along themselves, fast averaged."""
 
-    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+    def tokens(
+        self, features: Tensor, _: FrameGroups[Tensor], patch_index: PatchIndexTensors
+    ) -> Tensor:
         """Pool, then project."""
-        return self.mlp(_slow_and_fast(features, slots))
+        return self.mlp(_slow_and_fast(features, patch_index))
 
 
 class TrainingFreeLate(TrainingFree):
     """Apple's own order: every patch passes the MLP, what comes out is pooled."""
 
-    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+    def tokens(
+        self, features: Tensor, _: FrameGroups[Tensor], patch_index: PatchIndexTensors
+    ) -> Tensor:
         """Project, then pool."""
-        return _slow_and_fast(self.mlp(features), slots)
+        return _slow_and_fast(self.mlp(features), patch_index)
 
 
 # slow: maximum along a row, fast: average (SlowFast-LLaVA, arXiv 2407.15841)
-def _slow_and_fast(features: Tensor, slots: SlotTensors) -> Tensor:
-    most = highest(features.index_select(0, slots.patch), slots)
-    slow = (slots.kind == POOLED.index(SLOW))[:, None]
-    return torch.where(slow, most, pool(features, slots))
+def _slow_and_fast(features: Tensor, patch_index: PatchIndexTensors) -> Tensor:
+    most = highest(features.index_select(0, patch_index.patch), patch_index)
+    slow = (patch_index.kind == POOLED.index(SLOW))[:, None]
+    return torch.where(slow, most, pool(features, patch_index))
 
 
 class DynamicCompressor(Projector):
@@ -156,15 +178,17 @@ class DynamicCompressor(Projector):
         super().__init__(width, hidden, layout, heads)
         self.query, self.key = nn.Linear(width, self.SIZE), nn.Linear(width, self.SIZE)
 
-    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+    def tokens(
+        self, features: Tensor, _: FrameGroups[Tensor], patch_index: PatchIndexTensors
+    ) -> Tensor:
         """The mean of each cell, plus what its patches answer; projected."""
         # the cell's mean asks, its patches answer (Oryx, arXiv 2409.12961)
-        mean = pool(features, slots)
-        patches = features.index_select(0, slots.patch)
-        query = self.query(mean).index_select(0, slots.segment)
-        key = self.key(features).index_select(0, slots.patch)
-        shares = attend((query * key).sum(1, keepdim=True) * self.SIZE**-0.5, slots)
-        return self.mlp(mean + summed(shares * patches, slots))
+        mean = pool(features, patch_index)
+        patches = features.index_select(0, patch_index.patch)
+        query = self.query(mean).index_select(0, patch_index.segment)
+        key = self.key(features).index_select(0, patch_index.patch)
+        shares = attend((query * key).sum(1, keepdim=True) * self.SIZE**-0.5, patch_index)
+        return self.mlp(mean + summed(shares * patches, patch_index))
 
 
 class AttentionPool(Projector):
@@ -175,14 +199,18 @@ class AttentionPool(Projector):
         self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
         self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
 
-    def tokens(self, features: Tensor, _: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+    def tokens(
+        self, features: Tensor, _: FrameGroups[Tensor], patch_index: PatchIndexTensors
+    ) -> Tensor:
         """What the patches of each cell answer to their mean, over several heads; projected."""
         # asked by the mean, over several heads (Molmo, arXiv 2409.17146)
-        query = self._heads(self.query(pool(features, slots))).index_select(0, slots.segment)
-        key = self._heads(self.key(features)).index_select(0, slots.patch)
-        value = self._heads(self.value(features)).index_select(0, slots.patch)
-        shares = attend((query * key).sum(2) * (self.width // self.heads) ** -0.5, slots)
-        answer = summed(shares[..., None] * value, slots).flatten(1)
+        query = self._heads(self.query(pool(features, patch_index))).index_select(
+            0, patch_index.segment
+        )
+        key = self._heads(self.key(features)).index_select(0, patch_index.patch)
+        value = self._heads(self.value(features)).index_select(0, patch_index.patch)
+        shares = attend((query * key).sum(2) * (self.width // self.heads) ** -0.5, patch_index)
+        answer = summed(shares[..., None] * value, patch_index).flatten(1)
         return self.mlp(self.out(answer))
 
     def _heads(self, rows: Tensor) -> Tensor:
@@ -198,13 +226,16 @@ class Resampled(Projector):
         super().__init__(width, hidden, layout, heads)
         self.resampler = self.Resampler(width, layout.queries, heads)
 
-    def tokens(self, features: Tensor, frames: FrameGroups[Tensor], slots: SlotTensors) -> Tensor:
+    def tokens(
+        self, features: Tensor, frames: FrameGroups[Tensor], patch_index: PatchIndexTensors
+    ) -> Tensor:
         """The queries' answers, frame by frame; projected."""
         # frames of one grid run as one batch
         made = resample(self.resampler, features, frames).flatten(0, 1)
-        if len(made) != len(slots.kind):
+        if len(made) != len(patch_index.kind):
             raise ValueError(
-                f"{len(made)} queries of {len(frames.frames)} frames, {len(slots.kind)} slots"
+                f"{len(made)} queries of {len(frames.frames)} frames, "
+                f"{len(patch_index.kind)} tokens"
             )
         return self.mlp(made)
 

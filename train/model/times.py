@@ -1,4 +1,4 @@
-"""Presentation times as vectors."""
+"""Presentation times as vectors: sinusoids (Vaswani et al., 2017) through an MLP."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """The vision tower at native resolution, packed; attention stays inside each image or frame.
 
-Oryx-ViT: pre-norm blocks, erf GELU, fused qkv, no class token, no final norm. The square position
-table is resized to each grid by plain bilinear interpolation (no antialias) in fp32. The encoder of
-SigLIP 2 NaFlex is the same with four switches of the config (`SIGLIP2`). Frames with equally many
-patches run as one batch, so that thousands of small frames cost one SDPA call per block.
+Oryx-ViT (arXiv 2409.12961): pre-norm blocks, erf GELU, fused qkv, no class token, no final norm.
+The square position table is resized to each grid by plain bilinear interpolation (no antialias) in
+fp32. The encoder of SigLIP 2 NaFlex (arXiv 2502.14786) is the same with four switches of the config
+(`SIGLIP2`). Frames with equally many patches run as one batch, so that thousands of small frames
+cost one SDPA call per block.
 """
 
 from __future__ import annotations

@@ -48,12 +48,12 @@ def last_checkpoint(out: Path, manifest: Manifest, config: Config) -> Checkpoint
 
     UserError names every key that differs from what the checkpoint was saved with.
     """
-    found = ranks.by_first(partial(_look, out, manifest, config))
-    if found is not None:
-        share = partial(checkpoint.verify, found, ranks.rank(), ranks.world_size())
+    committed = ranks.by_first(partial(_look, out, manifest, config))
+    if committed is not None:
+        share = partial(checkpoint.verify, committed, ranks.rank(), ranks.world_size())
         # together the ranks read each byte of the checkpoint once
         ranks.by_each(share)
-    return found
+    return committed
 
 
 def branched_from(branch: Path, manifest: Manifest, config: Config, total: int) -> Checkpoint:
@@ -67,22 +67,22 @@ def branched_from(branch: Path, manifest: Manifest, config: Config, total: int) 
 
 
 def _fitting(branch: Path, manifest: Manifest, config: Config, total: int) -> Checkpoint:
-    found = checkpoint.read(branch)
+    committed = checkpoint.read(branch)
     about = json.loads((branch / checkpoint.MODEL / "data.json").read_bytes())
     text = json.loads((branch / checkpoint.MODEL / "config.json").read_bytes())["text_config"]
     saved = dict(by_place({"layout": about["layout"], "tokenizer": about["tokenizer_sha256"]}))
     layout = {"layout": asdict(manifest.layout), "tokenizer": manifest.codec.tokenizer_sha256}
     now = dict(by_place(layout)) | _of_the_model(deciding(config))
-    lines = list(differences(saved | _of_the_model(found.config), now))
+    lines = list(differences(saved | _of_the_model(committed.config), now))
     # positions beyond the trained length were never seen by the saved decoder
     longest = max(int(table["tokens"].max()) for table in manifest.tables if len(table))
     if longest > (most := text["max_position_embeddings"]):
         lines.append(f"a sample of the manifest has {longest} tokens, the model {most} positions")
-    if total <= found.step:
-        lines.append(f"step {found.step} of the checkpoint, the run would end after {total}")
+    if total <= committed.step:
+        lines.append(f"step {committed.step} of the checkpoint, the run would end after {total}")
     if lines:
         raise UserError(*(f"--branch {branch}: {line}" for line in lines))
-    return found
+    return committed
 
 
 def _of_the_model(values: Mapping[str, str]) -> dict[str, str]:
@@ -99,36 +99,38 @@ def _look(out: Path, manifest: Manifest, config: Config) -> Checkpoint | None:
     root = out / CHECKPOINTS
     # what a save that was killed has left
     checkpoint.sweep(root)
-    found = checkpoint.latest(root)
-    if found is not None:
-        _check_same_manifest(found, out, manifest)
-        _check_same_config(found, config)
+    committed = checkpoint.latest(root)
+    if committed is not None:
+        _check_same_manifest(committed, out, manifest)
+        _check_same_config(committed, config)
     store = Store(out)
     store.put(MANIFEST, canonical_json(manifest.contents.to_json()))
     store.put(CONFIG, resolved(config).encode())
     store.remove(STOPPED)
-    return found
+    return committed
 
 
-def _check_same_config(found: Checkpoint, config: Config) -> None:
-    lines = list(differences(found.config, deciding(config)))
+def _check_same_config(committed: Checkpoint, config: Config) -> None:
+    lines = list(differences(committed.config, deciding(config)))
     if lines:
         raise UserError(
-            *(f"{found.folder}: {line}" for line in lines),
-            f"{found.folder}: go on with the values of before, or give another --out",
+            *(f"{committed.folder}: {line}" for line in lines),
+            f"{committed.folder}: go on with the values of before, or give another --out",
         )
 
 
-def _check_same_manifest(found: Checkpoint, out: Path, manifest: Manifest) -> None:
-    if found.manifest_id == manifest.manifest_id:
+def _check_same_manifest(committed: Checkpoint, out: Path, manifest: Manifest) -> None:
+    if committed.manifest_id == manifest.manifest_id:
         return
     path = out / MANIFEST
-    saved = json.loads(path.read_bytes()) if path.is_file() else {"manifest_id": found.manifest_id}
+    saved = (
+        json.loads(path.read_bytes()) if path.is_file() else {"manifest_id": committed.manifest_id}
+    )
     left, right = (dict(by_place(tree)) for tree in (saved, manifest.contents.to_json()))
     lines = list(differences(left, right))
     # what a person wrote first: digests follow from it
     lines.sort(key=lambda line: bool(re.search("[0-9a-f]{32}", line)))
     raise UserError(
-        *(f"{found.folder}: manifest: {line}" for line in lines[:_MOST]),
-        f"{found.folder}: go on over the manifest of before, or give another --out",
+        *(f"{committed.folder}: manifest: {line}" for line in lines[:_MOST]),
+        f"{committed.folder}: go on over the manifest of before, or give another --out",
     )

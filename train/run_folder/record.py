@@ -102,12 +102,12 @@ def made_with(config: Config) -> dict[str, str]:
 
 def code_digest() -> str:
     """Over the names and bytes of every module that a run may use."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for room in _ROOMS:
         for path in sorted((_ROOT / room).rglob("*.py")):
             # the path counts too: a module that moved may be imported by another one
-            found.update(f"{path.relative_to(_ROOT)} {sha256_file(path)}\n".encode())
-    return found.hexdigest()
+            digest.update(f"{path.relative_to(_ROOT)} {sha256_file(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def write_record(out: Path, record: Record) -> None:

@@ -68,25 +68,25 @@ def deciding(config: Config) -> dict[str, str]:
     Of a part whose own weights are not trained, checkpoints hold their digest, wherever they lie;
     of one whose are, the weights, so that where it was started from is not looked at again.
     """
-    found = dict(_values(config, ""))
+    values = dict(_values(config, ""))
     for part in PARTS:
         rule = getattr(config.parts, part)
         for key_ in ("checkpoint", "init"):
-            del found[f"parts: {part}: {key_}"]
+            del values[f"parts: {part}: {key_}"]
         if rule.adapter is None:
             # runs of before this key have the same digest as runs that do not use it
-            found.pop(f"parts: {part}: adapter")
+            values.pop(f"parts: {part}: adapter")
         if rule.trains_own and isinstance(rule.init, RandomInit):
-            found[f"parts: {part}: init"] = str(rule.init)
-    return {place: v for place, v in found.items() if place.split(":")[0] not in _HOW_NOT_WHAT}
+            values[f"parts: {part}: init"] = str(rule.init)
+    return {place: v for place, v in values.items() if place.split(":")[0] not in _HOW_NOT_WHAT}
 
 
-def _values(value: Any, place: str) -> Iterator[tuple[str, str]]:
+def _values(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if not is_dataclass(value) or isinstance(value, RandomInit):
-        yield place, str(value)
+        yield path, str(value)
         return
     for field in fields(value):
-        inner = f"{place}: {field.name}" if place else field.name
+        inner = f"{path}: {field.name}" if path else field.name
         yield from _values(getattr(value, field.name), inner)
 
 

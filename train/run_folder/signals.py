@@ -17,7 +17,7 @@ STATUS = 143
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
-class Asked:
+class StopRequest:
     """Which signal this process was sent, and which one any rank was."""
 
     def __init__(self) -> None:
@@ -37,16 +37,16 @@ class Asked:
 
 
 @contextmanager
-def listening() -> Iterator[Asked]:
+def listening() -> Iterator[StopRequest]:
     """Inside, SIGTERM and SIGUSR1 are noted and end nothing; only a main thread can listen."""
-    asked = Asked()
+    stop_request = StopRequest()
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
         # Python delivers signals to the main thread alone; a run inside another one's thread goes
         # without
-        before = {one: signal.signal(one, asked._take) for one in SIGNALS}
+        before = {number: signal.signal(number, stop_request._take) for number in SIGNALS}
     try:
-        yield asked
+        yield stop_request
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

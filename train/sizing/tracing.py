@@ -160,12 +160,12 @@ class Tracker(MemTracker):
 
     def beside_weights(self) -> int:
         """Of what is alive, on all devices, what is neither weight nor gradient."""
-        found = 0
+        nbytes = 0
         for kinds in self._curr_mem_snap.values():
             # keys are an enum of torch's for what it knows, and strings for the rest
             held = {str(getattr(kind, "value", kind)): size for kind, size in kinds.items()}
-            found += held["Total"] - held["Parameter"] - held["Buffer"] - held["Gradient"]
-        return found
+            nbytes += held["Total"] - held["Parameter"] - held["Buffer"] - held["Gradient"]
+        return nbytes
 
     # MemTracker calls this behind every operation: one sum, no copy of its snapshot
     def _update_peak_stats(self, peak_state: Any) -> None:  # noqa: ARG002

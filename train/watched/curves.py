@@ -48,15 +48,15 @@ def curves_of(out: Path) -> list[Curve]:
     rows = _rows(out / METRICS)
     if not rows:
         raise UserError(f"{out}: no {METRICS} with a step in it; give the --out of a run")
-    found = [_curve(name, [(row["step"], row.get(name)) for row in rows]) for name in CURVES]
-    found += _by_source("loss", rows)
+    curves = [_curve(name, [(row["step"], row.get(name)) for row in rows]) for name in CURVES]
+    curves += _by_source("loss", rows)
     # every trained part has a rate of its own: lr_tower, lr_projector, lr_decoder
     rates = sorted(name for name in rows[-1] if name.startswith("lr_"))
-    found += [_curve(name, [(row["step"], row.get(name)) for row in rows]) for name in rates]
-    looks = _rows(out / HELD_OUT)
-    found.append(_curve("held-out loss", [(row["step"], row["loss"]) for row in looks]))
-    found += _by_source("held-out loss", looks)
-    return [curve for curve in found if curve.points]
+    curves += [_curve(name, [(row["step"], row.get(name)) for row in rows]) for name in rates]
+    held_out_rows = _rows(out / HELD_OUT)
+    curves.append(_curve("held-out loss", [(row["step"], row["loss"]) for row in held_out_rows]))
+    curves += _by_source("held-out loss", held_out_rows)
+    return [curve for curve in curves if curve.points]
 
 
 def in_terminal(curve: Curve, width: int) -> str:

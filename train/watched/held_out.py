@@ -38,7 +38,7 @@ class SampleLoss(TypedDict):
     tokens: int
 
 
-class Look(TypedDict):
+class HeldOutMeans(TypedDict):
     """The loss per supervised token, of all samples and by source."""
 
     loss: float
@@ -69,10 +69,10 @@ class HeldOut:
         rule = self.loader.tower
         # a sample a rank, and an empty pack where none is left: collectives need every rank
         for start in range(0, len(self.samples), size):
-            dealt = self.samples[start : start + size]
+            assigned = self.samples[start : start + size]
             # under ZeRO-3 every rank has to call the tower equally often
-            calls = max(calls_for(one.patches, rule.chunk) for one in dealt)
-            own = dealt[engine.rank : engine.rank + 1]
+            calls = max(calls_for(one.patches, rule.chunk) for one in assigned)
+            own = assigned[engine.rank : engine.rank + 1]
             if own:
                 rendered = self.loader.load(self.loader.with_rows(own))
                 pack = self.loader.packed(rendered, calls)
@@ -124,7 +124,7 @@ def _distinct(manifest: Manifest) -> Iterator[SampleReference]:
         start = stop
 
 
-def look_of(losses: Sequence[SampleLoss]) -> Look:
+def means_of(losses: Sequence[SampleLoss]) -> HeldOutMeans:
     """The means of these samples."""
     sources = sorted({one["source"] for one in losses})
     by_source = {s: _mean([one for one in losses if one["source"] == s]) for s in sources}

@@ -46,7 +46,7 @@ def operations(config: Config, model: SlowFastConfig, packs: Sequence[Pack]) -> 
         work = Work(
             frames=(grids[:, 0] * grids[:, 1]).tolist(),
             samples=np.diff(pack.cu_seqlens).tolist(),
-            pooled=len(pack.slots.sizes),
+            pooled=len(pack.patch_index.sizes),
             supervised=pack.supervised,
         )
         asked, again = billed(config, forward_flops(model, work))
@@ -58,18 +58,18 @@ def operations(config: Config, model: SlowFastConfig, packs: Sequence[Pack]) -> 
 def billed(config: Config, forward: Flops) -> tuple[float, float]:
     """Operations of a step that is asked for, and those that are computed a second time."""
     sizes = (forward.vision, forward.projector, forward.text + forward.head)
-    asked = 0.0
-    again = float(forward.head)  # logits are never kept
+    model_flops = 0.0
+    recomputed = float(forward.head)  # logits are never kept
     # from the tower up: gradients pass through a part if it or anything below it is trained
     below = False
     for name, size in zip(PARTS, sizes, strict=True):
         part = getattr(config.parts, name)
         share = 1 / config.stochastic.keep.denominator if name == "tower" else 1.0
         # a pass for the weights' gradients, and one for those of what lies below
-        asked += size * (1 + share * (part.trains_own + (part.train or below)))
-        again += size * share * part.checkpoint
+        model_flops += size * (1 + share * (part.trains_own + (part.train or below)))
+        recomputed += size * share * part.checkpoint
         below = below or part.train
-    return asked, again
+    return model_flops, recomputed
 
 
 def figures(
@@ -83,7 +83,7 @@ def figures(
 
     `flops` counts those of this rank (see `operations`), where the device's peak is known.
     """
-    told: dict[str, float | None] = {
+    line: dict[str, float | None] = {
         "tokens_per_second": tokens / seconds,
         "fill": tokens / (config.global_batch * pack_tokens),
         "memory_bytes": float(memory_bytes()),
@@ -92,9 +92,9 @@ def figures(
     }
     cuda = torch.cuda.is_available() and config.precision == "bf16"
     if cuda and (peak := peak_of(torch.cuda.get_device_name())):
-        asked, computed = flops()
-        told |= {"mfu": asked / (seconds * peak), "hfu": computed / (seconds * peak)}
-    return told
+        model_flops, computed = flops()
+        line |= {"mfu": model_flops / (seconds * peak), "hfu": computed / (seconds * peak)}
+    return line
 
 
 def memory_bytes() -> int:

@@ -115,11 +115,11 @@ def tracked(
 
 def scalars(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The finite numbers of a row; `by_source` becomes loss/SOURCE."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for name, value in row.items():
         if name == "by_source":
             # a slash groups curves in both libraries
-            found |= scalars(value, f"{prefix}loss/")
+            numbers |= scalars(value, f"{prefix}loss/")
         elif name != "step" and isinstance(value, int | float) and math.isfinite(value):
-            found[prefix + name] = float(value)
-    return found
+            numbers[prefix + name] = float(value)
+    return numbers

@@ -54,22 +54,22 @@ def decoder_shapes(config: Mapping[str, Any], where: str) -> dict[str, Shape] | 
 def _layer(family: Family, config: Mapping[str, Any], where: str) -> Iterator[tuple[str, Shape]]:
     width, mlp = size(config, "hidden_size", where), size(config, "intermediate_size", where)
     # grouped queries: several query heads share one of keys and values (GQA, Ainslie et al., 2023)
-    heads, shared, each = head_sizes(config, where)
+    heads, shared, head_dim = head_sizes(config, where)
     yield "input_layernorm.weight", (width,)
     yield "post_attention_layernorm.weight", (width,)
     # queries, keys and values, then the way back
     biased = family.qkv_bias or bool(config.get("attention_bias"))
     for name, count in (("q", heads), ("k", shared), ("v", shared)):
-        yield f"self_attn.{name}_proj.weight", (count * each, width)
+        yield f"self_attn.{name}_proj.weight", (count * head_dim, width)
         if biased:
-            yield f"self_attn.{name}_proj.bias", (count * each,)
-    yield "self_attn.o_proj.weight", (width, heads * each)
+            yield f"self_attn.{name}_proj.bias", (count * head_dim,)
+    yield "self_attn.o_proj.weight", (width, heads * head_dim)
     if config.get("attention_bias"):
         # the switch of Llama biases the way back as well, the family of Qwen2 does not
         yield "self_attn.o_proj.bias", (width,)
     if family.head_norms:
-        yield "self_attn.q_norm.weight", (each,)
-        yield "self_attn.k_norm.weight", (each,)
+        yield "self_attn.q_norm.weight", (head_dim,)
+        yield "self_attn.k_norm.weight", (head_dim,)
     # gated MLP: down(silu(gate(x)) * up(x)) (SwiGLU, Shazeer, 2020)
     for name, shape in (("gate", (mlp, width)), ("up", (mlp, width)), ("down", (width, mlp))):
         yield f"mlp.{name}_proj.weight", shape

@@ -118,14 +118,14 @@ def losses(text_config: PreTrainedConfig) -> tuple[float, float]:
                 layout=asdict(LayoutConfig()),
             )
         )
-        own = AutoModelForCausalLM.from_config(text_config, attn_implementation="eager")
+        reference = AutoModelForCausalLM.from_config(text_config, attn_implementation="eager")
         ids = torch.randint(VOCABULARY, (SAMPLES, LENGTH))
         # drawn as transformers draws, scores are so small that a cap on them changes nothing
         _widen(ours.language_model)
     ours.float().eval()
-    own.float().eval()
-    own.load_state_dict(ours.language_model.state_dict())
-    alone = [own(input_ids=row[None], labels=row[None], use_cache=False).loss for row in ids]
+    reference.float().eval()
+    reference.load_state_dict(ours.language_model.state_dict())
+    alone = [reference(input_ids=row[None], labels=row[None], use_cache=False).loss for row in ids]
     packed = ours(**pack_inputs(_pack(ids))).loss
     return packed.item(), torch.stack(alone).sum().item() * (LENGTH - 1)
 
@@ -157,9 +157,9 @@ def _pack(ids: Tensor) -> Pack:
 def _suspects(config: PreTrainedConfig) -> str:
     """Values whose names say that they may be why."""
     words = ("window", "softcap", "chunk", "logit_scale", "logits_scaling", "lm_head_bias")
-    found = [
+    suspects = [
         f"{name}: {value}"
         for name, value in config.to_dict().items()
         if value and any(word in name for word in words) and name != "max_window_layers"
     ]
-    return f" (it has {', '.join(found)})" if found else ""
+    return f" (it has {', '.join(suspects)})" if suspects else ""

@@ -126,13 +126,13 @@ def _file(where: str, path: Path) -> Source:
 def _only_file(where: str, folder: Path) -> Path:
     if (folder / PICKLE).is_file():
         return folder / PICKLE
-    found = sorted(folder.glob("*.safetensors"))
-    if len(found) != 1:
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
         raise UserError(
-            f"init: {where}: no config.json, no {PICKLE} and {len(found)} safetensors files in it; "
+            f"init: {where}: no config.json, no {PICKLE} and {len(files)} safetensors files in it; "
             "name a folder of weights as published, or a model folder of ours"
         )
-    return found[0]
+    return files[0]
 
 
 def _check_parts(path: Path, stored: Mapping[str, Stored]) -> None:

@@ -51,12 +51,18 @@ def _read(stored: Mapping[str, Stored], table: Table) -> Iterator[tuple[str, Ten
     # mapped files: of each tensor its own bytes are read, when it is asked for
     with ExitStack() as stack:
         get: dict[Path, Callable[[str], Tensor]] = {}
-        for own, origin in table.items():
-            for name in origin.names:
-                path = stored[name].file
+        for name, origin in table.items():
+            for stored_name in origin.names:
+                path = stored[stored_name].file
                 if path not in get:
                     get[path] = _open(path, stack)
-            yield own, joined(origin, [get[stored[name].file](name) for name in origin.names])
+            yield (
+                name,
+                joined(
+                    origin,
+                    [get[stored[stored_name].file](stored_name) for stored_name in origin.names],
+                ),
+            )
 
 
 def _open(path: Path, stack: ExitStack) -> Callable[[str], Tensor]:

@@ -38,25 +38,24 @@ def stored_in_folder(folder: Path) -> dict[str, Stored]:
     places = read_json(folder / INDEX).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
         raise UserError(f"{folder / INDEX}: no `weight_map` of names to files; fetch it again")
-    found: dict[str, Stored] = {}
+    tensors: dict[str, Stored] = {}
     for name in sorted(set(places.values())):
         # the name alone: an index cannot point out of its folder
-        found |= stored_in(folder / Path(name).name)
+        tensors |= stored_in(folder / Path(name).name)
     # in one of the two only: the index, or the files
-    for tensor in sorted(places.keys() ^ found.keys()):
-        file = found[tensor].file.name if tensor in found else places[tensor]
-        place = INDEX if tensor in found else file
+    for tensor in sorted(places.keys() ^ tensors.keys()):
+        file = tensors[tensor].file.name if tensor in tensors else places[tensor]
+        lacking, naming = (INDEX, file) if tensor in tensors else (file, INDEX)
         raise UserError(
-            f"{folder / place}: lacks {tensor}, which {file if tensor in found else INDEX} names; "
-            "fetch the folder again"
+            f"{folder / lacking}: lacks {tensor}, which {naming} names; fetch the folder again"
         )
-    return found
+    return tensors
 
 
 def stored_in(path: Path) -> dict[str, Stored]:
     """Every tensor of one file; DamagedData if it is cut short, or no such file at all."""
     tensors, ends = _header(path)
-    found = {}
+    stored = {}
     for name, value in tensors.items():
         shape, dtype, start, end = _described(path, name, value)
         if dtype not in FLOATS:
@@ -70,8 +69,8 @@ def stored_in(path: Path) -> dict[str, Stored]:
                 f"{path}: {name} of shape {shape} at bytes {start} to {end} of {ends}; fetch it "
                 "again"
             )
-        found[name] = Stored(file=path, name=name, shape=shape, dtype=dtype)
-    return found
+        stored[name] = Stored(file=path, name=name, shape=shape, dtype=dtype)
+    return stored
 
 
 def _described(path: Path, name: str, value: Any) -> tuple[tuple[int, ...], str, int, int]:
@@ -144,17 +143,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def misfits(
-    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, Stored], where: Path, asks: str
+    wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, Stored], where: Path, asks: str
 ) -> Iterator[str]:
-    """What `found` lacks, has in another shape or has too much, each as file, name, both values.
+    """What `stored` lacks, has in another shape or has too much, each as file, name, both values.
 
     `wanted` are shapes by stored name; `asks` says what asks for them.
     """
     for name, shape in wanted.items():
-        if name not in found:
+        if name not in stored:
             yield f"{where}: no tensor {name}; {asks} wants it with shape {list(shape)}"
-        elif found[name].shape != shape:
-            has = list(found[name].shape)
-            yield f"{found[name].file}: {name} has shape {has}, {asks} wants {list(shape)}"
-    for name in found.keys() - wanted.keys():
-        yield f"{found[name].file}: {name} {list(found[name].shape)} is unknown to {asks}"
+        elif stored[name].shape != shape:
+            has = list(stored[name].shape)
+            yield f"{stored[name].file}: {name} has shape {has}, {asks} wants {list(shape)}"
+    for name in stored.keys() - wanted.keys():
+        yield f"{stored[name].file}: {name} {list(stored[name].shape)} is unknown to {asks}"

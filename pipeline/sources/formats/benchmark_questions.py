@@ -81,14 +81,14 @@ def _record(path: Path, number: int, row: Row | Problem) -> Record | RowRefusal:
 
 def _images(path: Path, number: int, row: Row) -> tuple[MediaRef, ...]:
     """The images embedded in a row, column by column."""
-    found = []
+    images = []
     for column in sorted(row):
         value = row[column]
         for i, cell in enumerate(value if isinstance(value, list) else [value]):
             if isinstance(cell, dict) and isinstance(cell.get("bytes"), bytes):
                 address = embedded(path, number, i, column)
-                found.append(MediaRef(kind="image", data=cell["bytes"], address=address))
-    return tuple(found)
+                images.append(MediaRef(kind="image", data=cell["bytes"], address=address))
+    return tuple(images)
 
 
 def _video(row: Row) -> tuple[MediaRef, ...] | Problem:

@@ -22,7 +22,7 @@ import simplejpeg
 
 from pipeline.scorers.pixels import MOST
 from shards.errors import UserError
-from shards.extents import Extents, Place, pair
+from shards.extents import ByteRange, Extents, pair
 from shards.ids import short_hash
 from shards.index import SCORES, table_of
 from shards.pool import Pool, Receipt
@@ -96,9 +96,9 @@ def _of_clips(
     extents = Extents(pool.store)
     names = ["clip_id", "part", "offset", "extent", "crc32"]
     for row in pool.read(f"index/clips/{unit.table}").select(names).to_pylist():
-        place = Place(f"clips/{row['part']}", row["offset"], row["extent"], row["crc32"])
-        where = extents.where(place)
-        described, payload = pair(extents.read(place), where)
+        byte_range = ByteRange(f"clips/{row['part']}", row["offset"], row["extent"], row["crc32"])
+        where = extents.where(byte_range)
+        described, payload = pair(extents.read(byte_range), where)
         frames = split_frames([clip_of(json.loads(bytes(described)))], payload, where)[0]
         said = function([simplejpeg.decode_jpeg(bytes(frame)) for frame in frames])
         each = unit.scorer.per == "frame"
@@ -107,11 +107,11 @@ def _of_clips(
         yield {"of": row["clip_id"], "values": _checked(said if each else [said], wanted, about)}
 
 
-def _checked(said: Any, wanted: int, about: str) -> list[int]:
+def _checked(said: Any, expected: int, about: str) -> list[int]:
     """The integers that a scorer said; UserError if they are none, or too many, or too large."""
     values = list(said) if isinstance(said, Sequence) or hasattr(said, "__array__") else [said]
-    if len(values) != wanted:
-        raise UserError(f"{about}: {len(values)} scores, {wanted} wanted")
+    if len(values) != expected:
+        raise UserError(f"{about}: {len(values)} scores, {expected} wanted")
     try:
         # integers of Python and numpy; a float, also a whole one, is none
         numbers = [operator.index(value) for value in values]
@@ -127,11 +127,11 @@ def _checked(said: Any, wanted: int, about: str) -> list[int]:
 def _function(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function)
+        scorer = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"--scorer {name}: {error}; give MODULE:FUNCTION, e.g. pipeline.scorers:sharpness"
         ) from error
-    if not callable(found):
+    if not callable(scorer):
         raise UserError(f"--scorer {name}: not a function")
-    return found  # type: ignore[no-any-return]
+    return scorer  # type: ignore[no-any-return]

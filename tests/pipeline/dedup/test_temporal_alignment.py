@@ -28,7 +28,7 @@ def test_pairs_fit_together_as_they_fit_alone() -> None:
         alone = dict(fits(ours[own], theirs[own], start[own], pair[own]))
         assert list(alone) == [each for each in together if each == number]
         for fit in alone.values():
-            assert np.array_equal(fit.place, together[number].place)
+            assert np.array_equal(fit.warp, together[number].place)
             assert np.array_equal(fit.patch, together[number].patch)
 
 

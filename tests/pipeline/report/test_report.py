@@ -504,14 +504,14 @@ def test_curves_with_nothing_to_draw_still_say_so() -> None:
 def test_planted_trouble_adds_up() -> None:
     rows = [
         PlantedRow(what="copy", source="s", record="1", expected="DUPLICATE_SAMPLE",
-                          found="DUPLICATE_SAMPLE"),
-        PlantedRow(what="cut", source="s", record="2", expected="MEDIA_TRUNCATED", found=""),
+                          code="DUPLICATE_SAMPLE"),
+        PlantedRow(what="cut", source="s", record="2", expected="MEDIA_TRUNCATED", code=""),
         PlantedRow(what="mirror, other question", source="s", record="3", expected="",
-                          found="DUPLICATE_SAMPLE"),
-        PlantedRow(what="copy, other text", source="s", record="4", expected="", found=""),
+                          code="DUPLICATE_SAMPLE"),
+        PlantedRow(what="copy, other text", source="s", record="4", expected="", code=""),
     ]  # fmt: skip
     total = recall_of(rows)
-    assert (total.expected, total.found, total.false) == (2, 1, 1)
+    assert (total.expected, total.true_positives, total.false_positives) == (2, 1, 1)
     assert (total.precision, total.recall) == (0.5, 0.5)
     body = planted_section("Planted", rows, "").body
     assert body.count(">wrong<") == 2 and body.count(">right<") == 2

@@ -46,8 +46,10 @@ def compared(unit: compare_clips.CompareUnit, count: int) -> Receipt:
     crowded = compare_clips.tables([compare_clips.crowds(part) for part in parts])
     asking = [replace(part, crowded=crowded) for part in parts]
     found = compare_clips.tables([compare_clips.candidates(part) for part in asking])
-    same = [compare_clips.same(replace(part, found=found)) for part in parts]
-    return compare_clips.compare(replace(unit, found=compare_clips.tables(same), crowded=crowded))
+    same = [compare_clips.same(replace(part, previous_tables=found)) for part in parts]
+    return compare_clips.compare(
+        replace(unit, previous_tables=compare_clips.tables(same), crowded=crowded)
+    )
 
 
 def test_in_a_crowd_copies_have_a_reference_and_leak_with_it(tmp_path: Path) -> None:

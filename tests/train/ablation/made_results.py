@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from train.ablation.ablate import Ablation, Told, write_ablation
-from train.ablation.results import Asked, Result, write_result
+from train.ablation.results import Result, ScoredQuestions, write_result
 
 SEEDS = (1, 2, 3, 4, 5)
 GAINS = {"base": 0.0, "better": 0.3, "alike": 0.0, "hot<b>": 0.0}
@@ -26,7 +26,7 @@ def result(variant: str, seed: int) -> Result:
     sources = ["a", "b"] * 15
     rows = zip(clips[:30], sources, losses.tolist(), strict=True)
     held_out = tuple((f"k{i}", c, s, repr(x), 10) for i, (c, s, x) in enumerate(rows))
-    asked = Asked(
+    asked = ScoredQuestions(
         ids=tuple(map(str, range(ITEMS))),
         clips=tuple(clips),
         groups=tuple(["first", "motion"] * 30),

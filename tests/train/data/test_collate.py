@@ -83,18 +83,18 @@ def test_the_first_token_of_a_sample_is_no_target_of_the_one_before() -> None:
 
 def test_visual_rows_are_the_pads_and_tokens_average_their_own_frame() -> None:
     pack = build_pack(mixed_samples(), LAYOUT)
-    slots = pack.slots
-    assert np.array_equal(slots.position, np.flatnonzero(pack.tokens == PAD))
-    pooled = slots.feature[slots.feature >= len(LEARNED)] - len(LEARNED)
-    assert np.array_equal(pooled, np.arange(len(slots.sizes)))
-    assert np.array_equal(np.bincount(slots.segment), slots.sizes)
+    index = pack.patch_index
+    assert np.array_equal(index.position, np.flatnonzero(pack.tokens == PAD))
+    pooled = index.feature[index.feature >= len(LEARNED)] - len(LEARNED)
+    assert np.array_equal(pooled, np.arange(len(index.sizes)))
+    assert np.array_equal(np.bincount(index.segment), index.sizes)
     frame_of_patch = np.repeat(np.arange(len(pack.grids)), pack.grids.prod(axis=1))
     assert len(frame_of_patch) == len(pack.patches)
     sample_of_frame = np.repeat([0, 1, 3, 4], [1, 5, 1, 2])
-    sample_of_row = np.searchsorted(pack.cu_seqlens, slots.position, side="right") - 1
-    seen = sample_of_frame[frame_of_patch[slots.patch]]
-    rows = sample_of_row[slots.feature >= len(LEARNED)]
-    assert np.array_equal(seen, rows[slots.segment])
+    sample_of_row = np.searchsorted(pack.cu_seqlens, index.position, side="right") - 1
+    seen = sample_of_frame[frame_of_patch[index.patch]]
+    rows = sample_of_row[index.feature >= len(LEARNED)]
+    assert np.array_equal(seen, rows[index.segment])
 
 
 def test_slow_only_encodes_slow_frames_only() -> None:
@@ -103,8 +103,10 @@ def test_slow_only_encodes_slow_frames_only() -> None:
     pack = build_pack([sample], slow)
     assert pack.grids.tolist() == [[4, 4], [4, 4]]
     assert pack.times.tolist() == [0.0, 1.5]
-    assert pack.slots.patch.tolist() == sorted(pack.slots.patch.tolist(), key=lambda p: p // 16)
-    assert set(pack.slots.patch.tolist()) == set(range(32))
+    assert pack.patch_index.patch.tolist() == sorted(
+        pack.patch_index.patch.tolist(), key=lambda p: p // 16
+    )
+    assert set(pack.patch_index.patch.tolist()) == set(range(32))
 
 
 def test_placeholders_that_disagree_with_features_are_named() -> None:
@@ -154,7 +156,7 @@ def test_every_sample_stands_in_a_pack_as_it_does_alone(chosen: list[int]) -> No
             assert np.array_equal(getattr(pack, name)[rows], getattr(alone, name))
         assert np.array_equal(pack.grids[frames], alone.grids)
         assert np.array_equal(pack.times[frames], alone.times)
-        mine, own = alone.slots, pack.slots
+        mine, own = alone.patch_index, pack.patch_index
         uses, slots = slice(use, use + len(mine.patch)), slice(slot, slot + len(mine.position))
         tokens = slice(pooled, pooled + len(mine.sizes))
         assert np.array_equal(own.position[slots], mine.position + row)
@@ -167,4 +169,4 @@ def test_every_sample_stands_in_a_pack_as_it_does_alone(chosen: list[int]) -> No
         assert np.array_equal(own.kind[tokens], mine.kind)
         row, frame, pooled = rows.stop, frames.stop, tokens.stop
         use, slot, patch = uses.stop, slots.stop, patch + len(alone.patches)
-    assert (row, frame, pooled) == (len(pack.tokens), len(pack.grids), len(pack.slots.sizes))
+    assert (row, frame, pooled) == (len(pack.tokens), len(pack.grids), len(pack.patch_index.sizes))

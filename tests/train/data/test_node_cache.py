@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from benchmarks.loading.link import bytes_sent, link
 from mixtures.manifest.files import load_manifest
 from shards.errors import UserError
-from shards.extents import Place
+from shards.extents import ByteRange
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import fingerprint
 from train.data.node_cache import PATIENCE_SECONDS, RANGE_BYTES, WASTE, Node, coalesce, this_node
 from train.data.pack_stream import Stream
-from train.data.prefetch_plan import NEVER, Forecast
+from train.data.prefetch_plan import NEVER, PrefetchPlan
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,12 @@ STEPS = st.lists(
 
 
 def test_what_was_dropped_for_want_of_room_does_not_come_back_at_once() -> None:
-    forecast = Forecast(1)
+    prefetch_plan = PrefetchPlan(1)
     for step, items in enumerate([[("a", 1), ("j", 2)], [], [("a", 1), ("j", 2)]]):
-        forecast.learn(step, items)
-    assert forecast.take(1 << 30) == (["a", "j"], [])
-    forecast.pass_to(1)
-    fetched, dropped = forecast.take(1 << 30)
+        prefetch_plan.learn(step, items)
+    assert prefetch_plan.take(1 << 30) == (["a", "j"], [])
+    prefetch_plan.pass_to(1)
+    fetched, dropped = prefetch_plan.take(1 << 30)
     assert not set(fetched) & {"a", "j"} and dropped
 
 
@@ -55,15 +55,15 @@ def test_what_a_step_needs_is_held_and_nothing_needed_sooner_was_dropped(
 ) -> None:
     sizes = {name: data.draw(st.integers(1, 3)) for name in "abcdefghij"}
     uses = [[(name, sizes[name]) for name, _ in step] for step in steps]
-    forecast = Forecast(limit)
+    prefetch_plan = PrefetchPlan(limit)
     for step, items in enumerate(uses):
-        forecast.learn(step, items)
+        prefetch_plan.learn(step, items)
     for now, items in enumerate(uses):
-        forecast.pass_to(now)
-        before = dict(forecast.held)
-        fetched, dropped = forecast.take(1 << 30)
+        prefetch_plan.pass_to(now)
+        before = dict(prefetch_plan.held)
+        fetched, dropped = prefetch_plan.take(1 << 30)
         needed = {name for name, _ in items}
-        assert needed <= set(forecast.held)
+        assert needed <= set(prefetch_plan.held)
         assert not set(fetched) & set(before) and set(dropped) <= set(before) | set(fetched)
         next_use = {
             name: next((n for n in range(now, len(uses)) if (name, sizes[name]) in uses[n]), NEVER)
@@ -72,17 +72,17 @@ def test_what_a_step_needs_is_held_and_nothing_needed_sooner_was_dropped(
         if dropped and fetched:
             assert max(next_use[n] for n in fetched) <= min(next_use[n] for n in dropped)
         urgent = sum(sizes[name] for name in needed)
-        assert forecast.bytes_held == sum(forecast.held.values()) <= max(limit, urgent)
+        assert prefetch_plan.bytes_held == sum(prefetch_plan.held.values()) <= max(limit, urgent)
 
 
 def test_it_fetches_less_than_least_recently_used_when_things_recur() -> None:
     uses = [[(f"{(step * 7) % 40}", 1)] for step in range(400)]
-    forecast, fetched = Forecast(20), 0
+    prefetch_plan, fetched = PrefetchPlan(20), 0
     for step, items in enumerate(uses):
-        forecast.learn(step, items)
+        prefetch_plan.learn(step, items)
     for now in range(len(uses)):
-        forecast.pass_to(now)
-        fetched += len(forecast.take(1 << 30)[0])
+        prefetch_plan.pass_to(now)
+        fetched += len(prefetch_plan.take(1 << 30)[0])
     recent: list[str] = []
     misses = 0
     for ((name, _),) in uses:
@@ -94,7 +94,7 @@ def test_it_fetches_less_than_least_recently_used_when_things_recur() -> None:
 
 PLACES = st.lists(
     st.builds(
-        Place,
+        ByteRange,
         st.sampled_from(["a.tar", "b.tar"]),
         st.integers(0, 1 << 22),
         st.integers(1, 1 << 18),
@@ -106,17 +106,22 @@ PLACES = st.lists(
 
 
 @given(PLACES)
-def test_requests_bring_every_place_once_and_waste_little(places: list[Place]) -> None:
-    requests = coalesce(places)
-    assert sorted(place for request in requests for place in request.places) == sorted(places)
+def test_requests_bring_every_place_once_and_waste_little(byte_ranges: list[ByteRange]) -> None:
+    requests = coalesce(byte_ranges)
+    assert sorted(
+        byte_range for request in requests for byte_range in request.byte_ranges
+    ) == sorted(byte_ranges)
     for file, start, stop, brought in requests:
         assert all(
             p.file == file and start <= p.offset and p.offset + p.extent <= stop for p in brought
         )
-        asked = sum(place.extent for place in brought)
+        asked = sum(byte_range.extent for byte_range in brought)
         assert stop - start <= asked + asked // WASTE
         assert len(brought) == 1 or stop - start <= RANGE_BYTES
-    firsts = [min(places.index(place) for place in request.places) for request in requests]
+    firsts = [
+        min(byte_ranges.index(byte_range) for byte_range in request.byte_ranges)
+        for request in requests
+    ]
     assert firsts == sorted(firsts)
 
 

@@ -30,10 +30,10 @@ def pool_of(built: Path) -> str:
 
 def spoil(built: Path, source: str, key: str) -> None:
     """Flip one bit in the middle of the sample's clip."""
-    (place,) = open_data(pool_of(built)).places(source, key)
-    part = Path(pool_of(built)) / place.file
+    (byte_range,) = open_data(pool_of(built)).byte_ranges(source, key)
+    part = Path(pool_of(built)) / byte_range.file
     data = bytearray(part.read_bytes())
-    data[place.offset + place.extent // 2] ^= 1
+    data[byte_range.offset + byte_range.extent // 2] ^= 1
     part.write_bytes(data)
 
 
@@ -74,10 +74,10 @@ def test_only_the_damaged_sample_changes_and_the_change_is_counted_and_logged(
 
 def test_a_stand_in_is_of_the_same_source_and_no_larger(built: Path) -> None:
     manifest = load_manifest(built)
-    stand_ins = replacements.StandIns(manifest)
+    replacement_samples = replacements.ReplacementSamples(manifest)
     for drawn in Draws(manifest).samples(0, 60):
-        others = list(stand_ins.candidates(drawn))
-        assert others == list(stand_ins.candidates(drawn))
+        others = list(replacement_samples.candidates(drawn))
+        assert others == list(replacement_samples.candidates(drawn))
         assert all(
             (one.source, one.position, one.epoch) == (drawn.source, drawn.position, drawn.epoch)
             and one.tokens <= drawn.tokens
@@ -91,13 +91,13 @@ def test_a_stand_in_is_of_the_same_source_and_no_larger(built: Path) -> None:
 def test_one_sample_less_changes_no_other_stand_in(built: Path) -> None:
     manifest = load_manifest(built)
     drawn = first_of(built, "clips")
-    before = [one.key for one in replacements.StandIns(manifest).candidates(drawn)]
+    before = [one.key for one in replacements.ReplacementSamples(manifest).candidates(drawn)]
     at = manifest.names.index("clips")
     for gone in before[:3]:
         rows = [row["key"].tobytes().hex() != gone for row in manifest.tables[at]]
         tables = list(manifest.tables)
         tables[at] = tables[at][np.array(rows)]
-        fewer = replacements.StandIns(replace(manifest, tables=tables))
+        fewer = replacements.ReplacementSamples(replace(manifest, tables=tables))
         after = [one.key for one in fewer.candidates(replace(drawn, position=drawn.position - 1))]
         assert after[: len(before) - 1] == [key for key in before if key != gone]
 
@@ -117,7 +117,7 @@ def test_a_source_without_a_whole_sample_stops_the_run(built: Path) -> None:
         if drawn.source == "pictures":
             part = (
                 Path(pool_of(built))
-                / open_data(pool_of(built)).places("pictures", drawn.key)[0].file
+                / open_data(pool_of(built)).byte_ranges("pictures", drawn.key)[0].file
             )
             part.write_bytes(b"\0" * part.stat().st_size)
     with pytest.raises(DamagedData, match=r"no whole sample|are damaged"):

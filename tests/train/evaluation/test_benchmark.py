@@ -25,7 +25,7 @@ from tests.support.tiny_run import TINY
 from tests.train.evaluation.test_evaluation import png, video
 from train.data.user_media import Seen
 from train.evaluation import benchmark
-from train.evaluation.answerer import Answerer, Asked, placed
+from train.evaluation.answerer import Answerer, VisualQuestion, placed
 from train.evaluation.copies import Copy, copies, json_subtitles, on_screen, srt
 from train.evaluation.evaluate import check_asked, evaluate
 from train.evaluation.predictions import read_lines
@@ -196,7 +196,7 @@ def test_subtitles_of_both_forms_are_those_on_screen() -> None:
 
 def test_media_stand_where_the_text_names_them() -> None:
     first, second, third = (object(), object(), object())
-    asked = Asked(text="Is <image 3> like <image 1>?", seen=(first, second, third))  # type: ignore[arg-type]
+    asked = VisualQuestion(text="Is <image 3> like <image 1>?", seen=(first, second, third))  # type: ignore[arg-type]
     turn, seen = placed(asked)
     assert turn.text == "Is  like ?"
     assert seen == (second, third, first)
@@ -307,8 +307,10 @@ def test_pictures_are_not_shuffled(trained: Path, tmp_path: Path) -> None:
 def test_groups_are_dealt_whole_and_all_of_them() -> None:
     groups = [[i] for i in range(7)]
     for world in (1, 2, 3):
-        dealt = [list(benchmark.dealt(groups, rank, world)) for rank in range(world)]  # type: ignore[arg-type]
-        assert sorted(one for each in dealt for one in each) == groups
+        shard_of_rank = [
+            list(benchmark.shard_of_rank(groups, rank, world)) for rank in range(world)
+        ]  # type: ignore[arg-type]
+        assert sorted(one for each in shard_of_rank for one in each) == groups
 
 
 def test_questions_on_a_video_are_asked_together_wherever_they_stand(

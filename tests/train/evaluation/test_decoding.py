@@ -18,7 +18,7 @@ from train.data.jpeg_patches import open_jpegs
 from train.data.render import render
 from train.data.user_media import Seen, see_files
 from train.evaluation import answerer as module
-from train.evaluation.answerer import Answerer, Asked
+from train.evaluation.answerer import Answerer, VisualQuestion
 from train.loop import run
 from train.model.inputs import packed_row
 
@@ -59,7 +59,7 @@ def by_hand(answerer: Answerer, seen: Seen, question: str, reply: str) -> float:
 def test_likelihoods_are_those_of_one_uncached_pass(asked: tuple[Path, Seen]) -> None:
     model, seen = asked
     answerer = Answerer(model)
-    questions = [Asked(text=text, seen=(seen,), options=OPTIONS) for text in TEXTS]
+    questions = [VisualQuestion(text=text, seen=(seen,), options=OPTIONS) for text in TEXTS]
     shared = answerer.answer(questions, "both")
     assert answerer.encoded == 1
     alone = [answerer.answer([question], "both")[0] for question in questions]
@@ -83,7 +83,7 @@ def test_a_shared_prefix_and_the_size_of_batches_change_no_reply(
 ) -> None:
     model, seen = asked
     answerer = Answerer(model, batch=batch)
-    questions = [Asked(text=text, seen=(seen,)) for text in TEXTS * 2]
+    questions = [VisualQuestion(text=text, seen=(seen,)) for text in TEXTS * 2]
     shared = answerer.answer(questions, "both", 12)
     assert answerer.encoded == 1
     monkeypatch.setattr(module, "shared_tokens", lambda _: 0)
@@ -98,12 +98,12 @@ def test_questions_and_choices_over_several_media_come_back_in_order(
     answerer = Answerer(model, batch=2)
     (other,) = see_files([(video(tmp_path / "b.mp4"), "video", "b")], answerer.profile)
     questions = [
-        Asked(text=QUESTIONS[0]),
-        Asked(text=QUESTIONS[0], seen=(seen,), options=OPTIONS),
-        Asked(text=QUESTIONS[1], seen=(seen,)),
-        Asked(text="<image 2> or <image 1>?", seen=(seen, other)),
-        Asked(text=QUESTIONS[1], seen=(seen,), options=OPTIONS),
-        Asked(text=QUESTIONS[1], options=("red", "blue")),
+        VisualQuestion(text=QUESTIONS[0]),
+        VisualQuestion(text=QUESTIONS[0], seen=(seen,), options=OPTIONS),
+        VisualQuestion(text=QUESTIONS[1], seen=(seen,)),
+        VisualQuestion(text="<image 2> or <image 1>?", seen=(seen, other)),
+        VisualQuestion(text=QUESTIONS[1], seen=(seen,), options=OPTIONS),
+        VisualQuestion(text=QUESTIONS[1], options=("red", "blue")),
     ]
     together = answerer.answer(questions, "both")
     alone = [answerer.answer([question], "both")[0] for question in questions]

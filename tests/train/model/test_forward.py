@@ -23,7 +23,7 @@ from tests.support.chat.tiny_chat import (
     picture,
 )
 from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_model
-from train.data.collate import MemoryFrames, VisualSlots, build_pack
+from train.data.collate import MemoryFrames, PatchIndex, build_pack
 from train.model.inputs import pack_inputs
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.processing import SlowFastProcessor
@@ -161,7 +161,7 @@ def test_a_batch_and_a_pack_of_the_same_samples_have_one_loss() -> None:
     pack = build_pack(mixed_samples()[:1], LAYOUT)
     packed = pack_inputs(pack)
     given: dict[str, Any] = {name: packed[name] for name in ("patches", "grids", "seconds")}
-    for name, kind in (("slots", VisualSlots), ("memory", MemoryFrames)):
+    for name, kind in (("slots", PatchIndex), ("memory", MemoryFrames)):
         parts = {field.name: getattr(packed[name], field.name) for field in fields(kind)}
         given[name] = parts | {"sample": torch.zeros_like(parts["position"])}
     labels = torch.full_like(packed["input_ids"], -100)

@@ -20,8 +20,8 @@ from train.data.attention_blocks import plan_blocks
 from train.data.collate import (
     MemoryFrames,
     Pack,
+    PatchIndex,
     RenderedSample,
-    VisualSlots,
     build_pack,
     empty_pack,
 )
@@ -40,7 +40,7 @@ def logits_of(model: SlowFastForConditionalGeneration, pack: Pack) -> torch.Tens
 def visual_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
     """Those of one unpadded row, as the processor gives them."""
     visual = {name: inputs[name] for name in ("patches", "grids", "seconds")}
-    for name, kind in (("slots", VisualSlots), ("memory", MemoryFrames)):
+    for name, kind in (("slots", PatchIndex), ("memory", MemoryFrames)):
         parts = {field.name: getattr(inputs[name], field.name) for field in fields(kind)}
         visual[name] = parts | {"sample": torch.zeros_like(parts["position"])}
     return visual

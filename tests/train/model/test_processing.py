@@ -72,7 +72,7 @@ def test_a_video_file_is_laid_out_as_in_training(processor: SlowFastProcessor, v
     pack = build_pack([sample], LAYOUT)
     assert inputs["input_ids"][0].tolist() == pack.tokens.tolist()
     assert np.array_equal(inputs["patches"], pack.patches)
-    assert np.array_equal(inputs["slots"]["position"], pack.slots.position)
+    assert np.array_equal(inputs["slots"]["position"], pack.patch_index.position)
     assert inputs["seconds"].tolist() == [0.0, 1.0, 3.0, 4.0]  # 4 of 6, at one frame a second
 
 
@@ -333,7 +333,7 @@ def test_processor_and_trainer_agree_on_every_sample_of_a_manifest(tmp_path: Pat
         )
         assert inputs["input_ids"][0].tolist() == rendered.text.ids.tolist()
         pack = build_pack([rendered], rules.layout)
-        assert torch.equal(inputs["slots"]["feature"], torch.from_numpy(pack.slots.feature))
+        assert torch.equal(inputs["slots"]["feature"], torch.from_numpy(pack.patch_index.feature))
         assert inputs["seconds"].tolist() == pytest.approx(pack.times.tolist())
         met.add(drawn.source)
     assert met == {"pictures", "clips"}

@@ -54,7 +54,7 @@ def frames_of(grids: np.ndarray) -> FrameGroups[Tensor]:
 
 def of_kind(rows: Tensor, pack: Pack) -> Tensor:
     """The rows that are pooled tokens."""
-    return rows[torch.from_numpy(pack.slots.feature >= len(LEARNED))]
+    return rows[torch.from_numpy(pack.patch_index.feature >= len(LEARNED))]
 
 
 def test_pooling_equals_avg_pool2d_on_both_paths() -> None:
@@ -190,7 +190,7 @@ def test_every_projector_gives_one_row_per_visual_slot_and_every_weight_a_gradie
     projector = projector_for(name, timestamps=times)
     features = torch.randn(len(pack.patches), 24, requires_grad=True)
     rows = project(projector, pack, features)
-    assert rows.shape == (len(pack.slots.position), 32)
+    assert rows.shape == (len(pack.patch_index.position), 32)
     (rows * torch.randn_like(rows)).sum().backward()
     assert all(p.grad is not None for p in projector.parameters())
     assert features.grad.abs().sum(1).min() > 0

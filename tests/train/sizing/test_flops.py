@@ -48,7 +48,7 @@ def test_operations_are_those_that_torch_counts() -> None:
     work = Work(
         frames=pack.grids.prod(1).tolist(),
         samples=lengths,
-        pooled=len(pack.slots.sizes),
+        pooled=len(pack.patch_index.sizes),
         supervised=pack.supervised,
     )
     found = forward_flops(model.config, work)

@@ -22,7 +22,7 @@ from train.engine.torch_engine import TorchEngine
 from train.loop import run
 from train.model_folder import build_model
 from train.run_keys import HeldOutLoss, Keep
-from train.watched.held_out import look_of, open_held_out
+from train.watched.held_out import means_of, open_held_out
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_no_number_of_ranks_changes_a_bit(
         assert len({one.scored for one in team}) == 1  # a rank without a sample calls as well
         monkeypatch.setattr(ranks, "by_each", lambda _, told=told: told)
         assert held.losses(team[0]) == alone  # type: ignore[arg-type]
-    means = look_of(alone)
+    means = means_of(alone)
     sources = means["by_source"]
     assert sources.keys() == {"pictures", "clips"}
     assert min(sources.values()) < means["loss"] < max(sources.values())
@@ -107,7 +107,7 @@ def test_a_run_that_looks_learns_as_one_that_does_not(
     # behind the end, sample by sample, what the last line says on the whole
     last = json.loads((watched / "held_out_samples.json").read_text())
     assert len(last["samples"]) == 9 and last["step"] == 12
-    assert look_of(last["samples"])["loss"] == looks[-1]["loss"]
+    assert means_of(last["samples"])["loss"] == looks[-1]["loss"]
 
 
 def test_the_best_checkpoint_stays(watched: Path) -> None:

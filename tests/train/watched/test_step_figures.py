@@ -46,7 +46,7 @@ def test_a_pack_is_billed_frame_by_frame_and_sample_by_sample() -> None:
     work = Work(
         frames=[rows * columns for rows, columns in pack.grids.tolist()],
         samples=[len(sample.text.ids) for sample in mixed_samples()],
-        pooled=len(pack.slots.sizes),
+        pooled=len(pack.patch_index.sizes),
         supervised=pack.supervised,
     )
     asked, computed = operations(Config(), model, [pack, pack])

@@ -141,7 +141,7 @@ def compared(pairs: Sequence[Pair], grouped: bool) -> dict[str, Any]:
     scored = [pair for pair in pairs if None not in pair.credits_]
     ours = [pair.credits_[0] or 0.0 for pair in scored]
     theirs = [pair.credits_[1] or 0.0 for pair in scored]
-    found = paired(
+    difference = paired(
         theirs,
         ours,
         [pair.cluster for pair in scored],
@@ -155,12 +155,12 @@ def compared(pairs: Sequence[Pair], grouped: bool) -> dict[str, Any]:
     same = sum(pair.replies[0] == pair.replies[1] for pair in pairs)
     return {
         "questions": len(scored),
-        "clusters": found.clusters,
+        "clusters": difference.clusters,
         "ours": paired(zero, ours, clusters, groups).mean,
         "theirs": paired(zero, theirs, clusters, groups).mean,
-        "difference": found.mean,
+        "difference": difference.mean,
         # one cluster has no spread to take an error from
-        "error": found.error if found.clusters > 1 else None,
+        "error": difference.error if difference.clusters > 1 else None,
         "equal_replies": same / len(pairs) if pairs else None,
     }
 

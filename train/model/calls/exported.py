@@ -45,7 +45,7 @@ class _Projector(nn.Module):
 
     def forward(self, features: Tensor, seconds: Tensor) -> Tensor:
         rows: Tensor = self.projector(
-            features, self.visual.tower.frames, self.visual.slots, seconds
+            features, self.visual.tower.frames, self.visual.patch_index, seconds
         )
         return rows
 
@@ -53,7 +53,7 @@ class _Projector(nn.Module):
 class _Decoder(nn.Module):
     def __init__(self, model: Any, visual: VisualInputs) -> None:
         super().__init__()
-        self.decoder, self.position = model.language_model, visual.slots.position
+        self.decoder, self.position = model.language_model, visual.patch_index.position
 
     def forward(self, ids: Tensor, visual_rows: Tensor, mask: Tensor) -> Tensor:
         text = self.decoder.get_input_embeddings()(ids).flatten(0, 1)

@@ -14,7 +14,7 @@ from transformers import BatchFeature
 
 from mixtures.tokens.text import IM_END
 from shards.errors import UserError
-from train.data.collate import MemoryFrames, Pack, RenderedSample, VisualSlots, build_pack
+from train.data.collate import MemoryFrames, Pack, PatchIndex, RenderedSample, build_pack
 from train.data.render import Rules
 from train.model.calls.call_options import CallOptions
 
@@ -68,9 +68,9 @@ def padded_inputs(
 def _cut(sample: RenderedSample, length: int) -> RenderedSample:
     """The sample cut to so many tokens; ValueError where that would cut what it shows."""
     text = sample.text
-    slots = [(row[0] + sample.layouts[row[1]][row[2]].n) for row in text.visual]
+    ends = [(row[0] + sample.layouts[row[1]][row[2]].n) for row in text.visual]
     # media may be cut as a whole only, and that changes what is asked
-    shown = max(slots, default=0)
+    shown = max(ends, default=0)
     if min(shown, len(text.ids)) > length:
         raise ValueError(
             f"{sample.key}: truncation to {length} tokens would cut its media, which end at token "
@@ -100,9 +100,9 @@ def _padded(
 
 def _visual(pack: Pack, moved_to: NDArray[np.int64]) -> dict[str, Any]:
     """The visual inputs, their positions moved to the padded batch."""
-    slots = {f.name: getattr(pack.slots, f.name) for f in fields(VisualSlots)}
+    patch_index = {f.name: getattr(pack.patch_index, f.name) for f in fields(PatchIndex)}
     memory = {f.name: getattr(pack.memory, f.name) for f in fields(MemoryFrames)}
-    for part in (slots, memory):
+    for part in (patch_index, memory):
         # places are counted over the flattened batch, and each knows its sample
         at = part["position"]
         part["position"] = moved_to[at]
@@ -111,7 +111,7 @@ def _visual(pack: Pack, moved_to: NDArray[np.int64]) -> dict[str, Any]:
         "patches": pack.patches,
         "grids": pack.grids,
         "seconds": pack.times,
-        "slots": slots,
+        "slots": patch_index,
         "memory": memory,
     }
 
