@@ -21,14 +21,14 @@ def test_pairs_fit_together_as_they_fit_alone() -> None:
     start, pair = np.repeat(HERE, len(ours), axis=0), np.repeat(np.arange(3), len(seeds))
     together = dict(fits(ours, theirs, start, pair))
     assert sorted(together) == [0, 2]
-    np.testing.assert_allclose(together[0].place, place, atol=0.05)
+    np.testing.assert_allclose(together[0].warp, place, atol=0.05)
     assert not together[0].patch.any() and together[2].patch[24:30, 2:9].all()
     for number in range(3):
         own = pair == number
         alone = dict(fits(ours[own], theirs[own], start[own], pair[own]))
         assert list(alone) == [each for each in together if each == number]
         for fit in alone.values():
-            assert np.array_equal(fit.warp, together[number].place)
+            assert np.array_equal(fit.warp, together[number].warp)
             assert np.array_equal(fit.patch, together[number].patch)
 
 
