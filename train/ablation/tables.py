@@ -69,9 +69,9 @@ def says(ablation: Ablation, results: Sequence[Result], code: str) -> Iterator[T
 
 def variants_table(ablation: Ablation, results: Sequence[Result]) -> Table:
     """What differs in the model and in the data, and what it cost."""
-    table = Table(
-        "variant", "changed", "in the data", "runs", "tokens", "TFLOP", "seconds", "notes"
-    )
+    table = Table("variant", "changed", "in the data")
+    for name in ("runs", "tokens", "TFLOP", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
     for variant in ablation.variants:
         runs = [result for result in results if result.variant == variant.name]
         ended = [result for result in runs if not result.diverged]
@@ -110,10 +110,13 @@ def comparison_table(compared: Sequence[Comparison], title: str) -> Table:
     table = Table(title=title)
     for name in ("measure", "part", "variant"):
         if name != "part" or any(comparison.part for comparison in compared):
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
+    # where there is little room names and verdicts go over several lines, numbers never
     for name in ("base", "difference", "95 %", "seeds", "items"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
+        table.add_column(name, justify="right", no_wrap=True)
+    # of parts there is none
+    if has_verdicts := any(comparison.verdict for comparison in compared):
+        table.add_column("verdict")
     for comparison in compared:
         difference = comparison.difference
         table.add_row(
@@ -125,7 +128,7 @@ def comparison_table(compared: Sequence[Comparison], title: str) -> Table:
             interval(comparison),
             str(difference.seeds),
             str(comparison.items),
-            verdict(comparison),
+            *([verdict(comparison)] if has_verdicts else []),
         )
     return table
 
