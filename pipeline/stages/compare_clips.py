@@ -29,7 +29,7 @@ from shards.index import CANDIDATES, CROWDS, FINGERPRINTS, PAIRS
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
-VERSION = "7"
+VERSION = "8"
 CLIPS_PER_PART = 4096
 AT_ONCE = 1 << 16
 """Names of clips of which there are objects at one time."""
