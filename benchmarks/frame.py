@@ -24,7 +24,7 @@ GROUPS = {
         "receipts",
         "text_twins",
     ),
-    "size": ("admission", "driver"),
+    "size": ("admission", "driver", "million"),
     "mixing": ("mixture", "order", "packing", "scale", "scores"),
     "loading": ("integrity", "loader", "remote", "resume"),
     "training": (

@@ -12,6 +12,7 @@ import difflib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -42,7 +43,10 @@ UNREAD = "clips index/clips index/fingerprints index/media index/wanted candidat
 """Folders of the pool that neither of them reads: the facts of clips stand for `index/clips`."""
 BLOCK = re.compile(r"(<!-- recorded: (\w+) -->\n)(.*?)(<!-- /recorded -->)", re.S)
 MANIFEST = str(OUT / "stage2")
+MODEL = str(OUT / "model")
 TOKENIZER = OUT / "data/tokenizer.json"
+ELSEWHERE = OUT.parent / "elsewhere"
+"""As README calls the folder in which the demo is made again."""
 CHAT = "How many seconds lie between the digits?"
 
 
@@ -125,12 +129,37 @@ def explain() -> str:
 def chat() -> str:
     """An answer of the demo's model."""
     video = str(OUT / "data/scenes/videos/test-0000.mp4")
-    model = str(OUT / "model")
-    return fenced(printed("train", "chat", "--model", model, "--video", video, "--question", CHAT))
+    return fenced(printed("train", "chat", "--model", MODEL, "--video", video, "--question", CHAT))
+
+
+def scored() -> str:
+    """The demo's model on its held-out videos, and without seeing them."""
+    asked = ["--tasks", str(OUT / "data/scenes/test.json"), "--pathways", "both", "none"]
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / "scores.json")
+        return fenced(printed("train", "evaluate", "--model", MODEL, *asked, "--out", out))
+
+
+def reproduced() -> str:
+    """The demo's first stage from its two files: in another folder, and on two processes."""
+    run = OUT / "train1/run.json"
+    with tempfile.TemporaryDirectory(dir=OUT.parent) as folder:
+        elsewhere = Path(folder)
+        data, pool = elsewhere / "data", str(elsewhere / "pool")
+        shutil.copytree(OUT / "data", data)
+        lock, root = OUT / "stage1/recipe.lock.json", f"{(OUT / 'data').absolute()}={data}"
+        made = ["--pool", pool, "--out", str(elsewhere / "stage1"), "--root", root]
+        said = printed("pipeline", "rebuild", str(lock), *made)
+        two = "torch.distributed.run --standalone --nproc_per_node 2 -m train reproduce".split()
+        manifest = str(elsewhere / "stage1/manifest.json")
+        told = printed(*two, str(run), "--pool", pool, "--manifest", manifest)
+        same = said.rstrip("\n").rpartition("\n")[2].replace(folder, str(ELSEWHERE))
+    return fenced(f"{same}\n{told}")
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    made.__name__: made for made in (metrics, bars, kinds, books, diff, explain, chat)
+    made.__name__: made
+    for made in (metrics, bars, kinds, books, diff, explain, scored, chat, reproduced)
 }
 
 

@@ -1,9 +1,9 @@
 """The pool: receipts say what is done, and name tables and parts by the digest of their bytes.
 
-Whoever writes to it, or removes from it, holds a lease meanwhile, an empty file that is written
-again while the work goes on:
+Whoever writes to it, removes from it, or trains from it, holds a lease meanwhile, a file that is
+written again while the work goes on. A reader's holds the id of its manifest, the others nothing:
 
-    leases/<writing or clearing>-<host>-<pid>-<random>
+    leases/<writing, clearing or reading>-<host>-<pid>-<random>
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 
@@ -32,7 +32,7 @@ LASTS = 300
 """Seconds after which a lease that was not renewed is nobody's any more."""
 RENEWED = 30
 """Seconds between renewals."""
-_WRITING, _CLEARING = "writing", "clearing"
+_WRITING, _CLEARING, _READING = "writing", "clearing", "reading"
 _log = logging.getLogger(__name__)
 
 
@@ -152,24 +152,38 @@ def writing(store: Store) -> Iterator[None]:
 
 
 @contextmanager
-def clearing(store: Store) -> Iterator[None]:
-    """Alone with the pool in this store; UserError if somebody writes to it."""
-    with _leased(store, _CLEARING, (_WRITING, _CLEARING)):
+def clearing(store: Store) -> Iterator[dict[str, str]]:
+    """Alone with the pool in this store, but for those that train from it: lease -> manifest_id.
+    UserError if somebody writes to it."""
+    with _leased(store, _CLEARING, (_WRITING, _CLEARING)) as own:
+        # whoever begins to read after this look sees that the pool is being cleared
+        readers = {}
+        for name, _ in _renewed(store, own, (_READING,)):
+            with suppress(FileNotFoundError):  # its run has ended
+                readers[name] = store.get(name).decode()
+        yield readers
+
+
+@contextmanager
+def reading(store: Store, manifest_id: str) -> Iterator[None]:
+    """What this manifest needs is not removed from the pool in this store meanwhile; UserError if
+    that is under way."""
+    with _leased(store, _READING, (_CLEARING,), manifest_id.encode()):
         yield
 
 
 @contextmanager
-def _leased(store: Store, kind: str, rivals: Sequence[str]) -> Iterator[None]:
+def _leased(store: Store, kind: str, rivals: Sequence[str], said: bytes = b"") -> Iterator[str]:
     host = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())
     name = f"{LEASES}/{kind}-{host}-{os.getpid()}-{secrets.token_hex(4)}"
     # first the own one, then a look at others: of two that begin at once none is overlooked
-    store.put(name, b"")
+    store.put(name, said)
     done = threading.Event()
-    renewal = threading.Thread(target=_renew, args=(store, name, done), daemon=True)
+    renewal = threading.Thread(target=_renew, args=(store, name, said, done), daemon=True)
     try:
         _check_alone(store, name, rivals)
         renewal.start()
-        yield
+        yield name
     finally:
         done.set()
         # no renewal may write the lease again once it is removed
@@ -178,26 +192,32 @@ def _leased(store: Store, kind: str, rivals: Sequence[str]) -> Iterator[None]:
         store.remove(name)
 
 
-def _check_alone(store: Store, own_lease: str, rivals: Sequence[str]) -> None:
-    """Raise UserError for a rival's lease that was renewed lately, by the store's clock."""
-    now = store.modified(own_lease)
+def _check_alone(store: Store, own: str, rivals: Sequence[str]) -> None:
+    """Raise UserError for a rival's lease that was renewed lately."""
+    for name, age in _renewed(store, own, rivals):
+        busy = "is being written to" if f"/{_WRITING}" in name else "is being cleared"
+        raise UserError(
+            f"{store.url}: {busy} (its lease {name} was renewed {max(0, age):.0f} s ago); wait "
+            "until that has ended, or remove the lease if its process is gone"
+        )
+
+
+def _renewed(store: Store, mine: str, kinds: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """The leases of these kinds that are somebody else's, and their ages, by the store's clock."""
+    now = store.modified(mine)
     for lease in store.list(LEASES):
         name = f"{LEASES}/{lease}"
         try:
             age = now - store.modified(name)
         except FileNotFoundError:  # its owner is through
             continue
-        if name != own_lease and lease.startswith(tuple(rivals)) and age <= LASTS:
-            busy = "is being written to" if lease.startswith(_WRITING) else "is being cleared"
-            raise UserError(
-                f"{store.url}: {busy} (its lease {name} was renewed {max(0, age):.0f} s ago); wait "
-                "until that has ended, or remove the lease if its process is gone"
-            )
+        if name != mine and lease.startswith(tuple(kinds)) and age <= LASTS:
+            yield name, age
 
 
-def _renew(store: Store, name: str, done: threading.Event) -> None:
+def _renew(store: Store, name: str, said: bytes, done: threading.Event) -> None:
     while not done.wait(RENEWED):
         try:
-            store.put(name, b"")
+            store.put(name, said)
         except (OSError, UserError) as error:
             _log.warning("%s: the lease was not renewed: %s", store.path(name), error)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 from mixtures.recipe.reference import MADE, page
 from mixtures.recipe.types import Benchmarks, Recipe
 from pipeline.report.remedies import REMEDIES
+from pipeline.sources.benchmarks import BENCHMARKS
+from pipeline.sources.benchmarks.item import Benchmark
 from shards.outcome import CODES
 from train.ablation.grid import Grid
 from train.config import Config
+from train.evaluation.listing import score_of
+from train.evaluation.rules import prompts
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+EVALUATION = DOCS / "evaluation.md"
 MISTAKES = """A key that is not here is an error, and so is one without a value. All mistakes of a file are named
 at once, each in one line: file, key, what is wrong, what to do."""  # noqa: E501
 RECIPES = f"""Every key of a recipe, and of the list of benchmarks that `python -m pipeline leaks build` reads.
@@ -52,13 +60,73 @@ def remedy(code: str) -> str:
     return f"{REMEDIES[code].do} | {REMEDIES[code].example}".replace("<", "\\<")
 
 
+SETS = re.compile(r"(<!-- made: sets -->\n).*?(<!-- /made -->)", re.S)
+SIZES = re.compile(r"1B ([\d.]+), 3B ([\d.]+), 7B ([\d.]+)")
+
+
+def evaluation() -> str:
+    """docs/evaluation.md, whose list of sets is made of what `train evaluate --list` tells, and of
+    the readers."""
+    return SETS.sub(lambda block: block[1] + _sets() + block[2], EVALUATION.read_text())
+
+
+def _sets() -> str:
+    head = "\n| name | about | score | 1B | 3B | 7B |\n|---|---|---|---|---|---|\n"
+    return head + "".join(map(_row, BENCHMARKS)) + "".join(map(_set, BENCHMARKS)) + "\n"
+
+
+def _row(name: str) -> str:
+    scores = SIZES.match(prompts(name).paper)
+    cells = [f"[`{name}`](#{name})", BENCHMARKS[name].kind, score_of(name)]
+    return f"| {' | '.join([*cells, *(scores.groups() if scores else ('', '', ''))])} |\n"
+
+
+def _set(name: str) -> str:
+    benchmark, rules = BENCHMARKS[name], prompts(name)
+    lines = [f"Get: {rules.get}."]
+    files = f"Files: {_listed(benchmark.annotations)}, with {_listed(benchmark.columns, 'and')}"
+    lines.append(f"{files} ({benchmark.layout}).")
+    lines.append(f"Media: {_media(benchmark)}.")
+    tables = f", tables by {', '.join(rules.tables)}" if rules.tables else ""
+    lines.append(f"Score: {score_of(name)}{tables} ({rules.source}).")
+    if rules.paper:
+        lines.append(f"SlowFast-LLaVA-1.5: {rules.paper}.")
+    command = f"python -m train evaluate --model OUT/model --out scores.json --benchmark {name}="
+    told = "\n".join(map(_item, lines))
+    return f"\n### {name}\n\n{told}\n\n```bash\n{command}FOLDER\n```\n"
+
+
+def _media(benchmark: Benchmark) -> str:
+    if benchmark.kind == "image":
+        return "pictures in the rows"
+    # folders of single tasks lie below others
+    names = [name for name in benchmark.media if str(Path(name).parent) not in benchmark.media]
+    below = ", or a folder below" if len(names) < len(benchmark.media) else ""
+    told = [f"in {_listed(names)}{below}"]
+    if benchmark.subtitles:
+        told.append(f"subtitles in `{benchmark.subtitles}`")
+    if benchmark.training:
+        told.append(f"for a floor the training split, {_listed(benchmark.training)}")
+    return "; ".join(told)
+
+
+def _item(text: str) -> str:
+    return fill(text, 118, initial_indent="- ", subsequent_indent="  ", break_long_words=False,
+                break_on_hyphens=False)  # fmt: skip
+
+
+def _listed(names: Sequence[str], word: str = "or") -> str:
+    *first, last = [f"`{name}`" if name else "the folder itself" for name in names]
+    return f"{', '.join(first)} {word} {last}" if first else last
+
+
 KINDS = {"recipe": Recipe, "list_of_benchmarks": Benchmarks}
 KEYS = {
     DOCS / "recipe_reference.md": page("Keys of a recipe", RECIPES, **KINDS),
     DOCS / "grid_reference.md": page("Keys of a grid", GRIDS, grid=Grid),
     DOCS / "config_reference.md": page("Keys of a training config", CONFIGS, config=Config),
 }
-PAGES = KEYS | {DOCS / "refusal_codes.md": refusals()}
+PAGES = KEYS | {DOCS / "refusal_codes.md": refusals(), EVALUATION: evaluation()}
 
 if __name__ == "__main__":
     for path, text in PAGES.items():

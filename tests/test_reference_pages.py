@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.report.remedies import REMEDIES
 from shards.outcome import CODES
-from tests.reference_pages import DOCS, KEYS, PAGES
+from tests.reference_pages import DOCS, EVALUATION, KEYS, PAGES
+from train.evaluation.listing import listing
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
@@ -22,6 +23,19 @@ def test_every_key_has_a_row_with_five_cells(path: Path) -> None:
     rows = [line for line in path.read_text().splitlines() if line.startswith("| `")]
     assert len(rows) > 20 and all(line.replace("\\|", "").count("|") == 6 for line in rows)
     assert not [line for line in rows if "|  |" in line]
+
+
+def test_the_sets_of_the_page_are_those_that_the_command_lists() -> None:
+    text = EVALUATION.read_text()
+    names = list(listing().columns[0].cells)
+    assert re.findall(r"^### (\w+)$", text, re.M) == names and len(names) == 18
+    assert re.findall(r"^\| \[`(\w+)`\]", text, re.M) == names
+    told = text.partition("<!-- made: sets -->")[2].partition("<!-- /made -->")[0]
+    for name, one in zip(names, told.split("\n### ")[1:], strict=True):
+        assert [line[:7] for line in one.splitlines() if line[:2] == "- "][:4] == [
+            *("- Get: ", "- Files", "- Media", "- Score")
+        ]
+        assert f"train evaluate --model OUT/model --out scores.json --benchmark {name}=" in one
 
 
 def test_every_refusal_code_says_what_to_do_and_shows_an_example() -> None:

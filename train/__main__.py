@@ -45,6 +45,7 @@ EPILOG = {
 }
 
 INIT = "where a part lies now: of a new run, or one that a checkpoint was not trained to hold"
+INIT_AGAIN = "where a part that the run started from, or that it did not train, lies now"
 BRANCH = "a checkpoint of another run, from which a new one goes on"
 TRACK = "tell these of every step as well: OUT/tensorboard, OUT/wandb (offline)"
 PROFILE = "trace so many steps of each rank into OUT/profile"
@@ -134,6 +135,7 @@ def _add_of_runs(commands: Commands) -> None:
     again.add_argument(
         "--from", dest="begin", type=int, default=0, metavar="STEP", help="from its checkpoint"
     )
+    again.add_argument("--init", nargs="+", default=[], metavar="PART=FOLDER", help=INIT_AGAIN)
     two = commands.add_parser("diff", help="what differs between two runs", epilog=EPILOG["diff"])
     two.add_argument("left", type=Path, metavar="RUN_A", help="OUT of a complete run, or run.json")
     two.add_argument("right", type=Path, metavar="RUN_B", help="another one")
@@ -309,16 +311,13 @@ def dry_run(arguments: argparse.Namespace) -> None:
 
 def chosen(arguments: argparse.Namespace) -> Config:
     """The config file, with the start weights that the command line names."""
-    from train.config import all_from, load_config
+    from train.config import all_from, from_places, load_config
 
     config = load_config(arguments.config)
     if arguments.init_from:
         config = replace(config, parts=all_from(config.parts, arguments.init_from))
-    for part, where in by_part(arguments.init).items():
-        # after --init-from: the place of one part wins over that of all
-        own = replace(getattr(config.parts, part), init=where)
-        config = replace(config, parts=replace(config.parts, **{part: own}))
-    return config
+    # after --init-from: the place of one part wins over that of all
+    return replace(config, parts=from_places(config.parts, by_part(arguments.init)))
 
 
 def by_part(words: list[str]) -> dict[str, str]:
@@ -454,8 +453,14 @@ def reproduce(arguments: argparse.Namespace) -> None:
     a_run(arguments.run)
     from train.reproduce import reproduce
 
-    for line in reproduce(arguments.run, arguments.pool, arguments.manifest, arguments.begin):
-        Console().print(line, highlight=False, markup=False, soft_wrap=True)
+    places = by_part(arguments.init)
+    lines = reproduce(
+        arguments.run, arguments.pool, arguments.manifest, arguments.begin, places=places
+    )
+    # every rank has compared the same losses: the first one speaks for all
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def diff(arguments: argparse.Namespace) -> None:

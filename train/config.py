@@ -6,7 +6,7 @@ written for, and `check_layout` refuses to train over another one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from dataclasses import fields as fields_of
 from fractions import Fraction
@@ -222,6 +222,11 @@ class Parts:
 def all_from(parts: Parts, init: str | RandomInit) -> Parts:
     """The same parts, all of which start from one place."""
     return Parts(**{name: replace(getattr(parts, name), init=init) for name in PARTS})
+
+
+def from_places(parts: Parts, places: Mapping[str, str]) -> Parts:
+    """The same parts, each of those named starting from its place."""
+    return replace(parts, **{n: replace(getattr(parts, n), init=p) for n, p in places.items()})
 
 
 PARTS = tuple(field.name for field in fields_of(Parts))
@@ -464,11 +469,10 @@ def _conflicts(config: Config) -> Iterator[str]:
     # one of N frames: other shares would need draws of unequal runs
     if config.stochastic.keep.numerator != 1:
         yield f"stochastic: keep: {config.stochastic.keep} is not 1/N; write 1/4, or another 1/N"
-    if config.keep.every is not None and config.keep.every % config.save_every:
-        yield (
-            f"keep: every: {config.keep.every} is no multiple of `save_every: {config.save_every}`;"
-            " write one"
-        )
+    kept = config.keep.every
+    saved = config.save_every
+    if kept is not None and kept % saved:
+        yield f"keep: every: {kept} is no multiple of `save_every: {saved}`; write one"
     if config.keep.best is not None:
         every = config.held_out.every if config.held_out else 0
         if not every or config.save_every % every:

@@ -20,10 +20,11 @@ from train.data.tower_plan import TowerRule
 from train.engine.adapters import adapter_sizes
 from train.model.config import SlowFastConfig
 from train.model_folder import model_config
-from train.schedule import check_schedule, total_steps
+from train.schedule import check_schedule, share_of, total_steps
 from train.sizing.flops import Work, forward_flops
 from train.sizing.made_pack import PUBLISHED, Budget, Media, image_of, made_pack, video_of
 from train.sizing.memory import RankMemory, part_parameters, rank_memory
+from train.sizing.passes import billed
 from train.sizing.published_sizes import on_paper
 from train.sizing.tracing import trace_step
 from train.weights.start import open_sources, text_of, vision_of
@@ -111,7 +112,7 @@ def operations(outline: Outline, manifest: Manifest) -> float:
 def _sources(outline: Outline, manifest: Manifest, steps: int) -> Table:
     """Tokens and hours of each source: its share of what `steps` steps draw of the order."""
     # a run may stop within the order, or pass over it more than once
-    share = steps * outline.config.global_batch / manifest.contents.packs
+    share = float(share_of(manifest, steps * outline.config.global_batch))
     title = f"hours on one GPU at {MFU:.0%} MFU of {PEAK / 1e12:.0f} TFLOP/s; n GPUs take 1/n"
     table = Table("source", "samples", "tokens", "patches", "hours", title=title)
     sums = [0.0] * 4
@@ -150,9 +151,8 @@ def _operations(outline: Outline, contents: SourceContents) -> float:
         pooled=tokens if frames else 0,
         supervised=min(tokens, SUPERVISED),
     )
-    # the share of the tower's frames that has a backward pass
-    keep = outline.config.stochastic.keep if outline.config.parts.tower.train else 0
-    return drawn.samples * forward_flops(outline.model, work).step(float(keep))
+    asked, _ = billed(outline.config, forward_flops(outline.model, work))
+    return drawn.samples * asked
 
 
 def _memory(outline: Outline) -> Iterator[Table | str]:

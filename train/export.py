@@ -29,7 +29,7 @@ from train.engine import checkpoint
 from train.engine.adapters import lora_config, with_adapter
 from train.engine.checkpoint import Checkpoint
 from train.engine.state_files import read_weights
-from train.json_files import write_json
+from train.json_files import fsync, write_json
 from train.model.config import SlowFastConfig
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model.parts import part_of
@@ -100,13 +100,10 @@ def export_adapters(committed: Checkpoint, out: Path) -> int:
     whole = sorted({name.partition(".")[0] for name in weights if not is_adapters(name)})
     # safetensors takes no views, and each would be written with all of its storage
     tensors = {peft_name(name): w.to(config.dtype).contiguous() for name, w in weights.items()}
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    lora_config(adapters, modules_to_save=whole or None).save_pretrained(temporary)
-    save_file(tensors, temporary / "adapter_model.safetensors", {"format": "pt"})
-    (temporary / CARD).write_text(card(committed.folder / checkpoint.MODEL, committed))
-    temporary.rename(out)
+    with in_one_step(out) as folder:
+        lora_config(adapters, modules_to_save=whole or None).save_pretrained(folder)
+        save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+        (folder / CARD).write_text(card(committed.folder / checkpoint.MODEL, committed))
     return sum(tensor.numel() for tensor in tensors.values())
 
 
@@ -156,22 +153,33 @@ def on_paper(config: SlowFastConfig) -> SlowFastForConditionalGeneration:
 def written(out: Path, described: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `out` in one step: what `described` says of a model, but for
     its weights, is there, and the sha256 of everything at the end."""
+    about = read_description(described)
+    with in_one_step(out) as folder:
+        for name in about["files"]:
+            if not name.startswith("model") and name != CARD:
+                shutil.copy(described / name, folder / name)
+        yield folder
+        # digests are taken when all is written, and the file that holds them comes last
+        about["files"] = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+        write_json(folder / DESCRIPTION, about)
+
+
+@contextmanager
+def in_one_step(out: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `out` when all that is in it is on the disk."""
     temporary = out.with_name(f".{out.name}.tmp")
     # what a kill left of an earlier try
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    about = read_description(described)
-    for name in about["files"]:
-        if not name.startswith("model") and name != CARD:
-            shutil.copy(described / name, temporary / name)
     yield temporary
-    # digests are taken when all is written, and the file that holds them comes last
-    about["files"] = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
-    write_json(temporary / DESCRIPTION, about)
+    # bytes first, then their names: a machine that dies leaves the whole folder, or none
+    for path in (*temporary.rglob("*"), temporary):
+        fsync(path)
     if out.exists():
         shutil.rmtree(out)
-    # the one moment in which the model appears: until then a kill leaves nothing under its name
+    # the one moment in which it appears: until then a kill leaves nothing under its name
     temporary.rename(out)
+    fsync(out.parent)
 
 
 def _put_frozen(

@@ -40,6 +40,7 @@ from train.json_files import HELD_OUT, HELD_OUT_SAMPLES, METRICS, StepLog, write
 from train.model_folder import build_model, description_of
 from train.run_folder.opening import CHECKPOINTS, branched_from, last_checkpoint, opened
 from train.run_folder.owner import Claim
+from train.run_folder.pool_lease import pool_kept
 from train.run_folder.record import RUN, read_record, record_of, write_record
 from train.run_folder.settings import deciding
 from train.run_folder.signals import STATUS, STOPPED, StopRequest, listening
@@ -112,7 +113,11 @@ def run(
     check_schedule(config.schedule, total)
     check_launch(config)
     # ranks first, then the folder: one of them owns it for all
-    with ranks.joined(wanted=config.engine == "deepspeed"), opened(out) as claim:
+    with (
+        ranks.joined(wanted=config.engine == "deepspeed"),
+        opened(out) as claim,
+        pool_kept(data, manifest.manifest_id),
+    ):
         committed = last_checkpoint(out, manifest, config)
         if committed is not None and ranks.by_first(partial(is_complete, out, committed, total)):
             tell_complete(out, total)
@@ -383,7 +388,7 @@ def settle(run: Training, row: dict[str, Any], logs: Mapping[str, StepLog]) -> N
     if why is None:
         return
     if log := logs.get(SKIPPED):
-        place = run.stream.sampler.order.place_of(step - 1)
+        place = run.stream.sampler.place_of(step - 1)
         samples = samples_of(run.manifest, step - 1, place, run.config.global_batch)
         told = {name: row[name] for name in ("step", "objection", "loss", "grad_norm")}
         log.write(told | {"samples": samples})

@@ -17,16 +17,30 @@ from train.config import Config, Schedule, Stop
 def total_steps(stop: Stop, manifest: Manifest, global_batch: int) -> int:
     """The step after which the run is complete.
 
-    Tokens and epochs become steps by the manifest's own counts: of the packs in its length, and of
-    their tokens, which makes a step of `global_batch` packs worth the mean of so many packs.
+    Tokens and epochs become steps by the manifest's own counts, which makes a step of
+    `global_batch` packs worth the mean of so many packs.
     """
     if stop.steps is not None:
         return stop.steps
-    packs = manifest.contents.packs
     # exact rationals: a step more or less would move every rate
-    tokens = manifest.contents.totals.tokens
-    wanted = stop.epochs * packs if stop.epochs else Fraction((stop.tokens or 0) * packs, tokens)
-    return math.ceil(wanted / global_batch)
+    epochs = stop.epochs or Fraction(stop.tokens or 0, manifest.contents.totals.tokens)
+    return math.ceil(epochs / share_of(manifest, 1) / global_batch)
+
+
+def share_of(manifest: Manifest, packs: int) -> Fraction:
+    """How much of what the manifest's length draws is in so many packs: more than 1 where it is
+    passed over again. UserError where no pack of it is counted."""
+    contents = manifest.contents
+    if not contents.packs:
+        raise UserError(
+            f"manifest {manifest.manifest_id[:12]}: its length, {contents.length} samples, ends "
+            f"within its first window of {contents.pack.window}, so that its packs are not counted;"
+            " plan a longer one"
+        )
+    # packs are counted in whole windows, an endless order's last one is not: its samples are drawn
+    # and in no counted pack
+    packed = min(len(manifest.packs_per_window) * contents.pack.window, contents.length)
+    return Fraction(packs * packed, contents.packs * contents.length)
 
 
 def rate_share(schedule: Schedule, step: int, total: int) -> float:

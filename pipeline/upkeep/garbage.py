@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from mixtures.manifest.files import load_manifest, manifest_file
 from mixtures.manifest.manifest import Manifest
 from pipeline.upkeep.needs import Ledger, Needs, needs_of, remembered
+from shards.errors import UserError
 from shards.id_arrays import find, ids_of
 from shards.pool import LEASES, Pool, clearing
 from shards.receipts import MANY, receipt_name
@@ -84,8 +86,10 @@ def garbage(pool: Pool, manifests: Mapping[str, Manifest]) -> Garbage:
 
 
 def clear(pool: Pool, manifests: Mapping[str, Manifest]) -> Cleared:
-    """Remove it; UserError while somebody writes to the pool."""
-    with clearing(pool.store):
+    """Remove it; UserError while somebody writes to the pool, or trains from it over a manifest
+    that is not among these."""
+    with clearing(pool.store) as readers:
+        check_kept(pool, readers, {one.manifest_id for one in manifests.values()})
         to_remove = garbage(pool, manifests)
         # receipts first: without one its files do not exist for readers
         failed = remove_all(pool.store, [receipt_name(name) for name in to_remove.receipts])
@@ -97,6 +101,19 @@ def clear(pool: Pool, manifests: Mapping[str, Manifest]) -> Cleared:
         failed |= remove_all(pool.store, [name for name in files if not _is_receipt(name)])
         pool.ledger.compact(MANY)
     return Cleared(garbage=to_remove, failed=failed)
+
+
+def check_kept(pool: Pool, readers: Mapping[str, str], kept: AbstractSet[str]) -> None:
+    """Raise UserError with a line for each run whose manifest is not kept."""
+    lost = {lease: one for lease, one in readers.items() if one not in kept}
+    if lost:
+        raise UserError(
+            *(
+                f"{pool.store.url}: a run trains over manifest {one} (its lease is {lease}); name "
+                "that manifest by --keep, or wait until the run has ended"
+                for lease, one in lost.items()
+            )
+        )
 
 
 def _unnamed(ledger: Ledger, kept: set[str], sizes: Mapping[str, int]) -> dict[str, int]:

@@ -48,8 +48,8 @@ TOWERS: dict[str, dict[str, Any]] = {
 """What becomes of the tower, by name: keys of a config."""
 
 
-def launch(command: Sequence[str], seconds: float, ranks: int = 2) -> None:
-    """Run `python -m COMMAND` on so many ranks of one thread each."""
+def launch(command: Sequence[str], seconds: float, ranks: int = 2) -> str:
+    """Run `python -m COMMAND` on so many ranks of one thread each; what they print."""
     words = f"-m torch.distributed.run --nproc_per_node {ranks} --standalone -m".split()
     done = subprocess.run(
         [sys.executable, *words, *command],
@@ -61,6 +61,7 @@ def launch(command: Sequence[str], seconds: float, ranks: int = 2) -> None:
         timeout=seconds,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def keep_until(out: Path, step: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from mixtures.console import Console
 from mixtures.manifest.files import load_manifest
 from shards.errors import UserError
 from tests.support.tiny_pool import tiny_manifest
-from tests.support.tiny_run import CONFIG, TINY
+from tests.support.tiny_run import CONFIG, TINY, metrics, pool_of
 from train.__main__ import parser, run
-from train.config import Config, Stop
+from train.adapter import Adapter
+from train.config import Config, Part, Stop
 from train.data.render import Rules
-from train.dry_run import dry_run, outline
+from train.dry_run import dry_run, operations, outline
+from train.loop import run as train
 from train.model_folder import build_model
+from train.schedule import share_of, total_steps
 from train.sizing.tracing import MODEL
 
 
@@ -43,23 +47,44 @@ def test_what_is_traced_is_what_a_run_builds(built: Path) -> None:
 
 
 def test_steps_tokens_hours_and_memory_of_a_manifest(built: Path) -> None:
-    totals = load_manifest(built).contents.totals
-    epochs = replace(TINY, stop=Stop(epochs=2), micro_batch=1, engine="deepspeed")
-    text = told(epochs, built)
-    packs = load_manifest(built).contents.packs
-    steps = -(-2 * packs // epochs.global_batch)
+    text = told(replace(TINY, stop=Stop(epochs=2), micro_batch=1, engine="deepspeed"), built)
+    manifest = load_manifest(built)
+    steps = total_steps(Stop(epochs=2), manifest, TINY.global_batch)
     assert text.startswith(f"{steps} steps of 4 packs")
-    tokens = totals.tokens * steps * epochs.global_batch / packs
-    for said in ("pictures", "clips", f"{tokens:,.0f}", "40% MFU of 989", "1 ranks", "8 ranks"):
-        assert said in text
+    tokens = manifest.contents.totals.tokens * share_of(manifest, 4 * steps)
     for said in (
-        "master weights",
-        "Adam moments",
-        "tower, forward",
-        "decoder, backward",
-        "fullest",
+        *("pictures", "clips", f"{float(tokens):,.0f}", "40% MFU of 989", "1 ranks", "8 ranks"),
+        *("master weights", "Adam moments", "tower, forward", "decoder, backward", "fullest"),
     ):
         assert said in text
+
+
+def test_tokens_are_those_that_a_run_takes(built: Path, tmp_path: Path) -> None:
+    (row,) = re.findall(r"^ all +(\S+) +(\S+)", told(TINY, built), re.M)
+    train(TINY, built, pool_of(built), tmp_path / "out")
+    taken = metrics(tmp_path / "out")
+    for said, name in zip(row, ("samples", "tokens"), strict=True):
+        # packs hold what they hold: of 48 of them the mean is near that of the first window
+        assert int(said.replace(",", "")) == pytest.approx(
+            sum(row[name] for row in taken), rel=0.03
+        )
+
+
+def test_hours_are_those_of_what_is_trained(built: Path) -> None:
+    manifest = load_manifest(built)
+
+    def hours(**parts: Part) -> float:
+        config = replace(TINY, parts=replace(TINY.parts, **parts))
+        return operations(outline(config, manifest, ""), manifest)
+
+    frozen = Part(train=False)
+    adapted = Part(adapter=Adapter(rank=2))
+    tower = hours() - hours(tower=frozen)
+    # an adapter's matrix has no gradient of its own: two passes of three
+    decoder = hours() - hours(decoder=adapted)
+    assert tower > 0 and decoder > 0
+    assert hours(tower=frozen, decoder=adapted) == pytest.approx(hours() - tower - decoder)
+    assert hours(decoder=adapted) == hours(decoder=frozen)
 
 
 def test_without_a_manifest_what_is_made_up_is_said() -> None:

@@ -17,7 +17,7 @@ from train.config import Config, Part, Parts, Schedule, Stop
 from train.engine import checkpoint
 from train.engine.interface import distinct_weights
 from train.engine.state_files import read_weights
-from train.export import export_any
+from train.export import export_any, in_one_step
 from train.loop import run
 from train.model_folder import load_saved
 from train.weights.folder_json import read_description
@@ -99,6 +99,34 @@ def test_a_model_says_what_it_was_made_of(unbroken: Path, base: Path) -> None:
     manifest_id = read_description(unbroken / "model")["manifest_id"]
     for told in (f"step {STEPS}", f"- tower: {base}", "| clips | d | mit |", manifest_id):
         assert told in card
+
+
+def test_what_is_exported_is_on_the_disk_before_it_has_its_name(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    synced: list[tuple[str, bool]] = []
+    monkeypatch.setattr("train.export.fsync", lambda path: synced.append((path.name, out.exists())))
+    export_any(step(unbroken, 6), out, None, {})
+    before = {name for name, has_its_name in synced if not has_its_name}
+    assert before == {path.name for path in out.iterdir()} | {".model.tmp"}
+    # and the name itself, in the folder that it stands in
+    assert synced[-1] == (tmp_path.name, True)
+
+
+def test_a_kill_leaves_nothing_under_its_name(tmp_path: Path) -> None:
+    def killed() -> None:
+        with in_one_step(tmp_path / "adapter") as folder:
+            (folder / "adapter_model.safetensors").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
+    assert not (tmp_path / "adapter").exists()
+    # what the kill left is no part of the next try
+    with in_one_step(tmp_path / "adapter") as folder:
+        assert not list(folder.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
 def test_an_export_refuses_what_it_cannot_vouch_for(unbroken: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mixtures.manifest.files import load_manifest
 from shards.errors import UserError
 from tests.support.tiny_pool import tiny_manifest
 from train.config import Config, Schedule, Stop
-from train.schedule import check_same_rates, check_schedule, rate_share, total_steps
+from train.schedule import check_same_rates, check_schedule, rate_share, share_of, total_steps
 
 KINDS = ("constant", "cosine", "linear", "wsd")
 COUNTS = st.integers(0, 30) | st.fractions(Fraction(1, 100), Fraction(1, 2))
@@ -99,10 +99,30 @@ def test_warmup_and_decay_fit_into_the_run() -> None:
 
 def test_tokens_and_epochs_are_steps_by_the_counts_of_the_manifest(tmp_path: Path) -> None:
     manifest = load_manifest(tiny_manifest(tmp_path))
-    packs, tokens = manifest.contents.packs, manifest.contents.totals.tokens
+    contents = manifest.contents
+    tokens, window = contents.totals.tokens, contents.pack.window
+    # packs are counted in the one whole window of 32: 60 samples are in more of them
+    assert (contents.length, window, len(manifest.packs_per_window)) == (60, 32, 1)
+    packs = Fraction(contents.packs * 60, 32)
+    assert share_of(manifest, contents.packs) == Fraction(32, 60)
     assert total_steps(Stop(steps=7), manifest, 3) == 7
-    assert total_steps(Stop(epochs=Fraction(1)), manifest, 1) == packs
-    assert total_steps(Stop(epochs=Fraction(5, 2)), manifest, 4) == -(-5 * packs // 8)
-    assert total_steps(Stop(tokens=tokens), manifest, 1) == packs
-    assert total_steps(Stop(tokens=tokens + 1), manifest, 1) == packs + 1
+    assert total_steps(Stop(epochs=Fraction(1)), manifest, 1) == math.ceil(packs)
+    assert total_steps(Stop(epochs=Fraction(5, 2)), manifest, 4) == math.ceil(packs * 5 / 8)
+    assert total_steps(Stop(tokens=tokens), manifest, 1) == math.ceil(packs)
+    assert total_steps(Stop(tokens=2 * tokens), manifest, 1) == math.ceil(2 * packs)
     assert total_steps(Stop(tokens=1), manifest, 4) == 1
+
+
+def test_a_finite_order_is_passed_over_in_its_packs(tmp_path: Path) -> None:
+    once = ("repeat: 1", "repeat: 1")
+    manifest = load_manifest(tiny_manifest(tmp_path, ratio=once))
+    assert manifest.is_finite and len(manifest.packs_per_window) * 32 > manifest.contents.length
+    assert total_steps(Stop(epochs=Fraction(1)), manifest, 1) == manifest.contents.packs
+
+
+def test_packs_that_were_not_counted_are_no_measure(tmp_path: Path) -> None:
+    manifest = load_manifest(tiny_manifest(tmp_path))
+    short = replace(manifest, contents=replace(manifest.contents, length=20, packs=0))
+    assert total_steps(Stop(steps=7), short, 3) == 7
+    with pytest.raises(UserError, match="20 samples, ends within its first window of 32"):
+        total_steps(Stop(epochs=Fraction(1)), short, 1)

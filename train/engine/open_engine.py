@@ -6,6 +6,7 @@ train.engine.deepspeed_engine is imported where a config asks for it: that takes
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import torch
 
@@ -37,14 +38,26 @@ def open_engine(config: Config, model: SlowFastPreTrainedModel) -> Engine:
     return TorchEngine(config, model)
 
 
+def for_launch(config: Config) -> Config:
+    """The config under an engine that trains as many processes as this launch has: which one it is
+    decides no more than the order of additions."""
+    # `optimizer_state: bf16` is of one process: `check_launch` refuses it
+    if _processes() > 1 and config.engine == "torch" and config.optimizer_state == "fp32":
+        return replace(config, engine="deepspeed")
+    return config
+
+
 def check_launch(config: Config) -> None:
     """Raise UserError where there are more processes than the config's engine trains with."""
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.engine == "torch" and world_size != 1:
+    if config.engine == "torch" and _processes() != 1:
         raise UserError(
-            f"engine: torch trains one process, this launch has {world_size}; "
+            f"engine: torch trains one process, this launch has {_processes()}; "
             "set `engine: deepspeed` in the config"
         )
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_deterministic(config: Config) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import ascii_uppercase
 from typing import IO, Any
@@ -138,7 +138,7 @@ class Run:
             }
             self._ask_all(lines, done)
         ranks.by_each(lambda: None)  # all parts are written
-        return {shown: self._gathered(shown, head) for shown, head in heads.items()}
+        return of_the_same({shown: self._gathered(shown, head) for shown, head in heads.items()})
 
     def _gathered(self, condition: str, head: Head) -> list[Prediction]:
         return ranks.by_first(lambda: gathered(self.files[condition], head))
@@ -172,10 +172,12 @@ class Run:
                 write_lines(file, self._predictions(asked, condition, there))
 
     def _see(self, window: Sequence[Sequence[NumberedItem]]) -> dict[MediaRef, Watched | Missing]:
-        """The media of a window, each decoded once; nothing where nothing is to be shown."""
-        if set(self.files) == {NONE}:
-            return {}
+        """The media of a window, each decoded once; where nothing is to be shown, those that are
+        not there."""
         wanted = [ref for group in window for one in group for ref in one.media]
+        if set(self.files) == {NONE}:
+            places = {ref: self.copy.find(ref) for ref in wanted if ref.data is None}
+            return {ref: at for ref, at in places.items() if isinstance(at, Missing)}
         shown = see_references(self.answerer, self.copy, wanted)
         self.work.decoded += sum(isinstance(one, Watched) for one in shown.values())
         return shown
@@ -215,11 +217,13 @@ class Run:
         if isinstance(numbered.item, RowRefusal):
             return unread(numbered.number, numbered.item)
         item, rules = numbered.item, self.rules
-        media = [shown[ref] for ref in item.media] if condition != NONE else []
-        # without one of its media it would be another question than the published one
+        # not decoded, and not known to be missing, where no condition shows it
+        media = [shown[ref] for ref in item.media if ref in shown]
+        # without one of its media it would be another question than the published one; a floor is
+        # of the questions that the score is of, so without pictures it is not asked either
         if missing := next((each for each in media if isinstance(each, Missing)), None):
             return about(numbered.number, item, missing=missing.reason)
-        seen = [each.seen for each in media if isinstance(each, Watched)]
+        seen = [each.seen for each in media if isinstance(each, Watched) and condition != NONE]
         return VisualQuestion(
             text=prompt(item, rules, self._subtitles(item, seen)),
             seen=tuple(seen),
@@ -253,6 +257,19 @@ def under(
 def pathways_of(condition: str, answerer: Answerer) -> str:
     """The visual blocks that the model is given: shuffled frames are shown as it was trained."""
     return answerer.rules.layout.pathways if condition == SHUFFLED else condition
+
+
+def of_the_same(predictions: Mapping[str, list[Prediction]]) -> dict[str, list[Prediction]]:
+    """Predictions by condition, of which what is missing in one is missing in all: `none` may have
+    been asked alone before, when no medium was decoded."""
+    lost = {row.id: row.missing for rows in predictions.values() for row in rows if row.missing}
+    return {
+        condition: [
+            replace(row, missing=lost[row.id], credit=None) if row.id in lost else row
+            for row in rows
+        ]
+        for condition, rows in predictions.items()
+    }
 
 
 # Order -------------------------------------------------------------------------

@@ -124,8 +124,10 @@ def of_benchmark(run: Run) -> dict[str, Any]:
     if ranks.rank() == 0:
         for condition, rows in predictions.items():
             check_asked(run.copy, rows, run.files[condition])
-        # rows that could not be read have no question to answer
-        items = (item for item in run.copy.items() if isinstance(item, BenchmarkItem))
+        # rows that could not be read have no question to answer; a floor is of what the score is of
+        lost = {row.id for rows in predictions.values() for row in rows if row.missing}
+        readable = (item for item in run.copy.items() if isinstance(item, BenchmarkItem))
+        items = (item for item in readable if item.id not in lost)
         floor = question_only(run.copy.training(), items, run.rules)
         if floor is not None:
             said["question_only"] = floor

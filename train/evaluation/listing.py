@@ -14,7 +14,11 @@ def listing() -> Table:
     for title in ("name", "about", "score", "where to get it", "layout from"):
         table.add_column(title, overflow="fold")
     for name, benchmark in BENCHMARKS.items():
-        rules = prompts(name)
-        score = f"mean over {rules.mean_of}" if rules.mean_of else "mean over questions"
-        table.add_row(name, benchmark.kind, score, rules.get, benchmark.layout)
+        table.add_row(name, benchmark.kind, score_of(name), prompts(name).get, benchmark.layout)
     return table
+
+
+def score_of(name: str) -> str:
+    """What the set's authors average over."""
+    axis = prompts(name).mean_of
+    return f"mean over {axis}s" if axis else "mean over questions"

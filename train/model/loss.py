@@ -57,8 +57,7 @@ def supervised_losses(
     if type(head) is nn.Linear:
         head = head.weight
     size = head.shape[0] if isinstance(head, Tensor) else cast("nn.Linear", head).out_features
-    # as many rows as fill a chunk of fp32 logits over the whole vocabulary
-    step = max(1, chunk_bytes // (4 * size))
+    step = chunk_rows(size, chunk_bytes)
     *chunks, last = zip(hidden.split(step), targets.split(step), strict=True)
     losses = [
         # recomputed in the backward pass (chunked cross entropy): logits of all rows never exist at
@@ -69,6 +68,18 @@ def supervised_losses(
     # the backward pass begins with the last chunk: kept, its logits are no more than recomputed
     losses.append(_each(last[0], head, last[1]))
     return torch.cat(losses)
+
+
+def chunk_rows(vocabulary: int, chunk_bytes: int = CHUNK_BYTES) -> int:
+    """As many rows as fill a chunk of fp32 logits over the whole vocabulary."""
+    return max(1, chunk_bytes // (4 * vocabulary))
+
+
+def rows_again(rows: int, vocabulary: int, chunk_bytes: int = CHUNK_BYTES) -> int:
+    """Of so many supervised rows those whose logits are computed again: of all chunks but the
+    last."""
+    step = chunk_rows(vocabulary, chunk_bytes)
+    return max(rows - 1, 0) // step * step
 
 
 def _each(hidden: Tensor, head: Tensor | nn.Module, targets: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """What a step costs on paper: floating-point operations of matrix products, and bytes of states.
 
 A product of [m, k] and [k, n] is 2 m k n operations. Attention is billed per image, frame or
-sample, the causal half of it for text; recomputation is not billed (that is HFU). The tower is
-billed per patch, not per token of the language model.
+sample, the causal half of it for text. The tower is billed per patch, not per token of the language
+model. What is computed again in the backward pass is told apart: it counts for HFU, not for MFU.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from train.model.config import SlowFastConfig
+from train.model.loss import rows_again
 from train.model.vision import OryxVisionConfig
 
 STATE_BYTES = {"weights": 2, "gradients": 2, "master weights": 4, "Adam moments": 8}
@@ -32,13 +33,24 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recomputed:
+    """Of a forward pass what is computed again in the backward pass: of the tower and the decoder
+    where their blocks are checkpointed, of the head always."""
+
+    vision: int
+    text: int
+    head: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Flops:
-    """Operations of one forward pass, part by part."""
+    """Operations of one forward pass, part by part, and what of them is computed again."""
 
     vision: int
     projector: int
     text: int
     head: int
+    again: Recomputed
 
     def step(self, vision_share: float = 0.0) -> float:
         """Forward and backward: three times, but the tower's backward pass for this share of its
@@ -49,11 +61,19 @@ class Flops:
 
 def forward_flops(config: SlowFastConfig, work: Work) -> Flops:
     """Operations of one packed forward pass under `config` (averaging projectors)."""
+    vision, text = config.vision_config, config.text_config
+    # a row of logits over the whole vocabulary
+    row = 2 * text.hidden_size * text.vocab_size
     return Flops(
-        vision=vision_flops(config.vision_config, work.frames),
+        vision=vision_flops(vision, work.frames),
         projector=projector_flops(config, work.pooled),
-        text=text_flops(config.text_config, work.samples),
-        head=2 * config.text_config.hidden_size * config.text_config.vocab_size * work.supervised,
+        text=text_flops(text, work.samples),
+        head=row * work.supervised,
+        again=Recomputed(
+            vision=_vision_again(vision, work.frames),
+            text=text_flops(text, work.samples) - _last_products(text, sum(work.samples)),
+            head=row * rows_again(work.supervised, text.vocab_size),
+        ),
     )
 
 
@@ -64,10 +84,27 @@ def vision_flops(vision: OryxVisionConfig, frames: Sequence[int]) -> int:
     pairs = sum(n * n for n in frames)
     # q, k, v and the way back are [D, D] each, the MLP is [D, M] and [M, D]
     block = 2 * patches * (4 * width * width + 2 * width * vision.intermediate_size)
-    # a patch is 3 x P x P values, embedded by one matrix
-    embedding = 2 * patches * 3 * vision.patch_size**2 * width
     # scores and weighted values: 2 D operations each for a pair of patches
-    return embedding + layers * (block + 4 * pairs * width)
+    return _embedding(vision, patches) + layers * (block + 4 * pairs * width)
+
+
+def _embedding(vision: OryxVisionConfig, patches: int) -> int:
+    """A patch is 3 x P x P values, embedded by one matrix."""
+    return 2 * patches * 3 * vision.patch_size**2 * vision.hidden_size
+
+
+def _vision_again(vision: OryxVisionConfig, frames: Sequence[int]) -> int:
+    """Of the tower its blocks alone are checkpointed."""
+    patches = sum(frames)
+    blocks = vision_flops(vision, frames) - _embedding(vision, patches)
+    return blocks - _last_products(vision, patches)
+
+
+def _last_products(sizes: Any, rows: int) -> int:
+    """The products by the last matrix [M, D] of each block: torch stops to compute again at the
+    last tensor that is asked for, which is what that matrix is multiplied by."""
+    layer: int = 2 * rows * sizes.intermediate_size * sizes.hidden_size
+    return layer * int(sizes.num_hidden_layers)
 
 
 def projector_flops(config: SlowFastConfig, pooled: int) -> int:

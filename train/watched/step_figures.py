@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from train.config import PARTS, Config
+from train.config import Config
 from train.data.collate import Pack
 from train.model.config import SlowFastConfig
-from train.sizing.flops import Flops, Work, forward_flops
+from train.sizing.flops import Work, forward_flops
+from train.sizing.passes import billed
 
 PEAKS = {
     "B200": 2250e12,
@@ -53,23 +54,6 @@ def operations(config: Config, model: SlowFastConfig, packs: Sequence[Pack]) -> 
         useful += asked
         computed += asked + again
     return useful, computed
-
-
-def billed(config: Config, forward: Flops) -> tuple[float, float]:
-    """Operations of a step that is asked for, and those that are computed a second time."""
-    sizes = (forward.vision, forward.projector, forward.text + forward.head)
-    model_flops = 0.0
-    recomputed = float(forward.head)  # logits are never kept
-    # from the tower up: gradients pass through a part if it or anything below it is trained
-    below = False
-    for name, size in zip(PARTS, sizes, strict=True):
-        part = getattr(config.parts, name)
-        share = 1 / config.stochastic.keep.denominator if name == "tower" else 1.0
-        # a pass for the weights' gradients, and one for those of what lies below
-        model_flops += size * (1 + share * (part.trains_own + (part.train or below)))
-        recomputed += size * share * part.checkpoint
-        below = below or part.train
-    return model_flops, recomputed
 
 
 def figures(

@@ -23,7 +23,7 @@ from pipeline.upkeep.inventory import folders, holdings, uses
 from pipeline.upkeep.needs import KNOWN
 from shards import pool as pools
 from shards.errors import UserError
-from shards.pool import Pool, clearing, writing
+from shards.pool import Pool, clearing, reading, writing
 from shards.receipts import receipts_in
 from shards.store import Store
 from tests.pipeline.upkeep.worlds import (
@@ -306,6 +306,29 @@ def test_nothing_goes_while_a_build_writes_and_no_build_begins_meanwhile(
     # what died without a word is waited for no longer than its lease lasts
     store.put("leases/writing-somewhere-1-0", b"")
     with pytest.raises(UserError, match="being written to"):
+        cleared(there, world.keep)
+    monkeypatch.setattr(pools, "LASTS", -1)
+    cleared(there, world.keep)
+
+
+def test_nothing_goes_that_a_run_trains_from(
+    world: World, pool: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = pool()
+    store = Store(there)
+    with reading(store, world.kept_id), reading(store, world.full_id):
+        with pytest.raises(UserError) as refused:
+            cleared(there, world.keep)
+        (line,) = map(str, refused.value.args)
+        assert f"trains over manifest {world.full_id}" in line and "name that manifest by" in line
+        cleared(there, [*world.keep, str(world.root / "full")])
+    with clearing(store), pytest.raises(UserError, match="is being cleared"):
+        with reading(store, world.kept_id):
+            pass
+    assert not store.list("leases")
+    # what died without a word is waited for no longer than its lease lasts
+    store.put("leases/reading-somewhere-1-0", world.full_id.encode())
+    with pytest.raises(UserError, match="reading-somewhere-1-0"):
         cleared(there, world.keep)
     monkeypatch.setattr(pools, "LASTS", -1)
     cleared(there, world.keep)

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -165,7 +166,10 @@ def test_what_is_exported_computes_as_what_was_trained(
     start = load_saved(base).model
     assert (logits(start, built) - trained).abs().max() > 1e-2
     # and as adapters alone, which peft puts onto the start
-    count = export_any(step(unbroken, STEPS), tmp_path / "adapter", None, {}, alone=True)
+    with patch("train.export.fsync") as fsync:
+        count = export_any(step(unbroken, STEPS), tmp_path / "adapter", None, {}, alone=True)
+    synced = {call.args[0].name for call in fsync.call_args_list}
+    assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} < synced
     held = load_file(tmp_path / "adapter/adapter_model.safetensors")
     assert count == sum(tensor.numel() for tensor in held.values())
     assert "- tower: " in (tmp_path / "adapter/README.md").read_text()

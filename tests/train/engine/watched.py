@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.full_depth.weighed import check_weight
+from tests.support.full_depth.weighed import check_weight, held_bytes
 from train import loop
 from train.data.collate import Pack
 from train.data.pack_stream import Stream
@@ -56,10 +57,12 @@ def plant(patch: pytest.MonkeyPatch, steps: set[int]) -> None:
 def watch(patch: pytest.MonkeyPatch) -> None:
     """Look at every engine before its first step, as it is wrapped, and after its last."""
     trained = loop.train
+    gc.collect()
+    before = held_bytes()
 
     def train(run: Training) -> str:
         look(run)
-        check_weight(patch, run)
+        check_weight(patch, run, before)
         signal = trained(run)
         look(run)
         return signal

@@ -137,7 +137,29 @@ def test_without_pictures_nothing_is_decoded(trained: Path, tmp_path: Path) -> N
     found = score(trained, egoschema(tmp_path / "copy"), tmp_path / "s.json", conditions=["none"])[
         "egoschema"
     ]["none"]
-    assert (found["complete"], found["scored"]) == (True, 3)
+    # and what is not there is counted all the same
+    assert (found["complete"], found["scored"], found["missing"]) == (False, 2, {"MISSING": 2})
+
+
+def test_a_floor_without_pictures_is_of_the_questions_that_the_score_is_of(
+    trained: Path, tmp_path: Path
+) -> None:
+    copy = egoschema(tmp_path / "copy", videos=4)
+    # one is not there, one is no video, two are whole
+    (copy / "videos" / "v2.mp4").unlink()
+    (copy / "videos" / "v2.mp4").write_bytes(b"no video")
+    both = ["both", "none"]
+    found = score(trained, copy, tmp_path / "a.json", conditions=both)["egoschema"]
+    for condition in both:
+        assert (found[condition]["complete"], found[condition]["scored"]) == (False, 2)
+        assert sum(found[condition]["missing"].values()) == 4
+    assert found["none"]["missing"] == found["both"]["missing"]
+    kept = read_lines(tmp_path / "a.egoschema.none.jsonl")
+    assert [bool(row.missing) for row in kept] == [False] * 4 + [True] * 4
+    # asked alone it decodes nothing, and learns of the broken video when the score is taken
+    alone = score(trained, copy, tmp_path / "b.json", conditions=["none"])["egoschema"]["none"]
+    assert (alone["scored"], alone["missing"]) == (3, {"MISSING": 2})
+    assert score(trained, copy, tmp_path / "b.json", conditions=both)["egoschema"] == found
 
 
 def test_images_that_come_with_their_question(trained: Path, tmp_path: Path) -> None:
@@ -217,7 +239,7 @@ def check_the_same(alone: dict[str, Any], folder: Path) -> None:
     shared = json.loads((folder / "b.json").read_text())
     assert tuple(alone["egoschema"]) == SHOWN
     assert shared["benchmarks"]["egoschema"] == alone["egoschema"]
-    assert shared["work"]["egoschema"] == {"asked": 26, "decoded": 4, "encoded": 8}
+    assert shared["work"]["egoschema"] == {"asked": 24, "decoded": 4, "encoded": 8}
     assert not list(folder.glob("*.part"))
 
 

@@ -15,7 +15,9 @@ from transformers import AutoModelForCausalLM
 from shards.errors import UserError
 from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_model
 from train.data.collate import build_pack
+from train.engine.recompute import checkpoint_parts
 from train.model.inputs import pack_inputs
+from train.model.loss import rows_again, supervised_losses
 from train.sizing.flops import Work, forward_flops, mfu, text_flops
 from train.sizing.published_sizes import TEXT, on_paper, published_config
 from train.sizing.tables import video_flops, video_tokens
@@ -59,6 +61,48 @@ def test_operations_are_those_that_torch_counts() -> None:
     text = sum(counted[f"{where}.language_model.model"].values())
     # torch bills both halves of causal attention, and the padding of batched segments
     assert found.text < text < 1.2 * found.text
+
+
+def counted(parts: list[str]) -> int:
+    """Operations of forward and backward with these parts checkpointed, as torch counts them."""
+    model = tiny_model()
+    checkpoint_parts(model, parts)
+    inputs = pack_inputs(build_pack(mixed_samples(), LAYOUT))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(**inputs).loss.backward()
+    return counter.get_total_flops()
+
+
+def test_what_checkpoints_compute_again_is_what_torch_counts() -> None:
+    pack = build_pack(mixed_samples(), LAYOUT)
+    work = Work(
+        frames=pack.grids.prod(1).tolist(),
+        samples=(pack.cu_seqlens[1:] - pack.cu_seqlens[:-1]).tolist(),
+        pooled=0,
+        supervised=pack.supervised,
+    )
+    again, plain = forward_flops(tiny_model().config, work).again, counted([])
+    assert again.vision == counted(["tower"]) - plain
+    # both halves of causal attention, and padding, as above
+    assert again.text < counted(["decoder"]) - plain < 1.3 * again.text
+    assert again.head == 0  # one chunk
+
+
+@pytest.mark.parametrize(("rows", "again"), [(15, 12), (16, 12), (17, 16), (4, 0), (1, 0), (0, 0)])
+def test_the_logits_of_the_last_chunk_are_computed_once(rows: int, again: int) -> None:
+    width, vocabulary, four_rows = 8, 64, 4 * 4 * 64
+
+    def operations(chunk_bytes: int) -> int:
+        hidden = torch.randn(rows, width, requires_grad=True)
+        head = torch.randn(vocabulary, width, requires_grad=True)
+        labels = torch.zeros(rows, dtype=torch.int64)
+        with FlopCounterMode(display=False) as counter:
+            supervised_losses(hidden, head, labels, chunk_bytes).sum().backward()
+        return counter.get_total_flops()
+
+    computed_again = operations(four_rows) - operations(1 << 20)
+    assert computed_again == again * 2 * width * vocabulary
+    assert rows_again(rows, vocabulary, four_rows) == again
 
 
 def test_text_attention_is_billed_once_per_visible_pair() -> None:

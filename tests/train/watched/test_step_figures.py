@@ -11,11 +11,13 @@ from tests.support.tiny_model import LAYOUT, mixed_samples, tiny_model
 from train.adapter import Adapter
 from train.config import Config, Part, Parts, Stochastic
 from train.data.collate import build_pack, empty_pack
-from train.sizing.flops import Flops, Work, forward_flops
+from train.sizing.flops import Flops, Recomputed, Work, forward_flops
+from train.sizing.passes import billed
 from train.watched.progress import line
-from train.watched.step_figures import billed, figures, memory_bytes, operations, peak_of
+from train.watched.step_figures import figures, memory_bytes, operations, peak_of
 
-ONE = Flops(vision=100, projector=10, text=1000, head=50)
+AGAIN = Recomputed(vision=90, text=900, head=40)
+ONE = Flops(vision=100, projector=10, text=1000, head=50, again=AGAIN)
 FROZEN = Part(train=False)
 ADAPTED = Part(adapter=Adapter())
 
@@ -23,15 +25,16 @@ ADAPTED = Part(adapter=Adapter())
 @pytest.mark.parametrize(
     ("config", "asked", "again"),
     [
-        (Config(), 3 * 1160, 50),
-        (Config(parts=Parts(tower=FROZEN)), 100 + 3 * 1060, 50),
+        (Config(), 3 * 1160, 40),
+        (Config(parts=Parts(tower=FROZEN)), 100 + 3 * 1060, 40),
         # gradients pass through a decoder that is not trained
-        (Config(parts=Parts(tower=FROZEN, decoder=FROZEN)), 100 + 30 + 2 * 1050, 50),
-        (Config(parts=Parts(tower=FROZEN, projector=FROZEN)), 110 + 3 * 1050 - 0, 50),
+        (Config(parts=Parts(tower=FROZEN, decoder=FROZEN)), 100 + 30 + 2 * 1050, 40),
+        (Config(parts=Parts(tower=FROZEN, projector=FROZEN)), 110 + 3 * 1050, 40),
         # an adapter's own products are left out; gradients pass through what it is added to
-        (Config(parts=Parts(tower=FROZEN, decoder=ADAPTED)), 100 + 30 + 2 * 1050, 50),
-        (Config(stochastic=Stochastic(keep=Fraction(1, 4))), 150 + 3 * 1060, 50),
-        (Config(parts=Parts(decoder=Part(checkpoint=True))), 3 * 1160, 50 + 1050),
+        (Config(parts=Parts(tower=FROZEN, decoder=ADAPTED)), 100 + 30 + 2 * 1050, 40),
+        (Config(stochastic=Stochastic(keep=Fraction(1, 4))), 150 + 3 * 1060, 40),
+        (Config(parts=Parts(decoder=Part(checkpoint=True))), 3 * 1160, 40 + 900),
+        (Config(parts=Parts(tower=Part(checkpoint=True))), 3 * 1160, 40 + 90),
     ],
 )
 def test_each_part_is_billed_for_the_passes_that_it_takes_part_in(
@@ -51,7 +54,8 @@ def test_a_pack_is_billed_frame_by_frame_and_sample_by_sample() -> None:
     )
     asked, computed = operations(Config(), model, [pack, pack])
     assert asked == 2 * billed(Config(), forward_flops(model, work))[0]
-    assert computed > asked
+    # few rows have a loss: their logits are one chunk, which is kept
+    assert computed == asked
     assert operations(Config(), model, [empty_pack()])[0] < asked / 100
 
 
