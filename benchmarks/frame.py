@@ -28,8 +28,8 @@ GROUPS = {
     "mixing": ("mixture", "order", "packing", "scale", "scores"),
     "loading": ("integrity", "loader", "remote", "resume"),
     "training": (
-        *("ablation_statistics", "demo", "evaluate", "floors", "lmms", "model", "projectors"),
-        *("ranks", "survive", "temporal", "train"),
+        *("ablation_statistics", "demo", "evaluate", "lmms", "model", "ranks", "survive"),
+        *("temporal", "train"),
     ),
 }
 """The folders of `benchmarks/`, and the modules in each that measure; the rest serves these."""
