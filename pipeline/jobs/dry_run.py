@@ -132,11 +132,11 @@ def _summed(
     )
 
 
-def _left(sources: Sequence[Foreseen]) -> dict[str, int]:
+def _left(foreseen: Sequence[Foreseen]) -> dict[str, int]:
     """Media of each kind that are to be decoded."""
     return {
-        "image": sum(one.images for one in sources),
-        "video": sum(one.videos for one in sources),
+        "image": sum(source.images for source in foreseen),
+        "video": sum(source.videos for source in foreseen),
     }
 
 

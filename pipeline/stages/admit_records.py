@@ -204,8 +204,10 @@ class _Unread:
 class _Clips:
     """The clips that records show, written down: rows of MEDIA, which may come more than once."""
 
-    def __init__(self, media: SpilledRows, profile_id: str, origins: Mapping[str, str]) -> None:
-        self.media = media
+    def __init__(
+        self, media_rows: SpilledRows, profile_id: str, origins: Mapping[str, str]
+    ) -> None:
+        self.media_rows = media_rows
         self.profile_id = profile_id
         self.origins = origins
         # many records may show one medium, most of them near each other
@@ -221,7 +223,7 @@ class _Clips:
         # a clip is content, kind, span and profile: equal media of other sources are the same clip
         name = clip_id(located.digest, ref.kind, ref.span, self.profile_id, ref.fps)
         self.lately[shown] = name
-        self.media.append(
+        self.media_rows.append(
             {
                 "clip_id": name,
                 "media_digest": located.digest,

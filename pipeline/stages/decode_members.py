@@ -133,8 +133,8 @@ class MemberDecoder:
             if not self._uses[path]:
                 drop(path)
 
-    def _note(self, sources: set[str], code: str) -> None:
+    def _note(self, source_names: set[str], code: str) -> None:
         """One medium of each source, decoded or refused."""
-        for source in sources:
+        for source in source_names:
             self.codes[source].append(code)
             self.limit.note(source, code)
