@@ -15,8 +15,8 @@ def rank_correlation(predicted: ArrayLike, observed: ArrayLike) -> float:
     return float(centred[0] @ centred[1] / scale) if scale else float("nan")
 
 
-def _ranks(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Places in ascending order; equal values share the mean of theirs."""
-    below = (losses[:, None] > losses).sum(axis=1)
-    alike = (losses[:, None] == losses).sum(axis=1)
+def _ranks(ranked: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places in ascending order; equal ranked share the mean of theirs."""
+    below = (ranked[:, None] > ranked).sum(axis=1)
+    alike = (ranked[:, None] == ranked).sum(axis=1)
     return np.asarray(below + (alike - 1) / 2)
