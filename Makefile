@@ -32,7 +32,7 @@ $(READY): pyproject.toml locks/all.txt locks/build.txt locks/torch.txt locks/tor
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(LOCKED) -r locks/build.txt
 	$(BIN)/python $(LOCKED) --no-build-isolation -r locks/all.txt
-	$(BIN)/python $(LOCKED) -r locks/torch_cpu.txt 2>/dev/null || \
+	@$(BIN)/python $(LOCKED) -r locks/torch_cpu.txt 2>/dev/null || \
 	  { echo "no torch for the processor alone at this package index: the one with CUDA, gigabytes"; \
 	    $(BIN)/python $(LOCKED) -r locks/torch.txt -r locks/cuda.txt; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -37,6 +37,7 @@ NEAR = 0.1
 """By so much a score may differ."""
 METRICS = OUT / "metrics.json"
 COLUMNS = "100"
+ABLATION = OUT.parent / "ablation"
 INDEX = Path("tests/examples/recorded_index.tar.xz")
 """What `mixtures plan` and `explain` read of the recorded demo: its pool without media."""
 UNREAD = "clips index/clips index/fingerprints index/media index/wanted candidates same".split()
@@ -140,6 +141,15 @@ def scored() -> str:
         return fenced(printed("train", "evaluate", "--model", MODEL, *asked, "--out", out))
 
 
+def ablated() -> str:
+    """The differences of `make ablation`, whose runs lie in runs/ablation; none is trained."""
+    if not list(ABLATION.glob("results/*.json")):
+        raise UserError(f"{ABLATION}: no results; run `make ablation` first")
+    said = printed("train", "ablate", "examples/ablation.yaml", "--out", str(ABLATION))
+    table = said.partition("differences from the base")[2].partition("by source and by type")[0]
+    return fenced(table.rstrip())
+
+
 def reproduced() -> str:
     """The demo's first stage from its two files: in another folder, and on two processes."""
     run = OUT / "train1/run.json"
@@ -159,7 +169,7 @@ def reproduced() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     made.__name__: made
-    for made in (metrics, bars, kinds, books, diff, explain, scored, chat, reproduced)
+    for made in (metrics, bars, kinds, books, diff, explain, ablated, scored, chat, reproduced)
 }
 
 
