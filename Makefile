@@ -52,7 +52,7 @@ ablation: setup
 	test -f runs/demo/train1/model/data.json || $(BIN)/python -m examples.demo
 	$(BIN)/python -m pipeline build mixtures/demo_held_out.yaml --out runs/ablation/held_out --pool runs/demo/pool --no-shards
 	$(BIN)/python -m train ablate examples/ablation.yaml --out runs/ablation --at-once 2
-	$(BIN)/python -m train report runs/ablation
+	$(BIN)/python -m train report runs/ablation --attend
 
 test: setup test-tools
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not faults' -n 2 --dist loadfile --no-loadscope-reorder --durations=10

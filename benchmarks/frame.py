@@ -24,12 +24,12 @@ GROUPS = {
         "receipts",
         "text_twins",
     ),
-    "size": ("admission", "driver"),
+    "size": ("admission", "driver", "million"),
     "mixing": ("mixture", "order", "packing", "scale", "scores"),
     "loading": ("integrity", "loader", "remote", "resume"),
     "training": (
-        *("ablation_statistics", "demo", "evaluate", "floors", "lmms", "model", "projectors"),
-        *("ranks", "survive", "temporal", "train"),
+        *("ablation_statistics", "demo", "evaluate", "lmms", "model", "ranks", "survive"),
+        *("temporal", "train"),
     ),
 }
 """The folders of `benchmarks/`, and the modules in each that measure; the rest serves these."""

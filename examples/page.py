@@ -82,7 +82,7 @@ def scores(out: Path) -> Section:
         rows,
         "Exact match on questions whose media are in no training source, with Wilson 95 % "
         "intervals. Masked floors are the same model shown less; the floor without vision is "
-        "trained. `python -m benchmarks floors` trains the others too.",
+        "trained. The grid examples/floors.yaml trains the others too.",
     )
 
 

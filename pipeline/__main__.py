@@ -3,6 +3,7 @@
 Examples:
   python -m pipeline init FOLDER --for scratch
   python -m pipeline build mixtures/demo_stage1.yaml --out runs/demo/stage1 --pool runs/demo/pool
+  python -m pipeline build RECIPE --out OUT --pool POOL --dry-run
   python -m pipeline build RECIPE --out OUT --pool POOL --retry MEDIA_TOO_SLOW FETCH_UNREACHABLE
   python -m pipeline show OUT --source S --refused CODE -n 5
   ray job submit --working-dir . -- python -m pipeline build RECIPE --out OUT --pool POOL
@@ -38,6 +39,7 @@ from shards.outcome import CODES, top_codes, worth_another_try
 
 if TYPE_CHECKING:  # a mistake is told before any of these is imported
     from pipeline.build import Built
+    from pipeline.checks import Inputs
     from pipeline.jobs.write_shards import Sizes
 
     Commands = argparse._SubParsersAction[Parser]
@@ -122,6 +124,12 @@ def _add_build(commands: Commands) -> None:
         default=[],
         metavar="CODE",
         help="try media and addresses again that were refused so, e.g. MEDIA_TOO_SLOW",
+    )
+    command.add_argument(
+        "--dry-run",
+        dest="dry_run",
+        action="store_true",
+        help="say what would be fetched, decoded and written, and for how long; do none of it",
     )
     add_json(command)
     command.set_defaults(run=run_build)
@@ -215,8 +223,16 @@ def run_build(arguments: argparse.Namespace) -> None:
     with_shards = not arguments.no_shards
     retry = _codes(arguments.retry)
     inputs = checked(
-        arguments.recipe, arguments.out, pool, arguments.allowed, with_shards=with_shards
+        arguments.recipe,
+        arguments.out,
+        pool,
+        arguments.allowed,
+        with_shards=with_shards,
+        writes=not arguments.dry_run,
     )
+    if arguments.dry_run:
+        run_dry(inputs, pool, retry, arguments.json)
+        return
     # not before the checks: what builds takes a second to import
     from pipeline.build import build
     from pipeline.report.page import write_report
@@ -237,6 +253,17 @@ def run_build(arguments: argparse.Namespace) -> None:
         write_json(built_json(built, page))
         return
     show(built, page)
+
+
+def run_dry(inputs: Inputs, pool: str, retry: frozenset[str], as_json: bool) -> None:
+    """What a build of these inputs would do."""
+    from pipeline.jobs.dry_run import foresee, tell
+
+    found = foresee(inputs.sources, inputs.held_out, inputs.recipe.profile, pool, retry)
+    if as_json:
+        write_json(asdict(found))
+    else:
+        tell(Console(), found)
 
 
 def _codes(named: Sequence[str]) -> frozenset[str]:

@@ -31,6 +31,7 @@ from pipeline.media.decode import check_tools
 from pipeline.stages import compare_clips, count_tokens, match_leaks, pair_texts, pending
 from pipeline.stages.failure_limit import FailureLimit
 from shards.errors import UserError
+from shards.id_arrays import hex_of
 from shards.outcome import Books
 from shards.pool import Pool, Receipt, writing
 from shards.receipts import MANY
@@ -143,11 +144,12 @@ def compare(
     job: Job,
 ) -> None:
     """Fingerprints of the recipe's clips -> references, duplicate pairs and leak matches."""
-    unit = compare_unit(job.pool, admitted, held_out, benchmark_of)
+    clip_names = hex_of(pending.raw_ids(job.pool, list(admitted.values())))
+    unit = compare_unit(job.pool, clip_names, admitted, held_out, benchmark_of)
     with job.bars.step("compare") as step:
         if compare_clips.finished(unit):
             return
-        unit = compare_clips.listed(unit)
+        unit = compare_clips.listed(unit, clip_names)
         parts = compare_clips.parts(unit)
         step.begin(3 * len(parts) + 1)
         # four rounds, each over the tables of those before: crowds, candidates, pairs, facts
@@ -162,17 +164,20 @@ def compare(
 
 def compare_unit(
     pool: Pool,
+    clip_names: pa.Array,
     admitted: dict[str, Receipt],
     held_out: dict[str, Receipt],
     benchmark_of: dict[str, str],
 ) -> compare_clips.CompareUnit:
-    """The comparison of the clips that these admissions name."""
+    """The comparison of the clips of these names, those of the admissions, ascending."""
     return compare_clips.CompareUnit(
         pool=pool.store.url,
         sources=revisions(admitted),
         held_out=revisions(held_out),
-        clip_ids=tuple(pending.clip_ids(pool, list(admitted.values()))),
+        clip_ids=(),
         benchmark=benchmark_of,
+        count=len(clip_names),
+        digest=compare_clips.digest_of(clip_names),
     )
 
 

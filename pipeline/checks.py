@@ -43,14 +43,23 @@ class Inputs:
 
 
 def checked(
-    recipe_path: str, out: str, pool_url: str, allowed: Sequence[str], *, with_shards: bool
+    recipe_path: str,
+    out: str,
+    pool_url: str,
+    allowed: Sequence[str],
+    *,
+    with_shards: bool,
+    writes: bool = True,
 ) -> Inputs:
-    """The inputs of a build; UserError has a line for each mistake that can be seen now."""
+    """The inputs of a build; UserError has a line for each mistake that can be seen now.
+
+    Where nothing `writes`, nothing is written to see whether it can be.
+    """
     recipe = load_recipe(Path(recipe_path), allowed)
     check_here(recipe.allowed_paths)
     mistakes = Mistakes()
     with mistakes.noted():
-        _check_places(recipe, out, pool_url, with_shards)
+        _check_places(recipe, out, pool_url, with_shards, writes)
     with mistakes.noted():
         find_tools()
     tokenizer = b""
@@ -73,17 +82,18 @@ def checked(
     return Inputs(recipe=recipe, tokenizer=tokenizer, sources=sources, held_out=held_out)
 
 
-def _check_places(recipe: Recipe, out: str, pool_url: str, with_shards: bool) -> None:
+def _check_places(recipe: Recipe, out: str, pool_url: str, with_shards: bool, writes: bool) -> None:
     """Whether OUT and the pool can be written to, and hold nothing of another kind."""
     mistakes = Mistakes()
+    for place in (out, pool_url) if writes else ():
+        with mistakes.noted():
+            Store(place).check_writable()
     with mistakes.noted():
-        Store(out).check_writable()
         if not with_shards and Store(out).exists("shards/receipt.json"):
             raise UserError(
                 f"{out}/shards: of an earlier build; remove them, or leave out --no-shards"
             )
     with mistakes.noted():
-        Store(pool_url).check_writable()
         if Store(pool_url).exists("profile.json"):
             Pool(pool_url, recipe.profile)
     mistakes.tell()

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mixtures.manifest.files import LOCK
 from mixtures.manifest.manifest import Manifest
-from mixtures.recipe.strict_yaml import load_yaml
+from mixtures.recipe.strict_yaml import dump_yaml, load_yaml
 from mixtures.recipe.types import HeldOut, Recipe, Source
 from pipeline.fetch import hub, local_files
 from pipeline.fetch.digest_cache import Digests
@@ -59,18 +56,6 @@ class Lock:
     tokenizer: str
     leaks: str
     ffmpeg: str
-
-
-class _Plain(yaml.SafeDumper):
-    """YAML without anchors, with the numbers of a recipe as they were written."""
-
-    def ignore_aliases(self, _data: Any) -> bool:
-        return True
-
-
-_Plain.add_representer(
-    Decimal, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", str(value))
-)
 
 
 def lock_of(
@@ -125,13 +110,7 @@ def as_pinned(recipe: Recipe, pinned: Sequence[Pinned]) -> str:
         tree["leaks"] = tree["leaks"] | {"index": _absolute(recipe.leaks.index)}
     if recipe.exclude:
         tree["exclude"] = _absolute(str(recipe.exclude))
-    return dumped(tree)
-
-
-def dumped(tree: Any) -> str:
-    """A recipe's tree as YAML that is read as the same tree."""
-    text: str = yaml.dump(tree, Dumper=_Plain, sort_keys=False, default_flow_style=None, width=100)
-    return text
+    return dump_yaml(tree)
 
 
 def _addresses(full: Source | HeldOut, pinned: Pinned) -> dict[str, Any]:

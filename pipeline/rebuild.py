@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from mixtures.manifest.files import LOCK
 from mixtures.recipe.load import load_recipe
-from mixtures.recipe.strict_yaml import load_yaml
+from mixtures.recipe.strict_yaml import dump_yaml, load_yaml
 from mixtures.recipe.types import HeldOut, Source
 from pipeline.fetch import local_files
 from pipeline.fetch.digest_cache import Digests
-from pipeline.lock import Lock, differing, digest_of, dumped, ffmpeg_build, read_lock
+from pipeline.lock import Lock, differing, digest_of, ffmpeg_build, read_lock
 from pipeline.sources.pin import pin
 from shards.errors import UserError
 from shards.store import Store
@@ -51,7 +51,7 @@ def rebuild(
     recipe = Path(out) / RECIPE
     store = Store(out)
     store.put(RECIPE, lock.recipe.encode())
-    store.put(RECIPE, dumped(moved(load_yaml(recipe), roots)).encode())
+    store.put(RECIPE, dump_yaml(moved(load_yaml(recipe), roots)).encode())
     allowed = [*allowed, *(str(Path(new).absolute()) for new in roots.values())]
     check_files(lock, recipe, allowed)
     # not before the checks: what builds takes a second to import

@@ -14,21 +14,33 @@ Ids = NDArray[np.void]
 
 def ids_of(column: pa.ChunkedArray | pa.Array) -> Ids:
     """The raw ids of a column of 32-hex strings or of raw ids without nulls."""
+    return _raw(column, 16)
+
+
+def sha256_of(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column of digests in 64 hex as raw bytes."""
+    raw = _raw(column, 32)
+    data = [None, pa.py_buffer(raw.tobytes())]
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(raw), data)
+
+
+def _raw(column: pa.ChunkedArray | pa.Array, nbytes: int) -> Ids:
     # one chunk: buffers are read directly
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
+    kind = f"V{nbytes}"
     if not len(array):
-        return np.empty(0, "V16")
+        return np.empty(0, kind)
     # raw ids: a view of the column's buffer, no copy
     if pa.types.is_fixed_size_binary(array.type):
-        return np.frombuffer(array.buffers()[1], "V16", len(array), array.offset * 16)
+        return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * nbytes)
     # variable-length strings: offsets of 4 bytes, then the characters of all rows
     offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)
-    if (np.diff(offsets) != 32).any():
-        raise ValueError("an id that is not 32 hex digits")
+    if (np.diff(offsets) != 2 * nbytes).any():
+        raise ValueError(f"an id that is not {2 * nbytes} hex digits")
     raw = memoryview(array.buffers()[2])[int(offsets[0]) : int(offsets[-1])]
-    return np.frombuffer(binascii.unhexlify(raw), "V16")
+    return np.frombuffer(binascii.unhexlify(raw), kind)
 
 
 def as_column(ids: Ids) -> pa.Array:

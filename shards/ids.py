@@ -88,6 +88,26 @@ class MappingHash:
         return whole.hexdigest()[:32]
 
 
+class ListHash:
+    """`short_hash` of a list of texts too long to be held, some of them at a time."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256(b"[")
+        self._comma = b""
+
+    def add(self, values: Sequence[str]) -> None:
+        """The texts that come next, one at least."""
+        # the canonical JSON of some without its brackets
+        self._sha256.update(self._comma + canonical_json(values)[1:-1])
+        self._comma = b","
+
+    def short(self) -> str:
+        """The hash of all texts so far."""
+        whole = self._sha256.copy()
+        whole.update(b"]")
+        return whole.hexdigest()[:32]
+
+
 def normalise(text: str) -> str:
     """Text as compared for equality: Unicode NFC, runs of white space folded to one space."""
     return " ".join(unicodedata.normalize("NFC", text).split())

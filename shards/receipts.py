@@ -81,7 +81,8 @@ class Receipts:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._loose: dict[str, Receipt] = {}
+        # those that lie in no snapshot, as far as they were read: rows of RECEIPTS
+        self._loose = RECEIPTS.empty_table()
 
     def read(self, work_id: str) -> Receipt | None:
         """The receipt of this work id, or None if the work is not done."""
@@ -116,18 +117,29 @@ class Receipts:
         """The same, or those of all stages, as rows of RECEIPTS: for where they are many."""
         there, snapshots = self._look()
         # snapshots are copies: a receipt that is gone from receipts/ does not count
-        return _once(there, [*snapshots.values(), _rows(self._loose.values())], stage)
+        return _once(there, [*snapshots.values(), self._loose], stage)
+
+    def copied(self, stage: str) -> pa.Table:
+        """Those of a stage that lie in snapshots, without a look at `receipts/`: a few requests.
+
+        For units of a job that has put all receipts into snapshots before it began them.
+        """
+        tables = [table for _, table in self._read_snapshots()]
+        held = {name for table in tables for name in table["work_id"].to_pylist()}
+        return _once(held, tables, stage)
 
     def written(self) -> pa.Table:
         """Every receipt as it lies there itself, whatever snapshots say; rows of RECEIPTS."""
         names = [name for name in self._store.list("receipts") if name.endswith(".json")]
+        return pa.concat_tables([RECEIPTS.empty_table(), *self._read_loose(names)])
+
+    def _read_loose(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Receipts by the names of their files, as columns, some at a time: as objects the inputs
+        of a large pool outgrow memory."""
         files = [f"receipts/{name}" for name in names]
         found = map(self._parsed, files, self._store.get_all(files))
-        tables = [RECEIPTS.empty_table()]
-        # as columns, some at a time: as objects the inputs of a large pool outgrow memory
         while rows := list(islice(found, MANY)):
-            tables.append(_rows(rows))
-        return pa.concat_tables(tables)
+            yield _rows(rows)
 
     def forget_removed(self) -> dict[str, str]:
         """Remove snapshots that hold a receipt which is gone: done again, it may say another thing.
@@ -147,7 +159,7 @@ class Receipts:
             return 0
         # many snapshots become one, so that listing stays cheap
         old = snapshots if len(snapshots) >= MOST_SNAPSHOTS else {}
-        data = write_table(_once(there, [*old.values(), _rows(self._loose.values())]))
+        data = write_table(_once(there, [*old.values(), self._loose]))
         # written before the old ones go: a crash leaves copies, never a gap
         self._store.put_once(f"{SNAPSHOTS}/{sha256_hex(data)}.parquet", data)
         for name in old:
@@ -161,11 +173,11 @@ class Receipts:
         snapshots = dict(self._read_snapshots())
         # only what no snapshot holds is fetched
         held = {name for table in snapshots.values() for name in table["work_id"].to_pylist()}
-        loose = sorted(there - held)
-        fresh = [receipt_name(name) for name in loose if name not in self._loose]
-        found = map(self._parsed, fresh, self._store.get_all(fresh))
-        known = self._loose | {one.work_id: one for one in found}
-        self._loose = {name: known[name] for name in loose}
+        loose = there - held
+        known = self._loose["work_id"].to_pylist()
+        fresh = [f"{name}.json" for name in sorted(loose.difference(known))]
+        still = self._loose.filter(pa.array([name in loose for name in known], pa.bool_()))
+        self._loose = pa.concat_tables([still, *self._read_loose(fresh)])
         return there, snapshots
 
     def _read_snapshots(self) -> Iterator[tuple[str, pa.Table]]:

@@ -106,8 +106,8 @@ def _media(benchmark: Benchmark) -> str:
     if benchmark.subtitles:
         told.append(f"subtitles in `{benchmark.subtitles}`")
     if benchmark.training:
-        split = _listed([f"FOLDER/{glob}" for glob in benchmark.training])
-        told.append(f"for a floor the training split, {split}")
+        training = [f"FOLDER/{name}" for name in benchmark.training]
+        told.append(f"for a floor the training split, {_listed(training)}")
     return "; ".join(told)
 
 

@@ -1,5 +1,5 @@
 """python -m train assemble | run | export | watch | reproduce | diff | evaluate | ablate | report |
-chat | model"""
+suggest | chat | model"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mixtures.console import Console, add_json, tables_json, write_json
 from mixtures.recipe.allowed_paths import add_option
 from shards import program, tool_version
 from shards.errors import Mistakes, Parser, UserError, run_command
-from train.ablation.command import ablate, add_commands, report
+from train.ablation.command import ablate, add_commands, report, suggest
 from train.named_files import a_checkpoint, a_model, a_run, check_data, check_files
 from train.watched.trackers import TRACKERS, check_trackers
 
@@ -482,6 +482,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "ablate": ablate,
     "report": report,
+    "suggest": suggest,
     "chat": chat,
     "model": model,
 }

@@ -388,7 +388,7 @@ def settle(run: Training, row: dict[str, Any], logs: Mapping[str, StepLog]) -> N
     if why is None:
         return
     if log := logs.get(SKIPPED):
-        place = run.stream.sampler.order.place_of(step - 1)
+        place = run.stream.sampler.place_of(step - 1)
         samples = samples_of(run.manifest, step - 1, place, run.config.global_batch)
         told = {name: row[name] for name in ("step", "objection", "loss", "grad_norm")}
         log.write(told | {"samples": samples})

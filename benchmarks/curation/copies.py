@@ -32,6 +32,7 @@ CROPS = (  # of the real clips, by set: (columns, rows), each cell a clip of its
     {"bigbuckbunny": (2, 2), "bikes": (3, 1), "carphone_pristine": (2, 1)},
     {"bigbuckbunny": (3, 1), "bikes": (2, 2), "carphone_pristine": (1, 2)},
     {"bigbuckbunny": (1, 3), "bikes": (4, 1), "carphone_pristine": (2, 2)},
+    {"bigbuckbunny": (1, 2), "bikes": (1, 3), "carphone_pristine": (3, 1)},
 )
 Frames = NDArray[np.uint8]
 

@@ -10,7 +10,6 @@ number, and find what comparing all with all finds.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from rich.console import Console
 
 from benchmarks.frame import Bar, at_least, at_most, equal
 from benchmarks.size import crowds
+from benchmarks.size.memory import peak_bytes
 from pipeline.dedup.fingerprints import Hashes
 from pipeline.dedup.hamming_join import RADIUS, TABLES, distinct, hamming_join
 
@@ -122,7 +122,7 @@ def one_part() -> dict[str, float]:
     mine = {each.tobytes() for each in asking}
     asked = np.array([any(each.tobytes() in mine for each in pair) for pair in planted])
     recall = found(planted[asked], asking[pairs.queries], alone[pairs.stored]) / asked.sum()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+    memory = peak_bytes() / (1 << 30)
     return {"recall": recall, "compared": pairs.compared, "cpu_s": cpu, "gigabytes": memory}
 
 

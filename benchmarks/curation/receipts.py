@@ -1,7 +1,7 @@
 """A pool's receipts read one after another, many at once, and from a snapshot.
 
 10^5 receipts on a disk, 10^4 on an S3 server on loopback (moto's; a request costs some
-milliseconds). Each names 64 clips. Asked is what an archive asks when it begins: which clips are in
+milliseconds). Each names 64 clips. Asked is what decoding asks when it begins: which clips are in
 the pool (`pipeline.stages.pending.Known`). The plain loop parses every receipt and does nothing
 with it.
 """
@@ -78,7 +78,8 @@ def read_all(pool: Pool) -> int:
 
 
 def found(url: str, asked: list[str]) -> int:
-    return len(Known(Pool(url), "decode").outcomes(asked))
+    pool = Pool(url)
+    return len(Known(pool, pool.ledger.table("decode")).outcomes(asked))
 
 
 def clips_of(number: int) -> list[str]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mixtures.tokens.text import TextCodec, train_tokenizer
+from pipeline.sources.spilled import TABLE
 from shards.index import (
     CLIPS,
     LEAKS,
@@ -47,9 +48,13 @@ def source_sizes(samples: int, sources: int) -> list[int]:
 
 
 def make_index(
-    folder: Path, samples: int, sources: int = 40, per_receipt: int | None = None
+    folder: Path,
+    samples: int,
+    sources: int = 40,
+    per_receipt: int | None = None,
+    per_clip: int = 5,
 ) -> tuple[Pool, list[str]]:
-    """The pool, and the names of its sources.
+    """The pool, and the names of its sources; there is a clip to `per_clip` samples.
 
     Given how many clips a receipt of decoding is `per_receipt`, receipts name them, as builds' do;
     else there is one for each source, which names none.
@@ -59,7 +64,7 @@ def make_index(
     (folder / "tokenizer.json").write_bytes(TOKENIZER)
     names = [f"source-{i:02d}" for i in range(sources)]
     ids = [
-        _source(pool, rng, *each, per_receipt)
+        _source(pool, rng, *each, per_receipt, per_clip)
         for each in zip(names, source_sizes(samples, sources), strict=True)
     ]
     pairs = np.concatenate([own[: 2 * (len(own) // 200)] for own in ids])
@@ -77,10 +82,15 @@ def make_index(
 
 
 def _source(
-    pool: Pool, rng: np.random.Generator, name: str, count: int, per_receipt: int | None
+    pool: Pool,
+    rng: np.random.Generator,
+    name: str,
+    count: int,
+    per_receipt: int | None,
+    per_clip: int,
 ) -> np.ndarray:
     """Commit one source of `count` samples; its clip ids."""
-    clips = _ids(rng, count // 5 + 1)
+    clips = _ids(rng, count // per_clip + 1)
     for at in range(0, len(clips), per_receipt or len(clips)):
         _decode(pool, rng, name, clips[at : at + (per_receipt or len(clips))], per_receipt)
     keys, turns = _ids(rng, count), _ids(rng, count)
@@ -104,7 +114,7 @@ def _source(
     }
     tables = {
         "index/samples": pa.table([values[f.name].cast(f.type) for f in SAMPLES], schema=SAMPLES),
-        "index/media": MEDIA.empty_table() if per_receipt is None else _media(clips),
+        "index/media": MEDIA.empty_table() if per_receipt is None else _pieces(_media(clips)),
         "refused": REFUSED.empty_table(),
         "unread": UNREAD.empty_table(),
         "named": NAMED.empty_table(),
@@ -121,6 +131,11 @@ def _source(
         Work("lengths", "1", {"text_profile": profile}, counted), {f"lengths/{profile}": lengths}
     )
     return clips
+
+
+def _pieces(table: pa.Table) -> list[pa.Table]:
+    """A table as admissions write it: no table is larger than so many rows."""
+    return [table.slice(at, TABLE) for at in range(0, len(table), TABLE)]
 
 
 def _media(clips: np.ndarray) -> pa.Table:

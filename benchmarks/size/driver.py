@@ -1,8 +1,9 @@
 """What a build's driver holds of 10^6 clips in 10^4 receipts: ledger, decoding, comparing, plan.
 
-The pool is made (`benchmarks/inputs/made_index.py`), all that was decoded has its receipt, and
-each step runs as the driver runs it, in a process of its own on one core: the ledger is compacted
-and read, decoding finds that nothing is left, the comparison is cut into units, the plan is made.
+There is a clip to a sample, as where every conversation has media of its own. The pool is made
+(`benchmarks/inputs/made_index.py`), all that was decoded has its receipt, and each step runs as the
+driver runs it, in a process of its own on one core: the ledger is compacted and read, decoding
+finds that nothing is left, the comparison is cut into units, the plan is made.
 `python -m benchmarks.size.driver 10000000` does the same with as many clips in as many receipts.
 """
 
@@ -17,16 +18,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.frame import Bar, at_most, equal
+from benchmarks.frame import Bar, at_most, equal, show
 from benchmarks.inputs.made_index import make_index, write_recipe
 from benchmarks.mixing.scale import measured
 from pipeline.build import compare_unit
 from pipeline.stages import compare_clips, pending
+from shards.id_arrays import hex_of
 from shards.pool import Pool, Receipt
 
 HOME = Path("runs/benchmarks/driver")
 CLIPS, RECEIPTS = 1_000_000, 10_000
-SAMPLES = 5  # of made_index: so many to a clip
 MEMORY_GB = 4 / 10  # of 10^7 clips, four
 
 
@@ -53,8 +54,8 @@ def measure(console: Console, clips: int) -> list[Bar]:
     _, cpu, peak = measured(
         [*command, "--pool", str(folder / "pool"), "--out", str(folder / "out")]
     )
-    table.add_row("plan", f"{cpu:.1f}", f"{peak / 1e9:.2f}", f"{SAMPLES * clips} samples")
-    bars.append(_memory(f"plan of {SAMPLES * clips:.0e} samples", peak, clips))
+    table.add_row("plan", f"{cpu:.1f}", f"{peak / 1e9:.2f}", f"{clips} samples")
+    bars.append(_memory(f"plan of {clips:.0e} samples", peak, clips))
     console.print(table)
     return bars
 
@@ -71,7 +72,7 @@ def _step(name: str, folder: Path) -> tuple[str, float, int]:
 def make(folder: Path) -> dict[str, int]:
     clips = int(folder.name)
     pool, names = make_index(
-        folder / "pool", SAMPLES * clips, per_receipt=max(1, clips // RECEIPTS)
+        folder / "pool", clips, per_receipt=max(1, clips // RECEIPTS), per_clip=1
     )
     write_recipe(folder / "recipe.yaml", folder / "pool", dict.fromkeys(names, "repeat: 1"))
     return {"receipts": len(pool.receipts("decode"))}
@@ -85,15 +86,17 @@ def ledger(folder: Path) -> dict[str, int]:
 
 def decode(folder: Path) -> dict[str, int]:
     pool = Pool(str(folder / "pool"))
+    known = pending.Known(pool, pool.ledger.table("decode"))
     wanted = pending.Wanted(pool, _admitted(pool))
-    known = pending.Known(pool, "decode")
     left = sum(len(clips) - len(known.outcomes(clips)) for clips in wanted.clip_ids())
     return {"clips": len(wanted), "left": left}
 
 
 def compare(folder: Path) -> dict[str, int]:
     pool = Pool(str(folder / "pool"))
-    unit = compare_unit(pool, _admitted(pool), {}, {})
+    admitted = _admitted(pool)
+    names = hex_of(pending.raw_ids(pool, list(admitted.values())))
+    unit = compare_unit(pool, names, admitted, {}, {})
     done = compare_clips.finished(unit)
     return {"units": len(compare_clips.parts(unit)), "done": int(done)}
 
@@ -113,4 +116,4 @@ if __name__ == "__main__":
     if sys.argv[1] in STEPS:
         sys.stdout.write(json.dumps(STEPS[sys.argv[1]](Path(sys.argv[2]))))
     else:
-        measure(Console(), int(sys.argv[1]))
+        show(Console(), measure(Console(), int(sys.argv[1])))

@@ -1,1 +1,1 @@
-"""From packs to a model: its cost, its parts, its floors."""
+"""From packs to a model: its cost, its parts, its scores."""

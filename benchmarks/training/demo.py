@@ -20,7 +20,7 @@ def run(console: Console) -> list[Bar]:
     console.print(f"manifest {found['manifest_id']}", highlight=False)
     floor = max(found["video_accuracy_majority"], found["video_accuracy_no_vision"])
     masked = [name for name, how in found["floors"].items() if how == "masked"]
-    console.print(f"masked, not trained: {', '.join(masked)} (trained ones: the floors benchmark)")
+    console.print(f"masked, not trained: {', '.join(masked)} (trained ones: examples/floors.yaml)")
     return [
         at_most("wall seconds after setup", found["wall_s"], 360),
         at_most("CPU seconds", found["cpu_s"], 720),

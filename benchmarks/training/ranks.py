@@ -9,20 +9,21 @@ about as long as both trainings of the demo.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks.frame import Bar, at_most, equal
-from benchmarks.training.floors import QUESTIONS, command
 from examples.demo import OUT, POOL
 from examples.outcome import IMAGES, VIDEOS
 from shards.errors import UserError
 
 RANKS, STEPS = 2, 20
-DIGITS = OUT / "data/digits/test.parquet"
-ASKED = {1: {IMAGES: DIGITS}, 2: {IMAGES: DIGITS, VIDEOS: QUESTIONS}}
+DIGITS, SCENES = OUT / "data/digits/test.parquet", OUT / "data/scenes/test.json"
+ASKED = {1: {IMAGES: DIGITS}, 2: {IMAGES: DIGITS, VIDEOS: SCENES}}
 """Held-out questions by stage."""
 
 
@@ -82,3 +83,11 @@ def within(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def told(score: dict[str, Any]) -> str:
     return f"{score['accuracy']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+
+
+def command(*words: str | Path) -> None:
+    done = subprocess.run([sys.executable, "-m", *map(str, words)], check=False)
+    if done.returncode:
+        raise UserError(
+            f"python -m {' '.join(map(str, words))}: status {done.returncode}; see above"
+        )

@@ -6,7 +6,7 @@ their own (stage `facts`), so a second recipe over the same pool reads them and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from mixtures.tokens.text import TextCodec
 from shards.errors import UserError
 from shards.id_arrays import ID, Ids, as_column, find, ids_of, sorting
 from shards.ids import short_hash
-from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES, read_named
+from shards.index import CLIPS, LENGTHS, REFUSED, SAMPLES
 from shards.pool import Pool, Receipt, writing
 from shards.receipts import Work, last_attempts_first
 
@@ -185,13 +185,12 @@ def _remembered(
 
 def _columns(
     pool: Pool, receipts: Sequence[Receipt], folder: str, columns: pa.Schema
-) -> list[pa.Table]:
-    """These columns of every table that the receipts put into a folder."""
-    files = [f"{folder}/{name}" for name in pool.files(receipts, folder)]
-    return [columns.empty_table()] + [
-        read_named(data, pool.store.path(file), columns.names)
-        for file, data in zip(files, pool.store.get_all(files), strict=True)
-    ]
+) -> Iterator[pa.Table]:
+    """These columns of every table that the receipts put into a folder, one table at a time."""
+    yield columns.empty_table()
+    yield from (
+        table for _, table in pool.tables(folder, pool.files(receipts, folder), columns.names)
+    )
 
 
 def _part(schema: pa.Schema, columns: str) -> pa.Schema:

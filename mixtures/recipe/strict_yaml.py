@@ -57,6 +57,20 @@ for _kind, _pattern in _SCALARS.items():
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", _exact)
 
 
+class _PlainDumper(yaml.SafeDumper):
+    """YAML without anchors, with numbers as they were written."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+# what the loader takes for a number is one, and a word that looks like one is quoted
+_PlainDumper.yaml_implicit_resolvers = _StrictLoader.yaml_implicit_resolvers
+_PlainDumper.add_representer(
+    Decimal, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:float", str(value))
+)
+
+
 def load_yaml(path: Path) -> Any:
     """The one document in `path`; UserError says what is not plain about it."""
     try:
@@ -93,3 +107,11 @@ def parse_yaml(data: bytes, path: str) -> Any:
             raise
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: not a plain YAML document: {reason}; mend the file") from error
+
+
+def dump_yaml(tree: Any) -> str:
+    """A tree as YAML that is read as the same tree."""
+    text: str = yaml.dump(
+        tree, Dumper=_PlainDumper, sort_keys=False, default_flow_style=None, width=100
+    )
+    return text

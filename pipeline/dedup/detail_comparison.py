@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.dedup import transforms
-from pipeline.dedup.details import LEVELS, WAYS, unpacked
+from pipeline.dedup.details import LEVELS, WAYS, stabilised, unpacked
 from pipeline.dedup.fingerprint_arrays import Detailed
 from pipeline.dedup.fingerprints import SIDE, Floats
 from pipeline.dedup.hamming_join import Ints
@@ -45,7 +45,7 @@ FITS_WELL = 0.75
 TOO_SMALL = 2  # steps of LEVELS by which one clip is smaller: the other may show what it cannot
 APART = 400_000  # µs; pictures of two films further apart show another moment
 EXACT = 60_000  # µs; a frame of 25 fps and more: the same moment
-STILL_APART = 0.55  # what images and films that stand still usually differ by; copies: 0.41
+STILL_APART = 0.48  # what images and films that stand still usually differ by; copies: 0.36
 STEPS = 1.0  # luma; from picture to picture of a film that moves all the time
 _COPIED = (0.5, 0.6, 0.3)  # a copy's largest difference by its usual one: see _allowed
 _LEAST = 0.25  # what a patch of a copy may differ by in any case
@@ -58,6 +58,7 @@ _SMOOTHER = 0.25  # its contrast, as a share of the other film's
 _STANDS_STILL = 0.35
 _CONTRAST = 4.0
 _MOST_COVERED = 0.35  # share of the cells
+_ABOUT = 0.05  # of a tile; registration of a picture that lies where it lay is as exact
 _SHIFTS = (-0.5, -0.25, 0.0, 0.25, 0.5)  # of a tile; registration at 32 x 32 is as exact
 
 
@@ -73,9 +74,9 @@ class Shown:
     transform: transforms.Transform
 
     def tiles(self, side: int) -> Floats:
-        """float32[n, tiles, tiles, 8] at one side."""
+        """float32[n, tiles, tiles, 8] at one side, of even noise."""
         transform = self.transform
-        tiles = unpacked(self.details.data, self.details.sides, side)
+        tiles = stabilised(unpacked(self.details.data, self.details.sides, side))
         # directions run over half a turn: transposing mirrors them at the diagonal, one mirror
         # negates them; two mirrors are half a turn, under which a direction is itself
         ways = np.arange(WAYS)
@@ -245,13 +246,14 @@ def _moved(tiles: Floats, lies: Floats, shifts: Sequence[float]) -> Iterator[tup
 
 
 def _sampled(scale: Floats, shift: Floats, more: float, count: int) -> tuple[Floats, Bools]:
-    """Bilinear sampling [k, count, count] of an axis, and which of its tiles [k, count] lie inside;
-    a scaled picture's outermost do not: they hold what is beyond its edge."""
+    """Bilinear sampling [k, count, count] of an axis, and which of its tiles [k, count] lie inside,
+    the outermost too, which alone hold the picture's rim; a scaled picture's do not: they hold what
+    is beyond its edge."""
     # an axis in tiles; a shift of registration is in cells of 32
     middle = (count - 1) / 2
     at = middle + scale[:, None] * (np.arange(count) - middle)
     at += (shift * count / SIDE)[:, None] + more
-    within = (at >= 0.25) & (at <= count - 1.25)
+    within = (at >= -_ABOUT) & (at <= count - 1 + _ABOUT)
     # the first and last tile mix in what lies beyond the edge once the picture is scaled
     within[abs(scale - 1) > 0.03, :: count - 1] = False
     # triangle weights: linear interpolation between two neighbouring tiles

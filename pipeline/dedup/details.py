@@ -25,6 +25,7 @@ LEVELS = {72: 9, 144: 18, 288: 24, 576: 32}
 WAYS = 8  # directions of a structure, each an eighth of half a turn
 _ENLARGED = 1.15  # a picture may be enlarged that much to reach a size
 _STEPS = 4.0  # of the square root of a tile's mean slope, in luma a pixel
+_NOISE = 1 / _STEPS  # a root that rounding alone may make; a slope of 0.06 luma a pixel
 _MOST = 15
 _STRIPE = 96  # rows
 
@@ -112,3 +113,13 @@ def unpacked(data: bytes, sides: list[int], side: int) -> Floats:
     at_side = pictures[:, before : before + nbytes([side])]
     steps = np.stack([at_side >> 4, at_side & 15], axis=-1).astype(np.float32) / _STEPS
     return np.asarray(steps.reshape(-1, LEVELS[side], LEVELS[side], WAYS), np.float32)
+
+
+def stabilised(roots: Floats) -> Floats:
+    """Square roots of slopes so that the noise of a difference is about the same for all of them: a
+    generalised Anscombe transform (Starck, Murtagh and Bijaoui, 1998).
+
+    Noise that grows with the slope is made even by the root, noise that does not, of rounding and
+    of what an encoder leaves on a smooth ground, by the constant below it.
+    """
+    return np.asarray(np.sqrt(roots**2 + _NOISE**2) - _NOISE, np.float32)

@@ -138,10 +138,20 @@ def local(address: str) -> Local:
         ) from problem
 
 
+def here(address: str) -> Local | None:
+    """As `local`, or None where the address was not fetched yet: nothing is."""
+    return _known(_entry(address)) if is_remote(address) else local(address)
+
+
 def fetched(address: str, limits: Limits = LIMITS, *, media: bool = False) -> Local:
     """As `local`, for a remote address; raises FetchProblem. `media` refuses all but media."""
-    entry = cache() / "addresses" / f"{short_hash(address)}.json"
+    entry = _entry(address)
     return _known(entry) or _fetch(address, entry, limits, media)
+
+
+def _entry(address: str) -> Path:
+    """Where it stands which digest an address had when it was fetched."""
+    return cache() / "addresses" / f"{short_hash(address)}.json"
 
 
 def _known(entry: Path) -> Local | None:

@@ -63,6 +63,16 @@ def _open(address: str) -> tuple[Any, str]:
     return filesystem, path
 
 
+def size(address: str) -> int | None:
+    """Bytes of an object; None where the store does not tell."""
+    filesystem, path = _open(address)
+    try:
+        found: int | None = filesystem.size(path)
+    except Exception:  # every file system has errors of its own; whoever downloads it will tell
+        return None
+    return found
+
+
 def download(address: str, part: Path, limits: Limits) -> None:
     """Complete `part` with the bytes of the object; raises FetchProblem."""
     deadline = time.monotonic() + limits.max_seconds

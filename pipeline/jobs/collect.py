@@ -21,6 +21,7 @@ from pipeline.stages import fetch_media, list_media
 from pipeline.stages.admit_records import ADMISSION_BYTES
 from pipeline.stages.failure_limit import FailureLimit
 from pipeline.stages.read_archive import ArchiveUnit, Passed, stream
+from shards.errors import UserError
 from shards.index import WANTED
 from shards.pool import Pool, Receipt
 from shards.receipts import MANY
@@ -49,13 +50,14 @@ def gather(sources: Sequence[Pinned], stage: str, job: Job) -> dict[str, Gathere
     if not needing:
         return {}
     listed = _wanted(needing, job)
+    _check_snapshots(job.pool)
     with job.bars.step("archives" if stage == "decode" else "held out archives") as step:
         # the limits travel with the unit: a worker stops reading for a source that fails
         units = [
             replace(
                 unit, no_sandbox=job.no_sandbox, bounds=_bounds(unit, listed, job.failure_limit)
             )
-            for unit in _archive_units(needing, listed, stage, job.pool)
+            for unit in archive_units(needing, listed, stage, job.pool)
         ]
         link_units = list(_link_units(listed.values(), job.pool, job.retry))
         step.begin(len(units) + len(link_units))
@@ -74,6 +76,16 @@ def gather(sources: Sequence[Pinned], stage: str, job: Job) -> dict[str, Gathere
             members=tuple(sorted({r.outputs["index/members"][0] for r in receipts})),
         )
     return gathered
+
+
+def _check_snapshots(pool: Pool) -> None:
+    """UserError where a snapshot holds a receipt that is gone, and cannot be removed: archives are
+    told by snapshots alone what is done (`Receipts.copied`)."""
+    for name, why in pool.ledger.forget_removed().items():
+        raise UserError(
+            f"{pool.store.path(name)}: holds receipts that were removed, and stays ({why}); remove "
+            "it, and build again"
+        )
 
 
 def _wanted(needing: Sequence[Pinned], job: Job) -> dict[str, Receipt]:
@@ -99,7 +111,7 @@ def _list_media(unit: list_media.NamesUnit) -> tuple[list_media.NamesUnit, Recei
     return unit, list_media.names(unit)
 
 
-def _archive_units(
+def archive_units(
     needing: Sequence[Pinned], listed: dict[str, Receipt], stage: str, pool: Pool
 ) -> list[ArchiveUnit]:
     """One unit per archive, whatever number of sources names it; large plain ones in ranges."""
@@ -175,12 +187,14 @@ def _read_archives(
     """Unit -> receipt; an archive whose worker keeps dying is read again, each medium apart.
 
     An archive that was left early, or not begun, for a stopped source has none. Each archive reads
-    what is in the pool when it begins, so receipts are compacted as they come.
+    which media are in the pool when it begins, from snapshots alone: so receipts are compacted
+    before, and as they come.
     """
     receipts: dict[ArchiveUnit, Receipt] = {}
     left = list(units)
-    parts = 0
     while left:
+        job.pool.ledger.compact()
+        parts = 0
         again = []
         # _due is lazy: sources that fail meanwhile stop further archives
         for result in job.workers.map(_read_archive, _due(left, job.failure_limit)):
@@ -192,8 +206,7 @@ def _read_archives(
             unit, passed = result
             if passed.receipt:
                 receipts[unit] = passed.receipt
-            # receipts come while archives run: compacted on the way, so that later units list few
-            # files
+            # receipts come while archives run: compacted on the way, for later archives to see
             parts += passed.parts
             if parts >= MANY:
                 job.pool.ledger.compact()

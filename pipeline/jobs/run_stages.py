@@ -114,6 +114,8 @@ def decode(stage: str, admitted: dict[str, Receipt], job: Job) -> None:
     """Media that no receipt of the stage names yet -> clips, fingerprints, refusals."""
     pool = job.pool
     failure_limit = job.failure_limit
+    # what receipts say first: reading them takes memory for a while, media take it to the end
+    known = pending.Known(pool, pool.ledger.table(stage))
     wanted = pending.Wanted(pool, admitted)
 
     # sources share clips: a failure counts for each that names it
@@ -124,15 +126,14 @@ def decode(stage: str, admitted: dict[str, Receipt], job: Job) -> None:
                 failure_limit.note(source, code)
 
     # in the order in which they are decoded, so that a stretch of failures stays one
-    known = pending.Known(pool, stage)
-    fresh, again = [], []
+    fresh, again = bytearray(), bytearray()
     for clips in wanted.clip_ids():
         finished = known.outcomes(clips)
         # what earlier runs decoded or refused is not decoded again, unless this one is to
         retried = {clip for clip, code in finished.items() if code in job.retry}
         note({clip: code for clip, code in finished.items() if clip not in retried})
-        fresh += [clip not in finished for clip in clips]
-        again += [clip in retried for clip in clips]
+        fresh.extend(clip not in finished for clip in clips)
+        again.extend(clip in retried for clip in clips)
     units = (
         decode_media.MediaUnit(
             pool=pool.store.url,
@@ -142,7 +143,7 @@ def decode(stage: str, admitted: dict[str, Receipt], job: Job) -> None:
             attempt=attempt,
         )
         for attempt, left in ((0, fresh), (known.attempts, again))
-        for unit in wanted.units(np.array(left, np.bool_))
+        for unit in wanted.units(np.frombuffer(left, np.bool_))
         if failure_limit.lets_pass({source for row in unit for source in wanted.users(row.clip_id)})
     )
     rest = sum(fresh) + sum(again)

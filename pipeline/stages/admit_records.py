@@ -42,6 +42,8 @@ ADMIT_VERSION = "2"
 ADMISSION_BYTES = 600 << 20
 """What reading the records of a source may take, whatever their number (`benchmarks admission`)."""
 MAX_UNREAD = 200  # names of fields that are told apart; hostile rows have no end of them
+LATELY = 1 << 12
+"""Clips whose ids are kept, since records near each other show the same ones."""
 _NAME = 64  # characters that are kept of a name
 _EXAMPLE = 80  # and of a value
 
@@ -199,6 +201,40 @@ class _Unread:
         return table_of(UNREAD, (self._rows[name] for name in sorted(self._rows)))
 
 
+class _Clips:
+    """The clips that records show, written down: rows of MEDIA, which may come more than once."""
+
+    def __init__(
+        self, media_rows: SpilledRows, profile_id: str, origins: Mapping[str, str]
+    ) -> None:
+        self.media_rows = media_rows
+        self.profile_id = profile_id
+        self.origins = origins
+        # many records may show one medium, most of them near each other
+        self.lately: dict[tuple[object, ...], str] = {}
+
+    def noted(self, ref: MediaRef, located: Found) -> str:
+        """The id of a clip, whose row is written down unless it was a short while ago."""
+        shown = located.digest, located.address, ref.kind, ref.span, ref.fps
+        if name := self.lately.get(shown):
+            return name
+        if len(self.lately) >= LATELY:
+            self.lately.clear()
+        # a clip is content, kind, span and profile: equal media of other sources are the same clip
+        name = clip_id(located.digest, ref.kind, ref.span, self.profile_id, ref.fps)
+        self.lately[shown] = name
+        self.media_rows.append(
+            {
+                "clip_id": name,
+                "media_digest": located.digest,
+                "kind": ref.kind,
+                "address": named_media.portable(located.address, self.origins),
+                "span": None if ref.span is None else list(ref.span),
+            }
+        )
+        return name
+
+
 class _Admission:
     """The tables of one source while its records are read."""
 
@@ -215,7 +251,6 @@ class _Admission:
         self.names = table
         self.revision = revision
         self.origins = origins
-        self.profile_id = pool.profile.profile_id
         # the keys of samples, and the ids of their records
         self.keys, self.first = NumberedIds(), NumberedTexts()
         self.pieces: dict[str, Found | Problem] = {}
@@ -231,6 +266,7 @@ class _Admission:
             SpilledRows(MEDIA, ["clip_id", "address"]) as self.media,
             SpilledRows(REFUSED) as self.refused,
         ):
+            self.clips = _Clips(self.media, self.pool.profile.profile_id, self.origins)
             self._read(files)
             return self._commit(files, work)
 
@@ -276,19 +312,7 @@ class _Admission:
                 self._refuse(record.record, "", located.code, located.detail, stage="fetch")
                 return
             self.notes.note(ref.name, located)
-            # a clip is content, kind, span and profile: equal media of other sources are the same
-            # clip
-            name = clip_id(located.digest, ref.kind, ref.span, self.profile_id, ref.fps)
-            clip_ids.append(name)
-            self.media.append(
-                {
-                    "clip_id": name,
-                    "media_digest": located.digest,
-                    "kind": ref.kind,
-                    "address": named_media.portable(located.address, self.origins),
-                    "span": None if ref.span is None else list(ref.span),
-                }
-            )
+            clip_ids.append(self.clips.noted(ref, located))
         self._keep(record, clip_ids)
 
     def _find(self, ref: MediaRef) -> Found | Problem:

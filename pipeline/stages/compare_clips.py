@@ -24,13 +24,15 @@ from pipeline.dedup.crowds import Crowded
 from pipeline.dedup.crowds import crowds as crowds_of
 from pipeline.dedup.fingerprint_arrays import HASHED, PICTURES, fingerprints_of, hashed_of, only
 from shards.errors import UserError
-from shards.ids import short_hash
+from shards.ids import ListHash, short_hash
 from shards.index import CANDIDATES, CROWDS, FINGERPRINTS, PAIRS
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
-VERSION = "7"
+VERSION = "8"
 CLIPS_PER_PART = 4096
+AT_ONCE = 1 << 16
+"""Names of clips of which there are objects at one time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +83,22 @@ def parts(unit: CompareUnit) -> list[CompareUnit]:
     return [replace(unit, part=(number, count)) for number in range(count)]
 
 
-def listed(unit: CompareUnit) -> CompareUnit:
-    """The same with its clips in a table of the pool: what names millions does not travel."""
-    digest = short_hash(sorted(unit.clip_ids))
-    table = pa.table({"clip_id": pa.array(sorted(unit.clip_ids), pa.string())})
+def listed(unit: CompareUnit, clip_names: pa.Array) -> CompareUnit:
+    """The unit of the clips of this `digest`, with their names, ascending, in a table of the pool:
+    what names millions does not travel."""
     pool = Pool(unit.pool)
-    receipt = pool.commit(Work("compared", VERSION, {}, [digest]), {"compared": table})
+    table = pa.table({"clip_id": clip_names.cast(pa.string())})
+    receipt = pool.commit(Work("compared", VERSION, {}, [unit.digest]), {"compared": table})
     (name,) = receipt.outputs["compared"]
-    return replace(unit, clip_ids=(), listed=name, count=len(table), digest=digest)
+    return replace(unit, listed=name)
+
+
+def digest_of(clip_names: pa.Array) -> str:
+    """H of the list of these names, read some at a time."""
+    hashed = ListHash()
+    for start in range(0, len(clip_names), AT_ONCE):
+        hashed.add(clip_names[start : start + AT_ONCE].to_pylist())
+    return hashed.short()
 
 
 def tables(receipts: Sequence[Receipt]) -> tuple[str, ...]:

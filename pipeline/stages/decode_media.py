@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, suppress
@@ -58,6 +59,7 @@ def decode(unit: MediaUnit) -> Receipt:
     pool = Pool(unit.pool)
     if done := pool.done(_work(pool, unit)):
         return done
+    began = time.perf_counter()
     clips = []
     fingerprints = []
     refused = []
@@ -79,13 +81,18 @@ def decode(unit: MediaUnit) -> Receipt:
         else:
             clips.append((row, decoded))
             fingerprints.append(fingerprint(row.clip_id, decoded))
-    return _commit_decoded(pool, unit, clips, fingerprints, refused)
+    # what dry runs count on (pipeline.jobs.dry_run): nothing is decided by it
+    took = {
+        "images": sum(row.kind == "image" for row in unit.rows),
+        "milliseconds": round(1000 * (time.perf_counter() - began)),
+    }
+    return _commit_decoded(pool, unit, clips, fingerprints, refused, took)
 
 
 def refuse_media(unit: MediaUnit, code: str, detail: str) -> Receipt:
     """Write down that these media are refused without opening them (they kill their worker)."""
     refused = [_media_refusal(row, code, detail) for row in unit.rows]
-    return _commit_decoded(Pool(unit.pool), unit, [], [], refused)
+    return _commit_decoded(Pool(unit.pool), unit, [], [], refused, {})
 
 
 def decode_apart(unit: MediaUnit) -> Receipt:
@@ -104,6 +111,7 @@ def _commit_decoded(
     decoded_clips: Sequence[tuple[MediaRow, Decoded]],
     fingerprints: list[Fingerprint],
     refusals: list[Refused],
+    took: Mapping[str, int],
 ) -> Receipt:
     tables = {
         "index/fingerprints": table_of(FINGERPRINTS, fingerprints),
@@ -119,7 +127,12 @@ def _commit_decoded(
         _work(pool, unit),
         tables,
         parts,
-        counts={"media": len(unit.rows), "refused": len(refusals)},
+        counts={
+            "media": len(unit.rows),
+            "refused": len(refusals),
+            "nbytes": sum(map(len, parts.values())),
+            **took,
+        },
         tools=check_tools(no_sandbox=unit.no_sandbox),
     )
 

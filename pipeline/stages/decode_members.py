@@ -53,8 +53,9 @@ class MemberDecoder:
         self.alone = alone
         self.codes: dict[str, list[str]] = defaultdict(list)
         self.parts = self.media = 0
-        # what receipts say of clips before, read once per archive
-        self._known = pending.Known(pool, unit.stage)
+        # what receipts say of clips before, read once per archive: of snapshots, since to list
+        # every receipt for every archive would cost requests by their product
+        self._known = pending.Known(pool, pool.ledger.copied(unit.stage))
         self._outcomes: dict[str, str] = {}
         self._pending: set[str] = set()
         self._users: dict[str, set[str]] = defaultdict(set)
@@ -132,8 +133,8 @@ class MemberDecoder:
             if not self._uses[path]:
                 drop(path)
 
-    def _note(self, sources: set[str], code: str) -> None:
+    def _note(self, source_names: set[str], code: str) -> None:
         """One medium of each source, decoded or refused."""
-        for source in sources:
+        for source in source_names:
             self.codes[source].append(code)
             self.limit.note(source, code)

@@ -81,10 +81,10 @@ class FailureLimit:
             self.stopped[source] = message
         return ""
 
-    def lets_pass(self, sources: Set[str]) -> bool:
+    def lets_pass(self, source_names: Set[str]) -> bool:
         """Whether one of the sources that name a medium is still whole; nobody's media pass."""
         # media that only stopped sources want are not read
-        return not sources or not sources <= self.stopped.keys()
+        return not source_names or not source_names <= self.stopped.keys()
 
     def check(self, where: str) -> None:
         """Raise UserError if a source was stopped."""

@@ -49,15 +49,13 @@ def names(unit: NamesUnit) -> Receipt:
     The receipt counts `pieces`: media that are pieces of files, which are not listed.
     """
     pool = Pool(unit.pool)
-    files = [local_files.local(address) for address in unit.annotations]
-    inputs = [file.digest or sha256_file(file.path) for file in files]
-    columns = [[name, list(named)] for name, named in unit.columns]
-    work = Work("names", NAMES_VERSION, {"format": unit.format, "columns": columns}, inputs)
+    work = work_of(unit)
     if done := pool.done(work):
         return done
     wanted = _Distinct()
     pieces = 0
-    for item in records(unit.format, [file.path for file in files], unit.columns):
+    paths = [local_files.local(address).path for address in unit.annotations]
+    for item in records(unit.format, paths, unit.columns):
         for ref in item.media if isinstance(item, Record) else ():
             pieces += bool(ref.sizes)
             if ref.data is None and not ref.sizes:
@@ -67,6 +65,14 @@ def names(unit: NamesUnit) -> Receipt:
                     start, end = ref.span or (_NONE, _NONE)
                     wanted.append((name, ref.kind, ref.fps or 0, start, end, ref.url))
     return pool.commit(work, {"index/wanted": wanted.table()}, counts={"pieces": pieces})
+
+
+def work_of(unit: NamesUnit) -> Work:
+    """What names the receipt: the digests of the annotations, and how they are read."""
+    files = [local_files.local(address) for address in unit.annotations]
+    inputs = [file.digest or sha256_file(file.path) for file in files]
+    columns = [[name, list(named)] for name, named in unit.columns]
+    return Work("names", NAMES_VERSION, {"format": unit.format, "columns": columns}, inputs)
 
 
 class _Distinct:

@@ -56,7 +56,7 @@ def open_address(address: str, members: Path | None = None) -> Iterator[Path | S
     if scheme in ("parquet", "range", "range%", "copy"):
         read = {"parquet": _embedded, "copy": _copied}.get(scheme, _pieces)
         with scratch(memory() if scheme != "copy" else disk()) as within:
-            yield read(_plain(address), within)
+            yield read(plain(address), within)
         return
     fps = 0
     home = ""
@@ -64,7 +64,7 @@ def open_address(address: str, members: Path | None = None) -> Iterator[Path | S
         path = _there(spooled(members or Path("/nowhere"), address).resolve())
         fps = _with_fps(locator)[1]
     elif scheme in ("folder", "folder%"):
-        locator, fps = _with_fps(_plain(address))
+        locator, fps = _with_fps(plain(address))
         path = _local(locator)
         home = locator.rpartition("//")[0]
     elif scheme == "file":
@@ -81,7 +81,7 @@ def open_address(address: str, members: Path | None = None) -> Iterator[Path | S
     yield not_a_file or Stills(files=pictures, fps=fps)
 
 
-def _plain(address: str) -> str:
+def plain(address: str) -> str:
     """The place of an address without quotes."""
     scheme, _, place = address.partition(":")
     quoted = scheme == "copy" or scheme.endswith("%")

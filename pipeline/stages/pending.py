@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.stages.media_rows import MediaRow
-from shards.id_arrays import Ids, as_column, hex_of, ids_of, sorting
+from shards.id_arrays import Ids, as_column, hex_of, ids_of, sha256_of, sorting
 from shards.index import MEDIA, REFUSED
 from shards.pool import Pool, Receipt
 from shards.receipts import attempt_of
@@ -28,24 +28,28 @@ AT_ONCE = 1 << 12
 class Wanted:
     """The media that admissions name, each once, in the order in which they are decoded.
 
-    Columns of raw ids and addresses, some 200 bytes a clip: there is no object for each. Of several
-    addresses of one clip the first admitted wins; of several sources all are its users.
+    Columns of raw ids and addresses, some 200 bytes a row, which lie in the order of admission and
+    are never copied: there is no object for each. Of several addresses of one clip the first
+    admitted wins; of several sources all are its users.
     """
 
     def __init__(self, pool: Pool, admissions: Mapping[str, Receipt]) -> None:
         self._sources = list(admissions)
-        every = pa.concat_tables(_media(pool, list(admissions.values())))
+        self._rows = _joined(list(_media(pool, list(admissions.values()))))
         # equal ids lie beside each other, the first admitted first: the sort is stable
-        ids = ids_of(every["clip_id"])
+        ids = ids_of(self._rows["clip_id"])
         order = sorting(ids)
         first = _first(ids[order])
         self._ids = ids[order[first]].view("S16")
         # the users of clip n in the order of ids are user[ends[n]:ends[n + 1]]
         self._ends = np.append(first, len(ids))
-        self._user = np.asarray(every["user"], np.int32)[order]
+        self._user = np.asarray(self._rows["user"], np.int32)[order]
         # an archive's members lie side by side, so that it is read once and in order
-        keys = [(name, "ascending") for name in ("kind", "address", "clip_id")]
-        self._rows = every.take(order[first]).sort_by(keys)
+        keys = [(name, "ascending") for name in ("is_video", "address", "clip_id")]
+        by_address = np.asarray(pc.sort_indices(self._rows, keys), np.int64)
+        kept = np.zeros(len(ids), np.bool_)
+        kept[order[first]] = True
+        self._order = by_address[kept[by_address]]
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -59,17 +63,22 @@ class Wanted:
 
     def clip_ids(self) -> Iterator[list[str]]:
         """Their ids in the order in which they are decoded, AT_ONCE of them at a time."""
-        for batch in self._rows.select(["clip_id"]).to_batches(AT_ONCE):
-            yield hex_of(ids_of(batch["clip_id"])).to_pylist()
+        ids = ids_of(self._rows["clip_id"])
+        for start in range(0, len(self), AT_ONCE):
+            yield hex_of(ids[self._order[start : start + AT_ONCE]]).to_pylist()
 
     def units(self, left: NDArray[np.bool_]) -> Iterator[tuple[MediaRow, ...]]:
         """Those that are left, in units of work: one kind each, a bounded number of them."""
-        rows = np.flatnonzero(left)
-        images = np.asarray(pc.equal(self._rows["kind"], "image"), np.bool_)[rows]
-        for kind, some in (("image", rows[images]), ("video", rows[~images])):
+        rows = self._order[left]
+        videos = np.asarray(self._rows["is_video"], np.bool_)[rows]
+        for kind, some in (("image", rows[~videos]), ("video", rows[videos])):
             for start in range(0, len(some), per_part(kind)):
                 unit = self._rows.take(some[start : start + per_part(kind)]).to_pylist()
-                yield tuple(MediaRow.of(row | {"clip_id": row["clip_id"].hex()}) for row in unit)
+                raw = ("clip_id", "media_digest")
+                yield tuple(
+                    MediaRow.of(row | {name: row[name].hex() for name in raw} | {"kind": kind})
+                    for row in unit
+                )
 
 
 def wanted_media(pool: Pool, receipts: Sequence[Receipt]) -> list[MediaRow]:
@@ -91,12 +100,29 @@ def _raw(table: pa.Table, user: int) -> pa.Table:
     return pa.table(
         {
             "clip_id": as_column(ids_of(table["clip_id"])),
-            **{name: table[name] for name in ("media_digest", "kind", "span")},
+            "is_video": pc.equal(table["kind"], "video"),
+            "span": table["span"],
+            "media_digest": sha256_of(table["media_digest"]),
             # more text than the 2 GB of a plain column
             "address": table["address"].cast(pa.large_string()),
             "user": pa.repeat(pa.scalar(user, pa.int32()), len(table)),
         }
     )
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    """Tables one behind the other, in one chunk, from which rows are taken without a copy of all.
+
+    Column by column, each let go of where it came from: `tables` is empty then.
+    """
+    schema = tables[0].schema
+    columns = [dict(zip(schema.names, each.columns, strict=True)) for each in tables]
+    tables.clear()
+    found = {}
+    for name in schema.names:
+        chunks = [chunk for each in columns for chunk in each.pop(name).chunks]
+        found[name] = pa.chunked_array(chunks, schema.field(name).type).combine_chunks()
+    return pa.table(found)
 
 
 def _first(ids: Ids) -> NDArray[np.int64]:
@@ -106,12 +132,17 @@ def _first(ids: Ids) -> NDArray[np.int64]:
 
 def clip_ids(pool: Pool, receipts: Sequence[Receipt]) -> list[str]:
     """The ids of the media that these admissions name, each once, ascending."""
+    return list(hex_of(raw_ids(pool, receipts)).to_pylist())
+
+
+def raw_ids(pool: Pool, receipts: Sequence[Receipt]) -> Ids:
+    """The same as raw ids, 16 bytes each."""
     names = pool.files(receipts, "index/media")
     # a table in memory at a time: addresses are let go
     found = [ids_of(table["clip_id"]) for _, table in pool.tables("index/media", names)]
     ids = np.concatenate([np.empty(0, "V16"), *found])
     ids = ids[sorting(ids)]
-    return list(hex_of(ids[_first(ids)]).to_pylist())
+    return ids[_first(ids)]
 
 
 def outcomes(pool: Pool, receipt: Receipt) -> dict[str, str]:
@@ -130,14 +161,14 @@ def _attempt(parameters: str) -> int:
 
 
 class Known:
-    """What became of media before, under every receipt of a stage: some 20 bytes a clip.
+    """What became of media before, under receipts of a stage: some 20 bytes a clip.
 
     Tables of refusals are read when somebody asks for a clip of theirs. `attempts` is how often
     media of the stage were tried at most.
     """
 
-    def __init__(self, pool: Pool, stage: str) -> None:
-        rows = pool.ledger.table(stage)
+    def __init__(self, pool: Pool, rows: pa.Table) -> None:
+        """`rows` of RECEIPTS are those of the stage."""
         attempts = np.array([_attempt(each) for each in rows["parameters"].to_pylist()], np.int64)
         self.attempts = int(attempts.max(initial=-1)) + 1
         # of several receipts that name a clip the latest attempt comes first, and counts

@@ -9,6 +9,7 @@ disk), and are decoded where they are.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -80,14 +81,8 @@ def stream(unit: ArchiveUnit) -> Passed:
     pool = Pool(unit.pool)
     # parts of a split archive are read as one file
     files = [local_files.local(address) for address in unit.parts]
-    parameters = {
-        "stage": unit.stage,
-        "profile": pool.profile.profile_id,
-        "under": unit.under,
-        "wanted": list(unit.wanted),
-        "span": None if unit.span is None else list(unit.span),
-        "nbytes": sum(file.nbytes for file in files),
-    }
+    nbytes = sum(file.nbytes for file in files)
+    parameters = parameters_of(unit, pool.profile.profile_id, nbytes)
     # an unknown digest costs nothing more: bytes are hashed as they pass
     known = _known_digest(unit, pool, files, parameters)
     work = Work("stream", STREAM_VERSION, parameters, [known])
@@ -105,6 +100,18 @@ def stream(unit: ArchiveUnit) -> Passed:
     return Passed(receipt=receipt, parts=parts, codes=codes)
 
 
+def parameters_of(unit: ArchiveUnit, profile_id: str, nbytes: int) -> dict[str, Any]:
+    """What names the receipt of a unit, besides the digest of its bytes."""
+    return {
+        "stage": unit.stage,
+        "profile": profile_id,
+        "under": unit.under,
+        "wanted": list(unit.wanted),
+        "span": None if unit.span is None else list(unit.span),
+        "nbytes": nbytes,
+    }
+
+
 def _known_digest(
     unit: ArchiveUnit, pool: Pool, files: list[local_files.Local], parameters: dict[str, Any]
 ) -> str:
@@ -115,7 +122,8 @@ def _known_digest(
     # a fetched file has its digest already; a range of one would have another
     if len(files) == 1 and files[0].digest and unit.span is None:
         return files[0].digest
-    if any(receipt.parameters == parameters for receipt in pool.receipts("stream")):
+    before = pool.ledger.copied("stream")["parameters"].to_pylist()
+    if any(json.loads(each) == parameters for each in before):
         with Concatenated([file.path for file in files]) as file:
             return file.digest(unit.span)
     return ""

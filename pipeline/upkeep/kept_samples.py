@@ -103,11 +103,11 @@ def _bytes(ids: Ids) -> NDArray[np.bytes_]:
     return np.ascontiguousarray(ids).view("S16")
 
 
-def _rows(pool: Pool, admitted: Receipt, kept: Ids) -> Iterator[dict[str, Any]]:
+def _rows(pool: Pool, admitted: Receipt, kept_keys: Ids) -> Iterator[dict[str, Any]]:
     """The rows of a source's samples with these keys."""
     for name in admitted.outputs["index/samples"]:
         for batch in _batches(pool, f"index/samples/{name}"):
-            stays = find(kept, ids_of(batch.column("key"))) >= 0
+            stays = find(kept_keys, ids_of(batch.column("key"))) >= 0
             yield from batch.filter(pa.array(stays)).to_pylist()
 
 

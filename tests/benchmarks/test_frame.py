@@ -15,11 +15,8 @@ from rich.console import Console
 from benchmarks import peers
 from benchmarks.frame import NAMES, Bar, at_least, at_most, conclude, load
 from benchmarks.loading.link import link
-from benchmarks.training import demo, floors, projectors, ranks
-from mixtures.recipe.load import load_recipe
+from benchmarks.training import demo, ranks
 from shards.errors import UserError
-from train.config import load_config
-from train.model.projectors import ARRANGEMENTS, PROJECTORS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,26 +27,6 @@ def test_the_list_names_every_benchmark() -> None:
     )
     assert [line.split()[0] for line in done.stdout.splitlines()] == list(NAMES)
     assert all(load(name)[0] for name in NAMES)
-
-
-def test_every_projector_trains_both_stages_over_manifests_of_its_own_arrangement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    said: list[list[str]] = []
-    monkeypatch.setattr(projectors, "command", lambda *words: said.append([*map(str, words)]))
-    for name, recipe in projectors.RECIPES.items():
-        projectors.both_stages(name, tmp_path / name)
-        plans, runs = said[-4::2], said[-3::2]
-        layouts = [load_recipe(Path(plan[2])).layout for plan in plans]
-        assert plans[1][2] == f"mixtures/{recipe}.yaml" and layouts[0] == layouts[1]
-        configs = [load_config(Path(one[2])) for one in runs]
-        assert {c.projector for c in configs} == {"gsf" if name == "memory" else name}
-        assert configs[0].vision == configs[1].vision and configs[0].text == configs[1].text
-        wanted = ARRANGEMENTS.get(configs[0].projector, "gsf")
-        assert layouts[0].arrangement == wanted
-        assert runs[1][-2:] == ["--init-from", str(tmp_path / name / "train1/model")]
-    assert projectors.RECIPES.keys() == {*PROJECTORS, "memory"}
 
 
 def test_an_unknown_benchmark_is_one_line() -> None:
@@ -89,7 +66,7 @@ def test_a_peer_that_is_not_installed_says_so(
         peers.ask("webdataset", {})
 
 
-@pytest.mark.parametrize("module", [demo, floors, ranks])
+@pytest.mark.parametrize("module", [demo, ranks])
 def test_benchmarks_of_the_demo_ask_for_it_first(
     module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

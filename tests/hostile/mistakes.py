@@ -271,6 +271,7 @@ MISTAKES: dict[str, Mistake] = {
     "ablate: into a bucket": line("train ablate g.yaml --out s3://b/out", "give a folder on a disk"),
     "ablate: a negative number": line("train ablate gone.yaml --out out --at-once -1", "numbers of at least 1"),
     "report: no ablation": line("train report media", "give the --out of `train ablate`"),
+    "suggest: no ablation": line("train suggest media", "give the --out of `train ablate`"),
     "assemble: no recipe": line("train assemble --decoder d --tower t --recipe gone.yaml --out start", "gone.yaml: no such file"),
     "export: no checkpoint": line("train export gone --out model", "gone"),
     "watch: no run": line("train watch media", "give the --out of a run"),

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.ids import canonical_json, clip_id, normalise, sample_key, turns_digest, work_id
+from shards.ids import (
+    ListHash,
+    canonical_json,
+    clip_id,
+    normalise,
+    sample_key,
+    short_hash,
+    turns_digest,
+    work_id,
+)
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8")),
@@ -23,6 +32,14 @@ def test_canonical_json_says_what_it_was_given(value: Any) -> None:
     data = canonical_json(value)
     assert json.loads(data) == value
     assert canonical_json(json.loads(data)) == data
+
+
+@given(st.lists(st.lists(st.text(st.characters(codec="utf-8")), min_size=1)))
+def test_a_list_is_hashed_some_at_a_time(pieces: list[list[str]]) -> None:
+    hashed = ListHash()
+    for piece in pieces:
+        hashed.add(piece)
+    assert hashed.short() == short_hash([text for piece in pieces for text in piece])
 
 
 def test_floats_are_refused_at_any_depth() -> None:

@@ -18,11 +18,12 @@ from pipeline.jobs import collect
 from pipeline.stages import decode_media, pending
 from pipeline.stages.media_rows import MediaRow
 from shards import receipts
-from shards.errors import DamagedData
+from shards.errors import DamagedData, UserError
 from shards.index import REFUSED, SAMPLES, table_of
 from shards.pool import Pool
 from shards.profile import Profile
 from shards.receipts import SNAPSHOTS, Receipt, Work
+from shards.store import Store
 from tests.support import small_world
 from tests.support.in_process import archived, gathered
 
@@ -126,6 +127,38 @@ def test_a_snapshot_that_goes_away_while_it_is_read_loses_nothing(
 
     monkeypatch.setattr(reader.store, "list", then_removed)
     assert everything(reader) == in_order(done)
+
+
+def test_copies_are_read_without_a_list_of_receipts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = pool_at(tmp_path)
+    done = {number: work(pool, number) for number in range(4)}
+    pool.ledger.compact()
+    work(pool, 4)
+    reader, plain = Pool(str(tmp_path)), pool.store.list
+    listed: list[str] = []
+    monkeypatch.setattr(reader.store, "list", lambda name: listed.append(name) or plain(name))
+    found = [one for stage in STAGES for one in receipts.receipts_in(reader.ledger.copied(stage))]
+    assert found == in_order(done)
+    assert set(listed) == {SNAPSHOTS}
+
+
+def test_archives_are_not_begun_beside_a_snapshot_of_what_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are told by snapshots alone what is done; one that cannot be removed is named."""
+    recipe = archived(tmp_path, each=16, shared="*")
+    _, pool, _ = gathered(recipe)
+    pool.ledger.compact()
+    pool.store.remove(receipts.receipt_name(pool.receipts("decode")[0].work_id))
+
+    def stays(_: Store, name: str) -> None:
+        raise PermissionError(13, "not yours", name)
+
+    monkeypatch.setattr(Store, "remove", stays)
+    with pytest.raises(UserError, match=r"holds receipts that were removed, and stays \(not yours"):
+        gathered(recipe)
 
 
 def test_a_receipt_that_somebody_removed_is_not_done(tmp_path: Path) -> None:
@@ -235,7 +268,8 @@ def test_a_long_gathering_compacts_as_it_goes(
     recipe = archived(tmp_path, each=4, shared="*")
     recipe.write_text(recipe.read_text().replace("max_refused: 0.2", "max_refused: 0.5"))
     _, pool, whole = gathered(recipe)
-    assert (whole, len(pool.store.list(SNAPSHOTS))) == (4, 2)
+    # one before the archives, of what is there, and one for each three parts
+    assert (whole, len(pool.store.list(SNAPSHOTS))) == (4, 3)
     names = {clip for receipt in pool.receipts("decode") for clip in receipt.inputs}
     assert len(names) == 16
 
@@ -253,7 +287,8 @@ def test_what_became_of_media_is_what_their_receipts_say(
     said = {n: pending.outcomes(pool, receipt) for n, receipt in done.items()}
     assert said == dict(enumerate(units))
     pool.ledger.compact()
-    found = pending.Known(Pool(pool.store.url), "decode").outcomes(asked)
+    reader = Pool(pool.store.url)
+    found = pending.Known(reader, reader.ledger.table("decode")).outcomes(asked)
     assert found.keys() == {clip for clip in asked for unit in units if clip in unit}
     assert all(any(unit.get(clip) == code for unit in units) for clip, code in found.items())
 
@@ -276,6 +311,6 @@ def test_a_decode_that_was_done_opens_nothing(
     row = MediaRow(clip_id="0" * 32, media_digest="", kind="image", address=address, span=None)
     unit = decode_media.MediaUnit(pool=pool.store.url, stage="decode", rows=(row,))
     first = decode_media.decode(unit)
-    assert first.counts == {"media": 1, "refused": 0}
+    assert (first.counts["media"], first.counts["refused"]) == (1, 0)
     monkeypatch.setattr(decode_media, "decode_all", None)
     assert decode_media.decode(unit) == first

@@ -78,7 +78,7 @@ def test_the_samples_of_a_step_are_those_that_were_in_it(tmp_path: Path) -> None
     manifest = load_manifest(tiny_manifest(tmp_path))
     stream = Stream(manifest, str(tmp_path / "pool"), global_batch=3, workers=0)
     for step, packs in zip(range(40), stream.steps(), strict=False):  # beyond the length, too
-        named = samples_of(manifest, step, stream.sampler.order.place_of(step), 3)
+        named = samples_of(manifest, step, stream.sampler.place_of(step), 3)
         keys = sorted(key for pack in packs for key in pack.keys)
         assert sorted(sample["key"] for sample in named) == keys
         assert {sample["source"] for sample in named} <= {"pictures", "clips"}

@@ -29,12 +29,12 @@ from train.ablation.grid import ABLATION, Grid
 from train.ablation.plans import CONFIG, PlannedRun, plan_runs
 from train.ablation.queue import Places, folder_of, train_all
 from train.ablation.results import Result, find_result, result_of, write_result
-from train.ablation.variants import Resolved
+from train.ablation.variants import Resolved, shares_of
 from train.config import load_config
 from train.run_folder.record import code_digest, made_with
 
 ENVELOPE = Envelope(
-    schema="slowfast-mix/ablation/1",
+    schema="slowfast-mix/ablation/2",
     if_damaged="run `train ablate` again, which writes it",
     if_outdated="run `train ablate` again, which writes it",
 )
@@ -42,11 +42,16 @@ ENVELOPE = Envelope(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """A variant: what was changed, and what that did to the data of its first seed."""
+    """A variant: what was changed, and what that did to the data of its first seed.
+
+    Of one that differs from the base in weights alone, `shares` has those of the base's sources,
+    each a fraction of 1; of others it is empty.
+    """
 
     name: str
     changes: tuple[str, ...]
     differs: tuple[str, ...]
+    shares: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +102,13 @@ def ablation_of(
         supervised=min(run.supervised for run in runs),
         tasks=tuple(grid.tasks),
         variants=tuple(
-            Told(name=one.name, changes=one.changes, differs=differs[one.name]) for one in variants
+            Told(
+                name=one.name,
+                changes=one.changes,
+                differs=differs[one.name],
+                shares={name: str(n) for name, n in shares_of(one, variants[0]).items()},
+            )
+            for one in variants
         ),
         runs=tuple((run.variant, run.seed, run.key_id) for run in runs),
     )
@@ -177,7 +188,7 @@ def read_ablation(out: Path) -> tuple[Ablation, list[Result]]:
         supervised=value["supervised"],
         tasks=tuple(value["tasks"]),
         variants=tuple(
-            Told(name=one["name"], changes=tuple(one["changes"]), differs=tuple(one["differs"]))
+            Told(**one | {name: tuple(one[name]) for name in ("changes", "differs")})
             for one in value["variants"]
         ),
         runs=tuple((name, seed, key) for name, seed, key in value["runs"]),

@@ -16,6 +16,8 @@ from shards.profile import Profile
 from train.ablation.ablate import Ablation
 from train.ablation.results import SCORES
 from train.data.user_media import MediaRefusal, Seen, see_each
+from train.evaluation.answerer import Answerer, VisualQuestion
+from train.evaluation.attended import AttendedFrame, attended
 from train.evaluation.on_tasks import named_tasks
 from train.evaluation.tasks import Question, read_tasks
 
@@ -34,18 +36,21 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A question, its answer, and what each variant said (of the first seed)."""
+    """A question, its answer, and what each variant said (of the first seed); `attended` says where
+    it looked while it said so."""
 
     type: str
     question: str
     truth: str
     said: Mapping[str, str]
     frames: tuple[Frame, ...]
+    attended: Mapping[str, Sequence[AttendedFrame]]
 
 
-def examples_of(out: Path, ablation: Ablation) -> list[Example]:
+def examples_of(out: Path, ablation: Ablation, *, attend: bool = False) -> list[Example]:
     """At most MOST questions, first those on which the variants differ; none where the runs'
-    folders or the task files are not on this machine."""
+    folders or the task files are not on this machine. With `attend` every model says its replies
+    again, and tells where it attends."""
     replies = _replies(out, ablation)
     tasks = {n: p for n, p in named_tasks([Path(p) for p in ablation.tasks]).items() if p.is_file()}
     chosen = [
@@ -54,6 +59,9 @@ def examples_of(out: Path, ablation: Ablation) -> list[Example]:
         for question, said in _chosen(read_tasks(path), replies.get(name, {}))
     ][:MOST]
     frames = _frames([question for question, _ in chosen])
+    attention: list[dict[str, list[AttendedFrame]]] = [{} for _ in chosen]
+    if attend:
+        attention = _attended(out, ablation, chosen)
     return [
         Example(
             type=question.type,
@@ -61,24 +69,48 @@ def examples_of(out: Path, ablation: Ablation) -> list[Example]:
             truth=question.answer,
             said=said,
             frames=shown,
+            attended=looks,
         )
-        for (question, said), shown in zip(chosen, frames, strict=True)
+        for (question, said), shown, looks in zip(chosen, frames, attention, strict=True)
     ]
 
 
 def _replies(out: Path, ablation: Ablation) -> dict[str, dict[str, list[str]]]:
     """Task -> variant -> every reply, of the first seed that each has here."""
     replies: dict[str, dict[str, list[str]]] = {}
-    for variant, seed, key in ablation.runs:
-        path = out / "runs" / f"{variant}.{seed}.{key[:8]}" / SCORES
-        if not path.is_file():
-            continue
-        scores: dict[str, Any] = json.loads(path.read_text())
+    for variant, folder in _first_runs(out, ablation).items():
+        scores: dict[str, Any] = json.loads((folder / SCORES).read_text())
         tasks = scores["pathways"].get(scores["trained_pathways"], {"tasks": {}})["tasks"]
         for name, scored in tasks.items():
             said = [answer["said"] for answer in scored["answers"]]
-            replies.setdefault(name, {}).setdefault(variant, said)
+            replies.setdefault(name, {})[variant] = said
     return replies
+
+
+def _first_runs(out: Path, ablation: Ablation) -> dict[str, Path]:
+    """The folder of each variant's first seed that has scores here."""
+    folders: dict[str, Path] = {}
+    for variant, seed, key in ablation.runs:
+        folder = out / "runs" / f"{variant}.{seed}.{key[:8]}"
+        if (folder / SCORES).is_file():
+            folders.setdefault(variant, folder)
+    return folders
+
+
+def _attended(
+    out: Path, ablation: Ablation, chosen: Sequence[tuple[Question, Mapping[str, str]]]
+) -> list[dict[str, list[AttendedFrame]]]:
+    """By question and variant, where the model attends; a model is loaded once."""
+    by_question: list[dict[str, list[AttendedFrame]]] = [{} for _ in chosen]
+    for variant, folder in _first_runs(out, ablation).items():
+        # one model at a time is held
+        answerer = Answerer(folder / "model")
+        media = answerer.see([q.medium for q, said in chosen if q.medium and variant in said])
+        for (question, said), by_variant in zip(chosen, by_question, strict=True):
+            if question.medium and variant in said:
+                asked = VisualQuestion(text=question.text, seen=(media[question.medium],))
+                by_variant[variant] = attended(answerer, asked, said[variant])
+    return by_question
 
 
 def _chosen(

@@ -75,6 +75,30 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mixtures:
+    """Variants with drawn weights, from which `train suggest` learns which are best."""
+
+    count: Annotated[
+        Integer, key("So many; `suggest` wants 4 for each source but one.", "24", least=1, most=999)
+    ]
+    seed: Annotated[
+        Integer,
+        key(
+            "Of the draws; more of one seed begin with the same.", "7", least=0, most=(1 << 63) - 1
+        ),
+    ] = 1
+    concentration: Annotated[
+        Positive | None,
+        key(
+            "The sum of the parameters of a Dirichlet distribution around the base's weights, the "
+            "higher the nearer to them (default: the number of sources, which draws evenly if the "
+            "base's weights are equal).",
+            "8",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """Runs that differ from a base in one thing each, over one pool."""
 
@@ -128,6 +152,10 @@ class Grid:
         key("Variants by share, such as of images and videos.",
             "{name: images, sources: [coco], shares: [1/4, 1/2]}"),
     ] = None  # fmt: skip
+    mixtures: Annotated[
+        Mixtures | None,
+        key("Variants with drawn weights, for `train suggest`.", "{count: 24, seed: 1}"),
+    ] = None
 
 
 def load_grid(path: Path) -> Grid:
@@ -147,8 +175,8 @@ def _conflicts(grid: Grid) -> Iterator[str]:
             yield f"seeds: {seed} is there {count} times; each is trained once, name it once"
         if not 0 <= seed < 1 << 63:
             yield f"seeds: {seed} must be from 0 to 2^63 - 1"
-    if not (grid.variants or grid.each_source or grid.sweep):
-        yield "nothing is varied; write `variants`, `each_source` or `sweep`"
+    if not (grid.variants or grid.each_source or grid.sweep or grid.mixtures):
+        yield "nothing is varied; write `variants`, `each_source`, `sweep` or `mixtures`"
     for name, count in Counter(variant.name for variant in grid.variants).items():
         if name == BASE:
             yield f"variants: {BASE!r} is what they are compared with; give another name"

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from shards.store import Store
 from train.ablation.ablate import Ablation, read_ablation
+from train.ablation.attention_plot import plots, told
 from train.ablation.comparisons import HELD_OUT, Comparison, comparisons, measures_of
 from train.ablation.examples import examples_of
 from train.ablation.results import Result
@@ -34,8 +35,9 @@ _ENVIRONMENT = Environment(
 )
 
 
-def write_page(out: Path) -> Path:
-    """Write or replace the page about the ablation in `out`; UserError where there is none."""
+def write_page(out: Path, *, attend: bool = False) -> Path:
+    """Write or replace the page about the ablation in `out`; UserError where there is none. With
+    `attend` its examples show where the models attend, which asks them again."""
     ablation, results = read_ablation(out)
     compared = comparisons(results, ablation.names)
     page = _ENVIRONMENT.get_template("page.html").render(
@@ -51,7 +53,9 @@ def write_page(out: Path) -> Path:
         curves=curves(ablation, results),
         scores=list(score_rows(ablation, results)),
         losses=list(loss_rows(ablation, results)),
-        examples=examples_of(out, ablation),
+        examples=examples_of(out, ablation, attend=attend),
+        plots=plots,
+        told=told,
         colours=COLOURS,
     )
     Store(out).put(PAGE, page.encode())

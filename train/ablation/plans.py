@@ -6,6 +6,7 @@ Manifests are planned over the one pool; nothing is decoded, which is looked at 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from train.ablation.drawn_samples import Drawn, SupervisedTokens
 from train.ablation.grid import Grid
 from train.ablation.variants import Resolved, seeded
 from train.config import PARTS, Config, Stop, check_layout
-from train.dry_run import operations, outline
+from train.dry_run import Outline, operations, outline
 from train.evaluation.copies import copies
 from train.evaluation.on_tasks import named_tasks
 from train.run_folder.record import PACKAGES
@@ -83,13 +84,23 @@ def plan_runs(grid: Grid, variants: Sequence[Resolved], out: Path, where: str) -
     runs: list[PlannedRun] = []
     for seed in grid.seeds:
         for one in variants:
-            with mistakes.noted():
+            with mistakes.noted(), _told_of(f"{where}: {one.name}"):
                 runs.append(planner.plan(one, seed))
         # what is wrong with one seed is wrong with the next
         mistakes.tell()
     # a manifest names what a pool holds: whoever decodes on the way has broken that
     assert pool.store.list("clips") == before, "planning has decoded"
     return runs
+
+
+@contextmanager
+def _told_of(where: str) -> Iterator[None]:
+    """Lines of a UserError begin with the variant that they are about."""
+    try:
+        yield
+    except UserError as error:
+        lines = (str(line).removeprefix(f"{where}: ") for line in error.args)
+        raise UserError(*(f"{where}: {line}" for line in lines)) from error
 
 
 class _Planner:
@@ -115,11 +126,10 @@ class _Planner:
         manifest = build_manifest(recipe, self.pool).manifest
         self._check_another(variant.name, seed, manifest, config)
         write_manifest(manifest, str(folder))
-        drawn = self._drawn(manifest, config, where)
+        drawn = self._drawn(manifest, config)
         config = self._with_held_out(replace(config, stop=Stop(steps=drawn.steps)), recipe)
-        self._check(config, manifest, where)
+        on_paper = self._checked(config, manifest, where)
         (folder / CONFIG).write_text(resolved(config))
-        on_paper = outline(config, manifest, where)
         totals = manifest.contents.totals
         share = drawn.tokens / max(totals.tokens, 1)
         return PlannedRun(
@@ -145,20 +155,17 @@ class _Planner:
         other = self.same.setdefault((seed, same), name)
         if other != name:
             raise UserError(
-                f"{self.where}: {name}: draws the samples of {other!r} in the same order, shown "
+                f"draws the samples of {other!r} in the same order, shown "
                 "and trained alike: over this pool it changes nothing; remove it"
             )
 
-    def _drawn(self, manifest: Manifest, config: Config, where: str) -> Drawn:
+    def _drawn(self, manifest: Manifest, config: Config) -> Drawn:
         """What a run of the budget draws; the first base says the budget if nobody else does."""
         batch = config.global_batch
         if self.budget is None:
             steps = total_steps(config.stop, manifest, batch)
             self.budget = self.counts.in_steps(manifest, batch, steps)
-        try:
-            return self.counts.steps_of(manifest, batch, self.budget)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+        return self.counts.steps_of(manifest, batch, self.budget)
 
     def _with_held_out(self, config: Config, recipe: Recipe) -> Config:
         """The config with the held-out loss behind its last step, shown as the recipe shows."""
@@ -181,8 +188,8 @@ class _Planner:
         )
         return replace(config, held_out=held_out)
 
-    def _check(self, config: Config, manifest: Manifest, where: str) -> None:
-        """What a run would refuse is refused before the first one begins."""
+    def _checked(self, config: Config, manifest: Manifest, where: str) -> Outline:
+        """The run on paper; what it would refuse is refused before the first one begins."""
         mistakes = Mistakes()
         with mistakes.noted():
             check_layout(config, manifest.layout, where)
@@ -190,11 +197,8 @@ class _Planner:
             check_schedule(config.schedule, config.stop.steps or 0)
         with mistakes.noted():
             check_start(config, manifest, where)
-        try:
-            mistakes.tell()
-        except UserError as error:
-            lines = (str(line).removeprefix(f"{where}: ") for line in error.args)
-            raise UserError(*(f"{where}: {line}" for line in lines)) from error
+        mistakes.tell()
+        return outline(config, manifest, where)
 
     def _key(self, manifest: Manifest, config: Config) -> dict[str, Any]:
         held_out, rule = "", config.held_out

@@ -20,6 +20,7 @@ from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.recipe.types import RATIOS, Recipe
 from mixtures.recipe.validate import check
 from shards.errors import Mistakes, UserError
+from train.ablation.drawn_mixtures import drawn_variants
 from train.ablation.grid import BASE, Grid, Sweep, Variant
 from train.config import PARTS, Config, RandomInit, config_of, load_config
 
@@ -52,7 +53,7 @@ def resolve(grid: Grid, where: str, allowed: Sequence[Path] = ()) -> list[Resolv
     variants = [base]
     for location, variant in _spelled_out(grid, base.recipe, where):
         with mistakes.noted():
-            changed = _changed(trees[0], variant, f"{where}: {location}")
+            changed = changed_tree(trees[0], variant, f"{where}: {location}")
             resolved = Resolved(
                 name=variant.name,
                 changes=tuple(_told(variant)),
@@ -110,6 +111,37 @@ def _spelled_out(grid: Grid, recipe: Recipe, where: str) -> Iterator[tuple[str, 
     if grid.sweep is not None:
         for share in grid.sweep.shares:
             yield f"sweep: {share}", _with_share(grid.sweep, share, recipe, where)
+    if grid.mixtures is not None:
+        if recipe.ratio != "weight" or recipe.stages:
+            raise UserError(
+                f"{where}: mixtures: {recipe.path} has no weights, or `stages` of its own; give "
+                "every source a weight, and no stages"
+            )
+        # drawn around the base's weights
+        for variant in drawn_variants(grid.mixtures, _shares(recipe)):
+            yield f"mixtures ({variant.name})", variant
+
+
+def _shares(recipe: Recipe) -> dict[str, Fraction]:
+    """The weight of each source, of a sum of 1."""
+    total = sum(source.weight or 0 for source in recipe.sources)
+    return {source.name: (source.weight or Fraction(0)) / total for source in recipe.sources}
+
+
+def shares_of(variant: Resolved, base: Resolved) -> dict[str, Fraction]:
+    """The share of each of the base's sources in a mixture that differs from it in weights alone;
+    nothing of any other variant."""
+    recipe = base.recipe
+    # a source that is left out has a weight of 0
+    alike = {source.name: replace(source, weight=None) for source in recipe.sources}
+    is_mixture = (
+        recipe.ratio == variant.recipe.ratio == "weight"
+        and not recipe.stages
+        and variant.config == base.config
+        and replace(variant.recipe, sources=()) == replace(recipe, sources=())
+        and all(alike.get(one.name) == replace(one, weight=None) for one in variant.recipe.sources)
+    )
+    return dict.fromkeys(alike, Fraction(0)) | _shares(variant.recipe) if is_mixture else {}
 
 
 def _with_share(sweep: Sweep, share: Fraction, recipe: Recipe, where: str) -> Variant:
@@ -145,7 +177,7 @@ def merged(tree: Tree, over: Mapping[str, Any] | None) -> Tree:
     return merged_tree
 
 
-def _changed(tree: Tree, variant: Variant, where: str) -> Tree:
+def changed_tree(tree: Tree, variant: Variant, where: str) -> Tree:
     """The recipe's tree as the variant has it; sources are known by name."""
     recipe = merged(tree, variant.recipe)
     sources = [dict(source) for source in recipe["sources"]]

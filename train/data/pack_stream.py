@@ -83,7 +83,7 @@ class Stream:
 
     def state(self) -> DataState:
         """The data state of a run: everything before `step` has been handed out."""
-        window, pack = self.sampler.order.place_of(self.step)
+        window, pack = self.sampler.place_of(self.step)
         return {
             "v": STATE_VERSION,
             "manifest_id": self.manifest_id,
@@ -97,7 +97,7 @@ class Stream:
         """Go on where `state` was taken; UserError if it is of another manifest or batch size."""
         # position is the state: no reader, no thread, no random generator has any
         check_same_order(state, self.state())
-        self.sampler.order.go_on(state["step"], state["window"], state["pack"])
+        self.sampler.go_on(state["step"], state["window"], state["pack"])
         self.step = state["step"]
 
     def __iter__(self) -> Iterator[Pack]:
@@ -120,7 +120,7 @@ class Stream:
     ) -> Iterator[list[Pack]]:
         try:
             # no collective decides the end: every rank counts the same steps
-            while self.sampler.order.has_step(self.step):
+            while self.sampler.has_step(self.step):
                 packs = packs_of(self.step)
                 # counted before it is yielded: whoever takes a checkpoint meanwhile has the next
                 # step
@@ -150,15 +150,15 @@ class Stream:
             self.reader.extents,
             self.sampler.rank,
             step=lambda: self.step,
-            future=self._future(self._node),
+            future=self._future(self._node, self.step, self.sampler.place_of(self.step)),
         )
 
-    def _future(self, node: Node) -> Iterator[list[ByteRange]]:
-        """What this node's ranks will read, step by step from the current one."""
+    def _future(self, node: Node, start: int, place: tuple[int, int]) -> Iterator[list[ByteRange]]:
+        """What this node's ranks will read, step by step from `start`, which has this place."""
         order = BatchSampler(self._manifest, self.sampler.global_batch)
         # a sampler of its own: the leader's place in the order is ahead of the consumer's
-        order.go_on(self.step, *self.sampler.order.place_of(self.step))
-        for step in takewhile(order.has_step, count(self.step)):
+        order.go_on(start, *place)
+        for step in takewhile(order.has_step, count(start)):
             ranks = [order.batch(step, rank, self.sampler.world_size) for rank in node.ranks]
             drawn = [reference for packs in ranks for pack in packs for reference in pack]
             yield [

@@ -1,4 +1,4 @@
-"""Threads that read, decode and pack ahead of whoever takes the packs."""
+"""Threads that sample, read, decode and pack ahead of whoever takes the packs."""
 
 from __future__ import annotations
 
@@ -25,20 +25,25 @@ class Prefetcher:
         self.fetch = fetch
         self.workers = workers
         self.threads = ThreadPoolExecutor(workers, "packs")
-        self.begun: deque[list[Future[Pack]]] = deque()
+        # one thread samples every step, in order: buffers of packs are not safe between several
+        self.sampling = ThreadPoolExecutor(1, "sampling")
+        self.begun: deque[Future[list[Future[Pack]]]] = deque()
 
     def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # first of all: what is sampled still puts work to the threads
+        self.sampling.shutdown(wait=True, cancel_futures=True)
         self.threads.shutdown(wait=True, cancel_futures=True)
 
     def packs(self, step: int) -> list[Pack]:
         """The packs of a step, waited for; steps are asked for in order, none is left out."""
         # as many steps as are missing between what was begun and STEPS_AHEAD
         for ahead in range(step + len(self.begun), step + STEPS_AHEAD + 1):
-            self.begun.append(self._begin(ahead))
-        return [future.result() for future in self.begun.popleft()]
+            self.begun.append(self.sampling.submit(self._begin, ahead))
+        # two waits: for the sampling of the step, then for its packs
+        return [future.result() for future in self.begun.popleft().result()]
 
     def _begin(self, step: int) -> list[Future[Pack]]:
         """Every micro-batch of a step is cut into one run of samples per thread."""

@@ -19,16 +19,16 @@ def pool_kept(data: str, manifest_id: str) -> Iterator[None]:
     """Inside, `pool gc` refuses to remove what this manifest needs from `data`, where that is a
     pool; UserError, on every rank, while it is being cleared."""
     store = Store(data)
-    with ExitStack() as held:
+    with ExitStack() as leases:
         # shards are one manifest's own: nobody clears them
         if store.exists("profile.json"):
-            ranks.by_first(lambda: _hold(held, store, manifest_id))
+            ranks.by_first(lambda: _hold(leases, store, manifest_id))
         yield
 
 
-def _hold(held: ExitStack, store: Store, manifest_id: str) -> None:
+def _hold(leases: ExitStack, store: Store, manifest_id: str) -> None:
     try:
-        held.enter_context(reading(store, manifest_id))
+        leases.enter_context(reading(store, manifest_id))
     except OSError as error:
         if not (isinstance(error, PermissionError) or error.errno in _READ_ONLY):
             raise

@@ -7,18 +7,10 @@ from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import Any
 
-import yaml
-
+from mixtures.recipe.strict_yaml import dump_yaml
 from train.config import PARTS, Config, RandomInit, without_effect
 
 CONFIG = "config.yaml"
-
-
-class _Plain(yaml.SafeDumper):
-    """YAML without anchors, which a strict reader refuses."""
-
-    def ignore_aliases(self, _data: Any) -> bool:
-        return True
 
 
 def resolved(config: Config) -> str:
@@ -33,7 +25,7 @@ def resolved(config: Config) -> str:
         for step in outer:
             inner = inner[step]
         del inner[name]
-    return yaml.dump(tree, Dumper=_Plain, sort_keys=False, default_flow_style=None, width=100)
+    return dump_yaml(tree)
 
 
 def _tree(value: Any) -> Any:

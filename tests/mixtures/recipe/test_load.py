@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mixtures.recipe.load import load_recipe
-from mixtures.recipe.strict_yaml import load_yaml
+from mixtures.recipe.strict_yaml import dump_yaml, load_yaml, parse_yaml
 from shards.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -35,6 +35,17 @@ def test_a_good_recipe_is_read_with_exact_weights_and_defaults(tmp_path: Path) -
     assert [source.weight for source in recipe.sources] == [Fraction(9, 10), Fraction(1, 10)]
     assert (recipe.ratio, recipe.unit, recipe.duplicates) == ("weight", "samples", "refuse")
     assert (recipe.length, recipe.frames.cap, recipe.stages) == (None, 128, ())
+
+
+def test_a_tree_that_is_written_is_read_as_the_same() -> None:
+    for path in (ROOT / "mixtures").glob("*.yaml"):
+        tree = load_yaml(path)
+        assert parse_yaml(dump_yaml(tree).encode(), path.name) == tree
+    exact = {"a": Decimal("1E-7"), "b": Decimal("0.10"), "c": "1", "d": [True, None, "true", "1e5"]}
+    assert parse_yaml(dump_yaml(exact).encode(), "x") == exact
+    # of one list that is named twice nothing is an alias
+    shared = [1, 2]
+    assert "&" not in dump_yaml({"a": shared, "b": shared})
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "mixtures").glob("*.yaml")), ids=lambda p: p.name)

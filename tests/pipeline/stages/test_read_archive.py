@@ -31,7 +31,8 @@ from shards.ids import sha256_hex
 from shards.index import CLIPS, MEDIA, MEMBERS, REFUSED, SAMPLES
 from shards.pool import Pool, Receipt
 from shards.profile import Profile
-from shards.receipts import Work
+from shards.receipts import SNAPSHOTS, Work
+from shards.store import Store
 from tests.support.archives import asks, tarred, zipped
 from tests.support.small_world import film, picture, row
 
@@ -110,6 +111,7 @@ class World:
 
 
 def streamed(unit: read_archive.ArchiveUnit) -> Receipt:
+    Pool(unit.pool).ledger.compact()  # as a build does before its archives
     receipt = read_archive.stream(unit).receipt
     assert receipt
     return receipt
@@ -153,6 +155,25 @@ def test_streaming_again_does_nothing_and_another_source_decodes_nothing_twice(
     world.annotations = (str(asks(tmp_path / "b.json", list(media))),)
     streamed(world.unit(archive))
     assert sum(calls) == len(media) - 4
+
+
+def test_an_archive_does_not_list_the_receipts_of_its_pool(
+    tmp_path: Path, media: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tarred(tmp_path / "all.tar.gz", media)
+    world = World(tmp_path, asks(tmp_path / "a.json", list(media)[:2]))
+    streamed(world.unit(archive))
+    world.pool.ledger.compact()
+    world.annotations = (str(asks(tmp_path / "b.json", list(media))),)
+    unit = world.unit(archive)
+    listed: list[str] = []
+    plain = Store.list
+    monkeypatch.setattr(
+        Store, "list", lambda store, folder: listed.append(folder) or plain(store, folder)
+    )
+    passed = read_archive.stream(unit)
+    assert set(listed) == {SNAPSHOTS}
+    assert passed.receipt and passed.receipt.counts["media"] == len(media) - 2
 
 
 def test_what_was_decoded_before_a_kill_is_not_decoded_again(
@@ -327,7 +348,7 @@ def test_no_range_cuts_a_folder_of_pictures(
             )
         )
         source = SimpleNamespace(source=SimpleNamespace(name="a"), archives=(((archive,), ""),))
-        units = collect._archive_units([source], {"a": names}, "decode", world.pool)
+        units = collect.archive_units([source], {"a": names}, "decode", world.pool)
         found[form] = [unit.span for unit in units]
     assert found["llava_hound"] == [None] and len(found["llava_json"]) > 1
 

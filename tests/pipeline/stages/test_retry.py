@@ -57,7 +57,7 @@ def decoded(pool: Pool, *retry: str) -> dict[str, str]:
         job = Job(pool=pool, workers=Here(), bars=bars, retry=frozenset(retry))
         run_stages.decode("decode", {"s": admitted}, job)
     rows = pending.wanted_media(pool, [admitted])
-    known = pending.Known(pool, "decode").outcomes([row.clip_id for row in rows])
+    known = pending.Known(pool, pool.ledger.table("decode")).outcomes([row.clip_id for row in rows])
     return {row.address[-5:]: known[row.clip_id] for row in rows}
 
 

@@ -58,7 +58,9 @@ def write(out: Path, seeds: tuple[int, ...] = SEEDS) -> Path:
     for one in results:
         write_result(out, f"{one.variant.strip('<b>')}.{one.seed}.{one.key_id[:8]}", one)
     changes = {name: () if name == "base" else ("recipe: duplicates: keep",) for name in GAINS}
-    variants = tuple(Told(name=n, changes=changes[n], differs=("a: 9 -> 10",)) for n in GAINS)
+    variants = tuple(
+        Told(name=n, changes=changes[n], differs=("a: 9 -> 10",), shares={}) for n in GAINS
+    )
     write_ablation(
         out,
         Ablation(

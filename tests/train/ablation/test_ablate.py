@@ -68,7 +68,8 @@ def test_every_run_leaves_a_result_and_every_variant_a_row(done: Path) -> None:
     assert all(one.verdict == "no claim: 2 of 5 seeds" for one in whole.values())
     parts = {(one.measure, one.part) for one in found if one.part}
     assert ("held-out loss", "clips") in parts and len(parts) == 4
-    told = ablation.variants[1]
+    base, told = ablation.variants
+    assert base.shares == {"pictures": "1/3", "clips": "2/3"} and told.shares == {}
     assert told.changes == ("recipe: layout: slow_frames: 1", "source clips: 2 times its ratio")
     assert any("clips:" in line for line in told.differs)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import pytest
 
 from shards.errors import UserError
 from tests.train.ablation.tiny_grid import world
-from train.ablation.grid import load_grid
-from train.ablation.variants import Resolved, merged, resolve, seeded
+from train.ablation.drawn_mixtures import drawn_shares, with_weights
+from train.ablation.grid import Mixtures, load_grid
+from train.ablation.variants import Resolved, merged, resolve, seeded, shares_of
 from train.config import RandomInit
 
 
@@ -100,6 +103,63 @@ def test_a_sweep_gives_its_sources_a_share_and_leaves_the_rest_their_parts(
     weights = [source.weight or Fraction(0) for source in found[1].recipe.sources]
     assert weights[0] / sum(weights) == Fraction(1, 4)
     assert [source.name for source in found[2].recipe.sources] == ["pictures"]
+
+
+MIXTURES = "mixtures: {{count: {}, seed: {}, concentration: {}}}"
+
+
+def weights(found: Sequence[Resolved]) -> list[list[Fraction]]:
+    return [[one.weight or Fraction(0) for one in each.recipe.sources] for each in found]
+
+
+def test_mixtures_are_drawn_by_seed_and_more_of_them_begin_with_the_same(
+    root: Path, tmp_path: Path
+) -> None:
+    found, more, other, near = (
+        resolved(root, tmp_path, "[]", MIXTURES.format(*words))
+        for words in ((3, 1, 4), (5, 1, 4), (3, 2, 4), (5, 1, 1000))
+    )
+    assert [one.name for one in found] == ["base", "mixture_1", "mixture_2", "mixture_3"]
+    assert weights(more)[:4] == weights(found) and weights(other)[1:] != weights(found)[1:]
+    # in thousandths; the base's are 1 and 2
+    assert all(sum(each) == 1 and 1000 % each[0].denominator == 0 for each in weights(found)[1:])
+    assert all(abs(each[0] - Fraction(1, 3)) < Fraction(1, 10) for each in weights(near)[1:])
+
+
+def test_a_source_without_a_thousandth_is_left_out() -> None:
+    rule = Mixtures(count=200, concentration=Fraction(1, 2))
+    drawn = list(drawn_shares(rule, [Fraction(1, 3)] * 3))
+    assert {sum(parts) for parts in drawn} == {1000} and any(0 in parts for parts in drawn)
+    variant = with_weights("m", {"a": 0, "b": 250, "c": 750})
+    assert variant.leave_out == ("a",)
+    assert variant.sources == {"b": {"weight": Decimal("0.25")}, "c": {"weight": Decimal("0.75")}}
+
+
+def test_mixtures_want_weights(root: Path, tmp_path: Path) -> None:
+    recipe = (root / "recipe.yaml").read_text().replace("weight:", "repeat:")
+    (root / "repeats.yaml").write_text(recipe.replace("length: 60", ""))
+    text = (root / "grid.yaml").read_text().replace("/recipe.yaml", "/repeats.yaml")
+    (tmp_path / "g.yaml").write_text(text[: text.index("variants:")] + "mixtures: {count: 4}")
+    with pytest.raises(UserError, match="has no weights"):
+        resolve(load_grid(tmp_path / "g.yaml"), "g.yaml")
+
+
+@pytest.mark.parametrize(
+    ("variant", "shares"),
+    [
+        ("{name: a, times: {clips: 4}}", {"pictures": Fraction(1, 9), "clips": Fraction(8, 9)}),
+        ("{name: a, leave_out: [clips]}", {"pictures": Fraction(1), "clips": Fraction(0)}),
+        ("{name: a, times: {clips: 4}, recipe: {layout: {slow_frames: 1}}}", {}),
+        ("{name: a, config: {global_batch: 1}}", {}),
+        ("{name: a, sources: {clips: {filters: {width: {min: 1}}}}}", {}),
+    ],
+)
+def test_what_differs_in_weights_alone_is_a_mixture(
+    root: Path, tmp_path: Path, variant: str, shares: dict[str, Fraction]
+) -> None:
+    base, own = resolved(root, tmp_path, f"[{variant}]")
+    assert shares_of(own, base) == shares
+    assert shares_of(base, base) == {"pictures": Fraction(1, 3), "clips": Fraction(2, 3)}
 
 
 def test_a_seed_is_of_the_order_and_of_what_is_drawn(root: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from threading import current_thread
 from typing import Any
 from unittest.mock import patch
 
@@ -14,6 +15,7 @@ from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import fingerprint
 from train.data.jpeg_patches import ClipCache, Frames
 from train.data.pack_stream import Stream
+from train.data.rank_sampler import RankSampler
 from train.data.sample_loader import SampleLoader
 
 
@@ -147,3 +149,37 @@ def test_a_thread_that_panics_ends_the_stream(tmp_path: Path) -> None:
     stream = open_stream(tiny_manifest(tmp_path), workers=1)
     with patch.object(SampleLoader, "_read", side_effect=Panic), pytest.raises(Panic):
         next(iter(stream))
+
+
+def test_steps_are_sampled_in_a_thread_of_their_own(built: Path) -> None:
+    asked: set[str] = set()
+
+    def noted(cls: type, name: str) -> Any:
+        plain = getattr(cls, name)
+
+        def told(self: Any, *arguments: Any) -> Any:
+            asked.add(current_thread().name)
+            return plain(self, *arguments)
+
+        return patch.object(cls, name, told)
+
+    sampled = noted(RankSampler, "micro_batches"), noted(RankSampler, "tower_calls")
+    with sampled[0], sampled[1], noted(SampleLoader, "with_rows"):
+        list(islice(open_stream(built, workers=2).steps(), 3))
+    assert asked == {"sampling_0"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_step_that_cannot_be_sampled_ends_the_stream_there(built: Path, workers: int) -> None:
+    plain = RankSampler.micro_batches
+
+    def breaks(self: RankSampler, step: int) -> Any:
+        if step == 2:
+            raise UserError("no such step")
+        return plain(self, step)
+
+    steps = open_stream(built, workers=workers).steps()
+    with patch.object(RankSampler, "micro_batches", breaks):
+        assert next(steps) and next(steps)
+        with pytest.raises(UserError, match="no such step"):
+            next(steps)

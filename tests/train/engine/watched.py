@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.full_depth.weighed import check_weight, held_bytes
+from tests.support.full_depth.weighed import check_weight
 from train import loop
 from train.data.collate import Pack
 from train.data.pack_stream import Stream
@@ -57,12 +56,10 @@ def plant(patch: pytest.MonkeyPatch, steps: set[int]) -> None:
 def watch(patch: pytest.MonkeyPatch) -> None:
     """Look at every engine before its first step, as it is wrapped, and after its last."""
     trained = loop.train
-    gc.collect()
-    before = held_bytes()
 
     def train(run: Training) -> str:
         look(run)
-        check_weight(patch, run, before)
+        check_weight(patch, run)
         signal = trained(run)
         look(run)
         return signal

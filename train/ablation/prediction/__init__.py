@@ -1,0 +1,1 @@
+"""A module belongs here if it says what runs that were not made would come to."""
