@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_uppercase
 from typing import IO, Any
@@ -262,12 +262,9 @@ def pathways_of(condition: str, answerer: Answerer) -> str:
 def of_the_same(predictions: Mapping[str, list[Prediction]]) -> dict[str, list[Prediction]]:
     """Predictions by condition, of which what is missing in one is missing in all: `none` may have
     been asked alone before, when no medium was decoded."""
-    lost = {row.id: row.missing for rows in predictions.values() for row in rows if row.missing}
+    lost = {row.id: row for rows in predictions.values() for row in rows if row.missing}
     return {
-        condition: [
-            replace(row, missing=lost[row.id], credit=None) if row.id in lost else row
-            for row in rows
-        ]
+        condition: [lost.get(row.id, row) for row in rows]
         for condition, rows in predictions.items()
     }
 
