@@ -147,7 +147,8 @@ def ablated() -> str:
         raise UserError(f"{ABLATION}: no results; run `make ablation` first")
     said = printed("train", "ablate", "examples/ablation.yaml", "--out", str(ABLATION))
     table = said.partition("differences from the base")[2].partition("by source and by type")[0]
-    return fenced(table.rstrip())
+    # the title's own line ends first
+    return fenced(table.partition("\n")[2].rstrip())
 
 
 def reproduced() -> str:

@@ -74,8 +74,8 @@ class Difference:
             for variance, n in zip(self.variances, freedom, strict=True)
         )
         # few seeds may agree by chance, to the last item: what clips do with each counts at least
-        by_chance = self.seeds < CLAIMS_FROM and self.variances[0] < self.variances[2]
-        return math.sqrt((of_both if by_chance else of_seeds) + of_clips)
+        least = of_both if self.seeds < CLAIMS_FROM else 0.0
+        return math.sqrt(max(of_seeds, least) + of_clips)
 
 
 def difference(item_scores: NDArray[np.float64], clips: Sequence[Hashable]) -> Difference:
