@@ -78,12 +78,12 @@ def film(micros: Ints, pictures: Floats) -> Film:
 @dataclass(frozen=True, slots=True)
 class Laid:
     """Two videos, the first laid over the second; `counted` [1, 32, 32] are the cells to compare,
-    `alike` [n, m] the correlation of their pictures."""
+    `correlations` [n, m] those of their pictures."""
 
     film: Film
     other: Film
     counted: Floats
-    alike: Floats
+    correlations: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +181,8 @@ def _lines(laid: Laid) -> list[Line]:
     ours = laid.film.micros
     theirs = laid.other.micros
     # each picture has one vote, shared by those of the other video that are about the likest
-    best = laid.alike.max(axis=1, keepdims=True)
-    rows, columns = np.nonzero((laid.alike >= best - 0.03) & (laid.alike >= 0.6))
+    best = laid.correlations.max(axis=1, keepdims=True)
+    rows, columns = np.nonzero((laid.correlations >= best - 0.03) & (laid.correlations >= 0.6))
     if not len(rows):
         return []
     weight = 1 / np.bincount(rows, minlength=len(ours))[rows]
@@ -235,8 +235,10 @@ def _scores(laid: Laid, lines: list[Line]) -> Floats:
     # each picture with the likelier of the two that stand around its time
     after = np.searchsorted(theirs, at).clip(min(1, len(theirs) - 1), len(theirs) - 1)
     rows = np.arange(at.shape[1])
-    alike = np.maximum(laid.alike[rows, after], laid.alike[rows, (after - 1).clip(0)])
-    mean = (alike * within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
+    correlations = np.maximum(
+        laid.correlations[rows, after], laid.correlations[rows, (after - 1).clip(0)]
+    )
+    mean = (correlations * within).sum(axis=1) / np.maximum(within.sum(axis=1), 1)
     return np.asarray(mean * np.maximum(within.mean(axis=1), back.mean(axis=1)))
 
 
@@ -246,13 +248,13 @@ def _fitted(laid: Laid, line: Line) -> list[Line]:
     reach = 1.5 * max(laid.film.step * line.speed, laid.other.step)
     # of each picture the time at which the other shows it, in the middle of equally like ones
     near = abs(at[:, None] - laid.other.micros) <= reach
-    alike = np.where(near, laid.alike, -1)
-    best = alike.max(axis=1)
+    correlations = np.where(near, laid.correlations, -1)
+    best = correlations.max(axis=1)
     good = best >= 0.9
     if good.sum() < 3:
         return [line]
     # mean time over ties: while a film stands still, several pictures are equally like
-    likest = alike >= best[:, None] - TIE
+    likest = correlations >= best[:, None] - TIE
     middle = (likest * laid.other.micros).sum(axis=1) / likest.sum(axis=1)
     # least squares: with the speed as it is, and, where the speed is a guess, with a free one
     ours = laid.film.micros[good]
@@ -280,10 +282,10 @@ def _judged(laid: Laid, line: Line) -> str:
         return ""
     # the pictures around each time, compared; textures by their being likest there
     grid, likest = _compared(laid, pairs)
-    grid |= _peaks(laid.alike, np.where(here, likest, -1))
-    grid |= _peaks(laid.alike.T, np.where(there, likest, -1).T).T
-    first_side = _Side(laid.alike, grid, likest, here, laid.other, laid.counted)
-    second_side = _Side(laid.alike.T, grid.T, likest.T, there.T, laid.film, laid.counted)
+    grid |= _peaks(laid.correlations, np.where(here, likest, -1))
+    grid |= _peaks(laid.correlations.T, np.where(there, likest, -1).T).T
+    first_side = _Side(laid.correlations, grid, likest, here, laid.other, laid.counted)
+    second_side = _Side(laid.correlations.T, grid.T, likest.T, there.T, laid.film, laid.counted)
     if first_side.contradicts(second_side) or second_side.contradicts(first_side):
         return ""
     # evidence from the side with fewer pictures: the other is sampled more finely
@@ -301,14 +303,14 @@ class _Side:
 
     def __init__(
         self,
-        alike: Floats,
+        correlations: Floats,
         grid: Bools,
         likest: Floats,
         searched: Bools,
         other: Film,
         counted: Floats,
     ) -> None:
-        self.alike = alike
+        self.correlations = correlations
         self.searched = searched
         self.other = other
         self.counted = counted
@@ -325,7 +327,7 @@ class _Side:
 
     def _out_of_order(self, row: int, across: _Side) -> bool:
         """Whether it shows what only another place of the other video shows."""
-        elsewhere = np.flatnonzero(self.alike[row] >= SAME)
+        elsewhere = np.flatnonzero(self.correlations[row] >= SAME)
         taken = across.same[elsewhere].copy()  # by another picture, as in a video that repeats
         taken[:, row] = False
         return bool(self.likest[row] < OTHER and (~taken.any(axis=1)).any())
@@ -398,8 +400,8 @@ def _compared(laid: Laid, pairs: Ints) -> tuple[Bools, Floats]:
         fits = plausible(warps, np.repeat(HERE, len(rest), axis=0))
         same[rest] = _same(again) & fits
         like[rest] = np.where(fits, np.maximum(like[rest], again.correlation), like[rest])
-    grid = np.zeros(laid.alike.shape, np.bool_)
-    likest = np.full(laid.alike.shape, -1, np.float32)
+    grid = np.zeros(laid.correlations.shape, np.bool_)
+    likest = np.full(laid.correlations.shape, -1, np.float32)
     grid[pairs[:, 0], pairs[:, 1]] = same
     likest[pairs[:, 0], pairs[:, 1]] = like
     return grid, likest
@@ -417,13 +419,13 @@ def _without_patch(difference: Floats) -> Floats:
     return (~grown(patch) if few else np.ones_like(patch))[None].astype(np.float32)
 
 
-def _peaks(alike: Floats, likest: Floats) -> Bools:
+def _peaks(correlations: Floats, likest: Floats) -> Bools:
     """Pairs along the line that are far more like than anything off the line: the same picture of
     a texture or of a motion too fine for these cells."""
     here = likest > -1
     # the line and its neighbours, and everything away from it
     near = here | np.roll(here, 1, axis=1) | np.roll(here, -1, axis=1)
-    away = np.where(near, -1, alike).max(axis=1, keepdims=True)
+    away = np.where(near, -1, correlations).max(axis=1, keepdims=True)
     return np.asarray(here & (likest >= PEAK) & (likest >= away + ABOVE))
 
 

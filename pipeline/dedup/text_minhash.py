@@ -141,10 +141,10 @@ def pairs_among(
     near = near.take(first_of_each(ids_of(near["turns_digest"])))
     pairs = pairs.reshape(2, -1)
     # a near-duplicate asks the same and answers the same: the lesser similarity decides
-    alike = np.minimum(*(similarity(_sets(near[name]), pairs) for name in ("asked", "said")))
-    kept = alike >= FLOOR
+    similarities = np.minimum(*(similarity(_sets(near[name]), pairs) for name in ("asked", "said")))
+    kept = similarities >= FLOOR
     names = [near["turns_digest"].take(pa.array(ends[kept])) for ends in pairs]
-    return pa.table([*names, pa.array(alike[kept], pa.int32())], TEXT_PAIRS)
+    return pa.table([*names, pa.array(similarities[kept], pa.int32())], TEXT_PAIRS)
 
 
 def _distinct(tables: Iterable[pa.Table]) -> tuple[Ids, Sketches]:

@@ -157,15 +157,17 @@ def leaks(
 def same(candidates: pa.Table, fingerprints: Fingerprints) -> pa.Table:
     """Rows of shards.index.PAIRS: those candidates that show the same, or may, each pair once."""
     rows = []
-    for pair, alike in sorted(_alike(candidates, fingerprints).items()):
-        judged = alike.judged(fingerprints)
+    for pair, similar in sorted(_similar_pairs(candidates, fingerprints).items()):
+        judged = similar.judged(fingerprints)
         if judged != DIFFERENT:
-            bits = 0 if alike.relation == "exact" else alike.tried.bits
-            rows.append((*pair, alike.relation, bits, judged))
+            bits = 0 if similar.relation == "exact" else similar.tried.bits
+            rows.append((*pair, similar.relation, bits, judged))
     return table_of(PAIRS, (dict(zip(PAIRS.names, row, strict=True)) for row in rows))
 
 
-def _alike(candidates: pa.Table, fingerprints: Fingerprints) -> dict[tuple[str, str], Alike]:
+def _similar_pairs(
+    candidates: pa.Table, fingerprints: Fingerprints
+) -> dict[tuple[str, str], SimilarPair]:
     """Which candidates look alike at 32 x 32.
 
     Where several transforms fit, an upright one wins over a mirrored one, and the nearer hash.
@@ -180,26 +182,26 @@ def _alike(candidates: pa.Table, fingerprints: Fingerprints) -> dict[tuple[str, 
         for _, group in groupby(tried, key=lambda trial: trial.pair)
         for trial in islice(group, TRANSFORMS_TRIED)
     ]
-    alike: dict[tuple[str, str], Alike] = {}
+    similar: dict[tuple[str, str], SimilarPair] = {}
     # equal arrays need no registration
     for pair, trial in {trial.pair: trial for trial in tried}.items():
         if trial.exact(fingerprints):
-            alike[pair] = Alike(trial, "exact", HERE)
+            similar[pair] = SimilarPair(trial, "exact", HERE)
     # images and films are verified apart: one picture registered, or a sequence aligned
-    rest = [trial for trial in tried if trial.pair not in alike]
+    rest = [trial for trial in tried if trial.pair not in similar]
     for trial, warp in _same_images(
         [trial for trial in rest if not fingerprints.video[trial.a]], fingerprints
     ):
         relation = "near" if trial.transform.upright else "mirrored"
-        alike.setdefault(trial.pair, Alike(trial, relation, warp))
+        similar.setdefault(trial.pair, SimilarPair(trial, relation, warp))
     for trial, fit in _fitting(
         [trial for trial in rest if fingerprints.video[trial.a]], fingerprints
     ):
-        if trial.pair not in alike:
+        if trial.pair not in similar:
             kind, line = trial.relation(fingerprints, fit)
             if kind:
-                alike[trial.pair] = Alike(trial, kind, fit.warp, line)
-    return alike
+                similar[trial.pair] = SimilarPair(trial, kind, fit.warp, line)
+    return similar
 
 
 def _by_transform(candidates: pa.Table) -> Iterable[list[Row]]:
@@ -260,7 +262,7 @@ class _Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Alike:
+class SimilarPair:
     """Two clips that look alike at 32 x 32: under which transform, where one lies in the other, and
     on which line of their clocks."""
 
