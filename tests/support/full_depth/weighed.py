@@ -39,7 +39,8 @@ def parameters_of(run: Training, *, adapters: bool = False) -> Counter[str]:
 
 def check_weight(patch: pytest.MonkeyPatch, run: Training) -> None:
     """A large model's rank holds within 10 % what is said of it, now and after each backward pass;
-    under ZeRO-3 the bucket stays, and gradients have their place from the start."""
+    under ZeRO-3 the bucket stays, gradients have their place from the start, and after a backward
+    pass weights may still be gathered."""
     counts = parameters_of(run)
     if sum(counts.values()) < LARGE:
         return
@@ -47,6 +48,7 @@ def check_weight(patch: pytest.MonkeyPatch, run: Training) -> None:
     states = state_bytes(run.config, counts, run.engine.world_size, beside)
     passing = passing_bytes(run.config, counts, beside)
     stays = passing["bucket"] if run.config.zero_stage == 3 else 0
+    gathered = passing["gathered"]
     whole = sum(states.values()) + stays
     at_rest = whole - (0 if run.config.zero_stage == 3 else states["gradients"])
     gc.collect()
@@ -56,7 +58,9 @@ def check_weight(patch: pytest.MonkeyPatch, run: Training) -> None:
     def weighed() -> float:
         gc.collect()
         held = held_bytes()
-        assert held == pytest.approx(whole, rel=0.1), f"{held} bytes held, {whole} said"
+        # weights that backward gathered may wait for the update to be let go
+        said = f"{held} bytes held, {whole} and at most {gathered} said"
+        assert 0.9 * whole <= held <= 1.1 * (whole + gathered), said
         return norm()
 
     patch.setattr(run.engine, "norm", weighed)
