@@ -85,15 +85,17 @@ def checked(
 def _check_places(recipe: Recipe, out: str, pool_url: str, with_shards: bool, writes: bool) -> None:
     """Whether OUT and the pool can be written to, and hold nothing of another kind."""
     mistakes = Mistakes()
-    for place in (out, pool_url) if writes else ():
-        with mistakes.noted():
-            Store(place).check_writable()
+    # what cannot be written to is not read either: one line for each place
     with mistakes.noted():
+        if writes:
+            Store(out).check_writable()
         if not with_shards and Store(out).exists("shards/receipt.json"):
             raise UserError(
                 f"{out}/shards: of an earlier build; remove them, or leave out --no-shards"
             )
     with mistakes.noted():
+        if writes:
+            Store(pool_url).check_writable()
         if Store(pool_url).exists("profile.json"):
             Pool(pool_url, recipe.profile)
     mistakes.tell()

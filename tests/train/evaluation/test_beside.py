@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,8 @@ def test_a_copy_with_its_training_split_has_the_floor_beside_it(
         lines = [",".join(map(str, one)) for one in (row, row.values())]
         (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "x.parquet").unlink()
+    # there, and not opened: nothing is shown
+    (tmp_path / "7.mp4").touch()
     found, printed = score(world, tmp_path / "s.json", benchmarks=[f"nextqa_mc={tmp_path}"])
     assert found["question_only"] == {"nextqa_mc": {"mean": 1.0, "learnt": 1}}
     assert "question only, learnt from 1" in printed
@@ -215,7 +218,7 @@ def test_splits_without_answers_are_written_as_their_publishers_take_them(tmp_pa
 def test_a_hidden_split_is_answered_and_written_and_not_scored(world: Path, tmp_path: Path) -> None:
     rows = pq.read_table(world / "copy/test.parquet").to_pylist()
     hidden = [row | {"answer": None} for row in rows]
-    (tmp_path / "copy").mkdir()
+    shutil.copytree(world / "copy", tmp_path / "copy")
     table = pa.Table.from_pylist(hidden, pq.read_schema(world / "copy/test.parquet"))
     pq.write_table(table, tmp_path / "copy/test.parquet")
     found, printed = score(world, tmp_path / "s.json", benchmarks=[f"egoschema={tmp_path}/copy"])
