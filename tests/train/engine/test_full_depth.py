@@ -26,10 +26,10 @@ from train.model.inputs import pack_inputs
 from train.model_folder import build_model
 
 pytestmark = pytest.mark.timeout(1800)
-LAST_BITS = {2: 1e-6, 3: 2**-8}
-"""How far the first loss in bf16 may lie from that of one process, by ZeRO stage: under ZeRO-3
-DeepSpeed adds the bias of a linear layer after rounding its product to 8 bits. One process in bf16
-lies further from itself in fp32 than that."""
+LAST_BITS = {(1, 2): 1e-6, (2, 2): 1e-6, (1, 3): 2**-8, (2, 3): 2e-3}
+"""How far the first loss in bf16 may lie from that of one process, by stage and ZeRO stage: under
+ZeRO-3 DeepSpeed adds the bias of a linear layer after rounding its product to 8 bits. One process
+in bf16 lies further from itself in fp32 than that."""
 IN_FP32 = 1e-6
 
 
@@ -73,7 +73,9 @@ def check(
     assert [row["step"] for row in rows] == list(range(1, steps + 1))
     assert all(row["objection"] is None for row in rows)
     assert ("lr_tower" in rows[0]) == (stage == 2)
-    assert rows[0]["loss"] == pytest.approx(first_loss(world, stage), rel=within or LAST_BITS[zero])
+    assert rows[0]["loss"] == pytest.approx(
+        first_loss(world, stage), rel=within or LAST_BITS[stage, zero]
+    )
     return [row["loss"] for row in rows]
 
 
