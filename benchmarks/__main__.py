@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
 from benchmarks.frame import NAMES, conclude, load, show
 from benchmarks.peers import install_all
-from shards.errors import UserError, run_command
+from mixtures.console import Console
+from shards.errors import Parser, UserError, run_command
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

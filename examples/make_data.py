@@ -8,7 +8,6 @@ The same packages and the same ffmpeg give the same bytes. A second run finds it
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import json
@@ -37,6 +36,7 @@ from examples.scenes import Scene, board_image, flash_clip, motion_clip, pair_cl
 from mixtures.tokens.text import train_tokenizer
 from pipeline.sources import FORMATS
 from pipeline.sources.records import Record
+from shards.errors import Parser
 
 MARKER = "made.json"
 VOCABULARY = 512
@@ -236,7 +236,7 @@ def texts(out: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the demo's data.")
+    parser = Parser(description="Make the demo's data.")
     parser.add_argument("--out", type=Path, default=Path("runs/demo/data"))
     out = parser.parse_args().out
     what = "made" if make(out) else "already made:"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from examples.meter import Meter
+from shards.ids import sha256_file
 from shards.index import read_table
 
 STAGES = ("stage1", "stage2")
@@ -125,6 +127,17 @@ def video_types(scores: dict[str, Any]) -> tuple[str, ...]:
     return tuple(scores["tasks"][VIDEOS]["types"])
 
 
+def made_by(run: Path) -> dict[str, str]:
+    """The commit of the code, with a + where files were changed since, and the run that was scored
+    by the digest of its record: "none" outside of a repository."""
+    git = ("git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+")
+    try:
+        said = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        said = "none"
+    return {"commit": said, "run": sha256_file(run / "run.json")[:16]}
+
+
 def metrics(
     out: Path,
     planted: Planted,
@@ -141,6 +154,7 @@ def metrics(
     detail = tuple(name for name in video_types(both) if name not in TIME_TYPES)
     return {
         "manifest_id": manifest["manifest_id"],
+        **made_by(out / "train2"),
         "wall_s": round(meter.wall_s, 1),
         "cpu_s": round(meter.cpu_s, 1),
         "resumed": resumed,

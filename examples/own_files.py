@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from shards.errors import UserError, run_command
+from shards.errors import Parser, UserError, run_command
 
 COLOURS = {
     "red": (210, 50, 40),
@@ -113,7 +113,7 @@ def film(path: Path, colour: str, shape: str, way: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m examples.own_files",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -23,7 +23,7 @@ from mixtures.manifest.sampler import BatchSampler
 from mixtures.plan.build_manifest import Plan, build_manifest
 from mixtures.recipe.allowed_paths import add_option
 from mixtures.recipe.load import load_recipe
-from shards import program, tool_version
+from shards import program
 from shards.errors import Parser, run_command
 from shards.pool import Pool
 from shards.store import Store
@@ -53,7 +53,6 @@ def parser() -> Parser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
         "plan", help="resolve a recipe over a pool, without any media work"

@@ -1,6 +1,7 @@
 """The terminal, as every command writes to it: what strangers named is shown, not obeyed.
 
-Tables fit the terminal: no cell and no header is cut, columns that find no room are named instead.
+Tables fit the terminal: no word is cut. Columns that find no room are named instead, and where
+words still do not fit beside each other, each row is a paragraph (the expanded form of `psql`).
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import rich.console
+from rich.cells import cell_len
 from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
@@ -45,7 +47,7 @@ class Console(rich.console.Console):
             # boxes are for eyes: `grep` and `cut` read columns of text
             if isinstance(each, Table) and not self.is_terminal:
                 each.box = None
-        super().print(*objects, **options)
+        super().print(*(_whole(self, each) for each in objects), **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The text for the terminal; our own line breaks are kept."""
@@ -74,6 +76,44 @@ def tables_json(*tables: Table) -> list[dict[str, Any]]:
         cells = [dict(zip(headers, map(str, row), strict=True)) for row in rows]
         titled.append({"title": str(table.title or ""), "rows": cells})
     return titled
+
+
+def _whole(console: Console, printed: object) -> object:
+    """A table with every word on one line, or its rows as paragraphs; all else as it is."""
+    # without headers it is a list of lines, which rich wraps
+    if not isinstance(printed, Table) or not printed.show_header:
+        return printed
+    needed = console.measure(printed, options=console.options.update(max_width=_UNBOUNDED)).maximum
+    if needed <= console.width:
+        return printed
+    columns = [[str(one) for one in (each.header, *each.cells)] for each in printed.columns]
+    full = [_longest(line for cell in cells for line in cell.split("\n")) for cells in columns]
+    least = [_longest(word for cell in cells for word in cell.split()) for cells in columns]
+    # what stands between and around the cells takes its room too
+    room = console.width - (needed - sum(full)) - sum(least)
+    if room < 0:
+        return _paragraphs(printed)
+    # what is left goes where cells want it, in proportion
+    wants = [most - fewest for most, fewest in zip(full, least, strict=True)]
+    for column, fewest, want in zip(printed.columns, least, wants, strict=True):
+        column.width = fewest + room * want // sum(wants)
+        column.no_wrap = False
+    return printed
+
+
+def _longest(texts: Iterable[str]) -> int:
+    return max((cell_len(escaped(text)) for text in texts), default=0)
+
+
+def _paragraphs(table: Table) -> str:
+    """The rows of a table below each other: the first cell, then a line for each other one."""
+    headers = [" ".join(str(column.header).split()) for column in table.columns]
+    lines = [str(table.title)] if table.title else []
+    for first, *others in zip(*(column.cells for column in table.columns), strict=True):
+        lines.append(str(first))
+        told = zip(headers[1:], others, strict=True)
+        lines += [f"  {header}: {cell}" for header, cell in told if str(cell)]
+    return "\n".join([*lines, *([str(table.caption)] if table.caption else [])])
 
 
 def fitting(

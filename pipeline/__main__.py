@@ -21,21 +21,19 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import difflib
 import shlex
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Column, Table
+from rich.table import Table
 
 from mixtures.console import Console, add_json, books_table, write_json
 from mixtures.recipe.allowed_paths import add_option
 from pipeline.pool_commands import add_pool, add_score
-from shards import program, tool_version
+from shards import program
 from shards.errors import Parser, UserError, run_command
-from shards.outcome import CODES, top_codes, worth_another_try
+from shards.outcome import top_codes, worth_another_try
 
 if TYPE_CHECKING:  # a mistake is told before any of these is imported
     from pipeline.build import Built
@@ -60,7 +58,6 @@ def parser() -> Parser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     _add_init(commands)
     _add_build(commands)
@@ -92,7 +89,7 @@ def parser() -> Parser:
 
 def _add_init(commands: Commands) -> None:
     command = commands.add_parser("init", help="a folder of your own -> a first recipe")
-    command.add_argument("folder", type=Path, help="annotations and media: docs/own_data.md")
+    command.add_argument("folder", type=on_disk, help="annotations and media: docs/own_data.md")
     command.add_argument(
         "--for",
         dest="purpose",
@@ -101,10 +98,19 @@ def _add_init(commands: Commands) -> None:
         help="a small model from nothing, or a published decoder and tower",
     )
     command.add_argument(
-        "--out", type=Path, metavar="RECIPE.yaml", help="(default: FOLDER/recipe.yaml)"
+        "--out", type=on_disk, metavar="RECIPE.yaml", help="(default: FOLDER/recipe.yaml)"
     )
     add_json(command)
     command.set_defaults(run=run_init)
+
+
+def on_disk(text: str) -> Path:
+    """A path on this machine, where a first recipe is written beside what it names."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text}: annotations and recipes of `init` lie on a disk; give a path, and copy it"
+        )
+    return Path(text)
 
 
 def _add_build(commands: Commands) -> None:
@@ -217,11 +223,10 @@ def run_init(arguments: argparse.Namespace) -> None:
 
 
 def run_build(arguments: argparse.Namespace) -> None:
-    from pipeline.checks import checked
+    from pipeline.checks import checked, codes_of_media
 
     pool = arguments.pool or f"{arguments.out}/pool"
     with_shards = not arguments.no_shards
-    retry = _codes(arguments.retry)
     inputs = checked(
         arguments.recipe,
         arguments.out,
@@ -229,7 +234,9 @@ def run_build(arguments: argparse.Namespace) -> None:
         arguments.allowed,
         with_shards=with_shards,
         writes=not arguments.dry_run,
+        retry=arguments.retry,
     )
+    retry = codes_of_media(arguments.retry)
     if arguments.dry_run:
         run_dry(inputs, pool, retry, arguments.json)
         return
@@ -264,16 +271,6 @@ def run_dry(inputs: Inputs, pool: str, retry: frozenset[str], as_json: bool) -> 
         write_json(asdict(found))
     else:
         tell(Console(), found)
-
-
-def _codes(named: Sequence[str]) -> frozenset[str]:
-    """The codes of media and addresses that are to be tried again."""
-    known = [code for code in CODES if code.startswith(("MEDIA_", "FETCH_"))]
-    for code in named:
-        if code not in known:
-            near = ", ".join(difflib.get_close_matches(code.upper(), known, 3)) or "MEDIA_TOO_SLOW"
-            raise UserError(f"--retry {code}: no code of media or addresses; is {near} meant?")
-    return frozenset(named)
 
 
 def built_json(built: Built, page: str) -> dict[str, Any]:
@@ -362,8 +359,7 @@ def run_sources(arguments: argparse.Namespace) -> None:
     if arguments.json:
         write_json({name: asdict(entry) for name, entry in catalogue().items()})
         return
-    name_column = Column("dataset", no_wrap=True)
-    table = Table(name_column, "format", "licence; terms", "access", "rows; size", box=None)
+    table = Table("dataset", "format", "licence; terms", "access", "rows; size", box=None)
     for name, entry in catalogue().items():
         access = "gated" if entry.gated else "open" if entry.annotations else "name copies"
         table.add_row(

@@ -5,12 +5,13 @@ Neither Ray nor ffmpeg is started for it, and every mistake is told at once.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from mixtures.recipe.allowed_paths import check_here
+from mixtures.recipe.allowed_paths import allowed_paths, check_here
 from mixtures.recipe.load import load_recipe
 from mixtures.recipe.types import HeldOut, Recipe, Source
 from mixtures.selection.exclusions import read_exclusions
@@ -23,6 +24,7 @@ from pipeline.sources.pin import Pinned, pin
 from pipeline.sources.records import MediaRef, Record, RowRefusal
 from shards.errors import Mistakes, UserError
 from shards.ids import sha256_hex
+from shards.outcome import CODES
 from shards.pool import Pool
 from shards.store import Store
 
@@ -50,18 +52,29 @@ def checked(
     *,
     with_shards: bool,
     writes: bool = True,
+    retry: Sequence[str] = (),
 ) -> Inputs:
     """The inputs of a build; UserError has a line for each mistake that can be seen now.
 
-    Where nothing `writes`, nothing is written to see whether it can be.
+    Where nothing `writes`, nothing is written to see whether it can be. `retry` are codes to be
+    tried again.
     """
-    recipe = load_recipe(Path(recipe_path), allowed)
-    check_here(recipe.allowed_paths)
+    recipe = None
     mistakes = Mistakes()
+    with mistakes.noted():
+        codes_of_media(retry)
+    with mistakes.noted():
+        check_here(allowed_paths(allowed))
+    with mistakes.noted():
+        recipe = load_recipe(Path(recipe_path), allowed)
     with mistakes.noted():
         _check_places(recipe, out, pool_url, with_shards, writes)
     with mistakes.noted():
         find_tools()
+    # what a recipe names is known when all of it is read
+    if recipe is None:
+        mistakes.tell()
+    assert recipe is not None
     tokenizer = b""
     with mistakes.noted():
         tokenizer = _tokenizer(recipe)
@@ -82,7 +95,22 @@ def checked(
     return Inputs(recipe=recipe, tokenizer=tokenizer, sources=sources, held_out=held_out)
 
 
-def _check_places(recipe: Recipe, out: str, pool_url: str, with_shards: bool, writes: bool) -> None:
+def codes_of_media(named: Sequence[str]) -> frozenset[str]:
+    """These codes, of media and addresses, which can be tried again; UserError for any other."""
+    known = [code for code in CODES if code.startswith(("MEDIA_", "FETCH_"))]
+    wrong = []
+    for code in named:
+        if code not in known:
+            near = ", ".join(difflib.get_close_matches(code.upper(), known, 3)) or "MEDIA_TOO_SLOW"
+            wrong.append(f"--retry {code}: no code of media or addresses; is {near} meant?")
+    if wrong:
+        raise UserError(*wrong)
+    return frozenset(named)
+
+
+def _check_places(
+    recipe: Recipe | None, out: str, pool_url: str, with_shards: bool, writes: bool
+) -> None:
     """Whether OUT and the pool can be written to, and hold nothing of another kind."""
     mistakes = Mistakes()
     # what cannot be written to is not read either: one line for each place
@@ -96,7 +124,7 @@ def _check_places(recipe: Recipe, out: str, pool_url: str, with_shards: bool, wr
     with mistakes.noted():
         if writes:
             Store(pool_url).check_writable()
-        if Store(pool_url).exists("profile.json"):
+        if recipe is not None and Store(pool_url).exists("profile.json"):
             Pool(pool_url, recipe.profile)
     mistakes.tell()
 

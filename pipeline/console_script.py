@@ -17,7 +17,7 @@ import os
 import sys
 from contextlib import suppress
 
-from shards import SCRIPT, tool_version
+from shards import SCRIPT
 from shards.errors import Parser, run_command
 
 OWNERS = {
@@ -53,7 +53,6 @@ def parser() -> Parser:
         description="Datasets to mixtures, mixtures to models.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"{SCRIPT} {tool_version()}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     for package in dict.fromkeys(OWNERS.values()):
         _graft(commands, importlib.import_module(f"{package}.__main__").parser(), package)

@@ -34,7 +34,7 @@ def sheet(shown: Sequence[Shown]) -> bytes:
 
 
 def _strips(shown_sample: Shown) -> list[Image.Image]:
-    said = f"{shown_sample.source} {shown_sample.key[:16]}"
+    said = f"{shown_sample.source}: {shown_sample.key[:16]}"
     title = _words(said + (f"  {shown_sample.refusal['code']}" if shown_sample.refusal else ""))
     return [title, *(_clip_strip(clip) for clip in shown_sample.clips)]
 

@@ -1,6 +1,7 @@
 """The contract: what a sample is on disk, how it is named, written, found and verified."""
 
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -8,6 +9,7 @@ SCRIPT = "slowfast-mix"
 """The console script over the commands of all packages (pipeline.console_script)."""
 
 
+@cache
 def tool_version() -> str:
     """The version that is installed, as manifests and `--version` say it."""
     try:

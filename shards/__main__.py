@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from shards import program, tool_version
+from shards import program
 from shards.errors import Parser, UserError, run_command
 from shards.store import Store
 from shards.verify import damage
@@ -21,7 +21,6 @@ def parser() -> Parser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     verify = commands.add_parser("verify", help="check every byte, name what is damaged")
     verify.add_argument("dir", help="a folder written by `python -m pipeline pack` or `build`")

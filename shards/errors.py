@@ -17,7 +17,9 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from shards import SCRIPT, tool_version
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 """Categories of characters that a terminal obeys, hides or reorders by, or that no font has."""
@@ -90,7 +92,19 @@ def opening(where: str) -> Iterator[None]:
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line whose mistakes are one line as well, and status 2."""
+    """A command line whose mistakes are one line as well, and status 2; each command of it tells
+    the version."""
+
+    def __init__(self, *args: Any, add_help: bool = True, **options: Any) -> None:
+        super().__init__(*args, add_help=add_help, **options)
+        # one without help of its own takes both from its parents
+        if add_help:
+            self.add_argument(
+                "--version",
+                action="version",
+                version=f"{SCRIPT} {tool_version()}",
+                help="print the version and exit",
+            )
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the words that were given, and what was meant."""

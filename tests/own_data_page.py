@@ -1,7 +1,7 @@
 """docs/own_data.md, walked: `python -m tests.own_data_page` runs its commands and writes the page.
 
     ```console                      each line `$ command` is run; what follows it is its output
-    ```console trained              the same, of a trained model: its output is not compared
+    ```console trained              the same, of a trained model: its answers are not compared
     <!-- file: NAME -->             the block behind it is the file NAME
 
 Ids, times and figures of speed differ from run to run: `plain` leaves them out of a comparison.
@@ -22,6 +22,7 @@ from unittest.mock import patch
 from mixtures.tokens.text import train_tokenizer
 from pipeline.fetch import hub
 from pipeline.first_recipe import QWEN
+from shards.errors import Parser
 from tests.support import fake_hub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,8 @@ _PIECE = re.compile(
     r"|(?P<fence>```console( trained)?\n)(?P<console>.*?)```\n",
     re.S,
 )
+_ANSWER = re.compile(r"(^\$ [^\n]*train chat(?:[^\n]*\\\n)*[^\n]*\n)[^\n]*\n", re.M)
+"""A question, and the line behind it that the model says."""
 _DIFFER = (
     (re.compile(r"\b[0-9a-f]{16,64}\b"), "ID"),
     (re.compile(r"\b[\d,]+ bytes"), "BYTES"),
@@ -96,7 +99,7 @@ def plain(page: str) -> str:
 
 def _without_answers(piece: re.Match[str]) -> str:
     if piece["fence"] and "trained" in piece["fence"]:
-        return "".join(f"$ {command}\n" for command in commands(piece["console"]))
+        return _ANSWER.sub(r"\1ANSWER\n", piece[0])
     return piece[0]
 
 
@@ -119,5 +122,6 @@ def walking() -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 if __name__ == "__main__":
+    Parser(prog="python -m tests.own_data_page", description=__doc__).parse_args()
     with walking() as (empty, known):
         PAGE.write_text(walked(PAGE.read_text(), empty, known))

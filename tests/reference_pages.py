@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Sequence
+from argparse import Action, ArgumentParser, _SubParsersAction
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import fill
 
 from mixtures.recipe.reference import MADE, page
 from mixtures.recipe.types import Benchmarks, Recipe
+from pipeline.console_script import OWNERS
 from pipeline.report.remedies import REMEDIES
 from pipeline.sources.benchmarks import BENCHMARKS
 from pipeline.sources.benchmarks.item import Benchmark
@@ -18,6 +21,8 @@ from train.config import Config
 from train.evaluation.listing import score_of
 from train.evaluation.rules import prompts
 
+Command = tuple[str, ArgumentParser]
+"""What a command does in a few words, and its parser."""
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 EVALUATION = DOCS / "evaluation.md"
 MISTAKES = """A key that is not here is an error, and so is one without a value. All mistakes of a file are named
@@ -121,13 +126,71 @@ def _listed(names: Sequence[str], word: str = "or") -> str:
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
+COMMANDS = """Every command and option, as `--help` says them. `slowfast-mix` is the console script of an installed
+wheel; from the repository's root the same commands are `python -m PACKAGE ...`, as each heading has it. Every one
+of them takes `--help` and `--version`. A mistake in a command line is one line and status 2."""  # noqa: E501
+
+
+def command_page() -> str:
+    """docs/commands.md: a table of arguments for each command."""
+    parts = [f"# Commands\n\n{MADE}\n\n{COMMANDS}\n"]
+    for package in dict.fromkeys(OWNERS.values()):
+        made = importlib.import_module(f"{package}.__main__").parser()
+        parts += (_command(package, name, one) for name, one in _leaves(made))
+    return "\n".join(parts)
+
+
+def _leaves(
+    parser: ArgumentParser, name: str = "", told: str = ""
+) -> Iterator[tuple[str, Command]]:
+    """(name, (what it does, parser)) of every command below a parser."""
+    inner = [one for one in parser._actions if isinstance(one, _SubParsersAction)]
+    for action in inner:
+        says = {choice.dest: choice.help or "" for choice in action._choices_actions}
+        for word, one in action.choices.items():
+            yield from _leaves(one, f"{name} {word}".strip(), says[word])
+    if not inner:
+        yield name, (told, parser)
+
+
+def _command(package: str, name: str, command: Command) -> str:
+    told, parser = command
+    shown = [one for one in parser._actions if one.dest not in ("help", "version")]
+    rows = [f"| `{_spelled(one)}` | {_cell(_said(one))} |" for one in shown]
+    table = (
+        "\n".join(["| argument | what |", "|---|---|", *rows]) if rows else "It takes no argument."
+    )
+    return f"## python -m {package} {name}\n\n{told}\n\n{table}\n"
+
+
+def _spelled(one: Action) -> str:
+    """An argument as it is typed; several values are told by dots."""
+    choices = "|".join(one.choices) if one.choices else ""
+    value = "" if one.nargs == 0 else str(one.metavar or choices or one.dest.upper())
+    words = [", ".join(one.option_strings), value + (" ..." if one.nargs in ("+", "*") else "")]
+    return _cell(" ".join(filter(None, words)))
+
+
+def _said(one: Action) -> str:
+    needed = "required: " if one.required and one.option_strings else ""
+    return needed + (one.help or "") % vars(one)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 KINDS = {"recipe": Recipe, "list_of_benchmarks": Benchmarks}
 KEYS = {
     DOCS / "recipe_reference.md": page("Keys of a recipe", RECIPES, **KINDS),
     DOCS / "grid_reference.md": page("Keys of a grid", GRIDS, grid=Grid),
     DOCS / "config_reference.md": page("Keys of a training config", CONFIGS, config=Config),
 }
-PAGES = KEYS | {DOCS / "refusal_codes.md": refusals(), EVALUATION: evaluation()}
+PAGES = KEYS | {
+    DOCS / "commands.md": command_page(),
+    DOCS / "refusal_codes.md": refusals(),
+    EVALUATION: evaluation(),
+}
 
 if __name__ == "__main__":
     for path, text in PAGES.items():

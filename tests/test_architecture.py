@@ -83,7 +83,6 @@ ROOMS = {
     },
     "train": {
         "json_files": "",
-        "named_files": "",
         "ranks": "",
         "run_keys": "",
         "adapter": "",
@@ -102,6 +101,7 @@ ROOMS = {
         "chat": "data evaluation",
         "run_folder": "json_files ranks config engine",
         "watched": "json_files ranks run_keys config data model engine sizing",
+        "named_files": "config schedule weights engine evaluation run_folder watched",
         "export": "json_files adapter config model weights engine model_folder",
         "loop": "json_files ranks run_keys config schedule guard data weights engine model_folder "
         "run_folder watched export",
@@ -109,8 +109,8 @@ ROOMS = {
         "on_ray": "",
         "ablation": "json_files named_files run_keys config schedule guard data weights sizing "
         "dry_run evaluation run_folder",
-        "__main__": "named_files run_keys config schedule weights engine sizing dry_run assemble "
-        "evaluation chat watched export loop reproduce on_ray ablation",
+        "__main__": "named_files run_keys config schedule weights engine run_folder sizing dry_run "
+        "assemble evaluation chat watched export loop reproduce on_ray ablation",
     },
 }
 RAY = {"pipeline/jobs/ray_executor.py", "train/on_ray.py"}

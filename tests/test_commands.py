@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import benchmarks.__main__
 import mixtures.__main__
 import pipeline.__main__
 import train.__main__
+from benchmarks.frame import at_least, show
+from examples import demo, make_data
+from mixtures.console import Console
+from pipeline.sources.benchmarks import BENCHMARKS
+from pipeline.sources.catalogue import catalogue
 from shards.errors import Parser
 from tests.support.tiny_pool import tiny_manifest
+from train.evaluation.tables import tables_of
 
 PARSERS = {
     "mixtures": mixtures.__main__.parser(),
@@ -84,6 +92,66 @@ def test_what_it_prints_then_is_one_json_value(
     monkeypatch.setattr(sys, "argv", [package, *words])
     {"mixtures": mixtures, "pipeline": pipeline, "train": train}[package].__main__.main()
     assert json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_a_terminal_of_80_columns_cuts_no_word(
+    name: str, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package, *command = name.split()
+    monkeypatch.setattr(sys, "argv", [package, *command, *RUN[name].format(root=root).split()])
+    if name in ("mixtures plan", "pipeline pool export"):
+        monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], f"{root}/{name.split()[-1]} again"])
+    monkeypatch.setenv("COLUMNS", "80")
+    {"mixtures": mixtures, "pipeline": pipeline, "train": train}[package].__main__.main()
+    said = capsys.readouterr().out
+    assert "…" not in said
+    if name in ("pipeline sources", "train evaluate"):
+        # every name, whole on its line
+        names = list(catalogue()) if name == "pipeline sources" else list(BENCHMARKS)
+        assert [one for one in names if f"\n{one}" not in said] == []
+
+
+SCORED = {"count": 100, "right": 97, "accuracy": 0.97, "low": 0.9, "high": 0.99}
+TASKS = {"scenes/test": {"types": {"flashes": SCORED | {"majority_accuracy": 0.5}}}}
+TASKS["scenes/test"] |= {"all": SCORED, "majority_per_type": 0.5}
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_scores_are_whole_in_any_width(columns: int) -> None:
+    result = {"masked": True, "tasks": TASKS}
+    pathways = {"both": result | {"masked": False}, "shuffled_frames": result}
+    console = Console(width=columns, file=io.StringIO(), force_terminal=True)
+    for table in tables_of({"pathways": pathways, "benchmarks": {}}, console):
+        console.print(table)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in said and said.count("shuffled_frames ") == said.count("(masked)") == 2
+    assert said.count("0.970") == 4 and ("97/100" in said) == (columns == 120)
+
+
+def test_bars_of_benchmarks_are_whole_at_80_columns() -> None:
+    console = Console(width=80, file=io.StringIO(), force_terminal=True)
+    what = "frames a second, " * 9 + "of train.model.modeling.SlowFastForConditionalGeneration"
+    show(console, [at_least(what, 3.25, 0.5)])
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in said and "train.model.modeling.SlowFastForConditionalGeneration" in said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_the_version(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        COMMANDS[name].parse_args(["--version"])
+    assert capsys.readouterr().out.startswith("slowfast-mix ")
+
+
+@pytest.mark.parametrize("main", [demo.main, make_data.main, benchmarks.__main__.main])
+def test_what_is_run_by_its_module_tells_the_version(
+    main: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["it", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert capsys.readouterr().out.startswith("slowfast-mix ")
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import console_script
+from pipeline.console_script import OWNERS
 from pipeline.report.remedies import REMEDIES
 from shards.outcome import CODES
-from tests.reference_pages import DOCS, EVALUATION, KEYS, PAGES
+from tests.reference_pages import DOCS, EVALUATION, KEYS, PAGES, _leaves
 from train.evaluation.listing import listing
 
 
@@ -36,6 +38,16 @@ def test_the_sets_of_the_page_are_those_that_the_command_lists() -> None:
             *("- Get: ", "- Files", "- Media", "- Score")
         ]
         assert f"train evaluate --model OUT/model --out scores.json --benchmark {name}=" in one
+
+
+def test_every_command_of_the_console_script_has_a_heading() -> None:
+    told = re.findall(r"^## python -m (.*)$", (DOCS / "commands.md").read_text(), re.M)
+    script = console_script.parser()
+    names = [
+        f"{'' if name.startswith('train ') else OWNERS[name.split()[0]]} {name}".strip()
+        for name, _ in _leaves(script)
+    ]
+    assert sorted(told) == sorted(names) and len(told) > 30
 
 
 def test_every_refusal_code_says_what_to_do_and_shows_an_example() -> None:

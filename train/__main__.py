@@ -6,23 +6,31 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixtures.console import Console, add_json, tables_json, write_json
 from mixtures.recipe.allowed_paths import add_option
-from shards import program, tool_version
-from shards.errors import Mistakes, Parser, UserError, run_command
+from shards import program
+from shards.errors import Parser, UserError, run_command
 from train.ablation.command import ablate, add_commands, report, suggest
-from train.named_files import a_checkpoint, a_model, a_run, check_data, check_files
-from train.watched.trackers import TRACKERS, check_trackers
+from train.named_files import (
+    asked_for,
+    by_part,
+    check_assembly,
+    check_chat,
+    check_export,
+    check_inputs,
+    check_recorded,
+    check_records,
+    chosen,
+    default_data,
+)
+from train.watched.trackers import TRACKERS
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from train.config import Config
 
     Commands = argparse._SubParsersAction[Parser]
 
@@ -63,7 +71,6 @@ RELEVANCE = "folder of a SigLIP model: of long videos, show the frames that fit 
 def parser() -> Parser:
     """The command line of `python -m train`."""
     top = Parser(prog=program("train"), description="Manifest -> weights -> answers.")
-    top.add_argument("--version", action="version", version=f"slowfast-mix {tool_version()}")
     commands = top.add_subparsers(dest="command", required=True)
     start = commands.add_parser(
         "assemble", help="a start model of published weights", epilog=EPILOG["assemble"]
@@ -71,7 +78,7 @@ def parser() -> Parser:
     start.add_argument("--decoder", required=True, help="folder or hf://ORG/NAME@COMMIT")
     start.add_argument("--tower", required=True, help="file, folder or hf://ORG/NAME@COMMIT")
     start.add_argument("--recipe", type=Path, required=True, help="its layout, frames, tokenizer")
-    start.add_argument("--out", type=Path, required=True, help="the model folder to write")
+    start.add_argument("--out", type=on_disk, required=True, help="the model folder to write")
     add_option(start)
     _add_run(commands)
     _add_of_runs(commands)
@@ -177,16 +184,16 @@ def _add_evaluate(commands: Commands) -> None:
         "--ray", type=int, default=0, metavar="N", help="on N ranks of a Ray cluster"
     )
     score.add_argument("--relevance", type=Path, help=RELEVANCE)
-    score.add_argument("--out", type=Path, help="scores as JSON; predictions lie beside it")
+    score.add_argument("--out", type=on_disk, help="scores as JSON; predictions lie beside it")
     add_json(score)
 
 
 def on_disk(text: str) -> Path:
-    """A folder that processes can write into together; object stores are no such thing."""
+    """A place that processes can write to together; object stores are no such thing."""
     if "://" in text:
         raise argparse.ArgumentTypeError(
-            f"{text}: checkpoints are written by all processes together and renamed, which object "
-            "stores cannot; give a folder on a disk that all nodes share, and copy it there"
+            f"{text}: what a run leaves is written by all processes together and renamed, which "
+            "object stores cannot; give a place on a disk that all nodes share, and copy it there"
         )
     return Path(text)
 
@@ -207,23 +214,11 @@ def a_manifest(text: str) -> Path:
     return Path(manifest_file(text))
 
 
-def default_data(manifest: Path) -> str:
-    """The shards beside a manifest if there are any, else the pool beside its folder."""
-    # shards are this manifest's own, in draw order; a pool serves many manifests, so it comes
-    # second
-    for mark in ("shards/receipt.json", "pool/profile.json", "../pool/profile.json"):
-        if (manifest.parent / mark).is_file():
-            return str((manifest.parent / mark).parent)
-    raise UserError(f"{manifest}: neither shards/ nor pool/ nor ../pool beside it; give --data")
-
-
 def assemble(arguments: argparse.Namespace) -> None:
-    check_files([arguments.recipe])
+    out, recipe, allowed = arguments.out, arguments.recipe, arguments.allowed
+    check_assembly(arguments)
     from train.assemble import assemble
 
-    out = arguments.out
-    recipe = arguments.recipe
-    allowed = arguments.allowed
     count = assemble(arguments.decoder, arguments.tower, recipe, out, allowed)
     sys.stdout.write(f"{out}: {count:,} parameters; start a run with --init-from {out}\n")
 
@@ -257,36 +252,6 @@ def run(arguments: argparse.Namespace) -> None:
         sys.exit(status)
 
 
-def check_inputs(arguments: argparse.Namespace) -> Config:
-    """The config of a run; UserError for what does not fit, before torch is imported."""
-    from mixtures.manifest.files import load_manifest
-    from train.config import check_layout
-    from train.engine.checkpoint import steps
-    from train.schedule import check_length, check_schedule, total_steps
-    from train.weights.start import check_start
-
-    config, where = chosen(arguments), str(arguments.manifest)
-    manifest = load_manifest(where)
-    mistakes = Mistakes()
-    # each check runs whatever the others find, so that one start tells all mistakes
-    with mistakes.noted():
-        check_trackers(arguments.track)
-    with mistakes.noted():
-        check_data(arguments.data or default_data(arguments.manifest))
-    with mistakes.noted():
-        check_layout(config, manifest.layout, where)
-    with mistakes.noted():
-        total = total_steps(config.stop, manifest, config.global_batch)
-        check_schedule(config.schedule, total)
-        check_length(manifest, total, config.global_batch, where)
-    # what was trained needs nothing but its checkpoint
-    if arguments.branch is None and not steps(arguments.out / "checkpoints"):
-        with mistakes.noted():
-            check_start(config, manifest, where)
-    mistakes.tell()
-    return config
-
-
 def dry_run(arguments: argparse.Namespace) -> None:
     """What the run would take; its start weights need not be there without a manifest."""
     from mixtures.manifest.files import load_manifest
@@ -309,42 +274,11 @@ def dry_run(arguments: argparse.Namespace) -> None:
         Console().print(part)
 
 
-def chosen(arguments: argparse.Namespace) -> Config:
-    """The config file, with the start weights that the command line names."""
-    from train.config import all_from, from_places, load_config
-
-    config = load_config(arguments.config)
-    if arguments.init_from:
-        config = replace(config, parts=all_from(config.parts, arguments.init_from))
-    # after --init-from: the place of one part wins over that of all
-    return replace(config, parts=from_places(config.parts, by_part(arguments.init)))
-
-
-def by_part(words: list[str]) -> dict[str, str]:
-    """PART=FOLDER of the command line; UserError for another part."""
-    from train.config import PARTS
-
-    # a word without "=" has an empty folder, and is refused like a part that does not exist
-    found = dict(word.partition("=")[::2] for word in words)
-    for part, where in found.items():
-        if part not in PARTS or not where:
-            raise UserError(f"--init {part}={where}: write PART=FOLDER, PART one of {PARTS}")
-    return found
-
-
 def export(arguments: argparse.Namespace) -> None:
-    # with --like the source is what transformers saved, which has no commit mark to look for
-    if arguments.like is None:
-        a_checkpoint(arguments.source)
+    out = arguments.out
+    check_export(arguments)
     from train.export import export_any
 
-    out = arguments.out
-    if arguments.adapter and arguments.like:
-        raise UserError("export: --adapter is of a checkpoint; leave out --like")
-    if arguments.init and (arguments.adapter or arguments.like):
-        raise UserError(
-            "export: --init names the frozen parts of a checkpoint's model; leave it out"
-        )
     places = by_part(arguments.init)
     count = export_any(arguments.source, out, arguments.like, places, alone=arguments.adapter)
     sys.stdout.write(f"{out}: {count:,} parameters\n")
@@ -359,12 +293,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     asked = arguments.tasks or arguments.benchmark
     if not (arguments.model and arguments.out and asked):
         raise UserError("evaluate: give --model, --out, and --tasks or --benchmark (or --list)")
-    a_model(arguments.model)
-    check_files([*arguments.tasks, *([arguments.against] if arguments.against else [])])
-    from train.evaluation.copies import copies
-
-    # folders are opened before there are ranks, each of which would tell the same mistake
-    benchmarks = copies(arguments.benchmark)
+    # before there are ranks, each of which would tell the same mistake
+    benchmarks = asked_for(arguments)
     if arguments.ray and ON_RAY not in os.environ:
         from train.on_ray import launch
 
@@ -397,8 +327,7 @@ def chat(arguments: argparse.Namespace) -> None:
         gradio()  # a missing library is told before a model is loaded
         if arguments.video or arguments.image or arguments.question or arguments.json:
             raise UserError("chat --web: media and questions are given on the page; leave them out")
-    a_model(arguments.model)
-    check_files([*arguments.video, *arguments.image])
+    check_chat(arguments)
     from train.chat.conversation import Conversation
     from train.chat.terminal import lines_of_a_person, reply, talk
     from train.evaluation.answerer import Answerer
@@ -450,10 +379,10 @@ def watch(arguments: argparse.Namespace) -> None:
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
-    a_run(arguments.run)
+    places = by_part(arguments.init)
+    check_recorded(arguments.run, arguments.pool, arguments.manifest, arguments.begin)
     from train.reproduce import reproduce
 
-    places = by_part(arguments.init)
     lines = reproduce(
         arguments.run, arguments.pool, arguments.manifest, arguments.begin, places=places
     )
@@ -464,8 +393,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def diff(arguments: argparse.Namespace) -> None:
-    for one in (arguments.left, arguments.right):
-        a_run(one)
+    check_records([arguments.left, arguments.right])
     from train.reproduce import diff
 
     for line in diff(arguments.left, arguments.right):

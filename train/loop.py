@@ -119,6 +119,8 @@ def run(
         pool_kept(data, manifest.manifest_id),
     ):
         committed = last_checkpoint(out, manifest, config)
+        if committed is not None and branch is not None:
+            checkpoint.check_same_branch(committed, branch)
         if committed is not None and ranks.by_first(partial(is_complete, out, committed, total)):
             tell_complete(out, total)
             return 0

@@ -12,8 +12,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from mixtures.manifest.files import load_manifest
-from mixtures.manifest.manifest import Manifest
 from shards.errors import UserError
 from train import ranks
 from train.config import Config, RandomInit, from_places, load_config
@@ -28,6 +26,7 @@ from train.run_folder.record import (
     Record,
     compared,
     made_with,
+    manifest_of,
     read_record,
     verdict,
 )
@@ -49,7 +48,7 @@ def reproduce(
     """
     record = read_record(path)
     folder = path if path.is_dir() else path.parent
-    manifest = _manifest_of(record, manifest_path)
+    manifest = manifest_of(record, manifest_path)
     config = for_launch(_moved(_config_of(record), places or {}, begin))
     check_launch(config)
     with ranks.joined(wanted=config.engine == "deepspeed"):
@@ -83,23 +82,6 @@ def _again(run: Training, last: int) -> dict[str, str]:
     return losses
 
 
-def _manifest_of(record: Record, given: Path | None) -> Manifest:
-    path = given or Path(record.manifest)
-    if not path.is_file():
-        raise UserError(
-            f"{path}: not there; make it again (`python -m pipeline rebuild recipe.lock.json`) and "
-            "name it by --manifest"
-        )
-    manifest = load_manifest(path)
-    # the id covers every byte of order, layout and tokenizer: equal ids are equal batches
-    if manifest.manifest_id != record.manifest_id:
-        raise UserError(
-            f"{path}: manifest {manifest.manifest_id}, the run had {record.manifest_id}; name that "
-            "one by --manifest"
-        )
-    return manifest
-
-
 def _config_of(record: Record) -> Config:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "config.yaml"
@@ -123,12 +105,8 @@ def _moved(config: Config, places: Mapping[str, str], begin: int) -> Config:
 
 
 def _begin(folder: Path, step: int) -> Checkpoint:
-    """The verified checkpoint of a step; UserError names those that are there."""
-    root = folder / CHECKPOINTS
-    if step not in (there := checkpoint.steps(root)):
-        named = ", ".join(map(str, there)) or "none"
-        raise UserError(f"--from {step}: no checkpoint of it in {root}; there are: {named}")
-    found = checkpoint.read(checkpoint.folder_of(root, step))
+    """The verified checkpoint of a step."""
+    found = checkpoint.at(folder / CHECKPOINTS, step)
     # the ranks share out the files to be hashed
     ranks.by_each(partial(checkpoint.verify, found, ranks.rank(), ranks.world_size()))
     return found

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from examples.outcome import books_balance, check_planted
+from examples.outcome import books_balance, check_planted, made_by
+from shards.ids import sha256_hex
 from shards.index import REFUSED, table_of, write_table
 
 
@@ -77,3 +78,13 @@ def test_books_are_checked_against_written_refusals(
     (folder / "stage1/books.json").write_text(json.dumps({"sources": [books]}))
     (folder / "stage2/books.json").write_text('{"sources": []}')
     assert books_balance(folder) is balance
+
+
+def test_a_recording_names_its_commit_and_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "no repository"))
+    assert made_by(tmp_path) == {"commit": "none", "run": sha256_hex(b"{}")[:16]}
+    monkeypatch.setenv("PATH", "")
+    assert made_by(tmp_path)["commit"] == "none"

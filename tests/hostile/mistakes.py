@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from shards.errors import run_command
+from shards.profile import Profile
+from train.weights.folder_json import SCHEMA
 
 HEAVY = ("ray", "torch", "transformers", "deepspeed")
 PROGRAMS = ("ffmpeg", "ffprobe", "bwrap")
@@ -71,6 +73,15 @@ variants:
   - {name: more, times: {films: 2}}
   - {name: isf, config: {projector: isf}}
 """
+TASKS = '[{"id": "t", "image": "0.png", "conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}]'
+MODEL = {
+    "m/config.json": "{}",
+    "m/data.json": json.dumps(
+        {"schema": SCHEMA, "manifest_id": "", "template": "", "tokenizer_sha256": ""}
+        | {"layout": {}, "frames": {}, "profile": Profile().to_json(), "files": {}}
+    ),
+}
+"""A model folder, as far as it is looked at before torch is imported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,9 +210,12 @@ MISTAKES: dict[str, Mistake] = {
     "retry: no code": line("pipeline build r.yaml --out out --retry MEDIA_SLOW", "is MEDIA_TOO_SLOW"),
     "retry: not of media": line("pipeline build r.yaml --out out --retry ROW_EMPTY", "no code of media"),
     "retry: nothing": line("pipeline build r.yaml --out out --retry", "expected at least one argument"),
+    "build: all at once": build("the key|seed: must be an integer(.|\n)*p.json: cannot write here", ("seed: 7", "seed: x"), ("p.json", "gone.json"), command="pipeline build r.yaml --out p.json --retry FOO BAR --allow-path /nowhere", lines=6),
     "a command: mistyped": line("pipeline biuld r.yaml", "did you mean 'build'"),
     "init: no folder": line("pipeline init nowhere --for scratch", "nowhere: not a folder"),
     "init: nothing there": line("pipeline init other --for scratch", "no annotations here"),
+    "init: into a bucket": line("pipeline init own --for scratch --out s3://b/r.yaml", "s3://b/r.yaml: annotations and recipes of `init` lie on a disk"),
+    "init: of a bucket": line("pipeline init s3://b/own --for scratch", "lie on a disk"),
     "init: for what": line("pipeline init media --for qwen", "did you mean 'qwen2.5'"),
     "init: there already": line("pipeline init own --for scratch", "is there already", files={"own/recipe.yaml": "", "own/a.json": '[{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}]'}),
     "rebuild: no lock": line("pipeline rebuild gone.lock.json --pool pool", "gone.lock.json: not there"),
@@ -252,7 +266,11 @@ MISTAKES: dict[str, Mistake] = {
     "run: no manifest": line("train run c.yaml --manifest gone --out run", "gone/manifest.json", files={"c.yaml": CONFIG}),
     "run: no weights": line("train run c.yaml --manifest tiny/build --out run --init-from gone", "gone", files={"c.yaml": CONFIG}),
     "run: no such part": line("train run c.yaml --manifest tiny/build --out run --init towr=x", "write PART=FOLDER", files={"c.yaml": CONFIG}),
-    "run: into a bucket": line("train run c.yaml --manifest tiny/build --out s3://b/run", "give a folder on a disk"),
+    "run: into a bucket": line("train run c.yaml --manifest tiny/build --out s3://b/run", "give a place on a disk"),
+    "run: out is a file": line("train run c.yaml --manifest tiny/build --out p.json", "p.json: cannot write here", files={"c.yaml": CONFIG}),
+    "run: no checkpoint to branch from": line("train run c.yaml --manifest tiny/build --out run --branch gone", "gone: no checkpoint", files={"c.yaml": CONFIG}),
+    "run: a branch without effect": line("train run c.yaml --manifest tiny/build --out trained --branch gone", "its run began anew, not from gone; leave out --branch", files={"c.yaml": CONFIG}),
+    "run: four at once": line("train run c.yaml --manifest p.json --out p.json --branch gone", "the key 'seed' is no more", files={"c.yaml": CONFIG + "seed: x\n"}, lines=4),
     "run: nothing said": line("train run c.yaml", "give --manifest and --out", files={"c.yaml": CONFIG}),
     "run: no data": line("train run c.yaml --manifest alone --out run --data gone", "gone: neither a pool", files={"c.yaml": CONFIG}),
     "run: data not said": line("train run c.yaml --manifest alone --out run", "give --data", files={"c.yaml": CONFIG}),
@@ -268,22 +286,38 @@ MISTAKES: dict[str, Mistake] = {
     "grid: no pool": grid("gone: neither a pool", "tiny/pool", "gone"),
     "grid: no tasks": grid("gone.json: no such file", "t.json", "gone.json"),
     "grid: two at once": grid("gone.yaml: No such file|neither a pool", "recipe: r.yaml\nconfig: c.yaml\npool: tiny/pool", "recipe: gone.yaml\nconfig: c.yaml\npool: gone", lines=2),
-    "ablate: into a bucket": line("train ablate g.yaml --out s3://b/out", "give a folder on a disk"),
+    "ablate: into a bucket": line("train ablate g.yaml --out s3://b/out", "give a place on a disk"),
     "ablate: a negative number": line("train ablate gone.yaml --out out --at-once -1", "numbers of at least 1"),
     "report: no ablation": line("train report media", "give the --out of `train ablate`"),
     "suggest: no ablation": line("train suggest media", "give the --out of `train ablate`"),
-    "assemble: no recipe": line("train assemble --decoder d --tower t --recipe gone.yaml --out start", "gone.yaml: no such file"),
+    "assemble: no recipe": line("train assemble --decoder d --tower t --recipe gone.yaml --out start", "gone.yaml: no such file", lines=3),
+    "assemble: no weights": line("train assemble --decoder gone --tower gone2 --recipe r.yaml --out p.json", "init: gone: no such file(.|\n)*init: gone2: no such(.|\n)*p.json: is there already", files={"r.yaml": RECIPE}, lines=3),
+    "assemble: into a bucket": line("train assemble --decoder d --tower t --recipe r.yaml --out s3://b/start", "give a place on a disk"),
+    "evaluate: into a bucket": line("train evaluate --model m --tasks t.json --out s3://b/s.json", "give a place on a disk"),
+    "assemble: of a branch": line("train assemble --decoder hf://Qwen/Qwen2.5-7B@main --tower media --recipe r.yaml --out start", "all 40 digits(.|\n)*media: no config.json", files={"r.yaml": RECIPE}, lines=2),
+    "assemble: another recipe": line("train assemble --decoder gone --tower gone --recipe r.yaml --out p.json", "unknown key 'sed'", files=recipe("seed: 7", "sed: 7"), lines=3),
     "export: no checkpoint": line("train export gone --out model", "gone"),
+    "export: a damaged checkpoint": line("train export m --out model", "m/COMMITTED.json: not as it was written", files={"m/COMMITTED.json": "{"}),
+    "export: there already": line("train export m --like m --out media", "media: is there already", files=MODEL),
     "watch: no run": line("train watch media", "give the --out of a run"),
     "reproduce: no run": line("train reproduce gone/run.json --pool tiny/pool", "gone/run.json"),
-    "diff: no run": line("train diff gone other", "gone"),
+    "reproduce: another file": line("train reproduce p.json --pool tiny/pool", "p.json: not as it was written; name the run.json of a complete run"),
+    "diff: no run": line("train diff gone other", "gone", lines=2),
+    "diff: other files": line("train diff p.json tokenizer.json", "p.json: not as it was written", lines=2),
     "evaluate: nothing said": line("train evaluate", "give --model, --out"),
-    "evaluate: no model": line("train evaluate --model gone --tasks t.json --out s.json", "gone", files={"t.json": "[]"}),
-    "evaluate: no tasks": line("train evaluate --model m --tasks gone.json --out s.json", "gone.json: no such file", files={"m/data.json": "{}"}),
-    "evaluate: an unknown set": line("train evaluate --model m --benchmark mme=media --out s.json", "is none of", files={"m/data.json": "{}"}),
-    "evaluate: no copy": line("train evaluate --model m --benchmark video_mme=gone --out s.json", "no such folder", files={"m/data.json": "{}"}),
+    "evaluate: no model": line("train evaluate --model gone --tasks media/t.json --out s.json", "gone", files={"media/t.json": TASKS}),
+    "evaluate: a damaged model": line("train evaluate --model m --tasks media/t.json --out s.json", "m/data.json: schema 'None', this version reads", files={"media/t.json": TASKS, "m/data.json": "{}"}),
+    "evaluate: no tasks": line("train evaluate --model m --tasks gone.json --out s.json", "gone.json: no such file", files=MODEL),
+    "evaluate: no question": line("train evaluate --model m --tasks t.json --out s.json", "t.json: holds no question", files=MODEL | {"t.json": "[]"}),
+    "evaluate: no picture": line("train evaluate --model m --tasks t.json --out s.json", "image '0.png' is neither beside the file", files=MODEL | {"t.json": TASKS}),
+    "evaluate: an unknown set": line("train evaluate --model m --benchmark mme=media --out s.json", "is none of", files=MODEL),
+    "evaluate: no copy": line("train evaluate --model m --benchmark video_mme=gone --out s.json", "no such folder", files=MODEL),
+    "evaluate: no scores": line("train evaluate --model m --tasks media/t.json --against p.json --out s.json", "p.json: no scores of an evaluation", files=MODEL | {"media/t.json": TASKS}),
+    "evaluate: all at once": line("train evaluate --model gone --tasks gone.json t.json --relevance gone --out media", "media: a folder", files={"t.json": "{"}, lines=5),
     "chat: no model": line("train chat --model gone --image media/0.png --question Why?", "gone"),
-    "chat: no image": line("train chat --model m --image gone.png --question Why?", "gone.png: no such file", files={"m/data.json": "{}"}),
+    "chat: a damaged model": line("train chat --model m --image media/0.png --question Why?", "m/data.json: not JSON", files={"m/data.json": "{"}),
+    "chat: no image": line("train chat --model m --image gone.png --question Why?", "gone.png: no such file", files=MODEL),
+    "chat: no scorer": line("train chat --model m --relevance gone --image media/0.png --question Why?", "--relevance gone: not a model folder", files=MODEL),
     "model: no such size": line("train model --size 2b", "invalid choice: '2b'"),
 }  # fmt: skip
 
@@ -293,6 +327,7 @@ def make_world(root: Path) -> None:
     from mixtures.tokens.text import train_tokenizer
     from tests.support.small_world import picture, row
     from tests.support.tiny_pool import tiny_manifest
+    from train.engine.checkpoint import ENVELOPE
 
     for name in ("media", "other", "sealed"):
         (root / name).mkdir()
@@ -305,6 +340,13 @@ def make_world(root: Path) -> None:
     (root / "tokenizer.json").write_bytes(train_tokenizer(["What is this? So."] * 4, 320))
     tiny_manifest(root / "tiny")
     shutil.copytree(root / "tiny/build", root / "alone")
+    committed = root / "trained/checkpoints/step-00000002/COMMITTED.json"
+    committed.parent.mkdir(parents=True)
+    said = dict.fromkeys("precision optimizer_state branch held_out manifest_id".split(), "")
+    none: dict[str, str] = {}
+    held = {"config": none, "bases": none, "frozen": none, "guard": none, "files": none}
+    counts = {"step": 2, "updates": 2, "total": 2, "data": {"step": 2}}
+    committed.write_bytes(ENVELOPE.seal(said | held | counts))
 
 
 # The runner --------------------------------------------------------------------

@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 
 import pytest
+from rich.table import Table
 
 from mixtures.console import ACCOUNTS, Console, books_table, fitting
 from shards.outcome import Books
@@ -71,3 +72,29 @@ def test_without_a_terminal_lines_are_as_long_as_a_log_allows(
     assert Console(file=io.StringIO()).width == 160
     monkeypatch.setenv("COLUMNS", "72")
     assert Console(file=io.StringIO()).width == 72
+
+
+def test_no_color_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for variable, coloured in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", variable)
+        file = io.StringIO()
+        Console(file=file, force_terminal=True).print("left", style="red")
+        assert ("\x1b[31m" in file.getvalue()) == coloured
+
+
+ROWS = [["llava-video-178k-perceptiontest-mc", "Apache-2.0; the card limits use to research"]]
+
+
+@pytest.mark.parametrize("columns", [79, 60, 20])
+def test_a_table_wraps_between_words_or_is_told_row_by_row(columns: int) -> None:
+    table = Table("name", "licence")
+    table.add_row(*ROWS[0])
+    console = Console(file=io.StringIO(), width=columns)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert "…" not in said and set(" ".join(ROWS[0]).split()[1:]) <= set(said.split())
+    # where the name itself finds no room, rich folds it
+    assert (ROWS[0][0] in said) == (columns > 20)
+    assert ("  licence: " in said) == (columns == 20)

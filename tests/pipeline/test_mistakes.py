@@ -86,7 +86,7 @@ def test_an_interpreter_that_is_too_old_is_named(tmp_path: Path) -> None:
     [
         ("pipeline build nowhere.yaml --out out", "error: nowhere.yaml: No such file"),
         ("mixtures diff a b", "error: "),
-        ("train run nowhere.yaml --manifest m --out out", "error: nowhere.yaml: No such file"),
+        ("train run nowhere.yaml --dry-run", "error: nowhere.yaml: No such file"),
     ],
 )
 def test_a_command_line_as_people_type_it(words: str, says: str, tmp_path: Path) -> None:

@@ -42,6 +42,10 @@ def test_a_walk_writes_files_runs_commands_and_fails_with_one_that_fails(tmp_pat
         walked("```console\n$ exit 3\n```\n", tmp_path, os.environ)
 
 
-def test_an_answer_of_a_trained_model_is_not_compared() -> None:
-    one, two = (f"```console trained\n$ python -m train\n{said}\n```\n" for said in ("a", "b"))
-    assert plain(one) == plain(two) and commands("$ a\nout\n$ b \\\n c\n") == ["a", "b \\\n c"]
+def test_of_what_a_trained_model_prints_its_answer_alone_is_not_compared() -> None:
+    block = (
+        "```console trained\n$ python -m train chat --question \\\n    Why?\n{}\n{} a.png\n```\n"
+    )
+    one, two = block.format("a", "looked at"), block.format("b", "looked at")
+    assert plain(one) == plain(two) != plain(block.format("a", "saw"))
+    assert commands("$ a\nout\n$ b \\\n c\n") == ["a", "b \\\n c"]

@@ -12,7 +12,7 @@ import torch
 from shards.errors import DamagedData, UserError
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import TINY, exact, metrics, pool_of
-from train.__main__ import by_part, parser
+from train.__main__ import parser
 from train.config import Config, Part, Parts, Schedule, Stop
 from train.engine import checkpoint
 from train.engine.interface import distinct_weights
@@ -20,6 +20,7 @@ from train.engine.state_files import read_weights
 from train.export import export_any, in_one_step
 from train.loop import run
 from train.model_folder import load_saved
+from train.named_files import by_part
 from train.weights.folder_json import read_description
 
 STEPS = 6
@@ -200,6 +201,9 @@ def test_a_branch_goes_on_under_another_config_or_manifest(
     assert exact(metrics(tmp_path / "seed")) != exact(metrics(unbroken))[3:]
     # a run that has begun goes on from its own checkpoints
     assert run(config, other, pool_of(other), tmp_path / "seed", branch) == 0
+    # another one would be left unread
+    with pytest.raises(UserError, match=f"went on from {branch}, not from {tmp_path}"):
+        run(config, other, pool_of(other), tmp_path / "seed", tmp_path / "step-00000001")
 
 
 def test_a_branch_is_refused_where_the_weights_are_for_another_model(

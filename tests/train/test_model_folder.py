@@ -17,7 +17,8 @@ from train.weights.folder_json import SCHEMA, read_description
 def test_what_transformers_saved_with_its_processor_is_a_model_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a model folder"):
         a_model(tmp_path)
-    (tmp_path / "processor_config.json").write_text("{}")
+    for name in ("processor_config.json", "config.json"):
+        (tmp_path / name).write_text("{}")
     a_model(tmp_path)
 
 

@@ -11,9 +11,10 @@ from shards.errors import MissingData
 from tests.support.packed import packed
 from tests.support.tiny_pool import tiny_manifest
 from tests.support.tiny_run import TINY, exact, metrics
-from train.__main__ import default_data, parser
+from train.__main__ import parser
 from train.config import Stop
 from train.loop import run
+from train.named_files import default_data
 
 SHORT = replace(TINY, stop=Stop(steps=4), global_batch=2, micro_batch=1)
 

@@ -117,6 +117,14 @@ def read(folder: Path) -> Checkpoint:
     return committed
 
 
+def at(root: Path, step: int) -> Checkpoint:
+    """The record of the checkpoint of a step; UserError names those that are there."""
+    if step not in (there := steps(root)):
+        named = ", ".join(map(str, there)) or "none"
+        raise UserError(f"--from {step}: no checkpoint of it in {root}; there are: {named}")
+    return read(folder_of(root, step))
+
+
 def verify(committed: Checkpoint, rank: int = 0, world_size: int = 1) -> None:
     """Hash this rank's share of the files; DamagedData names one that is not as it was saved."""
     # the files are shared out by number: together the ranks hash each once
@@ -140,6 +148,19 @@ def check_same_frozen(committed: Checkpoint, frozen: dict[str, dict[str, str]]) 
                 f"{saved['sha256'][:12]}), that of {now['source']} is another one "
                 f"({now['sha256'][:12]}); give the one of before, or another --out"
             )
+
+
+def check_same_branch(committed: Checkpoint, branch: Path) -> None:
+    """Raise UserError unless the run of this checkpoint went on from `branch`: a run that goes on
+    from its own checkpoints would leave it unread."""
+    # the same command again, from this folder or from another one
+    if str(branch) == committed.branch or branch.absolute() == Path(committed.branch).absolute():
+        return
+    began = f"went on from {committed.branch}" if committed.branch else "began anew"
+    raise UserError(
+        f"{committed.folder}: its run {began}, not from {branch}; leave out --branch to go on with "
+        "it, or give another --out"
+    )
 
 
 def sweep(root: Path) -> None:

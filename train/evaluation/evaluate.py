@@ -184,7 +184,7 @@ def launched() -> Iterator[None]:
 def publish(result: dict[str, Any], out: Path, console: Console, other: Path | None) -> None:
     """The scores as a file and as tables."""
     write_scores(out, result)
-    for table in tables_of(result):
+    for table in tables_of(result, console):
         console.print(table)
     if other is not None:
         console.print(against_table(str(other), result["against"]))

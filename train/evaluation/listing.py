@@ -12,7 +12,7 @@ def listing() -> Table:
     """A row for each set: what it asks about, its score, where its copy is to be had."""
     table = Table(title="evaluation sets: --benchmark NAME=FOLDER of your copy")
     for title in ("name", "about", "score", "where to get it", "layout from"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title)
     for name, benchmark in BENCHMARKS.items():
         table.add_row(name, benchmark.kind, score_of(name), prompts(name).get, benchmark.layout)
     return table

@@ -6,24 +6,26 @@ from typing import Any
 
 from rich.table import Table
 
+from mixtures.console import Console, fitting
 from train.evaluation.rules import prompts
 from train.evaluation.statistics import Z95
 
+HEADERS = ("task", "type", "pathways", "right", "accuracy", "interval", "majority\nanswer")
+"""Of the table of task files."""
 
-def tables_of(result: dict[str, Any]) -> list[Table]:
+
+def tables_of(result: dict[str, Any], console: Console) -> list[Table]:
     """What people look at: the task files together, and a table for each benchmark."""
-    tables = [_task_table(result["pathways"])] if result["pathways"] else []
+    tables = [_task_table(result["pathways"], console)] if result["pathways"] else []
     return tables + [
         benchmark_table(name, by_condition, result["question_only"].get(name))
         for name, by_condition in result["benchmarks"].items()
     ]
 
 
-def _task_table(pathways: dict[str, Any]) -> Table:
-    """One line per task, type and choice of pathways."""
-    table = Table(title="held-out accuracy (exact match, Wilson 95 % interval)")
-    for name in ("task", "type", "pathways", "right", "accuracy", "interval", "majority answer"):
-        table.add_column(name, justify="left" if name in ("task", "type", "pathways") else "right")
+def _task_table(pathways: dict[str, Any], console: Console) -> Table:
+    """One line per task, type and choice of pathways, in as few columns as find room."""
+    rows: list[tuple[str, ...]] = []
     # one table for all task files: models are compared over all of them
     for shown, result in pathways.items():
         label = f"{shown} (masked)" if result["masked"] else shown
@@ -32,15 +34,19 @@ def _task_table(pathways: dict[str, Any]) -> Table:
                 floor = (
                     found["majority_per_type"] if kind == "all" else type_score["majority_accuracy"]
                 )
-                table.add_row(
-                    task,
-                    kind,
-                    label,
-                    f"{type_score['right']}/{type_score['count']}",
-                    f"{type_score['accuracy']:.3f}",
-                    f"{type_score['low']:.2f}..{type_score['high']:.2f}",
-                    f"{floor:.3f}",
+                rows.append(
+                    (
+                        task,
+                        kind,
+                        label,
+                        f"{type_score['right']}/{type_score['count']}",
+                        f"{type_score['accuracy']:.3f}",
+                        f"{type_score['low']:.2f}..{type_score['high']:.2f}",
+                        f"{floor:.3f}",
+                    )
                 )
+    table = fitting(console, HEADERS, rows, spare=("right", "interval"))
+    table.title = "held-out accuracy (exact match, Wilson 95 % interval)"
     return table
 
 

@@ -15,14 +15,12 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
-from mixtures.manifest.files import LOCK
+from mixtures.manifest.files import LOCK, load_manifest
+from mixtures.manifest.manifest import Manifest
 from shards.envelope import Envelope
 from shards.errors import UserError
 from shards.ids import sha256_file
 from shards.store import Store
-from train import ranks
 from train.config import Config
 from train.engine.checkpoint import Checkpoint
 from train.json_files import METRICS
@@ -31,8 +29,9 @@ from train.run_folder.settings import deciding, differences, resolved
 RUN = "run.json"
 ENVELOPE = Envelope(
     schema="slowfast-mix/run/1",
-    if_damaged="remove it and run the same command again",
-    if_outdated="remove it and run the same command again",
+    # it may be any file that somebody named, so nobody is told to remove it
+    if_damaged="name the run.json of a complete run",
+    if_outdated="name that of a run by this version",
 )
 # the first ones show where two runs part, the later ones how far; a long run's record stays small
 FIRST, EVERY = 100, 100
@@ -86,6 +85,11 @@ def record_of(out: Path, config: Config, manifest: Path, last: Checkpoint) -> Re
 
 def made_with(config: Config) -> dict[str, str]:
     """Code, versions, device and launch of this process: what may change last digits."""
+    # here, so that a record is read, and a mistake told, without torch
+    import torch
+
+    from train import ranks
+
     cuda = torch.cuda.is_available()
     return {
         "code": code_digest(),
@@ -124,6 +128,24 @@ def read_record(path: Path) -> Record:
     if not path.is_file():
         raise UserError(f"{path}: not there; a run has it when it is complete")
     return Record(**ENVELOPE.unseal(path.read_bytes(), str(path)))
+
+
+def manifest_of(record: Record, given: Path | None) -> Manifest:
+    """The manifest of a run, where it lay or where it is `given`; UserError for another one."""
+    path = given or Path(record.manifest)
+    if not path.is_file():
+        raise UserError(
+            f"{path}: not there; make it again (`python -m pipeline rebuild recipe.lock.json`) and "
+            "name it by --manifest"
+        )
+    manifest = load_manifest(path)
+    # the id covers every byte of order, layout and tokenizer: equal ids are equal batches
+    if manifest.manifest_id != record.manifest_id:
+        raise UserError(
+            f"{path}: manifest {manifest.manifest_id}, the run had {record.manifest_id}; name that "
+            "one by --manifest"
+        )
+    return manifest
 
 
 def compared(left: Record, right: Record) -> Iterator[str]:

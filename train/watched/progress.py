@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -34,9 +35,11 @@ def progress(
 def line(row: Mapping[str, Any]) -> str:
     """A step in a line: loss, speed, use of the device, wait for data, fill, memory."""
     share = row["data_seconds"] / (row["data_seconds"] + row["compute_seconds"])
+    # a step that was skipped for its loss has none to show: the log says why
+    loss = f"loss {row['loss']:.3f} " if math.isfinite(row["loss"]) else "no loss, "
     # no peak is known of this device
     use = "" if row["mfu"] is None else f"MFU {row['mfu']:.0%} HFU {row['hfu']:.0%} "
     return (
-        f"loss {row['loss']:.3f} {row['tokens_per_second']:,.0f} tokens/s {use}"
+        f"{loss}{row['tokens_per_second']:,.0f} tokens/s {use}"
         f"wait {share:.0%} fill {row['fill']:.0%} {row['memory_bytes'] / 2**30:.1f} GiB"
     )

@@ -7,7 +7,6 @@ reads the published Oryx-ViT file without running what it may hold, and writes s
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import sys
 import zipfile
@@ -18,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shards.errors import UserError, run_command
+from shards.errors import Parser, UserError, run_command
 from train.weights.published import (
     ORYX_LAYERS,
     ORYX_PREFIX,
@@ -119,7 +118,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m train.weights.convert", description="Published Oryx-ViT -> safetensors."
     )
     parser.add_argument("source", type=Path, help="the published oryx_vit.pth")

@@ -22,13 +22,18 @@ _REPOSITORY = re.compile(r"hf://[\w.-]+/[\w.-]+@([0-9a-f]{40})")
 _READ = re.compile(r"[^/]+\.safetensors(\.index\.json)?|(config|tokenizer)\.json|oryx_vit\.pth")
 
 
-def fetched_folder(address: str) -> Path:
-    """The folder that holds the repository's weights, fetched unless it is there already."""
+def check_address(address: str) -> None:
+    """UserError unless it names a repository and one commit of it."""
     if not _REPOSITORY.fullmatch(address):
         raise UserError(
             f"init: {address}: not of the form hf://ORGANISATION/NAME@COMMIT with all 40 digits of "
             "the commit; a branch moves, so it is not taken"
         )
+
+
+def fetched_folder(address: str) -> Path:
+    """The folder that holds the repository's weights, fetched unless it is there already."""
+    check_address(address)
     folder = digest_cache.cache() / "models" / short_hash(address)
     if _whole(folder):
         return folder

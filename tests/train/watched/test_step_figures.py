@@ -72,5 +72,6 @@ def test_a_line_says_how_the_step_went() -> None:
     row = {"loss": 2.5, "data_seconds": 1.0, "compute_seconds": 3.0, **told}
     row |= {"memory_bytes": 3 * 2**30}
     assert line(row) == "loss 2.500 200 tokens/s wait 25% fill 80% 3.0 GiB"
+    assert line(row | {"loss": float("nan")}).startswith("no loss, 200 tokens/s wait")
     row |= {"mfu": 0.412, "hfu": 0.5}
     assert "tokens/s MFU 41% HFU 50% wait" in line(row)
