@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shards.errors import DamagedData
+from shards.id_arrays import Ids
 from shards.ids import sha256_file
 from shards.store import Store, private_folder
 
@@ -33,11 +34,16 @@ _log = logging.getLogger(__name__)
 
 def entry_ids(keys: Sequence[str], sources: Sequence[int] | NDArray[Any]) -> EntryIds:
     """Ids of keys (32 hex) in the sources with these numbers, S18."""
+    return numbered_ids(np.frombuffer(bytes.fromhex("".join(keys)), "V16"), sources)
+
+
+def numbered_ids(keys: Ids, numbers: Sequence[int] | NDArray[Any]) -> EntryIds:
+    """Ids of raw keys, each with a number below 2^16, S18."""
     # fixed width, so that numpy searches it without a Python object per entry
     rows = np.empty((len(keys), _ID.itemsize), np.uint8)
-    rows[:, :16] = np.frombuffer(bytes.fromhex("".join(keys)), np.uint8).reshape(-1, 16)
-    # big-endian source numbers: entries sort by (key, source)
-    rows[:, 16:] = np.asarray(sources, ">u2").reshape(-1, 1).view(np.uint8)
+    rows[:, :16] = np.ascontiguousarray(keys).view(np.uint8).reshape(-1, 16)
+    # big-endian numbers: entries sort by (key, number)
+    rows[:, 16:] = np.asarray(numbers, ">u2").reshape(-1, 1).view(np.uint8)
     return rows.view(_ID).ravel()
 
 

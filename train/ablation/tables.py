@@ -7,7 +7,7 @@ from statistics import fmean
 
 from rich.table import Table
 
-from train.ablation.ablate import Ablation, Standing
+from train.ablation.ablate import Ablation, Standing, same_samples
 from train.ablation.comparisons import Comparison, comparisons
 from train.ablation.results import Result
 from train.dry_run import MFU, PEAK
@@ -40,6 +40,8 @@ def takes(standing: Standing) -> Iterator[Table | str]:
         f"{sum(run.flops for run in left) / speed / 3600:,.2g} hours ({at}), "
         f"{sum(run.nbytes for run in left) / GB:,.2f} GB"
     )
+    for variant, lines in same_samples(runs).items():
+        yield from (f"{variant}, {line}: raise `budget`, or remove it" for line in lines)
     yield f"equal budget: every run has {fewest:,} to {most:,} supervised tokens, in whole steps"
 
 
