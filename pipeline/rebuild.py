@@ -90,8 +90,11 @@ def moved(tree: Any, roots: Mapping[str, str]) -> Any:
 def check_files(lock: Lock, path: Path, allowed: Sequence[str] = ()) -> None:
     """Raise UserError for the first annotation file, or tokenizer, whose bytes are not those of the
     lock: before anything is admitted."""
-    recipe = load_recipe(path, allowed)
-    tokenizer = local_files.path_of(recipe.text.tokenizer, f"{path}: text: tokenizer")
+    try:
+        recipe = load_recipe(path, allowed)
+        tokenizer = local_files.path_of(recipe.text.tokenizer, f"{path}: text: tokenizer")
+    except UserError as error:
+        raise UserError(*error.args, "where the lock's folders lie here: --root OLD=NEW") from None
     digests = Digests([str(path), "rebuild"])
     _check("tokenizer", recipe.text.tokenizer, digests.of(tokenizer), lock.tokenizer)
     sources: list[Source | HeldOut] = [*recipe.sources, *recipe.held_out]

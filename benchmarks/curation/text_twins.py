@@ -9,7 +9,6 @@ question holds a question of a made benchmark of 10^5. The shipped stages run ov
 from __future__ import annotations
 
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from rich.console import Console
 
 from benchmarks import peers
 from benchmarks.frame import Bar, at_least, at_most, equal
+from benchmarks.size.memory import peak_bytes
 from pipeline.dedup import text_minhash
 from pipeline.stages import decode_media, match_leaks, pair_texts
 from pipeline.stages.hash_questions import question_table
@@ -55,7 +55,7 @@ def run(console: Console) -> list[Bar]:
         )
         leaked = pool.table(found, "leaks/text", LEAKED_TEXTS)
     recall, false = judged(pairs)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_bytes() / 1e6
     console.print(f"{len(units)} parts, {len(pairs):,} pairs; peak memory {peak:,.0f} MB")
     asks = {row["key"] for row in leaked.to_pylist() if row["shared"]}
     planted = {str(n) for n in range(1, TEXTS, EVERY)}

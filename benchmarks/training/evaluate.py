@@ -27,6 +27,7 @@ from rich.console import Console
 
 from benchmarks.frame import Bar, at_least, at_most, equal
 from benchmarks.inputs.made_model import made_copy, made_model
+from benchmarks.size.memory import peak_bytes
 from train.data.user_media import Seen, see_files
 from train.evaluation.answerer import Answerer, VisualQuestion
 from train.evaluation.benchmark import Run
@@ -63,7 +64,7 @@ def counts(folder: Path) -> list[Bar]:
         equal("videos encoded, 1,000 questions over 100 videos", few["encoded"], SMALL),
         equal("videos decoded", few["decoded"], SMALL),
         equal("questions answered", few["asked"], SMALL * QUESTIONS),
-        at_most("peak memory, 1,000 videos / 100 videos", many["peak_kb"] / few["peak_kb"], 1.05),
+        at_most("peak memory, 1,000 videos / 100 videos", many["peak"] / few["peak"], 1.05),
     ]
 
 
@@ -77,15 +78,12 @@ def side(task: str, *words: str | Path) -> dict[str, int]:
 
 def scores(model: str, copy: str, out: str, log: str = "") -> None:
     """Evaluate with what the model was trained on; `log` gets each video when it is asked about."""
-    import resource
-
     if log:
         note(Path(log))
     quiet = Console(file=io.StringIO())
     named = copies([f"egoschema={copy}"])
     result = evaluate(Path(model), [], ["both"], Path(out), quiet, benchmarks=named)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps(result["work"]["egoschema"] | {"peak_kb": peak}))  # noqa: T201
+    print(json.dumps(result["work"]["egoschema"] | {"peak": peak_bytes()}))  # noqa: T201
 
 
 # Speed ---------------------------------------------------------------------------

@@ -71,8 +71,10 @@ def test_an_annotation_file_that_is_another_one_is_named_before_any_work(
     words = str(world / "out" / LOCK), str(tmp_path / "pool"), str(tmp_path / "out")
     with pytest.raises(UserError, match=r"films: .*/w/films\.json: not the bytes that were locked"):
         rebuild(*words, {str(world): str(tmp_path / "w")})
-    with pytest.raises(UserError, match=r"gone/tokenizer\.json: no such file"):
+    with pytest.raises(UserError, match=r"(?s)gone/tokenizer\.json: no such file.*--root OLD=NEW"):
         rebuild(*words, {str(world): str(tmp_path / "gone")})
+    with pytest.raises(UserError, match=r"(?s)is outside the recipe's folder.*--root OLD=NEW"):
+        rebuild(*words, {})
 
 
 def test_another_ffmpeg_is_said_first(
