@@ -19,7 +19,19 @@ from shards.errors import DamagedData, MissingData, UserError
 from shards.extents import ByteRange, Extents, Fetch, pair
 from shards.ids import short_hash
 from shards.index import CLIPS, SAMPLES
-from shards.key_index import NO_SOURCE, EntryIds, KeyIndex, entry_ids, indexed, numbers_of, shared
+from shards.key_index import (
+    NO_SOURCE,
+    SCORES_FOLDER,
+    EntryIds,
+    FrameScores,
+    KeyIndex,
+    entry_ids,
+    frame_scores_table,
+    indexed,
+    numbers_of,
+    scored_by,
+    shared,
+)
 from shards.pool import Pool, Receipt
 from shards.sample import (
     Clip,
@@ -33,8 +45,6 @@ from shards.sample import (
     split_frames,
     turns_from_json,
 )
-from shards.scores.frame_scores import FOLDER as SCORES_FOLDER
-from shards.scores.frame_scores import FrameScores, frame_scores_table, scored_by
 from shards.store import Store
 from shards.verify import read_index, read_receipt
 

@@ -22,7 +22,7 @@ from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import TextCodec
 from shards.errors import MissingData, UserError
 from shards.ids import sha256_hex
-from shards.scores.frame_scores import FrameScores
+from shards.key_index import FrameScores
 
 
 @dataclass(frozen=True, kw_only=True)

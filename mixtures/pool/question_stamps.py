@@ -11,8 +11,8 @@ from mixtures.tokens.frame_view import view_clip
 from mixtures.tokens.layout_types import TIME, VIDEO_MULTIPLE, LayoutConfig
 from mixtures.tokens.text import TextCodec
 from mixtures.tokens.token_plan import plan_clip
+from shards.key_index import FrameScores, clip_ids_of
 from shards.sample import Clip
-from shards.scores.frame_scores import FrameScores, clip_ids_of
 
 
 def has_stamps(layout: LayoutConfig) -> bool:

@@ -22,9 +22,8 @@ from mixtures.sums import segment_sums
 from shards import index
 from shards.errors import UserError
 from shards.id_arrays import Ids, find, ids_of, sorting
+from shards.key_index import SAMPLE_FRAME, FrameScores, clip_ids_of, frame_scores_table
 from shards.pool import Pool, Receipt
-from shards.scores.frame_scores import PER as SAMPLE_FRAMES
-from shards.scores.frame_scores import FrameScores, clip_ids_of, frame_scores_table
 
 FRAMES, SAMPLE = "frame", "sample"
 
@@ -53,7 +52,7 @@ def column_of(pool: Pool, rule: Filter, where: str) -> ScoreColumn:
     """The column that a filter names; UserError if the pool holds none of that name, or several."""
     where = f"{where}: filters: {rule.column}"
     column = _named(pool, rule.score[0], SCORES, where)
-    of_frames = column.per in (FRAMES, SAMPLE_FRAMES)
+    of_frames = column.per in (FRAMES, SAMPLE_FRAME)
     if of_frames != bool(rule.score[1]):
         name = rule.score[0].partition("@")[0]
         said = f"{SCORES}{name}.mean, .least or .most" if of_frames else f"{SCORES}{name}"
@@ -86,11 +85,11 @@ def frame_scores_of(pool: Pool, recipe: Recipe) -> SelectedBy | None:
     if recipe.frame_scores is None:
         return None
     where = f"{recipe.path}: frame_scores: {recipe.frame_scores}"
-    column = _named(pool, recipe.frame_scores, "", where, f" --per {SAMPLE_FRAMES}")
-    if column.per != SAMPLE_FRAMES:
+    column = _named(pool, recipe.frame_scores, "", where, f" --per {SAMPLE_FRAME}")
+    if column.per != SAMPLE_FRAME:
         raise UserError(
             f"{where}: these are scores of a {column.per}; frames are selected by what is scored "
-            f"with --per {SAMPLE_FRAMES}"
+            f"with --per {SAMPLE_FRAME}"
         )
     return SelectedBy(
         column=recipe.frame_scores.partition("@")[0],
@@ -129,7 +128,7 @@ def passing_scores(
 ) -> NDArray[np.bool_]:
     """Which samples pass a filter over a column of scores; UserError where some have no score."""
     column = column_of(pool, rule, where)
-    if column.per == SAMPLE_FRAMES:
+    if column.per == SAMPLE_FRAME:
         return _passing_pairs(pool, samples, clips, rule, column, where)
     table = pool.table(column.receipts, "scores", index.SCORES).combine_chunks()
     lists = _one(table["values"])

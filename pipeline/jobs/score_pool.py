@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from pipeline.jobs.job import Job, each
 from pipeline.stages.scoring.score_table import (
     PER,
-    SAMPLE_FRAME,
     Scorer,
     ScoreUnit,
     score,
@@ -22,8 +21,8 @@ from pipeline.stages.scoring.score_table import (
 from shards.errors import UserError
 from shards.id_arrays import find, ids_of, sorting
 from shards.index import FRAME_SCORES, SCORES
+from shards.key_index import SAMPLE_FRAME, SCORES_FOLDER
 from shards.pool import Pool
-from shards.scores import frame_scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +70,7 @@ def score_pool(name: str, per: str, job: Job, model: str = "") -> Scored:
         step.begin(len(units))
         # a model wants a GPU of its own, where there are any
         receipts = list(each(job, score, units, step, on_gpu=bool(model)))
-    kept = (frame_scores.FOLDER, FRAME_SCORES) if per == SAMPLE_FRAME else ("scores", SCORES)
+    kept = (SCORES_FOLDER, FRAME_SCORES) if per == SAMPLE_FRAME else ("scores", SCORES)
     column = job.pool.table(receipts, *kept)["values"]
     values = pc.list_flatten(column)
     # of a pool without a row nothing is the least

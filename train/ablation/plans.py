@@ -26,6 +26,7 @@ from train.ablation.drawn_samples import Drawn, SupervisedTokens
 from train.ablation.grid import Grid
 from train.ablation.variants import Resolved, seeded
 from train.config import PARTS, Config, Stop, check_layout
+from train.data.feature_cache import most_bytes
 from train.dry_run import Outline, operations, outline
 from train.evaluation.copies import copies
 from train.evaluation.on_tasks import named_tasks
@@ -51,7 +52,8 @@ class PlannedRun:
     what is asked, library versions; `key_id` is its digest. `flops` and `nbytes` (of checkpoints
     and model) are on paper. `differs` says what its data have other than the base's; `same_as` is
     the variant before it that trains on the same samples, shown and trained alike, if there is one.
-    `relevance` is the folder by which questions select frames, if they do.
+    `relevance` is the folder by which questions select frames, if they do; `feature_bytes` is how
+    much of a feature cache the run may fill.
     """
 
     variant: str
@@ -67,6 +69,7 @@ class PlannedRun:
     differs: tuple[str, ...] = ()
     same_as: str = ""
     relevance: str = ""
+    feature_bytes: int = 0
 
     @property
     def key_id(self) -> str:
@@ -156,6 +159,7 @@ class _Planner:
             differs=tuple(_differs(self.bases[seed], manifest)),
             same_as="" if same_as == variant.name else same_as,
             relevance=relevance,
+            feature_bytes=_feature_bytes(config, manifest, on_paper),
         )
 
     def _check_another(self, name: str, seed: int, manifest: Manifest, config: Config) -> None:
@@ -279,6 +283,13 @@ def start_digest(where: str) -> str:
     source = open_source(where)
     files = sorted({stored.file for stored in source.stored.values()} or {source.path})
     return short_hash([source.digests.get(file.name) or sha256_file(file) for file in files])
+
+
+def _feature_bytes(config: Config, manifest: Manifest, on_paper: Outline) -> int:
+    """Bytes of features of a frozen tower that a run may keep."""
+    if not config.feature_cache:
+        return 0
+    return most_bytes(manifest, on_paper.model.vision_config.hidden_size, config.precision)
 
 
 def _relevance(grid: Grid, manifest: Manifest) -> str:

@@ -76,13 +76,21 @@ class FeatureCache:
 
 def told(folder: str, manifest: Manifest, width: int, precision: str) -> str:
     """How large the features of a manifest's samples can get, of `width` values a patch."""
-    # every kept sample once; samples that show the same frames share their features
-    patches = sum(int(table["patches"].sum(dtype=np.int64)) for table in manifest.tables)
-    size = patches * width * DTYPES[precision].itemsize
+    size = most_bytes(manifest, width, precision)
     return (
-        f"feature_cache: {folder}: at most {size / 1e9:,.3g} GB for the {patches:,} patches of its "
-        "samples, those held out besides"
+        f"feature_cache: {folder}: at most {size / 1e9:,.3g} GB for the {patches_of(manifest):,} "
+        "patches of its samples, those held out besides"
     )
+
+
+def most_bytes(manifest: Manifest, width: int, precision: str) -> int:
+    """The same as bytes."""
+    return patches_of(manifest) * width * DTYPES[precision].itemsize
+
+
+def patches_of(manifest: Manifest) -> int:
+    """The patches of every kept sample once; samples that show the same frames share features."""
+    return sum(int(table["patches"].sum(dtype=np.int64)) for table in manifest.tables)
 
 
 def _checksum(data: bytes) -> bytes:

@@ -35,14 +35,13 @@ from shards.errors import UserError
 from shards.extents import ByteRange, Extents, pair
 from shards.ids import sha256_file, short_hash
 from shards.index import FRAME_SCORES, SCORES, table_of
+from shards.key_index import SAMPLE_FRAME, SCORES_FOLDER
 from shards.pool import Pool, Receipt
 from shards.reader import clip_of
 from shards.receipts import Work
 from shards.sample import Turn, split_frames, turns_from_json
-from shards.scores import frame_scores
 
 SCORE_VERSION = "1"
-SAMPLE_FRAME = frame_scores.PER
 PER = {
     "frame": "index/clips",
     "clip": "index/clips",
@@ -103,7 +102,7 @@ def score(unit: ScoreUnit) -> Receipt:
         function = partial(function, model=Path(scorer.model))
     if scorer.per == SAMPLE_FRAME:
         rows = _of_sample_frames(pool, unit, function)
-        return pool.commit(work, {frame_scores.FOLDER: table_of(FRAME_SCORES, rows)})
+        return pool.commit(work, {SCORES_FOLDER: table_of(FRAME_SCORES, rows)})
     score_rows = _of_samples if scorer.per == "sample" else _of_clips
     return pool.commit(work, {"scores": table_of(SCORES, score_rows(pool, unit, function))})
 

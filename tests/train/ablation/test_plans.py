@@ -22,10 +22,12 @@ from shards.sample import turns_from_json
 from tests.support.in_process import Here
 from tests.support.tiny_pool import tiny_manifest
 from tests.train.ablation.tiny_grid import world
-from train.ablation.ablate import ablation_of, same_samples
+from train.ablation.ablate import Standing, ablation_of, same_samples
 from train.ablation.drawn_samples import MOST_LENGTHS, SupervisedTokens, rows_of, samples_digest
 from train.ablation.inputs import read
-from train.ablation.plans import PlannedRun, plan_runs
+from train.ablation.plans import CONFIG, PlannedRun, plan_runs
+from train.ablation.tables import takes
+from train.config import load_config
 
 SCORER = "def asked(frames, turns): return [(7 * i) % 5 for i, _ in enumerate(frames)]\n"
 
@@ -98,6 +100,22 @@ def test_a_variant_that_differs_in_what_is_not_drawn_says_so(tmp_path: Path) -> 
     # twice as long as the length, the two orders part
     runs = planned(path, longer, "budget: 2000\n")
     assert [run.same_as for run in runs] == ["", ""]
+
+
+def test_frozen_towers_share_a_feature_cache_whose_size_is_told(tmp_path: Path) -> None:
+    path = world(tmp_path)
+    frozen = "  - {name: frozen, config: {parts: {tower: {train: false}}}}\n"
+    config = tmp_path / "train.yaml"
+    # a rate would do nothing where the tower is frozen
+    config.write_text(config.read_text().replace("tower: {lr: 5e-3}", "tower: {train: true}"))
+    base, other = planned(path, frozen, f"feature_cache: {tmp_path}/features\n")
+    configs = [load_config(run.folder / CONFIG) for run in (base, other)]
+    assert [one.feature_cache for one in configs] == ["", f"{tmp_path}/features"]
+    patches = sum(int(rows["patches"].sum()) for rows in load_manifest(other.folder).tables)
+    assert (base.feature_bytes, other.feature_bytes) == (0, patches * 32 * 4)
+    told = [str(part) for part in takes(Standing(runs=(base, other), there={}))]
+    size = f"{patches * 128 / 1e9:.3g}"
+    assert any(f"at most {size} GB where the 1 variants" in line for line in told)
 
 
 def test_packs_and_starts_are_things_that_differ(tmp_path: Path) -> None:

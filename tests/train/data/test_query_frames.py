@@ -24,9 +24,9 @@ from pipeline.jobs.score_pool import score_pool
 from pipeline.stages import write_shard
 from pipeline.upkeep.garbage import clear, manifests_in
 from shards.errors import UserError
+from shards.key_index import SAMPLE_FRAME
 from shards.pool import Pool
 from shards.reader import open_data
-from shards.scores.frame_scores import PER
 from tests.support.in_process import Here
 from tests.support.packed import packed
 from tests.support.tiny_pool import tiny_manifest
@@ -60,7 +60,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     return Made(tmp_path, pool)
 
 
-def scored(pool: Pool, name: str, per: str = PER) -> str:
+def scored(pool: Pool, name: str, per: str = SAMPLE_FRAME) -> str:
     with steps() as bars:
         job = Job(pool=pool, workers=Here(), bars=bars)
         return score_pool(f"frame_scorers:{name}", per, job).digest
