@@ -109,7 +109,7 @@ def run_score(arguments: argparse.Namespace) -> None:
     from pipeline.jobs.score_pool import check_scorer, score_pool
     from shards.pool import Pool, writing
 
-    check_scorer(arguments.scorer, arguments.model)
+    check_scorer(arguments.scorer, arguments.per, arguments.model)
     pool = Pool(arguments.pool)
     pool.store.check_writable()
 

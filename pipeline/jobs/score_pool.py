@@ -15,6 +15,7 @@ from pipeline.stages.scoring.score_table import (
     PER,
     Scorer,
     ScoreUnit,
+    check_ours,
     score,
     scorer_of,
 )
@@ -39,9 +40,10 @@ class Scored:
     most: int
 
 
-def check_scorer(name: str, model: str = "") -> None:
-    """Raise UserError, before any worker is started, for a scorer whose module is not there, or a
-    folder of its model that is none."""
+def check_scorer(name: str, per: str, model: str = "") -> None:
+    """Raise UserError, before any worker is started, for a scorer whose module is not there, one of
+    `pipeline.scorers` that is not there or scores something else, or a model's folder that is none.
+    """
     module, _, function = name.partition(":")
     try:
         found = module and function and importlib.util.find_spec(module)
@@ -52,6 +54,7 @@ def check_scorer(name: str, model: str = "") -> None:
             f"--scorer {name}: no such module here; give MODULE:FUNCTION, e.g. "
             "pipeline.scorers:sharpness"
         )
+    check_ours(name, per)
     if model and not Path(model).is_dir():
         raise UserError(f"--model {model}: no such folder; name that of a model")
 

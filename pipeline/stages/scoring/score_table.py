@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 import simplejpeg
 from numpy.typing import NDArray
 
+from pipeline import scorers
 from pipeline.scorers.pixels import MOST
 from shards.errors import UserError
 from shards.extents import ByteRange, Extents, pair
@@ -72,6 +73,20 @@ class ScoreUnit:
     scorer: Scorer
     table: str
     clips_table: str = ""
+
+
+def check_ours(name: str, per: str) -> None:
+    """Raise UserError for a name in `pipeline.scorers` that is not there or scores something else;
+    scorers of others are looked at where they run."""
+    module, _, function = name.partition(":")
+    if module != scorers.__name__:
+        return
+    made_for = scorers.PER.get(function)
+    if made_for is None:
+        known = ", ".join(sorted(scorers.PER))
+        raise UserError(f"--scorer {name}: no such scorer in {module}; there are {known}")
+    if per != made_for:
+        raise UserError(f"--scorer {name}: gives a score per {made_for}; add --per {made_for}")
 
 
 def scorer_of(name: str, per: str, model: str = "") -> Scorer:

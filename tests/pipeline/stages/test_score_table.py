@@ -106,7 +106,24 @@ def test_what_is_no_score_is_said_with_its_row_and_nothing_is_kept(
 @pytest.mark.parametrize("name", ["nowhere:f", "sharpness", "pipeline.scorers", ":f", "a b:c"])
 def test_a_module_that_is_not_there_is_said_before_any_worker(name: str) -> None:
     with pytest.raises(UserError, match="give MODULE:FUNCTION, e"):
-        check_scorer(name)
+        check_scorer(name, "frame")
+
+
+@pytest.mark.parametrize(
+    ("name", "per", "says"),
+    [
+        ("motionn", "frame", "there are brightness, caption_length, motion, "),
+        ("motion", "sample", "gives a score per frame; add --per frame"),
+        ("caption_length", "clip", "add --per sample"),
+    ],
+)
+def test_our_own_scorers_are_checked_before_any_worker(name: str, per: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        check_scorer(f"pipeline.scorers:{name}", per)
+
+
+def test_every_scorer_of_ours_says_what_it_scores() -> None:
+    assert set(scorers.PER) == set(scorers.__all__)
 
 
 @pytest.mark.parametrize(
