@@ -36,7 +36,6 @@ SCORES = "accuracy"
 NEAR = 0.1
 """By so much a score may differ."""
 METRICS = OUT / "metrics.json"
-COLUMNS = "100"
 ABLATION = OUT.parent / "ablation"
 INDEX = Path("tests/examples/recorded_index.tar.xz")
 """What `mixtures plan` and `explain` read of the recorded demo: its pool without media."""
@@ -51,11 +50,11 @@ ELSEWHERE = OUT.parent / "elsewhere"
 CHAT = "How many seconds lie between the digits?"
 
 
-def printed(*command: str) -> str:
-    """Standard output of `python -m command` in a pipe of 100 columns."""
+def printed(*command: str, columns: int = 100) -> str:
+    """Standard output of `python -m command` in a pipe of so many columns."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
-        env={**os.environ, "COLUMNS": COLUMNS},
+        env={**os.environ, "COLUMNS": str(columns)},
         capture_output=True,
         text=True,
         check=False,
@@ -145,7 +144,9 @@ def ablated() -> str:
     """The differences of `make ablation`, whose runs lie in runs/ablation; none is trained."""
     if not list(ABLATION.glob("results/*.json")):
         raise UserError(f"{ABLATION}: no results; run `make ablation` first")
-    said = printed("train", "ablate", "examples/ablation.yaml", "--out", str(ABLATION))
+    # wide enough for a verdict on one line
+    grid = "examples/ablation.yaml"
+    said = printed("train", "ablate", grid, "--out", str(ABLATION), columns=120)
     table = said.partition("differences from the base")[2].partition("by source and by type")[0]
     # the title's own line ends first
     return fenced(table.partition("\n")[2].rstrip())
