@@ -20,6 +20,7 @@ from mixtures.manifest.npy_tables import NONE_SHOWN, tokenizer_name
 from mixtures.recipe.types import PackRule
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import TextCodec
+from shards.pool import Provenance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,11 @@ class Manifest(DrawOrder):
     def revisions(self) -> dict[str, str]:
         """The revision of each source that the manifest draws from."""
         return {source.name: source.revision for source in self.contents.sources}
+
+    @cached_property
+    def provenance(self) -> dict[str, Provenance]:
+        """What each source that the manifest draws from was admitted as."""
+        return {source.name: source.provenance for source in self.contents.sources}
 
     @property
     def max_shard_bytes(self) -> int | None:
