@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixtures.console import Console, add_json, fitting, write_json
@@ -26,9 +27,12 @@ EXAMPLES = """examples:
 SCORE_EXAMPLES = """examples:
   python -m pipeline score runs/pool --scorer pipeline.scorers:sharpness --per frame
   python -m pipeline score runs/pool --scorer pipeline.scorers:caption_length --per sample
+  python -m pipeline score runs/pool --scorer train.evaluation.relevance:score_frames \\
+      --per sample_frame --model SIGLIP
 built in: brightness, sharpness, motion, text_density (per frame), caption_length (per sample)
 """
-PER = ("frame", "clip", "sample")
+PER = ("frame", "clip", "sample", "sample_frame")
+ROWS = {"sample": "samples", "sample_frame": "clips of samples"}
 POOL = "the pool, a folder or s3://..."
 MANIFESTS = "a manifest.json, or a folder with one; several"
 _HEX = 12
@@ -89,6 +93,12 @@ def add_score(commands: Commands) -> None:
         "--scorer", required=True, metavar="MODULE:FUNCTION", help="what scores: docs/pool.md"
     )
     command.add_argument("--per", choices=PER, required=True, help="what it gives an integer for")
+    command.add_argument(
+        "--model",
+        default="",
+        metavar="FOLDER",
+        help="a model's folder, for a scorer that takes one",
+    )
     command.add_argument("--address", help="a running Ray cluster (default: RAY_ADDRESS, or here)")
     add_json(command)
     command.set_defaults(run=run_score)
@@ -99,7 +109,7 @@ def run_score(arguments: argparse.Namespace) -> None:
     from pipeline.jobs.score_pool import check_scorer, score_pool
     from shards.pool import Pool, writing
 
-    check_scorer(arguments.scorer)
+    check_scorer(arguments.scorer, arguments.per, arguments.model)
     pool = Pool(arguments.pool)
     pool.store.check_writable()
 
@@ -109,14 +119,16 @@ def run_score(arguments: argparse.Namespace) -> None:
 
     with writing(pool.store), connect(arguments.address) as workers, steps() as bars:
         job = Job(pool=pool, workers=workers, bars=bars)
-        scored = score_pool(arguments.scorer, arguments.per, job)
+        # absolute: workers run in folders of their own
+        model = str(Path(arguments.model).absolute()) if arguments.model else ""
+        scored = score_pool(arguments.scorer, arguments.per, job, model)
     if arguments.json:
         write_json(asdict(scored))
         return
     name = arguments.scorer.rpartition(":")[2]
     Console(highlight=False).print(
         f"scores.{name}@{scored.digest[:8]}, per {scored.per}: "
-        f"{scored.rows} {'samples' if scored.per == 'sample' else 'clips'}, "
+        f"{scored.rows} {ROWS.get(scored.per, 'clips')}, "
         f"from {scored.least} to {scored.most}, {scored.mean:.1f} in the mean",
         soft_wrap=True,
     )

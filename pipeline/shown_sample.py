@@ -155,13 +155,21 @@ class Gallery:
             return Shown(source=source, key=key, refusal=row, sample=None, clips=())
         clips = stored.sample.clips
         images = sum(clip.kind == "image" for clip in clips)
-        pairs = zip(clips, stored.frames, strict=True)
-        shown = tuple(self._clip(clip, jpegs, images) for clip, jpegs in pairs)
+        scored = stored.sample.frame_scores
+        scores = [()] * len(clips) if scored is None else scored.values
+        triples = zip(clips, stored.frames, scores, strict=True)
+        shown = tuple(self._clip(clip, jpegs, images, own) for clip, jpegs, own in triples)
         return Shown(source=source, key=key, refusal=row, sample=stored.sample, clips=shown)
 
-    def _clip(self, clip: Clip, jpegs: Sequence[bytes | memoryview], images: int) -> ShownClip:
+    def _clip(
+        self,
+        clip: Clip,
+        jpegs: Sequence[bytes | memoryview],
+        images: int,
+        scores: Sequence[int],
+    ) -> ShownClip:
         layout = self.manifest.layout
-        view = view_clip(clip, self.manifest.view, layout, images)
+        view = view_clip(clip, self.manifest.view, layout, images, scores)
         plan = plan_clip(view, clip.kind, layout, self.manifest.codec.count, images)
         slow = {run.frame for run in plan if run.kind == SLOW}
         return ShownClip(

@@ -252,6 +252,12 @@ SCORES = pa.schema([("of", pa.string()), ("values", pa.list_(pa.int32()))])
 """What a scorer says of each row of a table: of a clip (its id) or a sample (its key), one integer
 from 0 to 65,535, or one for each frame of the clip."""
 
+FRAME_SCORES = pa.schema(
+    [("key", pa.string()), ("clip", pa.int32()), ("values", pa.list_(pa.int32()))]
+)
+"""What a scorer says of each stored frame of a clip for a sample that shows it: the sample's key,
+the number of the clip in it, and one integer from 0 to 65,535 for each frame."""
+
 TOKENIZERS = pa.schema([("address", pa.string()), ("json", pa.binary())])
 """The tokenizer.json at an address that a recipe names, for plans, which fetch nothing."""
 

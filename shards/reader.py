@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +19,23 @@ from shards.errors import DamagedData, MissingData, UserError
 from shards.extents import ByteRange, Extents, Fetch, pair
 from shards.ids import short_hash
 from shards.index import CLIPS, SAMPLES
-from shards.key_index import NO_SOURCE, EntryIds, KeyIndex, entry_ids, indexed, numbers_of, shared
+from shards.key_index import (
+    NO_SOURCE,
+    SCORES_FOLDER,
+    EntryIds,
+    FrameScores,
+    KeyIndex,
+    entry_ids,
+    frame_scores_table,
+    indexed,
+    numbers_of,
+    scored_by,
+    shared,
+)
 from shards.pool import Pool, Provenance, Receipt
 from shards.sample import (
     Clip,
+    ClipScores,
     Origin,
     Sample,
     clip_from_json,
@@ -54,17 +67,30 @@ class Composition(Protocol):
         """The clips that stand for those that a conversation names."""
         ...
 
+    @property
+    def scored_by(self) -> str:
+        """The digest of the scorer by whose scores frames are selected; "" where they are not."""
+        ...
+
+    def check_scores(self, frame_scores: FrameScores, where: str) -> None:
+        """Raise UserError unless these are the scores that the manifest was planned by."""
+        ...
+
 
 class AsAdmitted:
     """Samples as they are in the pool: none is joined, each shows its own clips."""
 
     provenance = None
+    scored_by = ""
 
     def members_of(self, source: str, key: str) -> Sequence[str]:  # noqa: ARG002
         return [key]
 
     def shown(self, clip_ids: Sequence[str]) -> Sequence[str]:
         return clip_ids
+
+    def check_scores(self, frame_scores: FrameScores, where: str) -> None:
+        """Nothing is selected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +126,7 @@ def open_data(url: str, folder: Path | None = None, made: Composition | None = N
     if store.exists("profile.json"):
         return PoolReader(Pool(url), folder, made)
     if store.exists("receipt.json"):
-        return ShardReader(store, folder)
+        return ShardReader(store, folder, made)
     raise UserError(f"{url}: neither a pool (profile.json) nor shards (receipt.json); check --data")
 
 
@@ -135,8 +161,11 @@ def _places_table(
 class ShardReader:
     """WebDataset shards made by `pipeline.jobs.write_shards`, read by index."""
 
-    def __init__(self, store: Store, folder: Path | None = None) -> None:
+    def __init__(
+        self, store: Store, folder: Path | None = None, made: Composition | None = None
+    ) -> None:
         self.store = store
+        self._scored_by = (made or AsAdmitted()).scored_by
         self.extents = Extents(store)
         self.receipt = read_receipt(store)
         name = f"shards-{short_hash(store.url)}-{self.receipt['index'][:32]}"
@@ -187,7 +216,16 @@ class ShardReader:
         stored = stored_in((fetch or self.extents.read)(byte_range), where)
         if (stored.sample.source, stored.sample.key) != (source, key):
             raise DamagedData(f"{where}: sample {stored.sample.key}, not {key}; {_REMEDY}")
+        self._check_scored(stored.sample, where)
         return stored
+
+    def _check_scored(self, sample: Sample, where: str) -> None:
+        held = sample.frame_scores.scorer if sample.frame_scores else "none"
+        if self._scored_by not in ("", held):
+            raise UserError(
+                f"{where}: the manifest selects frames by the scores {self._scored_by}, these "
+                f"shards hold {held}; pack this manifest, or train from its pool (--data POOL)"
+            )
 
 
 def stored_in(extent: bytes, where: str) -> Stored:
@@ -214,6 +252,20 @@ class PoolReader:
         self._clips = _Places(self._open(folder, decoded, "index/clips", self._clip_table))
         names = json.loads(self._samples.table.schema.metadata[b"sources"])
         self._number = {name: i for i, name in enumerate(names)}
+        self._scores = self._frame_scores(folder) if self._made.scored_by else None
+
+    def _frame_scores(self, folder: Path | None) -> FrameScores:
+        """The column that the manifest names; UserError where the pool holds none, or another."""
+        digest, where = self._made.scored_by, self.pool.store.url
+        receipts = scored_by(self.pool, digest)
+        if not receipts:
+            raise UserError(
+                f"{where}: the manifest selects frames by the scores {digest}, of which the pool "
+                "holds none; run `python -m pipeline score` with that scorer, or plan again"
+            )
+        scores = FrameScores(self._open(folder, receipts, SCORES_FOLDER, self._scores_table))
+        self._made.check_scores(scores, where)
+        return scores
 
     def _open(
         self, folder: Path | None, receipts: list[Receipt], under: str, make: Any
@@ -233,6 +285,9 @@ class PoolReader:
         return table.replace_schema_metadata(
             {"sources": json.dumps(sources.dictionary.to_pylist())}
         )
+
+    def _scores_table(self, receipts: list[Receipt], _: str) -> pa.Table:
+        return frame_scores_table(self.pool, receipts)
 
     def _clip_table(self, receipts: list[Receipt], under: str) -> pa.Table:
         rows = self.pool.table(receipts, under, CLIPS)
@@ -259,7 +314,20 @@ class PoolReader:
                 raise DamagedData(f"{where}: clip {clips[-1].clip_id}, not {clip_id}; {_REMEDY}")
             frames += split_frames(clips[-1:], payload, where)
         conversations = [sample_of(row | {"key": key}, tuple(clips)) for row in rows]
-        return Stored(sample=joined(conversations, key), frames=frames)
+        sample = joined(conversations, key)
+        if self._scores is not None:
+            sample = replace(sample, frame_scores=self._scored(self._scores, sample))
+        return Stored(sample=sample, frames=frames)
+
+    def _scored(self, scores: FrameScores, sample: Sample) -> ClipScores:
+        values = scores.of(sample.key, len(sample.clips))
+        counts = [len(clip.pts) for clip in sample.clips]
+        if list(map(len, values)) != counts:
+            raise DamagedData(
+                f"{self.pool.store.url}: sample {sample.key} has scores of {list(map(len, values))}"
+                f" frames, its clips have {counts}; run `python -m pipeline score` again"
+            )
+        return ClipScores(scorer=self._made.scored_by, values=values)
 
     def _row(self, source: str, key: str) -> dict[str, Any]:
         number = self._number.get(source, NO_SOURCE)

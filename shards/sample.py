@@ -1,8 +1,8 @@
 """What flows: a sample is one conversation and the clips it talks about.
 
 A turn names its media by (clip index, character offset), never by a special token in its text.
-On disk a sample is two adjacent tar members with one stem: `.json` (everything below, every field
-always present) and `.mjpeg` (the JPEGs of all clips back to back, in clip order).
+On disk a sample is two adjacent tar members with one stem: `.json` (everything below; every field
+but `frame_scores` is always present) and `.mjpeg` (the JPEGs of all clips back to back, in order).
 """
 
 from __future__ import annotations
@@ -77,14 +77,31 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClipScores:
+    """How well the frames fit what the sample asks: `values` has one integer for each stored frame
+    of each clip; `scorer` is the digest of what gave them."""
+
+    scorer: str
+    values: tuple[tuple[int, ...], ...]
+
+    def by_clip(self) -> dict[int, tuple[int, ...]]:
+        """The scores of each clip by its number."""
+        return dict(enumerate(self.values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One conversation and its clips; `key` is its content id, unique within `source`."""
+    """One conversation and its clips; `key` is its content id, unique within `source`.
+
+    `frame_scores` are there where a manifest selects frames by them.
+    """
 
     key: str
     source: str
     turns: tuple[Turn, ...]
     clips: tuple[Clip, ...]
     origin: Origin
+    frame_scores: ClipScores | None = None
 
 
 def digest_turns(turns: Sequence[Turn]) -> str:
@@ -137,8 +154,9 @@ def turns_from_json(value: Sequence[dict[str, Any]]) -> tuple[Turn, ...]:
 
 
 def sample_to_json(sample: Sample, epoch: int) -> bytes:
-    """The `.json` member: one object, stable key order, every field present."""
-    value = {
+    """The `.json` member: one object, stable key order, every field present but `frame_scores`,
+    which stands where frames are selected by them."""
+    value: dict[str, Any] = {
         "schema": SCHEMA,
         "key": sample.key,
         "source": sample.source,
@@ -147,6 +165,8 @@ def sample_to_json(sample: Sample, epoch: int) -> bytes:
         "clips": [asdict(clip) for clip in sample.clips],
         "origin": asdict(sample.origin),
     }
+    if sample.frame_scores is not None:
+        value["frame_scores"] = asdict(sample.frame_scores)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -168,9 +188,16 @@ def sample_from_json(data: bytes, where: str) -> Sample:
             turns=turns_from_json(value["turns"]),
             clips=tuple(clip_from_json(clip) for clip in value["clips"]),
             origin=Origin(**value["origin"]),
+            frame_scores=_scores_from_json(value.get("frame_scores")),
         )
     except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedData(f"{where}: not a sample: {error!r}") from error
+
+
+def _scores_from_json(value: dict[str, Any] | None) -> ClipScores | None:
+    if value is None:
+        return None
+    return ClipScores(scorer=value["scorer"], values=tuple(map(tuple, value["values"])))
 
 
 def clip_from_json(value: dict[str, Any]) -> Clip:

@@ -31,6 +31,7 @@ from mixtures.recipe.strict_yaml import load_yaml
 from mixtures.tokens.layout_types import LayoutConfig
 from shards.errors import UserError
 from train.adapter import Adapter
+from train.moved_keys import moved
 from train.run_keys import NEWEST, HeldOutLoss, Keep
 
 ENGINES = ("torch", "deepspeed")
@@ -395,6 +396,11 @@ class Config:
     ] = "none"  # fmt: skip
     workers: Annotated[Integer, key("Threads that prepare packs ahead; 0: none.", "4", least=0)] = 1
     cache_mib: Annotated[Integer, key("Decoded clips in memory, in MiB.", "4096", least=0)] = 512
+    feature_cache: Annotated[
+        Text,
+        key("A folder for the features of a frozen tower, which runs may share (default: none).",
+            "/scratch/features"),
+    ] = ""  # fmt: skip
     node_folder: Annotated[
         Text,
         key("A folder on a disk of this node, for the index that its ranks share and for remote "
@@ -405,19 +411,6 @@ class Config:
     )
 
 
-MOVED = {
-    ("init_from",): "parts: {PART: {init: FOLDER}} for each part, or --init-from FOLDER",
-    ("steps",): "stop: {steps: N}",
-    ("seed",): "parts: {PART: {init: {random: SEED}}}",
-    ("optimizer", "lr"): "parts: {PART: {lr: RATE}}",
-    ("optimizer", "weight_decay"): "parts: {PART: {weight_decay: RATE}}",
-    ("optimizer", "warmup_steps"): "schedule: {warmup: STEPS}",
-    ("optimizer", "schedule"): "schedule: {kind: NAME}",
-    ("optimizer", "floor"): "schedule: {floor: SHARE}",
-}
-"""Keys of before, and what is written in their place."""
-
-
 def load_config(path: Path) -> Config:
     """The config in `path`; UserError has a line for every mistake: file, key and remedy."""
     value = load_yaml(path)
@@ -426,7 +419,7 @@ def load_config(path: Path) -> Config:
 
 def config_of(tree: Any, where: str) -> Config:
     """The config that a tree of plain values says, as one that stands in the file `where`."""
-    wrong = [*_moved(tree), *fields.mistakes(Config, tree)]
+    wrong = [*moved(tree), *fields.mistakes(Config, tree)]
     # what keys say together is judged only where each can be read: no mistake is told twice
     if not wrong:
         config = fields.parse(Config, tree, where)
@@ -434,19 +427,6 @@ def config_of(tree: Any, where: str) -> Config:
     if wrong:
         raise UserError(*(f"{where}: {line}" for line in wrong))
     return config
-
-
-def _moved(tree: Any) -> Iterator[str]:
-    """A line for each key of before; it is taken out of the tree."""
-    for (*outer, name), now in MOVED.items():
-        # walks down to the mapping that would hold the key
-        branch = tree
-        for step in outer:
-            branch = branch.get(step) if isinstance(branch, dict) else None
-        if isinstance(branch, dict) and name in branch:
-            # else `fields.mistakes` would tell it once more, as an unknown key
-            del branch[name]
-            yield ": ".join([*outer, f"the key {name!r} is no more; write {now}"])
 
 
 def _conflicts(config: Config) -> Iterator[str]:
@@ -466,6 +446,10 @@ def _conflicts(config: Config) -> Iterator[str]:
         yield "offload: weights lie on the CPU under `zero_stage: 3` only; write optimizer"
     if config.stochastic.keep != 1 and not config.parts.tower.train:
         yield "stochastic: the tower is not trained; remove the key"
+    if config.feature_cache and config.parts.tower.train:
+        yield "feature_cache: the tower is trained, its features change; remove the key"
+    if config.feature_cache and (config.engine, config.zero_stage) == ("deepspeed", 3):
+        yield "feature_cache: under `zero_stage: 3` all ranks run the tower as one; remove the key"
     # one of N frames: other shares would need draws of unequal runs
     if config.stochastic.keep.numerator != 1:
         yield f"stochastic: keep: {config.stochastic.keep} is not 1/N; write 1/4, or another 1/N"

@@ -15,6 +15,7 @@ from mixtures.manifest.contents import SourceContents
 from mixtures.manifest.manifest import Manifest
 from mixtures.tokens.layout_types import LayoutConfig, View
 from train.config import PARTS, Config, check_layout
+from train.data.feature_cache import told
 from train.data.render import Rules
 from train.data.tower_plan import TowerRule
 from train.engine.adapters import adapter_sizes
@@ -101,6 +102,9 @@ def dry_run(config: Config, manifest: Manifest | None, where: str) -> Iterator[T
         )
     elif steps is not None:
         yield _sources(run, manifest, steps)
+    if manifest is not None and config.feature_cache:
+        width = run.model.vision_config.hidden_size
+        yield told(config.feature_cache, manifest, width, config.precision)
     yield from _memory(run)
 
 

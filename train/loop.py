@@ -37,7 +37,7 @@ from train.engine.trained import frozen_parts
 from train.export import export
 from train.guard import SKIPPED, StepGuard, samples_of
 from train.json_files import HELD_OUT, HELD_OUT_SAMPLES, METRICS, StepLog, write_json
-from train.model_folder import build_model, description_of
+from train.model_folder import build_model, description_of, keep_features
 from train.run_folder.opening import CHECKPOINTS, branched_from, last_checkpoint, opened
 from train.run_folder.owner import Claim
 from train.run_folder.pool_lease import pool_kept
@@ -154,6 +154,8 @@ def start(
         config, rules, None if committed is None else committed.folder / checkpoint.MODEL
     )
     frozen = frozen_parts(config, model)
+    if config.feature_cache:
+        say(keep_features(model, config, manifest, frozen["tower"]["sha256"]))
     engine = open_engine(config, model)
     return Training(
         config=config,
@@ -207,8 +209,13 @@ def is_complete(out: Path, committed: Checkpoint, total: int) -> bool:
 
 def tell_complete(out: Path, total: int) -> None:
     """Say that nothing is left to do, and where the model lies."""
+    say(f"{out}: complete since step {total}; {out / MODEL} is the model")
+
+
+def say(line: str) -> None:
+    """Once for all ranks."""
     if ranks.rank() == 0:
-        sys.stdout.write(f"{out}: complete since step {total}; {out / MODEL} is the model\n")
+        sys.stdout.write(f"{line}\n")
 
 
 def tell_stopped(run: Training, signal: str) -> None:

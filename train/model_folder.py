@@ -27,9 +27,10 @@ from mixtures.manifest.manifest import Manifest
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import IM_END, IMAGE_PAD, VIDEO_PAD, VISION_END, VISION_START, TextCodec
 from shards.errors import UserError, opening
-from shards.ids import canonical_json, sha256_file
+from shards.ids import canonical_json, sha256_file, short_hash
 from shards.profile import Profile
 from train.config import PARTS, Config
+from train.data.feature_cache import FeatureCache, told
 from train.data.render import Rules
 from train.engine.adapters import add_adapters, draw_adapters
 from train.engine.interface import whole_shape
@@ -107,6 +108,20 @@ def build_model(
     # set on the model, so that `generate` ends a turn as training data does
     model.generation_config.update(**generation_values(wanted, rules.codec))
     return model
+
+
+def keep_features(
+    model: SlowFastForConditionalGeneration, config: Config, manifest: Manifest, weights: str
+) -> str:
+    """Have a model keep the features of its frozen tower on disk; how large they can get.
+
+    `weights` is the digest of the tower's.
+    """
+    vision = model.config.vision_config
+    tower = short_hash([weights, repr(sorted(vision.to_dict().items()))])
+    cache = FeatureCache(Path(config.feature_cache), tower, config.precision)
+    model.vision_tower.feature_cache = cache
+    return told(config.feature_cache, manifest, vision.hidden_size, config.precision)
 
 
 def _put_own(parameters: Mapping[str, Parameter], name: str, value: Tensor) -> None:

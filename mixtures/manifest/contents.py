@@ -55,6 +55,16 @@ class ExclusionList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrameScoresChoice:
+    """The column of scores by which frames are selected: its name in the recipe, the digest of its
+    scorer, and the sha256 of the scores of all kept samples."""
+
+    column: str
+    scorer: str
+    values: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
     """What of a recipe decides which samples are drawn; no path, no label of bytes."""
 
@@ -76,6 +86,7 @@ class Choices:
     leaks: LeakChoice | None = None
     exclude: ExclusionList | None = None
     scores: dict[str, str] | None = None
+    frame_scores: FrameScoresChoice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

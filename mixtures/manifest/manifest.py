@@ -20,6 +20,9 @@ from mixtures.manifest.npy_tables import NONE_SHOWN, tokenizer_name
 from mixtures.recipe.types import PackRule
 from mixtures.tokens.layout_types import LayoutConfig, View
 from mixtures.tokens.text import TextCodec
+from shards.errors import MissingData, UserError
+from shards.ids import sha256_hex
+from shards.key_index import FrameScores
 from shards.pool import Provenance
 
 
@@ -107,6 +110,21 @@ class Manifest(DrawOrder):
         )
         return found if len(set(found)) == len(found) else clip_ids
 
+    @property
+    def scored_by(self) -> str:
+        """The digest of the scorer by whose scores frames are selected; "" where they are not."""
+        choice = self.contents.recipe.frame_scores
+        return "" if choice is None else choice.scorer
+
+    def check_scores(self, frame_scores: FrameScores, where: str) -> None:
+        """Raise UserError unless these are the scores that the manifest was planned by."""
+        choice = self.contents.recipe.frame_scores
+        if choice is not None and values_digest(frame_scores, self.tables, where) != choice.values:
+            raise UserError(
+                f"{where}: scores {choice.column}@{choice.scorer[:8]} are others than those that "
+                "the manifest was planned by; restore them, or plan again"
+            )
+
     def _stands_for(self, clip_id: str) -> str:
         wanted = bytes.fromhex(clip_id)
         # binary search: the table is sorted by clip
@@ -114,6 +132,20 @@ class Manifest(DrawOrder):
         if at == len(self.copies) or _clip_of(self.copies[at]) != wanted:
             return clip_id
         return str(self.copies[at]["shown"].tobytes().hex())
+
+
+def values_digest(
+    frame_scores: FrameScores, kept_rows: Sequence[NDArray[np.void]], where: str
+) -> str:
+    """sha256 over the scores of all kept samples, by source; UserError where some have none."""
+    try:
+        digests = [
+            frame_scores.digest(np.ascontiguousarray(rows["key"]), rows["clips"].astype(np.int64))
+            for rows in kept_rows
+        ]
+    except MissingData as error:
+        raise UserError(f"{where}: {error}; run `python -m pipeline score` again") from error
+    return sha256_hex("".join(digests).encode())
 
 
 def _clip_of(row: np.void) -> bytes:

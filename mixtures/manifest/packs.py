@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mixtures.manifest.blocks import Block, Blocks
 from mixtures.manifest.draw_order import DrawOrder
-from mixtures.manifest.draws import Draws, SampleReference
+from mixtures.manifest.draws import Draw, Draws, SampleReference
 from shards.errors import UserError
 
 Pack = tuple[SampleReference, ...]
@@ -59,6 +59,15 @@ class Packs:
             for number, start, end in zip(of_block.tolist(), [0, *ends], ends, strict=False):
                 by_number[number] = tuple(samples[start:end])
         return [by_number[number] for number in numbers]
+
+    def drawn(self, start: int, stop: int) -> Iterator[tuple[Draw, NDArray[np.int64]]]:
+        """The samples of packs start..stop-1, as far as there are so many, some packs at a time:
+        what is drawn, pack by pack, and the number of the pack of each."""
+        if not self.has_pack(stop - 1):
+            stop = max(min(stop, self._counted[-1]), start)
+        for block, of_block, inside in self._by_block(np.arange(start, stop)):
+            sizes = block.ends[inside + 1] - block.ends[inside]
+            yield block.draw.at(block.places_of(inside)), np.repeat(of_block, sizes)
 
     def patches(self, numbers: Sequence[int]) -> int:
         """The patches of these packs' samples, as the plan counted them."""

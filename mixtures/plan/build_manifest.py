@@ -5,7 +5,7 @@ Reads the pool, and puts into it only the columns it read (`mixtures.pool.column
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,8 +37,15 @@ from mixtures.pool.inputs import (
     text_pairs,
     unread,
 )
+from mixtures.pool.question_stamps import stamps_by_question
 from mixtures.pool.sample_costs import SampleCosts
-from mixtures.pool.score_columns import is_score, passing_scores, score_digests
+from mixtures.pool.score_columns import (
+    SelectedBy,
+    frame_scores_of,
+    is_score,
+    passing_scores,
+    score_digests,
+)
 from mixtures.recipe.filters import Filter
 from mixtures.recipe.types import Recipe
 from mixtures.recipe.validate import check_view
@@ -108,9 +115,11 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
     # 1. read: clips and samples of the pool as columns
     samples = [read_samples(pool, s.name, s.receipts, lengths, codec, clips) for s in sources]
     index = leak_index(recipe)
+    scored = frame_scores_of(pool, recipe)
     exclusions = read_exclusions(Path(recipe.exclude)) if recipe.exclude else None
     # 2. decide: who stays, at what cost
-    chosen = _choose(recipe, pool, codec, sources, held_out, clips, samples, index, exclusions)
+    cost = partial(_cost, SampleCosts(recipe, codec, clips, pool), recipe, codec, clips, scored)
+    chosen = _choose(recipe, pool, cost, sources, held_out, clips, samples, index, exclusions)
     # 3. join: conversations over the same clips as one sample
     joined = _join(recipe, chosen.decisions, chosen.rows, clips.ids)
     unjoined: list[None] = [None] * len(sources)
@@ -126,7 +135,9 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
         )
     ]
     # 4. order: schedule, packs, sums, and the manifest that says so
-    choices = choices_of(recipe, index, exclusions, score_digests(pool, recipe))
+    tables = [plan.table for plan in plans]
+    selected_by = None if scored is None else scored.choice(tables, str(recipe.path))
+    choices = choices_of(recipe, index, exclusions, score_digests(pool, recipe), selected_by)
     manifest = _ordered(recipe, codec, choices, plans, tokenizer, chosen.copies)
     refused = refused_before(pool, sources)
     # 5. account: nothing is published unless the books balance
@@ -166,7 +177,7 @@ class _Chosen:
 def _choose(
     recipe: Recipe,
     pool: Pool,
-    codec: TextCodec,
+    cost: Callable[[Samples], NDArray[np.void]],
     sources: Sequence[Admitted],
     held_out: Mapping[str, str],
     clips: Clips,
@@ -199,8 +210,7 @@ def _choose(
         row_readers = [partial(rows_at, pool, admission.receipts) for admission in sources]
         copies = show_canonical(decisions, clips, compared.copies, row_readers)
     # costs over the clips that are shown; what outgrows a pack over them cannot be drawn
-    costs = SampleCosts(recipe, codec, clips, pool)
-    rows = [costs.rows(source_decisions.samples) for source_decisions in decisions]
+    rows = [cost(source_decisions.samples) for source_decisions in decisions]
     for source_decisions, source_rows in zip(decisions, rows, strict=True):
         refuse_long(source_decisions, source_rows, recipe.pack)
     # what looks at other samples comes last: it must not keep one for another that goes
@@ -242,6 +252,22 @@ def _refuse_first(
                 refuse_excluded(source_decisions, pool, admission.receipts, clips, exclusions)
             )
     return "" if exclusions is None else exclusions.unmatched(met)
+
+
+def _cost(
+    costs: SampleCosts,
+    recipe: Recipe,
+    codec: TextCodec,
+    clips: Clips,
+    scored: SelectedBy | None,
+    samples: Samples,
+) -> NDArray[np.void]:
+    """The rows of ROW of a source's samples."""
+    if scored is None:
+        return costs.rows(samples)
+    return costs.rows(
+        samples, stamps_by_question(samples, clips, scored.frame_scores, recipe, codec)
+    )
 
 
 def _passing(

@@ -16,6 +16,7 @@ from mixtures.manifest.contents import (
     Choices,
     Condition,
     Contents,
+    FrameScoresChoice,
     JoiningRule,
     KeptSet,
     LayoutRule,
@@ -149,10 +150,12 @@ def choices_of(
     index: LeakIndex | None,
     exclusions: Exclusions | None,
     scores: dict[str, str],
+    frame_scores: FrameScoresChoice | None,
 ) -> Choices:
     """What a manifest remembers of a recipe, and of the files that it names.
 
-    `scores` maps the columns of scores that its filters name to the digests of their scorers.
+    `scores` maps the columns of scores that its filters name to the digests of their scorers;
+    `frame_scores` is the column by which frames are selected.
     """
     sources = recipe.sources
     leaks = None
@@ -183,6 +186,7 @@ def choices_of(
         leaks=leaks,
         exclude=None if exclusions is None else exclusions.digest(),
         scores=scores or None,
+        frame_scores=frame_scores,
     )
 
 

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixtures.manifest.npy_tables import ROW
-from mixtures.pool.columns import IMAGE, VIDEO, Clips, Samples, Timing, read_differences
+from mixtures.pool.columns import IMAGE, VIDEO, Clips, Samples, read_differences
+from mixtures.pool.question_stamps import has_stamps, square
 from mixtures.recipe.types import Recipe
 from mixtures.sums import segment_sums
 from mixtures.tokens.frame_selection import SCORED, at_rates
 from mixtures.tokens.frame_view import ClipView, view_clip, view_placement
-from mixtures.tokens.layout_types import TIME, VIDEO_MULTIPLE, LayoutConfig, TokenPlan
+from mixtures.tokens.layout_types import TIME, LayoutConfig, TokenPlan
 from mixtures.tokens.placement import grid_of
 from mixtures.tokens.text import TextCodec
 from mixtures.tokens.token_plan import frames_used, plan_clip, tenths_of, time_text
@@ -65,7 +66,7 @@ class SampleCosts:
         known: dict[ClipView, int] = {}
         view_of_timing = []
         for timing in first.tolist():
-            clip_view = view_clip(self._square(timing), view, self._recipe.layout)
+            clip_view = view_clip(square(self._clips.times(timing)), view, self._recipe.layout)
             shown = len(clip_view.frames)
             # views that differ in times only cost the same
             clip_view = replace(
@@ -80,20 +81,21 @@ class SampleCosts:
         view = self._recipe.frames
         videos = np.flatnonzero(clips.kind == VIDEO)
         stamps = np.zeros(len(clips.ids), np.int64)
-        if self._recipe.layout.timestamps not in ("sentence", "per_frame_text"):
+        # by what is asked frames are selected sample by sample: mixtures.pool.question_stamps
+        if not has_stamps(self._recipe.layout) or view.selection == "query":
             return stamps
         if view.selection in SCORED:  # each clip has a view of its own
             differences = read_differences(pool, clips)
             for clip in videos.tolist():
-                square = self._square(int(clips.timing[clip]))
-                stamps[clip] = self._stamps_of(replace(square, differences=differences.of(clip)))
+                shown = square(clips.times(int(clips.timing[clip])))
+                stamps[clip] = self._stamps_of(replace(shown, differences=differences.of(clip)))
             return stamps
         # timings, not clips, are laid out: one in ten clips has times of its own
         timings = np.unique(clips.timing[videos])
         tokens = np.zeros(len(clips.bases), np.int64)
         if self._recipe.layout.timestamps == "sentence":
             for timing in timings.tolist():
-                tokens[timing] = self._stamps_of(self._square(timing))
+                tokens[timing] = self._stamps_of(square(self._clips.times(timing)))
         else:
             counts = np.diff(self._ends)[timings]
             # timings of equally many frames carry their stamps at equal frames
@@ -108,7 +110,7 @@ class SampleCosts:
 
     def _stamps_of_timings(self, timings: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Tokens of the timestamps of timings with `count` frames at the view's rate."""
-        first = self._square(int(timings[0]))
+        first = square(self._clips.times(int(timings[0])))
         clip_view = view_clip(first, self._recipe.frames, self._recipe.layout)
         stamped = [run.frame for run in self._layout(first) if run.kind == TIME]
         of_first = self._frames[self._ends[timings[0]] :][:count] - self._clips.ends[timings[0]]
@@ -131,12 +133,9 @@ class SampleCosts:
         clip_view = view_clip(clip, self._recipe.frames, layout)
         return plan_clip(clip_view, clip.kind, layout, self._codec.count)
 
-    def _square(self, timing: int) -> Clip:
-        """A small video with these times."""
-        return _clip("video", VIDEO_MULTIPLE, VIDEO_MULTIPLE, self._clips.times(timing))
-
-    def rows(self, samples: Samples) -> NDArray[np.void]:
-        """One row of ROW per sample; its refused clips cost nothing."""
+    def rows(self, samples: Samples, stamps: NDArray[np.int64] | None = None) -> NDArray[np.void]:
+        """One row of ROW per sample; its refused clips cost nothing. `stamps` are the tokens of the
+        timestamps of the samples' clips, where these hang on the sample."""
         clips = self._clips
         used = samples.clips
         ends = samples.ends
@@ -156,7 +155,8 @@ class SampleCosts:
         costed = np.empty(len(samples.key), ROW)
         costed["key"] = samples.key
         costed["clips"] = np.diff(ends)
-        costed["tokens"] = samples.tokens + segment_sums(tokens + self._stamps[used], ends)
+        stamps = self._stamps[used] if stamps is None else stamps
+        costed["tokens"] = samples.tokens + segment_sums(tokens + stamps, ends)
         costed["patches"] = segment_sums(patches, ends)
         costed["frames"] = segment_sums(frames, ends)
         costed["millis"] = segment_sums(clips.millis[used], ends)
@@ -183,25 +183,6 @@ class SampleCosts:
             known = _cost_of(replace(self._views[number], grid=grid), name, recipe.layout, images)
             self._known[name, number, grid, images] = known
         return known
-
-
-def _clip(kind: str, width: int, height: int, timing: Timing) -> Clip:
-    """A clip of which only kind, size and times are known."""
-    base, pts = timing
-    return Clip(
-        clip_id="",
-        kind=kind,
-        pts=pts,
-        time_base=base,
-        duration=(0, 1),
-        width=width,
-        height=height,
-        nbytes=(),
-        rotation=0,
-        is_vfr=False,
-        source_fps=(0, 1),
-        colour="",
-    )
 
 
 def _cost_of(clip_view: ClipView, kind: str, layout: LayoutConfig, images: int) -> Cost:

@@ -266,6 +266,13 @@ class Presentation:
         BeforeValidator(_within_area),
         key("What the mixture shows of stored videos.", "{fps: 1, cap: 128}"),
     ] = field(default_factory=View)
+    frame_scores: Annotated[
+        Text | None,
+        key(
+            "The column of scores by which `frames: {selection: query}` selects (docs/pool.md).",
+            "score_frames",
+        ),
+    ] = None
     layout: Annotated[
         LayoutConfig, key("How clips become tokens (docs/model.md).", "{slow_frames: 32}")
     ] = field(default_factory=LayoutConfig)

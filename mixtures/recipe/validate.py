@@ -28,6 +28,7 @@ def check(recipe: Recipe) -> None:
         _bad_join,
         _bad_duplicates,
         _bad_frames,
+        _bad_query,
     )
     if broken := [f"{recipe.path}: {line}" for rule in rules for line in rule(recipe)]:
         raise UserError(*broken)
@@ -171,6 +172,29 @@ def _bad_frames(recipe: Recipe) -> Iterator[str]:
     yield from _beyond(recipe.frames, recipe.profile)
 
 
+def _bad_query(recipe: Recipe) -> Iterator[str]:
+    """Frames are selected by scores of what one sample asks of the clips that it names."""
+    if recipe.frames.selection != "query":
+        if recipe.frame_scores is not None:
+            yield "frame_scores: nothing selects by them; write `frames: {selection: query}`"
+        return
+    if recipe.frame_scores is None:
+        yield (
+            "frames: selection: query selects by a column of scores; name it, such as "
+            "`frame_scores: score_frames` (docs/pool.md)"
+        )
+    if recipe.canonical_clips:
+        yield (
+            "canonical_clips: shows clips that have no scores for the samples of others, and "
+            "`frames: {selection: query}` wants them; remove one of the two"
+        )
+    if recipe.join_by_clip is not None:
+        yield (
+            "join_by_clip: joined conversations share frames, and with `frames: {selection: "
+            "query}` each is shown its own; remove one of the two"
+        )
+
+
 def _beyond(view: View, profile: Profile) -> Iterator[str]:
     if view.min_area > view.area:
         yield (
@@ -198,5 +222,6 @@ RULES = (
     _bad_join,
     _bad_duplicates,
     _bad_frames,
+    _bad_query,
 )
 """Every rule between keys; each yields its lines without the name of the file."""

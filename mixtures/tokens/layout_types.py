@@ -129,7 +129,7 @@ class View:
     ] = "box"
     selection: Annotated[
         str,
-        one_of("uniform", "uniform_last", "scene", "difference"),
+        one_of("uniform", "uniform_last", "scene", "difference", "query"),
         key("Which frames are shown where there are more than `cap` (docs/model.md).", "scene"),
     ] = "uniform"
     memory: Annotated[

@@ -38,10 +38,12 @@ def each(
     units: Sequence[Unit],
     step: Step,
     memory: int = 0,
+    *,
+    on_gpu: bool = False,
 ) -> Iterator[Result]:
-    """function(unit) as they finish, each with so many bytes; UserError for a unit that keeps
-    killing its worker."""
-    for result in job.workers.map(function, units, memory):
+    """function(unit) as they finish, each with so many bytes, or a GPU; UserError for a unit that
+    keeps killing its worker."""
+    for result in job.workers.map(function, units, memory, on_gpu=on_gpu):
         # a unit that kills its worker three times is not a refusal here, but a fault of the machine
         if isinstance(result, Died):
             raise killed(result.unit)

@@ -65,13 +65,21 @@ class RayWorkers(Workers):
         return ray.remote(max_retries=0, num_cpus=cpus, memory=memory)(run)
 
     def map(
-        self, function: Callable[[Unit], Result], units: Iterable[Unit], memory: int = 0
+        self,
+        function: Callable[[Unit], Result],
+        units: Iterable[Unit],
+        memory: int = 0,
+        *,
+        on_gpu: bool = False,
     ) -> Iterator[Result | Died[Unit]]:
         """function(unit) for each unit, as they finish; at most two per worker are in flight.
 
-        Ray is asked for the memory of each, or for all that the largest machine has.
+        Ray is asked for the memory of each, or for all that the largest machine has, and with
+        `on_gpu` for a GPU where the cluster has one: a CPU does the same more slowly.
         """
         remote = self._remote(function, 1, min(memory, _largest()) if memory else 0)
+        if on_gpu and _has_gpus():
+            remote = remote.options(num_gpus=1)
         fresh = (_Attempt(unit=unit) for unit in units)
         again: list[_Attempt[Unit]] = []
         running: dict[ray.ObjectRef[Result], _Attempt[Unit]] = {}
@@ -116,6 +124,11 @@ def _cpus() -> int:
     """What the cluster has now: it grows with what waits, and loses machines."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return max(1, int(resources.get("CPU", 1)))
+
+
+def _has_gpus() -> bool:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("GPU", 0) >= 1
 
 
 def _largest() -> int:

@@ -29,10 +29,15 @@ class Workers(ABC):
 
     @abstractmethod
     def map(
-        self, function: Callable[[Unit], Result], units: Iterable[Unit], memory: int = 0
+        self,
+        function: Callable[[Unit], Result],
+        units: Iterable[Unit],
+        memory: int = 0,
+        *,
+        on_gpu: bool = False,
     ) -> Iterator[Result | Died[Unit]]:
         """function(unit) for each unit, as they finish; no more at once than have room for so many
-        bytes each."""
+        bytes each, or than there are GPUs, if there are any and they want one."""
 
     @abstractmethod
     def each_node(self, function: Callable[[], Result]) -> dict[str, Result]:

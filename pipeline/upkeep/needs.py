@@ -243,8 +243,11 @@ def _leaks(
 def _scores(
     ledger: Ledger, contents: Contents, tables: set[str], decode_ids: set[str]
 ) -> list[Receipt]:
-    """The columns of scores that the manifest's filters name, of its clips and samples."""
+    """The columns of scores that the manifest's filters name, of its clips and samples, and the one
+    by which frames are selected."""
     digests = set((contents.recipe.scores or {}).values())
+    if contents.recipe.frame_scores is not None:
+        digests.add(contents.recipe.frame_scores.scorer)
     inputs = tables | {
         name
         for one in ledger.of("decode")
@@ -254,5 +257,5 @@ def _scores(
     return [
         one
         for one in ledger.of("score")
-        if one.parameters["digest"] in digests and inputs & set(one.inputs)
+        if one.parameters["digest"] in digests and inputs.issuperset(one.inputs)
     ]

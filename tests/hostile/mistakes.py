@@ -228,6 +228,8 @@ MISTAKES: dict[str, Mistake] = {
     "pool export: not empty": line("pipeline pool export tiny/pool --manifest tiny/build --out out", "holds something else", files={"out/README.md": "mine"}),
     "pool export: of another pool": line("pipeline pool export torn --manifest tiny/build --out out", "holds no source 'pictures'|another profile|profile.json", files={"torn/profile.json": "{}"}),
     "score: no such scorer": line("pipeline score tiny/pool --scorer sharp:ness --per frame", "no such module here; give MODULE:FUNCTION"),
+    "score: none of ours": line("pipeline score tiny/pool --scorer pipeline.scorers:motionn --per frame", "there are brightness, caption_length"),
+    "score: not per sample": line("pipeline score tiny/pool --scorer pipeline.scorers:motion --per sample", "add --per frame"),
     "score: per what": line("pipeline score tiny/pool --scorer pipeline.scorers:motion --per frames", "did you mean 'frame'"),
     "score: no pool": line("pipeline score media --scorer pipeline.scorers:motion --per frame", "not a pool"),
     "leaks: no file": line("pipeline leaks build gone.yaml --out leaks", "gone.yaml: No such file"),

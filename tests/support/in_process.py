@@ -28,7 +28,12 @@ class Here(Workers):
     """Units one after the other, in this process."""
 
     def map(
-        self, function: Callable[[Any], Any], units: Iterable[Any], _memory: int = 0
+        self,
+        function: Callable[[Any], Any],
+        units: Iterable[Any],
+        _memory: int = 0,
+        *,
+        on_gpu: bool = False,  # noqa: ARG002
     ) -> Iterator[Any]:
         return map(function, units)
 

@@ -7,12 +7,8 @@ import pytest
 
 from mixtures.tokens.layout_types import LayoutConfig
 from shards.errors import UserError
-from train.config import (
-    MOVED,
-    Config,
-    check_layout,
-    load_config,
-)
+from train.config import Config, check_layout, load_config
+from train.moved_keys import MOVED
 from train.schedule import check_schedule
 
 CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").glob("*.yaml"))

@@ -97,6 +97,7 @@ def ablation_of(
 ) -> Ablation:
     """What is varied, as it is kept."""
     differs = {run.variant: run.differs for run in reversed(runs)}
+    same = same_samples(runs)
     return Ablation(
         grid=str(path),
         supervised=min(run.supervised for run in runs),
@@ -105,13 +106,27 @@ def ablation_of(
             Told(
                 name=one.name,
                 changes=one.changes,
-                differs=differs[one.name],
+                differs=(*same.get(one.name, ()), *differs[one.name]),
                 shares={name: str(n) for name, n in shares_of(one, variants[0]).items()},
             )
             for one in variants
         ),
         runs=tuple((run.variant, run.seed, run.key_id) for run in runs),
     )
+
+
+def same_samples(runs: Sequence[PlannedRun]) -> dict[str, list[str]]:
+    """A line for each variant, and each other whose very samples it trains on, with the seeds."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if run.same_as:
+            seeds.setdefault((run.variant, run.same_as), []).append(str(run.seed))
+    lines: dict[str, list[str]] = {}
+    for (variant, other), numbers in seeds.items():
+        named = f"seed{'s' * (len(numbers) > 1)} {', '.join(numbers)}"
+        line = f"{named}: trained on the very samples of {other}; what differs is not drawn"
+        lines.setdefault(variant, []).append(line)
+    return lines
 
 
 def by_other_code(standing: Standing) -> list[PlannedRun]:

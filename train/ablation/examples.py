@@ -97,12 +97,19 @@ def _first_runs(out: Path, ablation: Ablation) -> dict[str, Path]:
     return folders
 
 
+def _shows_evenly(path: Path) -> bool:
+    return bool(json.loads(path.read_text())["selection"] != "query")
+
+
 def _attended(
     out: Path, ablation: Ablation, chosen: Sequence[tuple[Question, Mapping[str, str]]]
 ) -> list[dict[str, list[AttendedFrame]]]:
     """By question and variant, where the model attends; a model is loaded once."""
     by_question: list[dict[str, list[AttendedFrame]]] = [{} for _ in chosen]
     for variant, folder in _first_runs(out, ablation).items():
+        # what is shown by the question wants a model of its own to be shown again
+        if not _shows_evenly(folder / SCORES):
+            continue
         # one model at a time is held
         answerer = Answerer(folder / "model")
         media = answerer.see([q.medium for q, said in chosen if q.medium and variant in said])

@@ -132,6 +132,19 @@ class Grid:
         dict[Name, Text] | None,
         key("Evaluation sets by name, and the folders of your copies.", "{mvbench: /data/MVBench}"),
     ] = None
+    feature_cache: Annotated[
+        Text | None,
+        key("A folder for the features of frozen towers, which all runs that have one share.",
+            "/scratch/features"),
+    ] = None  # fmt: skip
+    relevance: Annotated[
+        Text | None,
+        key(
+            "A folder of SigLIP, by which variants whose recipe says `selection: query` are shown "
+            "frames of what they are asked about.",
+            "/models/siglip",
+        ),
+    ] = None
     floors: Annotated[
         tuple[Annotated[str, one_of("none", "shuffled_frames")], ...],
         BeforeValidator(one_or_more),
@@ -184,5 +197,7 @@ def _conflicts(grid: Grid) -> Iterator[str]:
             yield f"variants: {count} are named {name!r}; rename them apart"
     if not (grid.held_out or grid.tasks or grid.benchmarks):
         yield "nothing is measured; write `held_out`, `tasks` or `benchmarks`"
+    if grid.relevance is not None and not (grid.tasks or grid.benchmarks):
+        yield "relevance: nothing is asked without `tasks` or `benchmarks`; remove it"
     if grid.floors and not (grid.tasks or grid.benchmarks):
         yield "floors: nothing is asked without `tasks` or `benchmarks`; remove it"

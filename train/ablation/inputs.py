@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mixtures.recipe.allowed_paths import allowed_paths
 from mixtures.recipe.load import load_recipe
-from shards.errors import Mistakes
+from shards.errors import Mistakes, UserError
 from train.ablation.grid import Grid, load_grid
 from train.ablation.variants import Resolved, resolve
 from train.named_files import check_data, check_files
@@ -21,6 +21,11 @@ def read(path: Path, allowed: Sequence[str]) -> tuple[Grid, list[Resolved]]:
         check_data(grid.pool)
     with mistakes.noted():
         check_files([Path(task) for task in grid.tasks])
+    if grid.relevance is not None and not Path(grid.relevance, "config.json").is_file():
+        with mistakes.noted():
+            raise UserError(
+                f"{path}: relevance: {grid.relevance}: no model folder (no config.json)"
+            )
     if grid.held_out is not None:
         with mistakes.noted():
             load_recipe(Path(grid.held_out.recipe), allowed)

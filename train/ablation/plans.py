@@ -26,6 +26,7 @@ from train.ablation.drawn_samples import Drawn, SupervisedTokens
 from train.ablation.grid import Grid
 from train.ablation.variants import Resolved, seeded
 from train.config import PARTS, Config, Stop, check_layout
+from train.data.feature_cache import most_bytes
 from train.dry_run import Outline, operations, outline
 from train.evaluation.copies import copies
 from train.evaluation.on_tasks import named_tasks
@@ -49,7 +50,10 @@ class PlannedRun:
 
     `folder` holds its manifest and config. `key` is what makes it itself: manifest, config, starts,
     what is asked, library versions; `key_id` is its digest. `flops` and `nbytes` (of checkpoints
-    and model) are on paper. `differs` says what its data have other than the base's.
+    and model) are on paper. `differs` says what its data have other than the base's; `same_as` is
+    the variant before it that trains on the same samples, shown and trained alike, if there is one.
+    `relevance` is the folder by which questions select frames, if they do; `feature_bytes` is how
+    much of a feature cache the run may fill.
     """
 
     variant: str
@@ -63,6 +67,9 @@ class PlannedRun:
     nbytes: int
     key: Mapping[str, Any]
     differs: tuple[str, ...] = ()
+    same_as: str = ""
+    relevance: str = ""
+    feature_bytes: int = 0
 
     @property
     def key_id(self) -> str:
@@ -116,6 +123,7 @@ class _Planner:
         self.questions = asked_of(grid)
         self.bases: dict[int, Manifest] = {}
         self.same: dict[tuple[int, str], str] = {}
+        self.trained: dict[tuple[int, str], str] = {}
         self.held_out: dict[str, str] = {}
 
     def plan(self, variant: Resolved, seed: int) -> PlannedRun:
@@ -128,7 +136,12 @@ class _Planner:
         write_manifest(manifest, str(folder))
         drawn = self._drawn(manifest, config)
         config = self._with_held_out(replace(config, stop=Stop(steps=drawn.steps)), recipe)
+        if self.grid.feature_cache is not None and not config.parts.tower.train:
+            config = replace(config, feature_cache=self.grid.feature_cache)
+        same = short_hash([_shown(manifest), drawn.samples, _trained(config)])
+        same_as = self.trained.setdefault((seed, same), variant.name)
         on_paper = self._checked(config, manifest, where)
+        relevance = _relevance(self.grid, manifest)
         (folder / CONFIG).write_text(resolved(config))
         totals = manifest.contents.totals
         share = drawn.tokens / max(totals.tokens, 1)
@@ -142,16 +155,19 @@ class _Planner:
             tokens=drawn.tokens,
             flops=share * operations(on_paper, manifest),
             nbytes=_nbytes(config, part_parameters(on_paper.model)),
-            key=self._key(manifest, config),
+            key=self._key(manifest, config, relevance),
             differs=tuple(_differs(self.bases[seed], manifest)),
+            same_as="" if same_as == variant.name else same_as,
+            relevance=relevance,
+            feature_bytes=_feature_bytes(config, manifest, on_paper),
         )
 
     def _check_another(self, name: str, seed: int, manifest: Manifest, config: Config) -> None:
         """UserError where a variant of another name draws, shows and trains the same."""
         self.bases.setdefault(seed, manifest)
         contents = manifest.contents
-        shown = (contents.order_digest, contents.layout, contents.frames, contents.text)
-        same = short_hash([str(shown), contents.length, deciding(config)])
+        drawn = [contents.order_digest, contents.length]
+        same = short_hash([_shown(manifest), *drawn, _trained(config)])
         other = self.same.setdefault((seed, same), name)
         if other != name:
             raise UserError(
@@ -173,7 +189,15 @@ class _Planner:
         if rule is None:
             return config
         held_out_recipe = load_recipe(Path(rule.recipe))
-        keys = ("profile", "frames", "layout", "text", "pack_tokens", "pack_patches")
+        keys = (
+            "profile",
+            "frames",
+            "frame_scores",
+            "layout",
+            "text",
+            "pack_tokens",
+            "pack_patches",
+        )
         held_out_recipe = replace(held_out_recipe, **{name: getattr(recipe, name) for name in keys})
         # alike for all variants that show alike
         known = str([getattr(recipe, name) for name in keys])
@@ -200,12 +224,14 @@ class _Planner:
         mistakes.tell()
         return outline(config, manifest, where)
 
-    def _key(self, manifest: Manifest, config: Config) -> dict[str, Any]:
+    def _key(self, manifest: Manifest, config: Config, relevance: str) -> dict[str, Any]:
         held_out, rule = "", config.held_out
         if rule is not None:
             held_out = f"{load_manifest(rule.manifest).manifest_id}, {rule.samples} samples"
         places = {part: getattr(config.parts, part).init for part in PARTS}
-        return {
+        # said where questions select frames: other runs keep the keys that they had
+        shown_by = {"relevance": folder_digest(relevance)} if relevance else {}
+        return shown_by | {
             "manifest": manifest.manifest_id,
             "config": deciding(config) | {"steps": str(config.stop.steps)},
             "starts": {
@@ -216,6 +242,18 @@ class _Planner:
             "floors": list(self.grid.floors),
             "versions": {name: version(name) for name in PACKAGES},
         }
+
+
+def _shown(manifest: Manifest) -> str:
+    """How a manifest shows samples, as far as that is not said by their keys."""
+    contents = manifest.contents
+    selected_by = manifest.scored_by, contents.canonical
+    return str((contents.layout, contents.frames, contents.text, contents.pack, *selected_by))
+
+
+def _trained(config: Config) -> list[Any]:
+    """What decides of a config, and what its parts start from."""
+    return [deciding(config), [str(getattr(config.parts, part).init) for part in PARTS]]
 
 
 def asked_of(grid: Grid) -> dict[str, str]:
@@ -245,6 +283,32 @@ def start_digest(where: str) -> str:
     source = open_source(where)
     files = sorted({stored.file for stored in source.stored.values()} or {source.path})
     return short_hash([source.digests.get(file.name) or sha256_file(file) for file in files])
+
+
+def _feature_bytes(config: Config, manifest: Manifest, on_paper: Outline) -> int:
+    """Bytes of features of a frozen tower that a run may keep."""
+    if not config.feature_cache:
+        return 0
+    return most_bytes(manifest, on_paper.model.vision_config.hidden_size, config.precision)
+
+
+def _relevance(grid: Grid, manifest: Manifest) -> str:
+    """The folder by which a run's questions select frames, if they do; UserError where it lacks."""
+    if manifest.view.selection != "query" or not (grid.tasks or grid.benchmarks):
+        return ""
+    if grid.relevance is None:
+        raise UserError(
+            "is shown frames that fit the question, also when it is asked; name a folder of SigLIP "
+            "as `relevance`, or give no `tasks` and `benchmarks`"
+        )
+    return grid.relevance
+
+
+@cache
+def folder_digest(folder: str) -> str:
+    """H over the names and bytes of the files of a model folder."""
+    files = sorted(path for path in Path(folder).iterdir() if path.is_file())
+    return short_hash([[path.name, sha256_file(path)] for path in files])
 
 
 def _nbytes(config: Config, parameters: Mapping[str, int]) -> int:

@@ -114,6 +114,7 @@ def _commands(grid: Grid, run: PlannedRun, places: Places) -> Iterator[list[str]
         words = ["evaluate", "--model", str(folder / "model"), "--out", str(folder / SCORES)]
         words += ["--tasks", *grid.tasks] if grid.tasks else []
         words += ["--benchmark", *benchmark_words(grid)] if grid.benchmarks else []
+        words += ["--relevance", run.relevance] if run.relevance else []
         yield [*words, "--pathways", run.pathways, *grid.floors, *on_ray]
 
 

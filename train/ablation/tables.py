@@ -7,8 +7,9 @@ from statistics import fmean
 
 from rich.table import Table
 
-from train.ablation.ablate import Ablation, Standing
+from train.ablation.ablate import Ablation, Standing, same_samples
 from train.ablation.comparisons import Comparison, comparisons
+from train.ablation.plans import PlannedRun
 from train.ablation.results import Result
 from train.dry_run import MFU, PEAK
 
@@ -40,7 +41,22 @@ def takes(standing: Standing) -> Iterator[Table | str]:
         f"{sum(run.flops for run in left) / speed / 3600:,.2g} hours ({at}), "
         f"{sum(run.nbytes for run in left) / GB:,.2f} GB"
     )
+    yield from _features(runs)
+    for variant, lines in same_samples(runs).items():
+        yield from (f"{variant}, {line}: raise `budget`, or remove it" for line in lines)
     yield f"equal budget: every run has {fewest:,} to {most:,} supervised tokens, in whole steps"
+
+
+def _features(runs: Sequence[PlannedRun]) -> Iterator[str]:
+    """How large the feature cache of a grid may grow, where it has one."""
+    # seeds of a variant show the same frames
+    sizes = {run.variant: run.feature_bytes for run in runs if run.feature_bytes}
+    if sizes:
+        yield (
+            f"feature_cache: at most {max(sizes.values()) / GB:,.3g} GB where the {len(sizes)} "
+            f"variants that use it show the same frames, {sum(sizes.values()) / GB:,.3g} GB where "
+            "no two do; held-out samples besides"
+        )
 
 
 def _speed(results: Sequence[Result]) -> tuple[float, str]:

@@ -6,13 +6,16 @@ video the model is then shown the frames that the question is about.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import simplejpeg
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModel, AutoProcessor
@@ -22,6 +25,7 @@ from mixtures.tokens.layout_types import View
 from shards.errors import UserError, opening
 from shards.sample import Clip
 
+Pixels = NDArray[np.uint8]
 KINDS = ("siglip", "siglip2")
 STEPS = 1_000_000
 """Scores are integers: cosines in millionths."""
@@ -48,10 +52,21 @@ class Relevance:
         # no gradients, no dropout: scores decide which frames are shown
         self.model = model.eval().to(self.device)
         self._frames = lru_cache(_CLIPS)(self._encode)
+        self._last: tuple[Sequence[Pixels], Tensor] | None = None
 
-    @torch.no_grad()
     def __call__(self, jpegs: Sequence[bytes], question: str) -> list[int]:
         """One score per frame, higher where it fits better."""
+        return self._scores(self._frames(tuple(jpegs)), question)
+
+    def of_arrays(self, frames: Sequence[Pixels], texts: Sequence[str]) -> list[list[int]]:
+        """The same of RGB frames, for each question of `texts`; frames that come again, as the same
+        object, are encoded once."""
+        if self._last is None or self._last[0] is not frames:
+            self._last = frames, self._features(frames)
+        return [self._scores(self._last[1], question) for question in texts]
+
+    @torch.no_grad()
+    def _scores(self, features: Tensor, question: str) -> list[int]:
         inputs = self.processor.tokenizer(
             # SigLIP was trained on texts padded to full length, in lower case
             question.lower(),
@@ -62,17 +77,21 @@ class Relevance:
         )
         text = self.model.get_text_features(inputs["input_ids"].to(self.device)).pooler_output
         # cosine similarity: both sides of unit length
-        cosines = self._frames(tuple(jpegs)) @ normalize(text.float(), dim=-1)[0].cpu()
+        cosines = features @ normalize(text.float(), dim=-1)[0].cpu()
         # rounded integers, so that ties fall the same way on every device
         return (cosines * STEPS).round().long().tolist()
 
-    @torch.no_grad()
     def _encode(self, jpegs: tuple[bytes, ...]) -> Tensor:
+        return self._features(map(simplejpeg.decode_jpeg, jpegs))
+
+    @torch.no_grad()
+    def _features(self, frames: Iterable[Pixels]) -> Tensor:
         """Features of unit length [N, D]."""
         made = []
-        for start in range(0, len(jpegs), _FRAMES):
-            frames = [simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs[start : start + _FRAMES]]
-            inputs = self.processor.image_processor(frames, return_tensors="pt").to(self.device)
+        left = iter(frames)
+        # some at a time: frames of a long video are not all decoded at once
+        while some := list(islice(left, _FRAMES)):
+            inputs = self.processor.image_processor(some, return_tensors="pt").to(self.device)
             made.append(self.model.get_image_features(**inputs).pooler_output.float().cpu())
         return normalize(torch.cat(made), dim=-1)
 

@@ -89,7 +89,9 @@ class SampleLoader:
         stored = self.reader.read(drawn.source, drawn.key, fetch)
         sample = stored.sample
         frames = partial(self._frames, stored, Room(rows))
-        rendered = render(drawn.key, sample.turns, sample.clips, frames, self.rules)
+        # the reader has them where the rules select frames by what is asked
+        scores = sample.frame_scores.by_clip() if sample.frame_scores else {}
+        rendered = render(drawn.key, sample.turns, sample.clips, frames, self.rules, scores=scores)
         # counted again: what was decoded must be what was planned
         counted = len(rendered.text.ids), sum(prod(shown.shape[:3]) for shown in rendered.frames)
         if counted != (drawn.tokens, drawn.patches):

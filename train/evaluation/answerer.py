@@ -16,6 +16,7 @@ import torch
 
 from mixtures.tokens.frame_view import ClipView, view_clip
 from mixtures.tokens.text import IM_END
+from shards.errors import UserError
 from shards.ids import sha256_file, short_hash
 from shards.profile import Profile
 from shards.sample import Turn
@@ -84,6 +85,11 @@ class Answerer:
         if self.relevance is not None:
             view = replace(saved.rules.view, selection="query")
             self.rules = replace(saved.rules, view=view)
+        elif saved.rules.view.selection == "query":
+            raise UserError(
+                f"{folder}: the model is shown frames that fit the question; name a folder of "
+                "SigLIP with --relevance"
+            )
         self.profile: Profile = saved.profile
         self.manifest_id = saved.manifest_id
         self.folder = folder

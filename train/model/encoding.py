@@ -7,6 +7,7 @@ per frame, whatever the frame's size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
+from train.data.feature_cache import FeatureCache
 from train.data.tower_plan import Group, TowerCall, TowerPlan
 from train.model.vision import normalised
 
@@ -45,7 +47,12 @@ class ScaledGradient(torch.autograd.Function):
 
 
 def encode(
-    tower: nn.Module, patches: Tensor, beyond: Tensor, plan: TowerPlan[Tensor], *, again: bool
+    tower: nn.Module,
+    patches: Tensor,
+    beyond: Tensor,
+    plan: TowerPlan[Tensor],
+    *,
+    again: bool,
 ) -> Encoded:
     """uint8 or float patches [P, 768] of 0..255, of the frames shown and of those beyond the cap.
 
@@ -75,13 +82,19 @@ def encode(
 
 
 def _encoded(
-    tower: nn.Module, patches: Tensor, beyond: Tensor, call: TowerCall[Tensor]
+    tower: nn.Module,
+    patches: Tensor,
+    beyond: Tensor,
+    call: TowerCall[Tensor],
 ) -> tuple[Tensor, Tensor]:
     # shown frames first, then those beyond the cap, as the plan counts them; bytes until here, so
     # that what travels to the device is a quarter of floats
     pixels = torch.cat([patches.index_select(0, call.shown), beyond.index_select(0, call.beyond)])
-    like = next(tower.parameters())
-    x = tower(normalised(pixels, like), (*call.shown_groups, *call.beyond_groups))
+    groups = (*call.shown_groups, *call.beyond_groups)
+    look = partial(_looked_at, tower)
+    # a run whose tower is frozen may keep its features on disk
+    cache: FeatureCache | None = getattr(tower, "feature_cache", None)
+    x = look(pixels, groups) if cache is None else cache.features(pixels, groups, look)
     # a forward pass without a graph has no gradient to scale
     if call.scale is not None and torch.is_grad_enabled():
         x = ScaledGradient.apply(x, call.scale)
@@ -90,6 +103,12 @@ def _encoded(
         # a view would keep the features of the frames beyond alive until the backward pass
         shown = shown.clone()
     return shown, _averages(rest, call.beyond_groups)
+
+
+def _looked_at(tower: nn.Module, pixels: Tensor, groups: Sequence[Group]) -> Tensor:
+    """Features of patches [P, 768] of 0..255."""
+    x: Tensor = tower(normalised(pixels, next(tower.parameters())), groups)
+    return x
 
 
 def _averages(x: Tensor, groups: Sequence[Group]) -> Tensor:

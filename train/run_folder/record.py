@@ -99,6 +99,8 @@ def made_with(config: Config) -> dict[str, str]:
         "zero_stage": str(config.zero_stage) if config.engine == "deepspeed" else "none",
         "precision": config.precision,
         "micro_batch": str(config.micro_batch),
+        # a frame that is encoded by itself may have other last digits than among others
+        **({"feature_cache": "used"} if config.feature_cache else {}),
     }
 
 

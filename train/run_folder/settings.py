@@ -46,7 +46,7 @@ def _tree(value: Any) -> Any:
 _HOW_NOT_WHAT = {
     *("engine", "zero_stage", "micro_batch", "save_every", "keep", "held_out", "offload"),
     *("packed_attention", "deterministic", "tower_chunk"),
-    *("workers", "cache_mib", "node_folder", "node_mib"),
+    *("workers", "cache_mib", "node_folder", "node_mib", "feature_cache"),
     *("stop", "guard", "layout"),
 }
 """Keys that spread the same computation over processes, memory and disks, keys that may change

@@ -115,7 +115,13 @@ def test_the_demo_ablations_differ_in_pathways_only() -> None:
             "frames: min_area: 82944 is more than the area 65536",
         ),
         ("seed: 7", "seed: 7\nframes: {fit: stretch}", "fit: must be one of box, floor"),
-        ("seed: 7", "seed: 7\nframes: {selection: query}", "selection: must be one of uniform"),
+        ("seed: 7", "seed: 7\nframes: {selection: best}", "selection: must be one of uniform"),
+        ("seed: 7", "seed: 7\nframes: {selection: query}", "name it, such as `frame_scores: scor"),
+        (
+            "seed: 7",
+            "seed: 7\nframe_scores: score_frames",
+            "nothing selects by them; write `frames",
+        ),
         (
             "seed: 7",
             "seed: 7\nlayout: {timestamps: rope}",

@@ -35,6 +35,9 @@ def whole(turns): return 3.0
 def short(frames): return [1] * (len(frames) + 1)
 def large(turns): return 65_536
 def negative(turns): return -1
+def halves(frames, turns): return [0.5 for _ in frames]
+def one(frames, turns): return [len(turns)]
+def asked(frames, turns): return [len(turns) + i for i, _ in enumerate(frames)]
 """
 
 
@@ -86,6 +89,10 @@ def test_a_column_is_made_once_and_goes_on_where_it_was(made: Pool) -> None:
         ("large", "sample", "from 0 to 65535, not 65536"),
         ("negative", "sample", "from 0 to 65535, not -1"),
         ("gone", "clip", "no attribute 'gone'; give MODULE:FUNCTION"),
+        ("halves", "sample_frame", "for sample .*scores must be integers, not 0.5"),
+        ("one", "sample_frame", "1 scores, 6 wanted"),
+        ("words", "sample_frame", r"--per sample_frame calls it with \(frames, turns\)"),
+        ("asked", "frame", r"--per frame calls it with \(frames\)"),
     ],
 )
 def test_what_is_no_score_is_said_with_its_row_and_nothing_is_kept(
@@ -99,7 +106,24 @@ def test_what_is_no_score_is_said_with_its_row_and_nothing_is_kept(
 @pytest.mark.parametrize("name", ["nowhere:f", "sharpness", "pipeline.scorers", ":f", "a b:c"])
 def test_a_module_that_is_not_there_is_said_before_any_worker(name: str) -> None:
     with pytest.raises(UserError, match="give MODULE:FUNCTION, e"):
-        check_scorer(name)
+        check_scorer(name, "frame")
+
+
+@pytest.mark.parametrize(
+    ("name", "per", "says"),
+    [
+        ("motionn", "frame", "there are brightness, caption_length, motion, "),
+        ("motion", "sample", "gives a score per frame; add --per frame"),
+        ("caption_length", "clip", "add --per sample"),
+    ],
+)
+def test_our_own_scorers_are_checked_before_any_worker(name: str, per: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        check_scorer(f"pipeline.scorers:{name}", per)
+
+
+def test_every_scorer_of_ours_says_what_it_scores() -> None:
+    assert set(scorers.PER) == set(scorers.__all__)
 
 
 @pytest.mark.parametrize(

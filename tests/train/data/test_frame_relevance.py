@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import string
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,21 @@ from transformers import (
     SiglipProcessor,
 )
 
+from pipeline.jobs.job import Job
+from pipeline.jobs.progress import steps
+from pipeline.jobs.score_pool import score_pool
+from pipeline.stages.scoring.score_table import scorer_of
 from shards.errors import UserError
+from shards.pool import Pool
+from shards.sample import Turn
 from tests.support.chat.one_question import chat
-from tests.support.tiny_pool import COLOURS
+from tests.support.in_process import Here
+from tests.support.tiny_pool import COLOURS, tiny_manifest
 from tests.train.evaluation.test_evaluation import pair, trained, write_json
 from train.data.frame_relevance import Relevance
+from train.evaluation.answerer import Answerer
 from train.evaluation.evaluate import evaluate
+from train.evaluation.relevance import score_frames
 from train.model import register
 
 __all__ = ["trained"]  # a fixture: a small model folder
@@ -50,6 +61,17 @@ SIZES = {
 FRAMES = 16
 RED = (10, 11)
 """Which of 16 frames, two a second, are red; the others turn from green to blue."""
+
+
+class Noting(Here):
+    """Notes which units want a GPU."""
+
+    def __init__(self) -> None:
+        self.on_gpu: list[bool] = []
+
+    def map(self, *given: Any, on_gpu: bool = False) -> Iterator[Any]:
+        self.on_gpu.append(on_gpu)
+        return super().map(*given)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -174,6 +196,55 @@ def test_a_processor_asks_for_the_scores_that_its_rules_want(
     asking.relevance = Relevance(siglip)
     inputs = asking.apply_chat_template(conversation, tokenize=True)
     assert {frame / 2 for frame in RED} <= set(inputs["seconds"].tolist())
+
+
+def test_a_pool_is_scored_by_each_frames_best_question(
+    siglip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_manifest(tmp_path)
+    pool = Pool(str(tmp_path / "pool"))
+    name, model = "train.evaluation.relevance:score_frames", str(siglip)
+    encoded = []
+    features = Relevance._features
+    monkeypatch.setattr(
+        Relevance, "_features", lambda s, frames: encoded.append(1) or features(s, frames)
+    )
+    workers = Noting()
+    with steps() as bars:
+        job = Job(pool=pool, workers=workers, bars=bars)
+        with pytest.raises(UserError, match="score_frames: wants a model; give --model FOLDER"):
+            score_pool(name, "sample_frame", job)
+        with pytest.raises(UserError, match=r"--per frame calls it with \(frames, model\)"):
+            score_pool(name, "frame", job, model)
+        workers.on_gpu.clear()
+        scored = score_pool(name, "sample_frame", job, model)
+    # to find the scorer takes no GPU, to run its model does
+    assert workers.on_gpu == [False, True]
+    assert scored.rows == len(encoded) == 30 and 0 < scored.least < scored.most < 65_536
+    # a question that names a colour is the best one where its frames are
+    frames = [np.full((64, 64, 3), colour, np.uint8) for colour in COLOURS.values()]
+    asked = [Turn(role="user", text=f"When is it {one}?") for one in ("red", "blue")]
+    red, green, blue = score_frames(frames, asked, siglip)
+    assert green < min(red, blue)
+    alone = [score_frames(frames, [one], siglip) for one in asked]
+    assert [red, green, blue] == [max(both) for both in zip(*alone, strict=True)]
+    # other files of a model are another column
+    other = shutil.copytree(siglip, tmp_path / "other")
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    digests = {scorer_of(name, "sample_frame", at).digest for at in (model, str(other))}
+    assert len(digests) == 2 and scored.digest in digests
+
+
+def test_a_model_that_was_trained_by_questions_is_asked_by_them(
+    trained: Path, siglip: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(trained, tmp_path / "model")
+    said = json.loads((model / "data.json").read_text())
+    said["frames"]["selection"] = "query"
+    (model / "data.json").write_text(json.dumps(said))
+    with pytest.raises(UserError, match=r"shown frames that fit the question; name .*--relevance"):
+        Answerer(model)
+    assert Answerer(model, siglip).rules.view.selection == "query"
 
 
 def test_a_folder_that_holds_no_siglip_is_named(trained: Path, tmp_path: Path) -> None:
