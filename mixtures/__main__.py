@@ -104,6 +104,8 @@ def run_plan(arguments: argparse.Namespace) -> None:
     console.print(totals_told(plan.manifest))
     if recipe.canonical_clips:
         console.print(f"{len(plan.manifest.copies)} clips are shown as copies of them")
+    if plan.unmatched:
+        console.print(plan.unmatched, soft_wrap=True, markup=False)
     console.print(f"{where}: {plan.manifest.manifest_id}", soft_wrap=True)
 
 

@@ -287,8 +287,8 @@ def _known(
 def _conversations_of(
     pool: Pool, about: SourceContents, keys: Sequence[str]
 ) -> list[_Conversation]:
-    # the pool may hold the source at other revisions too
-    receipts = pool.admitted({about.name: about.revision})
+    # the pool may hold the source at other revisions and under other licences too
+    receipts = pool.admitted({about.name: about.provenance})
     wanted = np.frombuffer(bytes.fromhex("".join(keys)), "V16")
     # of the whole index only these columns, and only the rows of these keys
     columns = "licence record clip_ids dataset revision"

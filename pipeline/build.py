@@ -134,7 +134,10 @@ def planned(inputs: Inputs, admitted: dict[str, Receipt], job: Job) -> Plan:
     with job.bars.step("plan"):
         # what this build read, by work id: a plan is not made from another run's admission
         read = {name: receipt.work_id for name, receipt in (admitted | held_out).items()}
-        return build_manifest(recipe, pool, read)
+        plan = build_manifest(recipe, pool, read)
+    if plan.unmatched:
+        job.bars.say(plan.unmatched)
+    return plan
 
 
 def compare(

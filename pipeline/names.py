@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 JUNK = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 """What file managers leave beside pictures, in lower case; names that begin with `._` are, too."""
@@ -36,6 +36,12 @@ def number_order(name: str) -> tuple[tuple[bytes | tuple[int, bytes], ...], byte
 def in_order(names: Iterable[str]) -> list[str]:
     """The names, each once, in the order of their numbers."""
     return sorted(set(names), key=number_order)
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """The files under a folder that fit a glob pattern, in the order of their numbers."""
+    names = (path.relative_to(folder).as_posix() for path in folder.glob(pattern))
+    return [folder / name for name in in_order(names)]
 
 
 def renumbered(names: Iterable[str]) -> tuple[str, str] | None:

@@ -167,11 +167,11 @@ def run_ls(arguments: argparse.Namespace) -> None:
 
 
 def _print_holdings(console: Console, held: Sequence[Holding], manifests: Sequence[str]) -> None:
-    headers = ["source", "revision", "samples", "refused", "clips", "bytes"]
+    headers = ["source", "revision", "licence", "samples", "refused", "clips", "bytes"]
     rows = [
         [
-            *(one.source, one.revision[:_HEX], str(one.samples), str(one.refused), str(one.clips)),
-            str(one.nbytes),
+            *(one.source, one.revision[:_HEX], one.licence),
+            *(str(one.samples), str(one.refused), str(one.clips), str(one.nbytes)),
             ", ".join(str(1 + manifests.index(name)) for name in one.used_by) or "-",
         ]
         for one in held

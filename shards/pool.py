@@ -16,6 +16,8 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Self
 
 import pyarrow as pa
 
@@ -34,6 +36,21 @@ RENEWED = 30
 """Seconds between renewals."""
 _WRITING, _CLEARING, _READING = "writing", "clearing", "reading"
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Provenance:
+    """What a source was admitted as: the same bytes may be so under several licences."""
+
+    revision: str
+    dataset: str
+    licence: str
+
+    @classmethod
+    def of(cls, admitted: Receipt) -> Self:
+        """What this receipt of admission says."""
+        said = admitted.parameters
+        return cls(**{name: said[name] for name in ("revision", "dataset", "licence")})
 
 
 class Pool:
@@ -66,17 +83,17 @@ class Pool:
         """All receipts of a stage, in the order of their work ids."""
         return self.ledger.of(stage)
 
-    def admitted(self, revisions: Mapping[str, str] | None) -> list[Receipt]:
-        """Receipts of admission: of these sources at these revisions, by name, or (None) of all.
+    def admitted(self, sources: Mapping[str, Provenance] | None) -> list[Receipt]:
+        """Receipts of admission: of these sources as they were admitted, by name, or (None) of all.
 
-        Media that moved are admitted again at the same revision: of each revision the first.
+        Media that moved are admitted again as the same: of each provenance the first.
         """
         # receipts in the order of their work ids: the same first one on every machine
-        first_admissions: dict[tuple[str, str], Receipt] = {}
+        first_admissions: dict[tuple[str, Provenance], Receipt] = {}
         for receipt in self.receipts("admit"):
-            source, revision = receipt.parameters["source"], receipt.parameters["revision"]
-            if revisions is None or revisions.get(source) == revision:
-                first_admissions.setdefault((source, revision), receipt)
+            source, provenance = receipt.parameters["source"], Provenance.of(receipt)
+            if sources is None or sources.get(source) == provenance:
+                first_admissions.setdefault((source, provenance), receipt)
         return list(first_admissions.values())
 
     def commit(

@@ -32,7 +32,7 @@ from shards.key_index import (
     scored_by,
     shared,
 )
-from shards.pool import Pool, Receipt
+from shards.pool import Pool, Provenance, Receipt
 from shards.sample import (
     Clip,
     ClipScores,
@@ -55,8 +55,8 @@ class Composition(Protocol):
     """What a manifest makes of the samples of a pool, and of which of them."""
 
     @property
-    def revisions(self) -> Mapping[str, str] | None:
-        """The one revision of each source that is read; None: whatever the pool holds."""
+    def provenance(self) -> Mapping[str, Provenance] | None:
+        """The one admission of each source that is read; None: whatever the pool holds."""
         ...
 
     def members_of(self, source: str, key: str) -> Sequence[str]:
@@ -80,7 +80,7 @@ class Composition(Protocol):
 class AsAdmitted:
     """Samples as they are in the pool: none is joined, each shows its own clips."""
 
-    revisions = None
+    provenance = None
     scored_by = ""
 
     def members_of(self, source: str, key: str) -> Sequence[str]:  # noqa: ARG002
@@ -244,8 +244,8 @@ class PoolReader:
         self.pool = pool
         self._made = made or AsAdmitted()
         self.extents = Extents(pool.store)
-        # one revision a source: that of the manifest
-        admitted = pool.admitted(self._made.revisions)
+        # one admission a source: that of the manifest
+        admitted = pool.admitted(self._made.provenance)
         decoded = pool.receipts("decode")
         samples = self._open(folder, admitted, "index/samples", self._sample_table)
         self._samples = KeyIndex(samples)
@@ -335,7 +335,7 @@ class PoolReader:
         if at < 0:
             raise MissingData(
                 f"{self.pool.store.url}: no sample {key} of {source!r} at the "
-                "revision that is read; build it first"
+                "revision, and under the licence, that is read; build it first"
             )
         return self._samples.row(at)
 

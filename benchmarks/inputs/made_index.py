@@ -120,7 +120,8 @@ def _source(
         "named": NAMED.empty_table(),
     }
     counts = {"records": count, "records_refused": 0, "samples": count, "samples_refused": 0}
-    parameters = {"source": name, "dataset": f"made/{name}", "revision": REVISION, "format": "made"}
+    parameters = {"source": name, "dataset": "d", "licence": "MIT", "revision": REVISION}
+    parameters |= {"format": "made"}
     receipt = pool.commit(Work("admit", "1", parameters, [name]), tables, counts=counts)
     per_turn = np.clip(rng.lognormal(4.2, 1.0, 4 * count), 4, 1500).astype(np.int32)
     tokens = pa.ListArray.from_arrays(np.arange(0, 4 * count + 1, 4, dtype=np.int32), per_turn)

@@ -126,7 +126,13 @@ def _commit_samples(
         Work(
             "admit",
             "1",
-            {"source": source, "dataset": "d", "revision": REVISION, "format": "llava_json"},
+            {
+                "source": source,
+                "dataset": "d",
+                "licence": "mit",
+                "revision": REVISION,
+                "format": "llava_json",
+            },
             [source],
         ),
         {

@@ -17,6 +17,7 @@ from mixtures.recipe.types import JoinRule, PackRule
 from mixtures.tokens.layout_types import LayoutConfig, View
 from shards.errors import DamagedData
 from shards.ids import canonical_json, sha256_hex
+from shards.pool import Provenance
 from shards.profile import Profile
 
 
@@ -208,6 +209,11 @@ class SourceContents:
     admitted: int
     not_chosen: dict[str, int]
     drawn: Amounts
+
+    @property
+    def provenance(self) -> Provenance:
+        """What of the pool is meant by the source."""
+        return Provenance(revision=self.revision, dataset=self.dataset, licence=self.licence)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from mixtures.tokens.text import TextCodec
 from shards.errors import MissingData, UserError
 from shards.ids import sha256_hex
 from shards.key_index import FrameScores
+from shards.pool import Provenance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,11 @@ class Manifest(DrawOrder):
     def revisions(self) -> dict[str, str]:
         """The revision of each source that the manifest draws from."""
         return {source.name: source.revision for source in self.contents.sources}
+
+    @cached_property
+    def provenance(self) -> dict[str, Provenance]:
+        """What each source that the manifest draws from was admitted as."""
+        return {source.name: source.provenance for source in self.contents.sources}
 
     @property
     def max_shard_bytes(self) -> int | None:

@@ -82,13 +82,15 @@ _AT_ONCE = 1 << 18
 class Plan:
     """What a recipe over a pool comes to.
 
-    `refusals` has the columns of REFUSED, `matches` (with evaluation data) those of MATCHES.
+    `refusals` has the columns of REFUSED, `matches` (with evaluation data) those of MATCHES;
+    `unmatched` says which take-downs met nothing.
     """
 
     manifest: Manifest
     refusals: pa.Table
     matches: pa.Table
     books: list[Books]
+    unmatched: str = ""
 
     def write(self, folder: str) -> None:
         """Every refusal, match and the books, then the plan's tables, `manifest.json` last."""
@@ -147,6 +149,7 @@ def build_manifest(recipe: Recipe, pool: Pool, admitted: Mapping[str, str] | Non
         refusals=pa.concat_tables(refused),
         matches=pa.concat_tables(chosen.matches),
         books=books,
+        unmatched=chosen.unmatched,
     )
 
 
@@ -162,12 +165,13 @@ def _check_profile(recipe: Recipe, pool: Pool) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chosen:
     """Per source: who stays and why not, the rows of those that stay, what matches evaluation;
-    and which clips are shown in place of others."""
+    and which clips are shown in place of others, and which take-downs met nothing."""
 
     decisions: list[FilterDecisions]
     rows: list[NDArray[np.void]]
     matches: list[pa.Table]
     copies: NDArray[np.void]
+    unmatched: str
 
 
 def _choose(
@@ -188,14 +192,11 @@ def _choose(
     compared = comparison(recipe, pool, sources, held_out, clips, used, index)
     leaked = [leaked_texts(recipe, pool, source, index) for source in sources]
     decisions = [FilterDecisions(own_samples) for own_samples in samples]
+    unmatched = _refuse_first(pool, sources, clips, decisions, exclusions)
     # the order of these decisions is the order of the codes: the first one that applies is told
     for source, source_decisions, admission, texts in zip(
         recipe.sources, decisions, sources, leaked, strict=True
     ):
-        # broken media and take-downs first: no setting of a recipe may hide them
-        refuse_broken(source_decisions, clips)
-        if exclusions is not None:
-            refuse_excluded(source_decisions, pool, admission.receipts, clips, exclusions)
         refuse_licences(source_decisions, recipe.allow_licences)
         for rule in source.filters:
             passes = _passing(recipe, pool, admission, source_decisions.samples, clips, rule)
@@ -228,7 +229,29 @@ def _choose(
             for judged, texts in zip(decisions, leaked, strict=True)
         ],
         copies=copies,
+        unmatched=unmatched,
     )
+
+
+def _refuse_first(
+    pool: Pool,
+    sources: Sequence[Admitted],
+    clips: Clips,
+    decisions: Sequence[FilterDecisions],
+    exclusions: Exclusions | None,
+) -> str:
+    """Refuse broken media and take-downs, which no setting of a recipe may hide.
+
+    Returns which of the take-downs met nothing, for people.
+    """
+    met = []
+    for admission, source_decisions in zip(sources, decisions, strict=True):
+        refuse_broken(source_decisions, clips)
+        if exclusions is not None:
+            met.append(
+                refuse_excluded(source_decisions, pool, admission.receipts, clips, exclusions)
+            )
+    return "" if exclusions is None else exclusions.unmatched(met)
 
 
 def _cost(

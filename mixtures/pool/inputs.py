@@ -33,7 +33,7 @@ from shards.index import (
     UNREAD,
 )
 from shards.leak_index import LeakIndex, open_index
-from shards.pool import Pool, Receipt
+from shards.pool import Pool, Provenance, Receipt
 from shards.receipts import latest
 
 
@@ -124,6 +124,8 @@ def _admitted(
             f"{recipe.path}: the pool holds {len(revisions)} revisions of {name!r}; "
             f"give it one as `revision`: {', '.join(revisions)}"
         )
+    if isinstance(published, Source):
+        admissions = _as_published(admissions, published, recipe)
     # two adapters may read one file differently: never mix what they made
     if len({(receipt.version, receipt.parameters.get("format")) for receipt in admissions}) > 1:
         raise UserError(
@@ -140,6 +142,20 @@ def _admitted(
             for what in ("records", "records_refused", "samples", "samples_refused")
         },
     )
+
+
+def _as_published(admissions: Sequence[Receipt], source: Source, recipe: Recipe) -> list[Receipt]:
+    """Those as the recipe's dataset under the recipe's licence; UserError if there is none."""
+    held = [(said.dataset, said.licence) for said in map(Provenance.of, admissions)]
+    wanted = source.dataset, source.licence
+    found = [one for one, said in zip(admissions, held, strict=True) if said == wanted]
+    if not found:
+        others = sorted({f"{dataset} under {licence}" for dataset, licence in held})
+        raise UserError(
+            f"{recipe.path}: the pool holds {source.name!r} as {', '.join(others)}, and not as "
+            f"{source.dataset} under {source.licence}; {REMEDY}"
+        )
+    return found
 
 
 def refused_before(pool: Pool, sources: Sequence[Admitted]) -> list[pa.Table]:

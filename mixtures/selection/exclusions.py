@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,22 @@ class Exclusions:
         parts = {"media": sorted(self.media), "urls": sorted(self.urls), "records": records}
         count = len(self.media) + len(self.urls) + len(records)
         return ExclusionList(entries=count, sha256=sha256_hex(canonical_json(parts)))
+
+    def unmatched(self, met: Sequence[Exclusions]) -> str:
+        """How many entries are in none of `met`, and the first of them; nothing where all are."""
+        left: list[dict[str, str]] = []
+        for name, own, others in (
+            ("media", self.media, [one.media for one in met]),
+            ("url", self.urls, [one.urls for one in met]),
+        ):
+            left += [{name: value} for value in sorted(own.difference(*others))]
+        records = self.records.difference(*(one.records for one in met))
+        left += [{"source": name, "record": record} for name, record in sorted(records)]
+        if not left:
+            return ""
+        first = {name: value for name, value in left[0].items() if value}
+        count = f"{len(left)} of {self.digest().entries} entries name nothing that was admitted"
+        return f"exclude: {count}, as {json.dumps(first)}"
 
 
 def read_exclusions(path: Path) -> Exclusions:
@@ -84,32 +100,47 @@ def refuse_excluded(
     receipts: Sequence[Receipt],
     clips: Clips,
     what: Exclusions,
-) -> None:
-    """Samples of one source (admitted by `receipts`) that the recipe excludes."""
-    _refuse_media(decisions, pool.table(receipts, "index/media", MEDIA), clips, what)
+) -> Exclusions:
+    """Refuse samples of one source (admitted by `receipts`) that the recipe excludes.
+
+    Returns those of the entries that the source holds.
+    """
+    media = pool.table(receipts, "index/media", MEDIA)
+    digests = _refuse_media(decisions, clips, media, "media_digest", what.media, "digest")
+    addresses = [f"file:{url}" for url in what.urls]
+    found = _refuse_media(decisions, clips, media, "address", addresses, "address")
     samples = decisions.samples
     # a record without a source is meant in every source
-    names = [record for source, record in what.records if source in ("", samples.name)]
-    if names:
+    meant = {one for one in what.records if one[0] in ("", samples.name)}
+    if meant:
+        names = pa.array([record for _, record in meant], pa.string())
         records = admitted_rows(pool, receipts, "record")["record"]
-        named = np.asarray(pc.is_in(records, value_set=pa.array(names, pa.string())), bool)
-        indices = decisions.staying(named)
+        named = pc.is_in(records, value_set=names)
+        held = set(records.filter(named).to_pylist())
+        meant = {one for one in meant if one[1] in held}
+        indices = decisions.staying(np.asarray(named, bool))
         decisions.refuse(indices, "EXCLUDED", ["the record is excluded"] * len(indices))
+    urls = frozenset(address.removeprefix("file:") for address in found)
+    return Exclusions(media=frozenset(digests), urls=urls, records=frozenset(meant))
 
 
 def _refuse_media(
-    decisions: FilterDecisions, media: pa.Table, clips: Clips, what: Exclusions
-) -> None:
-    addresses = [f"file:{url}" for url in sorted(what.urls)]
-    for column, values, said in (
-        ("media_digest", sorted(what.media), "a medium is excluded by its digest"),
-        ("address", addresses, "a medium is excluded by its address"),
-    ):
-        # all clips that were cut out of such a medium, and all samples over any of them
-        named = media.filter(pc.is_in(media[column], value_set=pa.array(values, pa.string())))
-        # a clip may never have been decoded: then no sample over it stayed anyway
-        at = find(clips.ids, ids_of(named["clip_id"]))
-        gone = np.zeros(len(clips.ids), bool)
-        gone[at[at >= 0]] = True
-        indices = decisions.staying(decisions.samples.per_sample(gone))
-        decisions.refuse(indices, "EXCLUDED", [said] * len(indices))
+    decisions: FilterDecisions,
+    clips: Clips,
+    media: pa.Table,
+    column: str,
+    values: Iterable[str],
+    told: str,
+) -> list[str]:
+    """Refuse samples over media with one of these values in a column; those that some have."""
+    # all clips that were cut out of such a medium, and all samples over any of them
+    excluded = pa.array(sorted(values), pa.string())
+    named = media.filter(pc.is_in(media[column], value_set=excluded))
+    # a clip may never have been decoded: then no sample over it stayed anyway
+    at = find(clips.ids, ids_of(named["clip_id"]))
+    gone = np.zeros(len(clips.ids), bool)
+    gone[at[at >= 0]] = True
+    indices = decisions.staying(decisions.samples.per_sample(gone))
+    decisions.refuse(indices, "EXCLUDED", [f"a medium is excluded by its {told}"] * len(indices))
+    met: list[str] = pc.unique(named[column]).to_pylist()
+    return met

@@ -66,7 +66,7 @@ def sample_sizes(manifest: Manifest, pool: Pool) -> tuple[list[int], Sizes]:
     extents = _Extents(pool)
     clips_of = {
         one.parameters["source"]: _ClipsOf(_table(pool, [one], "index/samples", _SAMPLES))
-        for one in pool.admitted(manifest.revisions)
+        for one in pool.admitted(manifest.provenance)
     }
     used = np.zeros(len(extents.nbytes), np.bool_)
     sizes = []

@@ -124,9 +124,8 @@ def load_build(out: str, pool_url: str) -> Build:
     drawn = Draws(manifest).samples(0, manifest.length)
     number = {name: i for i, name in enumerate(manifest.names)}
     pool = Pool(pool_url)
-    revisions = manifest.revisions
-    compared = _compared(pool, revisions)
-    admitted = _admitted(pool, revisions)
+    compared = _compared(pool, manifest.revisions)
+    admitted = pool.table(pool.admitted(manifest.provenance), "index/samples", SAMPLES)
     # conversations stay in their column: only the few that are shown are parsed
     samples = admitted.drop_columns(["turns"]).to_pylist()
     decoded = pool.receipts("decode")
@@ -182,11 +181,6 @@ def _shards(store: Store, manifest: Manifest) -> int:
         where = store.path("shards/receipt.json")
         raise UserError(f"{where}: shards of another manifest; run build again, or remove them")
     return len(receipt["shards"])
-
-
-def _admitted(pool: Pool, revisions: Mapping[str, str]) -> pa.Table:
-    """The samples of these sources at these revisions."""
-    return pool.table(pool.admitted(revisions), "index/samples", SAMPLES)
 
 
 def _check_pool(build: Build) -> None:

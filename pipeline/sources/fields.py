@@ -14,7 +14,10 @@ from pipeline.untrusted import Problem
 
 Row = dict[str, Any]
 Reads = Mapping[str, Collection[str]]
-"""Field -> the names that are read of the objects in its list; none where it holds no objects."""
+"""Field -> the names that are read of the objects in it; none where it is read as it stands.
+
+The names are Reads themselves where objects hold objects, as turns hold parts.
+"""
 
 CHANGES_MEANING = frozenset(
     "audio audios input_audio tools functions tool_calls tool_call function_call history system "
@@ -23,6 +26,7 @@ CHANGES_MEANING = frozenset(
 )
 """What else is heard, called, said, thought or left out of the loss."""
 MEDIA_FIELDS = frozenset("image images video videos".split())
+_MEDIA_OF_OBJECTS = MEDIA_FIELDS | frozenset("image_url image_path video_url video_path".split())
 _PREFERENCES = ("chosen", "rejected")  # and whatever starts so: rejected_response, ...
 _VERDICTS = ("label", "kto_tag")  # false: the answer is a bad one
 _WEIGHTS = ("weight", "loss", "loss_weight", "sample_weight")  # of a whole row; 1 says nothing
@@ -38,7 +42,8 @@ def unread(
 ) -> dict[str, Any] | Problem:
     """The fields that are left behind, each with its first value, or why the row is refused.
 
-    A field of the objects in a list is called `list[].field`; empty ones are not told.
+    A field of the objects in a list is called `list[].field`; empty ones are not told. Objects in a
+    field that is read may name no media but where that is read.
     """
     left_behind: dict[str, Any] = {}
     for name, value in row.items():
@@ -46,10 +51,13 @@ def unread(
         if name in reads:
             if isinstance(value, str):
                 continue
-            if _holds_not_finite(value):
+            if _holds_not_finite(value, reads[name]):
                 return Problem("ROW_NOT_FINITE", f"{name} holds NaN or an infinite number")
+            others = _others(name, value, reads[name])
+        else:
+            others = iter([(name, name, value)])
         # what is not read is either harmless and counted, or changes the meaning and refuses
-        for path, key, field_value in _others(name, value, reads):
+        for path, key, field_value in others:
             problem = _problem(path, key, field_value, meaning)
             if problem:
                 return problem
@@ -58,17 +66,18 @@ def unread(
     return left_behind
 
 
-def _others(name: str, value: Any, reads: Reads) -> Iterator[tuple[str, str, Any]]:
-    """(path, name, value) of what is not read of a field."""
-    if name not in reads:
-        yield name, name, value
+def _others(path: str, value: Any, known: Collection[str]) -> Iterator[tuple[str, str, Any]]:
+    """(path, name, value) of what is not read of the objects in a field."""
+    if not known or not isinstance(value, (list, dict)):
         return
-    known = reads[name]
-    # of lists of objects each object's fields are looked at by themselves
-    for part in value if known and isinstance(value, list) else ():
+    inside = path if isinstance(value, dict) else f"{path}[]"
+    for part in [value] if isinstance(value, dict) else value:
         for key in part if isinstance(part, dict) else ():
             if key not in known:
-                yield f"{name}[].{key}", key, part[key]
+                yield f"{inside}.{key}", key, part[key]
+            # texts hold no objects, and are most of what there is
+            elif not isinstance(part[key], str) and isinstance(known, Mapping):
+                yield from _others(f"{inside}.{key}", part[key], known[key])
 
 
 def _problem(path: str, key: str, value: Any, meaning: Collection[str]) -> Problem | None:
@@ -79,7 +88,8 @@ def _problem(path: str, key: str, value: Any, meaning: Collection[str]) -> Probl
         return None
     if key.startswith(_PREFERENCES):
         return Problem("ROW_PREFERENCE", f"holds {path}")
-    if key in meaning or key in _WEIGHTS:
+    # media that a turn names are its own, wherever those of the row stand
+    if key in meaning or key in _WEIGHTS or (path != key and key in _MEDIA_OF_OBJECTS):
         return Problem("ROW_FIELD_UNREAD", f"{path} changes the meaning, and is not read")
     return None
 
@@ -96,10 +106,14 @@ def is_empty(value: Any) -> bool:
     return value is None or value is False or value in ([], b"")
 
 
-def _holds_not_finite(value: Any) -> bool:
-    if isinstance(value, (dict, list)):
-        for member in value.values() if isinstance(value, dict) else value:
-            if not isinstance(member, str) and _holds_not_finite(member):
-                return True
-        return False
-    return isinstance(value, NotFinite)
+def _holds_not_finite(value: Any, known: Collection[str]) -> bool:
+    """Whether a value that is read is one; of objects whose names are known only these are."""
+    if isinstance(value, list):
+        return any(_holds_not_finite(each, known) for each in value if not isinstance(each, str))
+    if not isinstance(value, dict):
+        return isinstance(value, NotFinite)
+    return any(
+        _holds_not_finite(each, known[name] if isinstance(known, Mapping) else ())
+        for name, each in value.items()
+        if not isinstance(each, str) and (not known or name in known)
+    )

@@ -213,21 +213,6 @@ class MediaTable:
         parts = (name, *PurePosixPath(name).parents) if self.folder.irregular else ()
         return any(str(part) in self.folder.irregular for part in parts)
 
-    def everything(self) -> dict[str, Found | Problem]:
-        """What is behind every name, whoever names it."""
-        places: dict[str, Found | Problem] = {
-            printable(name): _file(name, *at)
-            for name in (*self.folder.files, *self.loose)
-            # every file of a source counts where records name pieces of files
-            if (at := self._place(name))
-        }
-        for (name, pictures), place in self.members.exact.items():
-            places[f"{name}/" if pictures else name] = place
-        for (name, pictures), near in self.members.near.items():
-            for other, place in near.items():
-                places[f"{name}/{pictures}/{other}"] = place
-        return places
-
 
 def _file(name: str, digest: str, path: Path, path_name: str) -> Found:
     """One file; where its name tells a GIF and its path does not, as in the hub's cache, or is no

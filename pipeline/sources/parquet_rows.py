@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.names import matching
 from pipeline.sources.fields import CHANGES_MEANING, Row
 from pipeline.sources.json_rows import MAX_ROW_BYTES
 from pipeline.untrusted import MAX_RATIO, SLACK, Problem
@@ -29,7 +30,7 @@ def rows(
     *,
     others: bool = True,
 ) -> Iterator[tuple[Path, int, Row | Problem]]:
-    """(file, row number in it, row) of a file, or of every `*.parquet` of a folder by name.
+    """(file, row number in it, row) of a file, or of every `*.parquet` of a folder in their order.
 
     Of a file are read the columns of the first of `forms` that it holds, and `besides` any column
     that answers to it; they and the fields of structs are found by name, for publishers order them
@@ -39,7 +40,7 @@ def rows(
     UserError for a file that cannot be read, or that unpacks beyond the bound of archives: a
     dictionary lets a small file repeat a large value for ever.
     """
-    files = sorted(annotations.glob("*.parquet")) if annotations.is_dir() else [annotations]
+    files = matching(annotations, "*.parquet") if annotations.is_dir() else [annotations]
     if not files:
         raise UserError(f"{annotations}: holds no *.parquet; set the key 'annotations'")
     for path in files:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from pipeline.sources.fields import Reads, is_empty
 from pipeline.sources.records import (
     MAX_TEXT,
     MAX_TURNS,
@@ -37,8 +38,19 @@ ROLES = {
 """Names of the known families, in lower case."""
 LOSSES = {"weight": 1, "loss": 1, "train": 1, "loss_mask": 1, "mask": 0}
 """Fields of a turn that say whether it is learned, and the value that says so."""
-TURN_FIELDS = frozenset({"from", "value", "role", "content", *LOSSES})
-"""What is read of a published turn."""
+MEDIUM_FIELDS = ("path", "bytes")
+"""What is read of an object that is a medium, as `datasets` writes one."""
+PART_FIELDS: Reads = dict.fromkeys(
+    "type text image video path url index video_start video_end".split(), ()
+)
+TURN_FIELDS: Reads = dict.fromkeys(("from", "role", *LOSSES), ()) | {
+    "value": PART_FIELDS,
+    "content": PART_FIELDS,
+}
+"""What is read of a published turn, and of the parts of its content."""
+_SAYS = {"text": ("text",), "image": ("image", "path", "url"), "video": ("video", "path", "url")}
+"""Type of a part -> the fields of which one says what it is."""
+_SAID = tuple(dict.fromkeys(name for names in _SAYS.values() for name in names))
 _IMAGE, _VIDEO = "<image>", "<video>"
 _PLACE = re.compile(f"{_IMAGE}|{_VIDEO}")
 _PLACEHOLDERS = {"image": re.compile(_IMAGE), "video": re.compile(f"{_IMAGE}|{_VIDEO}")}
@@ -203,6 +215,11 @@ def _part(content: Any, number: int) -> str | Mention | Problem:
         return Problem("ROW_WRONG_TYPE", f"turn {number} holds a {type(content).__name__}")
     filled = {name: value for name, value in content.items() if value is not None}
     kind = filled.get("type", next((k for k in ("image", "video", "text") if k in filled), ""))
+    # a second text or medium would be left behind
+    said = [name for name in _SAID if not is_empty(filled.get(name))]
+    if len(said) > 1 or (said and kind in [*_SAYS] and said[0] not in _SAYS[kind]):
+        reason = f"turn {number} holds {' and '.join(said)} in one part of type {str(kind)[:40]!r}"
+        return Problem("TURN_WRONG_SHAPE", reason)
     if kind == "text":
         text = filled.get("text")
         if not isinstance(text, str):

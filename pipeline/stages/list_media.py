@@ -17,7 +17,7 @@ from shards.index import WANTED, table_of
 from shards.pool import Pool, Receipt
 from shards.receipts import Work
 
-NAMES_VERSION = "2"
+NAMES_VERSION = "3"
 _FOLDED = 1 << 16
 _NONE = -1
 """Where a medium has no span: it is wanted from its beginning to its end."""
@@ -46,25 +46,25 @@ class NamesUnit:
 def names(unit: NamesUnit) -> Receipt:
     """The distinct media that the records of a source name, in order of their names.
 
-    The receipt counts `pieces`: media that are pieces of files, which are not listed.
+    Files that records name pieces of are listed apart: they are never looked for in archives.
     """
     pool = Pool(unit.pool)
     work = work_of(unit)
     if done := pool.done(work):
         return done
-    wanted = _Distinct()
-    pieces = 0
+    wanted, pieces = _Distinct(), _Distinct()
     paths = [local_files.local(address).path for address in unit.annotations]
     for item in records(unit.format, paths, unit.columns):
         for ref in item.media if isinstance(item, Record) else ():
-            pieces += bool(ref.sizes)
-            if ref.data is None and not ref.sizes:
+            if ref.sizes:
+                pieces.append((ref.name, ref.kind, 0, _NONE, _NONE, ""))
+            elif ref.data is None:
                 # an address stands for itself; a path may be published under several names
                 for name in (ref.url,) if ref.url else (ref.name, *ref.also):
                     # distinct by all that makes another clip: name, kind, rate, span
                     start, end = ref.span or (_NONE, _NONE)
                     wanted.append((name, ref.kind, ref.fps or 0, start, end, ref.url))
-    return pool.commit(work, {"index/wanted": wanted.table()}, counts={"pieces": pieces})
+    return pool.commit(work, {"index/wanted": wanted.table(), "index/pieces": pieces.table()})
 
 
 def work_of(unit: NamesUnit) -> Work:

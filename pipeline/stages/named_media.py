@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, pairwise
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.sources.media_lookup import Found, MediaTable
+from pipeline.sources.media_lookup import Found, MediaTable, Members
 from pipeline.sources.records import MediaRef
 from pipeline.stages import list_media
 from pipeline.untrusted import Problem
@@ -25,17 +28,20 @@ def answered(
     """H over each name that records give and the sha256 of its bytes, or the code of why there are
     none; and H over where they lie, and what admission notes of that.
 
-    Files that nobody names do not count, so they change no revision. Of records that name pieces of
-    files every file counts.
+    Files that nobody names do not count, so they change no revision. Of files that records name
+    pieces of, whole files count.
     """
     pool = Pool(unit.pool)
-    listed = list_media.names(unit)
-    if listed.counts.get("pieces"):
-        every = table.everything()
-        return hashes(((name, every[name]) for name in sorted(every)), unit.annotations, origins)
     # the receipt of the names is the list: no record is parsed twice
-    wanted = pool.read(f"index/wanted/{listed.outputs['index/wanted'][0]}")
-    return hashes(answers(wanted, table), unit.annotations, origins)
+    outputs = list_media.names(unit).outputs
+    wanted, pieces = (
+        pool.read(f"{folder}/{outputs[folder][0]}") for folder in ("index/wanted", "index/pieces")
+    )
+    # pieces are never of a file in an archive
+    unpacked = replace(table, members=Members(broken=table.members.broken))
+    files = ((f"{name}#pieces", found) for name, found in answers(pieces, unpacked))
+    named = heapq.merge(answers(wanted, table), files, key=itemgetter(0))
+    return hashes(named, unit.annotations, origins)
 
 
 def hashes(

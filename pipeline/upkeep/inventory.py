@@ -14,7 +14,7 @@ from pipeline.upkeep.garbage import files_of
 from pipeline.upkeep.needs import Ledger, clips_of, needs_of
 from shards.id_arrays import Ids, find, ids_of
 from shards.index import CLIPS
-from shards.pool import Pool
+from shards.pool import Pool, Provenance
 from shards.receipts import Receipt
 
 _PLACED = ["clip_id", "extent"]
@@ -22,7 +22,7 @@ _PLACED = ["clip_id", "extent"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """A source at one revision: what was admitted of it, its clips and their bytes.
+    """A source at one revision, under one licence: what was admitted, its clips and their bytes.
 
     `used_by` are the files of those manifests, among the given ones, that draw from it. Clips that
     sources share count for each.
@@ -31,6 +31,7 @@ class Holding:
     source: str
     revision: str
     dataset: str
+    licence: str
     samples: int
     refused: int
     clips: int
@@ -72,11 +73,11 @@ class Folder:
 
 
 def holdings(pool: Pool, manifests: Mapping[str, Manifest]) -> list[Holding]:
-    """Every source of the pool at every revision, by name."""
+    """Every source of the pool at every revision and under every licence, by name."""
     extents = _Extents(pool)
-    found: dict[tuple[str, str], Receipt] = {}
+    found: dict[tuple[str, Provenance], Receipt] = {}
     for one in pool.receipts("admit"):
-        found.setdefault((one.parameters["source"], one.parameters["revision"]), one)
+        found.setdefault((one.parameters["source"], Provenance.of(one)), one)
     return [_holding(pool, found[name], extents, manifests) for name in sorted(found)]
 
 
@@ -159,19 +160,20 @@ class _Extents:
 def _holding(
     pool: Pool, admitted: Receipt, extents: _Extents, manifests: Mapping[str, Manifest]
 ) -> Holding:
-    source, revision = admitted.parameters["source"], str(admitted.parameters["revision"])
+    source, provenance = admitted.parameters["source"], Provenance.of(admitted)
     clips = clips_of(pool, [admitted])
     counts = admitted.counts
     return Holding(
         source=source,
-        revision=revision,
-        dataset=str(admitted.parameters.get("dataset", source)),
+        revision=provenance.revision,
+        dataset=provenance.dataset,
+        licence=provenance.licence,
         samples=counts["samples"] - counts["samples_refused"],
         refused=counts["records_refused"] + counts["samples_refused"],
         clips=len(clips),
         nbytes=extents.of(clips),
         used_by=tuple(
-            where for where, one in manifests.items() if one.revisions.get(source) == revision
+            where for where, one in manifests.items() if one.provenance.get(source) == provenance
         ),
     )
 

@@ -79,7 +79,7 @@ class ClipByteRanges:
 def kept_samples(pool: Pool, manifest: Manifest) -> Iterator[Kept]:
     """Each conversation once, source by source, sorted by key; joined ones apart, as admitted."""
     byte_ranges = ClipByteRanges(pool)
-    admitted = {one.parameters["source"]: one for one in pool.admitted(manifest.revisions)}
+    admitted = {one.parameters["source"]: one for one in pool.admitted(manifest.provenance)}
     for number, source in enumerate(manifest.names):
         kept = _conversations(manifest, number)
         for row in _rows(pool, admitted[source], kept):

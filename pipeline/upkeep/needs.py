@@ -22,7 +22,7 @@ from shards.errors import UserError
 from shards.id_arrays import Ids, find, ids_of, sorting
 from shards.ids import short_hash
 from shards.index import MEDIA, SAMPLES, WANTED
-from shards.pool import Pool
+from shards.pool import Pool, Provenance
 from shards.receipts import Receipt, latest, receipts_in
 
 KNOWN = frozenset(
@@ -129,18 +129,18 @@ def holding(rows: pa.Table, clips: Ids) -> set[str]:
 
 
 def _admissions(ledger: Ledger, contents: Contents, name: str) -> list[Receipt]:
-    """All admissions of a source at the manifest's revision: media that moved are admitted anew."""
-    revision = next(one.revision for one in contents.sources if one.name == name)
+    """All admissions of a source as the manifest's: media that moved are admitted anew."""
+    meant = next(one.provenance for one in contents.sources if one.name == name)
     return [
         one
         for one in ledger.of("admit")
-        if (one.parameters["source"], one.parameters["revision"]) == (name, revision)
+        if one.parameters["source"] == name and Provenance.of(one) == meant
     ]
 
 
 def check_sources(pool: Pool, manifest: Manifest, where: str) -> None:
     """Raise UserError if the pool does not hold the sources that the manifest in `where` names."""
-    _check(pool, manifest, pool.admitted(manifest.revisions), where)
+    _check(pool, manifest, pool.admitted(manifest.provenance), where)
 
 
 def _check(pool: Pool, manifest: Manifest, receipts: Sequence[Receipt], where: str) -> None:
@@ -154,7 +154,8 @@ def _check(pool: Pool, manifest: Manifest, receipts: Sequence[Receipt], where: s
         name = min(missing)
         raise UserError(
             f"{where}: {pool.store.url} holds no source {name!r} at revision "
-            f"{manifest.revisions[name]}; name one that was planned from this pool"
+            f"{manifest.revisions[name]} under {manifest.provenance[name].licence}; name one that "
+            "was planned from this pool"
         )
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.fetch import hub, local_files, object_store
-from pipeline.names import in_order, is_junk, number_order, printable, renumbered
+from pipeline.names import in_order, is_junk, matching, number_order, printable, renumbered
 from pipeline.stages.open_media import pictures_in
 from tests.support.fake_hub import serve
 
@@ -28,6 +28,14 @@ def test_frames_and_parts_stand_in_the_order_of_their_numbers() -> None:
         "v2/10.jpg",
         "v10/2.jpg",
     ]
+
+
+def test_files_of_a_folder_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("2.json", "10.json", "1.json", "1.csv", "a/3.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in matching(tmp_path, "**/*.json")]
+    assert found == ["1.json", "2.json", "10.json", "a/3.json"]
     assert in_order(["a1", "a01", "a001", "a2"]) == ["a001", "a01", "a1", "a2"]
     assert in_order(["9" * 5000, "1" + "0" * 5000]) == ["9" * 5000, "1" + "0" * 5000]
 

@@ -155,7 +155,7 @@ class MadePool:
             "unread": UNREAD.empty_table(),
             "named": NAMED.empty_table(),
         }
-        parameters = {"source": name, "revision": name_of(name), "dataset": f"demo/{name}"}
+        parameters = {"source": name, "revision": name_of(name), "dataset": "d", "licence": "MIT"}
         receipt = pool.commit(Work("admit", "1", parameters, [name]), tables, counts=counts)
         codec = TextCodec(TOKENIZER)
         lengths = [

@@ -159,7 +159,7 @@ def rows_of(
     """(key, value of a column of the sample index) of conversations of a source."""
     if not keys:
         return
-    receipts = pool.admitted({source: manifest.revisions[source]})
+    receipts = pool.admitted({source: manifest.provenance[source]})
     wanted = np.frombuffer(bytes.fromhex("".join(keys)), "V16")
     table = admitted_rows(pool, receipts, column, wanted[sorting(wanted)])
     raw = ids_of(table["key"]).tobytes().hex()

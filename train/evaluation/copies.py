@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.names import is_junk, number_order
+from pipeline.names import is_junk, matching, number_order
 from pipeline.sources.benchmarks import BENCHMARKS
 from pipeline.sources.benchmarks.item import Benchmark, BenchmarkItem
 from pipeline.sources.records import MediaRef, RowRefusal
@@ -56,7 +56,7 @@ class Copy:
     def training(self) -> Iterator[BenchmarkItem]:
         """The questions of the training split, where this copy has it."""
         globs = self.benchmark.training if self.folder.is_dir() else ()
-        found = next((files for glob in globs if (files := sorted(self.folder.glob(glob)))), [])
+        found = next((files for glob in globs if (files := matching(self.folder, glob))), [])
         for path in found:
             items = self.benchmark.items(path)
             yield from (item for item in items if isinstance(item, BenchmarkItem))

@@ -15,6 +15,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import TypeVar
 
+from pipeline.names import matching
 from pipeline.sources import csv_rows, json_rows, parquet_rows
 from pipeline.sources.fields import Row
 from pipeline.sources.questions import lettered, video_file
@@ -99,11 +100,11 @@ class Benchmark:
     id_columns: tuple[str, ...] = ("question_id", "id", "uid", "qid")
 
     def files(self, copy: Path) -> list[Path]:
-        """The annotation files of a copy, by name; UserError says what was looked for."""
+        """The annotation files of a copy, in their order; UserError says what was looked for."""
         if copy.is_file():
             return [copy]
         for glob in self.annotations:
-            if found := sorted(copy.glob(glob)):
+            if found := matching(copy, glob):
                 return found
         wanted = " or ".join(self.annotations)
         raise UserError(f"{copy}: no {wanted} of {self.name}; name the folder of your copy")

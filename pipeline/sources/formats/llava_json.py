@@ -25,15 +25,17 @@ from pipeline.sources.records import (
     read_span,
     refusal,
 )
-from pipeline.sources.turns import TURN_FIELDS, read_talk
+from pipeline.sources.turns import MEDIUM_FIELDS, TURN_FIELDS, read_talk
 from pipeline.untrusted import Problem
 
 Media = tuple[MediaRef, ...] | Problem
 TALKS = ("conversations", "messages")
 COMPLETED = ("prompt", "completion")
-READS = dict.fromkeys(
-    "id image images video videos span start end system licence license".split(), ()
-) | dict.fromkeys(TALKS, TURN_FIELDS)
+READS = (
+    dict.fromkeys("id span start end system licence license".split(), ())
+    | dict.fromkeys(("image", "images", "video", "videos"), MEDIUM_FIELDS)
+    | dict.fromkeys(TALKS, TURN_FIELDS)
+)
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:

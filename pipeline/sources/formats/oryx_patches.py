@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.sources.fields import Row
-from pipeline.sources.formats.llava_json import READS, Media, named_media, record
+from pipeline.sources.formats import llava_json
+from pipeline.sources.formats.llava_json import Media, named_media, record
 from pipeline.sources.json_rows import records
 from pipeline.sources.records import MediaRef, Record, RowRefusal, read_name
+from pipeline.sources.turns import MEDIUM_FIELDS
 from pipeline.untrusted import Problem
 
+PATCH_FIELDS = ("patch", "start_num", "size")
+READS = llava_json.READS | dict.fromkeys(("image", "video"), (*PATCH_FIELDS, *MEDIUM_FIELDS))
 FPS = 1
 MAX_PICTURES = 65_536
 
@@ -32,7 +36,7 @@ def _pieces(row: Row) -> Media:
     if len(patches) != 1:
         return named_media(row)
     kind, value = patches[0]
-    if not {"patch", "start_num", "size"} <= set(value):
+    if not set(PATCH_FIELDS) <= set(value):
         return Problem("ROW_MISSING_FIELD", f"{kind} has no patch, start_num and size")
     sizes = value["size"] if isinstance(value["size"], list) else [value["size"]]
     name = read_name(value["patch"])

@@ -8,7 +8,7 @@ place them. Cells of CSV that must be lists are JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from pipeline.sources.records import (
     refusal,
 )
 from pipeline.sources.text_files import suffix_of
-from pipeline.sources.turns import TURN_FIELDS, read_talk
+from pipeline.sources.turns import MEDIUM_FIELDS, TURN_FIELDS, read_talk
 from pipeline.untrusted import Problem
 from shards.errors import UserError
 
@@ -103,14 +103,29 @@ def read_row(
 ) -> Record | RowRefusal:
     """The record of a row whose columns mean what `columns` says; `meaning` refuses it."""
     names = [name for named in columns.values() for name in named]
-    reads = {name: TURN_FIELDS if name in columns.get("messages", ()) else () for name in names}
+    reads: dict[str, Collection[str]] = dict.fromkeys(names, ())
+    for meant in ("messages", "image", "images", "video"):
+        fields: Collection[str] = TURN_FIELDS if meant == "messages" else MEDIUM_FIELDS
+        reads |= dict.fromkeys(columns.get(meant, ()), fields)
     # Alpaca's `input` continues the instruction: left unread it would change the meaning
     meaning |= {"input"} if "instruction" in names else set()
     published_id = row.get(columns.get("id", ("",))[0])
     name = label if is_empty(published_id) else read_id(published_id)
     if isinstance(name, Problem):
         return refusal(label, name)
-    return kept(name, row, reads, partial(_record, columns=columns, media_of=media_of), meaning)
+    # lists in cells of CSV and TSV are JSON, whose objects have fields of their own
+    cells = {
+        name: _cell(meant, row[name])
+        for meant, named in columns.items()
+        for name in named
+        if name in row
+    }
+    broken = next((cell for cell in cells.values() if isinstance(cell, Problem)), None)
+    if broken:
+        return refusal(name, broken)
+    return kept(
+        name, row | cells, reads, partial(_record, columns=columns, media_of=media_of), meaning
+    )
 
 
 def _cell(meant: str, value: Any) -> Any:
@@ -126,16 +141,7 @@ def _cell(meant: str, value: Any) -> Any:
 def _record(
     name: str, row: Row, columns: Mapping[str, tuple[str, ...]], media_of: MediaOf
 ) -> Record | RowRefusal:
-    # lists in cells of CSV and TSV are JSON
-    cells = {meant: [_cell(meant, row.get(name)) for name in columns[meant]] for meant in columns}
-    broken = [
-        cell
-        for column_cells in cells.values()
-        for cell in column_cells
-        if isinstance(cell, Problem)
-    ]
-    if broken:
-        return refusal(name, broken[0])
+    cells = {meant: [row.get(name) for name in named] for meant, named in columns.items()}
     media = media_of(cells)
     if isinstance(media, Problem):
         return refusal(name, media)

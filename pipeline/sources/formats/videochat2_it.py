@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.sources.fields import Row
+from pipeline.sources.fields import Reads, Row
 from pipeline.sources.formats.llava_json import named_media
 from pipeline.sources.json_rows import records
 from pipeline.sources.records import (
@@ -22,12 +22,15 @@ from pipeline.sources.records import (
     refusal,
     spoken_text,
 )
+from pipeline.sources.turns import MEDIUM_FIELDS
 from pipeline.untrusted import Problem
 from shards.sample import Turn
 
-READS = dict.fromkeys("image images video videos span start end".split(), ()) | {
-    "QA": ("i", "q", "a")
-}
+READS: Reads = (
+    dict.fromkeys("span start end".split(), ())
+    | dict.fromkeys("image images video videos".split(), MEDIUM_FIELDS)
+    | {"QA": ("i", "q", "a")}
+)
 
 
 def read(annotations: Path) -> Iterator[Record | RowRefusal]:

@@ -1,9 +1,9 @@
 """WebDataset tars: adjacent members of one name before its first dot are one sample.
 
 `.json` holds an object, `.txt` and other text members one field each, called by what follows the
-first dot; pictures and videos are the sample's media, in order of their names. What is asked and
-said is `conversations` or `messages` of the object, or what the recipe's `columns` name; without
-either, `txt` or `caption` describes the medium. Media stay where they lie in the tar.
+first dot; pictures and videos are the sample's media, in the order of their numbers. What is asked
+and said is `conversations` or `messages` of the object, or what the recipe's `columns` name;
+without either, `txt` or `caption` describes the medium. Media stay where they lie in the tar.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.archives.member import ArchiveProblem, Member
 from pipeline.archives.members import kind_of, members
 from pipeline.archives.split_files import Concatenated
+from pipeline.names import number_order
 from pipeline.sources import json_rows
 from pipeline.sources.fields import CHANGES_MEANING, MEDIA_FIELDS, Reads, Row
 from pipeline.sources.formats import llava_json, table
@@ -31,6 +32,9 @@ _KINDS = dict.fromkeys("jpg jpeg png webp gif avif".split(), "image") | dict.fro
 )
 _TEXTS = frozenset("txt text caption cls question answer id url".split())
 _SOUNDS = frozenset("wav mp3 flac m4a ogg opus aac".split())
+_UNREAD_MEDIA = frozenset(
+    "heic heif tif tiff bmp jp2 j2k jxl svg flv ts mts m2ts wmv asf 3gp ogv vob rm rmvb f4v".split()
+)
 _CAPTIONS = ("txt", "caption", "text")
 NOT_READ = "(a member, not read)"
 
@@ -108,14 +112,14 @@ def _sample(name: str, parts: Sequence[Part], path: Path, columns: Columns) -> R
     row = _row(parts)
     if isinstance(row, Problem):
         return refusal(name, row)
-    # in order of their endings, so that media have one order whatever the tar's
+    # in the order of their numbers, so that media have one order whatever the tar's
     media = tuple(
         MediaRef(
             kind=_KINDS[part.ending],
             data=part.data,
             address=f"range:{path.resolve()}#{part.start}:{len(part.data)}",
         )
-        for part in sorted(parts, key=lambda part: part.field)
+        for part in sorted(parts, key=lambda part: number_order(part.field))
         if part.ending in _KINDS
     )
     return _record(name, row, media, dict(columns))
@@ -128,6 +132,10 @@ def _row(parts: Sequence[Part]) -> Row | Problem:
         value: Any = NOT_READ
         if part.ending in _KINDS:
             continue
+        # without its medium a sample would say something else
+        if part.ending in _UNREAD_MEDIA:
+            reason = f"{part.field}: {part.ending.upper()} is not read; convert it to JPEG or MP4"
+            return Problem("MEDIA_FORMAT_REFUSED", reason)
         if part.ending == "json":
             fields = json_rows.parse_row(part.data)
             if isinstance(fields, Problem):
@@ -147,6 +155,11 @@ def _record(
     name: str, row: Row, media: tuple[MediaRef, ...], columns: Mapping[str, tuple[str, ...]]
 ) -> Record | RowRefusal:
     """The record of a row; its media are its members or, without any, those that it names."""
+    named = llava_json.named_media(row)
+    # names of the tar's own media are common in its object; more of them are media left behind
+    if media and isinstance(named, tuple) and len(named) > len(media):
+        reason = f"its object names {len(named)} media, beside it are {len(media)}"
+        return refusal(name, Problem("ROW_FIELD_UNREAD", reason))
     caption = [field for field in _CAPTIONS if field in row][:1]
     if not columns and any(talk in row for talk in llava_json.TALKS):
         if not media:

@@ -67,6 +67,28 @@ def test_the_order_and_the_place_of_the_entries_do_not_matter(tmp_path: Path, po
     assert plan_of(tmp_path, pool).manifest.contents.recipe.exclude is None
 
 
+def test_take_downs_that_meet_nothing_are_told(tmp_path: Path, pool: Pool) -> None:
+    met = [
+        {"media": sha256_hex(b"x")},
+        {"url": "https://example.org/1.jpg"},
+        {"record": "seven?"},
+        {"record": "nine?", "source": "b"},
+    ]
+    assert not plan_of(tmp_path, pool).unmatched
+    assert not plan_of(tmp_path, pool, *met).unmatched
+    for missed in (
+        {"media": "0" * 64},
+        {"url": "https://example.org/2.jpg"},
+        {"record": "none"},
+        {"source": "a", "record": "nine?"},
+        {"source": "c", "record": "seven?"},
+    ):
+        told = plan_of(tmp_path, pool, *met, missed).unmatched
+        assert told == (
+            f"exclude: 1 of 5 entries name nothing that was admitted, as {json.dumps(missed)}"
+        )
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -47,6 +47,22 @@ def test_videos_are_shown_true_and_large(width: int, height: int, area: int) -> 
         assert pixels >= Fraction(70, 100) * area
 
 
+@pytest.mark.parametrize(("source", "side"), [((596, 1745), 403), ((819, 2400), 404)])
+def test_where_grids_fall_shortest_two_thirds_of_the_area_are_shown(
+    source: Size, side: int
+) -> None:
+    shown = shown_of(source, side * side).picture
+    assert 0.66 * side * side <= shown[0] * shown[1] < 0.67 * side * side
+
+
+@given(st.integers(400, 8192), st.fractions(Fraction(1, 3), 3), st.integers(384, 480))
+def test_at_any_area_two_thirds_of_it_are_shown(width: int, aspect: Fraction, side: int) -> None:
+    height = int(width * aspect)
+    assume(width <= 3 * height and height <= 3 * width and width * height >= side * side)
+    shown = shown_of((width, height), side * side).picture
+    assert shown[0] * shown[1] >= Fraction(66, 100) * side * side
+
+
 @given(SIDES, SIDES, AREAS)
 def test_the_grid_is_the_smallest_of_those_that_show_nearly_most(
     width: int, height: int, area: int

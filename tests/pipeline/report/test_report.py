@@ -52,6 +52,13 @@ from shards.sample import Clip, Turn, clip_members, digest_turns, key_of, turns_
 from shards.store import Store
 from shards.verify import RECEIPT, read_receipt
 
+PUBLISHED = {
+    "photos": ("p", "CC0-1.0"),
+    "clips": ("c", "CC-BY-4.0"),
+    "chat": ("t", "CC0-1.0"),
+    "exam": ("exam", "unknown"),
+}
+"""Source -> dataset and licence, as in the recipe."""
 HOSTILE = '<script>alert("x")</script> & <img src=http://example.org/x.png>'
 RECIPE = """
 name: little
@@ -137,8 +144,9 @@ class Fake:
             "samples": len(rows) + len(refused) - for_records,
             "samples_refused": len(refused) - for_records,
         }  # fmt: skip
-        parameters = {"source": source, "dataset": f"demo/{source}", "format": "llava_json",
-                      "revision": revision(source)}  # fmt: skip
+        dataset, licence = PUBLISHED[source]
+        parameters = {"source": source, "dataset": dataset, "licence": licence,
+                      "format": "llava_json", "revision": revision(source)}  # fmt: skip
         tables = {
             "index/samples": index.table_of(index.SAMPLES, rows),
             "index/media": index.MEDIA.empty_table(),

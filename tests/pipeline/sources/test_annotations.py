@@ -293,10 +293,10 @@ def test_what_nobody_reads_of_a_parquet_file_is_told_and_never_refuses(tmp_path:
     assert isinstance(second, RowRefusal) and second.code == "ROW_FIELD_UNREAD"
 
 
-def test_a_folder_of_parquet_files_is_read_in_order(tmp_path: Path) -> None:
-    for name in "ba":
+def test_a_folder_of_parquet_files_is_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("p2", "p10", "p1", "a3"):
         parquet(tmp_path / f"{name}.parquet", [onevision(name, IMAGE)])
-    assert outcomes("parquet_images", tmp_path) == ["a", "b"]
+    assert outcomes("parquet_images", tmp_path) == ["a3", "p1", "p2", "p10"]
 
 
 def bytes_in(path: Path, data: bytes) -> Path:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.sources import records
 from pipeline.sources.formats import llava_json
 from pipeline.sources.json_rows import parse_row, row_record
 from pipeline.sources.records import MediaRef, Record, RowRefusal, check, once_each
@@ -98,6 +102,85 @@ def test_role_and_content_are_read_and_a_system_turn_may_come_first() -> None:
     found = llava_json.record(str(row["id"]), row)
     assert isinstance(found, Record)
     assert [t.role for t in found.turns] == ["system", "user", "assistant"]
+
+
+IMAGE, TEXT = {"type": "image", "image": "0.jpg"}, {"type": "text", "text": "What?"}
+VIDEO = {"type": "video", "video": "a.mp4", "video_start": 1, "video_end": 3}
+ANSWER = {"role": "assistant", "content": "A cat."}
+
+
+def parts(*content: dict[str, object], **fields: object) -> Record | RowRefusal:
+    row = {"messages": [{"role": "user", "content": content}, ANSWER]} | fields
+    return outcome(json.dumps(row).encode())
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (IMAGE | {"text": "What?"}, "text and image in one part of type 'image'"),
+        ({"image": "0.jpg", "text": "What?"}, "text and image in one part"),
+        (TEXT | {"image": "1.jpg"}, "text and image in one part of type 'text'"),
+        ({"image": "0.jpg", "video": "a.mp4"}, "image and video in one part"),
+        (IMAGE | {"url": "1.jpg"}, "image and url in one part"),
+        ({"type": "text", "image": "0.jpg"}, "image in one part of type 'text'"),
+        (VIDEO | {"audio": "a.wav"}, "messages[].content[].audio changes"),
+        (TEXT | {"images": ["0.jpg"]}, "messages[].content[].images changes"),
+        (IMAGE | {"weight": 0.5}, "messages[].content[].weight changes"),
+    ],
+)
+def test_a_part_that_says_two_things_is_refused(part: dict[str, object], said: str) -> None:
+    found = parts(IMAGE, TEXT, part)
+    assert isinstance(found, RowRefusal) and said in found.detail
+
+
+def test_what_is_not_read_of_parts_and_media_is_counted() -> None:
+    found = parts(IMAGE | {"crop": [1], "text": None}, VIDEO | {"fps": 2}, TEXT | {"index": None})
+    assert isinstance(found, Record) and len(found.media) == 2
+    assert found.unread == {"messages[].content[].crop": [1], "messages[].content[].fps": 2}
+    for field, value in (("image", {"path": "0.jpg", "alt": "x"}), ("images", [{"path": "0.jpg"}])):
+        found = parts({"type": "image"}, TEXT, **{field: value})
+        assert isinstance(found, Record)
+        assert found.unread == ({"image.alt": "x"} if field == "image" else {})
+    found = parts({"type": "image"}, TEXT, images=[{"path": "0.jpg", "audio": "a.wav"}])
+    assert isinstance(found, RowRefusal) and found.detail.startswith("images[].audio changes")
+
+
+@pytest.mark.parametrize("talk", ["messages", "conversations"])
+@pytest.mark.parametrize("field", ["image", "images", "video", "videos", "image_url"])
+def test_media_that_a_turn_names_refuse_the_row(talk: str, field: str, tmp_path: Path) -> None:
+    named = ["0.jpg"] if field.endswith("s") else "0.jpg"
+    turns = [{"role": "user", "content": "Which?", field: named}, ANSWER]
+    found = outcome(json.dumps({talk: turns}).encode())
+    assert isinstance(found, RowRefusal)
+    assert (found.code, found.detail.split()[0]) == ("ROW_FIELD_UNREAD", f"{talk}[].{field}")
+    # so does a table whose cells hold turns as JSON
+    path = tmp_path / "a.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["talk"], [json.dumps(turns)]])
+    (found,) = records("table", [path], (("messages", ("talk",)),))
+    assert isinstance(found, RowRefusal) and found.detail.startswith(f"talk[].{field} changes")
+
+
+def test_nan_refuses_only_where_it_is_read() -> None:
+    nan = float("nan")
+    kept = [
+        parts(IMAGE | {"score": nan}, TEXT),
+        parts({"type": "image"}, TEXT, image={"path": "0.jpg", "score": float("inf")}),
+        outcome(
+            changed(conversations=[turn("human", "<video>Why?"), turn("gpt", "So.") | {"p": nan}])
+        ),
+    ]
+    assert all(isinstance(each, Record) for each in kept)
+    refused = [
+        parts(VIDEO | {"video_end": nan}, TEXT),
+        parts({"type": "image"}, TEXT, image={"path": nan}),
+        outcome(
+            changed(
+                conversations=[turn("human", "<video>Why?"), turn("gpt", "So.") | {"loss": nan}]
+            )
+        ),
+    ]
+    assert {each.code for each in refused if isinstance(each, RowRefusal)} == {"ROW_NOT_FINITE"}
 
 
 def test_a_row_without_media_is_text_only() -> None:

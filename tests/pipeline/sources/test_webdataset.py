@@ -31,6 +31,38 @@ def read(path: Path, **columns: str) -> list[Record | RowRefusal]:
     return list(records("webdataset", [path], tuple((k, (v,)) for k, v in columns.items())))
 
 
+def test_media_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    places = "".join(["<image>"] * 12)
+    talk = {"messages": [{"role": "user", "content": f"{places}Which?"},
+                         {"role": "assistant", "content": "This."}]}  # fmt: skip
+    members = {f"s.{number}.jpg": str(number).encode() for number in range(12)}
+    (found,) = read(tar(tmp_path / "a.tar", members | {"s.json": json.dumps(talk).encode()}))
+    assert isinstance(found, Record)
+    assert [ref.data for ref in found.media] == [str(number).encode() for number in range(12)]
+
+
+@pytest.mark.parametrize("ending", "heic TIF bmp flv ts".split())
+def test_pictures_and_films_that_are_not_read_refuse_their_sample(
+    tmp_path: Path, ending: str
+) -> None:
+    talk = json.dumps({"conversations": [{"from": "human", "value": "What?"}, TALK[1]]}).encode()
+    members = {f"s.{ending}": b"medium", "s.json": talk, "t.json": talk}
+    refused, text = read(tar(tmp_path / "a.tar", members))
+    assert isinstance(refused, RowRefusal) and isinstance(text, Record)
+    assert refused.code == "MEDIA_FORMAT_REFUSED" and f"{ending.upper()} is not" in refused.detail
+
+
+@pytest.mark.parametrize(("named", "kept"), [(["a/0.jpg"], True), (["a/0.jpg", "b.jpg"], False)])
+def test_an_object_that_names_more_media_than_lie_beside_it_is_refused(
+    tmp_path: Path, named: list[str], kept: bool
+) -> None:
+    talk = json.dumps({"conversations": TALK, "images": named}).encode()
+    (found,) = read(tar(tmp_path / "a.tar", {"s.jpg": b"0", "s.json": talk}))
+    assert isinstance(found, Record if kept else RowRefusal)
+    if isinstance(found, RowRefusal):
+        assert found.code == "ROW_FIELD_UNREAD" and "names 2 media" in found.detail
+
+
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 def test_members_of_one_name_are_a_sample_and_open_again(tmp_path: Path, form: int) -> None:
     long = "folder/" + "x" * (120 if form != tarfile.USTAR_FORMAT else 20)

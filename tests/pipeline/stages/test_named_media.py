@@ -65,6 +65,23 @@ def test_a_file_that_no_record_names_changes_nothing(unit: SourceUnit) -> None:
     assert len(Pool(unit.pool).receipts("admit")) == 1
 
 
+def test_of_pieces_only_the_files_count_that_records_name(unit: SourceUnit) -> None:
+    picture = saved(photograph(38), "JPEG")
+    (Path(unit.media) / "patch_0").write_bytes(picture)
+    spot = {"patch": "patch_0", "start_num": 0, "size": len(picture)}
+    talk = json.loads(Path(unit.annotations[0]).read_text())[0]["conversations"]
+    rows = [{"id": "p", "image": spot, "conversations": talk},
+            {"id": "q", "image": "0.jpg", "conversations": talk}]  # fmt: skip
+    Path(unit.annotations[0]).write_text(json.dumps(rows))
+    oryx = replace(unit, format="oryx_patches")
+    before = admit(oryx)
+    assert before.counts["samples"] == 2 and before.counts["samples_refused"] == 0
+    assert changed(oryx, "unrelated.txt", b"x").work_id == before.work_id
+    # bytes behind the pieces are of the same file: its revision is another
+    found = [before, *(changed(oryx, name, picture + b"0") for name in ("patch_0", "0.jpg"))]
+    assert len({one.parameters["revision"] for one in found}) == 3
+
+
 @pytest.mark.parametrize("name", ["0.jpg", "2.jpg"])
 def test_a_file_that_a_record_names_is_another_revision(unit: SourceUnit, name: str) -> None:
     before = admit(unit).parameters["revision"]

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from mixtures.diff import explain
 from mixtures.manifest.draws import Draws
 from mixtures.manifest.files import load_manifest
+from mixtures.manifest.manifest import Manifest
+from mixtures.plan.build_manifest import build_manifest
+from mixtures.recipe.load import load_recipe
 from pipeline.jobs import write_shards
 from pipeline.jobs.write_shards import plan_shards, publish
 from pipeline.stages import write_shard as write_shard_stage
 from pipeline.stages.write_shard import ShardUnit, write_shard
-from shards.errors import DamagedData
+from pipeline.upkeep.kept_samples import kept_samples
+from shards.errors import DamagedData, UserError
 from shards.ids import sha256_hex
 from shards.index import REFUSED, SAMPLES, read_table, table_of, write_table
 from shards.pool import Pool
-from shards.reader import open_data
+from shards.reader import PoolReader, open_data
 from shards.receipts import Work
 from shards.store import Store
 from shards.verify import RECEIPT, damage, read_receipt
@@ -80,6 +86,72 @@ def test_a_later_revision_of_a_source_changes_no_byte_of_an_older_manifest(
     for folder in (None, tmp_path / "node"):
         stored = open_data(str(tmp_path / "tiny/pool"), folder, manifest).read(source, key)
         assert stored.sample.origin.licence != licence
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("changed", [("d", "GPL-3.0"), ("other", "mit"), ("other", "GPL-3.0")])
+def test_the_same_revision_under_another_licence_is_another_admission(
+    tmp_path: Path, changed: tuple[str, str], later: bool
+) -> None:
+    path = tiny_manifest(tmp_path / "tiny", ratio=("repeat: 1", "repeat: 1"))
+    manifest, url = load_manifest(path), str(tmp_path / "tiny/pool")
+    outs = [str(tmp_path / "before"), str(tmp_path / "after")]
+    before = packed(path, outs[0], plan_shards(str(path), manifest, Pool(url), outs[0])[0])
+    admitted_as(Pool(url), *changed, later=later)
+    write_shard_stage._reader.cache_clear()
+    # the first manifest is packed, planned and read as before
+    assert before == packed(path, outs[1], plan_shards(str(path), manifest, Pool(url), outs[1])[0])
+    assert told(manifest, Pool(url)) == {("d", "mit")}
+    recipe, other = tmp_path / "tiny/recipe.yaml", tmp_path / "tiny/other.yaml"
+    other.write_text(asked_as(recipe.read_text(), *changed))
+    recipe.write_text(f"allow_licences: [mit]\n{recipe.read_text()}")
+    plan = build_manifest(load_recipe(recipe), Pool(url))
+    assert not plan.refusals and told(plan.manifest, Pool(url)) == {("d", "mit")}
+    # and the other recipe sees the other admission
+    plan = build_manifest(load_recipe(other), Pool(url))
+    assert plan.manifest.revisions == manifest.revisions
+    assert told(plan.manifest, Pool(url)) == {("d", "mit"), changed}
+    other.write_text(asked_as(recipe.read_text(), "d", "never"))
+    with pytest.raises(UserError, match=", and not as d under never; run"):
+        build_manifest(load_recipe(other), Pool(url))
+
+
+def asked_as(recipe: str, dataset: str, licence: str) -> str:
+    """The recipe with its first source as another dataset under another licence."""
+    mine = f"dataset: {dataset}, format: llava_json, annotations: a, licence: {licence},"
+    return recipe.replace("dataset: d, format: llava_json, annotations: a, licence: mit,", mine, 1)
+
+
+def admitted_as(pool: Pool, dataset: str, licence: str, *, later: bool) -> None:
+    """The pool's source `pictures` once more at the same revision, before or behind the first."""
+    first = next(one for one in pool.receipts("admit") if one.parameters["source"] == "pictures")
+    said = {"dataset": dataset, "licence": licence}
+    rows = pool.table([first], "index/samples", SAMPLES).to_pylist()
+    samples = table_of(SAMPLES, [row | said for row in rows])
+    made = pool.commit(Work("made", "1", said, []), {"index/samples": samples}).outputs
+    works = (
+        Work("admit", first.version, first.parameters | said | {"places": str(n)}, first.inputs)
+        for n in count()
+    )
+    work = next(one for one in works if (one.work_id > first.work_id) == later)
+    pool.ledger.put(work, first.outputs | made, first.counts, first.tools)
+    counted = pool.receipts("lengths")
+    (own,) = (one for one in counted if list(one.inputs) == first.outputs["index/samples"])
+    lengths = Work("lengths", own.version, own.parameters, made["index/samples"])
+    pool.ledger.put(lengths, own.outputs, own.counts, own.tools)
+
+
+def told(manifest: Manifest, pool: Pool) -> set[tuple[str, str]]:
+    """Datasets and licences of all samples: every reader of a pool says the same."""
+    drawn = sorted({(one.source, one.key) for one in Draws(manifest).samples(0, manifest.length)})
+    reader = PoolReader(pool, made=manifest)
+    read = [reader.read(*name).sample.origin for name in drawn]
+    exported = [kept.row for kept in kept_samples(pool, manifest)]
+    found = {(one.dataset, one.licence) for one in read}
+    assert found == {(row["dataset"], row["licence"]) for row in exported}
+    explained = chain(*explain(manifest, 0, 0, 1, 4, pool))
+    assert found >= {(one["origin"].split("@")[0], one["licence"]) for one in explained}
+    return found
 
 
 @pytest.mark.parametrize("what", ["tar", "part, digest", "part, crc32", "part, bit", "cut"])

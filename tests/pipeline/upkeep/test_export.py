@@ -142,7 +142,9 @@ def test_memory_does_not_grow_with_what_is_exported(
     monkeypatch.setattr(made_source, "CLIPS_PER_PART", 16)
     noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
     jpeg = simplejpeg.encode_jpeg(noise, 100)
-    recipe = load_recipe(write_recipe(tmp_path, {"big": "weight: 1"}, "length: 64", SMALL))
+    path = write_recipe(tmp_path, {"big": "weight: 1"}, "length: 64", SMALL)
+    path.write_text(path.read_text().replace("licence: MIT", "licence: mit"))
+    recipe = load_recipe(path)
     pool = Pool(str(tmp_path / "pool"), recipe.profile)
     count = (1200 << 20) // len(jpeg) + 1
     commit_source(pool, TextCodec(TOKENIZER), "big", (scene(jpeg, n) for n in range(count)))
