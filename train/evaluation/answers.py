@@ -91,7 +91,7 @@ def contains(reply: str, item: BenchmarkItem) -> float:
     # formulas of HME100k differ in spaces only
     formula = item.groups.get("dataset") == ("HME100k",)
     clean = _without_spaces if formula else _on_one_line
-    return float(any(clean(answer) in clean(reply) for answer in item.answers))
+    return float(any(0 < len(text) and text in clean(reply) for text in map(clean, item.answers)))
 
 
 def _on_one_line(text: str) -> str:
@@ -115,10 +115,13 @@ def vqa(reply: str, item: BenchmarkItem) -> float:
     """VQA accuracy (Antol et al., 2015): the mean over people of min(1, agreeing others / 3).
 
     Texts are compared without articles and marks, number words as digits, and apostrophes left
-    out where the published rule puts missing ones in.
+    out where the published rule puts missing ones in. As published, signs are marks: `-5` is `5`.
+    Other than published, a reply of nothing but marks and articles is no answer.
     """
     # leave-one-out, as the authors score: each person's answer is judged by the other nine
     said = _vqa_text(reply)
+    if not said:
+        return 0.0
     others = [_vqa_text(answer) for answer in item.answers]
     agreeing = [sum(text == said for text in others) - (own == said) for own in others]
     return sum(min(1.0, count / 3) for count in agreeing) / max(len(others), 1)

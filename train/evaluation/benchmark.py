@@ -130,7 +130,10 @@ class Run:
         heads = self.heads()
         # a part is gathered by the first rank, before any rank opens one
         known = {shown: self._gathered(shown, head) for shown, head in heads.items()}
-        done = {shown: {one.id for one in found} for shown, found in known.items()}
+        # what was missing is looked for again: the copy may have been mended since
+        done = {
+            shown: {one.id for one in found if not one.missing} for shown, found in known.items()
+        }
         with ExitStack() as stack:
             lines = {
                 shown: stack.enter_context(part(self.files[shown], ranks.rank(), head))

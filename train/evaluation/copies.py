@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 from pipeline.names import is_junk, matching, number_order
@@ -92,7 +93,10 @@ class Copy:
         if not name or next(path_problems(name), None) or not path.is_file():
             return []
         text = path.read_text(encoding="utf-8", errors="replace")
-        return srt(text) if path.suffix == ".srt" else json_subtitles(text)
+        cues = srt(text) if path.suffix == ".srt" else json_subtitles(text)
+        # cues of a cut keep the clock of the whole video
+        before = item.subtitles_from
+        return [(start - before, end - before, words) for start, end, words in cues]
 
     def _searched(self) -> list[str]:
         return [folder or "." for folder in self.benchmark.media]
@@ -149,13 +153,15 @@ def json_subtitles(text: str) -> list[tuple[float, float, str]]:
         try:
             if "timestamp" in row:
                 # two spellings of one benchmark's subtitles
-                start, end = (float(at) for at in row["timestamp"])
+                begin, ended = row["timestamp"]
+                # a cue without an end is on screen until the video's
+                start, end = float(begin), inf if ended is None else float(ended)
                 words = str(row["text"])
             else:
                 start, end = (_clock(row[key]) for key in ("start", "end"))
                 words = str(row["line"])
         except (TypeError, ValueError, KeyError):
-            continue  # some cues have no end, or no words: nothing can be shown of them
+            continue  # some cues have no beginning, or no words: nothing can be shown of them
         cues.append((start, end, words.strip()))
     return cues
 

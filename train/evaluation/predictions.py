@@ -4,7 +4,7 @@
     OUT.NAME.SHOWN.jsonl.RANK.part   the same of one process, in the order in which it asked
 
 The files are the state. Parts are gathered into the file when a run begins and when it ends: what
-stands in a whole line of any of them, under the same head, is not asked again.
+stands in a whole line of any of them, under the same head, is not asked again; what was missing is.
 """
 
 from __future__ import annotations
@@ -60,8 +60,11 @@ def gathered(file: Path, head: Head) -> list[Prediction]:
     first_predictions: dict[str, Prediction] = {}
     for path in (file, *parts):
         for prediction in read_lines(path, head):
-            # the file before its parts: a question asked twice keeps its first prediction
-            first_predictions.setdefault(prediction.id, prediction)
+            # the file before its parts: a question asked twice keeps its first prediction,
+            # but one whose media were missing the one that was asked
+            kept = first_predictions.setdefault(prediction.id, prediction)
+            if kept.missing:
+                first_predictions[prediction.id] = prediction
     # in published order, whichever rank asked: the file does not tell how many ranks there were
     rows = sorted(first_predictions.values(), key=lambda prediction: prediction.place)
     file.parent.mkdir(parents=True, exist_ok=True)

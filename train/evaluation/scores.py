@@ -21,7 +21,8 @@ def scores(predictions: Sequence[Prediction], rules: Prompts) -> dict[str, Any]:
     )
     choices = [prediction for prediction in scored if prediction.options]
     return {
-        "complete": not missing,
+        # a file without rows asks nothing: no score of the set either
+        "complete": bool(predictions) and not missing,
         "questions": len(predictions),
         "scored": len(scored),
         "missing": dict(missing),
@@ -52,7 +53,13 @@ def _row(predictions: Sequence[Prediction], mean_of: str = "") -> dict[str, Any]
         groups,
     )
     error = mean.error if mean.clusters > 1 else None
-    return {"mean": mean.mean, "error": error, "count": mean.count, "videos": mean.clusters}
+    # no score is not a score of 0
+    return {
+        "mean": mean.mean if predictions else None,
+        "error": error,
+        "count": mean.count,
+        "videos": mean.clusters,
+    }
 
 
 def _by(predictions: Sequence[Prediction], axis: str) -> dict[str, dict[str, Any]]:
@@ -71,7 +78,7 @@ def _majority(predictions: Sequence[Prediction], mean_of: str = "") -> dict[str,
     """The most frequent answer of the scored questions, and the score of always giving it."""
     known = Counter(answer for prediction in predictions for answer in _right(prediction))
     if not known:
-        return {"answer": "", "mean": 0.0}
+        return {"answer": "", "mean": None}
     # ties fall to the greatest text: the same on every machine
     answer, _ = max(known.items(), key=lambda pair: (pair[1], pair[0]))
     # scored like a model, with its axis and clusters: a floor of the same kind as the score

@@ -70,24 +70,25 @@ def benchmark_table(
         "majority",
     ):
         table.add_column(title, justify="right")
-    if not result["scored"]:
-        table.add_row("all", "no public answers: predictions only")
-        return table
     beside = [_mean(other["score"]) for _, other in others]
-    floor = result["majority"]
-    table.add_row("all", "", *_cells(result["score"]), *beside, f"{floor['mean']:.3f}")
+    if result["scored"]:
+        table.add_row("all", "", *_cells(result["score"]), *beside, _mean(result["majority"]))
+    elif result["without_public_answer"]:
+        table.add_row("all", "no public answers: predictions only")
+    else:
+        table.add_row("all", "nothing scored")
     if question_only is not None:
         learnt = f"question only, learnt from {question_only['learnt']}"
         table.add_row("floor", learnt, "", "", f"{question_only['mean']:.3f}")
     for axis, rows in result["tables"].items():
         for value, row in rows.items():
             beside = [_mean(other["tables"][axis].get(value)) for _, other in others]
-            table.add_row(axis, value, *_cells(row), *beside, f"{row['majority']:.3f}")
+            table.add_row(axis, value, *_cells(row), *beside, _mean({"mean": row["majority"]}))
     for shown, each in by_condition.items():
         # a score over the questions that could be asked is no score of the set: it says so
         if not each["complete"]:
             counts = ", ".join(f"{code} {count}" for code, count in each["missing"].items())
-            table.add_row("INCOMPLETE", f"{shown}, not asked: {counts}")
+            table.add_row("INCOMPLETE", f"{shown}, not asked: {counts or 'no rows'}")
     return table
 
 
@@ -99,4 +100,4 @@ def _cells(estimate: dict[str, Any]) -> list[str]:
 
 
 def _mean(estimate: dict[str, Any] | None) -> str:
-    return "" if estimate is None else f"{estimate['mean']:.3f}"
+    return "" if estimate is None or estimate["mean"] is None else f"{estimate['mean']:.3f}"

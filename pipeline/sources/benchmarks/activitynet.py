@@ -10,6 +10,7 @@ from pipeline.sources.benchmarks.item import (
     Benchmark,
     BenchmarkItem,
     axes,
+    free_answers,
     stem_video,
     text_of,
 )
@@ -18,12 +19,11 @@ from pipeline.sources.fields import Row
 
 def item_of(name: str, row: Row) -> BenchmarkItem:
     """One question; published without a question mark."""
-    answer = row["answer"]
     return BenchmarkItem(
         id=name,
         media=(stem_video(f"v_{row['video_name']}"),),
         question=f"{text_of(row, 'question').rstrip('?').rstrip()}?",
-        answers=() if answer is None else (str(answer).strip(),),
+        answers=free_answers(row["answer"]),
         groups=axes(type=row["type"]),
     )
 

@@ -12,6 +12,7 @@ from pipeline.sources.benchmarks.item import (
     Benchmark,
     BenchmarkItem,
     axes,
+    free_answers,
     image_of,
     letter_given,
     letter_of,
@@ -56,13 +57,12 @@ def realworldqa(name: str, row: Row) -> BenchmarkItem:
     lines = text_of(row, "question").split("\n")
     question, options = split_options("\n".join(x for x in lines if not x.startswith(_ASKS)))
     answer = row["answer"]
-    free = () if answer is None else (str(answer).strip(),)
     return BenchmarkItem(
         id=name,
         media=(image_of(row, "image"),),
         question=question,
         options=options,
-        answers=letter_given(answer, len(options)) if options else free,
+        answers=letter_given(answer, len(options)) if options else free_answers(answer),
     )
 
 

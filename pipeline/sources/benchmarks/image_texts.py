@@ -10,6 +10,7 @@ from pipeline.sources.benchmarks.item import (
     Benchmark,
     BenchmarkItem,
     axes,
+    free_answers,
     image_of,
     text_of,
 )
@@ -22,7 +23,7 @@ def ocrbench(name: str, row: Row) -> BenchmarkItem:
         id=name,
         media=(image_of(row, "image"),),
         question=text_of(row, "question"),
-        answers=_texts(row["answer"]),
+        answers=free_answers(row["answer"]),
         groups=axes(type=row["question_type"], dataset=row["dataset"]),
     )
 
@@ -33,14 +34,9 @@ def textvqa(name: str, row: Row) -> BenchmarkItem:
         id=name,
         media=(image_of(row, "image"),),
         question=text_of(row, "question").capitalize(),
-        answers=_texts(row["answers"]),
+        answers=free_answers(row["answers"]),
         # as lmms-eval asks it
     )
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    several = value if isinstance(value, (list, tuple)) else [value]
-    return tuple(str(text) for text in several if text is not None)
 
 
 OCRBENCH = Benchmark(

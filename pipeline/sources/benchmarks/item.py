@@ -49,8 +49,9 @@ class BenchmarkItem:
     `options` are the texts to choose from, in order; empty where the answer is free text.
     `answers` are the right texts, or of a choice the letter; empty where the split is published
     without answers. `groups` are what the authors average over: axis -> value, or several of them.
-    `published` is the id as published. `number` is the answer's kind where it is a number, as
-    MathVista says it: `integer`, `float`.
+    `published` is the id as published. `subtitles` names a file of cues, whose clock is at
+    `subtitles_from` seconds where the video begins. `number` is the answer's kind where it is a
+    number, as MathVista says it: `integer`, `float`.
     """
 
     id: str
@@ -60,6 +61,7 @@ class BenchmarkItem:
     answers: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     subtitles: str = ""
+    subtitles_from: float = 0.0
     number: str = ""
     precision: int = 0
     published: str = ""
@@ -81,7 +83,8 @@ ItemOf = Callable[[str, Row], BenchmarkItem]
 class Benchmark:
     """A published set: where its annotations and media lie in a copy, and how a row is read.
 
-    `annotations` are globs, the first that matches is read; `media` are folders of the copy in
+    `annotations` are globs, the first that matches is read (all files of those joined by ` + `);
+    `media` are folders of the copy in
     which the names of media begin. `columns` are those that every file must hold. `training` are
     globs of the training split in the same layout, where it is published. `layout` says whose
     public code the layout was taken from.
@@ -103,8 +106,9 @@ class Benchmark:
         """The annotation files of a copy, in their order; UserError says what was looked for."""
         if copy.is_file():
             return [copy]
-        for glob in self.annotations:
-            if found := matching(copy, glob):
+        for globs in self.annotations:
+            # files of several folders stand together, folder by folder
+            if found := [path for glob in globs.split(" + ") for path in matching(copy, glob)]:
                 return found
         wanted = " or ".join(self.annotations)
         raise UserError(f"{copy}: no {wanted} of {self.name}; name the folder of your copy")
@@ -283,6 +287,17 @@ def letter_of_text(value: object, options: Sequence[str]) -> tuple[str, ...]:
     if len(same) != 1:
         raise BadRow("ROW_BAD_ANSWER", f"{str(value)[:40]!r} names {len(same)} options")
     return (ascii_uppercase[same[0]],)
+
+
+def free_answers(value: object) -> tuple[str, ...]:
+    """The right texts of a question without options, but for blank ones, which every reply would
+    hold; () where a split is published without answers."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    texts = [str(text).strip() for text in several if text is not None]
+    answers = tuple(text for text in texts if text)
+    if texts and not answers:
+        raise BadRow("ROW_BAD_ANSWER", "the answer is blank")
+    return answers
 
 
 def axes(**values: object) -> dict[str, tuple[str, ...]]:

@@ -1,12 +1,16 @@
 """LongVideoBench: up to five options, scored by duration group; subtitles as JSON files.
 
 As Parquet (`option0..option4`, `N/A` where there are fewer) or as `lvb_val.json` (`candidates`).
+Cues count from `starting_timestamp_for_subtitles` of a longer video.
 The test split has no `correct_choice`: it is answered, and not scored.
 """
 
 from __future__ import annotations
 
+from math import isfinite
+
 from pipeline.sources.benchmarks.item import (
+    BadRow,
     Benchmark,
     BenchmarkItem,
     axes,
@@ -36,7 +40,16 @@ def item_of(name: str, row: Row) -> BenchmarkItem:
         answers=() if right == -1 else letter_of(right, len(options)),
         groups=axes(duration=row.get("duration_group"), task=row.get("question_category")),
         subtitles=row.get("subtitle_path") or "",
+        subtitles_from=_seconds(row.get("starting_timestamp_for_subtitles")),
     )
+
+
+def _seconds(value: object) -> float:
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        raise BadRow("ROW_WRONG_TYPE", "starting_timestamp_for_subtitles is no number of seconds")
+    return float(value)
 
 
 BENCHMARK = Benchmark(

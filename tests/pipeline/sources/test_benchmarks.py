@@ -15,7 +15,13 @@ from PIL import Image
 
 from pipeline.sources import FORMATS, records
 from pipeline.sources.benchmarks import BENCHMARKS
-from pipeline.sources.benchmarks.item import BenchmarkItem, bare_options, split_options
+from pipeline.sources.benchmarks.item import (
+    BadRow,
+    BenchmarkItem,
+    bare_options,
+    free_answers,
+    split_options,
+)
 from pipeline.sources.records import Record, RowRefusal
 from shards.errors import UserError
 
@@ -208,6 +214,18 @@ def test_activitynet_names_videos_by_v_and_asks_with_one_mark(tmp_path: Path) ->
     assert (item.answers, names(item)[0]) == (("yes",), "v_1QIUV7WYKXg.mp4")
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(None, ()), ([], ()), (["", " "], None), ("", None), (["", "x "], ("x",)), (3, ("3",))],
+)
+def test_a_blank_text_is_no_free_answer(answer: object, expected: tuple[str, ...] | None) -> None:
+    if expected is None:
+        with pytest.raises(BadRow, match="blank"):
+            free_answers(answer)
+    else:
+        assert free_answers(answer) == expected
+
+
 def test_mvbench_takes_task_folders_spans_and_frames(tmp_path: Path) -> None:
     row = {"video": "ZS9XR.mp4", "question": "What?", "candidates": ["x", "y"], "answer": "y"}
     jsons(tmp_path / "json" / "action_sequence.json", [row | {"start": 1.5, "end": 4.0}])
@@ -235,6 +253,8 @@ def test_tempcompass_has_choices_yes_or_no_and_captions(tmp_path: Path) -> None:
     parquet(tmp_path / "multi-choice" / "test-0.parquet", [base | choice])
     parquet(tmp_path / "yes_no" / "test-0.parquet", [base | yes])
     parquet(tmp_path / "caption_matching" / "test-0.parquet", [base | match])
+    # what a judge would score is not read, whether it has a column of answers or none
+    parquet(tmp_path / "captioning" / "test-0.parquet", [base | {"question": "Describe it."}])
     found = [one for one in items("tempcompass", tmp_path) if isinstance(one, BenchmarkItem)]
     by_task = {one.groups["task"][0]: one for one in found}
     assert by_task["multi-choice"].answers == ("B",)

@@ -18,6 +18,8 @@ import pytest
 from rich.console import Console
 
 from pipeline.sources.benchmarks import BENCHMARKS
+from pipeline.sources.benchmarks.item import BenchmarkItem
+from pipeline.sources.records import RowRefusal
 from shards.errors import UserError
 from tests.support.ranks import launch
 from tests.support.tiny_pool import tiny_manifest
@@ -115,6 +117,54 @@ def test_a_killed_run_goes_on_behind_its_last_line(
     assert set(seen) == {"v1.mp4", "v2.mp4"}  # v0 was answered
 
 
+def test_what_was_missing_is_asked_once_the_copy_is_mended(trained: Path, tmp_path: Path) -> None:
+    copy = egoschema(tmp_path / "copy")
+    (copy / "videos" / "v1.mp4").unlink()
+    (copy / "videos" / "v1.mp4").write_bytes(b"no video")
+    lost = score(trained, copy, tmp_path / "s.json", conditions=["both", "none"])
+    assert sum(lost["egoschema"]["both"]["missing"].values()) == 4
+    for name in ("v1", "v2"):
+        (copy / "videos" / f"{name}.mp4").unlink(missing_ok=True)
+        os.link(copy / "made.mp4", copy / "videos" / f"{name}.mp4")
+    found = score(trained, copy, tmp_path / "s.json", conditions=["both", "none"])
+    assert [found["egoschema"][shown]["complete"] for shown in ("both", "none")] == [True, True]
+    assert (found["egoschema"]["both"]["scored"], found["work"]["asked"]) == (3, 8)
+    assert "INCOMPLETE" not in found["printed"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "videos", "said", "counted"),
+    [
+        (None, True, "no public answers", "MISSING 2"),  # a hidden split, a video missing
+        ("0", False, "nothing scored", "MISSING 6"),
+        ("9", True, "nothing scored", "ROW_BAD_ANSWER 6"),
+    ],
+    ids=["hidden", "no media", "bad keys"],
+)
+def test_what_is_missing_is_shown_where_nothing_is_scored(
+    trained: Path, tmp_path: Path, answer: str | None, videos: bool, said: str, counted: str
+) -> None:
+    copy = egoschema(tmp_path / "copy")
+    rows = [row | {"answer": answer} for row in pq.read_table(copy / "a.parquet").to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows), copy / "a.parquet")
+    if not videos:
+        (copy / "videos").rename(copy / "elsewhere")
+    result = score(trained, copy, tmp_path / "s.json")
+    found = result["egoschema"]["both"]
+    assert not found["complete"]
+    assert (found["score"]["mean"], found["majority"]["mean"]) == (None, None)
+    assert said in result["printed"]
+    assert f"both, not asked: {counted}" in result["printed"]
+
+
+def test_a_set_without_rows_is_not_complete(trained: Path, tmp_path: Path) -> None:
+    copy = egoschema(tmp_path / "copy")
+    pq.write_table(pq.read_table(copy / "a.parquet").slice(0, 0), copy / "a.parquet")
+    result = score(trained, copy, tmp_path / "s.json")
+    assert not result["egoschema"]["both"]["complete"]
+    assert "no rows" in result["printed"]
+
+
 def test_another_runs_predictions_are_not_gone_on_from(trained: Path, tmp_path: Path) -> None:
     copy = egoschema(tmp_path / "copy", videos=2)
     score(trained, copy, tmp_path / "a.json")
@@ -208,12 +258,35 @@ def test_subtitles_of_both_forms_are_those_on_screen() -> None:
     rows = [
         {"timestamp": [0.5, 1.5], "text": "one"},
         {"start": "00:00:02.000", "end": "00:00:03", "line": "two"},
-        {"timestamp": [4.0, None], "text": "never"},
+        {"timestamp": [None, 4.0], "text": "never"},
+        {"timestamp": [40.0, None], "text": "to the end"},
     ]
     cues = json_subtitles(json.dumps(rows))
-    assert [words for _, _, words in cues] == ["one", "two"]
+    assert [words for _, _, words in cues] == ["one", "two", "to the end"]
+    assert on_screen(cues, [39.0, 1e6]) == "to the end"
     assert on_screen(cues, [1.0, 1.2, 9.0]) == "one"
     assert (json_subtitles("{"), json_subtitles("[" * 100_000), srt("")) == ([], [], [])
+
+
+def test_subtitles_of_a_cut_are_on_its_own_clock(tmp_path: Path) -> None:
+    (tmp_path / "subtitles").mkdir()
+    cues = [{"timestamp": [61.0, 62.0], "text": "one"}]
+    (tmp_path / "subtitles" / "a.json").write_text(json.dumps(cues))
+    row = {
+        "id": "a",
+        "video_path": "a.mp4",
+        "question": "q",
+        "candidates": ["x", "y"],
+        "correct_choice": 0,
+        "subtitle_path": "a.json",
+    }
+    rows = [row | {"starting_timestamp_for_subtitles": at} for at in (60, "60")]
+    (tmp_path / "lvb_val.json").write_text(json.dumps(rows))
+    copy = Copy(benchmark=BENCHMARKS["longvideobench"], folder=tmp_path)
+    item, bad = copy.items()
+    assert isinstance(item, BenchmarkItem)
+    assert isinstance(bad, RowRefusal)
+    assert copy.subtitles(item) == [(1.0, 2.0, "one")]
 
 
 def test_media_stand_where_the_text_names_them() -> None:
