@@ -105,15 +105,15 @@ def _longest(texts: Iterable[str]) -> int:
     return max((cell_len(escaped(text)) for text in texts), default=0)
 
 
-def _paragraphs(table: Table) -> str:
+def _paragraphs(printed: Table) -> str:
     """The rows of a table below each other: the first cell, then a line for each other one."""
-    headers = [" ".join(str(column.header).split()) for column in table.columns]
-    lines = [str(table.title)] if table.title else []
-    for first, *others in zip(*(column.cells for column in table.columns), strict=True):
+    headers = [" ".join(str(column.header).split()) for column in printed.columns]
+    lines = [str(printed.title)] if printed.title else []
+    for first, *others in zip(*(column.cells for column in printed.columns), strict=True):
         lines.append(str(first))
         told = zip(headers[1:], others, strict=True)
         lines += [f"  {header}: {cell}" for header, cell in told if str(cell)]
-    return "\n".join([*lines, *([str(table.caption)] if table.caption else [])])
+    return "\n".join([*lines, *([str(printed.caption)] if printed.caption else [])])
 
 
 def fitting(

@@ -95,8 +95,8 @@ class Parser(argparse.ArgumentParser):
     """A command line whose mistakes are one line as well, and status 2; each command of it tells
     the version."""
 
-    def __init__(self, *args: Any, add_help: bool = True, **options: Any) -> None:
-        super().__init__(*args, add_help=add_help, **options)
+    def __init__(self, *, add_help: bool = True, **options: Any) -> None:
+        super().__init__(add_help=add_help, **options)
         # one without help of its own takes both from its parents
         if add_help:
             self.add_argument(

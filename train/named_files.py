@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,14 +96,14 @@ def check_branch(branch: Path, out: Path) -> None:
         check_same_branch(committed, branch)
 
 
-def check_parts(decoder: str, tower: str) -> None:
-    """UserError has a line for each that holds no weights of its part; nothing is fetched."""
+def check_parts(addresses: Mapping[str, str]) -> None:
+    """UserError has a line for each part whose address holds no weights; nothing is fetched."""
     from train.config import Part, Parts
     from train.weights.hub_folder import check_address
     from train.weights.start import open_sources
 
     mistakes = Mistakes()
-    for name, where in {"decoder": decoder, "tower": tower}.items():
+    for name, where in addresses.items():
         with mistakes.noted():
             if where.startswith("hf://"):
                 check_address(where)
@@ -112,13 +112,13 @@ def check_parts(decoder: str, tower: str) -> None:
     mistakes.tell()
 
 
-def check_recorded(run: Path, pool: str, manifest: Path | None, begin: int) -> None:
+def check_recorded(recorded: Path, pool: str, manifest: Path | None, begin: int) -> None:
     """UserError has a line for each thing that a run cannot be made again with."""
     from train.engine.checkpoint import at
     from train.run_folder.record import manifest_of, read_record
 
-    record = read_record(run)
-    folder = run if run.is_dir() else run.parent
+    record = read_record(recorded)
+    folder = recorded if recorded.is_dir() else recorded.parent
     mistakes = Mistakes()
     with mistakes.noted():
         check_data(pool)
@@ -150,7 +150,7 @@ def check_assembly(arguments: argparse.Namespace) -> None:
         check_files([arguments.recipe])
         load_recipe(arguments.recipe, arguments.allowed)
     with mistakes.noted():
-        check_parts(arguments.decoder, arguments.tower)
+        check_parts({"decoder": arguments.decoder, "tower": arguments.tower})
     with mistakes.noted():
         a_new_folder(arguments.out)
     mistakes.tell()
@@ -288,12 +288,12 @@ def check_chat(arguments: argparse.Namespace) -> None:
     mistakes.tell()
 
 
-def check_records(runs: Sequence[Path]) -> None:
+def check_records(folders: Sequence[Path]) -> None:
     """UserError has a line for each that is no complete run."""
     from train.run_folder.record import read_record
 
     mistakes = Mistakes()
-    for run in runs:
+    for folder in folders:
         with mistakes.noted():
-            read_record(run)
+            read_record(folder)
     mistakes.tell()

@@ -148,14 +148,14 @@ def _as_published(admissions: Sequence[Receipt], source: Source, recipe: Recipe)
     """Those as the recipe's dataset under the recipe's licence; UserError if there is none."""
     held = [(said.dataset, said.licence) for said in map(Provenance.of, admissions)]
     wanted = source.dataset, source.licence
-    found = [one for one, said in zip(admissions, held, strict=True) if said == wanted]
-    if not found:
+    published = [one for one, said in zip(admissions, held, strict=True) if said == wanted]
+    if not published:
         others = sorted({f"{dataset} under {licence}" for dataset, licence in held})
         raise UserError(
             f"{recipe.path}: the pool holds {source.name!r} as {', '.join(others)}, and not as "
             f"{source.dataset} under {source.licence}; {REMEDY}"
         )
-    return found
+    return published
 
 
 def refused_before(pool: Pool, sources: Sequence[Admitted]) -> list[pa.Table]:

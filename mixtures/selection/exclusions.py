@@ -108,7 +108,7 @@ def refuse_excluded(
     media = pool.table(receipts, "index/media", MEDIA)
     digests = _refuse_media(decisions, clips, media, "media_digest", what.media, "digest")
     addresses = [f"file:{url}" for url in what.urls]
-    found = _refuse_media(decisions, clips, media, "address", addresses, "address")
+    held_urls = _refuse_media(decisions, clips, media, "address", addresses, "address")
     samples = decisions.samples
     # a record without a source is meant in every source
     meant = {one for one in what.records if one[0] in ("", samples.name)}
@@ -120,7 +120,7 @@ def refuse_excluded(
         meant = {one for one in meant if one[1] in held}
         indices = decisions.staying(np.asarray(named, bool))
         decisions.refuse(indices, "EXCLUDED", ["the record is excluded"] * len(indices))
-    urls = frozenset(address.removeprefix("file:") for address in found)
+    urls = frozenset(address.removeprefix("file:") for address in held_urls)
     return Exclusions(media=frozenset(digests), urls=urls, records=frozenset(meant))
 
 
@@ -130,7 +130,7 @@ def _refuse_media(
     media: pa.Table,
     column: str,
     values: Iterable[str],
-    told: str,
+    label: str,
 ) -> list[str]:
     """Refuse samples over media with one of these values in a column; those that some have."""
     # all clips that were cut out of such a medium, and all samples over any of them
@@ -141,6 +141,6 @@ def _refuse_media(
     gone = np.zeros(len(clips.ids), bool)
     gone[at[at >= 0]] = True
     indices = decisions.staying(decisions.samples.per_sample(gone))
-    decisions.refuse(indices, "EXCLUDED", [f"a medium is excluded by its {told}"] * len(indices))
+    decisions.refuse(indices, "EXCLUDED", [f"a medium is excluded by its {label}"] * len(indices))
     met: list[str] = pc.unique(named[column]).to_pylist()
     return met

@@ -57,11 +57,11 @@ class Chooser:
     """
 
     def __init__(
-        self, shown: Sequence[int], rule: Cells, hand_on: Callable[[memoryview], None]
+        self, times: Sequence[int], rule: Cells, hand_on: Callable[[memoryview], None]
     ) -> None:
         self.pts: list[int] = []
         self._hand_on = hand_on
-        self._left = iter(choices(shown, rule))
+        self._left = iter(choices(times, rule))
         self._next = next(self._left, None)
         self._held = (0, b"")
 
@@ -128,20 +128,20 @@ def kept(pts: Sequence[int], rule: Cells, start: int | None = None) -> list[int]
     return chosen
 
 
-def choices(shown: Sequence[int], rule: Cells) -> list[Choice]:
+def choices(times: Sequence[int], rule: Cells) -> list[Choice]:
     """What the rule keeps of frames that are shown at these times, with their neighbours."""
-    neighbours = zip([None, *shown], shown, [*shown[1:], None], strict=False)
-    wanted = set(kept(shown, rule))
+    neighbours = zip([None, *times], times, [*times[1:], None], strict=False)
+    wanted = set(kept(times, rule))
     return [Choice(*three) for three in neighbours if three[1] in wanted]
 
 
-def check_decoded(decoded: Sequence[int], shown: Sequence[int]) -> None:
+def check_decoded(decoded: Sequence[int], times: Sequence[int]) -> None:
     """Raise Missed unless the times of what was decoded ascend, are times of packets, and go from
     the first one to one of the last two.
     """
     ascend = all(a < b for a, b in itertools.pairwise(decoded))
-    whole = {*shown[:1]} == {*decoded[:1]} and {*decoded[-1:]} <= {*shown[-2:]}
-    if not (ascend and whole and set(decoded) <= set(shown)):
+    whole = {*times[:1]} == {*decoded[:1]} and {*decoded[-1:]} <= {*times[-2:]}
+    if not (ascend and whole and set(decoded) <= set(times)):
         raise Missed
 
 
