@@ -222,5 +222,6 @@ def _asked(path: Path, grid: Grid) -> Iterator[tuple[str, ScoredQuestions]]:
         )
 
 
-def _spelled(floats: Mapping[str, float]) -> dict[str, str]:
-    return {name: repr(value) for name, value in floats.items()}
+def _spelled(floats: Mapping[str, float | None]) -> dict[str, str]:
+    """Floats as text; a floor of questions that nobody scored is none."""
+    return {name: repr(value) for name, value in floats.items() if value is not None}
