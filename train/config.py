@@ -99,9 +99,9 @@ class RopeScaling:
     """Positions beyond those that a decoder was trained on, as transformers scales them."""
 
     kind: Annotated[
-        # position interpolation (arXiv 2306.15595), NTK-aware scaling by length, YaRN (arXiv
-        # 2309.00071)
-        str, one_of("linear", "dynamic", "yarn"), key("transformers' `rope_type`.", "yarn")
+        # position interpolation (arXiv 2306.15595) and YaRN (arXiv 2309.00071); what transformers
+        # calls dynamic scales beyond `max_position_embeddings` alone, where no sample may lie
+        str, one_of("linear", "yarn"), key("transformers' `rope_type`.", "yarn")
     ]
     factor: Annotated[Rate, key("How many times as many positions.", "4")]
 

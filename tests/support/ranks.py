@@ -113,7 +113,7 @@ def train(number: int, job: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=25))
     for place, job in enumerate(json.loads(Path(sys.argv[1]).read_text())):
         train(job.get("number", place), job)
     dist.destroy_process_group()

@@ -48,10 +48,10 @@ _SIZES = {"vocab_size": VOCABULARY, "head_dim": HEAD, "intermediate_size": MLP}
 def check_packed(text_config: Mapping[str, Any]) -> None:
     """Raise UserError, naming the family, where its packed loss is not its own unpacked one."""
     name = text_config.get("model_type", "")
-    if dropout := text_config.get("attention_dropout"):
+    if by_length := _scaled_by_length(text_config):
         raise UserError(
-            f"decoder: {name} has attention_dropout: {dropout}, which packed attention does not "
-            "draw; set it to 0 in its config.json"
+            f"decoder: {name} has rope_type: {by_length}, whose frequencies hang on how long an "
+            "input is: a pack is no input of its own; use one of Qwen2, Qwen3 or Llama"
         )
     try:
         copy = small_copy(text_config)
@@ -71,6 +71,30 @@ def check_packed(text_config: Mapping[str, Any]) -> None:
             f"{alone:.6f} sample by sample: it would train wrongly in packs{why}; use one of "
             "Qwen2, Qwen3 or Llama"
         )
+    # a loss without noise shows none of it, and recomputed activations would draw another
+    for key, value in _noise(text_config).items():
+        raise UserError(
+            f"decoder: {name} has {key}: {value}, which is drawn neither in packed attention nor "
+            "again in checkpointing; set it to 0 in its config.json"
+        )
+
+
+def _noise(text_config: Mapping[str, Any]) -> dict[str, float]:
+    """The values by which a forward pass of training is random: dropout under its many names
+    (`resid_pdrop`, `hidden_dropout`, `layerdrop`), noise of a router. None of a classifier's."""
+    return {
+        key: value
+        for key, value in text_config.items()
+        if ("drop" in key or "jitter" in key) and "classifier" not in key
+        if isinstance(value, int | float) and value
+    }
+
+
+def _scaled_by_length(text_config: Mapping[str, Any]) -> str:
+    """The kind of its rotary positions, if it has others for long inputs than for short ones."""
+    said = text_config.get("rope_parameters") or text_config.get("rope_scaling") or {}
+    kind = said.get("rope_type") or said.get("type") or ""
+    return kind if kind in ("longrope", "su") else ""
 
 
 def small_copy(text_config: Mapping[str, Any]) -> PreTrainedConfig:

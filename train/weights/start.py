@@ -85,8 +85,20 @@ def text_of(config: Config, sources: Sources, tokens: int) -> dict[str, Any]:
 
 
 def _scaled(values: dict[str, Any], scaling: RopeScaling) -> dict[str, Any]:
-    """The values with positions scaled: in transformers' layout, which once had `rope_theta`."""
-    rope = dict(values.get("rope_parameters") or {})
+    """The values with positions scaled: in transformers' layout, which once had `rope_theta`.
+
+    Those of weights that are scaled already stay; UserError where another scaling is asked for.
+    """
+    rope = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        # what YaRN was stretched from is known there alone
+        if (kind, rope.get("factor")) == (scaling.kind, scaling.factor):
+            return values
+        raise UserError(
+            f"text: rope_scaling: {scaling.kind} by {scaling.factor:g} is asked for, the weights' "
+            f"positions are scaled already ({kind} by {rope.get('factor')}); remove the key"
+        )
     rope |= {"rope_type": scaling.kind, "factor": scaling.factor}
     # older configs have `rope_theta` beside the scaling, transformers 5 inside it
     if "rope_theta" in values:

@@ -50,7 +50,7 @@ def worst_loss(folder: Path, jobs: dict[str, Any]) -> dict[str, float]:
 @pytest.mark.timeout(2700)
 @pytest.mark.parametrize("steps", [8, pytest.param(60, marks=pytest.mark.faults)])
 def test_two_ranks_lose_what_one_process_loses(tmp_path: Path, steps: int) -> None:
-    manifest = tiny_manifest(tmp_path / "made", timestamps="none, memory_tokens: 3")
+    manifest = tiny_manifest(tmp_path / "made", talk=True, timestamps="none, memory_tokens: 3")
     jobs = jobs_for(manifest, tmp_path, steps, dict.fromkeys(TOWERS, 40))
     (tmp_path / "jobs.json").write_text(json.dumps(list(jobs.values())))
     launch(["tests.support.ranks", str(tmp_path / "jobs.json")], 2400)
@@ -61,7 +61,7 @@ def test_two_ranks_lose_what_one_process_loses(tmp_path: Path, steps: int) -> No
 @pytest.mark.faults
 @pytest.mark.timeout(4500)
 def test_four_ranks_lose_what_one_process_loses(tmp_path: Path) -> None:
-    manifest = tiny_manifest(tmp_path / "made", timestamps="none, memory_tokens: 3")
+    manifest = tiny_manifest(tmp_path / "made", talk=True, timestamps="none, memory_tokens: 3")
     chunks = {tower: 20 * (1 + at) for at, tower in enumerate(TOWERS)}
     jobs = jobs_for(manifest, tmp_path, 200, chunks)
     (tmp_path / "jobs.json").write_text(json.dumps(list(jobs.values())))

@@ -52,6 +52,14 @@ def test_a_family_that_packs_is_taken(family: str) -> None:
         ("gpt2", {}, "gpt2 cannot be packed"),
         ("llama4_text", {}, "attention_chunk_size"),
         ("qwen2", {"attention_dropout": 0.1}, "attention_dropout: 0.1.* set it to 0"),
+        ("starcoder2", {"residual_dropout": 0.1, "embedding_dropout": 0}, "residual_dropout: 0.1"),
+        ("phi3", {"resid_pdrop": 0.1, "pad_token_id": None}, "resid_pdrop: 0.1"),
+        ("mixtral", {"router_jitter_noise": 0.1}, "router_jitter_noise: 0.1"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}},
+            "rope_type: longrope",
+        ),
     ],
 )
 def test_a_family_that_would_train_wrongly_is_refused_by_name(

@@ -29,7 +29,7 @@ from train.data.render import Rules
 from train.model.modeling import SlowFastForConditionalGeneration
 from train.model_folder import build_model
 from train.weights.convert import from_oryx, from_siglip2
-from train.weights.start import check_start
+from train.weights.start import _scaled, check_start
 
 HEADS = 16  # of the published tower
 
@@ -183,6 +183,17 @@ def test_a_stated_value_is_an_assertion_but_for_what_may_change(
         "rope_theta": 1e6,
         "original_max_position_embeddings": 32_768,
     }
+
+
+def test_weights_that_were_scaled_stay_as_they_are_in_the_next_stage() -> None:
+    twice = RopeScaling(kind="yarn", factor=4.0)
+    first = _scaled({"rope_theta": 1e6, "max_position_embeddings": 1024}, twice)
+    # the first stage's model says as many positions as its config asked for
+    second = first | {"max_position_embeddings": 4096}
+    assert _scaled(second, twice) == second
+    assert second["rope_parameters"]["original_max_position_embeddings"] == 1024
+    with pytest.raises(UserError, match=r"scaled already \(yarn by 4.0\); remove the key"):
+        _scaled(second, RopeScaling(kind="yarn", factor=2.0))
 
 
 def test_bytes_that_are_not_the_promised_ones_end_the_run_before_its_first_step(
