@@ -9,7 +9,7 @@ from shards.envelope import Envelope
 from shards.errors import UserError
 from shards.ids import short_hash
 
-DOOR_VERSION = "media-door/5"
+DOOR_VERSION = "media-door/4"
 PROFILE = Envelope(
     schema="slowfast-mix/profile/2",
     if_damaged="remove it and build again with a recipe of this pool",

@@ -17,8 +17,7 @@ class Decoded:
     `frames` are JPEGs of `width` x `height` pixels; `pts` are presentation times in units of
     `time_base` seconds, relative to the clip's start (the start of the span, else the first
     frame); `duration` is in seconds, from presentation times. Fractions are (numerator,
-    denominator). `source_size` is the displayed (width, height) of the original. `passes` is how
-    often the file was decoded to get there.
+    denominator). `source_size` is the displayed (width, height) of the original.
     """
 
     kind: str
@@ -35,7 +34,6 @@ class Decoded:
     codec: str
     container: str
     source_size: tuple[int, int]
-    passes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

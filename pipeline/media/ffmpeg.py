@@ -8,7 +8,6 @@ rate and damage are judged by what came out of the decoder, not by what the head
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -35,7 +34,6 @@ _BICUBIC = {"filter": "bicubic", "param_a": 0, "param_b": 0.5}
 # transfer and primaries are named alike on both sides, so that only matrix and range change
 _SAME = {"color_primaries": "bt709", "color_trc": "bt709"}  # on both sides: never converted
 _HARMLESS = re.compile(r"not on whitelist|Last message repeated")  # streams that are not decoded
-_PIECE = 1 << 16  # of a log that is still written
 _TIME = re.compile(rb"^frame:(\d+) +pts:(-?\d+|NOPTS)", re.MULTILINE)
 
 
@@ -55,18 +53,13 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to take out of one video; `stored` is the size of a frame, its sides even.
-
-    Where `shown` holds the times of all frames, those that nobody refers to are not decoded
-    (`frame_sampling.Chooser`).
-    """
+    """What to take out of one video; `stored` is the size of a frame, its sides even."""
 
     path: Path
     stream: Stream
     window: Window
     rule: frame_sampling.Cells
     stored: Size
-    shown: tuple[int, ...] = ()
 
     @property
     def pixels(self) -> int:
@@ -77,7 +70,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extracted:
-    """JPEGs, their times, and those of all decoded frames from where decoding began, in ticks."""
+    """JPEGs, their times, and the times of all frames from where decoding began, in ticks."""
 
     jpegs: list[bytes]
     pts: list[int]
@@ -93,30 +86,15 @@ class _Source:
         self.profile = profile
         self.jpegs: list[bytes] = []
         self.every, self.kept = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-        self.chooser = (
-            frame_sampling.Chooser(plan.shown, plan.rule, self._encode) if plan.shown else None
-        )
-        self._noted = 0  # bytes of the log of kept times that were read
-        self._times: list[int] = []  # of frames that are still to come
         width, height = plan.stored
         # 4:2:0: a luma plane, and two chroma planes of a quarter each
         self._size = width * height * 3 // 2
         # a cap of bytes: more frames than the cap and a second's worth is a runaway stream
         self.outlet = sandbox.Outlet(
-            self._take,
+            self._encode,
             piece_nbytes=self._size,
-            # twice, since frames before the wanted ones may come too
-            max_bytes=2 * (profile.frame_cap + 1 + MAX_FPS) * self._size,
+            max_bytes=(profile.frame_cap + 1 + MAX_FPS) * self._size,
         )
-
-    def extracted(self) -> Extracted:
-        """What came out, once the process has ended; raises Broken, or Missed."""
-        pts, every = _times(self.kept), _times(self.every)
-        if self.chooser:
-            self.chooser.end()
-            frame_sampling.check_decoded(every, self.plan.shown)
-            pts = self.chooser.pts
-        return Extracted(jpegs=self.jpegs, pts=pts, every=every)
 
     def close(self) -> None:
         """Close its two logs and its pipe."""
@@ -124,38 +102,16 @@ class _Source:
         self.kept.close()
         self.outlet.close()
 
-    def _take(self, raw: memoryview) -> None:
-        # a piece shorter than a frame is the end of a broken run: the exit status tells
-        if len(raw) < self._size:
-            return
-        if self.chooser:
-            self.chooser.take(self._time(), raw)
-        else:
-            self._encode(raw)
-
     def _encode(self, raw: memoryview) -> None:
-        planes = _planes(raw, *self.plan.stored)
-        quality = self.profile.jpeg_quality
-        self.jpegs.append(simplejpeg.encode_jpeg_yuv_planes(*planes, quality))
-
-    def _time(self) -> int:
-        """When the frame that came is shown: ffmpeg wrote that before it wrote the frame."""
-        if not self._times:
-            said = os.pread(self.kept.fileno(), _PIECE, self._noted)
-            # whole lines: the next frame's may be half written
-            lines = said[: said.rfind(b"\n") + 1]
-            self._noted += len(lines)
-            self._times = [int(time) for _, time in _TIME.findall(lines) if time != b"NOPTS"]
-        if not self._times:
-            raise frame_sampling.Missed
-        return self._times.pop(0)
+        # a piece shorter than a frame is the end of a broken run: the exit status tells
+        if len(raw) == self._size:
+            planes = _planes(raw, *self.plan.stored)
+            quality = self.profile.jpeg_quality
+            self.jpegs.append(simplejpeg.encode_jpeg_yuv_planes(*planes, quality))
 
 
 def extract(plans: Sequence[Plan], profile: Profile) -> list[Extracted]:
-    """The frames of each video, in one process; raises Broken if anything at all went wrong.
-
-    Raises Missed as soon as a frame that was to be skipped proves to be wanted.
-    """
+    """The frames of each video, in one process; raises Broken if anything at all went wrong."""
     with contextlib.ExitStack() as stack:
         sources = []
         for plan in plans:
@@ -174,7 +130,10 @@ def extract(plans: Sequence[Plan], profile: Profile) -> list[Extracted]:
         # one exit for all sources: a failure is not known to be any one's
         check_exit(end, "UNDECODABLE")
         errors = [line for line in end.stderr.splitlines() if not _HARMLESS.search(line)]
-        extracted = [source.extracted() for source in sources]
+        extracted = [
+            Extracted(jpegs=source.jpegs, pts=_times(source.kept), every=_times(source.every))
+            for source in sources
+        ]
     # a complaint without a picture is a refusal of its own kind (SHORT), with its own code
     if errors and any(source.jpegs for source in sources):
         raise Broken("DAMAGED", errors[0])
@@ -221,8 +180,6 @@ def _output(source: _Source) -> Any:
     options = guards(plan.path.suffix.lower() == ".gif") | {"threads": 1}
     if window.seek:
         options["ss"] = f"{window.seek}us"
-    if plan.shown:
-        options["skip_frame"] = "noref"
     name = f"file:{sandbox.input_name(source.file)}"
     # noaccurate_seek: frames before the seek point pass too, and `trim` takes what the span needs
     node = ffmpeg.input(name, noaccurate_seek=None, bitexact=None, **options)
@@ -237,10 +194,7 @@ def _output(source: _Source) -> Any:
     node = _noted(node, "every", every)
     if window.start is not None:
         node = node.filter("trim", start_pts=window.first, end_pts=window.end)
-    # the frame before a wanted one may have to stand for it; rates vary by their rounding
-    step = frame_sampling.frame_ticks(plan.shown, 0) if plan.shown else 0
-    expression = frame_sampling.select_expression(plan.rule, window.start, step + step // 8)
-    node = node.filter("select", expression)
+    node = node.filter("select", frame_sampling.select_expression(plan.rule, window.start))
     node = _pictured(node, plan, source.profile)
     # metadata marks a frame for `print`: kept ones carry both keys
     node = node.filter("metadata", "add", key="kept", value=1)
@@ -256,9 +210,7 @@ def _output(source: _Source) -> Any:
 
 def _noted(node: Any, key: str, descriptor: int) -> Any:
     """Write the times of frames with the key to a descriptor, in ticks of the link's time base."""
-    # direct: the time of a frame that came is there to be read
-    direct = int(key == "kept")
-    return node.filter("metadata", "print", key=key, file=f"pipe:{descriptor}", direct=direct)
+    return node.filter("metadata", "print", key=key, file=f"pipe:{descriptor}")
 
 
 def _pictured(node: Any, plan: Plan, profile: Profile) -> Any:

@@ -108,8 +108,7 @@ def probe(path: Path) -> dict[str, Any]:
     video = _video_of(probed)
     # Matroska written by a live recorder has no duration: its packets are counted instead
     if video is not None and not _promised(video, probed["format"]):
-        times = (time for time, _ in _packets(path, video["index"]))
-        probed["packets"] = sorted(int(time) for time in times if time != b"N/A")
+        probed["packets"] = _packets(path, video["index"])
     return probed
 
 
@@ -128,28 +127,12 @@ def _ask(
         return said, sandbox.run(command, seconds=seconds, outlets=[answer], inputs=[descriptor])
 
 
-def shown_times(path: Path, stream: Stream) -> tuple[int, ...]:
-    """When each frame of a stream is shown, in ticks, ascending, from its packets alone.
-
-    Empty where packets do not say it: one has no time, two have the same, or they cannot be read.
-    """
-    try:
-        said = _packets(path, stream.index)
-    except Broken:
-        return ()
-    # D: an edit list leaves this frame out, though others may need it
-    shown = [time for time, flags in said if b"D" not in flags]
-    if b"N/A" in shown or len(set(shown)) < len(shown):
-        return ()
-    return tuple(sorted(map(int, shown)))
-
-
-def _packets(path: Path, index: int) -> list[tuple[bytes, bytes]]:
-    """The presentation time ("N/A": none), in ticks, and the flags of each packet of a stream."""
-    question = ["-select_streams", str(index), "-show_entries", "packet=pts,flags"]
+def _packets(path: Path, index: int) -> list[int]:
+    """The presentation times of a stream's packets in ticks, ascending."""
+    question = ["-select_streams", str(index), "-show_entries", "packet=pts"]
     said, end = _ask(path, [*question, "-of", "csv=p=0"], PACKET_SECONDS, MAX_PACKET_BYTES)
     check_exit(end, "UNREADABLE")
-    return re.findall(rb"^(-?\d+|N/A),(\w+)", said, re.MULTILINE)
+    return sorted(int(time) for time in re.findall(rb"^-?\d+", said, re.MULTILINE))
 
 
 def check_exit(end: sandbox.Exit, code: str) -> None:

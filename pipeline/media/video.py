@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.media import frame_sampling
 from pipeline.media.decoded import Broken, Decoded, MediaRefusal, stored_size
 from pipeline.media.ffmpeg import HDR, Extracted, Plan, Window, extract
-from pipeline.media.probe import Stream, probe, shown_times, stream_of
+from pipeline.media.probe import Stream, probe, stream_of
 from shards.profile import Profile
 
 COVERED = (Fraction(8, 10), Fraction(12, 10))  # of the promised duration; outside: SHORT, LONG
@@ -27,9 +27,6 @@ LOOK_BACK = (2, Fraction(1))  # frames or seconds before a span: there is what i
 SEEK_MARGIN = 1_000_000  # µs; edit lists and B-frames put a seek a little late
 SMALL = 1 << 26  # pixels of a video that costs about as much to decode as a process to start
 TOGETHER = 8  # small videos per process: each needs four of its 64 open files
-SKIPPING = ("h264", "hevc")  # codecs whose frames say whether another one refers to them
-WORTH = 1 << 27  # pixels from which on less decoding saves more than reading the packets costs
-FINAL = ("MEDIA_TOO_SLOW", "MEDIA_TOO_MUCH_MEMORY")  # decoding more would not end better
 _SEEKABLE = ("mov", "matroska")
 
 Span = tuple[int, int] | None
@@ -61,9 +58,6 @@ def _groups(plans: dict[int, Plan]) -> Iterator[list[int]]:
 
 
 def _decode_group(plans: Sequence[Plan], profile: Profile) -> list[Decoded | MediaRefusal]:
-    """What comes of plans that share a process; of one that skips frames, if need be without."""
-    if any(plan.shown for plan in plans):
-        return [_decode_skipping(plan, profile) for plan in plans]
     try:
         every = extract(plans, profile)
         return [
@@ -76,20 +70,6 @@ def _decode_group(plans: Sequence[Plan], profile: Profile) -> list[Decoded | Med
     return [outcome for plan in plans for outcome in _decode_group([plan], profile)]
 
 
-def _decode_skipping(plan: Plan, profile: Profile) -> Decoded | MediaRefusal:
-    """What comes of it without frames that nobody refers to; decoded in full where that fails."""
-    try:
-        extracted = extract([plan], profile)[0]
-        return _decoded(plan, extracted, profile)
-    except Broken as broken:
-        if broken.refusal.code in FINAL:
-            return broken.refusal
-    except frame_sampling.Missed:
-        pass
-    again = _decode_group([replace(plan, shown=())], profile)[0]
-    return replace(again, passes=2) if isinstance(again, Decoded) else again
-
-
 def plan_video(path: Path, profile: Profile, span: Span) -> Plan:
     """What to take out of the file, by its header; raises Broken."""
     stream = stream_of(probe(path), path.suffix.lower() == ".gif")
@@ -97,26 +77,13 @@ def plan_video(path: Path, profile: Profile, span: Span) -> Plan:
     # frames are spread over the whole window where a frame a cell would exceed the cap
     between = frame_sampling.interval(window.seconds, profile.fps, profile.frame_cap)
     capped = between > Fraction(1, profile.fps)
-    plan = Plan(
+    return Plan(
         path=path,
         stream=stream,
         window=window,
         rule=frame_sampling.cells(between, stream.time_base, capped=capped),
         stored=stored_size(*stream.displayed, profile.video_area),
     )
-    # spans are decoded in full: their packets are as far to read as their frames to decode
-    if span is None and _may_skip(plan):
-        plan = replace(plan, shown=shown_times(path, stream))
-    return plan
-
-
-def _may_skip(plan: Plan) -> bool:
-    """Whether frames that nobody refers to may be left out, and that is worth a try.
-
-    Of two fields that make one frame one may be referred to alone.
-    """
-    stream = plan.stream
-    return stream.codec in SKIPPING and not stream.interlaced and plan.pixels > WORTH
 
 
 def _settled(plan: Plan, extracted: Extracted, profile: Profile) -> Decoded | MediaRefusal:
@@ -144,10 +111,8 @@ def _decoded(plan: Plan, extracted: Extracted, profile: Profile) -> Decoded:
     stream = plan.stream
     window = plan.window
     # of what was decoded, what `trim` let through
-    every = plan.shown or _within(window, extracted.every)
-    if not plan.shown:
-        _check_rule(plan, extracted, every)
-    _check_times(plan, extracted.every, every)
+    every = _within(window, extracted.every)
+    _check_times(plan, extracted, every)
     origin = every[0] if window.start is None else window.start
     duration = (_end(plan, extracted.every, every) - origin) * stream.time_base
     # frames up to the start are candidates for what is on screen then; the last of them is
@@ -211,23 +176,19 @@ def _end(plan: Plan, decoded: Sequence[int], every: Sequence[int]) -> int:
     return max(every) + length if end is None else min(max(every) + length, end)
 
 
-def _check_rule(plan: Plan, extracted: Extracted, decoded: Sequence[int]) -> None:
-    """Compare what was kept of the decoded frames with the rule; raises Broken if none came."""
-    pts = extracted.pts
-    if not decoded:
-        raise Broken("SHORT", f"no frame came out of {float(plan.window.seconds):g} s")
-    # ffmpeg's `select` and our rule are two implementations of one definition
-    wanted = frame_sampling.kept(decoded, plan.rule, plan.window.start)
-    if pts != wanted or len(extracted.jpegs) != len(pts):
-        raise AssertionError(f"ffmpeg kept {pts[:9]}, the rule says {wanted[:9]}")
-
-
-def _check_times(plan: Plan, decoded: Sequence[int], every: Sequence[int]) -> None:
-    """Compare how long it is with what was promised; raises Broken."""
+def _check_times(plan: Plan, extracted: Extracted, every: Sequence[int]) -> None:
+    """Compare what came out with what was promised; raises Broken."""
     stream = plan.stream
     window = plan.window
+    pts = extracted.pts
+    if not every:
+        raise Broken("SHORT", f"no frame came out of {float(window.seconds):g} s")
+    # ffmpeg's `select` and our rule are two implementations of one definition
+    wanted = frame_sampling.kept(every, plan.rule, window.start)
+    if pts != wanted or len(extracted.jpegs) != len(pts):
+        raise AssertionError(f"ffmpeg kept {pts[:9]}, the rule says {wanted[:9]}")
     first = every[0] if window.start is None else window.start
-    covered = (_end(plan, decoded, every) - first) * stream.time_base
+    covered = (_end(plan, extracted.every, every) - first) * stream.time_base
     slack = 1 / Fraction(stream.fps)
     # a frame of slack: the last one's duration is a guess
     if covered + slack < COVERED[0] * window.seconds:

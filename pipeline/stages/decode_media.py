@@ -85,7 +85,6 @@ def decode(unit: MediaUnit) -> Receipt:
     took = {
         "images": sum(row.kind == "image" for row in unit.rows),
         "milliseconds": round(1000 * (time.perf_counter() - began)),
-        "decoded_again": sum(decoded.passes - 1 for _, decoded in clips),
     }
     return _commit_decoded(pool, unit, clips, fingerprints, refused, took)
 
@@ -162,8 +161,7 @@ def _part(decoded_clips: Sequence[tuple[MediaRow, Decoded]]) -> tuple[bytes, pa.
 
 
 def _clip_row(row: MediaRow, decoded: Decoded) -> dict[str, Any]:
-    facts = (name for name in decoded.__slots__ if name not in ("frames", "passes"))
-    values = {name: getattr(decoded, name) for name in facts}
+    values = {name: getattr(decoded, name) for name in decoded.__slots__ if name != "frames"}
     return values | {
         "clip_id": row.clip_id,
         "media_digest": row.media_digest,
