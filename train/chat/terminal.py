@@ -49,7 +49,8 @@ def talk(conversation: Conversation, lines: Iterable[str], *, as_json: bool) -> 
             elif command in ("/video", "/image"):
                 conversation.show(command[1:], Path(rest.strip()))
             elif command.startswith("/"):
-                sys.stdout.write(HELP)
+                # whoever reads JSON from the pipe gets nothing else there
+                (sys.stderr if as_json else sys.stdout).write(HELP)
             elif command:
                 reply(conversation, line.strip(), as_json=as_json)
         except UserError as error:

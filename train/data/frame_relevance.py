@@ -43,6 +43,7 @@ class Relevance:
             kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
         if kind not in KINDS:
             raise UserError(f"{folder}: a model of type {kind!r}; use one of {', '.join(KINDS)}")
+        self.folder = folder
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # nothing that the folder names is run: no pickles, no classes, no kernels of its own
         only: dict[str, Any] = {"use_safetensors": True, "attn_implementation": "sdpa"}

@@ -58,6 +58,11 @@ class VisualQuestion:
     options: tuple[str, ...] = ()
 
 
+def weights_digest(folder: Path) -> str:
+    """A model folder by its weights: one that was moved is the same model."""
+    return short_hash([sha256_file(path) for path in sorted(folder.glob("*.safetensors"))])
+
+
 class Answerer:
     """Model, rules and media profile of an OUT/model folder.
 
@@ -100,13 +105,13 @@ class Answerer:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What replies depend on besides the questions: weights, frames shown, precision."""
-        weights = sorted(self.folder.glob("*.safetensors"))
         return {
-            # by content: a folder that was moved is the same model
-            "model": short_hash([sha256_file(path) for path in weights]),
+            "model": weights_digest(self.folder),
             "manifest_id": self.manifest_id,
             "frames": asdict(self.rules.view),
             "precision": str(self.model.dtype).removeprefix("torch."),
+            # other scores choose other frames
+            **({"relevance": weights_digest(self.relevance.folder)} if self.relevance else {}),
         }
 
     def see(self, media: Sequence[Medium]) -> dict[Medium, Seen]:

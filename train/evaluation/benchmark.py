@@ -262,6 +262,11 @@ def pathways_of(condition: str, answerer: Answerer) -> str:
     return answerer.rules.layout.pathways if condition == SHUFFLED else condition
 
 
+def is_masked(condition: str, answerer: Answerer) -> bool:
+    """Whether less is shown than in training: a floor of these weights, not of their training."""
+    return condition not in (answerer.rules.layout.pathways, SHUFFLED)
+
+
 def of_the_same(predictions: Mapping[str, list[Prediction]]) -> dict[str, list[Prediction]]:
     """Predictions by condition, of which what is missing in one is missing in all: `none` may have
     been asked alone before, when no medium was decoded."""

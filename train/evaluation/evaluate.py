@@ -24,6 +24,7 @@ from train.evaluation.benchmark import (
     SHUFFLED,
     Run,
     Work,
+    is_masked,
 )
 from train.evaluation.beside.against import SCORES, against, against_table, scores_in
 from train.evaluation.beside.question_only import question_only
@@ -76,7 +77,8 @@ def evaluate(
         # every rank holds the whole model; they share out the videos, not the weights
         answerer = Answerer(model, relevance, precision=precision, batch=batch)
         trained = answerer.rules.layout.pathways
-        result = nothing_asked(model, answerer)
+        check_pathways(trained, conditions)
+        result = nothing_asked(answerer)
         if questions:
             # a condition named twice is asked once
             wanted = list(dict.fromkeys(conditions)) or [trained]
@@ -97,11 +99,10 @@ def evaluate(
     return result
 
 
-def nothing_asked(model: Path, answerer: Answerer) -> dict[str, Any]:
+def nothing_asked(answerer: Answerer) -> dict[str, Any]:
     """A result without a score: which model it is of, and how media are shown to it."""
     return {
         "schema": SCORES,
-        "model": str(model),
         **answerer.identity,
         "trained_pathways": answerer.rules.layout.pathways,
         "selection": answerer.rules.view.selection,
@@ -115,7 +116,11 @@ def of_benchmark(run: Run) -> dict[str, Any]:
     predictions, heads = run.ask(), run.heads()
     said = {
         "benchmarks": {
-            condition: {**heads[condition], **scores(rows, run.rules)}
+            condition: {
+                **heads[condition],
+                "masked": is_masked(condition, run.answerer),
+                **scores(rows, run.rules),
+            }
             for condition, rows in predictions.items()
         },
         "work": total(ranks.by_each(lambda: run.work)),
@@ -159,6 +164,18 @@ def check_conditions(benchmarks: Sequence[Copy], conditions: Sequence[str]) -> N
             raise UserError(
                 f"--pathways {SHUFFLED}: {copy.benchmark.name} shows pictures, which have no "
                 "order; name another condition beside it"
+            )
+
+
+def check_pathways(trained: str, conditions: Sequence[str]) -> None:
+    """UserError for a pathway that the model was never shown: a mask over it is no floor."""
+    if trained == "both":
+        return
+    for one in conditions:
+        if one not in (trained, NONE, SHUFFLED):
+            raise UserError(
+                f"--pathways {one}: the model was trained on {trained} alone; ask with {trained}, "
+                f"{NONE} or {SHUFFLED}"
             )
 
 

@@ -13,7 +13,7 @@ from train import ranks
 from train.data.user_media import Seen
 from train.evaluation.answerer import Answerer, VisualQuestion
 from train.evaluation.answers import normalise_answer
-from train.evaluation.benchmark import NONE, SHUFFLED, Held, pathways_of
+from train.evaluation.benchmark import NONE, SHUFFLED, Held, is_masked, pathways_of
 from train.evaluation.scoring import score, score_types
 from train.evaluation.tasks import Medium, Question
 from train.evaluation.watched import shuffled
@@ -69,7 +69,7 @@ def on_tasks(
         # numbers run over all files, in their order
         rest = iter(range(len(every)))
         result[condition] = {
-            "masked": condition not in (answerer.rules.layout.pathways, SHUFFLED),
+            "masked": is_masked(condition, answerer),
             "tasks": {
                 name: _scores(rows, [replies_of[next(rest)] for _ in rows])
                 for name, rows in questions.items()

@@ -35,7 +35,7 @@ def scores(predictions: Sequence[Prediction], rules: Prompts) -> dict[str, Any]:
         ),
         "unread_choices": sum(not prediction.read for prediction in choices),
         "with_subtitles": sum(prediction.subtitled for prediction in predictions),
-        "cut": sum(prediction.cut for prediction in scored),
+        "cut": sum(prediction.cut for prediction in predictions),
         "score": _row(scored, rules.mean_of),
         "majority": _majority(scored, rules.mean_of),
         "tables": {axis: _by(scored, axis) for axis in rules.tables},

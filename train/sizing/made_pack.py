@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,13 +59,21 @@ def _side(area: int) -> int:
 def made_pack(budget: Budget, layout: LayoutConfig, medium: Media, rule: TowerRule) -> Pack:
     """Such a video or image as often as it fits, a short question to each; then text."""
     question = min(QUESTION, budget.tokens // 128)
-    first = made_sample("0", medium, layout, question)
-    patches = medium.frames * medium.side**2
-    # as many as the tighter budget holds; text fills what is left of the tokens
-    count = min(budget.tokens // len(first.text.ids), budget.patches // patches)
+    count = _held(budget, layout, medium, question)
+    # of a profile that allows more than a pack takes, the largest that a pack takes
+    while not count and medium.side > 4:
+        medium = replace(medium, side=medium.side - 4)
+        count = _held(budget, layout, medium, question)
+    # text fills what is left of the tokens
     samples = [made_sample(str(number), medium, layout, question) for number in range(count)]
     left = budget.tokens - sum(len(sample.text.ids) for sample in samples)
     return build_pack([*samples, _text(left)] if left else samples, layout, rule)
+
+
+def _held(budget: Budget, layout: LayoutConfig, medium: Media, question_tokens: int) -> int:
+    """How many of the medium the tighter of both budgets holds."""
+    tokens = len(made_sample("0", medium, layout, question_tokens).text.ids)
+    return min(budget.tokens // tokens, budget.patches // (medium.frames * medium.side**2))
 
 
 def made_sample(

@@ -68,9 +68,15 @@ def vision_values(source: Source) -> dict[str, Any]:
     if source.kind == SLOWFAST:
         return _values(source.config["vision_config"])
     sizes = _sizes(source)
-    # sizes of Oryx-ViT are those of its tensors, the number of heads leaves no trace in them
+    # sizes of Oryx-ViT are those of its tensors, the number of heads leaves no trace in them, nor
+    # do its switches
     heads = ORYX_HEADS
-    switches = {}
+    switches: dict[str, Any] = {
+        "antialias": False,
+        "activation": "gelu",
+        "final_norm": False,
+        "patch_order": "cphpw",
+    }
     if source.kind == SIGLIP2:
         # SigLIP 2 differs from Oryx-ViT in these alone (train.model.vision.SIGLIP2, without torch)
         heads = _siglip2(source)["num_attention_heads"]

@@ -45,7 +45,7 @@ from tests.support.in_process import Here
 from tests.support.tiny_pool import COLOURS, tiny_manifest
 from tests.train.evaluation.test_evaluation import pair, trained, write_json
 from train.data.frame_relevance import Relevance
-from train.evaluation.answerer import Answerer
+from train.evaluation.answerer import Answerer, weights_digest
 from train.evaluation.evaluate import evaluate
 from train.evaluation.relevance import score_frames
 from train.model import register
@@ -244,7 +244,10 @@ def test_a_model_that_was_trained_by_questions_is_asked_by_them(
     (model / "data.json").write_text(json.dumps(said))
     with pytest.raises(UserError, match=r"shown frames that fit the question; name .*--relevance"):
         Answerer(model)
-    assert Answerer(model, siglip).rules.view.selection == "query"
+    asked = Answerer(model, siglip)
+    assert asked.rules.view.selection == "query"
+    # predictions by one scorer are not gone on from by another
+    assert asked.identity["relevance"] == weights_digest(siglip)
 
 
 def test_a_folder_that_holds_no_siglip_is_named(trained: Path, tmp_path: Path) -> None:

@@ -29,8 +29,10 @@ from train.data.user_media import Seen
 from train.evaluation import benchmark
 from train.evaluation.answerer import Answerer, VisualQuestion, placed
 from train.evaluation.copies import Copy, copies, json_subtitles, on_screen, srt
-from train.evaluation.evaluate import check_asked, evaluate
-from train.evaluation.predictions import read_lines
+from train.evaluation.evaluate import check_asked, check_pathways, evaluate
+from train.evaluation.predictions import Prediction, read_lines
+from train.evaluation.rules import prompts
+from train.evaluation.scores import scores
 from train.evaluation.watched import see_references
 from train.loop import run
 
@@ -397,6 +399,30 @@ def test_pictures_are_not_shuffled(trained: Path, tmp_path: Path) -> None:
         evaluate(
             trained, [], ["shuffled_frames"], tmp_path / "a.json", Console(), benchmarks=[copy]
         )
+
+
+def test_a_pathway_that_the_model_was_never_shown_is_refused() -> None:
+    check_pathways("both", ["slow", "fast", "none"])
+    check_pathways("slow", ["slow", "none", "shuffled_frames"])
+    with pytest.raises(UserError, match="--pathways fast: the model was trained on slow alone"):
+        check_pathways("slow", ["slow", "fast"])
+
+
+def test_replies_that_were_cut_are_counted_where_nobody_scores_them() -> None:
+    summary = Prediction(
+        id="a",
+        published="a",
+        place=0,
+        video="v",
+        question="what happens?",
+        groups={"task": ["summary"]},
+        answers=["much"],
+        options=0,
+        reply="a",
+        cut=True,
+    )
+    assert scores([summary], prompts("mlvu"))["cut"] == 1
+    assert prompts("mlvu").max_new_tokens == 256
 
 
 def test_groups_are_dealt_whole_and_all_of_them() -> None:

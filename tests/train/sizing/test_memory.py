@@ -87,8 +87,9 @@ def test_packs_are_as_full_as_the_budget_allows() -> None:
         assert len(pack.tokens) == PACK.tokens
         frame = media.side**2 * media.frames
         assert len(pack.patches) % frame == 0 and len(pack.patches) <= PACK.patches
+    # larger than a pack takes: the largest that it takes is shown in its place
     alone = made_pack(PACK, LayoutConfig(), Media(kind="image", frames=1, side=96), TowerRule())
-    assert len(alone.tokens) == PACK.tokens and not len(alone.patches)  # it does not fit
+    assert len(alone.tokens) == PACK.tokens and PACK.patches // 4 < len(alone.patches)
 
 
 def test_a_tower_keeps_less_where_it_learns_from_a_quarter_and_nothing_where_frozen() -> None:

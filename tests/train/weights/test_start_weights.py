@@ -118,7 +118,11 @@ def test_an_oryx_tower_is_taken_in_every_shape_it_comes_in(
         save_file(
             {f"{front}{n}": t for n, t in published.items()}, path := tmp_path / "p.safetensors"
         )
-    model = build(started(tower=str(path)), built)
+    # switches that a true assertion names
+    asserted = VisionSize(activation="gelu", final_norm=False, antialias=False)
+    model = build(replace(started(tower=str(path)), vision=asserted), built)
+    with pytest.raises(UserError, match="vision: antialias: the config says True"):
+        build(replace(started(tower=str(path)), vision=VisionSize(antialias=True)), built)
     expected, found = from_oryx(published), model.vision_tower.state_dict()
     assert len(published) == 327 and found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
