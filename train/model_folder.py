@@ -49,6 +49,7 @@ from train.weights.folder_json import (
     read_model_config,
 )
 from train.weights.packed_check import check_packed
+from train.weights.source import SLOWFAST
 from train.weights.start import (
     Sources,
     files_of,
@@ -156,11 +157,23 @@ def model_config(config: Config, rules: Rules, sources: Sources) -> SlowFastConf
             text_config=text,
             layout=asdict(rules.layout),
             projector=config.projector,
-            pool_before_projection=config.pool_before_projection,
+            pool_before_projection=pooled_before(config, sources),
             packed_attention=config.packed_attention,
             visual_token_ids=[codec.token_id(name) for name in NEVER_SAID],
             token_count=codec.vocab_size,
         )
+
+
+def pooled_before(config: Config, sources: Sources) -> bool | None:
+    """Whether patches are pooled before the projection: as the config says, else as the weights of
+    such a projector were trained, else None, for its own default."""
+    source = sources.get("projector")
+    if config.pool_before_projection is not None or source is None:
+        return config.pool_before_projection
+    if source.kind != SLOWFAST or source.config.get("projector") != config.projector:
+        return None
+    pooled: bool | None = source.config.get("pool_before_projection")
+    return pooled
 
 
 def description_of(model: PreTrainedModel, manifest: Manifest, rules: Rules) -> dict[str, bytes]:

@@ -27,8 +27,9 @@ from train.assemble import assemble
 from train.config import Config, Part, Parts, RandomInit, RopeScaling, TextSize, VisionSize
 from train.data.render import Rules
 from train.model.modeling import SlowFastForConditionalGeneration
-from train.model_folder import build_model
+from train.model_folder import build_model, pooled_before
 from train.weights.convert import from_oryx, from_siglip2
+from train.weights.source import SLOWFAST, Source
 from train.weights.start import _scaled, check_start
 
 HEADS = 16  # of the published tower
@@ -226,6 +227,16 @@ def assembled(tmp_path: Path, built: Path) -> Path:
     oryx = oryx_file(tmp_path / "oryx_vit.pth")
     assemble(str(folder), str(oryx), built.parent.parent / "recipe.yaml", tmp_path / "start")
     return tmp_path / "start"
+
+
+def test_how_a_projector_pools_comes_with_its_weights(tmp_path: Path) -> None:
+    trained = {"projector": "isf", "pool_before_projection": False}
+    sources = {"projector": Source(where="a", path=tmp_path, kind=SLOWFAST, config=trained)}
+    plain = started(projector="a")
+    assert pooled_before(plain, sources) is False
+    assert pooled_before(replace(plain, pool_before_projection=True), sources) is True
+    assert pooled_before(replace(plain, projector="qformer"), sources) is None
+    assert pooled_before(plain, {}) is None
 
 
 def test_parts_come_from_a_model_of_ours_one_by_one(built: Path, tmp_path: Path) -> None:
