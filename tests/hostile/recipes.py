@@ -16,8 +16,8 @@ pack_patches: 4096
 pack_window: 32
 layout: {slow_frames: 2, timestamps: none}
 sources:
-  - {name: a, dataset: d/a, format: llava_json, annotations: a.json, licence: MIT, weight: 0.9}
-  - {name: b, dataset: d/b, format: llava_json, annotations: b.json, licence: MIT, weight: 0.1}
+  - {name: a, dataset: d, format: llava_json, annotations: a.json, licence: MIT, weight: 0.9}
+  - {name: b, dataset: d, format: llava_json, annotations: b.json, licence: MIT, weight: 0.1}
 """
 
 

@@ -164,7 +164,7 @@ def test_a_finite_order_too_short_for_the_steps_is_refused_before_work(tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
+def test_the_command_line_says_what_is_wrong_in_a_line_each(tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text("stopp: {steps: 3}\n")
     done = subprocess.run(
@@ -175,4 +175,5 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path: Path) -> None
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == f"error: {config}: unknown key 'stopp'; did you mean 'stop'?\n"
+    says = f"error: {config}: unknown key 'stopp'; did you mean 'stop'?\n"
+    assert done.stderr == f"{says}error: {Path(__file__).parents[2]}/m/manifest.json: not there\n"

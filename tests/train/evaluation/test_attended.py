@@ -96,7 +96,7 @@ def test_a_page_draws_it_where_it_is_asked_for(model: Path, tmp_path: Path) -> N
     folder.mkdir(parents=True)
     (folder / "model").symlink_to(model)
     answers = {"tasks": {f"{tmp_path.name}/tasks": {"answers": [{"said": "blue"}]}}}
-    scores = {"trained_pathways": "both", "pathways": {"both": answers}}
+    scores = {"trained_pathways": "both", "selection": "uniform", "pathways": {"both": answers}}
     (folder / "scores.json").write_text(json.dumps(scores))
     assert 'class="attended"' not in write_page(out).read_text()
     page = write_page(out, attend=True).read_text()

@@ -138,4 +138,4 @@ def test_an_object_store_is_refused_by_name(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit) as ended:
         parser().parse_args(["run", "c.yaml", "--manifest", "m", "--out", "s3://bucket/run"])
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and "argument --out: s3://bucket/run: checkpoints are" in said
+    assert ended.value.code == 2 and "argument --out: s3://bucket/run: what a run leaves is" in said

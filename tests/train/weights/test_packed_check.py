@@ -25,6 +25,15 @@ SIZES = {
 }
 
 
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "long_factor": [2.0] * 8,
+    "short_factor": [1.0] * 8,
+    "original_max_position_embeddings": 2048,
+}
+
+
 def values(family: str, **more: object) -> dict[str, Any]:
     return AutoConfig.for_model(family, **(SIZES | more)).to_dict()
 
@@ -57,7 +66,7 @@ def test_a_family_that_packs_is_taken(family: str) -> None:
         ("mixtral", {"router_jitter_noise": 0.1}, "router_jitter_noise: 0.1"),
         (
             "llama",
-            {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}},
+            {"rope_parameters": LONGROPE},
             "rope_type: longrope",
         ),
     ],

@@ -230,7 +230,7 @@ def assembled(tmp_path: Path, built: Path) -> Path:
 
 
 def test_how_a_projector_pools_comes_with_its_weights(tmp_path: Path) -> None:
-    trained = {"projector": "isf", "pool_before_projection": False}
+    trained = {"projector": "gsf", "pool_before_projection": False}
     sources = {"projector": Source(where="a", path=tmp_path, kind=SLOWFAST, config=trained)}
     plain = started(projector="a")
     assert pooled_before(plain, sources) is False
