@@ -59,7 +59,6 @@ RECALL = {
 }
 PRECISION = 0.999
 SETS = ("fitted", "held out", "third", "judge")
-WITH_ROWS, WITH_SUM = ("fitted", "held out"), ("held out", "judge")
 PEERS = {"phash": 10, "pdq": 31}
 AT_ONCE = 16
 CORES = os.cpu_count() or 1
@@ -86,13 +85,11 @@ def run(console: Console) -> list[Bar]:
 
 
 def judged(console: Console, name: str, found: set[Pair]) -> list[Bar]:
-    bars: list[Bar] = []
-    if name in WITH_ROWS:
-        bars += [
-            at_least(f"{name}: recall, {copy}", recall(found, copy), bar)
-            for copy, bar in RECALL.items()
-        ]
-    if name in WITH_SUM:
+    bars = [
+        at_least(f"{name}: recall, {copy}", recall(found, copy), bar)
+        for copy, bar in RECALL.items()
+    ]
+    if name != SETS[0]:
         copies_found = sum(round(recall(found, copy) * BASES) for copy in RECALL)
         bars.append(at_least(f"{name}: copies found, of {BASES * len(RECALL)}", copies_found, 774))
     wrong = sorted(pair for pair in found if not same_base(*pair) and not natural(*pair))
