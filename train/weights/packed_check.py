@@ -72,9 +72,10 @@ def check_packed(text_config: Mapping[str, Any]) -> None:
             "Qwen2, Qwen3 or Llama"
         )
     # a loss without noise shows none of it, and recomputed activations would draw another
-    for key, value in _noise(text_config).items():
+    if noise := _noise(text_config):
+        told = ", ".join(f"{key}: {value}" for key, value in noise.items())
         raise UserError(
-            f"decoder: {name} has {key}: {value}, which is drawn neither in packed attention nor "
+            f"decoder: {name} has {told}, which is drawn neither in packed attention nor "
             "again in checkpointing; set it to 0 in its config.json"
         )
 
