@@ -3,7 +3,8 @@
 Runs the commands that a user would type, one after another, under runs/demo, and ends with a table,
 runs/demo/metrics.json and runs/demo/report.html. On two cores it took 510 CPU seconds and six
 minutes, on two of half that speed 950 and eleven: a slow machine finds the same ids and books.
-A demo that was stopped goes on where it was; one that had finished starts afresh. Its recipes name runs/demo, so it cannot be put elsewhere.
+A demo that was stopped goes on where it was; one that had finished starts afresh. Its recipes name
+runs/demo, so it cannot be put elsewhere.
 
 Example: python -m examples.demo
 """
